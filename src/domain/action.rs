@@ -1,0 +1,79 @@
+//! An action: what is sent for an agent's calls, in the author's own words. Compiling it is `render`'s affair.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::Serialize;
+
+/// Shortest timeout that is accepted, in milliseconds.
+pub const MIN_TIMEOUT_MS: u32 = 100;
+/// Longest timeout that is accepted, in milliseconds.
+pub const MAX_TIMEOUT_MS: u32 = 120_000;
+/// Timeout of an action that names none, in milliseconds.
+pub const DEFAULT_TIMEOUT_MS: u32 = 15_000;
+/// Below this many milliseconds `check` asks whether seconds were meant.
+pub const SUSPICIOUS_TIMEOUT_MS: u32 = 1_000;
+/// The name of an action that was given none.
+pub const DEFAULT_NAME: &str = "default";
+
+/// The HTTP methods an action may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Method {
+    /// Sends no body.
+    Get,
+    /// Sends the body, or the whole call.
+    Post,
+    /// Sends the body, or the whole call.
+    Put,
+}
+
+impl Method {
+    /// As it stands on the request line.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Method::Get => "GET",
+            Method::Post => "POST",
+            Method::Put => "PUT",
+        }
+    }
+}
+
+impl fmt::Display for Method {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The text is none of the three methods. They are case-sensitive (RFC 9110, section 9.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not GET, POST or PUT")]
+pub struct UnknownMethod;
+
+impl FromStr for Method {
+    type Err = UnknownMethod;
+
+    fn from_str(text: &str) -> Result<Method, UnknownMethod> {
+        match text {
+            "GET" => Ok(Method::Get),
+            "POST" => Ok(Method::Post),
+            "PUT" => Ok(Method::Put),
+            _ => Err(UnknownMethod),
+        }
+    }
+}
+
+/// What one version of an action says: the templates as written. Immutable once published.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ActionSpec {
+    /// GET, POST or PUT.
+    pub method: Method,
+    /// URL template.
+    pub url: String,
+    /// Deadline of the whole request, in milliseconds.
+    pub timeout_ms: u32,
+    /// Template whose rendered text is one JSON object.
+    pub headers: Option<String>,
+    /// Template whose rendered text is JSON; absent means the whole call.
+    pub body: Option<String>,
+}

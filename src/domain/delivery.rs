@@ -1,0 +1,245 @@
+//! A delivery: one call on its way to one action, and the ways it can go.
+//!
+//! ```text
+//! waiting ──claim──▶ sending ──2xx────────────────────────────▶ delivered
+//!    ▲  │               │ ──any other response (3xx too)──────▶ rejected
+//!    │  │               │ ──provably never reached anybody────▶ failed
+//!    │  │               │ ──may have reached the receiver─────▶ unknown
+//!    │  └──claim────────│ ──its action was disabled meanwhile─▶ skipped
+//!    └──known unsent────┘
+//! ```
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::Serialize;
+
+/// Where a delivery stands. In the database the first two are tables of their own; the others are final and share the
+/// history.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// Committed by the platform, claimed by nobody.
+    Waiting,
+    /// Claimed: the request is about to go out, is out, or its result is about to be written.
+    Sending,
+    /// Answered with 2xx.
+    Delivered,
+    /// Answered with anything else, redirects included.
+    Rejected,
+    /// No byte of the request reached an HTTP server. Certain.
+    Failed,
+    /// It may have reached the receiver, and nobody can know. Never sent again by itself.
+    Unknown,
+    /// Nothing was attempted: the action was disabled between the call and its turn.
+    Skipped,
+}
+
+/// Why a delivery failed, that is: how far it got before it was certain that nothing would be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Failure {
+    /// Call and template gave no valid request.
+    Render,
+    /// The target is not one that may be called: plain http, or an address in a private range.
+    Blocked,
+    /// The host's name did not resolve, or not in time.
+    Dns,
+    /// No TCP connection, or not in time.
+    Connect,
+    /// No TLS session, or not in time.
+    Tls,
+}
+
+/// Why the outcome cannot be known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Doubt {
+    /// The deadline passed after the request had begun to go out.
+    Timeout,
+    /// The connection ended after the request had begun to go out, before a response head arrived.
+    Reset,
+    /// Something came back that is not an HTTP response.
+    Protocol,
+    /// The dispatcher went away while the request was out.
+    DispatcherLost,
+}
+
+/// How the response's body ended. It never changes the state: a response head that arrived decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BodyEnd {
+    /// Read to its end.
+    Complete,
+    /// Longer than what is read; the rest was left unread.
+    Truncated,
+    /// The connection broke off inside the body.
+    Reset,
+    /// The deadline passed inside the body.
+    Timeout,
+    /// The dispatcher was stopped inside the body.
+    Cut,
+}
+
+/// What came back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The HTTP status code, 100 to 999.
+    pub response_code: u16,
+    /// Bytes of the response body that were read.
+    pub response_bytes: u64,
+    /// SHA-256 over those bytes.
+    pub response_sha256: [u8; 32],
+    /// How the body ended.
+    pub body_end: BodyEnd,
+}
+
+/// What is known after the attempt. Details are sentences that may be stored and logged: they hold no personal data.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// A response head arrived.
+    Answered(Answer),
+    /// Certainly nothing was sent.
+    Failed {
+        /// How far it got.
+        kind: Failure,
+        /// What happened, for people.
+        detail: String,
+    },
+    /// Something may have been sent.
+    Unknown {
+        /// Why it cannot be known.
+        kind: Doubt,
+        /// What happened, for people.
+        detail: String,
+    },
+    /// The action was disabled.
+    Skipped,
+}
+
+impl Outcome {
+    /// The final state this outcome is recorded as.
+    pub fn state(&self) -> State {
+        match self {
+            Outcome::Answered(answer) if (200..300).contains(&answer.response_code) => State::Delivered,
+            Outcome::Answered(_) => State::Rejected,
+            Outcome::Failed { .. } => State::Failed,
+            Outcome::Unknown { .. } => State::Unknown,
+            Outcome::Skipped => State::Skipped,
+        }
+    }
+}
+
+/// How an attempt came to its end: with an outcome for history, or known not to have begun, so that the delivery goes
+/// back to waiting.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Goes into history.
+    Final(Outcome),
+    /// Stopped by the dispatcher before a byte was written.
+    Unsent,
+}
+
+/// When what happened within one attempt, each from its start, by a monotonic clock.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Timing {
+    /// From the start of the attempt to its end.
+    pub latency: Duration,
+    /// Until the name was resolved, if this attempt resolved one.
+    pub dns: Option<Duration>,
+    /// Until a connection that this attempt opened was ready to be written to, its TLS session included. `None` with a
+    /// `head` means that a kept-alive connection was used.
+    pub connected: Option<Duration>,
+    /// Until the response head had arrived.
+    pub head: Option<Duration>,
+}
+
+impl State {
+    /// All of them, in the order of a delivery's life.
+    pub const ALL: [State; 7] = [
+        State::Waiting,
+        State::Sending,
+        State::Delivered,
+        State::Rejected,
+        State::Failed,
+        State::Unknown,
+        State::Skipped,
+    ];
+
+    /// Its name, as in the database and on the command line.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            State::Waiting => "waiting",
+            State::Sending => "sending",
+            State::Delivered => "delivered",
+            State::Rejected => "rejected",
+            State::Failed => "failed",
+            State::Unknown => "unknown",
+            State::Skipped => "skipped",
+        }
+    }
+}
+
+impl Failure {
+    /// Its name as an error kind in the database.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Failure::Render => "render",
+            Failure::Blocked => "blocked",
+            Failure::Dns => "dns",
+            Failure::Connect => "connect",
+            Failure::Tls => "tls",
+        }
+    }
+}
+
+impl Doubt {
+    /// Its name as an error kind in the database.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Doubt::Timeout => "timeout",
+            Doubt::Reset => "reset",
+            Doubt::Protocol => "protocol",
+            Doubt::DispatcherLost => "dispatcher_lost",
+        }
+    }
+}
+
+impl BodyEnd {
+    /// Its name in the database.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            BodyEnd::Complete => "complete",
+            BodyEnd::Truncated => "truncated",
+            BodyEnd::Reset => "reset",
+            BodyEnd::Timeout => "timeout",
+            BodyEnd::Cut => "cut",
+        }
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_2xx_is_delivered_and_a_redirect_is_a_rejection() {
+        let state = |response_code| {
+            let answer =
+                Answer { response_code, response_bytes: 0, response_sha256: [0; 32], body_end: BodyEnd::Reset };
+            Outcome::Answered(answer).state()
+        };
+        for code in [200, 204, 299] {
+            assert_eq!(state(code), State::Delivered);
+        }
+        for code in [101, 199, 300, 302, 404, 500, 999] {
+            assert_eq!(state(code), State::Rejected);
+        }
+    }
+}

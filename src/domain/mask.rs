@@ -1,0 +1,1 @@
+//! Hides what is probably a secret wherever a request is shown or kept.

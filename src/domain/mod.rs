@@ -1,0 +1,11 @@
+//! The cast as types: what a call, an action, a request and a delivery are, and which way a delivery may move.
+//!
+//! Everything here is pure. No clock is read, nothing is random, and neither a database nor a socket is known: time
+//! and identity are handed in. All other rooms may use this one; it uses none of them.
+
+pub mod action;
+pub mod call;
+pub mod delivery;
+pub mod mask;
+pub mod problem;
+pub mod request;

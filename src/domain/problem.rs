@@ -1,0 +1,148 @@
+//! What is wrong with an action or a call, told so that its author can mend it: a code for programs, a sentence for
+//! people, the field it is in, and the place where there is one.
+
+use std::fmt;
+
+use serde::Serialize;
+
+/// The stable name of a kind of problem. Programs may match on it; the sentence beside it may change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Code {
+    /// A placeholder is empty, malformed, nested, or one too many.
+    BadPlaceholder,
+    /// `${` without its `}`.
+    UnterminatedPlaceholder,
+    /// The body is not JSON once its placeholders are filled.
+    InvalidJsonBody,
+    /// A placeholder stands where it would choose the scheme, host or port.
+    PlaceholderInAuthority,
+    /// The URL does not begin with `http://` or `https://`.
+    BadScheme,
+    /// The URL cannot be one: empty host, backslash, bad port, bad host.
+    BadUrl,
+    /// The URL carries `user:password@`.
+    UrlUserinfo,
+    /// A control character inside the URL.
+    UrlControlChar,
+    /// A path segment that is, or becomes, `.` or `..`.
+    DotSegment,
+    /// A placeholder in the path found nothing to write.
+    EmptyPathValue,
+    /// A placeholder in the path found an object or an array.
+    NonScalarInPath,
+    /// The headers are not one JSON object.
+    HeadersNotObject,
+    /// A header's value is an object or an array.
+    HeaderValueType,
+    /// A header's name is not an RFC 9110 token.
+    HeaderNameInvalid,
+    /// The same header twice, in any letter case.
+    HeaderDuplicate,
+    /// A header that belongs to the connection, to postcall or to the message's framing.
+    HeaderForbidden,
+    /// A control character in the author's own header text.
+    HeaderTemplateControlChar,
+    /// A placeholder in a header's name.
+    PlaceholderInHeaderName,
+    /// Not GET, POST or PUT.
+    BadMethod,
+    /// Not whole milliseconds between the bounds.
+    BadTimeout,
+    /// Past a documented limit.
+    TooLarge,
+    /// The action file as a whole: not JSON, not an object, an unknown field, a field of the wrong type.
+    BadAction,
+    /// The call: not JSON, not an object, or nested deeper than is read.
+    BadCall,
+}
+
+/// The field of the action (or the call) that a [`Problem`] is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Field {
+    /// The action file as a whole.
+    Action,
+    /// `method`
+    Method,
+    /// `url`
+    Url,
+    /// `timeout`
+    Timeout,
+    /// `headers`
+    Headers,
+    /// `body`
+    Body,
+    /// The call object.
+    Call,
+}
+
+/// A place in a text: line and column, both counted from 1, the column in characters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Line, from 1.
+    pub line: usize,
+    /// Column in characters, from 1.
+    pub column: usize,
+}
+
+impl Place {
+    /// The place of the byte `offset` in `text`. An offset past the end, or inside a character, counts as the nearest
+    /// one before it.
+    pub fn of(text: &str, offset: usize) -> Place {
+        let mut end = offset.min(text.len());
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        let before = &text[..end];
+        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+        Place { line: before.matches('\n').count() + 1, column: before[line_start..].chars().count() + 1 }
+    }
+}
+
+/// One thing that is wrong. The message never repeats a value of the call: it may be logged and stored.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {message} ({code})")]
+pub struct Problem {
+    /// Its stable name.
+    pub code: Code,
+    /// The field it is in.
+    pub field: Field,
+    /// A sentence that names the cure where there is one. No final period.
+    pub message: String,
+    /// Where in the field's own text, if one place can be named.
+    pub place: Option<Place>,
+}
+
+impl Problem {
+    /// A problem without a place.
+    pub fn new(code: Code, field: Field, message: impl Into<String>) -> Problem {
+        Problem { code, field, message: message.into(), place: None }
+    }
+
+    /// The same problem, at the byte `offset` of `text`.
+    pub fn at(mut self, text: &str, offset: usize) -> Problem {
+        self.place = Some(Place::of(text, offset));
+        self
+    }
+}
+
+/// Writes a unit variant by the name serde gives it, so that each name stands in one place.
+fn write_name<T: Serialize>(value: &T, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    match serde_json::to_value(value) {
+        Ok(serde_json::Value::String(name)) => f.write_str(&name),
+        _ => Err(fmt::Error),
+    }
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_name(self, f)
+    }
+}
+
+impl fmt::Display for Field {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_name(self, f)
+    }
+}

@@ -1,0 +1,5 @@
+//! postcall
+#![forbid(unsafe_code)]
+pub mod domain;
+pub mod render;
+pub mod webhook;

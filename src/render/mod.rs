@@ -1,0 +1,1 @@
+//! Template and call to request.
