@@ -1,0 +1,15 @@
+-- A role that another database of the cluster still uses stays.
+DO $$
+DECLARE
+    role_name text;
+BEGIN
+    FOREACH role_name IN ARRAY ARRAY['postcall_platform', 'postcall_dispatcher', 'postcall_auditor'] LOOP
+        EXECUTE format('REVOKE ALL ON SCHEMA postcall FROM %I', role_name);
+        BEGIN
+            EXECUTE format('DROP ROLE %I', role_name);
+        EXCEPTION WHEN dependent_objects_still_exist THEN
+            RAISE NOTICE 'role % is used elsewhere in this cluster and stays', role_name;
+        END;
+    END LOOP;
+END
+$$;

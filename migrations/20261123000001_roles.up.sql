@@ -1,0 +1,18 @@
+-- Three group roles (NOLOGIN): grant them to the users that really log in.
+-- Roles belong to the whole cluster, so another database of it may have made them already.
+COMMENT ON SCHEMA postcall IS 'postcall: completed calls on their way to their webhooks, and the history of every delivery';
+
+DO $$
+DECLARE
+    wanted text;
+BEGIN
+    FOREACH wanted IN ARRAY ARRAY['postcall_platform', 'postcall_dispatcher', 'postcall_auditor'] LOOP
+        BEGIN
+            EXECUTE format('CREATE ROLE %I NOLOGIN', wanted);
+        EXCEPTION WHEN duplicate_object OR unique_violation THEN
+            RAISE DEBUG 'role % exists', wanted;
+        END;
+        EXECUTE format('GRANT USAGE ON SCHEMA postcall TO %I', wanted);
+    END LOOP;
+END
+$$;

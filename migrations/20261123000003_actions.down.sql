@@ -1,0 +1,3 @@
+DROP TABLE postcall.action_version;
+DROP TABLE postcall.action;
+DROP FUNCTION postcall.refuse_change();

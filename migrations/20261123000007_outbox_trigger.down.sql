@@ -1,0 +1,2 @@
+DROP TRIGGER await_deliveries ON postcall.outbox;
+DROP FUNCTION postcall.await_deliveries();

@@ -1,0 +1,2 @@
+DROP VIEW postcall.delivery_history;
+DROP FUNCTION postcall.call_sid(json);
