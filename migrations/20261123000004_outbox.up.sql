@@ -25,6 +25,7 @@ COMMENT ON COLUMN postcall.outbox.agent IS 'The voice agent that held the call';
 COMMENT ON COLUMN postcall.outbox.call IS 'The completed call as one JSON object, kept to the letter';
 COMMENT ON COLUMN postcall.outbox.created_at IS 'When it was inserted';
 
--- The id may be read back (RETURNING id, ON CONFLICT (id) DO NOTHING); nothing else may.
-GRANT INSERT, SELECT (id) ON postcall.outbox TO postcall_platform;
+-- The id may be read back (RETURNING id, ON CONFLICT (id) DO NOTHING); nothing else may. created_at is not the
+-- platform's to choose: history is searched by it.
+GRANT INSERT (id, agent, call), SELECT (id) ON postcall.outbox TO postcall_platform;
 GRANT SELECT ON postcall.outbox TO postcall_dispatcher;

@@ -1,1 +1,21 @@
-fn main() {}
+//! The command line: parse, log, run, exit status. What the commands do is in `postcall::cli`.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use postcall::cli::Cli;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let cli = Cli::parse();
+    cli.start_logging();
+    match cli.run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            if !error.is_silent() {
+                eprintln!("postcall: {error}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -5,6 +5,7 @@
 
 pub mod action;
 pub mod call;
+pub mod claim;
 pub mod delivery;
 pub mod mask;
 pub mod problem;

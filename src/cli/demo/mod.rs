@@ -1,0 +1,192 @@
+//! `postcall demo`: the whole way once, with a pretend platform and a pretend receiver.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use tokio::task::JoinSet;
+
+use super::action::{examine, shown};
+use super::run::{self, Targets};
+use super::{CliError, Database, Format, history, print_line};
+use crate::dispatcher::{self, Stop};
+use crate::store::Store;
+use crate::store::history::HistoryFilter;
+use crate::store::platform::Close;
+use receiver::Receiver;
+
+mod actions;
+mod calls;
+mod receiver;
+
+/// Connections: the dispatcher's four and the platform's.
+const CONNECTIONS: u32 = 12;
+/// Calls that the pretend platform ends at the same time.
+const CONCURRENT_CALLS: usize = 8;
+/// How often the demo looks whether everything is delivered.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// When it gives up: the slowest action needs about a second.
+const GIVE_UP_AFTER: Duration = Duration::from_secs(30);
+
+/// Show the whole way once, on an empty database.
+///
+/// Migrates, starts a small receiver on 127.0.0.1, publishes actions, lets a pretend platform complete
+/// calls inside its own transactions (some rolled back), dispatches them, and shows the history, with a
+/// delivery in each final state.
+#[derive(Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    database: Database,
+
+    /// Leave dispatcher and receiver running until Ctrl-C, and say how to look around.
+    #[arg(long)]
+    keep: bool,
+}
+
+impl Arguments {
+    pub(super) async fn run(self) -> Result<(), CliError> {
+        let store = self.database.connect(CONNECTIONS).await?;
+        chapter("The schema")?;
+        let applied = store.migrate().await?;
+        print_line(&format!("{} migrations applied; everything lives in the schema postcall", applied.len()))?;
+        store.open_demo_books().await?;
+        let receiver = Receiver::start().await?;
+
+        publish(&store, &receiver).await?;
+        complete_calls(&store).await?;
+        let (stop, dispatcher) = start_dispatcher(&store)?;
+        wait_until_settled(&store).await?;
+        show(&store, &receiver).await?;
+        if self.keep {
+            keep(&self.database.url, &receiver).await?;
+        }
+        stop.drain.cancel();
+        let report = dispatcher.await.map_err(|error| CliError::Problem(error.to_string()))??;
+        tracing::info!(delivered = report.tally.delivered, "the demo's dispatcher has stopped");
+        Ok(())
+    }
+}
+
+fn chapter(title: &str) -> Result<(), CliError> {
+    print_line(&format!("\n── {title} {}", "─".repeat(74_usize.saturating_sub(title.chars().count()))))
+}
+
+/// Shows the documentation's example with its mistake, and publishes it corrected, beside the actions of other agents.
+async fn publish(store: &Store, receiver: &Receiver) -> Result<(), CliError> {
+    chapter("A customer checks the example action of the platform's documentation")?;
+    let example = actions::example(&receiver.url("/crm/calls"), actions::EXAMPLE_BODY);
+    if let Err(problems) = examine(&example) {
+        print_line(&shown(&problems))?;
+    }
+    chapter("… mends the missing comma, and publishes it; so do others")?;
+    for published in actions::all(receiver) {
+        let file = examine(&published.file).map_err(|problems| CliError::Problem(shown(&problems)))?;
+        let version = store.publish_action(published.agent, published.name, &file.spec, file.enabled).await?;
+        let (agent, name, why) = (published.agent, published.name, published.shows);
+        print_line(&format!("published {agent} {name} version {version}: {why}"))?;
+    }
+    Ok(())
+}
+
+/// The pretend platform: concurrent business transactions, some rolled back.
+async fn complete_calls(store: &Store) -> Result<(), CliError> {
+    chapter("The platform completes calls inside its own transactions")?;
+    let (mut committed, mut rolled_back) = (0, 0);
+    let mut open = JoinSet::new();
+    for call in calls::all() {
+        match call.close {
+            Close::Commit => committed += 1,
+            Close::RollBack => rolled_back += 1,
+        }
+        let store = store.clone();
+        open.spawn(async move {
+            store.complete_call(call.agent, &call.json, &call.sid, call.seconds, call.close).await
+        });
+        if open.len() >= CONCURRENT_CALLS {
+            closed(open.join_next().await)?;
+        }
+    }
+    while let Some(done) = open.join_next().await {
+        closed(Some(done))?;
+    }
+    store.switch_action(actions::PAUSED_AGENT, crate::domain::action::DEFAULT_NAME, false).await?;
+    print_line(&format!(
+        "{committed} calls committed together with a row of the platform's own table, {rolled_back} rolled back.\n\
+         {} then disables its action, before anything is sent.",
+        actions::PAUSED_AGENT
+    ))
+}
+
+type Joined<T> = Result<Result<T, crate::store::StoreError>, tokio::task::JoinError>;
+
+fn closed<T>(done: Option<Joined<T>>) -> Result<(), CliError> {
+    match done {
+        Some(Ok(Err(error))) => Err(error.into()),
+        Some(Err(error)) => Err(CliError::Problem(error.to_string())),
+        Some(Ok(Ok(_))) | None => Ok(()),
+    }
+}
+
+type Running = tokio::task::JoinHandle<Result<dispatcher::Report, crate::store::StoreError>>;
+
+fn start_dispatcher(store: &Store) -> Result<(Stop, Running), CliError> {
+    let loopback = ipnet::IpNet::from(std::net::IpAddr::from([127, 0, 0, 1]));
+    let webhook = Targets { allow_targets: vec![loopback], allow_http: true }.webhook()?;
+    let settings = dispatcher::Settings { concurrency: 16, drain_timeout: Duration::from_secs(5) };
+    let (stop, store) = (Stop::default(), store.clone());
+    let until = stop.clone();
+    let running = tokio::spawn(async move { dispatcher::run(store, webhook, settings, &run::name(), until).await });
+    Ok((stop, running))
+}
+
+async fn wait_until_settled(store: &Store) -> Result<(), CliError> {
+    let settled = async {
+        loop {
+            let counts = store.count_by_state().await?;
+            let open: i64 = counts.iter().filter(|(state, _)| state == "waiting" || state == "sending").map(|c| c.1).sum();
+            if open == 0 {
+                return Ok(());
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    };
+    tokio::time::timeout(GIVE_UP_AFTER, settled)
+        .await
+        .map_err(|_| CliError::Problem("the demo's calls were not all dispatched in time".to_owned()))?
+}
+
+async fn show(store: &Store, receiver: &Receiver) -> Result<(), CliError> {
+    chapter("What became of each call (postcall history)")?;
+    let rows = store.history(&HistoryFilter::default(), None, 100).await?;
+    history::print(&rows, Format::Table)?;
+    chapter("In numbers")?;
+    for (state, count) in store.count_by_state().await? {
+        print_line(&format!("{state:<10} {count}"))?;
+    }
+    let counts = receiver.requests_per_message();
+    let twice = counts.values().filter(|count| **count > 1).count();
+    print_line(&format!(
+        "\nthe receiver saw {} requests for {} deliveries; {twice} of them twice",
+        counts.values().sum::<usize>(),
+        counts.len()
+    ))
+}
+
+async fn keep(url: &str, receiver: &Receiver) -> Result<(), CliError> {
+    chapter("Everything keeps running until Ctrl-C")?;
+    let receiver_url = receiver.url("");
+    print_line(&format!(
+        "the database   psql '{url}'\n\
+         the receiver   {receiver_url}\n\
+         look around    DATABASE_URL='{url}' postcall history\n\
+         one more call  psql '{url}' -c \"INSERT INTO postcall.outbox (agent, call) VALUES ('{}', '{{}}')\"",
+        actions::EXAMPLE_AGENT
+    ))?;
+    let stop = Stop::default();
+    run::stop_on_signals(stop.clone())?;
+    stop.drain.cancelled().await;
+    Ok(())
+}
+
+/// Shared by the receiver's handlers.
+type Shared<T> = Arc<std::sync::Mutex<T>>;

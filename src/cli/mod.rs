@@ -1,0 +1,187 @@
+//! The command line, one file per command. Commands read arguments, call the other rooms and print; they decide
+//! nothing. Results go to stdout, everything else to stderr. Exit status: 0; 1 for a problem, named on stderr; 2 for
+//! wrong usage.
+
+use std::io::{IsTerminal, Read, Write};
+use std::path::Path;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+use crate::store::{Store, StoreError};
+
+mod action;
+mod demo;
+mod history;
+mod migrate;
+mod render;
+mod run;
+mod show;
+mod table;
+
+/// Sends each completed call to its webhooks at most once, and shows every doubt.
+///
+/// A voice platform inserts completed calls into the table postcall.outbox, in its own transactions. postcall renders
+/// the webhook that each call's agent has configured, sends it once, and records what came of it.
+///
+/// First steps: `postcall migrate`, then `postcall action publish AGENT FILE`, then `postcall run`.
+/// `postcall demo` shows all of it at once on an empty database.
+#[derive(Parser)]
+#[command(name = "postcall", version, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+
+    /// What postcall itself logs to stderr: off, error, warn, info, debug or trace.
+    #[arg(long, env = "POSTCALL_LOG", default_value = "info", global = true, value_name = "LEVEL")]
+    log: LevelFilter,
+
+    /// How log lines are written.
+    #[arg(long, env = "POSTCALL_LOG_FORMAT", default_value = "text", global = true, value_name = "FORMAT")]
+    log_format: LogFormat,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Migrate(migrate::Arguments),
+    Run(run::Arguments),
+    Action(action::Arguments),
+    Render(render::Arguments),
+    History(history::Arguments),
+    Show(show::Arguments),
+    Demo(demo::Arguments),
+}
+
+/// Where the database is; shared by all commands that need one.
+#[derive(Args)]
+pub(crate) struct Database {
+    /// Postgres URL, such as postgres://user@host:5432/database.
+    #[arg(long = "database-url", env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
+    url: String,
+}
+
+impl Database {
+    /// Connects, and makes sure that schema and program agree.
+    async fn open(&self, connections: u32) -> Result<Store, CliError> {
+        let store = self.connect(connections).await?;
+        migrate::require_current(&store).await?;
+        Ok(store)
+    }
+
+    /// Connects, whatever the schema.
+    async fn connect(&self, connections: u32) -> Result<Store, CliError> {
+        Ok(Store::connect(&self.url, connections).await?)
+    }
+}
+
+/// Connections of a command that does one thing after the other.
+const ONE_CONNECTION: u32 = 1;
+
+/// Why a command ends with exit status 1.
+#[derive(Debug, thiserror::Error)]
+pub enum CliError {
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A file that cannot be read.
+    #[error("cannot read {path}: {source}")]
+    File {
+        /// Its name as given.
+        path: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// stdout cannot be written to.
+    #[error("cannot write the output: {0}")]
+    Output(#[from] std::io::Error),
+    /// Anything else, in words.
+    #[error("{0}")]
+    Problem(String),
+    /// The command has already said what is wrong.
+    #[error("")]
+    Said,
+}
+
+impl CliError {
+    /// Whether there is nothing left to say: it has been said, or nobody reads on (a closed pipe).
+    pub fn is_silent(&self) -> bool {
+        match self {
+            CliError::Said => true,
+            CliError::Output(error) => error.kind() == std::io::ErrorKind::BrokenPipe,
+            _ => false,
+        }
+    }
+}
+
+impl Cli {
+    /// Sends logs to stderr. Other crates only report warnings, at every level: their finer lines could quote requests.
+    pub fn start_logging(&self) {
+        let filter = Targets::new()
+            .with_default(self.log.min(LevelFilter::WARN))
+            .with_target(env!("CARGO_CRATE_NAME"), self.log);
+        let lines = tracing_subscriber::fmt::layer()
+            .with_writer(std::io::stderr)
+            .with_ansi(std::io::stderr().is_terminal())
+            .with_target(false);
+        let registry = tracing_subscriber::registry().with(filter);
+        match self.log_format {
+            LogFormat::Text => registry.with(lines).init(),
+            LogFormat::Json => registry.with(lines.json().flatten_event(true)).init(),
+        }
+    }
+
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// Whatever makes the exit status 1.
+    pub async fn run(self) -> Result<(), CliError> {
+        match self.command {
+            Command::Migrate(arguments) => arguments.run().await,
+            Command::Run(arguments) => arguments.run().await,
+            Command::Action(arguments) => arguments.run().await,
+            Command::Render(arguments) => arguments.run(),
+            Command::History(arguments) => arguments.run().await,
+            Command::Show(arguments) => arguments.run().await,
+            Command::Demo(arguments) => arguments.run().await,
+        }
+    }
+}
+
+/// A file's text; `-` is standard input.
+fn read_file(path: &Path) -> Result<String, CliError> {
+    let mut text = String::new();
+    let read = if path == Path::new("-") {
+        std::io::stdin().read_to_string(&mut text).map(drop)
+    } else {
+        std::fs::read_to_string(path).map(|content| text = content)
+    };
+    read.map_err(|source| CliError::File { path: path.display().to_string(), source })?;
+    Ok(text)
+}
+
+/// Prints a line to stdout. Unlike `println!`, a reader that has gone (`| head`) is an ordinary end.
+fn print_line(text: &str) -> Result<(), CliError> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{text}")?;
+    Ok(())
+}
+
+/// How results are printed.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For people.
+    Table,
+    /// For programs.
+    Json,
+    /// For spreadsheets.
+    Csv,
+}
+

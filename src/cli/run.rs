@@ -1,0 +1,116 @@
+//! `postcall run`: one dispatcher, from its settings to its drain.
+
+use std::time::Duration;
+
+use clap::Args;
+use clap::builder::RangedU64ValueParser;
+use ipnet::IpNet;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::{info, warn};
+
+use super::{CliError, Database};
+use crate::dispatcher::{self, Report, Stop};
+use crate::webhook::{self, Webhook};
+
+/// Connections of a dispatcher: claimer, finisher, bell, housekeeping.
+const CONNECTIONS: u32 = 4;
+
+/// Run a dispatcher: claim waiting deliveries, send them, record what came of them.
+///
+/// Any number of dispatchers, on any number of machines, may share one database.
+/// SIGTERM or SIGINT: claims no more, finishes what is in flight within the drain time, writes every
+/// result, says what was left. A second signal ends the drain at once.
+#[derive(Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    database: Database,
+
+    /// Requests in flight at most.
+    #[arg(long, env = "POSTCALL_CONCURRENCY", default_value_t = 64, value_name = "N",
+          value_parser = RangedU64ValueParser::<usize>::new().range(1..=10_000))]
+    concurrency: usize,
+
+    /// How long requests in flight may take to end after SIGTERM, in milliseconds. Those cut off
+    /// afterwards become `unknown`. The default is the longest timeout an action can have.
+    #[arg(long, env = "POSTCALL_DRAIN_TIMEOUT_MS", default_value_t = 120_000, value_name = "MS",
+          value_parser = RangedU64ValueParser::<u64>::new().range(0..=3_600_000))]
+    drain_timeout_ms: u64,
+
+    #[command(flatten)]
+    targets: Targets,
+}
+
+/// Which targets may be called beside https on public addresses.
+#[derive(Args, Clone, Debug, Default)]
+pub(super) struct Targets {
+    /// Address ranges that may be called although they are not public, such as 10.1.0.0/16,::1/128.
+    #[arg(long = "allow-target", env = "POSTCALL_ALLOW_TARGETS", value_name = "CIDR,…", value_delimiter = ',')]
+    pub(super) allow_targets: Vec<IpNet>,
+
+    /// Allow plain http, which anybody on the way can read.
+    #[arg(long, env = "POSTCALL_ALLOW_HTTP")]
+    pub(super) allow_http: bool,
+}
+
+impl Targets {
+    pub(super) fn webhook(self) -> Result<Webhook, CliError> {
+        let settings = webhook::Settings { allow_http: self.allow_http, allow_targets: self.allow_targets };
+        Webhook::new(settings).map_err(|error| CliError::Problem(error.to_string()))
+    }
+}
+
+impl Arguments {
+    pub(super) async fn run(self) -> Result<(), CliError> {
+        let store = self.database.open(CONNECTIONS).await?;
+        let webhook = self.targets.webhook()?;
+        let settings = dispatcher::Settings {
+            concurrency: self.concurrency,
+            drain_timeout: Duration::from_millis(self.drain_timeout_ms),
+        };
+        let stop = Stop::default();
+        stop_on_signals(stop.clone())?;
+        let report = dispatcher::run(store.clone(), webhook, settings, &name(), stop).await?;
+        store.close().await;
+        say_goodbye(&report)
+    }
+}
+
+/// Who this dispatcher is, for people: host name and process id.
+pub(super) fn name() -> String {
+    format!("{}:{}", gethostname::gethostname().to_string_lossy(), std::process::id())
+}
+
+/// The first SIGTERM or SIGINT drains, the second cuts.
+pub(super) fn stop_on_signals(stop: Stop) -> Result<(), CliError> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::spawn(async move {
+        for token in [stop.drain, stop.cut] {
+            tokio::select! {
+                _ = terminate.recv() => info!("SIGTERM"),
+                _ = interrupt.recv() => info!("SIGINT"),
+            }
+            token.cancel();
+        }
+    });
+    Ok(())
+}
+
+fn say_goodbye(report: &Report) -> Result<(), CliError> {
+    let tally = report.tally;
+    info!(
+        delivered = tally.delivered,
+        rejected = tally.rejected,
+        failed = tally.failed,
+        unknown = tally.unknown,
+        skipped = tally.skipped,
+        returned = tally.returned,
+        cut_off = report.cut_off,
+        "stopped"
+    );
+    if tally.unwritten > 0 {
+        warn!(unwritten = tally.unwritten, "results were lost; their deliveries are still in `sending`");
+        return Err(CliError::Problem(format!("{} results could not be written", tally.unwritten)));
+    }
+    Ok(())
+}

@@ -1,0 +1,189 @@
+//! `postcall show`: everything that is known of one delivery.
+
+use clap::Args;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use super::table::print_json;
+use super::{CliError, Database, ONE_CONNECTION, print_line};
+use crate::domain::call::Call;
+use crate::domain::mask;
+use crate::domain::problem::Problem;
+use crate::domain::request::Request;
+use crate::render::CompiledAction;
+use crate::store::Store;
+use crate::store::history::HistoryRow;
+
+/// Show everything known of one delivery: its timeline, what was sent, what came back.
+///
+/// The request is rendered anew from the call and the action's version, which do not change, and held
+/// against the digest that was recorded. Values of headers and query parameters that look like secrets
+/// by their names are masked. With the rights of an auditor only what history holds is shown.
+#[derive(Args)]
+pub struct Arguments {
+    /// The delivery's id, as `postcall history` lists it.
+    #[arg(value_name = "DELIVERY_ID")]
+    delivery_id: Uuid,
+
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+
+    #[command(flatten)]
+    database: Database,
+}
+
+/// What is known of the request beyond history.
+enum Sent {
+    /// Rendered anew.
+    Request {
+        request: Box<Request>,
+        /// Whether its body is the one that was recorded as sent; `None` if no digest was recorded.
+        same: Option<bool>,
+    },
+    /// Call and action give no request.
+    Refused(Problem),
+    /// It cannot be rendered anew, and why.
+    Gone(&'static str),
+}
+
+impl Arguments {
+    pub(super) async fn run(self) -> Result<(), CliError> {
+        let store = self.database.open(ONE_CONNECTION).await?;
+        let row = store.delivery(self.delivery_id).await?;
+        let row = row.ok_or_else(|| CliError::Problem(format!("there is no delivery {}", self.delivery_id)))?;
+        let sent = render_again(&store, &row).await;
+        if self.json { print_json(&as_json(&row, &sent)) } else { print_line(&as_text(&row, &sent)) }
+    }
+}
+
+async fn render_again(store: &Store, row: &HistoryRow) -> Sent {
+    // An auditor may read neither calls nor actions: that is no error here.
+    let Ok(payload) = store.payload(row.call_id).await else { return Sent::Gone("these rights allow history only") };
+    let Some(payload) = payload else { return Sent::Gone("the call's payload is no longer kept") };
+    let Ok(mut actions) = store.actions(Some(&row.agent), Some(&row.action), row.action_version).await else {
+        return Sent::Gone("these rights allow history only");
+    };
+    let Some(action) = actions.pop() else { return Sent::Gone("the action's version cannot be found") };
+    let rendered = CompiledAction::compile(&action.spec)
+        .map_err(|mut problems| problems.swap_remove(0))
+        .and_then(|compiled| compiled.render(&Call::parse(&payload)?));
+    match rendered {
+        Ok(request) => {
+            let digest = request.body.as_ref().map(|body| hex::encode(Sha256::digest(body)));
+            let same = row.request_sha256.as_ref().map(|recorded| digest.as_ref() == Some(recorded));
+            Sent::Request { request: Box::new(request), same }
+        }
+        Err(problem) => Sent::Refused(problem),
+    }
+}
+
+fn as_json(row: &HistoryRow, sent: &Sent) -> Value {
+    let mut object = serde_json::to_value(row).unwrap_or_default();
+    object["request"] = match sent {
+        Sent::Request { request, same } => json!({
+            "method": request.method,
+            "url": mask::url(&request.url),
+            "headers": masked_headers(request),
+            "body": request.body,
+            "same_as_sent": same,
+        }),
+        Sent::Refused(problem) => json!({ "error": super::render::described(problem) }),
+        Sent::Gone(reason) => json!({ "gone": reason }),
+    };
+    object
+}
+
+fn masked_headers(request: &Request) -> Vec<(&str, &str)> {
+    request.headers.iter().map(|(name, value)| (name.as_str(), mask::header(name, value))).collect()
+}
+
+fn as_text(row: &HistoryRow, sent: &Sent) -> String {
+    let mut lines = vec![format!("delivery {}  {}", row.delivery_id, row.state.to_uppercase())];
+    lines.extend(identity(row));
+    lines.push("\ntimeline".to_owned());
+    lines.extend(timeline(row));
+    lines.push(format!("\n{}", if row.claimed_at.is_some() { "what was sent" } else { "what would be sent" }));
+    lines.extend(request_lines(row, sent));
+    lines.push("\nwhat came back".to_owned());
+    lines.extend(answer(row));
+    lines.join("\n")
+}
+
+/// A line of a section: a label, and what it says if there is anything to say.
+fn field(label: &str, value: Option<impl ToString>) -> Option<String> {
+    value.map(|value| format!("  {label:<14} {}", value.to_string()))
+}
+
+fn identity(row: &HistoryRow) -> impl Iterator<Item = String> {
+    let version = row.action_version.map(|version| format!(" version {version}")).unwrap_or_default();
+    [
+        field("call", Some(row.call_id)),
+        field("call sid", row.call_sid.as_ref()),
+        field("agent", Some(&row.agent)),
+        field("action", Some(format!("{}{version}", row.action))),
+        field("webhook-id", Some(row.message_id)),
+        field("replay of", row.replay_of),
+        field("replayed by", row.replayed_by.as_ref()),
+        field("because", row.replay_reason.as_ref()),
+    ]
+    .into_iter()
+    .flatten()
+}
+
+fn timeline(row: &HistoryRow) -> impl Iterator<Item = String> {
+    let by = row.dispatcher.as_ref().map(|name| format!("  by {name}")).unwrap_or_default();
+    let after = |ms: Option<i32>| ms.map(|ms| format!("+{ms} ms"));
+    [
+        field("created", Some(row.created_at)),
+        field("claimed", row.claimed_at.map(|at| format!("{at}  after {} ms in the queue{by}", row.queue_ms))),
+        field("name resolved", after(row.dns_ms)),
+        field("connected", after(row.connected_ms)),
+        field("response head", after(row.head_ms)),
+        field("ended", after(row.latency_ms)),
+        field("recorded", row.finished_at),
+    ]
+    .into_iter()
+    .flatten()
+}
+
+fn request_lines(row: &HistoryRow, sent: &Sent) -> Vec<String> {
+    let unresolved = row.unresolved.as_ref().map(|paths| format!("found nothing for {}", paths.join(", ")));
+    let mut lines: Vec<String> = match sent {
+        Sent::Request { request, same } => {
+            let mut lines = vec![format!("  {} {}", request.method, mask::url(&request.url))];
+            lines.extend(masked_headers(request).iter().map(|(name, value)| format!("  {name}: {value}")));
+            if let Some(body) = &request.body {
+                lines.extend(std::iter::once(String::new()).chain(body.lines().map(|line| format!("  {line}"))));
+            }
+            if *same == Some(false) {
+                lines.push("  WARNING: this is not the body that was recorded as sent".to_owned());
+            }
+            lines
+        }
+        Sent::Refused(problem) => vec![format!("  nothing: {problem}")],
+        Sent::Gone(reason) => {
+            let request = row.method.as_ref().zip(row.url.as_ref()).map(|(method, url)| format!("  {method} {url}"));
+            request.into_iter().chain([format!("  (not rendered anew: {reason})")]).collect()
+        }
+    };
+    lines.extend(field("body sha256", row.request_sha256.as_ref()));
+    lines.extend(field("placeholders", unresolved));
+    lines
+}
+
+fn answer(row: &HistoryRow) -> Vec<String> {
+    let body = row.response_bytes.map(|bytes| format!("{bytes} bytes, {}", row.body_end.as_deref().unwrap_or("")));
+    let lines: Vec<String> = [
+        field("status", row.response_code),
+        field("body", body),
+        field("body sha256", row.response_sha256.as_ref()),
+        field("error", row.error_kind.as_ref()),
+        field("", row.error_detail.as_ref()),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    if lines.is_empty() { vec!["  nothing".to_owned()] } else { lines }
+}

@@ -1,0 +1,124 @@
+//! The loop: permits, claim, attempt, finish; wake, drain.
+//!
+//! ```text
+//!            permits                       one task per delivery                  batches
+//! claimer ──────────▶ store.claim ──spawn──▶ attempt: render, send ──settled──▶ finisher ──▶ store.finish
+//!    ▲ rest: poll fast, then slower, then sleep until the bell rings               │ permit returns when settled
+//! ```
+//!
+//! What must not break:
+//! - No request starts before the claim that covers it is committed, and each claimed delivery is attempted once.
+//! - No more is claimed than there are free permits, so whatever is in `sending` is being sent.
+//! - No transaction is open while a request is out.
+//! - A result that is in hand is written, whatever stops in the meantime; its permit comes back when it has its place
+//!   in the finisher's bounded queue, so memory is bounded by permits and queue.
+//! - Dispatchers never talk to each other: Postgres is what they share.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{info, warn};
+
+use crate::store::{Store, StoreError};
+use crate::webhook::Webhook;
+use claimer::Claimer;
+use finisher::Finisher;
+pub use finisher::Tally;
+
+mod attempt;
+mod backoff;
+mod claimer;
+mod finisher;
+mod housekeeping;
+mod rest;
+mod templates;
+
+/// Results that may wait to be written. Past that, attempts keep their permits and so claiming slows down.
+const FINISHER_QUEUE: usize = 1_024;
+/// How long the results of a drain may take to be written, on top of the drain itself.
+const LAST_WRITES: Duration = Duration::from_secs(10);
+
+/// What the dispatcher itself is told.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Requests in flight at most, at least 1.
+    pub concurrency: usize,
+    /// How long what is in flight may take to end once claiming has stopped.
+    pub drain_timeout: Duration,
+}
+
+/// How the outside stops a dispatcher.
+#[derive(Clone, Debug, Default)]
+pub struct Stop {
+    /// Claim no more, and end when what is in flight has ended.
+    pub drain: CancellationToken,
+    /// End what is in flight now.
+    pub cut: CancellationToken,
+}
+
+/// What a dispatcher did between its start and its end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Outcomes recorded, by state.
+    pub tally: Tally,
+    /// Requests that were cut off at the end of the drain time.
+    pub cut_off: usize,
+}
+
+/// Runs one dispatcher under `name` until `stop` says so and everything is settled.
+///
+/// # Errors
+/// Those of registering with the database at the start; later ones are waited out.
+pub async fn run(
+    store: Store,
+    webhook: Webhook,
+    settings: Settings,
+    name: &str,
+    stop: Stop,
+) -> Result<Report, StoreError> {
+    let dispatcher_id = store.register_dispatcher(name, env!("CARGO_PKG_VERSION")).await?;
+    info!(dispatcher_id, name, concurrency = settings.concurrency, "dispatching");
+    let permits = Arc::new(Semaphore::new(settings.concurrency));
+    let attempts = TaskTracker::new();
+    let given_up = CancellationToken::new();
+    let (settled, inbox) = mpsc::channel(FINISHER_QUEUE);
+    let finisher = tokio::spawn(Finisher::new(store.clone(), inbox, given_up.clone()).run());
+    let housekeeping = tokio::spawn(housekeeping::run(store.clone(), stop.drain.clone()));
+
+    let claimer = Claimer::new(store.clone(), dispatcher_id, permits, attempts.clone(), webhook, settled, stop.clone());
+    claimer.run().await;
+
+    let cut_off = drain(&attempts, settings.drain_timeout, &stop.cut).await;
+    let deadline = tokio::time::sleep(LAST_WRITES);
+    tokio::spawn(async move {
+        deadline.await;
+        given_up.cancel();
+    });
+    let tally = finisher.await.unwrap_or_default();
+    housekeeping.await.ok();
+    if let Err(error) = store.retire_dispatcher(dispatcher_id).await {
+        warn!(dispatcher_id, %error, "could not note that this dispatcher stopped");
+    }
+    Ok(Report { tally, cut_off })
+}
+
+/// Waits until every attempt has ended, cutting them short after `timeout` or when told to. Returns how many were cut.
+async fn drain(attempts: &TaskTracker, timeout: Duration, cut: &CancellationToken) -> usize {
+    attempts.close();
+    if !attempts.is_empty() {
+        info!(in_flight = attempts.len(), timeout_ms = timeout.as_millis() as u64, "draining");
+    }
+    tokio::select! {
+        () = attempts.wait() => return 0,
+        () = tokio::time::sleep(timeout) => {}
+        () = cut.cancelled() => {}
+    }
+    let cut_off = attempts.len();
+    warn!(in_flight = cut_off, "cutting off what is still in flight");
+    cut.cancel();
+    attempts.wait().await;
+    cut_off
+}

@@ -1,0 +1,93 @@
+//! What the claimer does when there is nothing to claim: it looks again soon, then less and less often, and then sleeps
+//! until the bell rings.
+//!
+//! Looking often while calls keep coming makes for short waits without any NOTIFY; sleeping when they stop spares the
+//! database. Under load nobody sleeps, so the platform's inserts never ring.
+
+use std::time::Duration;
+
+use tracing::{debug, warn};
+
+use crate::store::wake::Bell;
+use crate::store::{Store, StoreError};
+
+/// The pause after work was found.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(4);
+/// When pauses have grown past this, the dispatcher sleeps instead.
+const LONGEST_PAUSE: Duration = Duration::from_millis(250);
+/// A sleep's longest duration: what a call waits at most if its ring is missed.
+const SLEEP: Duration = Duration::from_secs(1);
+/// The bell is asked for a little longer than the sleep, so that it is never silent before the next look.
+const BELL_MARGIN: Duration = Duration::from_millis(500);
+
+/// How deep the rest is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Depth {
+    /// Look again after this pause.
+    Dozing(Duration),
+    /// The bell has been asked for; the look after that is done, so sleep.
+    Asleep,
+}
+
+/// Rests between two looks at an empty queue.
+pub(super) struct Rest {
+    store: Store,
+    bell: Option<Bell>,
+    depth: Depth,
+}
+
+impl Rest {
+    pub(super) fn new(store: Store) -> Rest {
+        Rest { store, bell: None, depth: Depth::Dozing(SHORTEST_PAUSE) }
+    }
+
+    /// Work was found: the next rest begins light.
+    pub(super) fn over(&mut self) {
+        self.depth = Depth::Dozing(SHORTEST_PAUSE);
+    }
+
+    /// Returns when it is time to look again. Cancel-safe.
+    pub(super) async fn rest(&mut self) {
+        match self.depth {
+            Depth::Dozing(pause) if pause <= LONGEST_PAUSE => {
+                tokio::time::sleep(pause).await;
+                self.depth = Depth::Dozing(pause * 3 / 2);
+            }
+            // First ask to be woken, then look once more, and only then sleep: what commits in between rings.
+            Depth::Dozing(_) => match self.ask_for_bell().await {
+                Ok(()) => self.depth = Depth::Asleep,
+                Err(error) => {
+                    warn!(%error, "cannot listen for new calls; polling instead");
+                    tokio::time::sleep(LONGEST_PAUSE).await;
+                }
+            },
+            Depth::Asleep => self.sleep().await,
+        }
+    }
+
+    async fn ask_for_bell(&mut self) -> Result<(), StoreError> {
+        if self.bell.is_none() {
+            self.bell = Some(self.store.bell().await?);
+        }
+        self.store.ask_to_be_rung(SLEEP + BELL_MARGIN).await
+    }
+
+    async fn sleep(&mut self) {
+        // Whatever ends the sleep, the next rest asks for the bell anew or starts light.
+        self.depth = Depth::Dozing(LONGEST_PAUSE * 2);
+        let Some(bell) = &mut self.bell else { return };
+        match tokio::time::timeout(SLEEP, bell.rung()).await {
+            Ok(Ok(())) => {
+                self.depth = Depth::Dozing(SHORTEST_PAUSE);
+                if let Err(error) = self.store.silence_bell().await {
+                    debug!(%error, "could not silence the bell; it stops by itself");
+                }
+            }
+            Ok(Err(error)) => {
+                debug!(%error, "the bell's connection broke");
+                self.bell = None;
+            }
+            Err(_elapsed) => {}
+        }
+    }
+}

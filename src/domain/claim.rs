@@ -1,0 +1,119 @@
+//! The phases of a claimed delivery, as types: [`Claimed`] holds the right to send, [`Hold`] the right to finish, and
+//! each is used up by the next step. A delivery that nobody claimed cannot be finished, and none can be finished twice.
+
+use uuid::Uuid;
+
+use super::action::Method;
+use super::delivery::{Ending, Outcome, Timing};
+
+/// One published version of one action: what compiled templates are cached by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct VersionKey {
+    /// The action.
+    pub action_id: i64,
+    /// Its version, from 1.
+    pub version: i32,
+}
+
+/// A delivery whose claim is committed: whoever has this value, and nobody else, may send it, once.
+#[derive(Debug)]
+pub struct Claimed {
+    /// The right to finish it.
+    pub hold: Hold,
+    /// What the receiver sees as `webhook-id`; a replay carries that of the first delivery.
+    pub message_id: Uuid,
+    /// The version to send.
+    pub version: VersionKey,
+    /// Whether the action was still enabled when it was claimed.
+    pub enabled: bool,
+    /// The call as the platform wrote it; `None` if its payload is gone from the outbox.
+    pub call: Option<String>,
+}
+
+/// The right to finish one claimed delivery. Not `Clone`: finishing uses it up.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Hold {
+    delivery_id: Uuid,
+    claim: Uuid,
+}
+
+impl Hold {
+    /// The right that the claim `claim` gives on `delivery_id`.
+    pub fn new(delivery_id: Uuid, claim: Uuid) -> Hold {
+        Hold { delivery_id, claim }
+    }
+
+    /// The delivery it is on.
+    pub fn delivery_id(&self) -> Uuid {
+        self.delivery_id
+    }
+
+    /// The claim that gave it.
+    pub fn claim(&self) -> Uuid {
+        self.claim
+    }
+
+    /// Uses the hold up: into history by an outcome, or back to waiting if nothing was sent.
+    pub fn settle(self, ending: Ending, story: Story) -> Settled {
+        match ending {
+            Ending::Final(outcome) => Settled::Finished(Finished { hold: self, outcome, story }),
+            Ending::Unsent => Settled::Unsent(self),
+        }
+    }
+}
+
+/// What becomes of a claimed delivery.
+#[derive(Debug)]
+pub enum Settled {
+    /// It goes into history.
+    Finished(Finished),
+    /// It goes back to waiting.
+    Unsent(Hold),
+}
+
+impl Settled {
+    /// The delivery it is about.
+    pub fn delivery_id(&self) -> Uuid {
+        match self {
+            Settled::Finished(finished) => finished.hold.delivery_id,
+            Settled::Unsent(hold) => hold.delivery_id,
+        }
+    }
+}
+
+/// A delivery with its outcome, to be recorded.
+#[derive(Debug)]
+pub struct Finished {
+    /// The right to record it.
+    pub hold: Hold,
+    /// What is known.
+    pub outcome: Outcome,
+    /// What else history tells.
+    pub story: Story,
+}
+
+/// What history tells beside the outcome; all of it is absent for a delivery that got nowhere.
+#[derive(Debug, Default)]
+pub struct Story {
+    /// The provider's id of the call.
+    pub call_sid: Option<String>,
+    /// What was sent, or was about to be.
+    pub sent: Option<Sent>,
+    /// When what happened; `None` if no attempt was made.
+    pub timing: Option<Timing>,
+}
+
+/// What history keeps of a request.
+#[derive(Debug)]
+pub struct Sent {
+    /// The method.
+    pub method: Method,
+    /// The rendered URL, masked by [`super::mask::url`].
+    pub url: String,
+    /// Bytes of the body, if there was one.
+    pub body_bytes: Option<usize>,
+    /// SHA-256 of the body, if there was one.
+    pub body_sha256: Option<[u8; 32]>,
+    /// Placeholders that found nothing.
+    pub unresolved: Vec<String>,
+}

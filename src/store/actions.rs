@@ -1,0 +1,197 @@
+//! Actions and their immutable versions.
+
+use chrono::{DateTime, Utc};
+
+use super::{Store, StoreError};
+use crate::domain::action::ActionSpec;
+use crate::domain::claim::VersionKey;
+
+/// An action as it stands, with one of its versions.
+#[derive(Debug)]
+pub struct ActionRecord {
+    /// The agent whose calls it is sent for.
+    pub agent: String,
+    /// Its name among the agent's actions.
+    pub name: String,
+    /// Whether it is sent at all.
+    pub enabled: bool,
+    /// The newest version, which is the one sent.
+    pub newest_version: i32,
+    /// The version that follows.
+    pub version: i32,
+    /// What that version says.
+    pub spec: ActionSpec,
+    /// When it was published.
+    pub published_at: DateTime<Utc>,
+    /// The database user who published it.
+    pub published_by: String,
+}
+
+/// What switching an action on or off came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Switched {
+    /// It is now as asked.
+    Changed,
+    /// It was so before.
+    Already,
+    /// The agent has no action of that name.
+    NoSuchAction,
+}
+
+/// A version's columns as a spec. The CHECK constraints allow nothing else; a database that says otherwise is reported,
+/// not trusted.
+fn spec(
+    method: &str,
+    url: String,
+    timeout_ms: i32,
+    headers: Option<String>,
+    body: Option<String>,
+) -> Result<ActionSpec, StoreError> {
+    let undecodable = |column: &str| StoreError::Database(sqlx::Error::Decode(column.into()));
+    Ok(ActionSpec {
+        method: method.parse().map_err(|_| undecodable("action_version.method"))?,
+        url,
+        timeout_ms: u32::try_from(timeout_ms).map_err(|_| undecodable("action_version.timeout_ms"))?,
+        headers,
+        body,
+    })
+}
+
+impl Store {
+    /// Publishes `spec` as the newest version of the agent's action `name`, which comes into being with its first
+    /// version, and returns the version's number. Calls that wait already are sent by the new version.
+    ///
+    /// # Errors
+    /// Only those of the database.
+    pub async fn publish_action(
+        &self,
+        agent: &str,
+        name: &str,
+        spec: &ActionSpec,
+        enabled: bool,
+    ) -> Result<i32, StoreError> {
+        // One statement: the row lock that ON CONFLICT takes makes concurrent publishers count one after the other.
+        // Claims and the outbox's trigger only read the row, so nobody who sends or inserts waits for it.
+        let version = sqlx::query_scalar!(
+            r#"
+            WITH published AS (
+                INSERT INTO postcall.action (agent, name, enabled, version) VALUES ($1, $2, $3, 1)
+                ON CONFLICT (agent, name)
+                    DO UPDATE SET version = action.version + 1, enabled = excluded.enabled
+                RETURNING action_id, version
+            )
+            INSERT INTO postcall.action_version (action_id, version, method, url, timeout_ms, headers, body)
+            SELECT action_id, version, $4, $5, $6, $7, $8 FROM published
+            RETURNING version
+            "#,
+            agent,
+            name,
+            enabled,
+            spec.method.as_str(),
+            spec.url,
+            i32::try_from(spec.timeout_ms).unwrap_or(i32::MAX),
+            spec.headers,
+            spec.body,
+        )
+        .fetch_one(&self.pool)
+        .await?;
+        Ok(version)
+    }
+
+    /// Enables or disables an action.
+    ///
+    /// # Errors
+    /// Only those of the database.
+    pub async fn switch_action(&self, agent: &str, name: &str, enabled: bool) -> Result<Switched, StoreError> {
+        // Writes only where something changes, and tells the three cases apart in one look.
+        let row = sqlx::query!(
+            r#"
+            WITH changed AS (
+                UPDATE postcall.action SET enabled = $3 WHERE agent = $1 AND name = $2 AND enabled <> $3
+                RETURNING action_id
+            )
+            SELECT EXISTS (SELECT FROM changed) AS "changed!",
+                   EXISTS (SELECT FROM postcall.action WHERE agent = $1 AND name = $2) AS "exists!"
+            "#,
+            agent,
+            name,
+            enabled,
+        )
+        .fetch_one(&self.pool)
+        .await?;
+        Ok(match (row.changed, row.exists) {
+            (true, _) => Switched::Changed,
+            (false, true) => Switched::Already,
+            (false, false) => Switched::NoSuchAction,
+        })
+    }
+
+    /// Actions by agent and name, each with the version asked for, or its newest. `None` means any.
+    ///
+    /// # Errors
+    /// Only those of the database.
+    pub async fn actions(
+        &self,
+        agent: Option<&str>,
+        name: Option<&str>,
+        version: Option<i32>,
+    ) -> Result<Vec<ActionRecord>, StoreError> {
+        let rows = sqlx::query!(
+            r#"
+            SELECT agent, name, enabled, action.version AS newest_version, action_version.version, method, url,
+                   timeout_ms, headers, body, published_at, published_by
+            FROM postcall.action
+            JOIN postcall.action_version USING (action_id)
+            WHERE ($1::text IS NULL OR agent = $1)
+              AND ($2::text IS NULL OR name = $2)
+              AND action_version.version = coalesce($3, action.version)
+            ORDER BY agent, name
+            "#,
+            agent,
+            name,
+            version,
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        rows.into_iter()
+            .map(|row| {
+                Ok(ActionRecord {
+                    agent: row.agent,
+                    name: row.name,
+                    enabled: row.enabled,
+                    newest_version: row.newest_version,
+                    version: row.version,
+                    spec: spec(&row.method, row.url, row.timeout_ms, row.headers, row.body)?,
+                    published_at: row.published_at,
+                    published_by: row.published_by,
+                })
+            })
+            .collect()
+    }
+
+    /// The specs of the versions `keys`, in no particular order. Versions are immutable, so they may be kept for good.
+    ///
+    /// # Errors
+    /// Only those of the database.
+    pub async fn load_versions(&self, keys: &[VersionKey]) -> Result<Vec<(VersionKey, ActionSpec)>, StoreError> {
+        let (actions, versions): (Vec<i64>, Vec<i32>) = keys.iter().map(|key| (key.action_id, key.version)).unzip();
+        // All that a claim lacks in one round trip.
+        let rows = sqlx::query!(
+            r#"
+            SELECT action_id, version, method, url, timeout_ms, headers, body
+            FROM postcall.action_version
+            JOIN unnest($1::bigint[], $2::int[]) AS wanted (action_id, version) USING (action_id, version)
+            "#,
+            &actions,
+            &versions,
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        rows.into_iter()
+            .map(|row| {
+                let key = VersionKey { action_id: row.action_id, version: row.version };
+                Ok((key, spec(&row.method, row.url, row.timeout_ms, row.headers, row.body)?))
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,64 @@
+//! The bell: how a dispatcher that sleeps hears of a new call. `migrations/*_bell.up.sql` says why it is built so.
+
+use std::time::Duration;
+
+use sqlx::postgres::PgListener;
+
+use super::{Store, StoreError};
+
+/// The notification channel on which the outbox's trigger rings.
+const CHANNEL: &str = "postcall";
+
+/// Hears the bell, on a connection of its own that is renewed when it breaks.
+pub struct Bell {
+    listener: PgListener,
+}
+
+impl Bell {
+    /// Waits for a ring. Cancel-safe: a ring that arrives between two waits ends the next one at once.
+    ///
+    /// # Errors
+    /// A connection that broke and could not be renewed; the next wait tries again.
+    pub async fn rung(&mut self) -> Result<(), StoreError> {
+        // `try_recv` answers None when the connection broke and was renewed: a ring may have been missed, so it counts.
+        self.listener.try_recv().await?;
+        Ok(())
+    }
+}
+
+impl Store {
+    /// Begins to listen.
+    ///
+    /// # Errors
+    /// Only those of the database.
+    pub async fn bell(&self) -> Result<Bell, StoreError> {
+        let mut listener = PgListener::connect_with(&self.pool).await?;
+        listener.listen(CHANNEL).await?;
+        Ok(Bell { listener })
+    }
+
+    /// Asks for a ring at the next new call within `sleep`. The caller must look for work once more after this, and
+    /// only then sleep: a call that was committed before is not rung for.
+    ///
+    /// # Errors
+    /// Only those of the database.
+    pub async fn ask_to_be_rung(&self, sleep: Duration) -> Result<(), StoreError> {
+        // The database's clock on both sides of the comparison, so that dispatchers' clocks do not matter.
+        sqlx::query!(
+            "SELECT setval('postcall.bell', (extract(epoch FROM clock_timestamp()) * 1000)::bigint + $1)",
+            i64::try_from(sleep.as_millis()).unwrap_or(i64::MAX / 2)
+        )
+        .fetch_one(&self.pool)
+        .await?;
+        Ok(())
+    }
+
+    /// Stops the ringing: somebody is awake.
+    ///
+    /// # Errors
+    /// Only those of the database.
+    pub async fn silence_bell(&self) -> Result<(), StoreError> {
+        sqlx::query!("SELECT setval('postcall.bell', 0)").fetch_one(&self.pool).await?;
+        Ok(())
+    }
+}
