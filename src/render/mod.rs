@@ -1,1 +1,96 @@
 //! Template and call to request.
+//!
+//! An action is compiled once per version, which finds everything that is wrong with its templates alone; the compiled
+//! action then renders any number of calls, and fails only where a call decides. Nothing here reads a clock, draws a
+//! random number, or knows a database or a socket: the same action and call always give the same request.
+//!
+//! ```text
+//! ActionSpec ──compile──▶ CompiledAction ──render(call)──▶ Request
+//!
+//! hole          `${path}` as it stands in a template      path      where it leads in a call
+//! tokens        the tokens of a JSON template             syntax    whether they make JSON
+//! body          a JSON template, filled                   headers   a JSON template, taken apart
+//! url_text      the URL's text, checked                   url       the URL, filled
+//! value         how a value is written                    output    where to, with which encoding and limit
+//! limits        how large things may become               diagnostic  a problem, shown to people
+//! ```
+//!
+//! No value is expanded a second time, and none can leave the place it was put in: it cannot add a key to a body, a
+//! header, a segment to a path or a parameter to a query, and never chooses the host.
+
+mod body;
+pub mod diagnostic;
+mod header_name;
+mod headers;
+mod hole;
+pub mod limits;
+mod output;
+mod path;
+mod source;
+mod syntax;
+mod tokens;
+mod url;
+mod url_text;
+mod value;
+
+use self::body::Body;
+use self::headers::Headers;
+use self::path::Lookup;
+use self::url::UrlTemplate;
+use crate::domain::action::{ActionSpec, Method};
+use crate::domain::call::Call;
+use crate::domain::problem::Problem;
+use crate::domain::request::Request;
+
+/// An action whose templates are known to be sound, ready to render calls.
+#[derive(Debug)]
+pub struct CompiledAction {
+    method: Method,
+    timeout_ms: u32,
+    url: UrlTemplate,
+    headers: Headers,
+    body: Body,
+}
+
+impl CompiledAction {
+    /// Compiles the templates of `spec`. A body is checked even where the method is GET, which sends none.
+    ///
+    /// # Errors
+    /// The first problem of each field, in the order URL, headers, body; never an empty list.
+    pub fn compile(spec: &ActionSpec) -> Result<CompiledAction, Vec<Problem>> {
+        let url = url::compile(&spec.url);
+        let headers = headers::compile(spec.headers.as_deref());
+        let body = body::compile(spec.body.as_deref());
+        match (url, headers, body) {
+            (Ok(url), Ok(headers), Ok(body)) => {
+                Ok(CompiledAction { method: spec.method, timeout_ms: spec.timeout_ms, url, headers, body })
+            }
+            (url, headers, body) => Err([url.err(), headers.err(), body.err()].into_iter().flatten().collect()),
+        }
+    }
+
+    /// The request for `call`. Placeholders that found nothing are named in [`Request::unresolved`], in the order URL,
+    /// headers, body; those in a body that GET does not send are not looked up.
+    ///
+    /// `content-type: application/json` is added to a request with a body in which no `content-type` of the author's is
+    /// left, so a `null` one, which is dropped like any other header, gives the usual one.
+    ///
+    /// # Errors
+    /// The first problem that this call causes; nothing is to be sent then. Its message holds no value of the call.
+    pub fn render(&self, call: &Call) -> Result<Request, Problem> {
+        let mut lookup = Lookup::new(call.as_value());
+        let url = self.url.render(&mut lookup)?;
+        let mut headers = self.headers.render(&mut lookup)?;
+        let body = match self.method {
+            Method::Get => None,
+            Method::Post | Method::Put => Some(self.body.render(&mut lookup)?),
+        };
+        if body.is_some() && !headers.iter().any(|(name, _)| name == CONTENT_TYPE) {
+            headers.push((CONTENT_TYPE.to_owned(), "application/json".to_owned()));
+        }
+        let unresolved = lookup.into_unresolved();
+        Ok(Request { method: self.method, url, headers, body, timeout_ms: self.timeout_ms, unresolved })
+    }
+}
+
+const CONTENT_TYPE: &str = "content-type";

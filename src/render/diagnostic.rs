@@ -1,0 +1,158 @@
+//! A problem as people see it: the sentence, and the line of their own text with a caret under the place.
+//!
+//! ```text
+//! error[invalid_json_body]: expected `,` or `}` after this value: is a comma missing here?
+//!  --> body:9:35
+//!   |
+//! 9 |   "leadId": "${context.leadId}"
+//!   |                                ^
+//! ```
+
+use unicode_width::UnicodeWidthChar;
+
+use crate::domain::problem::{Place, Problem};
+
+/// Widest stretch of a line that is shown, in terminal columns.
+const MAX_WIDTH: usize = 100;
+/// How much of it stands before the caret, at most.
+const MAX_BEFORE: usize = 60;
+/// A tab is shown as so many spaces.
+const TAB: &str = "    ";
+const CUT: &str = "…";
+
+/// Shows `problem`, which is in `text`: the field's template, or the action file for a problem of the file itself.
+/// Several lines, the last one without a line break. Control characters of `text` are not passed on to the terminal.
+pub fn show(problem: &Problem, text: &str) -> String {
+    let head = format!("error[{}]: {}", problem.code, problem.message);
+    match problem.place {
+        None => format!("{head}\n --> {}", problem.field),
+        Some(place) => format!("{head}\n{}", excerpt(problem, place, text)),
+    }
+}
+
+fn excerpt(problem: &Problem, place: Place, text: &str) -> String {
+    let line = text.split('\n').nth(place.line.saturating_sub(1)).unwrap_or_default();
+    let (shown, caret) = around(line.trim_end_matches('\r'), place.column.saturating_sub(1));
+    let number = place.line.to_string();
+    let margin = " ".repeat(number.len());
+    let pad = " ".repeat(caret);
+    let location = format!("{margin}--> {}:{}:{}", problem.field, place.line, place.column);
+    format!("{location}\n{margin} |\n{number} | {shown}\n{margin} | {pad}^")
+}
+
+/// What is shown of `line`, and in which terminal column of that the character `index` begins.
+fn around(line: &str, index: usize) -> (String, usize) {
+    let cells: Vec<(String, usize)> = line.chars().map(cell).collect();
+    let (before, after) = cells.split_at(index.min(cells.len()));
+    let (kept_before, cut_before) = fitting(before.iter().rev(), MAX_BEFORE);
+    let caret = width(kept_before.iter().copied());
+    let (kept_after, cut_after) = fitting(after.iter(), MAX_WIDTH - caret);
+    let mut shown = String::from(if cut_before { CUT } else { "" });
+    let caret = caret + usize::from(cut_before);
+    shown.extend(kept_before.iter().rev().chain(&kept_after).map(|(text, _)| text.as_str()));
+    shown.push_str(if cut_after { CUT } else { "" });
+    (shown, caret)
+}
+
+/// How `c` is shown, and how many columns that takes.
+fn cell(c: char) -> (String, usize) {
+    match c {
+        '\t' => (TAB.to_owned(), TAB.len()),
+        _ => match c.width() {
+            Some(width) if !is_direction_mark(c) => (c.to_string(), width),
+            _ => (char::REPLACEMENT_CHARACTER.to_string(), 1),
+        },
+    }
+}
+
+/// Marks that would turn the line around, so that the caret pointed at something else.
+fn is_direction_mark(c: char) -> bool {
+    matches!(c, '\u{200E}' | '\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
+}
+
+/// The first of `cells` that fit into `limit` columns, and whether there were more.
+fn fitting<'c>(cells: impl Iterator<Item = &'c (String, usize)>, limit: usize) -> (Vec<&'c (String, usize)>, bool) {
+    let mut kept = Vec::new();
+    let mut used = 0;
+    for cell in cells {
+        used += cell.1;
+        if used > limit {
+            return (kept, true);
+        }
+        kept.push(cell);
+    }
+    (kept, false)
+}
+
+fn width<'c>(cells: impl Iterator<Item = &'c (String, usize)>) -> usize {
+    cells.map(|(_, width)| width).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::problem::{Code, Field};
+
+    fn shown(text: &str, line: usize, column: usize) -> String {
+        let mut problem = Problem::new(Code::InvalidJsonBody, Field::Body, "a comma is missing");
+        problem.place = Some(Place { line, column });
+        show(&problem, text)
+    }
+
+    fn last_lines(text: &str, line: usize, column: usize) -> (String, String) {
+        let shown = shown(text, line, column);
+        let mut lines = shown.lines().rev().map(str::to_owned);
+        let caret = lines.next().unwrap();
+        (lines.next().unwrap(), caret)
+    }
+
+    #[test]
+    fn the_caret_stands_under_the_place() {
+        let expected = "error[invalid_json_body]: a comma is missing\n \
+                        --> body:2:9\n  \
+                          |\n\
+                        2 |   \"a\": 1\n  \
+                          |         ^";
+        assert_eq!(shown("{\n  \"a\": 1\n  \"b\": 2\n}", 2, 9), expected);
+    }
+
+    #[test]
+    fn the_margin_is_as_wide_as_the_line_number() {
+        let (line, caret) = last_lines(&"x\n".repeat(120), 100, 1);
+        assert_eq!((line.as_str(), caret.as_str()), ("100 | x", "    | ^"));
+    }
+
+    #[test]
+    fn tabs_and_wide_and_combining_characters_take_their_columns() {
+        let (line, caret) = last_lines("\t漢e\u{301}x", 1, 5);
+        assert_eq!(line, "1 |     漢e\u{301}x");
+        assert_eq!(caret, format!("  | {}^", " ".repeat(7)));
+    }
+
+    #[test]
+    fn a_long_line_is_cut_around_the_caret() {
+        let text = format!("{}X{}", "a".repeat(500), "b".repeat(500));
+        let (line, caret) = last_lines(&text, 1, 501);
+        assert_eq!(line, format!("1 | …{}X{}…", "a".repeat(60), "b".repeat(39)));
+        assert_eq!(caret, format!("  | {}^", " ".repeat(61)));
+    }
+
+    #[test]
+    fn nothing_in_the_text_reaches_the_terminal_as_a_command() {
+        let (line, _) = last_lines("\u{1b}[2J\u{202e}x\r", 1, 1);
+        assert_eq!(line, "1 | \u{fffd}[2J\u{fffd}x");
+    }
+
+    #[test]
+    fn a_place_past_the_end_is_the_end() {
+        assert_eq!(last_lines("ab", 1, 3).1, "  |   ^");
+        assert_eq!(last_lines("", 1, 1), ("1 | ".to_owned(), "  | ^".to_owned()));
+        assert_eq!(last_lines("a", 7, 9), ("7 | ".to_owned(), "  | ^".to_owned()));
+    }
+
+    #[test]
+    fn without_a_place_only_the_field_is_named() {
+        let problem = Problem::new(Code::TooLarge, Field::Url, "too long");
+        assert_eq!(show(&problem, "x"), "error[too_large]: too long\n --> url");
+    }
+}

@@ -1,0 +1,209 @@
+//! The headers: a JSON template whose text is one object.
+//!
+//! Since its keys are literal and its values are read by the rules of the body, the object is taken apart once, when it
+//! is compiled, into names and values. What comes out is what filling the text and parsing it would give.
+
+use std::collections::HashSet;
+
+use super::header_name;
+use super::hole::Part;
+use super::limits::{self, MAX_HEADERS_BYTES};
+use super::output::{Full, HeaderText, Output, Sink};
+use super::path::{Lookup, Path};
+use super::source::Source;
+use super::syntax::{self, Node, Role};
+use super::tokens::{Kind, Token};
+use super::value::{is_json_number, write_text};
+use crate::domain::problem::{Code, Field, Place, Problem};
+
+/// Headers, ready to be filled, in the author's order.
+#[derive(Debug, Default)]
+pub(super) struct Headers(Vec<Header>);
+
+#[derive(Debug)]
+struct Header {
+    /// In lower case.
+    name: String,
+    value: HeaderValue,
+}
+
+#[derive(Debug)]
+enum HeaderValue {
+    /// `null`: the header is not sent.
+    Dropped,
+    /// A string: literal text, its JSON escapes already read, and values.
+    Text(Vec<Piece>),
+    /// A placeholder without quotes: of any type but object or array; `null` drops the header.
+    Bare(Path),
+    /// A number with placeholders for some of its digits.
+    Number(Vec<Piece>, Place),
+}
+
+#[derive(Debug)]
+enum Piece {
+    Text(String),
+    Value(Path),
+}
+
+/// Compiles the template `text`; white space alone counts as no headers.
+pub(super) fn compile(text: Option<&str>) -> Result<Headers, Problem> {
+    let source = Source { field: Field::Headers, text: text.unwrap_or_default() };
+    if source.text.trim().is_empty() {
+        return Ok(Headers::default());
+    }
+    limits::check_template(source)?;
+    let nodes = syntax::read(source)?;
+    limits::check_placeholders(source, nodes.iter().flat_map(|node| &node.token.parts).filter_map(Part::hole))?;
+    if let Some(first) = nodes.first().filter(|node| node.token.kind != Kind::Punct('{')) {
+        let message = "the headers must be one JSON object, with their names as keys";
+        return Err(source.problem(Code::HeadersNotObject, first.token.start, message));
+    }
+    let mut entries = nodes.into_iter().filter(|node| node.depth == 1 && node.role != Role::Between);
+    let mut seen = HashSet::new();
+    let mut headers = Vec::new();
+    while let (Some(Node { token: key, .. }), Some(Node { token: value, .. })) = (entries.next(), entries.next()) {
+        let name = compile_name(source, &key)?;
+        if !seen.insert(name.clone()) {
+            let message = format!("`{name}` is given twice (letter case does not count): remove one");
+            return Err(source.problem(Code::HeaderDuplicate, key.start, message));
+        }
+        headers.push(Header { name, value: compile_value(source, value)? });
+    }
+    Ok(Headers(headers))
+}
+
+fn compile_name(source: Source<'_>, key: &Token) -> Result<String, Problem> {
+    if let Some(hole) = key.parts.iter().find_map(Part::hole) {
+        let message = "a header's name is literal: no placeholder can stand in it";
+        return Err(source.problem(Code::PlaceholderInHeaderName, hole.start, message));
+    }
+    let name: String = key.parts.iter().map(|part| literal(source, part)).collect();
+    header_name::check(&name).map_err(|(code, message)| source.problem(code, key.start, message))
+}
+
+fn compile_value(source: Source<'_>, token: Token) -> Result<HeaderValue, Problem> {
+    match token.kind {
+        Kind::Punct(_) => {
+            let message = "a header's value is a string, number or boolean: put an object or array in double quotes";
+            Err(source.problem(Code::HeaderValueType, token.start, message))
+        }
+        Kind::Text => Ok(HeaderValue::Text(pieces(source, token.parts))),
+        Kind::Word => Ok(compile_word(source, token)),
+    }
+}
+
+fn compile_word(source: Source<'_>, token: Token) -> HeaderValue {
+    if source.between(token.start, token.end) == "null" {
+        return HeaderValue::Dropped;
+    }
+    let place = Place::of(source.text, token.start);
+    let glued = token.parts.len() > 1;
+    let mut pieces = pieces(source, token.parts);
+    match pieces.pop() {
+        Some(Piece::Value(path)) if !glued => HeaderValue::Bare(path),
+        last => {
+            pieces.extend(last);
+            if glued { HeaderValue::Number(pieces, place) } else { HeaderValue::Text(pieces) }
+        }
+    }
+}
+
+fn pieces(source: Source<'_>, parts: Vec<Part>) -> Vec<Piece> {
+    let piece = |part| match part {
+        Part::Hole(hole) => Piece::Value(hole.path),
+        text => Piece::Text(literal(source, &text)),
+    };
+    parts.into_iter().map(piece).collect()
+}
+
+/// The text that a literal part of a string stands for. Its escapes were checked when it was read.
+fn literal(source: Source<'_>, part: &Part) -> String {
+    match part {
+        Part::Text(start, end) => {
+            let raw = source.between(*start, *end);
+            serde_json::from_str(&format!("\"{raw}\"")).unwrap_or_else(|_| raw.to_owned())
+        }
+        Part::Dropped(_) | Part::Hole(_) => String::new(),
+    }
+}
+
+impl Headers {
+    /// The headers of one call: names in lower case, values trimmed and without control characters.
+    ///
+    /// # Errors
+    /// [`Code::HeaderValueType`], [`Code::HeadersNotObject`] if a placeholder glued into a number made none, or
+    /// [`Code::TooLarge`].
+    pub fn render(&self, lookup: &mut Lookup<'_>) -> Result<Vec<(String, String)>, Problem> {
+        let mut rendered = Vec::with_capacity(self.0.len() + 1);
+        let mut room = MAX_HEADERS_BYTES;
+        for header in &self.0 {
+            let mut output = Output::new(room, 64);
+            if !header.write(lookup, &mut output)? {
+                continue;
+            }
+            // By bytes of name and value: what a receiver counts against its own limit.
+            let spent = header.name.len() + output.mark();
+            room = room.checked_sub(spent).ok_or_else(too_large)?;
+            rendered.push((header.name.clone(), trimmed(output.into_text())));
+        }
+        Ok(rendered)
+    }
+}
+
+impl Header {
+    /// Writes the value; false if the header is not to be sent.
+    fn write(&self, lookup: &mut Lookup<'_>, output: &mut Output) -> Result<bool, Problem> {
+        match &self.value {
+            HeaderValue::Dropped => return Ok(false),
+            HeaderValue::Text(pieces) => write_pieces(pieces, lookup, output)?,
+            HeaderValue::Number(pieces, place) => {
+                write_pieces(pieces, lookup, output)?;
+                if !is_json_number(output.since(0)) {
+                    let message = "what was put into this number makes it none: put it in double quotes";
+                    return Err(problem_at(Code::HeadersNotObject, *place, message));
+                }
+            }
+            HeaderValue::Bare(path) => match lookup.find(path) {
+                value if value.is_null() => return Ok(false),
+                value if value.is_object() || value.is_array() => {
+                    let message = format!(
+                        "`{}` is an object or array, which a header cannot hold: put the placeholder in double quotes",
+                        path.text
+                    );
+                    return Err(problem_at(Code::HeaderValueType, path.place, message));
+                }
+                value => write_text(value, &mut HeaderText(output)).map_err(|Full| too_large())?,
+            },
+        }
+        Ok(true)
+    }
+}
+
+fn write_pieces(pieces: &[Piece], lookup: &mut Lookup<'_>, output: &mut Output) -> Result<(), Problem> {
+    pieces
+        .iter()
+        .try_for_each(|piece| match piece {
+            Piece::Text(text) => output.write(text),
+            Piece::Value(path) => write_text(lookup.find(path), &mut HeaderText(output)),
+        })
+        .map_err(|Full| too_large())
+}
+
+/// `value` without the blanks around it, which are no part of a field's value (RFC 9110, section 5.5). Tabs have become
+/// spaces by now.
+fn trimmed(value: String) -> String {
+    match value.trim_matches(' ') {
+        trimmed if trimmed.len() == value.len() => value,
+        trimmed => trimmed.to_owned(),
+    }
+}
+
+fn too_large() -> Problem {
+    limits::rendered_too_large(Field::Headers, MAX_HEADERS_BYTES)
+}
+
+fn problem_at(code: Code, place: Place, message: impl Into<String>) -> Problem {
+    let mut problem = Problem::new(code, Field::Headers, message);
+    problem.place = Some(place);
+    problem
+}

@@ -1,0 +1,279 @@
+//! Placeholders: `${path}` as it stands in a template, and what is wrong with one that is not well formed.
+//!
+//! ```text
+//! placeholder = "${" blank* path blank* "}"
+//! path        = name ( "." name | "[" digits "]" | "['" key "']" | "[\"" key "\"]" )*
+//! name        = Unicode letters, marks, digits, "_", "-", and spaces inside
+//! ```
+//!
+//! A placeholder stands on one line. Inside a JSON string the quotes around a key may be written `\"` as well, as they
+//! must be where the template is itself JSON. A key is taken as it stands: there are no escapes in it.
+
+use unicode_properties::{GeneralCategory, GeneralCategoryGroup, UnicodeGeneralCategory};
+
+use super::path::{Path, Step};
+use super::source::Source;
+use crate::domain::problem::{Code, Place, Problem};
+
+/// A placeholder, with the bytes of the template that it takes up.
+#[derive(Debug)]
+pub(super) struct Hole {
+    pub path: Path,
+    pub start: usize,
+    pub end: usize,
+}
+
+/// A stretch of a template.
+#[derive(Debug)]
+pub(super) enum Part {
+    /// The bytes from the first offset up to the second, as they are.
+    Text(usize, usize),
+    /// A backslash that only says that `${` is meant literally, and is left out.
+    Dropped(usize),
+    /// A placeholder.
+    Hole(Hole),
+}
+
+impl Part {
+    /// The placeholder, if it is one.
+    pub fn hole(&self) -> Option<&Hole> {
+        match self {
+            Part::Hole(hole) => Some(hole),
+            Part::Text(..) | Part::Dropped(_) => None,
+        }
+    }
+}
+
+/// What begins every placeholder.
+pub(super) const OPEN: &str = "${";
+/// What stands for a literal `${`.
+pub(super) const ESCAPED_OPEN: &str = "\\${";
+
+/// Reads the placeholder that begins at byte `start`, inside a JSON string or not.
+///
+/// # Errors
+/// [`Code::BadPlaceholder`] or [`Code::UnterminatedPlaceholder`].
+pub(super) fn read(source: Source<'_>, start: usize, in_string: bool) -> Result<Hole, Problem> {
+    let mut reader = Reader { source, start, at: start + OPEN.len(), in_string };
+    reader.skip_blanks();
+    let text_start = reader.at;
+    let steps = reader.steps()?;
+    let text = source.between(text_start, reader.at).trim_end_matches(BLANKS);
+    let path = Path { text: text.into(), place: Place::of(source.text, start), steps };
+    reader.skip_blanks();
+    match reader.take("}") {
+        true => Ok(Hole { path, start, end: reader.at }),
+        false => Err(reader.malformed()),
+    }
+}
+
+const BLANKS: [char; 2] = [' ', '\t'];
+
+struct Reader<'a> {
+    source: Source<'a>,
+    start: usize,
+    at: usize,
+    in_string: bool,
+}
+
+impl<'a> Reader<'a> {
+    fn rest(&self) -> &'a str {
+        self.source.after(self.at)
+    }
+
+    fn take(&mut self, token: &str) -> bool {
+        let found = self.rest().starts_with(token);
+        if found {
+            self.at += token.len();
+        }
+        found
+    }
+
+    fn skip_blanks(&mut self) {
+        self.at += self.rest().len() - self.rest().trim_start_matches(BLANKS).len();
+    }
+
+    fn steps(&mut self) -> Result<Vec<Step>, Problem> {
+        let mut steps = vec![self.name()?];
+        loop {
+            if self.take(".") {
+                steps.push(self.name()?);
+            } else if self.take("[") {
+                steps.push(self.bracket()?);
+            } else {
+                return Ok(steps);
+            }
+        }
+    }
+
+    fn name(&mut self) -> Result<Step, Problem> {
+        let rest = self.rest();
+        let run = rest.find(|c| !is_name_char(c) && c != ' ').unwrap_or(rest.len());
+        let name = rest.get(..run).unwrap_or_default().trim_end_matches(' ');
+        if name.is_empty() || name.starts_with(' ') {
+            return Err(self.malformed());
+        }
+        self.at += name.len();
+        Ok(Step::name(name))
+    }
+
+    fn bracket(&mut self) -> Result<Step, Problem> {
+        for quote in ["'", "\"", "\\\""] {
+            let escaped = quote.len() > 1;
+            if (!escaped || self.in_string) && self.take(quote) {
+                return self.key(quote);
+            }
+        }
+        let rest = self.rest();
+        let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+        let number = rest.get(..digits).unwrap_or_default();
+        self.at += digits;
+        if number.is_empty() || !self.take("]") {
+            return Err(self.malformed());
+        }
+        Ok(Step::name(number))
+    }
+
+    fn key(&mut self, quote: &str) -> Result<Step, Problem> {
+        let Some((key, _)) = line(self.rest()).split_once(quote) else {
+            return Err(self.unterminated());
+        };
+        self.at += key.len() + quote.len();
+        match self.take("]") {
+            true => Ok(Step::Key(key.into())),
+            false => Err(self.malformed()),
+        }
+    }
+
+    /// The problem with what stands at this place. An author who forgot the `}` is told just that, rather than that
+    /// some later character cannot be part of a path.
+    fn malformed(&self) -> Problem {
+        let rest = line(self.rest());
+        let first = rest.chars().next();
+        if rest.starts_with(OPEN) {
+            let message = "a placeholder cannot stand inside another: name the path with `.` or `['…']`";
+            return self.source.problem(Code::BadPlaceholder, self.at, message);
+        }
+        match first {
+            Some('}') if self.source.between(self.start + OPEN.len(), self.at).trim_matches(BLANKS).is_empty() => {
+                let message = "the placeholder is empty: write a path in it, or `\\${` for a literal `${`";
+                self.source.problem(Code::BadPlaceholder, self.start, message)
+            }
+            Some('"') if self.in_string => self.unterminated(),
+            Some(found) if rest.contains('}') => {
+                let message = format!(
+                    "`{}` cannot stand here in a placeholder: a path is names joined by `.`, `[0]` or `['any key']`, \
+                     without calculations",
+                    found.escape_debug()
+                );
+                self.source.problem(Code::BadPlaceholder, self.at, message)
+            }
+            _ => self.unterminated(),
+        }
+    }
+
+    fn unterminated(&self) -> Problem {
+        let message = "this placeholder is not closed by `}` on its line; for a literal `${` write `\\${`";
+        self.source.problem(Code::UnterminatedPlaceholder, self.start, message)
+    }
+}
+
+/// `text` up to its first line break.
+fn line(text: &str) -> &str {
+    text.split(['\n', '\r']).next().unwrap_or_default()
+}
+
+fn is_name_char(c: char) -> bool {
+    matches!(c, '_' | '-')
+        || c.is_ascii_alphanumeric()
+        || matches!(c.general_category_group(), GeneralCategoryGroup::Letter | GeneralCategoryGroup::Mark)
+        || c.general_category() == GeneralCategory::DecimalNumber
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::problem::Field;
+
+    fn read_text(text: &str, in_string: bool) -> Result<Hole, Problem> {
+        read(Source { field: Field::Body, text }, 0, in_string)
+    }
+
+    fn steps(text: &str) -> Vec<Step> {
+        read_text(text, false).unwrap().path.steps
+    }
+
+    fn name(text: &str) -> Step {
+        Step::name(text)
+    }
+
+    fn key(text: &str) -> Step {
+        Step::Key(text.into())
+    }
+
+    #[test]
+    fn a_path_is_names_indexes_and_quoted_keys() {
+        assert_eq!(steps("${a}"), [name("a")]);
+        assert_eq!(steps("${a.b-c.0[12]}"), [name("a"), name("b-c"), name("0"), name("12")]);
+        assert_eq!(steps("${a['x.y}']['']}"), [name("a"), key("x.y}"), key("")]);
+        assert_eq!(steps("${a[\"it's\"].b}"), [name("a"), key("it's"), name("b")]);
+        assert_eq!(steps("${context.Order ID}"), [name("context"), name("Order ID")]);
+        assert_eq!(steps("${context.नाम.é}"), [name("context"), name("नाम"), name("é")]);
+    }
+
+    #[test]
+    fn outer_blanks_are_no_part_of_the_path() {
+        let hole = read_text("${ \t a.b \t}rest", false).unwrap();
+        assert_eq!((hole.path.text.as_ref(), hole.end), ("a.b", 11));
+        assert_eq!(read_text("${ a[0] }", false).unwrap().path.text.as_ref(), "a[0]");
+    }
+
+    #[test]
+    fn inside_a_json_string_the_quotes_of_a_key_may_be_escaped() {
+        let expected = [name("a"), key("b c")];
+        assert_eq!(read_text("${a[\\\"b c\\\"]}", true).unwrap().path.steps, expected);
+        assert_eq!(read_text("${a[\"b c\"]}", true).unwrap().path.steps, expected);
+        assert_eq!(read_text("${a[\\\"b c\\\"]}", false).unwrap_err().code, Code::BadPlaceholder);
+    }
+
+    #[test]
+    fn what_is_no_path_is_a_bad_placeholder_at_the_first_wrong_character() {
+        let cases = [
+            ("${}", 1),
+            ("${  }", 1),
+            ("${a..b}", 5),
+            ("${.a}", 3),
+            ("${a.}", 5),
+            ("${a .b}", 4),
+            ("${a. b}", 5),
+            ("${a*2}", 4),
+            ("${a[]}", 5),
+            ("${a[-1]}", 5),
+            ("${a[0}", 6),
+            ("${a['b'}", 8),
+            ("${['a']}", 3),
+            ("${a${b}}", 4),
+            ("${a.${b}}", 5),
+            ("${f()}", 4),
+            ("${a\u{200d}b}", 4),
+        ];
+        for (text, column) in cases {
+            let problem = read_text(text, false).unwrap_err();
+            assert_eq!(
+                (problem.code, problem.place),
+                (Code::BadPlaceholder, Some(Place { line: 1, column })),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_placeholder_that_does_not_end_on_its_line_is_unterminated_at_its_start() {
+        for text in ["${", "${a", "${ a ", "${a\n}", "${\n}", "${a['b", "${a['b\n']}", "${a[0", "${a.", "${a b c, d"] {
+            let problem = read_text(text, false).unwrap_err();
+            let start = Some(Place { line: 1, column: 1 });
+            assert_eq!((problem.code, problem.place), (Code::UnterminatedPlaceholder, start), "{text:?}");
+        }
+        assert_eq!(read_text("${a\"}", true).unwrap_err().code, Code::UnterminatedPlaceholder);
+    }
+}

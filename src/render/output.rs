@@ -1,0 +1,119 @@
+//! Where rendered text goes: a string that refuses to outgrow its limit, and the encodings in front of it. A value is
+//! written through one of them, piece by piece, without being built up anywhere in between.
+
+/// The output has reached its limit; nothing past it was written.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Full;
+
+/// Takes text, as it is or in an encoding of its own.
+pub(super) trait Sink {
+    /// Appends `text`.
+    fn write(&mut self, text: &str) -> Result<(), Full>;
+}
+
+/// A string of at most `limit` bytes.
+pub(super) struct Output {
+    text: String,
+    limit: usize,
+}
+
+impl Output {
+    /// An empty output with room for `expected` bytes before it has to grow.
+    pub fn new(limit: usize, expected: usize) -> Output {
+        Output { text: String::with_capacity(expected.min(limit)), limit }
+    }
+
+    /// Bytes written so far: a mark for [`Output::since`].
+    pub fn mark(&self) -> usize {
+        self.text.len()
+    }
+
+    /// What was written since `mark`.
+    pub fn since(&self, mark: usize) -> &str {
+        self.text.get(mark..).unwrap_or_default()
+    }
+
+    /// Everything that was written.
+    pub fn into_text(self) -> String {
+        self.text
+    }
+}
+
+impl Sink for Output {
+    fn write(&mut self, text: &str) -> Result<(), Full> {
+        if text.len() > self.limit - self.text.len() {
+            return Err(Full);
+        }
+        self.text.push_str(text);
+        Ok(())
+    }
+}
+
+/// Writes into the inside of a JSON string (RFC 8259, section 7): only what must be escaped is, so that other scripts
+/// go out as UTF-8.
+pub(super) struct JsonString<'o, S>(pub &'o mut S);
+
+impl<S: Sink> Sink for JsonString<'_, S> {
+    fn write(&mut self, text: &str) -> Result<(), Full> {
+        let mut clean_from = 0;
+        for (at, byte) in text.bytes().enumerate() {
+            if let Some(escape) = json_escape(byte) {
+                self.0.write(text.get(clean_from..at).unwrap_or_default())?;
+                self.0.write(escape)?;
+                clean_from = at + 1;
+            }
+        }
+        self.0.write(text.get(clean_from..).unwrap_or_default())
+    }
+}
+
+/// The escape that `byte` needs inside a JSON string.
+fn json_escape(byte: u8) -> Option<&'static str> {
+    Some(match byte {
+        b'"' => "\\\"",
+        b'\\' => "\\\\",
+        0x08 => "\\b",
+        0x09 => "\\t",
+        0x0A => "\\n",
+        0x0C => "\\f",
+        0x0D => "\\r",
+        0x00..=0x1F => {
+            let at = usize::from(byte) * 6;
+            JSON_CONTROLS.get(at..at + 6)?
+        }
+        _ => return None,
+    })
+}
+
+/// The escapes of U+0000 to U+001F, six bytes each.
+const JSON_CONTROLS: &str = "\\u0000\\u0001\\u0002\\u0003\\u0004\\u0005\\u0006\\u0007\
+                             \\u0008\\u0009\\u000a\\u000b\\u000c\\u000d\\u000e\\u000f\
+                             \\u0010\\u0011\\u0012\\u0013\\u0014\\u0015\\u0016\\u0017\
+                             \\u0018\\u0019\\u001a\\u001b\\u001c\\u001d\\u001e\\u001f";
+
+/// Percent-encodes all but the unreserved characters of RFC 3986, section 2.3, so that no value can end its place in a
+/// URL.
+pub(super) struct Percent<'o>(pub &'o mut Output);
+
+impl Sink for Percent<'_> {
+    fn write(&mut self, text: &str) -> Result<(), Full> {
+        percent_encoding::utf8_percent_encode(text, RESERVED).try_for_each(|piece| self.0.write(piece))
+    }
+}
+
+const RESERVED: &percent_encoding::AsciiSet =
+    &percent_encoding::NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// Writes a header's value: each control character, C1 ones included, becomes a space.
+pub(super) struct HeaderText<'o>(pub &'o mut Output);
+
+impl Sink for HeaderText<'_> {
+    fn write(&mut self, text: &str) -> Result<(), Full> {
+        let mut pieces = text.split(char::is_control);
+        self.0.write(pieces.next().unwrap_or_default())?;
+        pieces.try_for_each(|piece| {
+            self.0.write(" ")?;
+            self.0.write(piece)
+        })
+    }
+}

@@ -1,0 +1,33 @@
+//! The template of one field while it is being compiled: the text that every place in a problem refers to.
+
+use crate::domain::problem::{Code, Field, Problem};
+
+/// A template text and the field it belongs to.
+#[derive(Clone, Copy)]
+pub(super) struct Source<'a> {
+    pub field: Field,
+    pub text: &'a str,
+}
+
+impl<'a> Source<'a> {
+    /// What follows the byte `offset`; nothing if the offset is past the end.
+    pub fn after(self, offset: usize) -> &'a str {
+        self.text.get(offset..).unwrap_or_default()
+    }
+
+    /// The text from byte `start` up to `end`; nothing if they do not lie in the text.
+    pub fn between(self, start: usize, end: usize) -> &'a str {
+        self.text.get(start..end).unwrap_or_default()
+    }
+
+    /// A problem at the byte `offset`.
+    pub fn problem(self, code: Code, offset: usize, message: impl Into<String>) -> Problem {
+        Problem::new(code, self.field, message).at(self.text, offset)
+    }
+
+    /// A problem of JSON syntax at the byte `offset`, under the code that this field has for it.
+    pub fn syntax(self, offset: usize, message: impl Into<String>) -> Problem {
+        let code = if self.field == Field::Headers { Code::HeadersNotObject } else { Code::InvalidJsonBody };
+        self.problem(code, offset, message)
+    }
+}

@@ -1,0 +1,257 @@
+//! Whether a JSON template is JSON whatever its placeholders will hold, and if not, what to tell its author.
+//!
+//! The grammar of RFC 8259 is checked on the template itself, with each placeholder in the part it plays there, so that
+//! every place is one in the text as written. What passes needs no second look once it is rendered, with one exception:
+//! a placeholder that is glued into a number (`1${x}`) makes one or not depending on the call.
+//!
+//! Where a comma is missing, the place named is the end of the value before it, which is where the comma goes; a parser
+//! would only stop at the next key, often a line further down.
+
+use super::hole::Part;
+use super::source::Source;
+use super::tokens::{self, Kind, Token};
+use super::value::is_json_number;
+use crate::domain::problem::{Place, Problem};
+
+/// Deepest nesting of a template; the same depth to which calls are read.
+pub(super) const MAX_DEPTH: usize = 127;
+
+/// The part that a token plays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    /// A key of an object.
+    Key,
+    /// A string or word as a value, or the bracket that opens one.
+    Value,
+    /// A closing bracket, comma or colon.
+    Between,
+}
+
+/// A token in its place.
+#[derive(Debug)]
+pub(super) struct Node {
+    pub role: Role,
+    /// How many objects and arrays are open around it.
+    pub depth: usize,
+    pub token: Token,
+}
+
+/// What may come next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Expect {
+    Value,
+    ValueOrEnd,
+    Key,
+    KeyOrEnd,
+    Colon,
+    CommaOrEnd,
+    Nothing,
+}
+
+/// Reads the JSON template `source`, which holds more than white space.
+///
+/// # Errors
+/// The first problem of syntax or of a placeholder.
+pub(super) fn read(source: Source<'_>) -> Result<Vec<Node>, Problem> {
+    let mut reader = Reader { source, open: Vec::new(), expect: Expect::Value, last: (0, 0) };
+    let mut nodes = Vec::new();
+    let mut at = 0;
+    while let Some(token) = tokens::next(source, at)? {
+        at = token.end;
+        let span = (token.start, token.end);
+        nodes.push(reader.accept(token)?);
+        reader.last = span;
+    }
+    match (reader.open.last(), reader.expect) {
+        (Some((bracket, start)), _) => Err(source.syntax(*start, format!("this `{bracket}` is never closed"))),
+        (None, Expect::Nothing) => Ok(nodes),
+        (None, _) => Err(source.syntax(at, "a JSON value is missing")),
+    }
+}
+
+struct Reader<'a> {
+    source: Source<'a>,
+    /// The opening brackets of all that is open, with their places.
+    open: Vec<(char, usize)>,
+    expect: Expect,
+    /// Start and end of the token before.
+    last: (usize, usize),
+}
+
+impl Reader<'_> {
+    fn accept(&mut self, token: Token) -> Result<Node, Problem> {
+        use Expect::*;
+        let depth = self.open.len();
+        let role = match (self.expect, token.kind) {
+            (Value | ValueOrEnd, Kind::Punct(bracket @ ('{' | '['))) => {
+                self.open(bracket, token.start)?;
+                Role::Value
+            }
+            (Value | ValueOrEnd, Kind::Text) => {
+                self.expect = self.after_value();
+                Role::Value
+            }
+            (Value | ValueOrEnd, Kind::Word) => {
+                check_word(self.source, &token)?;
+                self.expect = self.after_value();
+                Role::Value
+            }
+            (Key | KeyOrEnd, Kind::Text) => {
+                self.expect = Colon;
+                Role::Key
+            }
+            (Colon, Kind::Punct(':')) => {
+                self.expect = Value;
+                Role::Between
+            }
+            (CommaOrEnd, Kind::Punct(',')) => {
+                self.expect = if self.in_object() { Key } else { Value };
+                Role::Between
+            }
+            (CommaOrEnd | KeyOrEnd, Kind::Punct('}')) if self.in_object() => self.close(),
+            (CommaOrEnd | ValueOrEnd, Kind::Punct(']')) if !self.in_object() => self.close(),
+            _ => return Err(self.unexpected(&token)),
+        };
+        Ok(Node { role, depth, token })
+    }
+
+    fn in_object(&self) -> bool {
+        matches!(self.open.last(), Some(('{', _)))
+    }
+
+    fn open(&mut self, bracket: char, start: usize) -> Result<(), Problem> {
+        if self.open.len() == MAX_DEPTH {
+            return Err(self.source.syntax(start, format!("nested deeper than {MAX_DEPTH} levels")));
+        }
+        self.open.push((bracket, start));
+        self.expect = if bracket == '{' { Expect::KeyOrEnd } else { Expect::ValueOrEnd };
+        Ok(())
+    }
+
+    fn close(&mut self) -> Role {
+        self.open.pop();
+        self.expect = self.after_value();
+        Role::Between
+    }
+
+    fn after_value(&self) -> Expect {
+        if self.open.is_empty() { Expect::Nothing } else { Expect::CommaOrEnd }
+    }
+
+    fn unexpected(&self, token: &Token) -> Problem {
+        let (offset, message) = match self.expect {
+            Expect::CommaOrEnd => self.no_comma(token),
+            Expect::Key | Expect::KeyOrEnd => self.no_key(token),
+            Expect::Value | Expect::ValueOrEnd => self.no_value(token),
+            Expect::Colon => (self.last.1, "expected `:` and a value after this key".to_owned()),
+            Expect::Nothing => (token.start, "the JSON is complete before this: remove what follows".to_owned()),
+        };
+        self.source.syntax(offset, message)
+    }
+
+    fn no_comma(&self, token: &Token) -> (usize, String) {
+        let close = if self.in_object() { '}' } else { ']' };
+        match token.kind {
+            Kind::Punct('}' | ']') => self.wrong_bracket(token),
+            Kind::Punct(':') => (token.start, format!("expected `,` or `{close}` here, not `:`")),
+            // Text right behind a string is a quote in the middle of it, far more often than a missing comma.
+            Kind::Word if self.last.1 == token.start => {
+                let message = format!(
+                    "expected `,` or `{close}` after this value: inside a string a `\"` is written `\\\"`, and all text \
+                     stands inside strings"
+                );
+                (self.last.1, message)
+            }
+            _ => {
+                let at =
+                    if Place::of(self.source.text, self.last.1).line == Place::of(self.source.text, token.start).line {
+                        "here"
+                    } else {
+                        "at the end of this line"
+                    };
+                (self.last.1, format!("expected `,` or `{close}` after this value: is a comma missing {at}?"))
+            }
+        }
+    }
+
+    fn no_key(&self, token: &Token) -> (usize, String) {
+        let message = match token.kind {
+            Kind::Punct('}') if self.expect == Expect::Key => return self.trailing_comma('}'),
+            Kind::Punct('}' | ']') => return self.wrong_bracket(token),
+            Kind::Punct(',') => "expected a key before this comma: is it one comma too many?",
+            Kind::Word if token.parts.iter().any(|part| part.hole().is_some()) => {
+                "a placeholder stands where a key is needed: put it in double quotes"
+            }
+            _ => "expected a key in double quotes here",
+        };
+        (token.start, message.to_owned())
+    }
+
+    fn no_value(&self, token: &Token) -> (usize, String) {
+        match token.kind {
+            Kind::Punct(']') if !self.in_object() && !self.open.is_empty() => self.trailing_comma(']'),
+            Kind::Punct(found) => (token.start, format!("expected a value here, not `{found}`")),
+            Kind::Text | Kind::Word => (token.start, "expected a value here".to_owned()),
+        }
+    }
+
+    fn trailing_comma(&self, close: char) -> (usize, String) {
+        (self.last.0, format!("no comma may stand before `{close}`: remove it"))
+    }
+
+    fn wrong_bracket(&self, token: &Token) -> (usize, String) {
+        let found = self.source.between(token.start, token.end);
+        match self.open.last() {
+            Some((bracket, start)) => {
+                let line = Place::of(self.source.text, *start).line;
+                (token.start, format!("`{found}` cannot close the `{bracket}` of line {line}"))
+            }
+            None => (token.start, format!("`{found}` closes nothing")),
+        }
+    }
+}
+
+/// Checks a value outside quotes. A placeholder that is glued to digits is tried with the value 1: where any number at
+/// all makes a number of the whole, that one does.
+fn check_word(source: Source<'_>, token: &Token) -> Result<(), Problem> {
+    if let [Part::Hole(_)] = token.parts.as_slice() {
+        return Ok(());
+    }
+    let probe: String = token
+        .parts
+        .iter()
+        .map(|part| match part {
+            Part::Text(start, end) => source.between(*start, *end),
+            Part::Dropped(_) => "",
+            Part::Hole(_) => "1",
+        })
+        .collect();
+    let has_hole = token.parts.iter().any(|part| part.hole().is_some());
+    if is_json_number(&probe) || (!has_hole && matches!(probe.as_str(), "true" | "false" | "null")) {
+        return Ok(());
+    }
+    let message = match has_hole {
+        true => {
+            "a placeholder outside quotes must be a whole value: put the text around it in double quotes".to_owned()
+        }
+        false => bad_word(&probe),
+    };
+    Err(source.syntax(token.start, message))
+}
+
+fn bad_word(word: &str) -> String {
+    let lower = word.to_ascii_lowercase();
+    let advice = match lower.as_str() {
+        "true" | "false" | "null" => return format!("write `{lower}` in lower case"),
+        "none" | "nil" | "undefined" | "nan" => "write `null`",
+        _ if word.starts_with("//") || word.starts_with("/*") || word.starts_with('#') => "JSON has no comments",
+        _ if word.starts_with(['\'', '`', '“', '”']) => "strings stand in straight double quotes",
+        _ if word.starts_with(|c: char| c.is_ascii_digit() || "+-.".contains(c)) => {
+            "numbers have no leading zero, no `+`, and digits on both sides of the point; other text stands in double \
+             quotes"
+        }
+        _ => "text stands in double quotes",
+    };
+    let shown: String = word.chars().take(24).collect();
+    format!("`{}` is no JSON value: {advice}", shown.escape_debug())
+}

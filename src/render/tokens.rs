@@ -1,0 +1,203 @@
+//! The tokens of a JSON template: RFC 8259's, in which a placeholder may stand inside a string or in a word.
+
+use super::hole::{self, ESCAPED_OPEN, OPEN, Part};
+use super::source::Source;
+use crate::domain::problem::{Code, Field, Problem};
+
+/// What a token is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// One of `{}[],:`.
+    Punct(char),
+    /// A string, its quotes included.
+    Text,
+    /// A run of anything else: a number, `true`, a placeholder, or several of them glued together.
+    Word,
+}
+
+/// One token, with the bytes of the template that it takes up.
+#[derive(Debug)]
+pub(super) struct Token {
+    pub kind: Kind,
+    pub start: usize,
+    pub end: usize,
+    /// What is between the quotes of a string, or what a word consists of.
+    pub parts: Vec<Part>,
+}
+
+/// Reads the token after byte `at`, if there is one.
+///
+/// # Errors
+/// A placeholder that is none, or a string that is none.
+pub(super) fn next(source: Source<'_>, at: usize) -> Result<Option<Token>, Problem> {
+    let rest = source.after(at);
+    let start = at + (rest.len() - rest.trim_start_matches([' ', '\t', '\n', '\r']).len());
+    let Some(first) = source.after(start).chars().next() else { return Ok(None) };
+    let mut reader = Reader { source, start, at: start, clean_from: start, parts: Vec::new() };
+    let kind = match first {
+        '{' | '}' | '[' | ']' | ',' | ':' => {
+            reader.at += 1;
+            Kind::Punct(first)
+        }
+        '"' => {
+            reader.string()?;
+            Kind::Text
+        }
+        _ => {
+            reader.word()?;
+            Kind::Word
+        }
+    };
+    Ok(Some(Token { kind, start, end: reader.at, parts: reader.parts }))
+}
+
+struct Reader<'a> {
+    source: Source<'a>,
+    start: usize,
+    at: usize,
+    clean_from: usize,
+    parts: Vec<Part>,
+}
+
+impl<'a> Reader<'a> {
+    fn rest(&self) -> &'a str {
+        self.source.after(self.at)
+    }
+
+    /// Ends the running stretch of text here.
+    fn flush(&mut self) {
+        if self.clean_from < self.at {
+            self.parts.push(Part::Text(self.clean_from, self.at));
+        }
+        self.clean_from = self.at;
+    }
+
+    fn placeholder(&mut self, in_string: bool) -> Result<(), Problem> {
+        self.flush();
+        let hole = hole::read(self.source, self.at, in_string)?;
+        self.at = hole.end;
+        self.clean_from = hole.end;
+        self.parts.push(Part::Hole(hole));
+        Ok(())
+    }
+
+    fn string(&mut self) -> Result<(), Problem> {
+        self.at += 1;
+        self.clean_from = self.at;
+        loop {
+            let rest = self.rest();
+            let Some(next) = rest.chars().next() else {
+                return Err(self.source.syntax(self.start, "this string is never closed: a `\"` is missing"));
+            };
+            if rest.starts_with(OPEN) {
+                self.placeholder(true)?;
+            } else if rest.starts_with(ESCAPED_OPEN) {
+                // Escapes are read in pairs from the left, so this backslash ends a run of odd length.
+                self.flush();
+                self.parts.push(Part::Dropped(self.at));
+                self.clean_from = self.at + 1;
+                self.at += ESCAPED_OPEN.len();
+            } else if next == '"' {
+                self.flush();
+                self.at += 1;
+                return Ok(());
+            } else if next == '\\' {
+                self.at += self.escape()?;
+            } else {
+                self.check_raw(next)?;
+                self.at += next.len_utf8();
+            }
+        }
+    }
+
+    /// Refuses a character that may not stand in a string as it is.
+    fn check_raw(&self, c: char) -> Result<(), Problem> {
+        if c == '\n' || c == '\r' {
+            let message = "the line ends inside a string: close the string with `\"`, or write the line break as `\\n`";
+            return Err(match self.source.field {
+                Field::Headers => self.control_in_header(c),
+                _ => self.source.syntax(self.at, message),
+            });
+        }
+        self.check_header_char(c)?;
+        if c < ' ' {
+            let message = format!("a control character inside a string: write it as `\\u{:04x}`", u32::from(c));
+            return Err(self.source.syntax(self.at, message));
+        }
+        Ok(())
+    }
+
+    fn check_header_char(&self, c: char) -> Result<(), Problem> {
+        match self.source.field == Field::Headers && c.is_control() {
+            true => Err(self.control_in_header(c)),
+            false => Ok(()),
+        }
+    }
+
+    fn control_in_header(&self, c: char) -> Problem {
+        let message = format!("a header cannot hold the control character U+{:04X}: remove it", u32::from(c));
+        self.source.problem(Code::HeaderTemplateControlChar, self.at, message)
+    }
+
+    /// Checks the escape that begins here and returns its length.
+    fn escape(&self) -> Result<usize, Problem> {
+        let rest = self.rest();
+        let (c, length) = match rest.as_bytes().get(1) {
+            Some(b'"' | b'\\' | b'/') => return Ok(2),
+            Some(b'b') => ('\u{8}', 2),
+            Some(b'f') => ('\u{c}', 2),
+            Some(b'n') => ('\n', 2),
+            Some(b'r') => ('\r', 2),
+            Some(b't') => ('\t', 2),
+            Some(b'u') => match unicode_escape(rest) {
+                Some(read) => read,
+                None => {
+                    let message = "`\\u` needs four hexadecimal digits here, and a pair of them beyond U+FFFF";
+                    return Err(self.source.syntax(self.at, message));
+                }
+            },
+            _ => {
+                let message = "this backslash begins no JSON escape: write `\\\\` for a backslash";
+                return Err(self.source.syntax(self.at, message));
+            }
+        };
+        self.check_header_char(c)?;
+        Ok(length)
+    }
+
+    fn word(&mut self) -> Result<(), Problem> {
+        loop {
+            let rest = self.rest();
+            if rest.starts_with(OPEN) {
+                self.placeholder(false)?;
+            } else if rest.starts_with(ESCAPED_OPEN) {
+                let message = "a literal `${` can only stand inside a string";
+                return Err(self.source.syntax(self.at, message));
+            } else {
+                match rest.chars().next() {
+                    Some(' ' | '\t' | '\n' | '\r' | '{' | '}' | '[' | ']' | ',' | ':' | '"') | None => break,
+                    Some(c) => self.at += c.len_utf8(),
+                }
+            }
+        }
+        self.flush();
+        Ok(())
+    }
+}
+
+/// The character that the `\uXXXX` at the start of `text`, or the pair of them, stands for, and how long that is.
+fn unicode_escape(text: &str) -> Option<(char, usize)> {
+    let first = code_unit(text)?;
+    if let Some(c) = char::from_u32(u32::from(first)) {
+        return Some((c, 6));
+    }
+    let second = code_unit(text.get(6..)?)?;
+    let c = char::decode_utf16([first, second]).next()?.ok()?;
+    Some((c, 12))
+}
+
+fn code_unit(text: &str) -> Option<u16> {
+    let digits = text.strip_prefix("\\u")?.get(..4)?;
+    // The standard library also reads a sign.
+    digits.bytes().all(|digit| digit.is_ascii_hexdigit()).then(|| u16::from_str_radix(digits, 16).ok())?
+}

@@ -1,0 +1,198 @@
+//! The URL: scheme and host are the template's, values can only fill a path segment or a part of the query.
+//!
+//! Everything that the template decides is decided when it is compiled: its literal parts go through the `url` crate
+//! once, so that at dispatch percent-encoded values are set between pieces that are already in WHATWG form. A value
+//! consists of characters then that this form leaves as they are, so the whole is what the crate would have made of it.
+//!
+//! The fragment is never sent. Placeholders in it must be well formed, but are not looked up.
+
+use std::ops::Range;
+
+use url::Url;
+
+use super::limits::{self, MAX_URL_BYTES};
+use super::output::{Full, Output, Percent, Sink};
+use super::path::{Lookup, Path};
+use super::source::Source;
+use super::url_text::{MARK, UrlText};
+use super::value::write_text;
+use crate::domain::problem::{Code, Field, Place, Problem};
+
+/// A URL, ready to be filled.
+#[derive(Debug)]
+pub(super) struct UrlTemplate(Vec<Piece>);
+
+#[derive(Debug)]
+enum Piece {
+    /// In WHATWG form.
+    Text(String),
+    /// A path segment with a placeholder in it.
+    Segment(Vec<Piece>, Place),
+    /// A value in a path segment.
+    InPath(Path),
+    /// A value in the query.
+    InQuery(Path),
+}
+
+/// Compiles the template `text`.
+pub(super) fn compile(text: &str) -> Result<UrlTemplate, Problem> {
+    let source = Source { field: Field::Url, text };
+    limits::check_template(source)?;
+    let mut url = UrlText::read(source)?;
+    let mut paths = url.take_paths().into_iter();
+    let mut pieces = vec![Piece::Text(url.origin()?)];
+    push_path(&url, &mut paths, &mut pieces)?;
+    if let Some(query) = url.query() {
+        push_text(&mut pieces, "?");
+        push_all(&mut pieces, Slot::Query.fill(&url, query, &mut paths)?);
+    }
+    Ok(UrlTemplate(pieces))
+}
+
+fn push_path(
+    url: &UrlText<'_>,
+    paths: &mut impl Iterator<Item = Path>,
+    pieces: &mut Vec<Piece>,
+) -> Result<(), Problem> {
+    push_text(pieces, "/");
+    let path = url.path();
+    let mut start = path.start + 1;
+    while start < path.end {
+        let length = url.slice(start..path.end).find('/');
+        let end = length.map_or(path.end, |length| start + length);
+        let segment = Slot::Segment.fill(url, start..end, paths)?;
+        match segment.as_slice() {
+            [Piece::Text(text)] if is_dot_segment(text) => return Err(dot_segment(url.place(start))),
+            [] | [Piece::Text(_)] => push_all(pieces, segment),
+            _ => pieces.push(Piece::Segment(segment, url.place(start))),
+        }
+        push_text(pieces, if length.is_some() { "/" } else { "" });
+        start = end + 1;
+    }
+    Ok(())
+}
+
+/// Where values can stand.
+#[derive(Clone, Copy)]
+enum Slot {
+    Segment,
+    Query,
+}
+
+impl Slot {
+    /// The pieces of a stretch of the URL, whose placeholders are the next ones of `paths`.
+    fn fill(
+        self,
+        url: &UrlText<'_>,
+        range: Range<usize>,
+        paths: &mut impl Iterator<Item = Path>,
+    ) -> Result<Vec<Piece>, Problem> {
+        let mut pieces = Vec::new();
+        for (index, literal) in url.slice(range.clone()).split(MARK).enumerate() {
+            if index > 0 {
+                pieces.extend(paths.next().map(|path| match self {
+                    Slot::Segment => Piece::InPath(path),
+                    Slot::Query => Piece::InQuery(path),
+                }));
+            }
+            let text = self.whatwg(literal);
+            let text = text.ok_or_else(|| url.problem(Code::BadUrl, range.start, "this is no part of a URL"))?;
+            push_text(&mut pieces, &text);
+        }
+        Ok(pieces)
+    }
+
+    /// `literal` as the `url` crate writes it in this place. What is around it changes nothing there, except for a
+    /// segment of dots: the `x` on both sides keeps the parser from acting on one.
+    fn whatwg(self, literal: &str) -> Option<String> {
+        let probe = match self {
+            Slot::Segment => format!("http://h/x{literal}x"),
+            Slot::Query => format!("http://h/?x{literal}x"),
+        };
+        let url = Url::parse(&probe).ok()?;
+        let written = match self {
+            Slot::Segment => url.path().strip_prefix("/x"),
+            Slot::Query => url.query()?.strip_prefix('x'),
+        };
+        Some(written?.strip_suffix('x')?.to_owned())
+    }
+}
+
+fn push_text(pieces: &mut Vec<Piece>, text: &str) {
+    match pieces.last_mut() {
+        Some(Piece::Text(last)) => last.push_str(text),
+        _ if text.is_empty() => {}
+        _ => pieces.push(Piece::Text(text.to_owned())),
+    }
+}
+
+fn push_all(pieces: &mut Vec<Piece>, more: Vec<Piece>) {
+    for piece in more {
+        match piece {
+            Piece::Text(text) => push_text(pieces, &text),
+            other => pieces.push(other),
+        }
+    }
+}
+
+impl UrlTemplate {
+    /// The URL of one call.
+    ///
+    /// # Errors
+    /// [`Code::EmptyPathValue`], [`Code::NonScalarInPath`], [`Code::DotSegment`] or [`Code::TooLarge`].
+    pub fn render(&self, lookup: &mut Lookup<'_>) -> Result<String, Problem> {
+        let mut output = Output::new(MAX_URL_BYTES, 256);
+        self.0.iter().try_for_each(|piece| write_piece(piece, lookup, &mut output))?;
+        Ok(output.into_text())
+    }
+}
+
+fn write_piece(piece: &Piece, lookup: &mut Lookup<'_>, output: &mut Output) -> Result<(), Problem> {
+    match piece {
+        Piece::Text(text) => output.write(text).map_err(too_large),
+        Piece::InQuery(path) => write_text(lookup.find(path), &mut Percent(output)).map_err(too_large),
+        Piece::InPath(path) => write_path_value(path, lookup, output),
+        Piece::Segment(pieces, place) => {
+            let start = output.mark();
+            pieces.iter().try_for_each(|piece| write_piece(piece, lookup, output))?;
+            // As a whole: neither `.` nor `%2` means anything before the value behind it is known.
+            if is_dot_segment(output.since(start)) { Err(dot_segment(*place)) } else { Ok(()) }
+        }
+    }
+}
+
+fn write_path_value(path: &Path, lookup: &mut Lookup<'_>, output: &mut Output) -> Result<(), Problem> {
+    let value = lookup.find(path);
+    if value.is_object() || value.is_array() {
+        let message = format!("`{}` is an object or array, which cannot stand in the path of a URL", path.text);
+        return Err(problem_at(Code::NonScalarInPath, path.place, message));
+    }
+    let start = output.mark();
+    write_text(value, &mut Percent(output)).map_err(too_large)?;
+    if output.mark() == start {
+        let message = format!("`{}` is missing or empty, and the path of a URL cannot do without it", path.text);
+        return Err(problem_at(Code::EmptyPathValue, path.place, message));
+    }
+    Ok(())
+}
+
+/// Whether the WHATWG parser would act on this segment instead of sending it: `.` or `..`, each dot as it is or encoded.
+fn is_dot_segment(segment: &str) -> bool {
+    const DOTS: [&str; 6] = [".", "%2e", "..", ".%2e", "%2e.", "%2e%2e"];
+    DOTS.iter().any(|dots| segment.eq_ignore_ascii_case(dots))
+}
+
+fn dot_segment(place: Place) -> Problem {
+    let message = "a segment of the path is `.` or `..`, which would change where the request goes";
+    problem_at(Code::DotSegment, place, message)
+}
+
+fn too_large(_: Full) -> Problem {
+    limits::rendered_too_large(Field::Url, MAX_URL_BYTES)
+}
+
+fn problem_at(code: Code, place: Place, message: impl Into<String>) -> Problem {
+    let mut problem = Problem::new(code, Field::Url, message);
+    problem.place = Some(place);
+    problem
+}

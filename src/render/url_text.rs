@@ -1,0 +1,195 @@
+//! The text of a URL template taken apart at its delimiters, and refused where a URL parser would guess what was meant.
+//!
+//! The WHATWG parser of the `url` crate drops line breaks, reads `\` as `/`, and skips slashes and a missing host. An
+//! author who wrote such a thing is told instead.
+
+use std::ops::Range;
+
+use url::Url;
+
+use super::hole::{self, OPEN, Part};
+use super::limits;
+use super::path::Path;
+use super::source::Source;
+use crate::domain::problem::{Code, Place, Problem};
+
+/// Stands for a placeholder. Control characters are refused in the literal text, so it can stand for nothing else.
+pub(super) const MARK: char = '\0';
+
+/// A URL template whose scheme and authority are sound.
+pub(super) struct UrlText<'a> {
+    source: Source<'a>,
+    /// Trimmed, each placeholder one [`MARK`], each `\${` a `${`.
+    text: String,
+    /// For the start of each stretch of `text`, where that stretch begins in the template.
+    origins: Vec<(usize, usize)>,
+    /// What the marks stand for, in order.
+    paths: Vec<Path>,
+    authority: Range<usize>,
+}
+
+impl<'a> UrlText<'a> {
+    /// Reads `source` and checks all of it up to the path.
+    ///
+    /// # Errors
+    /// A placeholder's problem, [`Code::UrlControlChar`], [`Code::BadUrl`], [`Code::BadScheme`],
+    /// [`Code::PlaceholderInAuthority`] or [`Code::UrlUserinfo`].
+    pub fn read(source: Source<'a>) -> Result<UrlText<'a>, Problem> {
+        let trimmed = source.text.trim();
+        let start = source.text.len() - source.text.trim_start().len();
+        let source = Source { text: source.between(0, start + trimmed.len()), ..source };
+        let parts = split(source, start)?;
+        limits::check_placeholders(source, parts.iter().filter_map(Part::hole))?;
+        let mut url = UrlText { source, text: String::new(), origins: Vec::new(), paths: Vec::new(), authority: 0..0 };
+        for part in parts {
+            url.push(part)?;
+        }
+        url.authority = url.find_authority()?;
+        url.check_authority()?;
+        Ok(url)
+    }
+
+    fn push(&mut self, part: Part) -> Result<(), Problem> {
+        match part {
+            Part::Text(start, end) => {
+                let text = self.source.between(start, end);
+                check_characters(self.source, start, text)?;
+                self.origins.push((self.text.len(), start));
+                self.text.push_str(text);
+            }
+            Part::Dropped(_) => {}
+            Part::Hole(hole) => {
+                self.origins.push((self.text.len(), hole.start));
+                self.text.push(MARK);
+                self.paths.push(hole.path);
+            }
+        }
+        Ok(())
+    }
+
+    /// The scheme, `://` and all up to the first `/`, `?` or `#` after it must be literal.
+    fn find_authority(&self) -> Result<Range<usize>, Problem> {
+        const SCHEMES: [&str; 2] = ["https://", "http://"];
+        let first_mark = self.text.find(MARK);
+        let literal = self.text.get(..first_mark.unwrap_or(self.text.len())).unwrap_or_default().to_ascii_lowercase();
+        let Some(scheme) = SCHEMES.iter().find(|scheme| literal.starts_with(**scheme)) else {
+            return Err(match first_mark {
+                Some(mark) if SCHEMES.iter().any(|scheme| scheme.starts_with(&literal)) => self.in_authority(mark),
+                _ => self.problem(Code::BadScheme, 0, "a URL begins with `https://` or `http://`"),
+            });
+        };
+        let start = scheme.len();
+        let end = self.text.find_from(start, ['/', '?', '#']);
+        match first_mark {
+            Some(mark) if mark < end => Err(self.in_authority(mark)),
+            _ => Ok(start..end),
+        }
+    }
+
+    fn in_authority(&self, mark: usize) -> Problem {
+        let message = "a placeholder cannot choose where the request goes: write scheme, host and port as literal text, \
+                       and a `/` before the first placeholder";
+        self.problem(Code::PlaceholderInAuthority, mark, message)
+    }
+
+    fn check_authority(&self) -> Result<(), Problem> {
+        let start = self.authority.start;
+        let authority = self.slice(self.authority.clone());
+        if let Some(at) = authority.find('@') {
+            let message = "a URL cannot carry `user:password@`: send an `authorization` header instead";
+            return Err(self.problem(Code::UrlUserinfo, start + at, message));
+        }
+        if authority.is_empty() || authority.starts_with(':') {
+            return Err(self.problem(Code::BadUrl, start, "the host is missing after `//`"));
+        }
+        Ok(())
+    }
+
+    /// Scheme, host and port in WHATWG form: IDN as punycode, default port removed, IPv4 normalised. No slash at its end.
+    pub fn origin(&self) -> Result<String, Problem> {
+        let url = Url::parse(&format!("{}/", self.slice(0..self.authority.end)))
+            .map_err(|error| self.problem(Code::BadUrl, self.authority.start, format!("no URL: {error}")))?;
+        Ok(url.as_str().trim_end_matches('/').to_owned())
+    }
+
+    /// Where the path is; empty, or with a slash at its start.
+    pub fn path(&self) -> Range<usize> {
+        let start = self.authority.end;
+        start..self.text.find_from(start, ['?', '#'])
+    }
+
+    /// Where the query is, without its `?`, if there is one.
+    pub fn query(&self) -> Option<Range<usize>> {
+        let start = self.path().end;
+        self.slice(start..self.text.len()).starts_with('?').then(|| start + 1..self.text.find_from(start + 1, ['#']))
+    }
+
+    /// A part of the text, with [`MARK`]s for placeholders.
+    pub fn slice(&self, range: Range<usize>) -> &str {
+        self.text.get(range).unwrap_or_default()
+    }
+
+    /// The place in the template of the byte `at` of the text.
+    pub fn place(&self, at: usize) -> Place {
+        Place::of(self.source.text, self.offset(at))
+    }
+
+    /// A problem at the byte `at` of the text.
+    pub fn problem(&self, code: Code, at: usize, message: impl Into<String>) -> Problem {
+        self.source.problem(code, self.offset(at), message)
+    }
+
+    fn offset(&self, at: usize) -> usize {
+        let stretch = self.origins.iter().rev().find(|(start, _)| *start <= at);
+        stretch.map_or(at, |(start, offset)| offset + (at - start))
+    }
+
+    /// What the marks stand for, in order; the second time there are none.
+    pub fn take_paths(&mut self) -> Vec<Path> {
+        std::mem::take(&mut self.paths)
+    }
+}
+
+trait FindFrom {
+    /// Where the first of `delimiters` is at or after byte `start`; the end if there is none.
+    fn find_from<const N: usize>(&self, start: usize, delimiters: [char; N]) -> usize;
+}
+
+impl FindFrom for String {
+    fn find_from<const N: usize>(&self, start: usize, delimiters: [char; N]) -> usize {
+        let rest = self.get(start..).unwrap_or_default();
+        rest.find(delimiters).map_or(self.len(), |at| start + at)
+    }
+}
+
+fn check_characters(source: Source<'_>, start: usize, text: &str) -> Result<(), Problem> {
+    let Some((at, found)) = text.char_indices().find(|(_, c)| c.is_control() || *c == '\\') else { return Ok(()) };
+    Err(match found {
+        '\\' => source.problem(Code::BadUrl, start + at, "a backslash cannot stand in a URL: write `/`, or `%5C`"),
+        _ => {
+            let message = "a line break, tab or other control character cannot stand in a URL: remove it";
+            source.problem(Code::UrlControlChar, start + at, message)
+        }
+    })
+}
+
+/// Cuts a template without syntax of its own at its placeholders.
+fn split(source: Source<'_>, start: usize) -> Result<Vec<Part>, Problem> {
+    let mut parts = Vec::new();
+    let mut at = start;
+    while let Some(found) = source.after(at).find(OPEN) {
+        let open = at + found;
+        let backslashes = source.between(at, open).bytes().rev().take_while(|byte| *byte == b'\\').count();
+        if backslashes % 2 == 1 {
+            parts.extend([Part::Text(at, open - 1), Part::Dropped(open - 1), Part::Text(open, open + OPEN.len())]);
+            at = open + OPEN.len();
+        } else {
+            let hole = hole::read(source, open, false)?;
+            parts.push(Part::Text(at, open));
+            at = hole.end;
+            parts.push(Part::Hole(hole));
+        }
+    }
+    parts.push(Part::Text(at, source.text.len()));
+    Ok(parts)
+}
