@@ -1,5 +1,49 @@
-//! postcall
+//! postcall takes completed phone calls from a Postgres outbox and sends each to the webhooks that its agent has
+//! configured, at most once.
+//!
+//! # The promise
+//!
+//! Every completed call that the platform commits reaches each action that was enabled for its agent **at most once
+//! automatically, and exactly once whenever the outcome can be known**. What cannot be known is shown as `unknown`; it
+//! is never hidden, and never sent again unless a person asks for that by name. Every committed call is accounted for:
+//! it waits, is in flight, or is in exactly one final state.
+//!
+//! Nothing is retried. A failed request is not repeated, and receivers can rely on that.
+//!
+//! # The cast
+//!
+//! - **Call**: the completed call as one JSON object, as the platform wrote it ([`domain::call`]).
+//! - **Agent**: the voice agent that held the call; actions belong to an agent.
+//! - **Action**: what is sent for an agent's calls: method, URL, timeout, headers, body, enabled. An agent has any number
+//!   of actions, each with a name ([`domain::action`]).
+//! - **Publish**: to make a new immutable version of an action. The newest version of an enabled action is the one sent.
+//! - **Outbox**: the table into which the platform inserts completed calls, in its own transaction.
+//! - **Delivery**: one call on its way to one action: at most one HTTP request, with its whole story
+//!   ([`domain::delivery`]).
+//! - **Claim**: the committed record, made before the first byte leaves, that this delivery is about to be sent by this
+//!   dispatcher ([`domain::claim`]).
+//! - **Dispatcher**: one running process; any number of them share one database.
+//! - **Outcome**: what is known after the attempt.
+//! - **Replay**: a delivery made by hand from an earlier one, linked to it, with who and why.
+//!
+//! # A row's table is its state
+//!
+//! | table      | holds                                     | its life |
+//! |------------|-------------------------------------------|----------|
+//! | `outbox`   | calls                                     | inserted by the platform; leaves with its partition |
+//! | `waiting`  | deliveries to be made                     | inserted by the outbox's trigger, deleted by the claim |
+//! | `sending`  | deliveries in flight                      | inserted by the claim, deleted by whoever finishes it |
+//! | `delivery` | deliveries that came to an end            | inserted once, never changed; leaves with its partition |
+//!
+//! `waiting` and `sending` stay small, so that a claim costs the same whatever the length of history.
+//!
+//! # The rooms
+//!
+//! Imports point one way. [`domain`] is known by all and knows none. [`render`], [`webhook`] and [`store`] do not know
+//! each other: templates know nothing of sockets, sockets nothing of SQL. [`dispatcher`] knows those three and ties them
+//! into the loop. [`cli`] knows everything and decides nothing.
 #![forbid(unsafe_code)]
+
 pub mod cli;
 pub mod dispatcher;
 pub mod domain;

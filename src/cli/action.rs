@@ -126,7 +126,9 @@ type Located = (Problem, String);
 
 /// Reads and compiles an action file; all problems with their texts.
 pub(super) fn examine(text: &str) -> Result<ActionFile, Vec<Located>> {
-    let in_file = |problems: Vec<Problem>| problems.into_iter().map(|problem| (problem, text.to_owned())).collect();
+    let in_file = |problems: Vec<Problem>| -> Vec<Located> {
+        problems.into_iter().map(|problem| (problem, text.to_owned())).collect()
+    };
     let file = ActionFile::parse(text).map_err(in_file)?;
     match CompiledAction::compile(&file.spec) {
         Ok(_) => Ok(file),

@@ -36,7 +36,7 @@ impl Table {
     /// Fits the terminal: what is too wide goes on in the next line of its cell.
     fn for_people(&self) -> String {
         let mut table = comfy_table::Table::new();
-        table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+        table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
         if !table.is_tty() {
             table.set_width(WIDTH_WITHOUT_TERMINAL);
         }
