@@ -1,0 +1,134 @@
+//! A database of its own for every test, copied from one that was migrated once.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use postcall::store::Store;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
+use uuid::Uuid;
+
+/// A migrated, empty database on the private server that `scripts/test` started.
+pub struct Database {
+    /// As `DATABASE_URL` for processes.
+    pub url: String,
+    /// For the test's own SQL, as a superuser.
+    pub pool: PgPool,
+    /// The code under test.
+    pub store: Store,
+}
+
+impl Database {
+    /// A migrated database.
+    pub async fn new() -> Database {
+        Database::copy_of(template()).await
+    }
+
+    /// A database without postcall's schema.
+    pub async fn empty() -> Database {
+        Database::copy_of("template0").await
+    }
+
+    async fn copy_of(template: &str) -> Database {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("test_{}_{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        create(&name, template).await;
+        let url = url_of(&name);
+        let pool = PgPoolOptions::new().max_connections(16).connect(&url).await.unwrap();
+        let store = Store::connect(&url, 8).await.unwrap();
+        Database { url, pool, store }
+    }
+
+    /// Runs statements, for their effect.
+    pub async fn execute(&self, sql: &str) {
+        sqlx::raw_sql(AssertSqlSafe(sql)).execute(&self.pool).await.unwrap();
+    }
+
+    /// Runs one statement and returns its error's message.
+    pub async fn error_of(&self, sql: &str) -> String {
+        let error = sqlx::raw_sql(AssertSqlSafe(sql)).execute(&self.pool).await.expect_err(sql);
+        error.as_database_error().expect("an error of the database").message().to_owned()
+    }
+
+    /// One number.
+    pub async fn number(&self, sql: &str) -> i64 {
+        sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&self.pool).await.unwrap()
+    }
+
+    /// One text.
+    pub async fn text(&self, sql: &str) -> Option<String> {
+        sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&self.pool).await.unwrap()
+    }
+
+    /// Publishes an action from its file's JSON.
+    pub async fn publish(&self, agent: &str, name: &str, file: &serde_json::Value) {
+        let file = postcall::domain::action_file::ActionFile::parse(&file.to_string()).unwrap();
+        self.store.publish_action(agent, name, &file.spec, file.enabled).await.unwrap();
+    }
+
+    /// Inserts a call as the platform does, and returns its id.
+    pub async fn insert_call(&self, agent: &str, call: &serde_json::Value) -> Uuid {
+        sqlx::query_scalar("INSERT INTO postcall.outbox (agent, call) VALUES ($1, $2::text::json) RETURNING id")
+            .bind(agent)
+            .bind(call.to_string())
+            .fetch_one(&self.pool)
+            .await
+            .unwrap()
+    }
+
+    /// Waits until nothing waits and nothing is in flight.
+    pub async fn settled(&self) {
+        self.until("SELECT NOT EXISTS (SELECT FROM postcall.waiting) AND NOT EXISTS (SELECT FROM postcall.sending)").await;
+    }
+
+    /// Waits until a condition, asked of the database, holds.
+    pub async fn until(&self, condition: &str) {
+        let mut look = tokio::time::interval(std::time::Duration::from_millis(10));
+        for _ in 0..6_000 {
+            look.tick().await;
+            let holds: bool = sqlx::query_scalar(AssertSqlSafe(condition)).fetch_one(&self.pool).await.unwrap();
+            if holds {
+                return;
+            }
+        }
+        panic!("waited a minute for: {condition}");
+    }
+}
+
+fn server_url() -> String {
+    std::env::var("DATABASE_URL").expect("DATABASE_URL is not set: run the tests by scripts/test")
+}
+
+fn url_of(database: &str) -> String {
+    let server = server_url();
+    let (host, _) = server.rsplit_once('/').expect("DATABASE_URL ends in /database");
+    format!("{host}/{database}")
+}
+
+async fn create(name: &str, template: &str) {
+    let options: PgConnectOptions = server_url().parse().unwrap();
+    let mut connection = PgConnection::connect_with(&options).await.unwrap();
+    let sql = format!("CREATE DATABASE {name} TEMPLATE {template}");
+    sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
+}
+
+/// The migrated database that others are copied from, made by whichever test comes first.
+fn template() -> &'static str {
+    static TEMPLATE: OnceLock<String> = OnceLock::new();
+    TEMPLATE.get_or_init(|| {
+        // A thread, because the test that comes first already runs inside a runtime.
+        std::thread::spawn(|| {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let name = format!("template_{}", std::process::id());
+                create(&name, "template0").await;
+                let store = Store::connect(&url_of(&name), 1).await.unwrap();
+                store.migrate().await.unwrap();
+                store.close().await;
+                name
+            })
+        })
+        .join()
+        .unwrap()
+    })
+}

@@ -1,0 +1,96 @@
+//! The program as operators run it: a process with arguments, signals, output and an exit status.
+
+use std::io::Write;
+use std::process::{Output, Stdio};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::process::{Child, ChildStderr, Command};
+
+use super::database::Database;
+
+/// The program under test.
+const POSTCALL: &str = env!("CARGO_BIN_EXE_postcall");
+
+/// Runs a command to its end, without a database.
+pub fn postcall(arguments: &[&str]) -> Output {
+    std::process::Command::new(POSTCALL).env_remove("DATABASE_URL").args(arguments).output().unwrap()
+}
+
+/// Runs a command to its end on a database.
+pub fn postcall_on(database: &Database, arguments: &[&str]) -> Output {
+    std::process::Command::new(POSTCALL).env("DATABASE_URL", &database.url).args(arguments).output().unwrap()
+}
+
+/// A file with this text, for as long as the value lives.
+pub fn file(text: &str) -> tempfile::NamedTempFile {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+    file
+}
+
+/// What a command printed to stdout.
+pub fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+/// What a command printed to stderr.
+pub fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+/// A running `postcall run`, killed when it is dropped.
+pub struct Dispatcher {
+    child: Child,
+    log: Lines<BufReader<ChildStderr>>,
+}
+
+impl Dispatcher {
+    /// Starts a dispatcher that may call this machine, and waits until it dispatches.
+    pub async fn start(database: &Database, arguments: &[&str]) -> Dispatcher {
+        let mut child = Command::new(POSTCALL)
+            .env("DATABASE_URL", &database.url)
+            .args(["run", "--allow-http", "--allow-target", "127.0.0.0/8,::1/128"])
+            .args(arguments)
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let log = BufReader::new(child.stderr.take().unwrap()).lines();
+        let mut dispatcher = Dispatcher { child, log };
+        dispatcher.says("dispatching").await;
+        dispatcher
+    }
+
+    /// Reads the log until a line contains `words`, and returns that line.
+    pub async fn says(&mut self, words: &str) -> String {
+        while let Some(line) = self.log.next_line().await.unwrap() {
+            if line.contains(words) {
+                return line;
+            }
+        }
+        panic!("the dispatcher ended without saying: {words}");
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.child.id().unwrap().try_into().unwrap()), signal).unwrap();
+    }
+
+    /// Waits for its end; whether it ended well, and what it said last.
+    pub async fn ended(mut self) -> (bool, String) {
+        let mut last = String::new();
+        while let Some(line) = self.log.next_line().await.unwrap() {
+            last = line;
+        }
+        (self.child.wait().await.unwrap().success(), last)
+    }
+
+    /// Peak resident memory so far, in kilobytes (Linux).
+    pub fn peak_memory_kb(&self) -> Option<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()?)).ok()?;
+        let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
+        line.split_whitespace().nth(1)?.parse().ok()
+    }
+}
