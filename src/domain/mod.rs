@@ -4,6 +4,7 @@
 //! and identity are handed in. All other rooms may use this one; it uses none of them.
 
 pub mod action;
+pub mod action_file;
 pub mod call;
 pub mod delivery;
 pub mod mask;
