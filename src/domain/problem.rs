@@ -9,7 +9,7 @@ use serde::Serialize;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Code {
-    /// A placeholder is empty, malformed, nested, or one too many.
+    /// A placeholder is empty, malformed or nested.
     BadPlaceholder,
     /// `${` without its `}`.
     UnterminatedPlaceholder,
@@ -110,7 +110,8 @@ pub struct Problem {
     pub field: Field,
     /// A sentence that names the cure where there is one. No final period.
     pub message: String,
-    /// Where in the field's own text, if one place can be named.
+    /// Where in the field's own text, if one place can be named. `action`, `method` and `timeout` have no text of their
+    /// own: theirs is the action file.
     pub place: Option<Place>,
 }
 

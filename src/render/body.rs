@@ -170,3 +170,72 @@ fn write_pieces(pieces: &[Piece], lookup: &mut Lookup<'_>, output: &mut Output) 
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn render(template: &str, call: &Value) -> Result<String, Problem> {
+        compile(Some(template)).unwrap().render(&mut Lookup::new(call))
+    }
+
+    #[test]
+    fn a_backslash_before_a_placeholder_escapes_it_only_if_it_is_not_escaped_itself() {
+        let call = json!({"x": "v"});
+        let cases = [
+            (r#""\${x}""#, r#""${x}""#),
+            (r#""\\${x}""#, r#""\\v""#),
+            (r#""\\\${x}""#, r#""\\${x}""#),
+            (r#""\"${x}""#, r#""\"v""#),
+            (r#""$${x}$""#, r#""$v$""#),
+        ];
+        for (template, expected) in cases {
+            assert_eq!(render(template, &call).unwrap(), expected, "{template}");
+        }
+        assert_eq!(compile(Some(r#""\$${x}""#)).unwrap_err().code, Code::InvalidJsonBody);
+    }
+
+    #[test]
+    fn a_value_is_never_expanded_again() {
+        let call = json!({"x": "${y}", "y": "secret"});
+        assert_eq!(render("[\"${x}\", ${x}]", &call).unwrap(), "[\"${y}\", \"${y}\"]");
+    }
+
+    #[test]
+    fn a_number_that_a_value_breaks_is_refused_at_its_place() {
+        for value in [json!(2), json!("2"), json!(25)] {
+            let digits = value.as_str().map_or(value.to_string(), str::to_owned);
+            assert_eq!(render("[-${x}]", &json!({"x": value})).unwrap(), format!("[-{digits}]"));
+        }
+        for value in [json!("a"), json!(-1), json!(null), json!([1]), json!(true), json!("")] {
+            let problem = render("{\n \"n\": -${x}}", &json!({"x": value})).unwrap_err();
+            let place = Some(Place { line: 2, column: 7 });
+            assert_eq!((problem.code, problem.place), (Code::InvalidJsonBody, place), "{value}");
+        }
+    }
+
+    #[test]
+    fn a_body_past_its_limit_is_refused_and_one_at_it_is_not() {
+        let text = |bytes| json!({"x": "a".repeat(bytes)});
+        assert_eq!(render("\"${x}\"", &text(MAX_BODY_BYTES - 2)).unwrap().len(), MAX_BODY_BYTES);
+        assert_eq!(render("\"${x}\"", &text(MAX_BODY_BYTES - 1)).unwrap_err().code, Code::TooLarge);
+        let whole = Body::WholeCall.render(&mut Lookup::new(&text(MAX_BODY_BYTES)));
+        assert_eq!(whole.unwrap_err().code, Code::TooLarge);
+        let bomb = format!("[{}1]", "${x},".repeat(limits::MAX_PLACEHOLDERS));
+        assert_eq!(render(&bomb, &text(MAX_BODY_BYTES - 100)).unwrap_err().code, Code::TooLarge);
+    }
+
+    #[test]
+    fn a_template_past_a_limit_is_refused_and_one_at_it_is_not() {
+        let padded = |bytes: usize| format!("1{}", " ".repeat(bytes - 1));
+        assert!(compile(Some(&padded(limits::MAX_TEMPLATE_BYTES))).is_ok());
+        let problem = compile(Some(&padded(limits::MAX_TEMPLATE_BYTES + 1))).unwrap_err();
+        assert_eq!(problem.code, Code::TooLarge);
+        let holes = |count: usize| format!("[1{}]", "\n,\"${x}\"".repeat(count));
+        assert!(compile(Some(&holes(limits::MAX_PLACEHOLDERS))).is_ok());
+        let problem = compile(Some(&holes(limits::MAX_PLACEHOLDERS + 1))).unwrap_err();
+        assert_eq!((problem.code, problem.place), (Code::TooLarge, Some(Place { line: 502, column: 3 })));
+    }
+}

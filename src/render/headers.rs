@@ -207,3 +207,95 @@ fn problem_at(code: Code, place: Place, message: impl Into<String>) -> Problem {
     problem.place = Some(place);
     problem
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn render(template: &str, call: &Value) -> Result<Vec<(String, String)>, Problem> {
+        compile(Some(template))?.render(&mut Lookup::new(call))
+    }
+
+    fn value(template: &str, call: &Value) -> Option<String> {
+        let headers = render(&format!("{{\"x\":{template}}}"), call).unwrap();
+        headers.into_iter().map(|(_, value)| value).next()
+    }
+
+    fn code(template: &str) -> Code {
+        compile(Some(template)).unwrap_err().code
+    }
+
+    #[test]
+    fn a_value_is_text_a_number_or_a_boolean_and_null_drops_it() {
+        let call = json!({"s": "t", "n": 1.50, "b": true, "z": null});
+        let cases = [
+            ("\"a\\u00e9\\\"\\/\"", Some("aé\"/")),
+            ("1.50", Some("1.50")),
+            ("false", Some("false")),
+            ("null", None),
+            ("${s}", Some("t")),
+            ("${b}", Some("true")),
+            ("${z}", None),
+            ("${missing}", None),
+            ("\"${z}${missing}\"", Some("")),
+            ("\"\"", Some("")),
+            ("1${n}", Some("11.5")),
+            ("\"  ${s} \"", Some("t")),
+            ("\"\\${s}\"", Some("${s}")),
+        ];
+        for (template, expected) in cases {
+            assert_eq!(value(template, &call).as_deref(), expected, "{template}");
+        }
+    }
+
+    #[test]
+    fn an_object_or_array_without_quotes_is_refused_at_its_place() {
+        for template in ["{\"a\": {}}", "{\"a\": [1]}"] {
+            let problem = compile(Some(template)).unwrap_err();
+            assert_eq!((problem.code, problem.place), (Code::HeaderValueType, Some(Place { line: 1, column: 7 })));
+        }
+        let problem = render("{\"a\": ${x}}", &json!({"x": []})).unwrap_err();
+        assert_eq!((problem.code, problem.place), (Code::HeaderValueType, Some(Place { line: 1, column: 7 })));
+    }
+
+    #[test]
+    fn what_is_not_one_object_is_no_headers() {
+        for template in ["[]", "\"a\"", "null", "${x}", "{\"a\":1", "{\"a\" 1}", "{}{}", "{\"a\": 1,}"] {
+            assert_eq!(code(template), Code::HeadersNotObject, "{template}");
+        }
+        for template in ["", " \n", "{}"] {
+            assert_eq!(render(template, &json!({})).unwrap(), [], "{template:?}");
+        }
+        let problem = render("{\"a\": 1${x}}", &json!({"x": "a"})).unwrap_err();
+        assert_eq!(problem.code, Code::HeadersNotObject);
+    }
+
+    #[test]
+    fn names_are_literal_valid_and_given_once() {
+        assert_eq!(code("{\"a${x}\": 1}"), Code::PlaceholderInHeaderName);
+        assert_eq!(code("{\"\": 1}"), Code::HeaderNameInvalid);
+        assert_eq!(code("{\"\\${a}\": 1}"), Code::HeaderNameInvalid);
+        assert_eq!(code("{\"Expect\": null}"), Code::HeaderForbidden);
+        assert_eq!(code("{\"a\": 1, \"b\": 2, \"A\": null}"), Code::HeaderDuplicate);
+        assert_eq!(code("{\"a\": 1, \"\\u0061\": 2}"), Code::HeaderDuplicate);
+    }
+
+    #[test]
+    fn a_control_character_is_the_author_s_mistake_or_becomes_a_space() {
+        for control in ["\\n", "\\r", "\\t", "\\u0000", "\\u007F", "\\u0085", "\n", "\t", "\u{7f}"] {
+            assert_eq!(code(&format!("{{\"a\": \"b{control}\"}}")), Code::HeaderTemplateControlChar, "{control:?}");
+        }
+        assert_eq!(value("\"${x}\"", &json!({"x": "\ta\r\nb\u{85}c\n"})).unwrap(), "a  b c");
+    }
+
+    #[test]
+    fn headers_past_their_common_limit_are_refused_and_those_at_it_are_not() {
+        let text = |bytes| json!({"x": "a".repeat(bytes)});
+        let fits = (MAX_HEADERS_BYTES - 2) / 2;
+        assert!(render("{\"a\": \"${x}\", \"b\": ${x}}", &text(fits)).is_ok());
+        assert_eq!(render("{\"a\": \"${x}\", \"b\": ${x}}", &text(fits + 1)).unwrap_err().code, Code::TooLarge);
+        assert_eq!(render("{\"a\": \"${x}\"}", &text(MAX_HEADERS_BYTES + 1)).unwrap_err().code, Code::TooLarge);
+    }
+}

@@ -160,6 +160,10 @@ impl<'a> Reader<'a> {
                 self.source.problem(Code::BadPlaceholder, self.start, message)
             }
             Some('"') if self.in_string => self.unterminated(),
+            Some(_) if rest.contains('}') && self.after_inner_blank() => {
+                let message = "a blank cannot stand here: only names have blanks in them, or write `['…']`";
+                self.source.problem(Code::BadPlaceholder, self.at - 1, message)
+            }
             Some(found) if rest.contains('}') => {
                 let message = format!(
                     "`{}` cannot stand here in a placeholder: a path is names joined by `.`, `[0]` or `['any key']`, \
@@ -170,6 +174,12 @@ impl<'a> Reader<'a> {
             }
             _ => self.unterminated(),
         }
+    }
+
+    /// Whether a blank stands before this place, with some of the path before it.
+    fn after_inner_blank(&self) -> bool {
+        let before = self.source.between(self.start + OPEN.len(), self.at);
+        before.ends_with(BLANKS) && !before.trim_matches(BLANKS).is_empty()
     }
 
     fn unterminated(&self) -> Problem {

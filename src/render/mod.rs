@@ -94,3 +94,66 @@ impl CompiledAction {
 }
 
 const CONTENT_TYPE: &str = "content-type";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::problem::{Code, Field};
+
+    fn spec(method: Method, url: &str, headers: &str, body: &str) -> ActionSpec {
+        let (headers, body) = (Some(headers.to_owned()), Some(body.to_owned()));
+        ActionSpec { method, url: url.to_owned(), timeout_ms: 15_000, headers, body }
+    }
+
+    fn render(spec: &ActionSpec, call: &str) -> Result<Request, Problem> {
+        CompiledAction::compile(spec).unwrap().render(&Call::parse(call).unwrap())
+    }
+
+    #[test]
+    fn the_first_problem_of_each_field_is_told_in_the_order_of_the_fields() {
+        let problems = CompiledAction::compile(&spec(Method::Get, "ftp://\\", "[${}]", "{,,}")).unwrap_err();
+        let found: Vec<_> = problems.iter().map(|problem| (problem.field, problem.code)).collect();
+        let expected =
+            [(Field::Url, Code::BadUrl), (Field::Headers, Code::BadPlaceholder), (Field::Body, Code::InvalidJsonBody)];
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn what_was_not_found_is_named_once_in_the_order_of_the_fields() {
+        let action =
+            spec(Method::Post, "https://h/?${ u }&${z}", "{\"h\": ${h}, \"u\": \"${u}\"}", "[${b['x']}, ${h}]");
+        assert_eq!(render(&action, "{\"z\": null}").unwrap().unresolved, ["u", "h", "b['x']"]);
+        let get = ActionSpec { method: Method::Get, ..action };
+        assert_eq!(render(&get, "{\"z\": null}").unwrap().unresolved, ["u", "h"]);
+    }
+
+    #[test]
+    fn a_body_without_content_type_gets_the_one_of_json_and_no_body_gets_none() {
+        let headers = |method, template: &str| {
+            render(&spec(method, "https://h/", template, "{}"), "{}").unwrap().headers.into_iter().collect::<Vec<_>>()
+        };
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let json = pair("content-type", "application/json");
+        assert_eq!(headers(Method::Post, "{\"a\": 1}"), [pair("a", "1"), json.clone()]);
+        assert_eq!(headers(Method::Put, "{\"Content-TYPE\": \"text/x\"}"), [pair("content-type", "text/x")]);
+        assert_eq!(headers(Method::Post, "{\"content-type\": null}"), [json]);
+        assert_eq!(headers(Method::Get, "{\"a\": 1}"), [pair("a", "1")]);
+    }
+
+    #[test]
+    fn no_problem_repeats_a_value_of_the_call() {
+        let call = r#"{"s": "Aditi", "o": {"s": "Aditi"}, "d": "."}"#;
+        let actions = [
+            spec(Method::Post, "https://h/${o}", "", ""),
+            spec(Method::Post, "https://h/.${d}", "", ""),
+            spec(Method::Post, "https://h/", "{\"a\": ${o}}", ""),
+            spec(Method::Post, "https://h/", "{\"a\": 1${s}}", ""),
+            spec(Method::Post, "https://h/", "", "[1${s}]"),
+        ];
+        for action in actions {
+            let problem = render(&action, call).unwrap_err();
+            assert!(!format!("{problem:?}").contains("Aditi"), "{problem:?}");
+            assert!(problem.place.is_some(), "{problem:?}");
+        }
+    }
+}

@@ -255,3 +255,98 @@ fn bad_word(word: &str) -> String {
     let shown: String = word.chars().take(24).collect();
     format!("`{}` is no JSON value: {advice}", shown.escape_debug())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::problem::{Code, Field};
+
+    fn read_text(text: &str) -> Result<Vec<Node>, Problem> {
+        read(Source { field: Field::Body, text })
+    }
+
+    /// Line, column and message of what is wrong with `text`.
+    fn wrong(text: &str) -> (usize, usize, String) {
+        let problem = read_text(text).unwrap_err();
+        assert_eq!(problem.code, Code::InvalidJsonBody, "{text}");
+        let place = problem.place.unwrap();
+        (place.line, place.column, problem.message)
+    }
+
+    #[test]
+    fn the_comma_missing_in_the_platform_s_example_is_placed_where_it_belongs() {
+        let example = "{\n  \"caller\": \"${callInfo.from}\",\n  \"callee\": \"${callInfo.to}\",\n  \
+                       \"callType\": \"${callInfo.type}\",\n  \"summary\": \"${analysis.results.summary}\",\n  \
+                       \"duration\": ${duration},\n  \"price\": ${price},\n  \
+                       \"recordingUrl\": \"${callInfo.recording}\",\n  \"leadId\": \"${context.leadId}\"\n  \
+                       \"disposition\": \"${outcome}\"\n}";
+        let message = "expected `,` or `}` after this value: is a comma missing at the end of this line?";
+        assert_eq!(wrong(example), (9, 32, message.to_owned()));
+        assert!(read_text(&example.replace("leadId}\"", "leadId}\",")).is_ok());
+    }
+
+    #[test]
+    fn each_slip_is_named_at_its_place() {
+        let cases = [
+            ("{\"a\": 1 \"b\": 2}", 8, "is a comma missing here?"),
+            ("[${a} ${b}]", 6, "is a comma missing here?"),
+            ("[1 {}]", 3, "expected `,` or `]`"),
+            ("{\"a\":\"say \"hi\" now\"}", 12, "a `\"` is written `\\\"`"),
+            ("{\"a\": 1,}", 8, "no comma may stand before `}`"),
+            ("[1, ]", 3, "no comma may stand before `]`"),
+            ("{\"a\"}", 5, "expected `:`"),
+            ("{\"a\": }", 7, "expected a value here, not `}`"),
+            ("{\"a\": ,}", 7, "expected a value here, not `,`"),
+            ("{,}", 2, "one comma too many"),
+            ("{${a}: 1}", 2, "put it in double quotes"),
+            ("{a: 1}", 2, "expected a key in double quotes"),
+            ("{1: 1}", 2, "expected a key in double quotes"),
+            ("{\"a\": [1}", 9, "`}` cannot close the `[` of line 1"),
+            ("[\"a\": 1]", 5, "not `:`"),
+            ("{\"a\": 1", 1, "this `{` is never closed"),
+            ("[[1]", 1, "this `[` is never closed"),
+            ("{} {}", 4, "complete before this"),
+            ("]", 1, "expected a value here, not `]`"),
+            ("[True]", 2, "write `true` in lower case"),
+            ("[None]", 2, "write `null`"),
+            ("[012]", 2, "numbers have no leading zero"),
+            ("['a']", 2, "straight double quotes"),
+            ("[1] // all", 5, "complete before this"),
+            ("// all\n1", 1, "JSON has no comments"),
+            ("[word]", 2, "text stands in double quotes"),
+            ("[\\${a}]", 2, "only stand inside a string"),
+            ("[a${a}]", 2, "must be a whole value"),
+            ("[0${a}]", 2, "must be a whole value"),
+            ("[tru${a}]", 2, "must be a whole value"),
+            ("[\"a]", 2, "never closed"),
+            ("[\"a\\x\"]", 4, "no JSON escape"),
+            ("[\"\\u00g0\"]", 3, "four hexadecimal digits"),
+            ("[\"\\ud83d${a}\\ude00\"]", 3, "four hexadecimal digits"),
+            ("[\"a\tb\"]", 4, "\\u0009"),
+            ("[\"a\n\"]", 4, "the line ends inside a string"),
+        ];
+        for (text, column, part) in cases {
+            let (line, found, message) = wrong(text);
+            assert_eq!((line, found), (1, column), "{text}: {message}");
+            assert!(message.contains(part), "{text}: {message}");
+        }
+    }
+
+    #[test]
+    fn a_number_may_have_placeholders_for_digits_where_some_value_makes_it_one() {
+        for text in ["1${a}", "-${a}", "${a}${b}", "${a}.5", "1.${a}", "${a}e3", "1e${a}", "1e-${a}"] {
+            assert!(read_text(text).is_ok(), "{text}");
+        }
+        for text in ["0${a}", "${a}-1", "+${a}", "${a}.", ".${a}", "${a}x"] {
+            assert!(read_text(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn nesting_is_as_deep_as_a_call_may_be_and_no_deeper() {
+        let nested = |depth| format!("{}1{}", "[".repeat(depth), "]".repeat(depth));
+        assert!(read_text(&nested(MAX_DEPTH)).is_ok());
+        assert!(serde_json::from_str::<serde_json::Value>(&nested(MAX_DEPTH)).is_ok());
+        assert_eq!(wrong(&nested(MAX_DEPTH + 1)).1, MAX_DEPTH + 1);
+    }
+}

@@ -196,3 +196,124 @@ fn problem_at(code: Code, place: Place, message: impl Into<String>) -> Problem {
     problem.place = Some(place);
     problem
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn render(template: &str, call: &Value) -> Result<String, Problem> {
+        compile(template)?.render(&mut Lookup::new(call))
+    }
+
+    fn wrong(template: &str, call: &Value) -> (Code, Option<usize>) {
+        let problem = render(template, call).unwrap_err();
+        (problem.code, problem.place.map(|place| place.column))
+    }
+
+    #[test]
+    fn a_segment_of_dots_is_refused_however_it_comes_about() {
+        let cases = [
+            ("https://h/a/../b", ".", 13),
+            ("https://h/.", ".", 11),
+            ("https://h/%2E%2e?a", ".", 11),
+            ("https://h/a/${x}/b", ".", 13),
+            ("https://h/.${x}", ".", 11),
+            ("https://h/${x}${x}", ".", 11),
+            ("https://h/%2${x}", "e", 11),
+            ("https://h/%${x}.", "2E", 11),
+            ("  https://h/a/%2e${x}", ".", 15),
+        ];
+        for (template, x, column) in cases {
+            assert_eq!(wrong(template, &json!({"x": x})), (Code::DotSegment, Some(column)), "{template}");
+        }
+        for (template, x) in [("https://h/a${x}", ".."), ("https://h/...", ""), ("https://h/?${x}", "..")] {
+            assert!(render(template, &json!({"x": x})).is_ok(), "{template}");
+        }
+        assert_eq!(render("https://h/${x}", &json!({"x": "%2e"})).unwrap(), "https://h/%252e");
+    }
+
+    #[test]
+    fn a_path_needs_a_value_that_is_text_a_number_or_a_boolean() {
+        for value in [json!(""), json!(null)] {
+            assert_eq!(wrong("https://h/a${x}", &json!({"x": value})), (Code::EmptyPathValue, Some(12)));
+        }
+        assert_eq!(wrong("https://h/${ y }", &json!({})), (Code::EmptyPathValue, Some(11)));
+        for value in [json!({}), json!([])] {
+            assert_eq!(wrong("https://h/${x}", &json!({"x": value})), (Code::NonScalarInPath, Some(11)));
+        }
+        let call = json!({"a": 1.5, "b": false, "c": " "});
+        assert_eq!(render("https://h/${a}${b}/${c}", &call).unwrap(), "https://h/1.5false/%20");
+    }
+
+    #[test]
+    fn no_placeholder_stands_before_the_path() {
+        let cases = [
+            ("${x}", 1),
+            ("  ${x}", 3),
+            ("http${x}://h/", 5),
+            ("https:${x}", 7),
+            ("https://${x}", 9),
+            ("https://h.${x}/", 11),
+            ("HTTPS://h:${x}/", 11),
+            ("https://${x}@h/", 9),
+        ];
+        for (template, column) in cases {
+            assert_eq!(wrong(template, &json!({})), (Code::PlaceholderInAuthority, Some(column)), "{template}");
+        }
+    }
+
+    #[test]
+    fn what_a_url_parser_would_guess_at_is_refused() {
+        let cases = [
+            ("", Code::BadScheme, 1),
+            ("//h/", Code::BadScheme, 1),
+            ("h/${x}", Code::BadScheme, 1),
+            ("http:/h/", Code::BadScheme, 1),
+            ("javascript:1", Code::BadScheme, 1),
+            ("ftp://${x}/", Code::BadScheme, 1),
+            ("https://", Code::BadUrl, 9),
+            ("https:///h/", Code::BadUrl, 9),
+            ("https://?a", Code::BadUrl, 9),
+            ("https://:80/", Code::BadUrl, 9),
+            ("https://h:99999/", Code::BadUrl, 9),
+            ("https://h h/", Code::BadUrl, 9),
+            ("https://a%2fb/", Code::BadUrl, 9),
+            ("https://[::1/", Code::BadUrl, 9),
+            ("https://h/a\\b", Code::BadUrl, 12),
+            ("https://h/${x}\\\\${x}", Code::BadUrl, 15),
+            ("https://h/a\tb", Code::UrlControlChar, 12),
+            ("https://h/?a\u{7f}", Code::UrlControlChar, 13),
+            ("https://@h/", Code::UrlUserinfo, 9),
+            ("https://u@h/", Code::UrlUserinfo, 10),
+        ];
+        for (template, code, column) in cases {
+            assert_eq!(wrong(template, &json!({"x": "1"})), (code, Some(column)), "{template}");
+        }
+    }
+
+    #[test]
+    fn an_escaped_placeholder_is_literal_text() {
+        let call = json!({"x": "v"});
+        assert_eq!(render("https://h/\\${x}?\\${x}", &call).unwrap(), "https://h/$%7Bx%7D?${x}");
+        assert_eq!(render("https://h/$${x}", &call).unwrap(), "https://h/$v");
+    }
+
+    #[test]
+    fn a_placeholder_in_the_fragment_is_checked_but_not_looked_up() {
+        let call = json!({});
+        let mut lookup = Lookup::new(&call);
+        assert_eq!(compile("https://h?a#${x}").unwrap().render(&mut lookup).unwrap(), "https://h/?a");
+        assert_eq!(lookup.into_unresolved(), Vec::<String>::new());
+        assert_eq!(wrong("https://h/#${}", &call), (Code::BadPlaceholder, Some(12)));
+    }
+
+    #[test]
+    fn a_url_past_its_limit_is_refused_and_one_at_it_is_not() {
+        let render = |bytes| render("https://h/?${x}", &json!({"x": "a".repeat(bytes)}));
+        let fits = MAX_URL_BYTES - "https://h/?".len();
+        assert_eq!(render(fits).unwrap().len(), MAX_URL_BYTES);
+        assert_eq!(render(fits + 1).unwrap_err().code, Code::TooLarge);
+    }
+}

@@ -1,0 +1,372 @@
+//! The file in which an author keeps an action: one JSON object with the fields of the platform's form.
+//!
+//! ```json
+//! {"method": "POST", "url": "https://…", "timeout": 15000, "headers": {"x-call": "${callInfo.callSid}"}, "body": "{…}"}
+//! ```
+//!
+//! Nothing in it is guessed. A field that is not known, stands twice, or is `null` is refused: a body that was meant
+//! and got lost would send the whole call instead.
+
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::action::{ActionSpec, DEFAULT_TIMEOUT_MS, MAX_TIMEOUT_MS, MIN_TIMEOUT_MS, Method, SUSPICIOUS_TIMEOUT_MS};
+use super::problem::{Code, Field, Place, Problem};
+
+/// An action as its file describes it. Its templates are as written; compiling them is another step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ActionFile {
+    /// What is sent.
+    pub spec: ActionSpec,
+    /// Whether anything is sent at all; true unless the file says otherwise.
+    pub enabled: bool,
+}
+
+impl ActionFile {
+    /// Reads the text of an action file. `timeout` is in milliseconds, 15000 where it is left out; `headers` is a
+    /// template, or an object that is taken as one with its own spelling, order and duplicates; `body` is a template.
+    ///
+    /// # Errors
+    /// All problems at once, with their places in the file if they have one: [`Code::BadMethod`], [`Code::BadTimeout`],
+    /// [`Code::HeadersNotObject`], and [`Code::BadAction`] for everything else. Never an empty list.
+    pub fn parse(text: &str) -> Result<ActionFile, Vec<Problem>> {
+        let Entries(entries) = serde_json::from_str(text).map_err(|error| vec![not_readable(&error)])?;
+        let mut reader = Reader { text, entries, problems: Vec::new() };
+        reader.check_names();
+        let file = reader.read();
+        match (file, reader.problems) {
+            (Some(file), problems) if problems.is_empty() => Ok(file),
+            (_, problems) => Err(problems),
+        }
+    }
+}
+
+/// What is allowed but is probably not what the author of `spec` meant: sentences for people.
+pub fn warnings(spec: &ActionSpec) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if spec.timeout_ms < SUSPICIOUS_TIMEOUT_MS {
+        let timeout = spec.timeout_ms;
+        warnings.push(format!("timeout: {timeout} is in milliseconds and very short: were seconds meant?"));
+    }
+    if spec.method == Method::Get && spec.body.as_ref().is_some_and(|body| !body.trim().is_empty()) {
+        warnings.push("body: GET sends none, so this one is never sent: use POST or PUT, or remove it".to_owned());
+    }
+    warnings
+}
+
+const FIELDS: [&str; 6] = ["method", "url", "timeout", "headers", "body", "enabled"];
+
+/// The entries of an object in the order in which they stand, duplicates included, their values unread.
+struct Entries<'a>(Vec<(String, &'a RawValue)>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Entries<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Entries<'a>, D::Error> {
+        deserializer.deserialize_map(EntriesVisitor)
+    }
+}
+
+struct EntriesVisitor;
+
+impl<'de> Visitor<'de> for EntriesVisitor {
+    type Value = Entries<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("one JSON object with the fields of an action")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Entries<'de>, A::Error> {
+        let mut entries = Vec::new();
+        while let Some(entry) = map.next_entry()? {
+            entries.push(entry);
+        }
+        Ok(Entries(entries))
+    }
+}
+
+/// serde_json's own sentence, with the place it names at its end taken off it.
+fn not_readable(error: &serde_json::Error) -> Problem {
+    let sentence = error.to_string();
+    let sentence = sentence.split(" at line ").next().unwrap_or_default();
+    let mut problem = Problem::new(Code::BadAction, Field::Action, format!("the file is not an action: {sentence}"));
+    problem.place = (error.line() > 0).then(|| Place { line: error.line(), column: error.column().max(1) });
+    problem
+}
+
+struct Reader<'a> {
+    text: &'a str,
+    entries: Vec<(String, &'a RawValue)>,
+    problems: Vec<Problem>,
+}
+
+impl<'a> Reader<'a> {
+    fn report(&mut self, problem: Problem, value: Option<&RawValue>) {
+        let placed = match value {
+            Some(value) => problem.at(self.text, offset_in(self.text, value)),
+            None => problem,
+        };
+        self.problems.push(placed);
+    }
+
+    fn check_names(&mut self) {
+        for index in 0..self.entries.len() {
+            let (before, from_here) = self.entries.split_at(index);
+            let Some((name, value)) = from_here.first() else { return };
+            let message = if !FIELDS.contains(&name.as_str()) {
+                unknown_field(name)
+            } else if before.iter().any(|(earlier, _)| earlier == name) {
+                format!("`{name}` is given twice: remove one")
+            } else {
+                continue;
+            };
+            let value = *value;
+            self.report(Problem::new(Code::BadAction, Field::Action, message), Some(value));
+        }
+    }
+
+    /// The value of the field `name`, where it is first given.
+    fn value(&self, name: &str) -> Option<&'a RawValue> {
+        self.entries.iter().find(|(given, _)| given == name).map(|(_, value)| *value)
+    }
+
+    /// The file, if each field could be read. Reads all of them either way, so that all problems are found.
+    fn read(&mut self) -> Option<ActionFile> {
+        let method = self.method();
+        let url = self.url();
+        let timeout_ms = self.timeout();
+        let headers = self.headers();
+        let body = self.body();
+        let enabled = self.enabled();
+        Some(ActionFile {
+            spec: ActionSpec { method: method?, url: url?, timeout_ms: timeout_ms?, headers: headers?, body: body? },
+            enabled: enabled?,
+        })
+    }
+
+    fn method(&mut self) -> Option<Method> {
+        let value = self.value("method");
+        let text = value.and_then(string);
+        let method = text.as_deref().and_then(|text| text.parse().ok());
+        if method.is_none() {
+            let message = match text.map(|text| text.to_ascii_uppercase()) {
+                Some(upper) if upper.parse::<Method>().is_ok() => format!("the method is written `{upper}`"),
+                _ => "`method` must be \"GET\", \"POST\" or \"PUT\"".to_owned(),
+            };
+            self.report(Problem::new(Code::BadMethod, Field::Method, message), value);
+        }
+        method
+    }
+
+    fn url(&mut self) -> Option<String> {
+        let value = self.value("url");
+        let url = value.and_then(string);
+        if url.is_none() {
+            self.report(bad_action("`url` must be given, as a string"), value);
+        }
+        url
+    }
+
+    fn timeout(&mut self) -> Option<u32> {
+        let Some(value) = self.value("timeout") else { return Some(DEFAULT_TIMEOUT_MS) };
+        // The literal itself decides: 1.5e4 is a whole number, but nobody writes it who means 15000.
+        let timeout = value.get().parse().ok().filter(|ms| (MIN_TIMEOUT_MS..=MAX_TIMEOUT_MS).contains(ms));
+        if timeout.is_none() {
+            let message = format!(
+                "`timeout` must be whole milliseconds from {MIN_TIMEOUT_MS} to {MAX_TIMEOUT_MS}, as a number without \
+                 quotes"
+            );
+            self.report(Problem::new(Code::BadTimeout, Field::Timeout, message), Some(value));
+        }
+        timeout
+    }
+
+    fn headers(&mut self) -> Option<Option<String>> {
+        let Some(value) = self.value("headers") else { return Some(None) };
+        let headers = if value.get().starts_with('{') { Some(value.get().to_owned()) } else { string(value) };
+        if headers.is_none() {
+            let message = "`headers` must be a JSON object, or its text in a string: leave it out to send none";
+            // No place: one in this field would be looked for in the text of the headers, of which there is none.
+            self.report(Problem::new(Code::HeadersNotObject, Field::Headers, message), None);
+        }
+        headers.map(Some)
+    }
+
+    fn body(&mut self) -> Option<Option<String>> {
+        let Some(value) = self.value("body") else { return Some(None) };
+        let body = string(value);
+        if body.is_none() {
+            let message = match value.get() {
+                "null" => {
+                    "`body` must be a string: leave it out to send the whole call, or write \"null\" for a JSON null"
+                }
+                _ => {
+                    "`body` must be template text in a string: put the JSON in double quotes, with each `\"` in it \
+                     written `\\\"`"
+                }
+            };
+            self.report(bad_action(message), Some(value));
+        }
+        body.map(Some)
+    }
+
+    fn enabled(&mut self) -> Option<bool> {
+        let Some(value) = self.value("enabled") else { return Some(true) };
+        let enabled = value.get().parse().ok();
+        if enabled.is_none() {
+            self.report(bad_action("`enabled` must be true or false, without quotes"), Some(value));
+        }
+        enabled
+    }
+}
+
+fn bad_action(message: &str) -> Problem {
+    Problem::new(Code::BadAction, Field::Action, message)
+}
+
+fn unknown_field(name: &str) -> String {
+    /// From here on two names are alike: `heders` and `timout` are, `retries` is like none.
+    const ALIKE: f64 = 0.8;
+    let likeness = |field: &str| strsim::jaro_winkler(&name.to_lowercase(), field);
+    let nearest = FIELDS.into_iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
+    let shown: String = name.chars().take(40).collect();
+    let shown = shown.escape_debug();
+    match nearest.filter(|field| likeness(field) >= ALIKE) {
+        Some(field) => format!("there is no field `{shown}`: did you mean `{field}`?"),
+        None => format!("there is no field `{shown}`: an action has {}", FIELDS.join(", ")),
+    }
+}
+
+/// `value` as text, if it is a JSON string.
+fn string(value: &RawValue) -> Option<String> {
+    serde_json::from_str(value.get()).ok()
+}
+
+/// Where `value`, which was read from `text` without being copied, begins in it.
+fn offset_in(text: &str, value: &RawValue) -> usize {
+    value.get().as_ptr().addr().saturating_sub(text.as_ptr().addr())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn codes(text: &str) -> Vec<(Code, Field)> {
+        ActionFile::parse(text).unwrap_err().into_iter().map(|problem| (problem.code, problem.field)).collect()
+    }
+
+    fn with(field: &str) -> String {
+        format!(r#"{{"method":"POST","url":"https://h/",{field}}}"#)
+    }
+
+    #[test]
+    fn what_is_left_out_has_its_default() {
+        let file = ActionFile::parse(r#"{"method":"PUT","url":"https://h/"}"#).unwrap();
+        let spec = ActionSpec {
+            method: Method::Put,
+            url: "https://h/".into(),
+            timeout_ms: DEFAULT_TIMEOUT_MS,
+            headers: None,
+            body: None,
+        };
+        assert_eq!(file, ActionFile { spec, enabled: true });
+    }
+
+    #[test]
+    fn headers_as_an_object_keep_their_spelling_order_and_duplicates() {
+        let object = r#"{ "B": "1", "a":2 ,"B": "${x['é']}" }"#;
+        let file = ActionFile::parse(&with(&format!(r#""headers": {object}"#))).unwrap();
+        assert_eq!(file.spec.headers.as_deref(), Some(object));
+        let file = ActionFile::parse(&with(r#""headers": "{\"a\": 1}""#)).unwrap();
+        assert_eq!(file.spec.headers.as_deref(), Some("{\"a\": 1}"));
+    }
+
+    #[test]
+    fn headers_that_are_neither_object_nor_text_are_refused() {
+        for bad in ["null", "[]", "1", "true"] {
+            assert_eq!(
+                codes(&with(&format!("\"headers\": {bad}"))),
+                [(Code::HeadersNotObject, Field::Headers)],
+                "{bad}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_timeout_is_whole_milliseconds_within_the_bounds() {
+        for bad in ["0", "-1", "99", "120001", "1500.5", "15000.0", "1.5e4", "1e99", "\"15000\"", "null", "true", "[]"]
+        {
+            assert_eq!(codes(&with(&format!("\"timeout\": {bad}"))), [(Code::BadTimeout, Field::Timeout)], "{bad}");
+        }
+        for good in [100, 15_000, 120_000] {
+            let file = ActionFile::parse(&with(&format!("\"timeout\": {good}"))).unwrap();
+            assert_eq!(file.spec.timeout_ms, good);
+        }
+    }
+
+    #[test]
+    fn a_method_is_one_of_three_in_upper_case() {
+        for bad in [r#""post""#, r#""DELETE""#, "1", "null"] {
+            let text = format!(r#"{{"method":{bad},"url":"https://h/"}}"#);
+            assert_eq!(codes(&text), [(Code::BadMethod, Field::Method)], "{bad}");
+        }
+        assert_eq!(codes(r#"{"url":"https://h/"}"#), [(Code::BadMethod, Field::Method)]);
+    }
+
+    #[test]
+    fn a_body_that_is_no_string_is_never_taken_for_no_body() {
+        for bad in ["null", "{}", "[1]", "1", "true"] {
+            assert_eq!(codes(&with(&format!("\"body\": {bad}"))), [(Code::BadAction, Field::Action)], "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_field_is_named_with_the_one_that_was_probably_meant() {
+        let message = |field: &str| {
+            let problems = ActionFile::parse(&with(&format!("\"{field}\": 1"))).unwrap_err();
+            assert_eq!(problems[0].code, Code::BadAction);
+            problems[0].message.clone()
+        };
+        assert_eq!(message("heders"), "there is no field `heders`: did you mean `headers`?");
+        assert_eq!(message("Timeout"), "there is no field `Timeout`: did you mean `timeout`?");
+        assert!(message("retries").contains("an action has method, url"), "{}", message("retries"));
+    }
+
+    #[test]
+    fn all_problems_are_told_at_once_each_at_its_place() {
+        let text = "{\n \"method\": \"post\",\n \"timeout\": 0,\n \"timeout\": 1,\n \"retries\": 3\n}";
+        let problems = ActionFile::parse(text).unwrap_err();
+        let found: Vec<_> =
+            problems.iter().map(|p| (p.code, p.place.map(|place| (place.line, place.column)))).collect();
+        let expected = [
+            (Code::BadAction, Some((4, 13))),
+            (Code::BadAction, Some((5, 13))),
+            (Code::BadMethod, Some((2, 12))),
+            (Code::BadAction, None),
+            (Code::BadTimeout, Some((3, 13))),
+        ];
+        assert_eq!(found, expected, "{problems:?}");
+    }
+
+    #[test]
+    fn what_is_no_json_object_is_refused_with_line_and_column() {
+        let problems = ActionFile::parse("{\n  \"method\": \"POST\"\n  \"url\": \"\"\n}").unwrap_err();
+        assert_eq!(problems[0].code, Code::BadAction);
+        assert_eq!(problems[0].place, Some(Place { line: 3, column: 3 }));
+        assert!(!problems[0].message.contains("at line"), "{}", problems[0].message);
+        for text in ["", "[]", "1", "{} x", "{"] {
+            assert_eq!(codes(text), [(Code::BadAction, Field::Action)], "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_probably_a_slip_is_warned_of() {
+        let spec = |field: &str| ActionFile::parse(&with(field)).unwrap().spec;
+        assert!(warnings(&spec("\"timeout\": 1000, \"body\": \"{}\"")).is_empty());
+        assert_eq!(warnings(&spec("\"timeout\": 999")).len(), 1);
+        let get = |body: &str| ActionSpec { method: Method::Get, body: Some(body.into()), ..spec("\"timeout\": 1000") };
+        assert!(warnings(&get(" \n")).is_empty());
+        assert_eq!(warnings(&get("{}")).len(), 1);
+    }
+}
