@@ -1,0 +1,3 @@
+//! What the tests need of the world outside.
+
+pub mod receiver;
