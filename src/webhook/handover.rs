@@ -68,3 +68,48 @@ impl Body for Handover {
         Poll::Ready(self.content.take().map(|content| Ok(Frame::data(content))))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt;
+    use tokio::net::TcpListener;
+
+    use super::super::{client, guard::Guard, tls};
+    use super::*;
+
+    /// Offers a request that is called off already, as if that had happened while it lay in the queue.
+    async fn bytes_sent(method: reqwest::Method, content: Option<&'static str>, header_bytes: usize) -> Vec<u8> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        let guard = Guard::new(true, vec!["127.0.0.0/8".parse().unwrap()]);
+        let client = client::build(guard, tls::config().unwrap()).unwrap();
+        let trace = Arc::new(Trace::start());
+        assert!(trace.call_off());
+        let body = Handover::new(trace, content.map(Bytes::from));
+        let request = client.request(method, url).header("x-filler", "x".repeat(header_bytes));
+        let sending = request.body(reqwest::Body::wrap(body)).send();
+        let receiving = async {
+            let mut received = Vec::new();
+            listener.accept().await.unwrap().0.read_to_end(&mut received).await.unwrap();
+            received
+        };
+        let (sent, received) = tokio::join!(sending, receiving);
+        assert!(sent.is_err());
+        received
+    }
+
+    #[tokio::test]
+    async fn no_byte_of_a_request_that_was_called_off_is_written() {
+        let largest = super::super::prepare::MAX_HEAD_BYTES;
+        for header_bytes in [1, largest] {
+            for (method, content) in [
+                (reqwest::Method::GET, None),
+                (reqwest::Method::POST, None),
+                (reqwest::Method::POST, Some("")),
+                (reqwest::Method::POST, Some("{}")),
+            ] {
+                assert_eq!(bytes_sent(method.clone(), content, header_bytes).await, b"", "{method} {content:?}");
+            }
+        }
+    }
+}

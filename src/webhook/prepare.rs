@@ -15,7 +15,7 @@ use crate::domain::request::Request;
 
 /// Most bytes of URL and headers together. Servers accept far less (nginx four times 8 KiB by default); and hyper must be
 /// able to hold a whole head back, which it can up to 400 KiB (see `handover.rs`).
-const MAX_HEAD_BYTES: usize = 256 * 1024;
+pub(super) const MAX_HEAD_BYTES: usize = 256 * 1024;
 
 /// What is on a header's line beside its name and value: colon, space, line end.
 const HEADER_LINE_OVERHEAD: usize = 4;

@@ -1,3 +1,4 @@
 //! What the tests need of the world outside.
 
+pub mod attempt;
 pub mod receiver;
