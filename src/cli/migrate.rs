@@ -36,7 +36,9 @@ pub(super) async fn require_current(store: &Store) -> Result<(), CliError> {
     let problem = match store.schema_version().await? {
         SchemaVersion::Current => return Ok(()),
         SchemaVersion::Older { missing } => {
-            format!("the database's schema is older than this program: {missing} migrations are missing. Run `postcall migrate`")
+            format!(
+                "the database's schema is older than this program: {missing} migrations are missing. Run `postcall migrate`"
+            )
         }
         SchemaVersion::Newer { unknown } => format!(
             "the database's schema is newer than this program: it has {unknown} migrations that this program does not \

@@ -184,4 +184,3 @@ enum Format {
     /// For spreadsheets.
     Csv,
 }
-

@@ -24,7 +24,7 @@ pub(super) struct Claimer {
     dispatcher_id: i32,
     permits: Arc<Semaphore>,
     attempts: TaskTracker,
-    webhook: Webhook,
+    webhook: Arc<Webhook>,
     settled: mpsc::Sender<Settled>,
     stop: Stop,
     templates: Templates,
@@ -39,7 +39,7 @@ impl Claimer {
         dispatcher_id: i32,
         permits: Arc<Semaphore>,
         attempts: TaskTracker,
-        webhook: Webhook,
+        webhook: Arc<Webhook>,
         settled: mpsc::Sender<Settled>,
         stop: Stop,
     ) -> Claimer {

@@ -88,6 +88,7 @@ pub async fn run(
     let finisher = tokio::spawn(Finisher::new(store.clone(), inbox, given_up.clone()).run());
     let housekeeping = tokio::spawn(housekeeping::run(store.clone(), stop.drain.clone()));
 
+    let webhook = Arc::new(webhook);
     let claimer = Claimer::new(store.clone(), dispatcher_id, permits, attempts.clone(), webhook, settled, stop.clone());
     claimer.run().await;
 

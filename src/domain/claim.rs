@@ -64,7 +64,10 @@ impl Hold {
 
 /// What becomes of a claimed delivery.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "nearly every value is the large one; a box would cost each an allocation")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly every value is the large one; a box would cost each an allocation"
+)]
 pub enum Settled {
     /// It goes into history.
     Finished(Finished),

@@ -1,4 +1,14 @@
-//! Invariants of postcall, checked from outside.
+//! All integration tests in one binary: linked once, sharing their support. Run them by `scripts/test`, which starts the
+//! Postgres server they need.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on stops where it stands")]
+#![expect(clippy::expect_used, reason = "likewise, saying why")]
+
+mod outbox;
 mod rendering_cases;
 mod rendering_properties;
+mod support;
+mod webhook_cut;
+mod webhook_outcomes;
+mod webhook_tls;
+mod webhook_wire;

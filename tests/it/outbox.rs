@@ -36,7 +36,10 @@ async fn a_call_of_an_agent_without_actions_is_kept_and_waits_for_nothing() {
 async fn a_rolled_back_call_never_existed() {
     let database = database_with_action().await;
     let mut transaction = database.pool.begin().await.unwrap();
-    sqlx::query("INSERT INTO postcall.outbox (agent, call) VALUES ('a', '{}')").execute(&mut *transaction).await.unwrap();
+    sqlx::query("INSERT INTO postcall.outbox (agent, call) VALUES ('a', '{}')")
+        .execute(&mut *transaction)
+        .await
+        .unwrap();
     transaction.rollback().await.unwrap();
     assert_eq!(database.number("SELECT count(*) FROM postcall.outbox").await, 0);
     assert_eq!(database.number("SELECT count(*) FROM postcall.waiting").await, 0);
@@ -70,7 +73,8 @@ async fn what_the_platform_wrote_is_kept_to_the_letter() {
 #[tokio::test]
 async fn bad_input_is_refused_with_its_reason() {
     let database = database_with_action().await;
-    let insert = |agent: &str, call: &str| format!("INSERT INTO postcall.outbox (agent, call) VALUES ('{agent}', '{call}')");
+    let insert =
+        |agent: &str, call: &str| format!("INSERT INTO postcall.outbox (agent, call) VALUES ('{agent}', '{call}')");
     assert_eq!(database.error_of(&insert("a", "{oops")).await, "invalid input syntax for type json");
     for not_an_object in ["[]", "1", "\"text\"", "null"] {
         let message = database.error_of(&insert("a", not_an_object)).await;
@@ -87,7 +91,11 @@ async fn bad_input_is_refused_with_its_reason() {
 async fn the_same_id_twice_is_refused_or_on_request_ignored() {
     let database = database_with_action().await;
     // An id in the range of a partition, one that belongs in the default one, and one of the platform's making.
-    for id in ["01a20a0c-146c-7e1c-9aa8-e0f101fcdd31", "9b2f0a3e-0000-4000-8000-000000000001", "00000000-0000-0000-0000-000000000001"] {
+    for id in [
+        "01a20a0c-146c-7e1c-9aa8-e0f101fcdd31",
+        "9b2f0a3e-0000-4000-8000-000000000001",
+        "00000000-0000-0000-0000-000000000001",
+    ] {
         let insert = format!("INSERT INTO postcall.outbox (id, agent, call) VALUES ('{id}', 'a', '{{}}')");
         database.execute(&insert).await;
         let message = database.error_of(&insert).await;

@@ -99,9 +99,9 @@ async fn complete_calls(store: &Store) -> Result<(), CliError> {
             Close::RollBack => rolled_back += 1,
         }
         let store = store.clone();
-        open.spawn(async move {
-            store.complete_call(call.agent, &call.json, &call.sid, call.seconds, call.close).await
-        });
+        open.spawn(
+            async move { store.complete_call(call.agent, &call.json, &call.sid, call.seconds, call.close).await },
+        );
         if open.len() >= CONCURRENT_CALLS {
             closed(open.join_next().await)?;
         }
@@ -143,7 +143,8 @@ async fn wait_until_settled(store: &Store) -> Result<(), CliError> {
     let settled = async {
         loop {
             let counts = store.count_by_state().await?;
-            let open: i64 = counts.iter().filter(|(state, _)| state == "waiting" || state == "sending").map(|c| c.1).sum();
+            let open: i64 =
+                counts.iter().filter(|(state, _)| state == "waiting" || state == "sending").map(|c| c.1).sum();
             if open == 0 {
                 return Ok(());
             }

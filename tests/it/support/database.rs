@@ -78,7 +78,8 @@ impl Database {
 
     /// Waits until nothing waits and nothing is in flight.
     pub async fn settled(&self) {
-        self.until("SELECT NOT EXISTS (SELECT FROM postcall.waiting) AND NOT EXISTS (SELECT FROM postcall.sending)").await;
+        self.until("SELECT NOT EXISTS (SELECT FROM postcall.waiting) AND NOT EXISTS (SELECT FROM postcall.sending)")
+            .await;
     }
 
     /// Waits until a condition, asked of the database, holds.

@@ -53,11 +53,8 @@ impl Inbox {
     pub async fn holding() -> Inbox {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
-        let shared = Arc::new(Shared {
-            received: Mutex::default(),
-            count: watch::Sender::new(0),
-            answers: Semaphore::new(0),
-        });
+        let shared =
+            Arc::new(Shared { received: Mutex::default(), count: watch::Sender::new(0), answers: Semaphore::new(0) });
         let router = Router::new().fallback(receive).with_state(shared.clone());
         tokio::spawn(async move { axum::serve(listener, router).await });
         Inbox { address, shared }

@@ -1,0 +1,46 @@
+//! The response's body: read to a bound, hashed, dropped.
+
+use std::pin::Pin;
+
+use sha2::{Digest, Sha256};
+
+use super::outcome::Stop;
+use crate::domain::delivery::{Answer, BodyEnd};
+
+/// Most bytes of a response body that are read. Receivers answer with a word or two; the rest of a longer answer is of no
+/// use to anybody, and is left unread by closing the connection.
+const MAX_RESPONSE_BYTES: usize = 64 * 1024;
+
+/// Reads the body of `response` until it ends, in whatever way, or `stop` does.
+pub(super) async fn read(mut response: reqwest::Response, mut stop: Pin<&mut impl Future<Output = Stop>>) -> Answer {
+    let mut digest = Sha256::new();
+    let mut room = MAX_RESPONSE_BYTES;
+    let body_end = loop {
+        let chunk = tokio::select! {
+            biased;
+            chunk = response.chunk() => chunk,
+            stopped = &mut stop => break match stopped {
+                Stop::Deadline => BodyEnd::Timeout,
+                Stop::Cut => BodyEnd::Cut,
+            },
+        };
+        match chunk {
+            Ok(Some(chunk)) => {
+                let read = chunk.len().min(room);
+                digest.update(&chunk[..read]);
+                room -= read;
+                if read < chunk.len() {
+                    break BodyEnd::Truncated;
+                }
+            }
+            Ok(None) => break BodyEnd::Complete,
+            Err(_) => break BodyEnd::Reset,
+        }
+    };
+    Answer {
+        response_code: response.status().as_u16(),
+        response_bytes: (MAX_RESPONSE_BYTES - room) as u64,
+        response_sha256: digest.finalize().into(),
+        body_end,
+    }
+}

@@ -1,0 +1,132 @@
+//! Attempts over TLS, and what the environment says about whom to trust.
+
+use std::future::pending;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+
+use postcall::domain::delivery::{BodyEnd, Failure};
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio_rustls::TlsAcceptor;
+use uuid::Uuid;
+
+use crate::support::attempt::{AMPLE_MS, OK, SHORT_MS, assert_answered, assert_failed, at_least, post, send, webhook};
+use crate::support::receiver::Receiver;
+
+/// A certificate for `localhost` that nobody has signed, with its key.
+fn self_signed() -> (CertificateDer<'static>, PrivateKeyDer<'static>, String) {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let pem = made.cert.pem() + &made.signing_key.serialize_pem();
+    (made.cert.into(), PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap(), pem)
+}
+
+/// Answers every request on every connection, over TLS.
+async fn tls_receiver(certificate: CertificateDer<'static>, key: PrivateKeyDer<'static>) -> Receiver {
+    let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key)
+        .unwrap();
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    Receiver::start(move |peer| {
+        let acceptor = acceptor.clone();
+        async move {
+            let Ok(mut stream) = acceptor.accept(peer.into_stream()).await else { return };
+            let mut request = [0; 4096];
+            while stream.read(&mut request).await.is_ok_and(|count| count > 0) {
+                if stream.write_all(OK).await.is_err() {
+                    return;
+                }
+            }
+        }
+    })
+    .await
+}
+
+fn https(receiver: &Receiver) -> String {
+    format!("https://localhost:{}/", receiver.address().port())
+}
+
+#[tokio::test]
+async fn a_certificate_of_an_unknown_issuer_is_failed_at_tls() {
+    let (certificate, key, _) = self_signed();
+    let receiver = tls_receiver(certificate, key).await;
+    let attempt = send(&post(&https(&receiver), AMPLE_MS)).await;
+    let detail = assert_failed(&attempt, Failure::Tls);
+    assert_eq!(detail, "the server's certificate was not accepted: its issuer is not trusted here");
+    assert!(attempt.timing.dns.is_some() && attempt.timing.connected.is_none());
+}
+
+#[tokio::test]
+async fn a_handshake_that_stalls_is_failed_at_tls_by_the_deadline() {
+    let receiver = Receiver::start(|mut peer| async move { peer.hang().await }).await;
+    let attempt = send(&post(&https(&receiver), SHORT_MS)).await;
+    assert!(assert_failed(&attempt, Failure::Tls).contains("deadline"));
+    assert!(at_least(&attempt, SHORT_MS));
+    assert_eq!(receiver.received().len(), 1);
+}
+
+#[tokio::test]
+async fn a_handshake_that_breaks_off_or_meets_plain_text_is_failed_at_tls() {
+    let closing = Receiver::start(|mut peer| async move {
+        peer.something().await;
+        peer.reset();
+    })
+    .await;
+    let plain = Receiver::start(|mut peer| async move {
+        peer.something().await;
+        peer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
+        peer.hang().await;
+    })
+    .await;
+    for receiver in [closing, plain] {
+        assert_failed(&send(&post(&https(&receiver), AMPLE_MS)).await, Failure::Tls);
+        assert_eq!(receiver.received().len(), 1);
+    }
+}
+
+/// Set in the child process: the file with the certificate to trust, and its key.
+const CHILD: &str = "POSTCALL_TEST_CERTIFICATE";
+
+/// A process's environment cannot be changed safely while it runs, so this test runs itself once more in a child that
+/// has the environment from its start.
+#[tokio::test]
+async fn the_environment_names_roots_to_trust_and_never_a_proxy() {
+    if let Some(file) = std::env::var_os(CHILD) {
+        return send_trusting(file.as_ref()).await;
+    }
+    let proxy = Receiver::answering(OK).await;
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(&file, self_signed().2).unwrap();
+    let mut child = Command::new(std::env::current_exe().unwrap());
+    child.args(["--exact", "webhook_tls::the_environment_names_roots_to_trust_and_never_a_proxy"]);
+    child.env(CHILD, file.path()).env("SSL_CERT_FILE", file.path()).env_remove("SSL_CERT_DIR");
+    for name in ["http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"] {
+        child.env(name, proxy.url("/"));
+    }
+    child.env_remove("no_proxy").env_remove("NO_PROXY");
+    let output = tokio::task::spawn_blocking(move || child.output().unwrap()).await.unwrap();
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && told.contains("1 passed"), "{told}");
+    assert!(proxy.received().is_empty());
+}
+
+async fn send_trusting(file: &Path) {
+    let certificate = CertificateDer::from_pem_file(file).unwrap();
+    let receiver = tls_receiver(certificate, PrivateKeyDer::from_pem_file(file).unwrap()).await;
+    let webhook = webhook();
+    let request = post(&https(&receiver), AMPLE_MS);
+    let first = webhook.send(&request, Uuid::now_v7(), pending()).await;
+    assert_answered(&first, 200, b"ok", BodyEnd::Complete);
+    assert!(first.timing.dns.unwrap() < first.timing.connected.unwrap());
+    let second = webhook.send(&request, Uuid::now_v7(), pending()).await;
+    assert_answered(&second, 200, b"ok", BodyEnd::Complete);
+    assert_eq!((second.timing.connected, receiver.received().len()), (None, 1));
+
+    let plain = Receiver::answering(OK).await;
+    assert_answered(&send(&post(&plain.url("/"), AMPLE_MS)).await, 200, b"ok", BodyEnd::Complete);
+}
