@@ -1,4 +1,6 @@
 -- A role that another database of the cluster still uses stays.
+REVOKE ALL ON postcall._sqlx_migrations FROM postcall_dispatcher, postcall_auditor;
+
 DO $$
 DECLARE
     role_name text;

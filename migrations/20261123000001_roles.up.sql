@@ -16,3 +16,6 @@ BEGIN
     END LOOP;
 END
 $$;
+
+-- Programs compare the ledger with what they were built for before they do anything.
+GRANT SELECT ON postcall._sqlx_migrations TO postcall_dispatcher, postcall_auditor;

@@ -41,9 +41,8 @@ CREATE TABLE postcall.delivery (
         CHECK ((state IN ('failed', 'unknown')) = (error_kind IS NOT NULL)
                AND (error_kind IS NOT NULL OR error_detail IS NULL)),
     CONSTRAINT an_attempt_has_a_latency
-        CHECK ((latency_ms IS NOT NULL)
-               = (state <> 'skipped' AND coalesce(error_kind, '') NOT IN ('render', 'dispatcher_lost'))
-               OR error_kind = 'dispatcher_lost'),
+        CHECK (coalesce(error_kind, '') = 'dispatcher_lost'
+               OR (latency_ms IS NOT NULL) = (state <> 'skipped' AND coalesce(error_kind, '') <> 'render')),
     CONSTRAINT an_answer_has_a_body_end
         CHECK ((body_end IS NOT NULL) = (response_code IS NOT NULL)
                AND (body_end IS NULL OR body_end IN ('complete', 'truncated', 'reset', 'timeout', 'cut'))),

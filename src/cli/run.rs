@@ -9,7 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
 
 use super::{CliError, Database};
-use crate::dispatcher::{self, Report, Stop};
+use crate::dispatcher::{self, Stop, Tally};
 use crate::webhook::{self, Webhook};
 
 /// Connections of a dispatcher: claimer, finisher, bell, housekeeping.
@@ -69,9 +69,9 @@ impl Arguments {
         };
         let stop = Stop::default();
         stop_on_signals(stop.clone())?;
-        let report = dispatcher::run(store.clone(), webhook, settings, &name(), stop).await?;
+        let tally = dispatcher::run(store.clone(), webhook, settings, &name(), stop).await?;
         store.close().await;
-        say_goodbye(&report)
+        say_goodbye(tally)
     }
 }
 
@@ -96,8 +96,7 @@ pub(super) fn stop_on_signals(stop: Stop) -> Result<(), CliError> {
     Ok(())
 }
 
-fn say_goodbye(report: &Report) -> Result<(), CliError> {
-    let tally = report.tally;
+fn say_goodbye(tally: Tally) -> Result<(), CliError> {
     info!(
         delivered = tally.delivered,
         rejected = tally.rejected,
@@ -105,7 +104,6 @@ fn say_goodbye(report: &Report) -> Result<(), CliError> {
         unknown = tally.unknown,
         skipped = tally.skipped,
         returned = tally.returned,
-        cut_off = report.cut_off,
         "stopped"
     );
     if tally.unwritten > 0 {

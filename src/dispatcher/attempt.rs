@@ -28,7 +28,9 @@ pub(super) async fn attempt(
 ) -> Settled {
     let Claimed { hold, message_id, enabled, call, .. } = claimed;
     if !enabled {
-        return hold.settle(Ending::Final(Outcome::Skipped), Story::default());
+        // Read all the same, so that history finds it by the provider's id.
+        let call_sid = call.and_then(|text| Call::parse(&text).ok()).and_then(|call| call.call_sid());
+        return hold.settle(Ending::Final(Outcome::Skipped), Story { call_sid, ..Story::default() });
     }
     let attempted = AssertUnwindSafe(render_and_send(call, template, message_id, webhook, cut)).catch_unwind().await;
     let (ending, story) = attempted.unwrap_or_else(|_| {

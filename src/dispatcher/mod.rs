@@ -59,16 +59,8 @@ pub struct Stop {
     pub cut: CancellationToken,
 }
 
-/// What a dispatcher did between its start and its end.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Report {
-    /// Outcomes recorded, by state.
-    pub tally: Tally,
-    /// Requests that were cut off at the end of the drain time.
-    pub cut_off: usize,
-}
-
-/// Runs one dispatcher under `name` until `stop` says so and everything is settled.
+/// Runs one dispatcher under `name` until `stop` says so and everything is settled. Returns what became of what it
+/// claimed.
 ///
 /// # Errors
 /// Those of registering with the database at the start; later ones are waited out.
@@ -78,7 +70,7 @@ pub async fn run(
     settings: Settings,
     name: &str,
     stop: Stop,
-) -> Result<Report, StoreError> {
+) -> Result<Tally, StoreError> {
     let dispatcher_id = store.register_dispatcher(name, env!("CARGO_PKG_VERSION")).await?;
     info!(dispatcher_id, name, concurrency = settings.concurrency, "dispatching");
     let permits = Arc::new(Semaphore::new(settings.concurrency));
@@ -92,7 +84,7 @@ pub async fn run(
     let claimer = Claimer::new(store.clone(), dispatcher_id, permits, attempts.clone(), webhook, settled, stop.clone());
     claimer.run().await;
 
-    let cut_off = drain(&attempts, settings.drain_timeout, &stop.cut).await;
+    drain(&attempts, settings.drain_timeout, &stop.cut).await;
     let deadline = tokio::time::sleep(LAST_WRITES);
     tokio::spawn(async move {
         deadline.await;
@@ -103,23 +95,20 @@ pub async fn run(
     if let Err(error) = store.retire_dispatcher(dispatcher_id).await {
         warn!(dispatcher_id, %error, "could not note that this dispatcher stopped");
     }
-    Ok(Report { tally, cut_off })
+    Ok(tally)
 }
 
-/// Waits until every attempt has ended, cutting them short after `timeout` or when told to. Returns how many were cut.
-async fn drain(attempts: &TaskTracker, timeout: Duration, cut: &CancellationToken) -> usize {
+/// Waits until every attempt has ended, cutting them short after `timeout` or when told to.
+async fn drain(attempts: &TaskTracker, timeout: Duration, cut: &CancellationToken) {
     attempts.close();
     if !attempts.is_empty() {
         info!(in_flight = attempts.len(), timeout_ms = timeout.as_millis() as u64, "draining");
     }
     tokio::select! {
-        () = attempts.wait() => return 0,
-        () = tokio::time::sleep(timeout) => {}
+        () = attempts.wait() => {}
         () = cut.cancelled() => {}
+        () = tokio::time::sleep(timeout) => warn!(in_flight = attempts.len(), "cutting off what is still in flight"),
     }
-    let cut_off = attempts.len();
-    warn!(in_flight = cut_off, "cutting off what is still in flight");
     cut.cancel();
     attempts.wait().await;
-    cut_off
 }

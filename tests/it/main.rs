@@ -4,6 +4,12 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on stops where it stands")]
 #![expect(clippy::expect_used, reason = "likewise, saying why")]
 
+mod actions;
+mod dispatcher;
+mod documented;
+mod exactly_once;
+mod history;
+mod migrations;
 mod outbox;
 mod rendering_cases;
 mod rendering_properties;

@@ -46,7 +46,7 @@ async fn a_rolled_back_call_never_existed() {
 }
 
 #[tokio::test]
-async fn ten_thousand_calls_in_one_statement_wait_in_the_order_of_their_ids() {
+async fn ten_thousand_calls_in_one_statement_wait_once_each() {
     let database = database_with_action().await;
     database
         .execute("INSERT INTO postcall.outbox (agent, call) SELECT 'a', json_build_object('n', n) FROM generate_series(1, 10000) AS n")

@@ -61,8 +61,7 @@ impl Arguments {
             keep(&self.database.url, &receiver).await?;
         }
         stop.drain.cancel();
-        let report = dispatcher.await.map_err(|error| CliError::Problem(error.to_string()))??;
-        tracing::info!(delivered = report.tally.delivered, "the demo's dispatcher has stopped");
+        dispatcher.await.map_err(|error| CliError::Problem(error.to_string()))??;
         Ok(())
     }
 }
@@ -127,7 +126,7 @@ fn closed<T>(done: Option<Joined<T>>) -> Result<(), CliError> {
     }
 }
 
-type Running = tokio::task::JoinHandle<Result<dispatcher::Report, crate::store::StoreError>>;
+type Running = tokio::task::JoinHandle<Result<dispatcher::Tally, crate::store::StoreError>>;
 
 fn start_dispatcher(store: &Store) -> Result<(Stop, Running), CliError> {
     let loopback = ipnet::IpNet::from(std::net::IpAddr::from([127, 0, 0, 1]));

@@ -50,6 +50,22 @@ impl Database {
         error.as_database_error().expect("an error of the database").message().to_owned()
     }
 
+    /// Runs an insert into history with a single one of its named CHECK constraints in force, and returns the refusal.
+    pub async fn error_with_only(&self, constraint: &str, insert: &str) -> String {
+        let others: Vec<String> = sqlx::query_scalar(
+            "SELECT format('ALTER TABLE postcall.delivery DROP CONSTRAINT %I', conname) FROM pg_constraint
+             WHERE conrelid = 'postcall.delivery'::regclass AND contype = 'c' AND conname <> $1",
+        )
+        .bind(constraint)
+        .fetch_all(&self.pool)
+        .await
+        .unwrap();
+        // The failure rolls the whole script back, the constraints with it.
+        let script = format!("{}; {insert}; SELECT 1/0", others.join("; "));
+        let error = sqlx::raw_sql(AssertSqlSafe(script)).execute(&self.pool).await.expect_err(insert);
+        error.as_database_error().expect("an error of the database").message().to_owned()
+    }
+
     /// One number.
     pub async fn number(&self, sql: &str) -> i64 {
         sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&self.pool).await.unwrap()

@@ -49,8 +49,13 @@ pub struct Dispatcher {
 impl Dispatcher {
     /// Starts a dispatcher that may call this machine, and waits until it dispatches.
     pub async fn start(database: &Database, arguments: &[&str]) -> Dispatcher {
+        Dispatcher::start_at(&database.url, arguments).await
+    }
+
+    /// As [`Dispatcher::start`], for another user of a database.
+    pub async fn start_at(url: &str, arguments: &[&str]) -> Dispatcher {
         let mut child = Command::new(POSTCALL)
-            .env("DATABASE_URL", &database.url)
+            .env("DATABASE_URL", url)
             .args(["run", "--allow-http", "--allow-target", "127.0.0.0/8,::1/128"])
             .args(arguments)
             .stderr(Stdio::piped())

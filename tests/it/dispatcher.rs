@@ -1,0 +1,220 @@
+//! The loop: what it claims, what it sends, what it never does.
+
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use postcall::domain::claim::{Claimed, Hold, Settled, Story};
+use postcall::domain::delivery::{Answer, BodyEnd, Ending, Outcome};
+use postcall::store::finish::Recording;
+use serde_json::json;
+use uuid::Uuid;
+
+use crate::support::database::Database;
+use crate::support::inbox::Inbox;
+use crate::support::process::Dispatcher;
+
+const STATES: &str = "SELECT string_agg(state || ' ' || n, ', ' ORDER BY state)
+                      FROM (SELECT state, count(*) AS n FROM postcall.delivery_history GROUP BY state) AS states";
+
+#[tokio::test]
+async fn the_newest_version_is_sent_even_for_calls_that_waited_already() {
+    let (database, inbox) = (Database::new().await, Inbox::open().await);
+    database.publish("a", "default", &json!({"method": "POST", "url": inbox.url("/old")})).await;
+    database.insert_call("a", &json!({})).await;
+    database.publish("a", "default", &json!({"method": "PUT", "url": inbox.url("/new"), "body": "[1]"})).await;
+    let _dispatcher = Dispatcher::start(&database, &[]).await;
+    database.settled().await;
+    let [received] = &inbox.received()[..] else { panic!("one request") };
+    assert_eq!((received.method.as_str(), received.target.as_str(), received.body.as_str()), ("PUT", "/new", "[1]"));
+    assert_eq!(database.number("SELECT action_version::bigint FROM postcall.delivery_history").await, 2);
+}
+
+#[tokio::test]
+async fn a_disabled_action_sends_nothing_and_what_waited_is_skipped() {
+    let (database, inbox) = (Database::new().await, Inbox::open().await);
+    database.publish("a", "default", &json!({"method": "POST", "url": inbox.url("/")})).await;
+    database.insert_call("a", &json!({"callInfo": {"callSid": "CA1"}})).await;
+    database.store.switch_action("a", "default", false).await.unwrap();
+    let _dispatcher = Dispatcher::start(&database, &[]).await;
+    database.settled().await;
+    assert_eq!(database.text(STATES).await.unwrap(), "skipped 1");
+    assert_eq!(database.text("SELECT call_sid FROM postcall.delivery_history").await.unwrap(), "CA1");
+    assert!(inbox.received().is_empty());
+}
+
+#[tokio::test]
+async fn no_more_is_claimed_than_can_be_sent_and_no_transaction_is_open_meanwhile() {
+    let (database, inbox) = (Database::new().await, Inbox::holding().await);
+    database.publish("a", "default", &json!({"method": "POST", "url": inbox.url("/")})).await;
+    for _ in 0..20 {
+        database.insert_call("a", &json!({})).await;
+    }
+    let _dispatcher = Dispatcher::start(&database, &["--concurrency", "7"]).await;
+    inbox.has(7).await;
+    assert_eq!(database.text(STATES).await.unwrap(), "sending 7, waiting 13");
+    // Every connection of the dispatcher is between transactions: none holds a snapshot, a lock or an id.
+    let open = "SELECT count(*) FROM pg_stat_activity
+                WHERE datname = current_database() AND application_name = 'postcall'
+                  AND (xact_start IS NOT NULL AND state <> 'active' OR backend_xid IS NOT NULL)";
+    assert_eq!(database.number(open).await, 0);
+    inbox.answer(20);
+    database.settled().await;
+    assert_eq!(database.text(STATES).await.unwrap(), "delivered 20");
+    assert_eq!(inbox.received().len(), 20);
+}
+
+#[tokio::test]
+async fn a_sleeping_dispatcher_is_woken_by_the_next_call() {
+    let (database, inbox) = (Database::new().await, Inbox::open().await);
+    database.publish("a", "default", &json!({"method": "POST", "url": inbox.url("/")})).await;
+    let _dispatcher = Dispatcher::start(&database, &[]).await;
+    for round in 1..=3 {
+        // Asleep: it has asked for the bell.
+        database.until("SELECT last_value > 0 FROM postcall.bell").await;
+        database.insert_call("a", &json!({})).await;
+        inbox.has(round).await;
+        database.settled().await;
+        database.until("SELECT last_value = 0 FROM postcall.bell").await;
+    }
+}
+
+#[tokio::test]
+async fn on_sigterm_it_claims_no_more_finishes_what_is_in_flight_and_writes_every_result() {
+    let (database, inbox) = (Database::new().await, Inbox::holding().await);
+    database.publish("a", "default", &json!({"method": "POST", "url": inbox.url("/")})).await;
+    for _ in 0..8 {
+        database.insert_call("a", &json!({})).await;
+    }
+    let mut dispatcher = Dispatcher::start(&database, &["--concurrency", "5"]).await;
+    inbox.has(5).await;
+    dispatcher.signal(Signal::SIGTERM);
+    dispatcher.says("draining").await;
+    inbox.answer(8);
+    let (well, last) = dispatcher.ended().await;
+    assert!(well, "{last}");
+    assert!(last.contains("delivered=5") && last.contains("unknown=0"), "{last}");
+    assert_eq!(database.text(STATES).await.unwrap(), "delivered 5, waiting 3");
+    assert_eq!(inbox.received().len(), 5);
+    assert_eq!(database.number("SELECT count(*) FROM postcall.dispatcher WHERE stopped_at IS NOT NULL").await, 1);
+}
+
+#[tokio::test]
+async fn what_the_drain_time_cuts_off_is_unknown_and_never_waits_again() {
+    for (arguments, second_signal) in [(["--drain-timeout-ms", "100"], false), (["--drain-timeout-ms", "600000"], true)]
+    {
+        let (database, inbox) = (Database::new().await, Inbox::holding().await);
+        database.publish("a", "default", &json!({"method": "POST", "url": inbox.url("/")})).await;
+        database.insert_call("a", &json!({})).await;
+        let mut dispatcher = Dispatcher::start(&database, &arguments).await;
+        inbox.has(1).await;
+        dispatcher.signal(Signal::SIGINT);
+        dispatcher.says("draining").await;
+        if second_signal {
+            dispatcher.signal(Signal::SIGINT);
+        }
+        let (well, last) = dispatcher.ended().await;
+        assert!(well && last.contains("unknown=1"), "{last}");
+        let story = "SELECT concat_ws(' ', state, error_kind) FROM postcall.delivery_history";
+        assert_eq!(database.text(story).await.unwrap(), "unknown dispatcher_lost");
+        // A later dispatcher leaves it alone: the call after it is sent, it is not.
+        let _later = Dispatcher::start(&database, &[]).await;
+        database.insert_call("a", &json!({})).await;
+        inbox.has(2).await;
+        inbox.answer(2);
+        database.settled().await;
+        assert_eq!(database.text(STATES).await.unwrap(), "delivered 1, unknown 1");
+    }
+}
+
+#[tokio::test]
+async fn an_unreadable_call_fails_by_itself_and_holds_up_nobody() {
+    let (database, inbox) = (Database::new().await, Inbox::open().await);
+    database.publish("a", "default", &json!({"method": "POST", "url": inbox.url("/")})).await;
+    database
+        .execute("INSERT INTO postcall.outbox (agent, call) SELECT 'a', ('{\"a\":' || repeat('[', 500) || repeat(']', 500) || '}')::json")
+        .await;
+    database.insert_call("a", &json!({"fine": true})).await;
+    let _dispatcher = Dispatcher::start(&database, &[]).await;
+    database.settled().await;
+    assert_eq!(database.text(STATES).await.unwrap(), "delivered 1, failed 1");
+    let detail = database.text("SELECT error_detail FROM postcall.delivery WHERE state = 'failed'").await.unwrap();
+    assert!(detail.contains("bad_call"), "{detail}");
+}
+
+#[tokio::test]
+async fn a_payload_that_is_gone_is_a_failure_with_its_reason() {
+    let (database, inbox) = (Database::new().await, Inbox::open().await);
+    database.publish("a", "default", &json!({"method": "POST", "url": inbox.url("/")})).await;
+    database.insert_call("a", &json!({})).await;
+    database.execute("DELETE FROM postcall.outbox").await;
+    let _dispatcher = Dispatcher::start(&database, &[]).await;
+    database.settled().await;
+    assert_eq!(database.text(STATES).await.unwrap(), "failed 1");
+    assert!(inbox.received().is_empty());
+}
+
+async fn claimed(database: &Database, token: Uuid) -> Vec<Claimed> {
+    database.store.claim(1, token, 10).await.unwrap()
+}
+
+fn delivered(hold: Hold) -> Settled {
+    let answer =
+        Answer { response_code: 200, response_bytes: 0, response_sha256: [0; 32], body_end: BodyEnd::Complete };
+    let sent = postcall::domain::claim::Sent {
+        method: postcall::domain::action::Method::Get,
+        url: "https://receiver.example/".to_owned(),
+        body_bytes: None,
+        body_sha256: None,
+        unresolved: Vec::new(),
+    };
+    let story = Story { sent: Some(sent), timing: Some(Default::default()), ..Story::default() };
+    hold.settle(Ending::Final(Outcome::Answered(answer)), story)
+}
+
+async fn finish(database: &Database, hold: Hold) -> Recording {
+    let Settled::Finished(finished) = delivered(hold) else { panic!("finished") };
+    database.store.finish(&[finished]).await.unwrap()[0]
+}
+
+#[tokio::test]
+async fn a_result_counts_only_under_the_claim_that_still_holds_and_only_once() {
+    let database = Database::new().await;
+    database.publish("a", "default", &json!({"method": "GET", "url": "https://receiver.example/"})).await;
+    database.insert_call("a", &json!({})).await;
+    let (first, second) = (Uuid::now_v7(), Uuid::now_v7());
+    let id = claimed(&database, first).await[0].hold.delivery_id();
+    // Given back as never sent, and claimed again: the first claim is worth nothing now.
+    assert_eq!(database.store.release_claim(first).await.unwrap(), 1);
+    assert_eq!(claimed(&database, second).await.len(), 1);
+    assert_eq!(finish(&database, Hold::new(id, first)).await, Recording::NotHeld);
+    assert_eq!(database.store.release(&[Hold::new(id, first)]).await.unwrap(), Vec::<Uuid>::new());
+    assert_eq!(database.text(STATES).await.unwrap(), "sending 1");
+    // The second counts, and its repetition (after an answer that was lost) changes nothing.
+    assert_eq!(finish(&database, Hold::new(id, second)).await, Recording::Recorded);
+    assert_eq!(finish(&database, Hold::new(id, second)).await, Recording::AlreadyRecorded);
+    assert_eq!(finish(&database, Hold::new(id, first)).await, Recording::NotHeld);
+    assert_eq!(database.store.release_claim(second).await.unwrap(), 0, "what is final never waits again");
+    assert_eq!(database.text(STATES).await.unwrap(), "delivered 1");
+}
+
+#[tokio::test]
+async fn a_dispatcher_outlives_a_database_that_cuts_its_connections() {
+    let (database, inbox) = (Database::new().await, Inbox::open().await);
+    database.publish("a", "default", &json!({"method": "POST", "url": inbox.url("/")})).await;
+    let dispatcher = Dispatcher::start(&database, &[]).await;
+    for round in 1..=5_usize {
+        database
+            .execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                 WHERE datname = current_database() AND application_name = 'postcall'",
+            )
+            .await;
+        database.insert_call("a", &json!({})).await;
+        tokio::time::timeout(Duration::from_secs(30), inbox.has(round)).await.unwrap();
+    }
+    database.settled().await;
+    dispatcher.signal(Signal::SIGTERM);
+    assert!(dispatcher.ended().await.0);
+    assert_eq!(database.text(STATES).await.unwrap(), "delivered 5");
+    assert_eq!(inbox.received().len(), 5);
+}
