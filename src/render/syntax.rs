@@ -321,6 +321,8 @@ mod tests {
             ("[\"a]", 2, "never closed"),
             ("[\"a\\x\"]", 4, "no JSON escape"),
             ("[\"\\u00g0\"]", 3, "four hexadecimal digits"),
+            ("[\"\\ud83d\\u0041\"]", 3, "four hexadecimal digits"),
+            ("[\"\\ude00\\ud83d\"]", 3, "four hexadecimal digits"),
             ("[\"\\ud83d${a}\\ude00\"]", 3, "four hexadecimal digits"),
             ("[\"a\tb\"]", 4, "\\u0009"),
             ("[\"a\n\"]", 4, "the line ends inside a string"),
