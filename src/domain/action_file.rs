@@ -11,6 +11,7 @@ use std::fmt;
 
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
+use serde_json::error::Category;
 use serde_json::value::RawValue;
 
 use super::action::{ActionSpec, DEFAULT_TIMEOUT_MS, MAX_TIMEOUT_MS, MIN_TIMEOUT_MS, Method, SUSPICIOUS_TIMEOUT_MS};
@@ -89,8 +90,11 @@ impl<'de> Visitor<'de> for EntriesVisitor {
 /// serde_json's own sentence, with the place it names at its end taken off it.
 fn not_readable(error: &serde_json::Error) -> Problem {
     let sentence = error.to_string();
-    let sentence = sentence.split(" at line ").next().unwrap_or_default();
-    let mut problem = Problem::new(Code::BadAction, Field::Action, format!("the file is not an action: {sentence}"));
+    let message = match error.classify() {
+        Category::Data => "the file must hold one JSON object with the fields of an action".to_owned(),
+        _ => format!("the file is not JSON: {}", sentence.split(" at line ").next().unwrap_or_default()),
+    };
+    let mut problem = Problem::new(Code::BadAction, Field::Action, message);
     problem.place = (error.line() > 0).then(|| Place { line: error.line(), column: error.column().max(1) });
     problem
 }
@@ -355,6 +359,7 @@ mod tests {
         assert_eq!(problems[0].code, Code::BadAction);
         assert_eq!(problems[0].place, Some(Place { line: 3, column: 3 }));
         assert!(!problems[0].message.contains("at line"), "{}", problems[0].message);
+        assert!(ActionFile::parse("[]").unwrap_err()[0].message.contains("one JSON object"));
         for text in ["", "[]", "1", "{} x", "{"] {
             assert_eq!(codes(text), [(Code::BadAction, Field::Action)], "{text}");
         }

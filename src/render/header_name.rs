@@ -1,5 +1,6 @@
 //! Which names a header of an action may have.
 
+use super::source::shown;
 use crate::domain::problem::Code;
 
 /// What belongs to the connection or to the framing of the message; the HTTP client sets it.
@@ -22,12 +23,9 @@ const RESERVED_PREFIX: &str = "webhook-";
 
 /// `name` in lower case, if an action may set it; else what is wrong with it.
 pub(super) fn check(name: &str) -> Result<String, (Code, String)> {
-    let shown = name.chars().take(40).collect::<String>();
     if name.is_empty() || !name.bytes().all(is_token_byte) {
-        let message = format!(
-            "`{}` is no header name: use letters, digits and `-` (RFC 9110, section 5.6.2)",
-            shown.escape_debug()
-        );
+        let message =
+            format!("`{}` is no header name: use letters, digits and `-` (RFC 9110, section 5.6.2)", shown(name));
         return Err((Code::HeaderNameInvalid, message));
     }
     let lower = name.to_ascii_lowercase();

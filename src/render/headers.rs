@@ -224,7 +224,9 @@ mod tests {
     }
 
     fn code(template: &str) -> Code {
-        compile(Some(template)).unwrap_err().code
+        let problem = compile(Some(template)).unwrap_err();
+        assert!(problem.field == Field::Headers && problem.place.is_some(), "{problem:?}");
+        problem.code
     }
 
     #[test]

@@ -12,7 +12,7 @@
 use unicode_properties::{GeneralCategory, GeneralCategoryGroup, UnicodeGeneralCategory};
 
 use super::path::{Path, Step};
-use super::source::Source;
+use super::source::{Source, shown};
 use crate::domain::problem::{Code, Place, Problem};
 
 /// A placeholder, with the bytes of the template that it takes up.
@@ -160,15 +160,15 @@ impl<'a> Reader<'a> {
                 self.source.problem(Code::BadPlaceholder, self.start, message)
             }
             Some('"') if self.in_string => self.unterminated(),
-            Some(_) if rest.contains('}') && self.after_inner_blank() => {
-                let message = "a blank cannot stand here: only names have blanks in them, or write `['…']`";
+            Some('.' | '[') if rest.contains('}') && self.after_inner_blank() => {
+                let message = "no blank may stand here: only a name has blanks inside, any others go into `['…']`";
                 self.source.problem(Code::BadPlaceholder, self.at - 1, message)
             }
             Some(found) if rest.contains('}') => {
                 let message = format!(
                     "`{}` cannot stand here in a placeholder: a path is names joined by `.`, `[0]` or `['any key']`, \
                      without calculations",
-                    found.escape_debug()
+                    shown(found.encode_utf8(&mut [0; 4]))
                 );
                 self.source.problem(Code::BadPlaceholder, self.at, message)
             }
@@ -257,6 +257,7 @@ mod tests {
             ("${a .b}", 4),
             ("${a. b}", 5),
             ("${a*2}", 4),
+            ("${a * 2}", 5),
             ("${a[]}", 5),
             ("${a[-1]}", 5),
             ("${a[0}", 6),

@@ -44,7 +44,9 @@ pub(super) fn rendered_too_large(field: Field, bytes: usize) -> Problem {
         0 => format!("{} KiB", bytes >> 10),
         mebibytes => format!("{mebibytes} MiB"),
     };
-    let what = if field == Field::Headers { "headers are together" } else { "text is" };
-    let message = format!("the rendered {what} larger than {size}: write less of the call into the {field}");
+    let message = match field {
+        Field::Headers => format!("the rendered headers are larger than {size} together: write less into them"),
+        _ => format!("the rendered {field} is larger than {size}: write less into it"),
+    };
     Problem::new(Code::TooLarge, field, message)
 }

@@ -7,12 +7,13 @@
 //! ```text
 //! ActionSpec ──compile──▶ CompiledAction ──render(call)──▶ Request
 //!
-//! hole          `${path}` as it stands in a template      path      where it leads in a call
-//! tokens        the tokens of a JSON template             syntax    whether they make JSON
-//! body          a JSON template, filled                   headers   a JSON template, taken apart
-//! url_text      the URL's text, checked                   url       the URL, filled
-//! value         how a value is written                    output    where to, with which encoding and limit
-//! limits        how large things may become               diagnostic  a problem, shown to people
+//! source    the text that places refer to         hole         `${path}` as it stands in a template
+//! tokens    the tokens of a JSON template         path         where a placeholder leads in a call
+//! syntax    whether those tokens make JSON        body         a JSON template, filled
+//! headers   a JSON template, taken apart          header_name  which names a header may have
+//! url_text  a URL template, checked               url          a URL template, filled
+//! value     how a value is written                output       where to, how encoded, how much of it
+//! limits    how large things may become           diagnostic   a problem, shown to people
 //! ```
 //!
 //! No value is expanded a second time, and none can leave the place it was put in: it cannot add a key to a body, a

@@ -55,15 +55,14 @@ pub(super) struct JsonString<'o, S>(pub &'o mut S);
 
 impl<S: Sink> Sink for JsonString<'_, S> {
     fn write(&mut self, text: &str) -> Result<(), Full> {
-        let mut clean_from = 0;
-        for (at, byte) in text.bytes().enumerate() {
-            if let Some(escape) = json_escape(byte) {
-                self.0.write(text.get(clean_from..at).unwrap_or_default())?;
-                self.0.write(escape)?;
-                clean_from = at + 1;
-            }
+        let mut rest = text;
+        while let Some(at) = rest.bytes().position(|byte| byte < b' ' || byte == b'"' || byte == b'\\') {
+            let (clean, special) = rest.split_at(at);
+            self.0.write(clean)?;
+            self.0.write(special.bytes().next().and_then(json_escape).unwrap_or_default())?;
+            rest = special.get(1..).unwrap_or_default();
         }
-        self.0.write(text.get(clean_from..).unwrap_or_default())
+        self.0.write(rest)
     }
 }
 

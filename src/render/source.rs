@@ -31,3 +31,16 @@ impl<'a> Source<'a> {
         self.problem(code, offset, message)
     }
 }
+
+/// A word of a template as a message quotes it: not too long, and with nothing in it that cannot be seen.
+pub(super) fn shown(word: &str) -> String {
+    const MAX_CHARS: usize = 40;
+    let mut shown = String::new();
+    for c in word.chars().take(MAX_CHARS) {
+        match c {
+            '"' | '\'' | '\\' => shown.push(c),
+            _ => shown.extend(c.escape_debug()),
+        }
+    }
+    shown
+}

@@ -8,7 +8,7 @@
 //! would only stop at the next key, often a line further down.
 
 use super::hole::Part;
-use super::source::Source;
+use super::source::{Source, shown};
 use super::tokens::{self, Kind, Token};
 use super::value::is_json_number;
 use crate::domain::problem::{Place, Problem};
@@ -244,6 +244,7 @@ fn bad_word(word: &str) -> String {
     let advice = match lower.as_str() {
         "true" | "false" | "null" => return format!("write `{lower}` in lower case"),
         "none" | "nil" | "undefined" | "nan" => "write `null`",
+        _ if word.starts_with('\u{feff}') => "remove the byte order mark",
         _ if word.starts_with("//") || word.starts_with("/*") || word.starts_with('#') => "JSON has no comments",
         _ if word.starts_with(['\'', '`', '“', '”']) => "strings stand in straight double quotes",
         _ if word.starts_with(|c: char| c.is_ascii_digit() || "+-.".contains(c)) => {
@@ -252,8 +253,7 @@ fn bad_word(word: &str) -> String {
         }
         _ => "text stands in double quotes",
     };
-    let shown: String = word.chars().take(24).collect();
-    format!("`{}` is no JSON value: {advice}", shown.escape_debug())
+    format!("`{}` is no JSON value: {advice}", shown(word))
 }
 
 #[cfg(test)]
@@ -313,6 +313,7 @@ mod tests {
             ("['a']", 2, "straight double quotes"),
             ("[1] // all", 5, "complete before this"),
             ("// all\n1", 1, "JSON has no comments"),
+            ("\u{feff}{}", 1, "remove the byte order mark"),
             ("[word]", 2, "text stands in double quotes"),
             ("[\\${a}]", 2, "only stand inside a string"),
             ("[a${a}]", 2, "must be a whole value"),
@@ -321,6 +322,8 @@ mod tests {
             ("[\"a]", 2, "never closed"),
             ("[\"a\\x\"]", 4, "no JSON escape"),
             ("[\"\\u00g0\"]", 3, "four hexadecimal digits"),
+            ("[\"\\ud83d\\u0041\"]", 3, "four hexadecimal digits"),
+            ("[\"\\ude00\\ud83d\"]", 3, "four hexadecimal digits"),
             ("[\"\\ud83d${a}\\ude00\"]", 3, "four hexadecimal digits"),
             ("[\"a\tb\"]", 4, "\\u0009"),
             ("[\"a\n\"]", 4, "the line ends inside a string"),

@@ -46,7 +46,9 @@ pub(super) fn compile(text: &str) -> Result<UrlTemplate, Problem> {
         push_text(&mut pieces, "?");
         push_all(&mut pieces, Slot::Query.fill(&url, query, &mut paths)?);
     }
-    Ok(UrlTemplate(pieces))
+    // Percent-encoding makes literal text longer than its template.
+    let literal: usize = pieces.iter().map(|piece| if let Piece::Text(text) = piece { text.len() } else { 0 }).sum();
+    if literal > MAX_URL_BYTES { Err(too_large(Full)) } else { Ok(UrlTemplate(pieces)) }
 }
 
 fn push_path(
@@ -315,5 +317,7 @@ mod tests {
         let fits = MAX_URL_BYTES - "https://h/?".len();
         assert_eq!(render(fits).unwrap().len(), MAX_URL_BYTES);
         assert_eq!(render(fits + 1).unwrap_err().code, Code::TooLarge);
+        let literal = format!("https://h/?{}", "é".repeat(MAX_URL_BYTES / 4));
+        assert_eq!(compile(&literal).unwrap_err().code, Code::TooLarge);
     }
 }

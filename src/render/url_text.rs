@@ -45,7 +45,7 @@ impl<'a> UrlText<'a> {
             url.push(part)?;
         }
         url.authority = url.find_authority()?;
-        url.check_authority()?;
+        url.check_userinfo()?;
         Ok(url)
     }
 
@@ -92,23 +92,17 @@ impl<'a> UrlText<'a> {
         self.problem(Code::PlaceholderInAuthority, mark, message)
     }
 
-    fn check_authority(&self) -> Result<(), Problem> {
-        let start = self.authority.start;
-        let authority = self.slice(self.authority.clone());
-        if let Some(at) = authority.find('@') {
-            let message = "a URL cannot carry `user:password@`: send an `authorization` header instead";
-            return Err(self.problem(Code::UrlUserinfo, start + at, message));
-        }
-        if authority.is_empty() || authority.starts_with(':') {
-            return Err(self.problem(Code::BadUrl, start, "the host is missing after `//`"));
-        }
-        Ok(())
+    fn check_userinfo(&self) -> Result<(), Problem> {
+        let Some(at) = self.slice(self.authority.clone()).find('@') else { return Ok(()) };
+        let message = "a URL cannot carry `user:password@`: send an `authorization` header instead";
+        Err(self.problem(Code::UrlUserinfo, self.authority.start + at, message))
     }
 
     /// Scheme, host and port in WHATWG form: IDN as punycode, default port removed, IPv4 normalised. No slash at its end.
     pub fn origin(&self) -> Result<String, Problem> {
-        let url = Url::parse(&format!("{}/", self.slice(0..self.authority.end)))
-            .map_err(|error| self.problem(Code::BadUrl, self.authority.start, format!("no URL: {error}")))?;
+        let url = Url::parse(&format!("{}/", self.slice(0..self.authority.end))).map_err(|error| {
+            self.problem(Code::BadUrl, self.authority.start, format!("host and port make no URL: {error}"))
+        })?;
         Ok(url.as_str().trim_end_matches('/').to_owned())
     }
 
@@ -179,8 +173,8 @@ fn split(source: Source<'_>, start: usize) -> Result<Vec<Part>, Problem> {
     let mut at = start;
     while let Some(found) = source.after(at).find(OPEN) {
         let open = at + found;
-        let backslashes = source.between(at, open).bytes().rev().take_while(|byte| *byte == b'\\').count();
-        if backslashes % 2 == 1 {
+        // One backslash decides: a second one would be left over, and no URL may hold one.
+        if source.between(at, open).ends_with('\\') {
             parts.extend([Part::Text(at, open - 1), Part::Dropped(open - 1), Part::Text(open, open + OPEN.len())]);
             at = open + OPEN.len();
         } else {

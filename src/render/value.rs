@@ -119,6 +119,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
         #[test]
         fn compact_json_is_what_serde_json_writes(value in any_value()) {
             prop_assert_eq!(written(|output| write_json(&value, output)), value.to_string());

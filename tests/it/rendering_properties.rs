@@ -235,8 +235,9 @@ fn filled_plainly(template: &str, call: &Value) -> Url {
         utf8_percent_encode(&text, RESERVED).to_string()
     };
     let literal = "\u{1}";
-    let filled = template.replace("\\${", literal).replace("${x}", &value("x")).replace("${y}", &value("y"));
-    let mut url = Url::parse(&filled.replace(literal, "${")).unwrap();
+    let filled = template.trim().replace("\\${", literal).replace("${x}", &value("x")).replace("${y}", &value("y"));
+    // The `#` keeps a blank before an empty last value from being trimmed: only the template's own ends are.
+    let mut url = Url::parse(&(filled.replace(literal, "${") + "#")).unwrap();
     url.set_fragment(None);
     url
 }
@@ -314,8 +315,9 @@ proptest! {
 
     #[test]
     fn a_body_without_placeholders_compiles_exactly_if_it_is_json(body in tricky_template()) {
-        prop_assume!(!body.contains("${") && !body.trim().is_empty());
-        let compiled = CompiledAction::compile(&spec("https://h/", None, Some(&body))).is_ok();
-        prop_assert_eq!(compiled, serde_json::from_str::<Value>(&body).is_ok(), "{}", body);
+        let body = body.replace("${", "$ ");
+        let body = if body.trim().is_empty() { "0" } else { &body };
+        let compiled = CompiledAction::compile(&spec("https://h/", None, Some(body))).is_ok();
+        prop_assert_eq!(compiled, serde_json::from_str::<Value>(body).is_ok(), "{}", body);
     }
 }
