@@ -84,8 +84,8 @@ pub struct Webhook {
 }
 
 impl Webhook {
-    /// A client that calls what `settings` permit. Root certificates are read once, here; a machine without any is told
-    /// in the log and can still send to plain http.
+    /// A client that calls what `settings` permit. Root certificates are read once, here; where there are none, the
+    /// log says so, and only plain http can be delivered.
     ///
     /// # Errors
     /// If one of the libraries refuses its configuration.

@@ -186,6 +186,17 @@ async fn plain_http_and_addresses_inside_are_blocked_before_any_connection() {
 }
 
 #[tokio::test]
+async fn a_request_that_cannot_be_written_as_http_is_failed_at_render() {
+    let receiver = Receiver::answering(OK).await;
+    let headers = [("x-large", "x".repeat(256 * 1024)), ("x-line", "a\nb".to_owned()), ("no token", String::new())];
+    for (name, value) in headers {
+        let request = Request { headers: vec![(name.to_owned(), value)], ..post(&receiver.url("/"), AMPLE_MS) };
+        assert_failed(&send(&request).await, Failure::Render);
+    }
+    assert!(receiver.received().is_empty());
+}
+
+#[tokio::test]
 async fn a_name_that_resolves_to_an_allowed_address_is_called() {
     let receiver = Receiver::answering(OK).await;
     let attempt = send(&post(&format!("http://localhost:{}/", receiver.address().port()), AMPLE_MS)).await;
