@@ -57,7 +57,9 @@ async fn render_and_send(
     };
     story.sent = Some(summary(&request));
     let attempt = webhook.send(&request, message_id, cut.cancelled()).await;
-    story.timing = Some(attempt.timing);
+    // The client, too, may find that there is nothing to send: then nothing was attempted that could have a latency.
+    let attempted = !matches!(attempt.ending, Ending::Final(Outcome::Failed { kind: Failure::Render, .. }));
+    story.timing = attempted.then_some(attempt.timing);
     (attempt.ending, story)
 }
 
