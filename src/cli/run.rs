@@ -12,8 +12,11 @@ use super::{CliError, Database};
 use crate::dispatcher::{self, Stop, Tally};
 use crate::webhook::{self, Webhook};
 
-/// Connections of a dispatcher: claimer, finisher, bell, housekeeping.
-const CONNECTIONS: u32 = 4;
+/// Connections of a dispatcher's pool: the bell's, and one for templates and housekeeping. Claimer, finisher and lease
+/// have one each beside these.
+const CONNECTIONS: u32 = 2;
+/// The shortest lease.
+const MIN_LEASE_MS: u64 = dispatcher::MIN_LEASE.as_millis() as u64;
 
 /// Run a dispatcher: claim waiting deliveries, send them, record what came of them.
 ///
@@ -29,6 +32,12 @@ pub struct Arguments {
     #[arg(long, env = "POSTCALL_CONCURRENCY", default_value_t = 64, value_name = "N",
           value_parser = RangedU64ValueParser::<usize>::new().range(1..=10_000))]
     concurrency: usize,
+
+    /// After how long without a sign of life this dispatcher counts as lost, in milliseconds. Others then
+    /// give up what it had in flight, as `unknown`.
+    #[arg(long, env = "POSTCALL_LEASE_MS", default_value_t = 15_000, value_name = "MS",
+          value_parser = RangedU64ValueParser::<u64>::new().range(MIN_LEASE_MS..=600_000))]
+    lease_ms: u64,
 
     /// How long requests in flight may take to end after SIGTERM, in milliseconds. Those cut off
     /// afterwards become `unknown`. The default is the longest timeout an action can have.
@@ -65,6 +74,7 @@ impl Arguments {
         let webhook = self.targets.webhook()?;
         let settings = dispatcher::Settings {
             concurrency: self.concurrency,
+            lease: Duration::from_millis(self.lease_ms),
             drain_timeout: Duration::from_millis(self.drain_timeout_ms),
         };
         let stop = Stop::default();

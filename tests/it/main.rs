@@ -9,6 +9,7 @@ mod dispatcher;
 mod documented;
 mod exactly_once;
 mod history;
+mod leases;
 mod migrations;
 mod outbox;
 mod rendering_cases;
