@@ -11,6 +11,7 @@ mod exactly_once;
 mod history;
 mod migrations;
 mod outbox;
+mod readme;
 mod rendering_cases;
 mod rendering_properties;
 mod support;
