@@ -12,6 +12,7 @@ mod history;
 mod leases;
 mod migrations;
 mod outbox;
+mod readme;
 mod rendering_cases;
 mod rendering_properties;
 mod support;
