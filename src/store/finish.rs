@@ -105,13 +105,15 @@ impl Session {
     async fn recorded_earlier(&mut self, missing: &[&Finished]) -> Result<HashSet<Uuid>, StoreError> {
         let (deliveries, claims): (Vec<Uuid>, Vec<Uuid>) =
             missing.iter().map(|done| (done.hold.delivery_id(), done.hold.claim())).unzip();
-        // By primary key, and by claim, so that another claim's outcome is not taken for ours.
+        // By primary key, and by claim, so that another claim's outcome is not taken for ours; nor is what others wrote
+        // when they gave the delivery up under this claim.
         let mut connection = self.take().await?;
         let rows = sqlx::query_scalar!(
             r#"
             SELECT delivery.delivery_id
             FROM unnest($1::uuid[], $2::uuid[]) AS held (delivery_id, claim)
             JOIN postcall.delivery ON delivery.delivery_id = held.delivery_id AND delivery.claim = held.claim
+            WHERE delivery.error_kind IS DISTINCT FROM 'dispatcher_lost'
             "#,
             &deliveries,
             &claims,

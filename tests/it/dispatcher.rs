@@ -220,6 +220,13 @@ async fn a_claim_that_was_disowned_takes_nothing_however_late_it_arrives() {
     assert_eq!(session.claim(current, Uuid::now_v7(), 10).await.unwrap().len(), 1);
 }
 
+/// That so many sessions of this database wait for a lock.
+fn waiting_sessions(count: usize) -> String {
+    format!(
+        "SELECT count(*) = {count} FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
+}
+
 #[tokio::test]
 async fn whoever_disowns_a_claim_waits_until_it_is_through_and_gives_back_all_of_it() {
     let database = Database::new().await;
@@ -227,18 +234,20 @@ async fn whoever_disowns_a_claim_waits_until_it_is_through_and_gives_back_all_of
     database.insert_call("a", &json!({})).await;
     let (mut claiming, claimant) = session(&database).await;
     let token = Uuid::now_v7();
-    // A lock on `sending` holds the claim in the middle, after it has taken the row.
+    // An insert of the same key holds the claim in the middle, after it has taken the row.
     let mut lock = database.pool.begin().await.unwrap();
-    sqlx::query("LOCK TABLE postcall.sending IN EXCLUSIVE MODE").execute(&mut *lock).await.unwrap();
+    sqlx::query(
+        "INSERT INTO postcall.sending SELECT delivery_id, call_id, agent, action_id, 1, now(), 0, call_id, now()
+         FROM postcall.waiting",
+    )
+    .execute(&mut *lock)
+    .await
+    .unwrap();
     let claim = tokio::spawn(async move { claiming.claim(claimant, token, 10).await.map(|claimed| claimed.len()) });
-    database
-        .until("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND relation = 'postcall.sending'::regclass)")
-        .await;
+    database.until(&waiting_sessions(1)).await;
     let mut disowning = database.store.session(Duration::from_secs(30));
     let disown = tokio::spawn(async move { disowning.disown_claim(claimant, token).await.map(|done| done.1) });
-    database
-        .until("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND locktype IN ('transactionid', 'tuple'))")
-        .await;
+    database.until(&waiting_sessions(2)).await;
     lock.rollback().await.unwrap();
     assert_eq!(claim.await.unwrap().unwrap(), 1);
     assert_eq!(disown.await.unwrap().unwrap(), 1);
