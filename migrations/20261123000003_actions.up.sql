@@ -53,4 +53,36 @@ CREATE TRIGGER versions_are_immutable BEFORE UPDATE OR DELETE ON postcall.action
 CREATE TRIGGER actions_stay BEFORE DELETE ON postcall.action
     FOR EACH ROW EXECUTE FUNCTION postcall.refuse_change('Disable the action instead.');
 
-GRANT SELECT ON postcall.action, postcall.action_version TO postcall_dispatcher;
+-- When which action was enabled: what tells, later, which calls ought to have been given a delivery. Written by a
+-- trigger, so that no way of switching an action leaves it out. Nothing of it is on the platform's way.
+CREATE TABLE postcall.action_switch (
+    switch_id   bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    action_id   bigint      NOT NULL REFERENCES postcall.action,
+    enabled     boolean     NOT NULL,
+    switched_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+COMMENT ON TABLE postcall.action_switch IS 'Every switching of an action, its creation included';
+COMMENT ON COLUMN postcall.action_switch.switch_id IS 'Counts up; the order within an action';
+COMMENT ON COLUMN postcall.action_switch.action_id IS 'The action';
+COMMENT ON COLUMN postcall.action_switch.enabled IS 'Whether it is enabled from then on';
+COMMENT ON COLUMN postcall.action_switch.switched_at IS 'When, shortly before the switch was committed';
+
+-- SECURITY DEFINER: whoever may switch an action need not have any right on its record.
+CREATE FUNCTION postcall.record_switch() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    INSERT INTO postcall.action_switch (action_id, enabled) VALUES (NEW.action_id, NEW.enabled);
+    RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION postcall.record_switch() IS 'Trigger on postcall.action: records each switching';
+
+CREATE TRIGGER record_creation AFTER INSERT ON postcall.action
+    FOR EACH ROW EXECUTE FUNCTION postcall.record_switch();
+CREATE TRIGGER record_switch AFTER UPDATE ON postcall.action
+    FOR EACH ROW WHEN (OLD.enabled IS DISTINCT FROM NEW.enabled) EXECUTE FUNCTION postcall.record_switch();
+CREATE TRIGGER switches_are_immutable BEFORE UPDATE OR DELETE ON postcall.action_switch
+    FOR EACH ROW EXECUTE FUNCTION postcall.refuse_change('It is a record of what happened.');
+
+GRANT SELECT ON postcall.action, postcall.action_version, postcall.action_switch TO postcall_dispatcher;

@@ -12,11 +12,16 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::store::{Store, StoreError};
 
+mod accountable;
 mod action;
+mod check_invariants;
 mod demo;
+mod filter;
 mod history;
 mod migrate;
 mod render;
+mod replay;
+mod resolve;
 mod run;
 mod show;
 mod table;
@@ -57,6 +62,9 @@ enum Command {
     Render(render::Arguments),
     History(history::Arguments),
     Show(show::Arguments),
+    Resolve(resolve::Arguments),
+    Replay(replay::Arguments),
+    CheckInvariants(check_invariants::Arguments),
     Demo(demo::Arguments),
 }
 
@@ -150,6 +158,9 @@ impl Cli {
             Command::Render(arguments) => arguments.run(),
             Command::History(arguments) => arguments.run().await,
             Command::Show(arguments) => arguments.run().await,
+            Command::Resolve(arguments) => arguments.run().await,
+            Command::Replay(arguments) => arguments.run().await,
+            Command::CheckInvariants(arguments) => arguments.run().await,
             Command::Demo(arguments) => arguments.run().await,
         }
     }

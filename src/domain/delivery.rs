@@ -130,6 +130,28 @@ impl Outcome {
     }
 }
 
+/// What a person can find out about a delivery that is `unknown`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Finding {
+    /// The receiver took it.
+    Delivered,
+    /// The receiver had it and refused it.
+    Rejected,
+    /// It never reached the receiver.
+    Failed,
+}
+
+impl Finding {
+    /// The state that it gives the delivery.
+    pub fn state(self) -> State {
+        match self {
+            Finding::Delivered => State::Delivered,
+            Finding::Rejected => State::Rejected,
+            Finding::Failed => State::Failed,
+        }
+    }
+}
+
 /// How an attempt came to its end: with an outcome for history, or known not to have begun, so that the delivery goes
 /// back to waiting.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -165,6 +187,11 @@ impl State {
         State::Unknown,
         State::Skipped,
     ];
+
+    /// The state of that name, if there is one.
+    pub fn named(name: &str) -> Option<State> {
+        State::ALL.into_iter().find(|state| state.as_str() == name)
+    }
 
     /// Its name, as in the database and on the command line.
     pub fn as_str(self) -> &'static str {

@@ -9,8 +9,8 @@ use super::{Store, StoreError};
 /// Which deliveries are asked for. Every criterion that is given must hold.
 #[derive(Clone, Debug, Default)]
 pub struct HistoryFilter {
-    /// This one delivery.
-    pub delivery_id: Option<Uuid>,
+    /// One of these deliveries.
+    pub delivery_ids: Option<Vec<Uuid>>,
     /// The call's agent.
     pub agent: Option<String>,
     /// The action's name.
@@ -74,33 +74,26 @@ pub struct HistoryRow {
     pub resolution_reason: Option<String>,
 }
 
-impl Store {
-    /// Up to `limit` deliveries that match, the newest first, beginning after (that is, older than) `after`.
-    ///
-    /// # Errors
-    /// Only those of the database.
-    pub async fn history(
-        &self,
-        filter: &HistoryFilter,
-        after: Option<Uuid>,
-        limit: usize,
-    ) -> Result<Vec<HistoryRow>, StoreError> {
-        // - Pages are cut by id, not by OFFSET: a page costs the same however far down it is, and rows that arrive
-        //   meanwhile do not shift it.
-        // - An absent criterion is `NULL IS NULL`, which the planner folds away, as it plans with the values at hand.
-        // - Time is asked of created_at, and, an hour wider, of the time-ordered id too, which lets whole partitions
-        //   and most of the index be skipped. The two are taken from one clock within one statement.
-        let rows = sqlx::query_as!(
-            HistoryRow,
-            r#"
-            SELECT delivery_id AS "delivery_id!", call_id AS "call_id!", call_sid, agent AS "agent!",
-                   action AS "action!", action_version, state AS "state!", error_kind, error_detail, method, url,
-                   response_code, latency_ms, queue_ms AS "queue_ms!", created_at AS "created_at!", claimed_at,
-                   finished_at, dispatcher, replay_of, replayed_by, replay_reason, message_id AS "message_id!",
-                   dns_ms, connected_ms, head_ms, body_end, request_bytes,
-                   encode(request_sha256, 'hex') AS request_sha256, response_bytes,
-                   encode(response_sha256, 'hex') AS response_sha256, unresolved, recorded_state, resolved_at,
-                   resolved_by, resolution_reason
+/// How many of the deliveries that were asked for are in a state.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct StateCount {
+    /// The state, as the view shows it.
+    pub state: String,
+    /// How many.
+    pub count: i64,
+}
+
+/// A query on the view: what to select, a [`HistoryFilter`], which takes the parameters $1 to $10, and what follows.
+///
+/// - An absent criterion is `NULL IS NULL`, which the planner folds away, as it plans with the values at hand.
+/// - Time is asked of created_at, and, an hour wider, of the time-ordered id too, which lets whole partitions and most
+///   of the index be skipped. The two are taken from one clock within one statement.
+macro_rules! asked_for {
+    ($row:path, $select:literal, $filter:expr, $rest:literal $(, $more:expr)* $(,)?) => {
+        sqlx::query_as!(
+            $row,
+            $select
+                + r#"
             FROM postcall.delivery_history
             WHERE ($1::text IS NULL OR agent = $1)
               AND ($2::text IS NULL OR action = $2)
@@ -113,21 +106,55 @@ impl Store {
                    OR (created_at >= $8 AND delivery_id >= postcall.uuid_v7_floor($8 - interval '1 hour')))
               AND ($9::timestamptz IS NULL
                    OR (created_at < $9 AND delivery_id < postcall.uuid_v7_floor($9 + interval '1 hour')))
-              AND ($10::uuid IS NULL OR delivery_id = $10)
+              AND ($10::uuid[] IS NULL OR delivery_id = ANY ($10))
+                "#
+                + $rest,
+            $filter.agent,
+            $filter.action,
+            $filter.states.as_deref(),
+            $filter.call_sid,
+            $filter.call_id,
+            $filter.error_kind,
+            $filter.response_code,
+            $filter.since,
+            $filter.until,
+            $filter.delivery_ids.as_deref(),
+            $($more),*
+        )
+    };
+}
+
+impl Store {
+    /// Up to `limit` deliveries that match, the newest first, beginning after (that is, older than) `after`.
+    ///
+    /// # Errors
+    /// Only those of the database.
+    pub async fn history(
+        &self,
+        filter: &HistoryFilter,
+        after: Option<Uuid>,
+        limit: usize,
+    ) -> Result<Vec<HistoryRow>, StoreError> {
+        // Pages are cut by id, not by OFFSET: a page costs the same however far down it is, and rows that arrive
+        // meanwhile do not shift it.
+        let rows = asked_for!(
+            HistoryRow,
+            r#"
+            SELECT delivery_id AS "delivery_id!", call_id AS "call_id!", call_sid, agent AS "agent!",
+                   action AS "action!", action_version, state AS "state!", error_kind, error_detail, method, url,
+                   response_code, latency_ms, queue_ms AS "queue_ms!", created_at AS "created_at!", claimed_at,
+                   finished_at, dispatcher, replay_of, replayed_by, replay_reason, message_id AS "message_id!",
+                   dns_ms, connected_ms, head_ms, body_end, request_bytes,
+                   encode(request_sha256, 'hex') AS request_sha256, response_bytes,
+                   encode(response_sha256, 'hex') AS response_sha256, unresolved, recorded_state, resolved_at,
+                   resolved_by, resolution_reason
+            "#,
+            filter,
+            r#"
               AND ($11::uuid IS NULL OR delivery_id < $11)
             ORDER BY delivery_id DESC
             LIMIT $12
             "#,
-            filter.agent,
-            filter.action,
-            filter.states.as_deref(),
-            filter.call_sid,
-            filter.call_id,
-            filter.error_kind,
-            filter.response_code,
-            filter.since,
-            filter.until,
-            filter.delivery_id,
             after,
             i64::try_from(limit).unwrap_or(i64::MAX),
         )
@@ -136,12 +163,29 @@ impl Store {
         Ok(rows)
     }
 
+    /// How many deliveries match, by state.
+    ///
+    /// # Errors
+    /// Only those of the database.
+    pub async fn count_history(&self, filter: &HistoryFilter) -> Result<Vec<StateCount>, StoreError> {
+        // Of the view, so that states are counted as they are shown, whatever was learnt later.
+        let counts = asked_for!(
+            StateCount,
+            r#"SELECT state AS "state!", count(*) AS "count!""#,
+            filter,
+            "GROUP BY state ORDER BY state",
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(counts)
+    }
+
     /// One delivery; `None` if there is none of that id.
     ///
     /// # Errors
     /// Only those of the database.
     pub async fn delivery(&self, delivery_id: Uuid) -> Result<Option<HistoryRow>, StoreError> {
-        let filter = HistoryFilter { delivery_id: Some(delivery_id), ..HistoryFilter::default() };
+        let filter = HistoryFilter { delivery_ids: Some(vec![delivery_id]), ..HistoryFilter::default() };
         Ok(self.history(&filter, None, 1).await?.pop())
     }
 

@@ -1,0 +1,120 @@
+//! `postcall check-invariants`: whether the accounts agree.
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::table::print_json;
+use super::{CliError, Database, ONE_CONNECTION, print_line};
+use crate::store::invariants::{Accounts, Ages, Checked, Invariant};
+
+/// Check that every committed call is accounted for. Changes nothing.
+///
+/// All of it is asked in one snapshot, while everything goes on:
+///
+///   one_place           no delivery is in two of waiting, sending and history
+///   one_delivery        no call has two deliveries of one action, replays aside
+///   none_missing        a call that was inserted while an action of its agent was enabled has a delivery
+///                       of it. Not asked about calls within 10 minutes of a switching of the action,
+///                       where a transaction open at that time may have seen either, nor about calls from
+///                       before the oldest partition of history
+///   no_replay_missing   the delivery of every replay exists, as far back as history is kept
+///   complete            what waits or is in flight has its call and its action
+///   none_stuck          nothing is in flight for more than a minute after its dispatcher has stopped or
+///                       was lost, nor after the end of both its lease and the longest timeout (120 s),
+///                       nor ever for longer than that timeout and the longest lease (600 s) together
+///
+/// The ages are for information: of the oldest waiting delivery since its call was inserted, of the
+/// oldest in flight since its claim, and of the oldest unknown since it was recorded.
+///
+/// Exit status 0 if all hold, 1 if not. It reads whole tables, and its snapshot keeps vacuum from the
+/// queue meanwhile: on a large history, run it at a quiet hour. The dispatcher's role suffices.
+#[derive(Args)]
+#[command(verbatim_doc_comment)]
+pub struct Arguments {
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+
+    #[command(flatten)]
+    database: Database,
+}
+
+impl Arguments {
+    pub(super) async fn run(self) -> Result<(), CliError> {
+        let accounts = self.database.open(ONE_CONNECTION).await?.check_invariants().await?;
+        let violated = accounts.checked.iter().filter(|checked| checked.violations > 0).count();
+        if self.json {
+            print_json(&as_json(&accounts, violated == 0))?
+        } else {
+            print_line(&as_text(&accounts))?
+        }
+        match violated {
+            0 => Ok(()),
+            _ => Err(CliError::Problem(format!("{violated} of {} invariants are violated", accounts.checked.len()))),
+        }
+    }
+}
+
+fn as_json(accounts: &Accounts, holds: bool) -> Value {
+    let invariants: Vec<Value> = accounts
+        .checked
+        .iter()
+        .map(|checked| {
+            json!({
+                "name": checked.invariant.as_str(),
+                "holds": checked.violations == 0,
+                "violations": checked.violations,
+                "offenders": checked.offenders,
+            })
+        })
+        .collect();
+    let Ages { waiting, sending, unknown } = accounts.ages;
+    json!({
+        "holds": holds,
+        "invariants": invariants,
+        "oldest_s": { "waiting": waiting, "sending": sending, "unknown": unknown },
+    })
+}
+
+fn as_text(accounts: &Accounts) -> String {
+    let Ages { waiting, sending, unknown } = accounts.ages;
+    let ages = [("waiting", waiting), ("sending", sending), ("unknown", unknown)];
+    accounts
+        .checked
+        .iter()
+        .flat_map(lines)
+        .chain(ages.map(|(state, age)| match age {
+            Some(seconds) => format!("oldest {state}: {seconds:.1} s"),
+            None => format!("oldest {state}: none"),
+        }))
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+/// What is said of one invariant: that it holds, or how often it does not, and where.
+fn lines(checked: &Checked) -> Vec<String> {
+    let name = checked.invariant.as_str();
+    if checked.violations == 0 {
+        return vec![format!("holds     {name}")];
+    }
+    let what = meaning(checked.invariant);
+    let mut lines = vec![format!("VIOLATED  {name}: {what}: {}", checked.violations)];
+    lines.extend(checked.offenders.iter().map(|offender| format!("          {offender}")));
+    let more = checked.violations - checked.offenders.len() as i64;
+    if more > 0 {
+        lines.push(format!("          and {more} more"));
+    }
+    lines
+}
+
+/// What a violation means.
+fn meaning(invariant: Invariant) -> &'static str {
+    match invariant {
+        Invariant::OnePlace => "deliveries in two places",
+        Invariant::OneDelivery => "calls with two deliveries of one action",
+        Invariant::NoneMissing => "calls without a delivery of an enabled action",
+        Invariant::NoReplayMissing => "replays without their delivery",
+        Invariant::Complete => "deliveries without their call or action",
+        Invariant::NoneStuck => "deliveries in flight for too long",
+    }
+}

@@ -1,0 +1,266 @@
+//! `postcall replay`: sends calls again by hand, as new deliveries of the same messages.
+
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+
+use clap::Args;
+use clap::builder::RangedU64ValueParser;
+use indicatif::{ProgressBar, ProgressStyle};
+use uuid::Uuid;
+
+use super::accountable::Accountable;
+use super::filter::{self, Filter};
+use super::{CliError, Database, Format, ONE_CONNECTION, history, print_line};
+use crate::store::Store;
+use crate::store::history::{HistoryFilter, HistoryRow};
+use crate::store::replay::{Candidates, Refusal, ReplayOrder, Replayed};
+
+/// Most deliveries that a filter may match, unless `--limit` says otherwise.
+const DEFAULT_LIMIT: usize = 10_000;
+/// What `--limit` can be.
+const LIMITS: RangeInclusive<u64> = 1..=1_000_000;
+/// Deliveries replayed in one transaction.
+const BATCH: usize = 500;
+
+/// Send calls again, as new deliveries of the same messages.
+///
+/// The receiver sees the same `webhook-id` as the first time, so that one which keeps ids can drop a
+/// second copy. What is sent is the action's newest version at the time of sending, as for every delivery.
+///
+/// By id, one refused delivery means that none is replayed. By criteria, which are those of `postcall
+/// history`, what must not be replayed is left out, and said on stderr. Refused are:
+///
+///   delivered               the message was delivered before, unless --include-delivered
+///   unknown                 the message may have been received, unless --include-unknown
+///   waiting, sending        it is still on its way
+///   replayed already        replay its replay instead, once that has ended
+///   disabled action         it would be skipped: enable the action first
+///   call no longer kept     its payload has left the outbox
+///
+/// skipped, failed and rejected deliveries can be replayed. Batches of 500 are committed one after the
+/// other; a command that was interrupted can simply be repeated. Needs the rights of the schema's owner.
+#[derive(Args)]
+#[command(verbatim_doc_comment)]
+pub struct Arguments {
+    /// Deliveries, by their ids.
+    #[arg(value_name = "DELIVERY_ID", required_unless_present = filter::GROUP, conflicts_with = filter::GROUP)]
+    ids: Vec<Uuid>,
+
+    #[command(flatten)]
+    filter: Filter,
+
+    #[command(flatten)]
+    accountable: Accountable,
+
+    /// Say how many and which, and change nothing.
+    #[arg(long)]
+    dry_run: bool,
+
+    /// Also what was delivered.
+    #[arg(long)]
+    include_delivered: bool,
+
+    /// Also what may have been received.
+    #[arg(long)]
+    include_unknown: bool,
+
+    /// Refuse if the criteria match more deliveries than this.
+    #[arg(long, default_value_t = DEFAULT_LIMIT, value_name = "N",
+          value_parser = RangedU64ValueParser::<usize>::new().range(LIMITS))]
+    limit: usize,
+
+    #[command(flatten)]
+    database: Database,
+}
+
+impl Arguments {
+    pub(super) async fn run(self) -> Result<(), CliError> {
+        let order = ReplayOrder {
+            by: self.accountable.by()?,
+            reason: self.accountable.reason,
+            include_delivered: self.include_delivered,
+            include_unknown: self.include_unknown,
+        };
+        let store = self.database.open(ONE_CONNECTION).await?;
+        match (self.ids.is_empty(), self.dry_run) {
+            (false, true) => judge_ids(&store, self.ids, &order).await,
+            (false, false) => replay_ids(&store, &self.ids, &order).await,
+            (true, dry_run) => {
+                let Some(rows) = candidates(&store, &self.filter.into(), &order, self.limit).await? else {
+                    return print_line("no delivery matches");
+                };
+                if dry_run { judge(&store, rows, &order).await } else { replay(&store, &rows, &order).await }
+            }
+        }
+    }
+}
+
+async fn judge_ids(store: &Store, ids: Vec<Uuid>, order: &ReplayOrder) -> Result<(), CliError> {
+    refuse_any(&store.judge_replay(&ids, order).await?)?;
+    let limit = ids.len();
+    let filter = HistoryFilter { delivery_ids: Some(ids), ..HistoryFilter::default() };
+    announce(&store.history(&filter, None, limit).await?)
+}
+
+async fn replay_ids(store: &Store, ids: &[Uuid], order: &ReplayOrder) -> Result<(), CliError> {
+    let outcomes = store.replay_all_or_none(ids, order).await?;
+    refuse_any(&outcomes)?;
+    for (id, outcome) in outcomes {
+        if let Replayed::As(replay) = outcome {
+            print_line(&format!("replayed {id} as {replay}"))?;
+        }
+    }
+    Ok(())
+}
+
+/// Names every refusal, if there is one.
+fn refuse_any(outcomes: &[(Uuid, Replayed)]) -> Result<(), CliError> {
+    let mut refused = 0;
+    for (id, outcome) in outcomes {
+        if let Replayed::Refused(refusal) = outcome {
+            eprintln!("{id}: {}", why(refusal));
+            refused += 1;
+        }
+    }
+    if refused == 0 {
+        return Ok(());
+    }
+    Err(CliError::Problem(format!("nothing is replayed: {refused} of {} are refused", outcomes.len())))
+}
+
+/// What the criteria match and the states allow, the oldest first; `None` if they match nothing at all.
+async fn candidates(
+    store: &Store,
+    filter: &HistoryFilter,
+    order: &ReplayOrder,
+    limit: usize,
+) -> Result<Option<Vec<HistoryRow>>, CliError> {
+    let (rows, left_out) = match store.replay_candidates(filter, order, limit).await? {
+        Candidates::Found { rows, left_out } => (rows, left_out),
+        Candidates::TooMany { matching } => {
+            return Err(CliError::Problem(format!(
+                "nothing is replayed: {matching} deliveries match, more than {limit}. Ask more narrowly, or raise --limit"
+            )));
+        }
+    };
+    for left in &left_out {
+        let cure = match left.state.as_str() {
+            "delivered" => "--include-delivered includes them",
+            "unknown" => "--include-unknown includes them",
+            _ => "still on their way",
+        };
+        eprintln!("left out: {} {} ({cure})", left.count, left.state);
+    }
+    match (rows.is_empty(), left_out.is_empty()) {
+        (true, true) => Ok(None),
+        (true, false) => Err(CliError::Problem("nothing is replayed: all that match are left out".to_owned())),
+        (false, _) => Ok(Some(rows)),
+    }
+}
+
+/// The dry run.
+async fn judge(store: &Store, rows: Vec<HistoryRow>, order: &ReplayOrder) -> Result<(), CliError> {
+    let mut allowed = Vec::new();
+    let mut refused = LeftOut::default();
+    let mut rows = rows.into_iter().peekable();
+    while rows.peek().is_some() {
+        let batch: Vec<HistoryRow> = rows.by_ref().take(BATCH).collect();
+        let outcomes: BTreeMap<Uuid, Replayed> = store.judge_replay(&ids(&batch), order).await?.into_iter().collect();
+        for row in batch {
+            match outcomes.get(&row.delivery_id) {
+                Some(Replayed::Refused(refusal)) => refused.count(refusal),
+                _ => allowed.push(row),
+            }
+        }
+    }
+    refused.say();
+    announce(&allowed)
+}
+
+/// Says which deliveries would be replayed, and how many.
+fn announce(rows: &[HistoryRow]) -> Result<(), CliError> {
+    let mut states: BTreeMap<&str, usize> = BTreeMap::new();
+    for row in rows {
+        *states.entry(&row.state).or_default() += 1;
+    }
+    let states: Vec<String> = states.iter().map(|(state, count)| format!("{count} {state}")).collect();
+    if !rows.is_empty() {
+        history::print(rows, Format::Table)?;
+    }
+    let states = if states.is_empty() { String::new() } else { format!(": {}", states.join(", ")) };
+    print_line(&format!("would replay {}{states}", rows.len()))
+}
+
+async fn replay(store: &Store, rows: &[HistoryRow], order: &ReplayOrder) -> Result<(), CliError> {
+    eprintln!("replaying {}", rows.len());
+    // Draws to stderr, and only where that is a terminal.
+    let progress = ProgressBar::new(rows.len() as u64);
+    progress.set_style(ProgressStyle::default_bar());
+    let (mut made, mut refused) = (0, LeftOut::default());
+    for (number, batch) in rows.chunks(BATCH).enumerate() {
+        let outcomes = store.replay(&ids(batch), order).await.inspect_err(|_| {
+            progress.abandon();
+            eprintln!("{made} were replayed before this; repeat the command for the rest");
+        })?;
+        for (_, outcome) in &outcomes {
+            match outcome {
+                Replayed::As(_) | Replayed::Allowed => made += 1,
+                Replayed::Refused(refusal) => refused.count(refusal),
+            }
+        }
+        progress.inc(batch.len() as u64);
+        if progress.is_hidden() {
+            eprintln!("{} of {}", (number * BATCH + batch.len()), rows.len());
+        }
+    }
+    progress.finish();
+    refused.say();
+    print_line(&format!("replayed {made}"))
+}
+
+fn ids(rows: &[HistoryRow]) -> Vec<Uuid> {
+    rows.iter().map(|row| row.delivery_id).collect()
+}
+
+/// How many were refused for which reason.
+#[derive(Default)]
+struct LeftOut(BTreeMap<String, usize>);
+
+impl LeftOut {
+    fn count(&mut self, refusal: &Refusal) {
+        // Of those replayed already, each would have a reason of its own.
+        let reason = match refusal {
+            Refusal::Replayed { .. } => "replayed already".to_owned(),
+            other => why(other),
+        };
+        *self.0.entry(reason).or_default() += 1;
+    }
+
+    fn say(&self) {
+        for (reason, count) in &self.0 {
+            eprintln!("left out: {count}, {reason}");
+        }
+    }
+}
+
+fn why(refusal: &Refusal) -> String {
+    match refusal {
+        Refusal::NoSuchDelivery => "there is no such delivery".to_owned(),
+        Refusal::OnItsWay { state } => format!("still {state}"),
+        Refusal::Replayed { replay: Some(replay), state } => match state.as_deref() {
+            Some("waiting" | "sending") => {
+                format!("its replay {replay} is still {}", state.as_deref().unwrap_or_default())
+            }
+            Some(state) => format!("was replayed as {replay}, which is {state}: replay that one"),
+            None => format!("was replayed as {replay}"),
+        },
+        Refusal::Replayed { replay: None, .. } => "somebody else replays it at this moment".to_owned(),
+        Refusal::Delivered => "the message was delivered (--include-delivered sends it again)".to_owned(),
+        Refusal::Unknown => "the message may have been received (--include-unknown sends it again)".to_owned(),
+        Refusal::ActionDisabled { agent, action } => {
+            format!("its action is disabled; `postcall action enable {agent} --name {action}` first")
+        }
+        Refusal::PayloadGone => "the call is no longer kept".to_owned(),
+        Refusal::Other => "refused by the database".to_owned(),
+    }
+}

@@ -1,0 +1,67 @@
+//! `postcall resolve`: a person's finding about a delivery whose outcome could not be known.
+
+use clap::{Args, ValueEnum};
+use uuid::Uuid;
+
+use super::accountable::Accountable;
+use super::{CliError, Database, ONE_CONNECTION, print_line};
+use crate::domain::delivery::Finding;
+use crate::store::resolve::Resolution;
+
+/// Record what a person found out about an `unknown` delivery.
+///
+/// Ask the receiver first: it knows the delivery by the header `webhook-id`, which `postcall show`
+/// prints. The finding stands beside history, with name and reason, and cannot be taken back. Should the
+/// request's own result still arrive, that counts instead.
+#[derive(Args)]
+pub struct Arguments {
+    /// The delivery's id, as `postcall history` lists it.
+    #[arg(value_name = "DELIVERY_ID")]
+    delivery_id: Uuid,
+
+    /// What it was.
+    #[arg(long = "as", value_enum, value_name = "STATE")]
+    finding: Found,
+
+    #[command(flatten)]
+    accountable: Accountable,
+
+    #[command(flatten)]
+    database: Database,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Found {
+    /// The receiver took it.
+    Delivered,
+    /// The receiver had it and refused it.
+    Rejected,
+    /// It never reached the receiver.
+    Failed,
+}
+
+impl From<Found> for Finding {
+    fn from(found: Found) -> Finding {
+        match found {
+            Found::Delivered => Finding::Delivered,
+            Found::Rejected => Finding::Rejected,
+            Found::Failed => Finding::Failed,
+        }
+    }
+}
+
+impl Arguments {
+    pub(super) async fn run(self) -> Result<(), CliError> {
+        let (id, finding, by) = (self.delivery_id, Finding::from(self.finding), self.accountable.by()?);
+        let store = self.database.open(ONE_CONNECTION).await?;
+        let problem = match store.resolve(id, finding, &by, &self.accountable.reason).await? {
+            Resolution::Resolved => {
+                return print_line(&format!("{id} is resolved as {}, says {by}", finding.state()));
+            }
+            Resolution::NotUnknown { state } => format!("{id} is {state}: only what is unknown can be resolved"),
+            Resolution::AlreadyResolved => format!("{id} was resolved before; `postcall show {id}` tells by whom"),
+            Resolution::NoSuchDelivery => format!("there is no delivery {id}"),
+        };
+        Err(CliError::Problem(problem))
+    }
+}
