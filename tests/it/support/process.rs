@@ -24,7 +24,12 @@ pub fn postcall(arguments: &[&str]) -> Output {
 
 /// Runs a command to its end on a database.
 pub fn postcall_on(database: &Database, arguments: &[&str]) -> Output {
-    std::process::Command::new(POSTCALL).env("DATABASE_URL", &database.url).args(arguments).output().unwrap()
+    postcall_at(&database.url, arguments)
+}
+
+/// As [`postcall_on`], for threads of their own and for other users of a database.
+pub fn postcall_at(url: &str, arguments: &[&str]) -> Output {
+    std::process::Command::new(POSTCALL).env("DATABASE_URL", url).args(arguments).output().unwrap()
 }
 
 /// A file with this text, for as long as the value lives.
