@@ -87,6 +87,18 @@ async fn the_request_s_own_late_result_outranks_a_person_s_finding() {
 }
 
 #[tokio::test]
+async fn what_its_own_late_result_has_settled_is_no_longer_a_person_s_to_resolve() {
+    let (database, inbox, mut paused, id) = in_doubt().await;
+    inbox.answer(1);
+    paused.signal(Signal::SIGCONT);
+    paused.says("late results recorded as evidence").await;
+    let output = resolve(&database, &id, "failed", &[]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("was resolved before"), "{}", stderr(&output));
+    assert_eq!(database.number("SELECT count(*) FROM postcall.resolution WHERE source = 'person'").await, 0);
+}
+
+#[tokio::test]
 async fn only_what_is_unknown_can_be_resolved() {
     let (database, inbox) = (Database::new().await, Inbox::open().await);
     database.publish("a", "default", &json!({"method": "POST", "url": inbox.url("/")})).await;
