@@ -1,7 +1,7 @@
 //! A database that goes away, comes back, refuses to be written to, or cannot clean up after itself.
 
 use nix::sys::signal::Signal;
-use sqlx::{Connection, PgConnection};
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use crate::support::accounts;
 use crate::support::cluster::Cluster;
@@ -85,11 +85,11 @@ async fn results_outlast_a_database_that_is_read_only_for_a_while() {
     tally.answer_all();
     dispatcher.says("the database does not do what it should").await;
     let mut connection = PgConnection::connect(&database.url).await.unwrap();
-    let writable = format!(
-        "SET default_transaction_read_only = off; ALTER DATABASE {name} RESET default_transaction_read_only;
-         {end_sessions}"
-    );
-    sqlx::raw_sql(sqlx::AssertSqlSafe(writable)).execute(&mut connection).await.unwrap();
+    let make_writable = format!("ALTER DATABASE {name} RESET default_transaction_read_only");
+    // Each in a transaction of its own: the first decides what the second may do.
+    for sql in ["SET default_transaction_read_only = off", &make_writable, end_sessions] {
+        sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
+    }
     database.settled().await;
     dispatcher.signal(Signal::SIGTERM);
     let (well, lines) = dispatcher.ended_saying().await;
