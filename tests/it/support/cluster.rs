@@ -12,6 +12,7 @@ use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
 use super::database::Server;
+use super::proxy::Proxy;
 
 /// What every server here is set to. Crash safety is left on: what was committed must survive.
 const SETTINGS: &[&str] = &[
@@ -144,12 +145,11 @@ impl Cluster {
         self.execute("SELECT pg_reload_conf()").await;
     }
 
-    /// A second server that follows this one, and that every durable commit here waits for from now on.
-    pub async fn synchronous_standby(&self) -> Cluster {
+    /// A second server that follows this one through `line`, and that every durable commit here waits for from now on.
+    pub async fn synchronous_standby(&self, line: &Proxy) -> Cluster {
         let mut standby = Cluster::unborn();
-        let port = self.port.to_string();
-        let (data, follow) =
-            (standby.data(), format!("host=127.0.0.1 port={port} user=postgres application_name=standby"));
+        let follow = format!("host=127.0.0.1 port={} user=postgres application_name=standby", line.port());
+        let data = standby.data();
         let data = data.to_str().unwrap();
         run("pg_basebackup", &["-D", data, "-d", &follow, "-R", "-X", "stream", "--checkpoint=fast", "--no-sync"])
             .await;

@@ -67,7 +67,12 @@ impl Dispatcher {
 
     fn command(url: &str) -> Command {
         let mut command = Command::new(POSTCALL);
-        command.env("DATABASE_URL", url).args(["run", "--allow-http", "--allow-target", "127.0.0.0/8,::1/128"]);
+        command.stdout(Stdio::null()).env("DATABASE_URL", url).args([
+            "run",
+            "--allow-http",
+            "--allow-target",
+            "127.0.0.0/8,::1/128",
+        ]);
         command
     }
 

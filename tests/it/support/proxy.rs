@@ -67,7 +67,12 @@ impl Proxy {
 
     /// To the receiver behind a URL.
     pub async fn to_receiver_of(url: &str) -> Proxy {
-        Proxy::start(split(url).0, false).await
+        Proxy::of_bytes(split(url).0).await
+    }
+
+    /// To whatever listens at `upstream` (`host:port`).
+    pub async fn of_bytes(upstream: &str) -> Proxy {
+        Proxy::start(upstream, false).await
     }
 
     async fn start(upstream: &str, speaks_postgres: bool) -> Proxy {
@@ -89,6 +94,11 @@ impl Proxy {
     pub fn url_of(&self, url: &str) -> String {
         let (host, database) = split(url);
         url.replace(&format!("{host}/{database}"), &format!("127.0.0.1:{}/{database}", self.port))
+    }
+
+    /// Where it listens, on the loopback.
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     /// Sends new connections elsewhere.
