@@ -49,6 +49,8 @@ pub(super) struct Keeper {
     name: String,
     length: Duration,
     outage: Outage,
+    /// Since when every renewal has succeeded.
+    steady_since: Option<Instant>,
 }
 
 impl Keeper {
@@ -60,7 +62,8 @@ impl Keeper {
     ) -> Result<(Keeper, std::sync::Arc<Lease>), StoreError> {
         // No statement of the keeper may take so long that the next renewal comes too late.
         let session = store.session(length / RENEWALS);
-        let mut keeper = Keeper { session, name: name.to_owned(), length, outage: Outage::none("lease") };
+        let mut keeper =
+            Keeper { session, name: name.to_owned(), length, outage: Outage::none("lease"), steady_since: None };
         let asked = Instant::now();
         let dispatcher_id = keeper.register().await?;
         let lease = Lease { dispatcher_id: AtomicI32::new(dispatcher_id), fence: Fence::closed() };
@@ -75,7 +78,10 @@ impl Keeper {
         while stop.run_until_cancelled(beats.tick()).await.is_some() {
             match self.beat(&lease).await {
                 Ok(()) => self.outage.over(),
-                Err(error) => drop(stop.run_until_cancelled(self.outage.wait(&error)).await),
+                Err(error) => {
+                    self.steady_since = None;
+                    let _stopped_meanwhile = stop.run_until_cancelled(self.outage.wait(&error)).await;
+                }
             }
         }
         if let Err(error) = self.session.retire(lease.dispatcher_id()).await {
@@ -90,9 +96,17 @@ impl Keeper {
             Renewal::Renewed => self.extend(lease, asked),
             Renewal::Lost => self.begin_anew(lease).await?,
         }
-        let recovery = self.session.recover().await?;
-        if recovery.lost > 0 || recovery.given_up > 0 {
-            warn!(lost = recovery.lost, unknown = recovery.given_up, "gave up what lost dispatchers had in flight");
+        let steady = asked - *self.steady_since.get_or_insert(asked);
+        self.look_after_others(steady).await
+    }
+
+    /// Gives up what others lost. After an outage of the database, when nobody could renew, the others have a full lease
+    /// to be heard of again before they are declared lost; so has whoever ran before this dispatcher started.
+    async fn look_after_others(&mut self, steady: Duration) -> Result<(), StoreError> {
+        let lost = if steady >= self.length { self.session.declare_lost().await? } else { 0 };
+        let unknown = self.session.give_up().await?;
+        if lost > 0 || unknown > 0 {
+            warn!(lost, unknown, "gave up what lost dispatchers had in flight");
         }
         Ok(())
     }

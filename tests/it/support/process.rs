@@ -98,11 +98,4 @@ impl Dispatcher {
         }
         (self.child.wait().await.unwrap().success(), last)
     }
-
-    /// Peak resident memory so far, in kilobytes (Linux).
-    pub fn peak_memory_kb(&self) -> Option<u64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()?)).ok()?;
-        let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
-        line.split_whitespace().nth(1)?.parse().ok()
-    }
 }
