@@ -142,7 +142,13 @@ fn timeline(row: &HistoryRow) -> impl Iterator<Item = String> {
         field("connected", after(row.connected_ms)),
         field("response head", after(row.head_ms)),
         field("ended", after(row.latency_ms)),
-        field("recorded", row.finished_at),
+        field(
+            "recorded",
+            row.finished_at.map(|at| format!("{at}  as {}", row.recorded_state.as_deref().unwrap_or(""))),
+        ),
+        field("resolved", row.resolved_at.map(|at| format!("{at}  as {}", row.state))),
+        field("  by", row.resolved_by.as_ref()),
+        field("  because", row.resolution_reason.as_ref()),
     ]
     .into_iter()
     .flatten()

@@ -14,9 +14,9 @@ use crate::domain::delivery::{Doubt, Ending, Failure, Outcome};
 use crate::domain::mask;
 use crate::domain::problem::{Code, Field, Problem};
 use crate::domain::request::Request;
-use crate::webhook::Webhook;
+use crate::webhook::{Fence, Webhook};
 
-/// Attempts a claimed delivery and settles it. `cut` ends it early.
+/// Attempts a claimed delivery and settles it. Behind a closed `fence` it does not begin; `cut` ends it early.
 ///
 /// A defect of ours that panics must not leave the delivery without an end. It may have happened with the request on
 /// its way, so it is a doubt.
@@ -24,6 +24,7 @@ pub(super) async fn attempt(
     claimed: Claimed,
     template: Template,
     webhook: &Webhook,
+    fence: &Fence,
     cut: &CancellationToken,
 ) -> Settled {
     let Claimed { hold, message_id, enabled, call, .. } = claimed;
@@ -32,7 +33,8 @@ pub(super) async fn attempt(
         let call_sid = call.and_then(|text| Call::parse(&text).ok()).and_then(|call| call.call_sid());
         return hold.settle(Ending::Final(Outcome::Skipped), Story { call_sid, ..Story::default() });
     }
-    let attempted = AssertUnwindSafe(render_and_send(call, template, message_id, webhook, cut)).catch_unwind().await;
+    let attempted =
+        AssertUnwindSafe(render_and_send(call, template, message_id, webhook, fence, cut)).catch_unwind().await;
     let (ending, story) = attempted.unwrap_or_else(|_| {
         let detail = "an internal error ended the attempt; nobody knows how far it came".to_owned();
         (Ending::Final(Outcome::Unknown { kind: Doubt::DispatcherLost, detail }), Story::default())
@@ -45,6 +47,7 @@ async fn render_and_send(
     template: Template,
     message_id: Uuid,
     webhook: &Webhook,
+    fence: &Fence,
     cut: &CancellationToken,
 ) -> (Ending, Story) {
     let mut story = Story::default();
@@ -56,8 +59,10 @@ async fn render_and_send(
         }
     };
     story.sent = Some(summary(&request));
-    let attempt = webhook.send(&request, message_id, cut.cancelled()).await;
-    story.timing = Some(attempt.timing);
+    let attempt = webhook.send(&request, message_id, fence, cut.cancelled()).await;
+    // The client, too, may find that there is nothing to send: then nothing was attempted that could have a latency.
+    let attempted = !matches!(attempt.ending, Ending::Final(Outcome::Failed { kind: Failure::Render, .. }));
+    story.timing = attempted.then_some(attempt.timing);
     (attempt.ending, story)
 }
 

@@ -1,66 +1,86 @@
 //! Claims as many deliveries as there are free permits, and starts an attempt for each.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::task::TaskTracker;
+use tracing::info;
 use uuid::Uuid;
 
-use super::Stop;
 use super::attempt::attempt;
 use super::backoff::Outage;
+use super::lease::Lease;
 use super::rest::Rest;
-use super::templates::{Templates, unloadable};
-use crate::domain::claim::{Claimed, Settled, Story};
+use super::templates::{Template, Templates, unloadable};
+use super::{PATIENCE, Stop};
+use crate::domain::claim::{Claimed, Settled, Story, VersionKey};
 use crate::domain::delivery::Ending;
+use crate::store::claim::Claimant;
+use crate::store::session::Session;
 use crate::store::{Store, StoreError};
 use crate::webhook::Webhook;
 
 /// Deliveries that one claim takes at most, however many permits are free: keeps one statement short.
 const MAX_CLAIM: usize = 500;
+/// The epoch of a dispatcher that has not disowned a claim yet.
+const FIRST_EPOCH: i32 = 1;
 
 pub(super) struct Claimer {
-    store: Store,
-    dispatcher_id: i32,
+    session: Session,
+    lease: Arc<Lease>,
+    /// In whose name the next claim is made.
+    claimant: Claimant,
     permits: Arc<Semaphore>,
     attempts: TaskTracker,
     webhook: Arc<Webhook>,
     settled: mpsc::Sender<Settled>,
     stop: Stop,
     templates: Templates,
+    rest: Rest,
     outage: Outage,
-    /// A claim whose answer was lost. Nothing of it was sent; it must be given back before anything else is claimed.
-    in_doubt: Option<Uuid>,
+    /// A claim whose answer was lost. Nothing of it was sent; it must be disowned before anything else is claimed.
+    in_doubt: Option<(Claimant, Uuid)>,
 }
 
 impl Claimer {
     pub(super) fn new(
-        store: Store,
-        dispatcher_id: i32,
+        store: &Store,
+        lease: Arc<Lease>,
         permits: Arc<Semaphore>,
         attempts: TaskTracker,
         webhook: Arc<Webhook>,
         settled: mpsc::Sender<Settled>,
         stop: Stop,
     ) -> Claimer {
-        let templates = Templates::new(store.clone());
-        let outage = Outage::none("claimer");
-        Claimer { store, dispatcher_id, permits, attempts, webhook, settled, stop, templates, outage, in_doubt: None }
+        Claimer {
+            session: store.session(PATIENCE),
+            claimant: Claimant { dispatcher_id: lease.dispatcher_id(), epoch: FIRST_EPOCH },
+            lease,
+            permits,
+            attempts,
+            webhook,
+            settled,
+            stop,
+            templates: Templates::new(store.clone()),
+            rest: Rest::new(store.clone()),
+            outage: Outage::none("claimer"),
+            in_doubt: None,
+        }
     }
 
     /// Claims until told to drain. A claim under way is never abandoned: what it took is attempted.
     pub(super) async fn run(mut self) {
         let drain = self.stop.drain.clone();
-        let mut rest = Rest::new(self.store.clone());
         while !drain.is_cancelled() {
             let Some(permits) = drain.run_until_cancelled(self.free_permits()).await else { break };
             match self.claim(permits).await {
-                Ok(0) => drop(drain.run_until_cancelled(rest.rest()).await),
-                Ok(_) => rest.over(),
+                Ok(0) => drop(drain.run_until_cancelled(self.rest.rest()).await),
+                Ok(_) => self.rest.over(),
                 Err(error) => drop(drain.run_until_cancelled(self.outage.wait(&error)).await),
             }
         }
-        // The last chance to give back a claim in doubt; what fails here is left in `sending`.
+        // The last chance to give back a claim in doubt; what fails here is given up when this dispatcher retires.
         self.settle_doubt().await.ok();
     }
 
@@ -81,13 +101,20 @@ impl Claimer {
     }
 
     /// Claims for these permits and starts the attempts. Returns how many there were.
-    async fn claim(&mut self, mut permits: OwnedSemaphorePermit) -> Result<usize, StoreError> {
+    async fn claim(&mut self, permits: OwnedSemaphorePermit) -> Result<usize, StoreError> {
         self.settle_doubt().await?;
+        if self.lease.fence().is_closed() {
+            // Nothing that is claimed now could be sent.
+            return Ok(0);
+        }
+        if self.claimant.dispatcher_id != self.lease.dispatcher_id() {
+            self.claimant = Claimant { dispatcher_id: self.lease.dispatcher_id(), epoch: FIRST_EPOCH };
+        }
         let token = Uuid::now_v7();
-        let claimed = match self.store.claim(self.dispatcher_id, token, permits.num_permits()).await {
+        let claimed = match self.session.claim(self.claimant, token, permits.num_permits()).await {
             Ok(claimed) => claimed,
             Err(error) => {
-                self.in_doubt = Some(token);
+                self.in_doubt = Some((self.claimant, token));
                 return Err(error);
             }
         };
@@ -95,12 +122,7 @@ impl Claimer {
         let count = claimed.len();
         match self.templates.get(claimed.iter().map(|one| one.version)).await {
             Ok(templates) => {
-                for one in claimed {
-                    let template = templates.get(&one.version).cloned().unwrap_or_else(|| Arc::new(Err(unloadable())));
-                    if let Some(permit) = permits.split(1) {
-                        self.start(one, template, permit);
-                    }
-                }
+                self.start_all(claimed, &templates, permits);
                 Ok(count)
             }
             Err(error) => {
@@ -110,10 +132,26 @@ impl Claimer {
         }
     }
 
-    fn start(&self, claimed: Claimed, template: super::templates::Template, permit: OwnedSemaphorePermit) {
+    fn start_all(
+        &self,
+        claimed: Vec<Claimed>,
+        templates: &HashMap<VersionKey, Template>,
+        mut permits: OwnedSemaphorePermit,
+    ) {
+        for one in claimed {
+            let template = templates.get(&one.version).cloned().unwrap_or_else(|| Arc::new(Err(unloadable())));
+            // There are as many permits as were asked for at most.
+            if let Some(permit) = permits.split(1) {
+                self.start(one, template, permit);
+            }
+        }
+    }
+
+    fn start(&self, claimed: Claimed, template: Template, permit: OwnedSemaphorePermit) {
         let (webhook, settled, cut) = (self.webhook.clone(), self.settled.clone(), self.stop.cut.clone());
+        let fence = self.lease.fence().clone();
         self.attempts.spawn(async move {
-            let result = attempt(claimed, template, &webhook, &cut).await;
+            let result = attempt(claimed, template, &webhook, &fence, &cut).await;
             // The finisher outlives every attempt, so this waits for a place in its queue and nothing else.
             settled.send(result).await.ok();
             drop(permit);
@@ -128,9 +166,11 @@ impl Claimer {
     }
 
     async fn settle_doubt(&mut self) -> Result<(), StoreError> {
-        if let Some(token) = self.in_doubt {
-            self.store.release_claim(token).await?;
+        if let Some((claimant, token)) = self.in_doubt {
+            let (claimant, released) = self.session.disown_claim(claimant, token).await?;
             self.in_doubt = None;
+            self.claimant = claimant;
+            info!(released, "a claim whose answer was lost has been given back");
         }
         Ok(())
     }

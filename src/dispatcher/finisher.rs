@@ -2,13 +2,14 @@
 
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, error, warn};
+use tracing::{debug, error, info};
 
 use super::backoff::Outage;
 use crate::domain::claim::{Finished, Hold, Settled};
 use crate::domain::delivery::State;
+use crate::store::StoreError;
 use crate::store::finish::Recording;
-use crate::store::{Store, StoreError};
+use crate::store::session::Session;
 
 /// Results in one statement at most. Whatever has come in while the last statement ran goes into the next one.
 const MAX_BATCH: usize = 500;
@@ -33,7 +34,7 @@ pub struct Tally {
 }
 
 pub(super) struct Finisher {
-    store: Store,
+    session: Session,
     inbox: mpsc::Receiver<Settled>,
     given_up: CancellationToken,
     outage: Outage,
@@ -42,8 +43,8 @@ pub(super) struct Finisher {
 
 impl Finisher {
     /// Takes results from `inbox` until all senders are gone. `given_up` ends the trying.
-    pub(super) fn new(store: Store, inbox: mpsc::Receiver<Settled>, given_up: CancellationToken) -> Finisher {
-        Finisher { store, inbox, given_up, outage: Outage::none("finisher"), tally: Tally::default() }
+    pub(super) fn new(session: Session, inbox: mpsc::Receiver<Settled>, given_up: CancellationToken) -> Finisher {
+        Finisher { session, inbox, given_up, outage: Outage::none("finisher"), tally: Tally::default() }
     }
 
     pub(super) async fn run(mut self) -> Tally {
@@ -57,55 +58,94 @@ impl Finisher {
                     Settled::Unsent(hold) => unsent.push(hold),
                 }
             }
-            self.record(&finished).await;
-            self.release(&unsent).await;
+            self.record(finished).await;
+            self.release(unsent).await;
         }
         self.tally
     }
 
-    async fn record(&mut self, finished: &[Finished]) {
+    /// Writes until the database has taken it, or until nobody waits for it any more.
+    async fn record(&mut self, finished: Vec<Finished>) {
         if finished.is_empty() {
             return;
         }
-        let given_up = self.given_up.clone();
-        loop {
-            match self.store.finish(finished).await {
-                Ok(recordings) => return self.note(finished, &recordings),
+        let recordings = loop {
+            match self.session.finish(&finished).await {
+                Ok(recordings) => break recordings,
                 Err(refusal) if refusal.is_about_the_data() => return self.record_one_by_one(finished).await,
-                Err(failure) if given_up.is_cancelled() => return self.leave(finished.len(), &failure),
-                Err(failure) => drop(given_up.run_until_cancelled(self.outage.wait(&failure)).await),
+                Err(failure) => {
+                    if self.give_up_after(&failure).await {
+                        return self.leave(finished.len(), &failure);
+                    }
+                }
             }
-        }
+        };
+        self.outage.over();
+        let late = self.note(finished, &recordings);
+        self.record_evidence(late).await;
     }
 
-    /// One row that the database refuses must not hold up the others. It stays in `sending`, where it is seen.
-    async fn record_one_by_one(&mut self, finished: &[Finished]) {
-        if let [one] = finished {
+    /// One row that the database refuses must not hold up the others. It stays in `sending`, where it is seen, and is
+    /// given up when this dispatcher stops.
+    async fn record_one_by_one(&mut self, finished: Vec<Finished>) {
+        if let [one] = &finished[..] {
             self.tally.unwritten += 1;
             error!(delivery_id = %one.hold.delivery_id(), "the database refuses to record this outcome");
             return;
         }
         for one in finished {
-            Box::pin(self.record(std::slice::from_ref(one))).await;
+            Box::pin(self.record(vec![one])).await;
         }
     }
 
-    async fn release(&mut self, unsent: &[Hold]) {
+    /// What came after it had been given up is evidence: it says what the unknown delivery was.
+    async fn record_evidence(&mut self, late: Vec<Finished>) {
+        while !late.is_empty() {
+            match self.session.record_evidence(&late).await {
+                Ok(news) => return info!(late = late.len(), news, "late results recorded as evidence"),
+                Err(failure) => {
+                    if self.give_up_after(&failure).await {
+                        return self.leave(late.len(), &failure);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Puts back to waiting what was not sent. What has been given up in the meantime stays so, as certainly unsent.
+    async fn release(&mut self, unsent: Vec<Hold>) {
         if unsent.is_empty() {
             return;
         }
-        let given_up = self.given_up.clone();
         loop {
-            match self.store.release(unsent).await {
+            match self.release_once(&unsent).await {
                 Ok(released) => {
                     self.outage.over();
-                    self.tally.returned += released.len();
+                    self.tally.returned += released;
                     return;
                 }
-                Err(failure) if given_up.is_cancelled() => return self.leave(unsent.len(), &failure),
-                Err(failure) => drop(given_up.run_until_cancelled(self.outage.wait(&failure)).await),
+                Err(failure) => {
+                    if self.give_up_after(&failure).await {
+                        return self.leave(unsent.len(), &failure);
+                    }
+                }
             }
         }
+    }
+
+    async fn release_once(&mut self, unsent: &[Hold]) -> Result<usize, StoreError> {
+        let released = self.session.release(unsent).await?;
+        let given_up: Vec<&Hold> = unsent.iter().filter(|hold| !released.contains(&hold.delivery_id())).collect();
+        if !given_up.is_empty() {
+            self.session.record_unsent(&given_up).await?;
+        }
+        Ok(released.len())
+    }
+
+    /// Waits before another try; whether there shall be none.
+    async fn give_up_after(&mut self, failure: &StoreError) -> bool {
+        let given_up = self.given_up.clone();
+        given_up.is_cancelled() || given_up.run_until_cancelled(self.outage.wait(failure)).await.is_none()
     }
 
     fn leave(&mut self, results: usize, failure: &StoreError) {
@@ -113,24 +153,32 @@ impl Finisher {
         error!(results, error = %failure, "stopping with results that the database did not take");
     }
 
-    fn note(&mut self, finished: &[Finished], recordings: &[Recording]) {
-        self.outage.over();
-        for (one, recording) in finished.iter().zip(recordings) {
+    /// Counts what was recorded and returns what was not, because it had been given up.
+    fn note(&mut self, finished: Vec<Finished>, recordings: &[Recording]) -> Vec<Finished> {
+        let mut late = Vec::new();
+        for (one, recording) in finished.into_iter().zip(recordings) {
             let (delivery_id, state) = (one.hold.delivery_id(), one.outcome.state());
             if *recording == Recording::NotHeld {
-                warn!(%delivery_id, %state, "not recorded: this dispatcher no longer holds the delivery");
+                late.push(one);
                 continue;
             }
             debug!(%delivery_id, %state, "recorded");
-            match state {
-                State::Delivered => self.tally.delivered += 1,
-                State::Rejected => self.tally.rejected += 1,
-                State::Failed => self.tally.failed += 1,
-                State::Unknown => self.tally.unknown += 1,
-                State::Skipped => self.tally.skipped += 1,
-                // No outcome has these states.
-                State::Waiting | State::Sending => {}
-            }
+            self.tally.count(state);
+        }
+        late
+    }
+}
+
+impl Tally {
+    fn count(&mut self, state: State) {
+        match state {
+            State::Delivered => self.delivered += 1,
+            State::Rejected => self.rejected += 1,
+            State::Failed => self.failed += 1,
+            State::Unknown => self.unknown += 1,
+            State::Skipped => self.skipped += 1,
+            // No outcome has these states.
+            State::Waiting | State::Sending => {}
         }
     }
 }

@@ -12,6 +12,7 @@
 //! - No transaction is open while a request is out.
 //! - A result that is in hand is written, whatever stops in the meantime; its permit comes back when it has its place
 //!   in the finisher's bounded queue, so memory is bounded by permits and queue.
+//! - No request begins under a lease that may be over, and the lease is kept until everything is settled.
 //! - Dispatchers never talk to each other: Postgres is what they share.
 
 use std::sync::Arc;
@@ -27,17 +28,22 @@ use crate::webhook::Webhook;
 use claimer::Claimer;
 use finisher::Finisher;
 pub use finisher::Tally;
+use lease::Keeper;
+pub use lease::MIN_LEASE;
 
 mod attempt;
 mod backoff;
 mod claimer;
 mod finisher;
 mod housekeeping;
+mod lease;
 mod rest;
 mod templates;
 
 /// Results that may wait to be written. Past that, attempts keep their permits and so claiming slows down.
 const FINISHER_QUEUE: usize = 1_024;
+/// How long a statement of the claimer or the finisher may take before it is taken for lost.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// How long the results of a drain may take to be written, on top of the drain itself.
 const LAST_WRITES: Duration = Duration::from_secs(10);
 
@@ -46,6 +52,8 @@ const LAST_WRITES: Duration = Duration::from_secs(10);
 pub struct Settings {
     /// Requests in flight at most, at least 1.
     pub concurrency: usize,
+    /// After how long without a sign of life it counts as lost, at least [`MIN_LEASE`].
+    pub lease: Duration,
     /// How long what is in flight may take to end once claiming has stopped.
     pub drain_timeout: Duration,
 }
@@ -71,17 +79,19 @@ pub async fn run(
     name: &str,
     stop: Stop,
 ) -> Result<Tally, StoreError> {
-    let dispatcher_id = store.register_dispatcher(name, env!("CARGO_PKG_VERSION")).await?;
-    info!(dispatcher_id, name, concurrency = settings.concurrency, "dispatching");
+    let (keeper, lease) = Keeper::start(&store, name, settings.lease).await?;
+    let all_settled = CancellationToken::new();
+    let keeper = tokio::spawn(keeper.run(lease.clone(), all_settled.clone()));
     let permits = Arc::new(Semaphore::new(settings.concurrency));
     let attempts = TaskTracker::new();
     let given_up = CancellationToken::new();
     let (settled, inbox) = mpsc::channel(FINISHER_QUEUE);
-    let finisher = tokio::spawn(Finisher::new(store.clone(), inbox, given_up.clone()).run());
+    let finisher = tokio::spawn(Finisher::new(store.session(PATIENCE), inbox, given_up.clone()).run());
     let housekeeping = tokio::spawn(housekeeping::run(store.clone(), stop.drain.clone()));
 
     let webhook = Arc::new(webhook);
-    let claimer = Claimer::new(store.clone(), dispatcher_id, permits, attempts.clone(), webhook, settled, stop.clone());
+    let claimer = Claimer::new(&store, lease, permits, attempts.clone(), webhook, settled, stop.clone());
+    info!(concurrency = settings.concurrency, "dispatching");
     claimer.run().await;
 
     drain(&attempts, settings.drain_timeout, &stop.cut).await;
@@ -92,9 +102,8 @@ pub async fn run(
     });
     let tally = finisher.await.unwrap_or_default();
     housekeeping.await.ok();
-    if let Err(error) = store.retire_dispatcher(dispatcher_id).await {
-        warn!(dispatcher_id, %error, "could not note that this dispatcher stopped");
-    }
+    all_settled.cancel();
+    keeper.await.ok();
     Ok(tally)
 }
 

@@ -45,7 +45,7 @@ pub enum Failure {
     Blocked,
     /// The host's name did not resolve, or not in time.
     Dns,
-    /// No TCP connection, or not in time.
+    /// No TCP connection, or not in time, or one that ended before the request was written to it.
     Connect,
     /// No TLS session, or not in time.
     Tls,
@@ -73,7 +73,7 @@ pub enum BodyEnd {
     Complete,
     /// Longer than what is read; the rest was left unread.
     Truncated,
-    /// The connection broke off inside the body.
+    /// The connection broke off inside the body, or the body's framing was broken.
     Reset,
     /// The deadline passed inside the body.
     Timeout,

@@ -2,19 +2,30 @@
 
 use uuid::Uuid;
 
-use super::{Store, StoreError};
+use super::StoreError;
+use super::session::Session;
 use crate::domain::claim::{Claimed, Hold, VersionKey};
 
-impl Store {
-    /// Moves up to `limit` deliveries from waiting to sending for `dispatcher_id`, the oldest first, and returns them.
-    /// When this returns, the claim is committed and durable, and no lock is held.
+/// In whose name a claim is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Claimant {
+    /// The dispatcher.
+    pub dispatcher_id: i32,
+    /// Its current epoch; raised by every claim that it had to disown.
+    pub epoch: i32,
+}
+
+impl Session {
+    /// Moves up to `limit` deliveries from waiting to sending for the claimant, the oldest first, and returns them; none
+    /// if the claimant was declared lost. When this returns, the claim is committed and durable, and no lock is held.
     ///
     /// `claim` is a new token chosen by the caller, so that it can tell, even if the answer is lost, what this very
     /// statement took.
     ///
     /// # Errors
-    /// After an error it is not known whether the claim was committed; see [`Store::release_claim`].
-    pub async fn claim(&self, dispatcher_id: i32, claim: Uuid, limit: usize) -> Result<Vec<Claimed>, StoreError> {
+    /// After an error it is not known whether the claim was committed, nor whether it still will be; see
+    /// [`Session::disown_claim`].
+    pub async fn claim(&mut self, claimant: Claimant, claim: Uuid, limit: usize) -> Result<Vec<Claimed>, StoreError> {
         // One statement, and so one transaction and one round trip.
         // - FOR UPDATE SKIP LOCKED: dispatchers pass over each other's rows instead of queueing for them.
         // - Always from the smallest id: a remembered position would pass over an older id that commits late.
@@ -22,12 +33,22 @@ impl Store {
         //   no plan in which the planner could read the whole queue. A locked row keeps its address.
         // - The payload is fetched by a scalar subquery for the same reason: it can only be an index look-up per row.
         // - action.version decides here, at the last moment, which version is sent.
+        // - FOR SHARE on the claimant's own row: a claim that was disowned or whose claimant was declared lost takes
+        //   nothing, however late it arrives; and whoever wants to disown it waits until it is through.
+        let mut connection = self.take().await?;
         let rows = sqlx::query!(
             r#"
-            WITH taken AS (
+            WITH claimant AS MATERIALIZED (
+                SELECT FROM postcall.dispatcher
+                WHERE dispatcher_id = $2 AND claim_epoch = $4 AND lost_at IS NULL
+                FOR SHARE
+            ),
+            taken AS (
                 DELETE FROM postcall.waiting
                 WHERE ctid = ANY (ARRAY(
-                    SELECT ctid FROM postcall.waiting ORDER BY delivery_id LIMIT $1 FOR UPDATE SKIP LOCKED
+                    SELECT ctid FROM postcall.waiting
+                    WHERE EXISTS (SELECT FROM claimant)
+                    ORDER BY delivery_id LIMIT $1 FOR UPDATE SKIP LOCKED
                 ))
                 RETURNING delivery_id, call_id, agent, action_id, created_at
             ),
@@ -48,12 +69,14 @@ impl Store {
             FROM claimed
             "#,
             i64::try_from(limit).unwrap_or(i64::MAX),
-            dispatcher_id,
+            claimant.dispatcher_id,
             claim,
+            claimant.epoch,
         )
-        .fetch_all(&self.pool)
-        .await?;
-        Ok(rows
+        .fetch_all(&mut connection);
+        let rows = self.within(rows).await;
+        Ok(self
+            .keep(connection, rows)?
             .into_iter()
             .map(|row| Claimed {
                 message_id: row.message_id.unwrap_or(row.delivery_id),
@@ -65,13 +88,25 @@ impl Store {
             .collect())
     }
 
-    /// Puts everything that the claim `claim` took back to waiting, for a caller that never learnt what it took and so
-    /// cannot have sent any of it. Returns how many there were.
+    /// Settles a claim whose answer was lost, for a caller that never learnt what it took and so cannot have sent any of
+    /// it: everything that it took goes back to waiting. If it has not arrived yet, it will take nothing when it does.
+    /// Returns the claimant's new epoch and how many deliveries went back.
     ///
     /// # Errors
-    /// Only those of the database; nothing has moved then.
-    pub async fn release_claim(&self, claim: Uuid) -> Result<u64, StoreError> {
+    /// Only those of the database. The call may be repeated.
+    pub async fn disown_claim(&mut self, claimant: Claimant, claim: Uuid) -> Result<(Claimant, u64), StoreError> {
+        // Two statements, because the second must see what the claim has committed while the first waited for it.
+        let mut connection = self.take().await?;
+        let epoch = sqlx::query_scalar!(
+            "UPDATE postcall.dispatcher SET claim_epoch = claim_epoch + 1 WHERE dispatcher_id = $1 RETURNING claim_epoch",
+            claimant.dispatcher_id
+        )
+        .fetch_one(&mut connection);
+        let epoch = self.within(epoch).await;
+        let epoch = self.keep(connection, epoch)?;
+
         // The mirror image of the claim, fenced by its token: rows that anybody else holds cannot match.
+        let mut connection = self.take().await?;
         let released = sqlx::query!(
             r#"
             WITH released AS (
@@ -83,9 +118,10 @@ impl Store {
             "#,
             claim,
         )
-        .execute(&self.pool)
-        .await?;
-        Ok(released.rows_affected())
+        .execute(&mut connection);
+        let released = self.within(released).await;
+        let released = self.keep(connection, released)?;
+        Ok((Claimant { epoch, ..claimant }, released.rows_affected()))
     }
 
     /// Puts single deliveries back to waiting, known not to have been sent. Returns those that went back; a hold that
@@ -93,10 +129,11 @@ impl Store {
     ///
     /// # Errors
     /// Only those of the database; nothing has moved then, and the call may be repeated.
-    pub async fn release(&self, holds: &[Hold]) -> Result<Vec<Uuid>, StoreError> {
+    pub async fn release(&mut self, holds: &[Hold]) -> Result<Vec<Uuid>, StoreError> {
         let (deliveries, claims): (Vec<Uuid>, Vec<Uuid>) =
             holds.iter().map(|hold| (hold.delivery_id(), hold.claim())).unzip();
         // As above, but by delivery, because the rest of the claim may be on its way.
+        let mut connection = self.take().await?;
         let rows = sqlx::query_scalar!(
             r#"
             WITH released AS (
@@ -112,8 +149,8 @@ impl Store {
             &deliveries,
             &claims,
         )
-        .fetch_all(&self.pool)
-        .await?;
-        Ok(rows)
+        .fetch_all(&mut connection);
+        let rows = self.within(rows).await;
+        self.keep(connection, rows)
     }
 }

@@ -68,6 +68,10 @@ pub struct HistoryRow {
     /// Hexadecimal.
     pub response_sha256: Option<String>,
     pub unresolved: Option<Vec<String>>,
+    pub recorded_state: Option<String>,
+    pub resolved_at: Option<DateTime<Utc>>,
+    pub resolved_by: Option<String>,
+    pub resolution_reason: Option<String>,
 }
 
 impl Store {
@@ -95,7 +99,8 @@ impl Store {
                    finished_at, dispatcher, replay_of, replayed_by, replay_reason, message_id AS "message_id!",
                    dns_ms, connected_ms, head_ms, body_end, request_bytes,
                    encode(request_sha256, 'hex') AS request_sha256, response_bytes,
-                   encode(response_sha256, 'hex') AS response_sha256, unresolved
+                   encode(response_sha256, 'hex') AS response_sha256, unresolved, recorded_state, resolved_at,
+                   resolved_by, resolution_reason
             FROM postcall.delivery_history
             WHERE ($1::text IS NULL OR agent = $1)
               AND ($2::text IS NULL OR action = $2)

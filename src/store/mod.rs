@@ -2,6 +2,8 @@
 //!
 //! No transaction stays open between two calls of this room: whatever a caller does between them (a request above all)
 //! happens outside of any transaction. This room knows the domain and nothing of templates or HTTP.
+//!
+//! Commands use the [`Store`] and its pool; the rooms of a dispatcher have a [`session::Session`] each.
 
 use std::time::Duration;
 
@@ -10,12 +12,16 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
 pub mod actions;
 pub mod claim;
+mod columns;
 pub mod dispatchers;
+pub mod evidence;
 pub mod finish;
 pub mod history;
 pub mod partitions;
 pub mod platform;
+pub mod recover;
 pub mod schema;
+pub mod session;
 pub mod wake;
 
 /// Longest wait for a connection, new or from the pool.
@@ -30,12 +36,27 @@ pub enum StoreError {
     /// A statement or the connection failed.
     #[error("database: {}", describe(.0))]
     Database(#[from] sqlx::Error),
+    /// No answer in time; it is not known what became of the statement.
+    #[error("database: no answer within {} ms", .0.as_millis())]
+    Unanswered(Duration),
     /// Applying or reverting migrations failed.
     #[error("migration: {0}")]
     Migrate(#[from] sqlx::migrate::MigrateError),
 }
 
 impl StoreError {
+    /// Whether the server itself answered, and so the connection is as good as before. Not so where the server says
+    /// that it is about to end it (SQLSTATE class 57).
+    fn is_answer(&self) -> bool {
+        match self {
+            StoreError::Database(sqlx::Error::Database(reported)) => {
+                !reported.code().is_some_and(|code| code.starts_with("57"))
+            }
+            StoreError::Database(sqlx::Error::RowNotFound) => true,
+            _ => false,
+        }
+    }
+
     /// Whether the database refuses what it was given (SQLSTATE classes 22 and 23), so that trying again is no use.
     pub fn is_about_the_data(&self) -> bool {
         match self {
@@ -73,6 +94,7 @@ impl Store {
         let pool = PgPoolOptions::new()
             .max_connections(connections)
             .acquire_timeout(CONNECT_TIMEOUT)
+            .test_before_acquire(false)
             .after_connect(|connection, _| Box::pin(async move { schema::prepare_session(connection).await }))
             .connect_with(options.application_name("postcall"))
             .await?;

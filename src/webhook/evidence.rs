@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::fence::Fence;
+
 /// The last step on the way to a connection that was seen to begin or to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
@@ -42,6 +44,7 @@ pub(super) struct Progress {
 #[derive(Debug)]
 pub(super) struct Trace {
     started: Instant,
+    fence: Fence,
     request: AtomicU8,
     progress: Mutex<Progress>,
 }
@@ -52,10 +55,10 @@ const TAKEN: u8 = 1;
 const CALLED_OFF: u8 = 2;
 
 impl Trace {
-    /// A trace of an attempt that starts now.
-    pub(super) fn start() -> Trace {
+    /// A trace of an attempt that starts now, and whose request may be taken while `fence` is open.
+    pub(super) fn start(fence: Fence) -> Trace {
         let progress = Progress { phase: Phase::Idle, dns: None, connected: None };
-        Trace { started: Instant::now(), request: AtomicU8::new(OFFERED), progress: Mutex::new(progress) }
+        Trace { started: Instant::now(), fence, request: AtomicU8::new(OFFERED), progress: Mutex::new(progress) }
     }
 
     /// When the attempt started.
@@ -75,6 +78,9 @@ impl Trace {
 
     /// Called by the connection when it is about to write the request. `true` if it may: from here on bytes may be out.
     pub(super) fn take(&self) -> bool {
+        if self.fence.is_closed() {
+            return !self.call_off();
+        }
         match self.request.compare_exchange(OFFERED, TAKEN, Ordering::AcqRel, Ordering::Acquire) {
             Ok(_) => true,
             Err(seen) => seen == TAKEN,
@@ -133,10 +139,20 @@ mod tests {
 
     #[test]
     fn a_request_is_either_taken_or_called_off_and_stays_so() {
-        let taken = Trace::start();
+        let taken = Trace::start(Fence::open());
         assert!(taken.take() && taken.take() && !taken.call_off() && taken.take());
-        let called_off = Trace::start();
+        let called_off = Trace::start(Fence::open());
         assert!(called_off.call_off() && !called_off.take() && called_off.call_off());
+    }
+
+    #[test]
+    fn behind_a_closed_fence_nothing_is_taken_and_what_was_taken_stays_so() {
+        let fence = Fence::open();
+        let (early, late) = (Trace::start(fence.clone()), Trace::start(fence.clone()));
+        assert!(early.take());
+        fence.move_to(Instant::now());
+        assert!(early.take() && !early.call_off());
+        assert!(!late.take() && late.call_off());
     }
 
     #[test]

@@ -74,7 +74,7 @@ mod tests {
     use tokio::io::AsyncReadExt;
     use tokio::net::TcpListener;
 
-    use super::super::{client, guard::Guard, tls};
+    use super::super::{client, fence::Fence, guard::Guard, tls};
     use super::*;
 
     /// Offers a request that is called off already, as if that had happened while it lay in the queue.
@@ -83,14 +83,15 @@ mod tests {
         let url = format!("http://{}/", listener.local_addr().unwrap());
         let guard = Guard::new(true, vec!["127.0.0.0/8".parse().unwrap()]);
         let client = client::build(guard, tls::config().unwrap()).unwrap();
-        let trace = Arc::new(Trace::start());
+        let trace = Arc::new(Trace::start(Fence::open()));
         assert!(trace.call_off());
         let body = Handover::new(trace, content.map(Bytes::from));
         let request = client.request(method, url).header("x-filler", "x".repeat(header_bytes));
         let sending = request.body(reqwest::Body::wrap(body)).send();
         let receiving = async {
-            let mut received = Vec::new();
-            listener.accept().await.unwrap().0.read_to_end(&mut received).await.unwrap();
+            let mut received = vec![0; 1024];
+            let count = listener.accept().await.unwrap().0.read(&mut received).await.unwrap();
+            received.truncate(count);
             received
         };
         let (sent, received) = tokio::join!(sending, receiving);

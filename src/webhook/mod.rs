@@ -15,6 +15,7 @@
 //! - `prepare`: the rendered request in the client's form
 //! - `guard`: which targets may be called; `resolve`: asks it about every address of a name
 //! - `client`: builds the client and switches off what it would do by itself; `tls`: whom it trusts
+//! - `fence`: until when requests may begin
 //! - `handover`: the request's body, which knows when the request is about to be written
 //! - `evidence`: what all of these leave behind
 //! - `response`: reads the answer's body; `fault`, `outcome`: what it means that there was none
@@ -24,6 +25,7 @@
 mod client;
 mod evidence;
 mod fault;
+mod fence;
 mod guard;
 mod handover;
 mod outcome;
@@ -42,6 +44,7 @@ use uuid::Uuid;
 
 use self::evidence::Trace;
 use self::fault::Fault;
+pub use self::fence::Fence;
 use self::guard::Guard;
 use self::outcome::{Cause, Stop, without_head};
 use crate::domain::delivery::{Ending, Outcome, Timing};
@@ -84,8 +87,8 @@ pub struct Webhook {
 }
 
 impl Webhook {
-    /// A client that calls what `settings` permit. Root certificates are read once, here; a machine without any is told
-    /// in the log and can still send to plain http.
+    /// A client that calls what `settings` permit. Root certificates are read once, here; where there are none, the
+    /// log says so, and only plain http can be delivered.
     ///
     /// # Errors
     /// If one of the libraries refuses its configuration.
@@ -99,10 +102,18 @@ impl Webhook {
     /// Sends `request` at most once and waits for the answer, for no longer than `request.timeout_ms` in all, from the
     /// name's resolution to the last byte of the answer. `message_id` goes along as the header `webhook-id`.
     ///
+    /// Once `fence` is closed the request does not begin any more; one that is out goes on.
+    ///
     /// When `cut` completes, the attempt ends at once with what is known by then. Dropping the returned future instead
     /// loses that knowledge: the request may be out, and nobody will know.
-    pub async fn send(&self, request: &Request, message_id: Uuid, cut: impl Future<Output = ()>) -> Attempt {
-        let trace = Arc::new(Trace::start());
+    pub async fn send(
+        &self,
+        request: &Request,
+        message_id: Uuid,
+        fence: &Fence,
+        cut: impl Future<Output = ()>,
+    ) -> Attempt {
+        let trace = Arc::new(Trace::start(fence.clone()));
         let deadline = trace.started() + Duration::from_millis(request.timeout_ms.into());
         let stop = pin!(async {
             tokio::select! {
@@ -112,7 +123,7 @@ impl Webhook {
             }
         });
         let (ending, head) = match prepare::prepare(request, message_id, &self.guard, &trace) {
-            Ok(prepared) => self.exchange(prepared, &trace, stop).await,
+            Ok(prepared) => self.exchange(prepared, &trace, fence, stop).await,
             Err(refused) => (Ending::Final(refused), None),
         };
         let progress = trace.progress();
@@ -125,21 +136,31 @@ impl Webhook {
         &self,
         request: reqwest::Request,
         trace: &Arc<Trace>,
+        fence: &Fence,
         mut stop: Pin<&mut impl Future<Output = Stop>>,
     ) -> (Ending, Option<Duration>) {
-        let head = evidence::record(Arc::clone(trace), self.client.execute(request));
-        // The head goes first: where both are there at once, the answer is not thrown away.
-        let cause = tokio::select! {
-            biased;
-            head = head => match head {
-                Ok(response) => {
-                    let arrived = trace.elapsed();
-                    let answer = response::read(response, stop).await;
-                    return (Ending::Final(Outcome::Answered(answer)), Some(arrived));
-                }
-                Err(error) => Cause::Fault(Fault::of(&error)),
-            },
-            stopped = &mut stop => Cause::Stopped(stopped),
+        let mut head = pin!(evidence::record(Arc::clone(trace), self.client.execute(request)));
+        let mut fence = pin!(fence.closes());
+        let mut begun = false;
+        let cause = loop {
+            // The fence goes before the exchange, which might otherwise take a step that it forbids. The head goes
+            // before the stop: where both are there at once, the answer is not thrown away.
+            tokio::select! {
+                biased;
+                () = &mut fence, if !begun => match trace.call_off() {
+                    true => break Cause::Stopped(Stop::Cut),
+                    false => begun = true,
+                },
+                head = &mut head => match head {
+                    Ok(response) => {
+                        let arrived = trace.elapsed();
+                        let answer = response::read(response, stop).await;
+                        return (Ending::Final(Outcome::Answered(answer)), Some(arrived));
+                    }
+                    Err(error) => break Cause::Fault(Fault::of(&error)),
+                },
+                stopped = &mut stop => break Cause::Stopped(stopped),
+            }
         };
         let taken = !trace.call_off();
         (without_head(taken, trace.progress().phase, cause), None)

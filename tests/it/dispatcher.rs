@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use postcall::domain::claim::{Claimed, Hold, Settled, Story};
+use postcall::domain::claim::{Hold, Settled, Story};
 use postcall::domain::delivery::{Answer, BodyEnd, Ending, Outcome};
+use postcall::store::claim::Claimant;
 use postcall::store::finish::Recording;
+use postcall::store::session::Session;
 use serde_json::json;
 use uuid::Uuid;
 
@@ -153,8 +155,11 @@ async fn a_payload_that_is_gone_is_a_failure_with_its_reason() {
     assert!(inbox.received().is_empty());
 }
 
-async fn claimed(database: &Database, token: Uuid) -> Vec<Claimed> {
-    database.store.claim(1, token, 10).await.unwrap()
+/// A dispatcher's session, and the name in which it claims.
+async fn session(database: &Database) -> (Session, Claimant) {
+    let mut session = database.store.session(Duration::from_secs(10));
+    let dispatcher_id = session.register("test", "0", Duration::from_secs(600)).await.unwrap();
+    (session, Claimant { dispatcher_id, epoch: 1 })
 }
 
 fn delivered(hold: Hold) -> Settled {
@@ -171,9 +176,9 @@ fn delivered(hold: Hold) -> Settled {
     hold.settle(Ending::Final(Outcome::Answered(answer)), story)
 }
 
-async fn finish(database: &Database, hold: Hold) -> Recording {
+async fn finish(session: &mut Session, hold: Hold) -> Recording {
     let Settled::Finished(finished) = delivered(hold) else { panic!("finished") };
-    database.store.finish(&[finished]).await.unwrap()[0]
+    session.finish(&[finished]).await.unwrap()[0]
 }
 
 #[tokio::test]
@@ -181,20 +186,72 @@ async fn a_result_counts_only_under_the_claim_that_still_holds_and_only_once() {
     let database = Database::new().await;
     database.publish("a", "default", &json!({"method": "GET", "url": "https://receiver.example/"})).await;
     database.insert_call("a", &json!({})).await;
+    let (mut session, claimant) = session(&database).await;
     let (first, second) = (Uuid::now_v7(), Uuid::now_v7());
-    let id = claimed(&database, first).await[0].hold.delivery_id();
-    // Given back as never sent, and claimed again: the first claim is worth nothing now.
-    assert_eq!(database.store.release_claim(first).await.unwrap(), 1);
-    assert_eq!(claimed(&database, second).await.len(), 1);
-    assert_eq!(finish(&database, Hold::new(id, first)).await, Recording::NotHeld);
-    assert_eq!(database.store.release(&[Hold::new(id, first)]).await.unwrap(), Vec::<Uuid>::new());
+    let id = session.claim(claimant, first, 10).await.unwrap()[0].hold.delivery_id();
+    // Disowned as never sent, and claimed again: the first claim is worth nothing now.
+    let (claimant, released) = session.disown_claim(claimant, first).await.unwrap();
+    assert_eq!(released, 1);
+    assert_eq!(session.claim(claimant, second, 10).await.unwrap().len(), 1);
+    assert_eq!(finish(&mut session, Hold::new(id, first)).await, Recording::NotHeld);
+    assert_eq!(session.release(&[Hold::new(id, first)]).await.unwrap(), Vec::<Uuid>::new());
     assert_eq!(database.text(STATES).await.unwrap(), "sending 1");
     // The second counts, and its repetition (after an answer that was lost) changes nothing.
-    assert_eq!(finish(&database, Hold::new(id, second)).await, Recording::Recorded);
-    assert_eq!(finish(&database, Hold::new(id, second)).await, Recording::AlreadyRecorded);
-    assert_eq!(finish(&database, Hold::new(id, first)).await, Recording::NotHeld);
-    assert_eq!(database.store.release_claim(second).await.unwrap(), 0, "what is final never waits again");
+    assert_eq!(finish(&mut session, Hold::new(id, second)).await, Recording::Recorded);
+    assert_eq!(finish(&mut session, Hold::new(id, second)).await, Recording::AlreadyRecorded);
+    assert_eq!(finish(&mut session, Hold::new(id, first)).await, Recording::NotHeld);
+    let (_, released) = session.disown_claim(claimant, second).await.unwrap();
+    assert_eq!(released, 0, "what is final never waits again");
     assert_eq!(database.text(STATES).await.unwrap(), "delivered 1");
+}
+
+#[tokio::test]
+async fn a_claim_that_was_disowned_takes_nothing_however_late_it_arrives() {
+    let database = Database::new().await;
+    database.publish("a", "default", &json!({"method": "GET", "url": "https://receiver.example/"})).await;
+    database.insert_call("a", &json!({})).await;
+    let (mut session, claimant) = session(&database).await;
+    let late = Uuid::now_v7();
+    // Disowned before it reached the server, as when a connection breaks with the statement still on its way.
+    let (current, released) = session.disown_claim(claimant, late).await.unwrap();
+    assert_eq!(released, 0);
+    assert!(session.claim(claimant, late, 10).await.unwrap().is_empty());
+    assert_eq!(database.text(STATES).await.unwrap(), "waiting 1");
+    assert_eq!(session.claim(current, Uuid::now_v7(), 10).await.unwrap().len(), 1);
+}
+
+/// That so many sessions of this database wait for a lock.
+fn waiting_sessions(count: usize) -> String {
+    format!(
+        "SELECT count(*) = {count} FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
+}
+
+#[tokio::test]
+async fn whoever_disowns_a_claim_waits_until_it_is_through_and_gives_back_all_of_it() {
+    let database = Database::new().await;
+    database.publish("a", "default", &json!({"method": "GET", "url": "https://receiver.example/"})).await;
+    database.insert_call("a", &json!({})).await;
+    let (mut claiming, claimant) = session(&database).await;
+    let token = Uuid::now_v7();
+    // An insert of the same key holds the claim in the middle, after it has taken the row.
+    let mut lock = database.pool.begin().await.unwrap();
+    sqlx::query(
+        "INSERT INTO postcall.sending SELECT delivery_id, call_id, agent, action_id, 1, now(), 0, call_id, now()
+         FROM postcall.waiting",
+    )
+    .execute(&mut *lock)
+    .await
+    .unwrap();
+    let claim = tokio::spawn(async move { claiming.claim(claimant, token, 10).await.map(|claimed| claimed.len()) });
+    database.until(&waiting_sessions(1)).await;
+    let mut disowning = database.store.session(Duration::from_secs(30));
+    let disown = tokio::spawn(async move { disowning.disown_claim(claimant, token).await.map(|done| done.1) });
+    database.until(&waiting_sessions(2)).await;
+    lock.rollback().await.unwrap();
+    assert_eq!(claim.await.unwrap().unwrap(), 1);
+    assert_eq!(disown.await.unwrap().unwrap(), 1);
+    assert_eq!(database.text(STATES).await.unwrap(), "waiting 1");
 }
 
 #[tokio::test]

@@ -118,7 +118,7 @@ async fn inserting_never_waits_for_whatever_else_is_going_on() {
         "UPDATE postcall.action SET version = version, enabled = false",
         "SELECT postcall.make_partitions(now() + interval '1 year')",
         "SELECT setval('postcall.bell', 0)",
-        "INSERT INTO postcall.dispatcher (name, version) VALUES ('d', '1')",
+        "INSERT INTO postcall.dispatcher (name, version, lease_until) VALUES ('d', '1', now())",
     ] {
         let mut connection = PgConnection::connect(&database.url).await.unwrap();
         sqlx::raw_sql(AssertSqlSafe(format!("BEGIN; {statement}"))).execute(&mut connection).await.unwrap();

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use postcall::domain::delivery::{BodyEnd, Doubt, Ending, Failure, Outcome, State};
 use postcall::domain::request::Request;
+use postcall::webhook::Fence;
 use tokio::net::{TcpSocket, TcpStream};
 use uuid::Uuid;
 
@@ -179,8 +180,19 @@ async fn plain_http_and_addresses_inside_are_blocked_before_any_connection() {
     ];
     for (allow_http, allow_targets, url) in cases {
         let webhook = webhook_with(allow_http, allow_targets);
-        let attempt = webhook.send(&post(&url, AMPLE_MS), Uuid::now_v7(), pending()).await;
+        let attempt = webhook.send(&post(&url, AMPLE_MS), Uuid::now_v7(), &Fence::open(), pending()).await;
         assert_failed(&attempt, Failure::Blocked);
+    }
+    assert!(receiver.received().is_empty());
+}
+
+#[tokio::test]
+async fn a_request_that_cannot_be_written_as_http_is_failed_at_render() {
+    let receiver = Receiver::answering(OK).await;
+    let headers = [("x-large", "x".repeat(256 * 1024)), ("x-line", "a\nb".to_owned()), ("no token", String::new())];
+    for (name, value) in headers {
+        let request = Request { headers: vec![(name.to_owned(), value)], ..post(&receiver.url("/"), AMPLE_MS) };
+        assert_failed(&send(&request).await, Failure::Render);
     }
     assert!(receiver.received().is_empty());
 }

@@ -6,6 +6,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use postcall::domain::delivery::{BodyEnd, Failure};
+use postcall::webhook::Fence;
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -120,10 +121,10 @@ async fn send_trusting(file: &Path) {
     let receiver = tls_receiver(certificate, PrivateKeyDer::from_pem_file(file).unwrap()).await;
     let webhook = webhook();
     let request = post(&https(&receiver), AMPLE_MS);
-    let first = webhook.send(&request, Uuid::now_v7(), pending()).await;
+    let first = webhook.send(&request, Uuid::now_v7(), &Fence::open(), pending()).await;
     assert_answered(&first, 200, b"ok", BodyEnd::Complete);
     assert!(first.timing.dns.unwrap() < first.timing.connected.unwrap());
-    let second = webhook.send(&request, Uuid::now_v7(), pending()).await;
+    let second = webhook.send(&request, Uuid::now_v7(), &Fence::open(), pending()).await;
     assert_answered(&second, 200, b"ok", BodyEnd::Complete);
     assert_eq!((second.timing.connected, receiver.received().len()), (None, 1));
 

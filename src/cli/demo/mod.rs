@@ -7,7 +7,7 @@ use clap::Args;
 use tokio::task::JoinSet;
 
 use super::action::{examine, shown};
-use super::run::{self, Targets};
+use super::run::{self, Ranges, Targets};
 use super::{CliError, Database, Format, history, print_line};
 use crate::dispatcher::{self, Stop};
 use crate::store::Store;
@@ -19,8 +19,8 @@ mod actions;
 mod calls;
 mod receiver;
 
-/// Connections: the dispatcher's four and the platform's.
-const CONNECTIONS: u32 = 12;
+/// Connections of the pool: the dispatcher's two and the platform's.
+const CONNECTIONS: u32 = 10;
 /// Calls that the pretend platform ends at the same time.
 const CONCURRENT_CALLS: usize = 8;
 /// How often the demo looks whether everything is delivered.
@@ -130,8 +130,9 @@ type Running = tokio::task::JoinHandle<Result<dispatcher::Tally, crate::store::S
 
 fn start_dispatcher(store: &Store) -> Result<(Stop, Running), CliError> {
     let loopback = ipnet::IpNet::from(std::net::IpAddr::from([127, 0, 0, 1]));
-    let webhook = Targets { allow_targets: vec![loopback], allow_http: true }.webhook()?;
-    let settings = dispatcher::Settings { concurrency: 16, drain_timeout: Duration::from_secs(5) };
+    let webhook = Targets { allow_targets: Ranges(vec![loopback]), allow_http: true }.webhook()?;
+    let settings =
+        dispatcher::Settings { concurrency: 16, lease: Duration::from_secs(15), drain_timeout: Duration::from_secs(5) };
     let (stop, store) = (Stop::default(), store.clone());
     let until = stop.clone();
     let running = tokio::spawn(async move { dispatcher::run(store, webhook, settings, &run::name(), until).await });

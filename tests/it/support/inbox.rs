@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::to_bytes;
@@ -10,6 +11,9 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
+
+/// How long requests are waited for before the test fails.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// One request as it arrived.
 #[derive(Clone, Debug)]
@@ -71,7 +75,9 @@ impl Inbox {
 
     /// Waits until at least `count` requests have arrived.
     pub async fn has(&self, count: usize) {
-        self.shared.count.subscribe().wait_for(|have| *have >= count).await.unwrap();
+        let mut have = self.shared.count.subscribe();
+        let arrived = have.wait_for(|have| *have >= count);
+        tokio::time::timeout(PATIENCE, arrived).await.expect("waited in vain for requests").unwrap();
     }
 
     pub fn received(&self) -> Vec<Received> {

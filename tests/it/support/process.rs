@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::process::{Output, Stdio};
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -12,6 +13,9 @@ use super::database::Database;
 
 /// The program under test.
 const POSTCALL: &str = env!("CARGO_BIN_EXE_postcall");
+
+/// How long any event is waited for before the test fails.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Runs a command to its end, without a database.
 pub fn postcall(arguments: &[&str]) -> Output {
@@ -93,12 +97,15 @@ impl Dispatcher {
 
     /// Reads the log until a line contains `words`, and returns that line.
     pub async fn says(&mut self, words: &str) -> String {
-        while let Some(line) = self.log.next_line().await.unwrap() {
-            if line.contains(words) {
-                return line;
+        let found = async {
+            while let Some(line) = self.log.next_line().await.unwrap() {
+                if line.contains(words) {
+                    return line;
+                }
             }
-        }
-        panic!("the dispatcher ended without saying: {words}");
+            panic!("the dispatcher ended without saying: {words}");
+        };
+        tokio::time::timeout(PATIENCE, found).await.unwrap_or_else(|_| panic!("waited in vain for: {words}"))
     }
 
     /// Sends it a signal.
@@ -119,12 +126,5 @@ impl Dispatcher {
             lines.push(line);
         }
         (self.child.wait().await.unwrap().success(), lines)
-    }
-
-    /// Peak resident memory so far, in kilobytes (Linux).
-    pub fn peak_memory_kb(&self) -> Option<u64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()?)).ok()?;
-        let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
-        line.split_whitespace().nth(1)?.parse().ok()
     }
 }
