@@ -21,7 +21,7 @@ mod restarts;
 /// Text that only the claim's statement contains.
 const CLAIM: &str = "DELETE FROM postcall.waiting";
 /// Text that only the statement that records outcomes contains.
-const COMPLETION: &str = "INSERT INTO postcall.delivery";
+const COMPLETION: &str = "WITH done AS";
 
 /// Gives agent `a` an action that sends its calls to `url`, with a timeout that no test comes near.
 async fn send_calls_to(database: &Database, url: &str) {

@@ -42,7 +42,8 @@ async fn a_paused_dispatcher_never_sends_what_was_given_up_meanwhile() {
     // When they have ended, they have sent whatever they ever would.
     fleet.finish(&database).await;
     let accounts = accounts::check(&database.pool, &tally, &[]).await;
-    assert_eq!((accounts.shown("unknown"), accounts.requests), (6, 0));
+    // What it knows by then, that it never sent them, may be shown already.
+    assert_eq!((accounts.shown("unknown") + accounts.shown("failed"), accounts.requests), (6, 0));
 }
 
 #[tokio::test]
@@ -67,7 +68,7 @@ async fn a_dispatcher_cut_off_from_the_database_sends_nothing_after_its_lease() 
     others.finish(&database).await;
     cut_off.finish(&database).await;
     let accounts = accounts::check(&database.pool, &tally, &[]).await;
-    assert_eq!((accounts.shown("unknown"), accounts.shown("delivered"), accounts.requests), (6, 1, 1));
+    assert_eq!((accounts.shown("delivered"), accounts.requests, accounts.committed), (1, 1, 7));
 }
 
 #[tokio::test]

@@ -8,8 +8,8 @@ use super::accounts::Accounts;
 use super::database::Database;
 use super::process::Dispatcher;
 
-/// The lease of these dispatchers: the shortest there is, so that what is lost is found soon.
-pub const LEASE_MS: u64 = 1_000;
+/// The lease of these dispatchers: short, so that what is lost is found soon, and long enough for a busy machine.
+pub const LEASE_MS: u64 = 2_000;
 
 /// Dispatchers with the same settings. Those that still run are killed when it is dropped.
 pub struct Fleet {

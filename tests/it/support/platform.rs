@@ -1,6 +1,6 @@
 //! The platform: completes calls in transactions of its own, whatever happens to the database meanwhile.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sqlx::{Connection, PgConnection};
 use tokio::task::JoinHandle;
@@ -8,6 +8,8 @@ use uuid::Uuid;
 
 /// Calls in one of the platform's transactions.
 const CALLS_EACH: usize = 10;
+/// How long it tries.
+const PATIENCE: Duration = Duration::from_secs(600);
 /// How long it waits before it connects again. A pace, not a hope: it tries until it succeeds.
 const BEFORE_NEXT_TRY: Duration = Duration::from_millis(20);
 
@@ -17,7 +19,9 @@ pub fn complete_calls(url: &str, calls: usize) -> JoinHandle<Vec<Uuid>> {
     let url = url.to_owned();
     tokio::spawn(async move {
         let mut acknowledged = Vec::with_capacity(calls);
+        let began = Instant::now();
         while acknowledged.len() < calls {
+            assert!(began.elapsed() < PATIENCE, "{} of {calls} calls committed", acknowledged.len());
             if complete_until_error(&url, calls, &mut acknowledged).await.is_err() {
                 tokio::time::sleep(BEFORE_NEXT_TRY).await;
             }

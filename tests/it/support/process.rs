@@ -84,13 +84,14 @@ impl Dispatcher {
         let mut child = command.stderr(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
         let log = BufReader::new(child.stderr.take().unwrap()).lines();
         let mut dispatcher = Dispatcher { child, log, id: 0 };
-        let line = dispatcher.says("dispatching").await;
+        let line = dispatcher.says("registered").await;
         let id = line.split_once("dispatcher_id=").and_then(|(_, rest)| rest.split(' ').next());
         dispatcher.id = id.and_then(|id| id.parse().ok()).expect("a dispatcher says which it is");
+        dispatcher.says("dispatching").await;
         dispatcher
     }
 
-    /// Its id in the database.
+    /// Its id in the database, as long as nobody declares it lost.
     pub fn id(&self) -> i32 {
         self.id
     }
@@ -122,9 +123,13 @@ impl Dispatcher {
     /// Waits for its end; whether it ended well, and all it has said since it was last listened to.
     pub async fn ended_saying(mut self) -> (bool, Vec<String>) {
         let mut lines = Vec::new();
-        while let Some(line) = self.log.next_line().await.unwrap() {
-            lines.push(line);
-        }
-        (self.child.wait().await.unwrap().success(), lines)
+        let ended = async {
+            while let Some(line) = self.log.next_line().await.unwrap() {
+                lines.push(line);
+            }
+            self.child.wait().await.unwrap().success()
+        };
+        let well = tokio::time::timeout(PATIENCE, ended).await;
+        (well.unwrap_or_else(|_| panic!("waited in vain for its end: {lines:#?}")), lines)
     }
 }
