@@ -28,12 +28,13 @@ async fn leases_pass(database: &Database, leases: u64) {
 
 #[tokio::test]
 async fn a_paused_dispatcher_never_sends_what_was_given_up_meanwhile() {
+    const HELD: usize = 200;
     let (database, nobody) = (Database::new().await, Unreachable::new().await);
     send_calls_to(&database, &nobody.url()).await;
-    insert_calls(&database, 6).await;
+    insert_calls(&database, HELD).await;
     // All it holds waits for its connection, which opens while it is paused.
-    let mut fleet = Fleet::start(&database.url, 1, 6).await;
-    database.until("SELECT count(*) = 6 FROM postcall.sending").await;
+    let mut fleet = Fleet::start(&database.url, 1, HELD).await;
+    database.until(&format!("SELECT count(*) = {HELD} FROM postcall.sending")).await;
     fleet.members[0].signal(Signal::SIGSTOP);
     fleet.add().await;
     given_up(&database, &fleet.members[0]).await;
@@ -43,7 +44,7 @@ async fn a_paused_dispatcher_never_sends_what_was_given_up_meanwhile() {
     fleet.finish(&database).await;
     let accounts = accounts::check(&database.pool, &tally, &[]).await;
     // What it knows by then, that it never sent them, may be shown already.
-    assert_eq!((accounts.shown("unknown") + accounts.shown("failed"), accounts.requests), (6, 0));
+    assert_eq!((accounts.shown("unknown") + accounts.shown("failed"), accounts.requests), (HELD, 0));
 }
 
 #[tokio::test]
