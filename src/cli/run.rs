@@ -13,9 +13,9 @@ use super::{CliError, Database};
 use crate::dispatcher::{self, Stop, Tally};
 use crate::webhook::{self, Webhook};
 
-/// Connections of a dispatcher's pool: the bell's, and one for templates and housekeeping. Claimer, finisher and lease
-/// have one each beside these.
-const CONNECTIONS: u32 = 2;
+/// Connections of a dispatcher's pool: the bell's. Claimer, finisher and lease have one each beside it, and housekeeping
+/// for a moment.
+const CONNECTIONS: u32 = 1;
 /// The shortest lease.
 const MIN_LEASE_MS: u64 = dispatcher::MIN_LEASE.as_millis() as u64;
 

@@ -62,7 +62,7 @@ impl Claimer {
             webhook,
             settled,
             stop,
-            templates: Templates::new(store.clone()),
+            templates: Templates::new(),
             rest: Rest::new(store.clone()),
             outage: Outage::none("claimer"),
             in_doubt: None,
@@ -75,7 +75,7 @@ impl Claimer {
         while !drain.is_cancelled() {
             let Some(permits) = drain.run_until_cancelled(self.free_permits()).await else { break };
             match self.claim(permits).await {
-                Ok(0) => drop(drain.run_until_cancelled(self.rest.rest()).await),
+                Ok(0) => drop(drain.run_until_cancelled(self.rest.rest(&mut self.session)).await),
                 Ok(_) => self.rest.over(),
                 Err(error) => drop(drain.run_until_cancelled(self.outage.wait(&error)).await),
             }
@@ -120,7 +120,7 @@ impl Claimer {
         };
         self.outage.over();
         let count = claimed.len();
-        match self.templates.get(claimed.iter().map(|one| one.version)).await {
+        match self.templates.get(&mut self.session, claimed.iter().map(|one| one.version)).await {
             Ok(templates) => {
                 self.start_all(claimed, &templates, permits);
                 Ok(count)

@@ -42,7 +42,7 @@ mod templates;
 
 /// Results that may wait to be written. Past that, attempts keep their permits and so claiming slows down.
 const FINISHER_QUEUE: usize = 1_024;
-/// How long a statement of the claimer or the finisher may take before it is taken for lost.
+/// How long a statement may take before it is taken for lost.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long the results of a drain may take to be written, on top of the drain itself.
 const LAST_WRITES: Duration = Duration::from_secs(10);

@@ -34,7 +34,7 @@ impl Session {
         }
         let open = async {
             let mut connection = self.options.connect().await?;
-            schema::prepare_session(&mut connection).await?;
+            schema::prepare_session(&mut connection, self.patience).await?;
             Ok(connection)
         };
         self.within(open).await

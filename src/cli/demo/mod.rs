@@ -176,10 +176,12 @@ async fn show(store: &Store, receiver: &Receiver) -> Result<(), CliError> {
 async fn keep(url: &str, receiver: &Receiver) -> Result<(), CliError> {
     chapter("Everything keeps running until Ctrl-C")?;
     let receiver_url = receiver.url("");
+    let program = std::env::current_exe()?;
+    let program = program.display();
     print_line(&format!(
         "the database   psql '{url}'\n\
          the receiver   {receiver_url}\n\
-         look around    DATABASE_URL='{url}' postcall history\n\
+         look around    DATABASE_URL='{url}' {program} history\n\
          one more call  psql '{url}' -c \"INSERT INTO postcall.outbox (agent, call) VALUES ('{}', '{{}}')\"",
         actions::EXAMPLE_AGENT
     ))?;

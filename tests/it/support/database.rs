@@ -2,8 +2,10 @@
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use postcall::store::Store;
+use postcall::store::session::Session;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
 use uuid::Uuid;
@@ -79,6 +81,11 @@ impl Database {
         Database { url, pool, store }
     }
 
+    /// A session of the code under test.
+    pub fn session(&self) -> Session {
+        self.store.session(Duration::from_secs(30))
+    }
+
     /// Runs statements, for their effect.
     pub async fn execute(&self, sql: &str) {
         sqlx::raw_sql(AssertSqlSafe(sql)).execute(&self.pool).await.unwrap();
@@ -140,7 +147,7 @@ impl Database {
 
     /// Waits until a condition, asked of the database, holds.
     pub async fn until(&self, condition: &str) {
-        let mut look = tokio::time::interval(std::time::Duration::from_millis(10));
+        let mut look = tokio::time::interval(Duration::from_millis(10));
         for _ in 0..6_000 {
             look.tick().await;
             let holds: bool = sqlx::query_scalar(AssertSqlSafe(condition)).fetch_one(&self.pool).await.unwrap();
