@@ -1,0 +1,67 @@
+//! Whether a claim costs the same with a short and a long queue.
+
+use std::time::Instant;
+
+use uuid::Uuid;
+
+use crate::database::Database;
+use crate::print::{chapter, figure, note, percentile, rounded};
+
+/// Deliveries in one claim.
+const CLAIM: usize = 64;
+/// Claims timed for one figure.
+const CLAIMS: usize = 100;
+/// Rows of the short queue: as many as are claimed, so that it is empty in the end.
+const SHORT: i64 = (CLAIM * CLAIMS) as i64;
+/// Claims before the queue is filled: enough for the server to keep one plan for good.
+const HABIT: usize = 10;
+
+/// Measures and prints.
+pub async fn measure(long: i64) {
+    chapter("The queue: milliseconds of a claim of 64, its commit included, without payloads");
+    note("The session has claimed from an empty queue before, so its plan was made for one; no ANALYZE in between.");
+    for (what, rows) in [("a short queue", SHORT), ("a long queue", long)] {
+        let database = Database::new("bench_queue").await;
+        time(&database, HABIT, 0).await;
+        fill(&database, rows).await;
+        let first = time(&database, 1, CLAIM).await[0];
+        let mut rest = time(&database, CLAIMS - 1, CLAIM).await;
+        figure(&format!("{what} of {rows}: the first claim"), rounded(first), "ms");
+        let [median, most] = [0.5, 1.0].map(|share| rounded(percentile(&mut rest, share)));
+        figure(
+            &format!("{what} of {rows}: the median of 99 more (and the longest)"),
+            format!("{median} ({most})"),
+            "ms",
+        );
+        if rows == long {
+            database.execute("VACUUM ANALYZE postcall.waiting").await;
+            let mut again = time(&database, CLAIMS, CLAIM).await;
+            figure("the same after VACUUM ANALYZE, median", rounded(percentile(&mut again, 0.5)), "ms");
+        }
+        database.close().await;
+    }
+}
+
+/// Waiting deliveries of calls that are not there, of one agent.
+async fn fill(database: &Database, rows: i64) {
+    database
+        .execute(&format!(
+            "INSERT INTO postcall.action (agent, name, enabled, version) VALUES ('agent', 'default', true, 1);
+             INSERT INTO postcall.waiting (delivery_id, call_id, agent, action_id, created_at)
+             SELECT postcall.uuid_v7(), gen_random_uuid(), 'agent', 1, now() FROM generate_series(1, {rows});
+             CHECKPOINT"
+        ))
+        .await;
+}
+
+/// The milliseconds of each of `count` claims, which have to find `found` deliveries each.
+async fn time(database: &Database, count: usize, found: usize) -> Vec<f64> {
+    let mut times = Vec::with_capacity(count);
+    for _ in 0..count {
+        let started = Instant::now();
+        let claimed = database.store.claim(1, Uuid::now_v7(), CLAIM).await.unwrap();
+        times.push(started.elapsed().as_secs_f64() * 1_000.0);
+        assert_eq!(claimed.len(), found);
+    }
+    times
+}
