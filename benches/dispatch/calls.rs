@@ -9,14 +9,25 @@ pub const AGENTS: usize = 20;
 /// Different calls; the n-th call of a run is one of them. Enough that no two in a row are alike.
 const VARIETY: usize = 100;
 
+/// Stands in the texts for the provider's id, and is as long as one.
+const SID: &str = "CA000000000000000000000000example0";
+
 /// The name of the `index`-th agent.
 pub fn agent(index: usize) -> String {
     format!("agent_{:05}", index % AGENTS)
 }
 
-/// The texts of all different calls.
+/// The texts of all different calls, but for their ids.
 pub fn all() -> Vec<String> {
     (0..VARIETY).map(|index| call(index).to_string()).collect()
+}
+
+/// The `index`-th call of a run, made of the texts of [`all`]: each with an id of its own, in no order, as providers'
+/// ids are. Where they repeat, the history's index on them would be flattered.
+pub fn nth(texts: &[String], index: usize) -> String {
+    // Fibonacci hashing: distinct for distinct numbers.
+    let scattered = (index as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    texts[index % texts.len()].replace(SID, &format!("CA{scattered:016x}{index:016x}"))
 }
 
 /// The example action, sending to `url`.
@@ -57,7 +68,6 @@ const LINES: [&str; 8] = [
 ];
 
 fn call(index: usize) -> Value {
-    let sid = format!("CA{index:032x}");
     let begin = 1_722_576_050_000_u64 + 60_000 * index as u64;
     let turn = |(place, line): (usize, &&str)| {
         let role = if place.is_multiple_of(2) { "assistant" } else { "user" };
@@ -76,8 +86,8 @@ fn call(index: usize) -> Value {
             "from": format!("+1555010{:04}", index),
             "to": "+15550100099",
             "type": "inbound",
-            "recording": format!("https://recordings.example.com/c/{sid}.mp3?sig=a%2Bb&exp=1722579650"),
-            "callSid": sid,
+            "recording": format!("https://recordings.example.com/c/{SID}.mp3?sig=a%2Bb&exp=1722579650"),
+            "callSid": SID,
             "endReason": "user_hangup",
             "provider": "twilio",
         },

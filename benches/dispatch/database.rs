@@ -68,7 +68,7 @@ impl Database {
         for start in (0..count).step_by(FILL_BATCH) {
             let range = start..count.min(start + FILL_BATCH);
             let agents: Vec<String> = range.clone().map(calls::agent).collect();
-            let batch: Vec<&str> = range.map(|index| texts[index % texts.len()].as_str()).collect();
+            let batch: Vec<String> = range.map(|index| calls::nth(&texts, index)).collect();
             sqlx::query(
                 "INSERT INTO postcall.outbox (agent, call)
                  SELECT agent, call::json FROM unnest($1::text[], $2::text[]) AS new_call (agent, call)",

@@ -66,7 +66,7 @@ async fn stream(database: &Database, count: usize, spacing: Duration) -> Vec<Wri
     let mut writing = Vec::with_capacity(count);
     for index in 0..count {
         due.tick().await;
-        let (pool, text) = (database.pool.clone(), texts[index % texts.len()].clone());
+        let (pool, text) = (database.pool.clone(), calls::nth(&texts, index));
         writing.push(tokio::spawn(async move { write(&pool, &calls::agent(index), &text).await }));
     }
     let mut written = Vec::with_capacity(count);

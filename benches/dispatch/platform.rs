@@ -82,7 +82,7 @@ async fn wal_of(database: &Database, sql: &'static str, agent: Option<&str>) -> 
     let from = database.counters().await.wal_bytes;
     for index in 0..WAL_INSERTS {
         let agent = agent.map_or_else(|| calls::agent(index), str::to_owned);
-        let text = &texts[index % texts.len()];
+        let text = calls::nth(&texts, index);
         sqlx::query(AssertSqlSafe(sql)).bind(agent).bind(text).execute(&database.pool).await.unwrap();
     }
     (database.counters().await.wal_bytes - from) as f64 / WAL_INSERTS as f64
@@ -124,7 +124,7 @@ async fn write(database: &Database, sql: &'static str, agent: Option<&'static st
                 while started.elapsed() < turn {
                     let index = writer + count * WRITERS;
                     let agent = agent.map_or_else(|| calls::agent(index), str::to_owned);
-                    let text = &texts[index % texts.len()];
+                    let text = calls::nth(&texts, index);
                     let insert = sqlx::query(AssertSqlSafe(sql)).bind(agent).bind(text);
                     insert.execute(&mut *connection).await.unwrap();
                     count += 1;

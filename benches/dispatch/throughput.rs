@@ -112,8 +112,8 @@ fn print_wal(from: Counters, to: Counters, ended: Counters, calls: f64) {
     note("WAL: after a CHECKPOINT, full_page_writes as the server has it; claim and completion, vacuum if it ran.");
     figure("WAL of a delivery", rounded((to.wal_bytes - from.wal_bytes) as f64 / calls), "bytes");
     figure("full pages in it, of 8 kB before compression", ended.full_pages - from.full_pages, "pages");
-    let each = (ended.transactions - from.transactions) as f64 / calls;
-    figure("transactions (statements and pings: round trips) of a delivery", rounded(each), "");
+    let each = (ended.transactions - from.transactions) as f64 * 1_000.0 / calls;
+    figure("statements of 1,000 deliveries (transactions; the pool's pings do not count)", rounded(each), "");
 }
 
 async fn print_batches(database: &Database, calls: f64) {
