@@ -11,7 +11,7 @@ use postcall::domain::call::Call;
 use postcall::domain::delivery::{Ending, Outcome};
 use postcall::domain::request::Request;
 use postcall::render::CompiledAction;
-use postcall::webhook::{Settings, Webhook};
+use postcall::webhook::{Fence, Settings, Webhook};
 use uuid::Uuid;
 
 use crate::calls;
@@ -53,7 +53,8 @@ async fn send_all(url: &str, count: usize, concurrency: usize) -> f64 {
                     if turn >= count {
                         return;
                     }
-                    let attempt = webhook.send(&requests[turn % requests.len()], Uuid::now_v7(), pending()).await;
+                    let request = &requests[turn % requests.len()];
+                    let attempt = webhook.send(request, Uuid::now_v7(), &Fence::open(), pending()).await;
                     assert!(matches!(attempt.ending, Ending::Final(Outcome::Answered(_))), "{:?}", attempt.ending);
                 }
             })

@@ -1,7 +1,9 @@
 //! Whether a claim costs the same with a short and a long queue.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use postcall::store::claim::Claimant;
+use postcall::store::session::Session;
 use uuid::Uuid;
 
 use crate::database::Database;
@@ -13,6 +15,8 @@ const CLAIM: usize = 64;
 const CLAIMS: usize = 100;
 /// Rows of the short queue: as many as are claimed, so that it is empty in the end.
 const SHORT: i64 = (CLAIM * CLAIMS) as i64;
+/// More than any statement here takes.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Claims before the queue is filled: enough for the server to keep one plan for good.
 const HABIT: usize = 10;
 
@@ -22,10 +26,13 @@ pub async fn measure(long: i64) {
     note("The session has claimed from an empty queue before, so its plan was made for one; no ANALYZE in between.");
     for (what, rows) in [("a short queue", SHORT), ("a long queue", long)] {
         let database = Database::new("bench_queue").await;
-        time(&database, HABIT, 0).await;
+        let mut session = database.store.session(PATIENCE);
+        let dispatcher_id = session.register("bench", "0", PATIENCE * 60).await.unwrap();
+        let mut claimer = Claimer { session, claimant: Claimant { dispatcher_id, epoch: 1 } };
+        claimer.time(HABIT, 0).await;
         fill(&database, rows).await;
-        let first = time(&database, 1, CLAIM).await[0];
-        let mut rest = time(&database, CLAIMS - 1, CLAIM).await;
+        let first = claimer.time(1, CLAIM).await[0];
+        let mut rest = claimer.time(CLAIMS - 1, CLAIM).await;
         figure(&format!("{what} of {rows}: the first claim"), rounded(first), "ms");
         let [median, most] = [0.5, 1.0].map(|share| rounded(percentile(&mut rest, share)));
         figure(
@@ -35,7 +42,7 @@ pub async fn measure(long: i64) {
         );
         if rows == long {
             database.execute("VACUUM ANALYZE postcall.waiting").await;
-            let mut again = time(&database, CLAIMS, CLAIM).await;
+            let mut again = claimer.time(CLAIMS, CLAIM).await;
             figure("the same after VACUUM ANALYZE, median", rounded(percentile(&mut again, 0.5)), "ms");
         }
         database.close().await;
@@ -54,14 +61,22 @@ async fn fill(database: &Database, rows: i64) {
         .await;
 }
 
-/// The milliseconds of each of `count` claims, which have to find `found` deliveries each.
-async fn time(database: &Database, count: usize, found: usize) -> Vec<f64> {
-    let mut times = Vec::with_capacity(count);
-    for _ in 0..count {
-        let started = Instant::now();
-        let claimed = database.store.claim(1, Uuid::now_v7(), CLAIM).await.unwrap();
-        times.push(started.elapsed().as_secs_f64() * 1_000.0);
-        assert_eq!(claimed.len(), found);
+/// A dispatcher's claimer, without what follows.
+struct Claimer {
+    session: Session,
+    claimant: Claimant,
+}
+
+impl Claimer {
+    /// The milliseconds of each of `count` claims, which have to find `found` deliveries each.
+    async fn time(&mut self, count: usize, found: usize) -> Vec<f64> {
+        let mut times = Vec::with_capacity(count);
+        for _ in 0..count {
+            let started = Instant::now();
+            let claimed = self.session.claim(self.claimant, Uuid::now_v7(), CLAIM).await.unwrap();
+            times.push(started.elapsed().as_secs_f64() * 1_000.0);
+            assert_eq!(claimed.len(), found);
+        }
+        times
     }
-    times
 }
