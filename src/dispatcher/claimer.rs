@@ -10,11 +10,12 @@ use uuid::Uuid;
 
 use super::attempt::attempt;
 use super::backoff::Outage;
+use super::finisher::Handed;
 use super::lease::Lease;
 use super::rest::Rest;
 use super::templates::{Template, Templates, unloadable};
 use super::{PATIENCE, Stop};
-use crate::domain::claim::{Claimed, Settled, Story, VersionKey};
+use crate::domain::claim::{Claimed, Story, VersionKey};
 use crate::domain::delivery::Ending;
 use crate::store::claim::Claimant;
 use crate::store::session::Session;
@@ -34,7 +35,7 @@ pub(super) struct Claimer {
     permits: Arc<Semaphore>,
     attempts: TaskTracker,
     webhook: Arc<Webhook>,
-    settled: mpsc::Sender<Settled>,
+    settled: mpsc::Sender<Handed>,
     stop: Stop,
     templates: Templates,
     rest: Rest,
@@ -50,7 +51,7 @@ impl Claimer {
         permits: Arc<Semaphore>,
         attempts: TaskTracker,
         webhook: Arc<Webhook>,
-        settled: mpsc::Sender<Settled>,
+        settled: mpsc::Sender<Handed>,
         stop: Stop,
     ) -> Claimer {
         Claimer {
@@ -126,7 +127,7 @@ impl Claimer {
                 Ok(count)
             }
             Err(error) => {
-                self.give_back(claimed).await;
+                self.give_back(claimed, permits).await;
                 Err(error)
             }
         }
@@ -152,16 +153,18 @@ impl Claimer {
         let fence = self.lease.fence().clone();
         self.attempts.spawn(async move {
             let result = attempt(claimed, template, &webhook, &fence, &cut).await;
-            // The finisher outlives every attempt, so this waits for a place in its queue and nothing else.
-            settled.send(result).await.ok();
-            drop(permit);
+            // The finisher outlives every attempt, and its queue has a place for every permit.
+            settled.send(Handed { settled: result, permit }).await.ok();
         });
     }
 
     /// Claimed, but not attempted: back to waiting.
-    async fn give_back(&self, claimed: Vec<Claimed>) {
+    async fn give_back(&self, claimed: Vec<Claimed>, mut permits: OwnedSemaphorePermit) {
         for one in claimed {
-            self.settled.send(one.hold.settle(Ending::Unsent, Story::default())).await.ok();
+            if let Some(permit) = permits.split(1) {
+                let settled = one.hold.settle(Ending::Unsent, Story::default());
+                self.settled.send(Handed { settled, permit }).await.ok();
+            }
         }
     }
 
