@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::attempt::attempt;
 use super::backoff::Outage;
 use super::finisher::Handed;
-use super::lease::Lease;
+use super::lease::{Lease, Registration};
 use super::rest::Rest;
 use super::templates::{Template, Templates, unloadable};
 use super::{PATIENCE, Stop};
@@ -20,7 +20,7 @@ use crate::domain::delivery::Ending;
 use crate::store::claim::Claimant;
 use crate::store::session::Session;
 use crate::store::{Store, StoreError};
-use crate::webhook::Webhook;
+use crate::webhook::{Fence, Webhook};
 
 /// Deliveries that one claim takes at most, however many permits are free: keeps one statement short.
 const MAX_CLAIM: usize = 500;
@@ -56,7 +56,7 @@ impl Claimer {
     ) -> Claimer {
         Claimer {
             session: store.session(PATIENCE),
-            claimant: Claimant { dispatcher_id: lease.dispatcher_id(), epoch: FIRST_EPOCH },
+            claimant: Claimant { dispatcher_id: lease.current().dispatcher_id, epoch: FIRST_EPOCH },
             lease,
             permits,
             attempts,
@@ -104,12 +104,14 @@ impl Claimer {
     /// Claims for these permits and starts the attempts. Returns how many there were.
     async fn claim(&mut self, permits: OwnedSemaphorePermit) -> Result<usize, StoreError> {
         self.settle_doubt().await?;
-        if self.lease.fence().is_closed() {
+        // Asked before the claim: what is claimed under an id goes behind the fence of that id, whatever happens meanwhile.
+        let Registration { dispatcher_id, fence } = self.lease.current();
+        if fence.is_closed() {
             // Nothing that is claimed now could be sent.
             return Ok(0);
         }
-        if self.claimant.dispatcher_id != self.lease.dispatcher_id() {
-            self.claimant = Claimant { dispatcher_id: self.lease.dispatcher_id(), epoch: FIRST_EPOCH };
+        if self.claimant.dispatcher_id != dispatcher_id {
+            self.claimant = Claimant { dispatcher_id, epoch: FIRST_EPOCH };
         }
         let token = Uuid::now_v7();
         let claimed = match self.session.claim(self.claimant, token, permits.num_permits()).await {
@@ -123,7 +125,7 @@ impl Claimer {
         let count = claimed.len();
         match self.templates.get(&mut self.session, claimed.iter().map(|one| one.version)).await {
             Ok(templates) => {
-                self.start_all(claimed, &templates, permits);
+                self.start_all(claimed, &templates, &fence, permits);
                 Ok(count)
             }
             Err(error) => {
@@ -137,20 +139,20 @@ impl Claimer {
         &self,
         claimed: Vec<Claimed>,
         templates: &HashMap<VersionKey, Template>,
+        fence: &Fence,
         mut permits: OwnedSemaphorePermit,
     ) {
         for one in claimed {
             let template = templates.get(&one.version).cloned().unwrap_or_else(|| Arc::new(Err(unloadable())));
             // There are as many permits as were asked for at most.
             if let Some(permit) = permits.split(1) {
-                self.start(one, template, permit);
+                self.start(one, template, fence.clone(), permit);
             }
         }
     }
 
-    fn start(&self, claimed: Claimed, template: Template, permit: OwnedSemaphorePermit) {
+    fn start(&self, claimed: Claimed, template: Template, fence: Fence, permit: OwnedSemaphorePermit) {
         let (webhook, settled, cut) = (self.webhook.clone(), self.settled.clone(), self.stop.cut.clone());
-        let fence = self.lease.fence().clone();
         self.attempts.spawn(async move {
             let result = attempt(claimed, template, &webhook, &fence, &cut).await;
             // The finisher outlives every attempt, and its queue has a place for every permit.
