@@ -25,7 +25,12 @@ const COMPLETION: &str = "WITH done AS";
 
 /// Gives agent `a` an action that sends its calls to `url`, with a timeout that no test comes near.
 async fn send_calls_to(database: &Database, url: &str) {
-    let action = json!({"method": "POST", "url": url, "timeout": 120_000, "body": "{\"number\": ${number}}"});
+    send_calls_within(database, url, 120_000).await;
+}
+
+/// As [`send_calls_to`], with another timeout.
+async fn send_calls_within(database: &Database, url: &str, timeout_ms: u32) {
+    let action = json!({"method": "POST", "url": url, "timeout": timeout_ms, "body": "{\"number\": ${number}}"});
     database.publish("a", "default", &action).await;
 }
 

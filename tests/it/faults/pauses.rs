@@ -34,7 +34,7 @@ async fn a_paused_dispatcher_never_sends_what_was_given_up_meanwhile() {
     insert_calls(&database, HELD).await;
     // All it holds waits for its connection, which opens while it is paused.
     let mut fleet = Fleet::start(&database.url, 1, HELD).await;
-    database.until(&format!("SELECT count(*) = {HELD} FROM postcall.sending")).await;
+    nobody.is_knocked_at(HELD).await;
     fleet.members[0].signal(Signal::SIGSTOP);
     fleet.add().await;
     given_up(&database, &fleet.members[0]).await;
@@ -54,7 +54,7 @@ async fn a_dispatcher_cut_off_from_the_database_sends_nothing_after_its_lease() 
     insert_calls(&database, 6).await;
     let proxy = Proxy::to_server_of(&database.url).await;
     let mut cut_off = Fleet::start(&proxy.url_of(&database.url), 1, 6).await;
-    database.until("SELECT count(*) = 6 FROM postcall.sending").await;
+    nobody.is_knocked_at(6).await;
     // No error, no end of the connection: only silence.
     proxy.hold_back(true);
     let mut others = Fleet::start(&database.url, 1, 6).await;

@@ -83,7 +83,7 @@ async fn killed_after_its_claim_and_before_the_first_byte_it_leaves_doubts_that_
     let nobody = Unreachable::new().await;
     let database = scene(&nobody.url()).await;
     let mut fleet = Fleet::start(&database.url, 1, PERMITS).await;
-    database.until(&format!("SELECT count(*) = {PERMITS} FROM postcall.sending")).await;
+    nobody.is_knocked_at(PERMITS).await;
     fleet.kill(0).await;
     let tally = nobody.open();
     let accounts = aftermath(&database, &tally, fleet).await;

@@ -112,6 +112,25 @@ impl Unreachable {
         self.tally.url()
     }
 
+    /// Waits until this many connections are being opened to it (Linux).
+    pub async fn is_knocked_at(&self, count: usize) {
+        let target = format!("0100007F:{:04X}", self.tally.address.port());
+        let mut look = tokio::time::interval(Duration::from_millis(10));
+        for _ in 0..6_000 {
+            look.tick().await;
+            // Fields: slot, local address, remote address, state; 02 is SYN_SENT.
+            let sockets = std::fs::read_to_string("/proc/net/tcp").unwrap();
+            let knocks = |line: &&str| {
+                let fields: Vec<&str> = line.split_whitespace().take(4).collect();
+                fields.get(2) == Some(&target.as_str()) && fields.get(3) == Some(&"02")
+            };
+            if sockets.lines().filter(knocks).count() >= count {
+                return;
+            }
+        }
+        panic!("waited a minute for {count} connections that do not open");
+    }
+
     /// Lets everybody in. Whoever still knocks gets through at the next knock.
     pub fn open(self) -> Tally {
         tokio::spawn(accept(self.listener, self.tally.shared.clone()));
