@@ -1,9 +1,10 @@
 //! `postcall run`: one dispatcher, from its settings to its drain.
 
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Args;
-use clap::builder::RangedU64ValueParser;
+use clap::builder::{FalseyValueParser, RangedU64ValueParser};
 use ipnet::IpNet;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
@@ -12,9 +13,9 @@ use super::{CliError, Database};
 use crate::dispatcher::{self, Stop, Tally};
 use crate::webhook::{self, Webhook};
 
-/// Connections of a dispatcher's pool: the bell's, and one for templates and housekeeping. Claimer, finisher and lease
-/// have one each beside these.
-const CONNECTIONS: u32 = 2;
+/// Connections of a dispatcher's pool: the bell's. Claimer, finisher and lease have one each beside it, and housekeeping
+/// for a moment.
+const CONNECTIONS: u32 = 1;
 /// The shortest lease.
 const MIN_LEASE_MS: u64 = dispatcher::MIN_LEASE.as_millis() as u64;
 
@@ -53,17 +54,41 @@ pub struct Arguments {
 #[derive(Args, Clone, Debug, Default)]
 pub(super) struct Targets {
     /// Address ranges that may be called although they are not public, such as 10.1.0.0/16,::1/128.
-    #[arg(long = "allow-target", env = "POSTCALL_ALLOW_TARGETS", value_name = "CIDR,…", value_delimiter = ',')]
-    pub(super) allow_targets: Vec<IpNet>,
+    #[arg(
+        long = "allow-target",
+        env = "POSTCALL_ALLOW_TARGETS",
+        value_name = "CIDR,…",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub(super) allow_targets: Ranges,
 
     /// Allow plain http, which anybody on the way can read.
-    #[arg(long, env = "POSTCALL_ALLOW_HTTP")]
+    #[arg(long, env = "POSTCALL_ALLOW_HTTP", value_parser = FalseyValueParser::new())]
     pub(super) allow_http: bool,
+}
+
+/// Address ranges, separated by commas or blanks; none in an empty text, as an unset variable of a compose file is.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Ranges(pub(super) Vec<IpNet>);
+
+impl FromStr for Ranges {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Ranges, String> {
+        let ranges = text.split([',', ' ']).filter(|range| !range.is_empty());
+        ranges
+            .map(|range| {
+                range.parse().map_err(|_| format!("{range} is no address range such as 10.1.0.0/16 or ::1/128"))
+            })
+            .collect::<Result<Vec<IpNet>, String>>()
+            .map(Ranges)
+    }
 }
 
 impl Targets {
     pub(super) fn webhook(self) -> Result<Webhook, CliError> {
-        let settings = webhook::Settings { allow_http: self.allow_http, allow_targets: self.allow_targets };
+        let settings = webhook::Settings { allow_http: self.allow_http, allow_targets: self.allow_targets.0 };
         Webhook::new(settings).map_err(|error| CliError::Problem(error.to_string()))
     }
 }

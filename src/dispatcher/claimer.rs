@@ -10,16 +10,17 @@ use uuid::Uuid;
 
 use super::attempt::attempt;
 use super::backoff::Outage;
-use super::lease::Lease;
+use super::finisher::Handed;
+use super::lease::{Lease, Registration};
 use super::rest::Rest;
 use super::templates::{Template, Templates, unloadable};
 use super::{PATIENCE, Stop};
-use crate::domain::claim::{Claimed, Settled, Story, VersionKey};
+use crate::domain::claim::{Claimed, Story, VersionKey};
 use crate::domain::delivery::Ending;
 use crate::store::claim::Claimant;
 use crate::store::session::Session;
 use crate::store::{Store, StoreError};
-use crate::webhook::Webhook;
+use crate::webhook::{Fence, Webhook};
 
 /// Deliveries that one claim takes at most, however many permits are free: keeps one statement short.
 const MAX_CLAIM: usize = 500;
@@ -34,7 +35,7 @@ pub(super) struct Claimer {
     permits: Arc<Semaphore>,
     attempts: TaskTracker,
     webhook: Arc<Webhook>,
-    settled: mpsc::Sender<Settled>,
+    settled: mpsc::Sender<Handed>,
     stop: Stop,
     templates: Templates,
     rest: Rest,
@@ -50,19 +51,19 @@ impl Claimer {
         permits: Arc<Semaphore>,
         attempts: TaskTracker,
         webhook: Arc<Webhook>,
-        settled: mpsc::Sender<Settled>,
+        settled: mpsc::Sender<Handed>,
         stop: Stop,
     ) -> Claimer {
         Claimer {
             session: store.session(PATIENCE),
-            claimant: Claimant { dispatcher_id: lease.dispatcher_id(), epoch: FIRST_EPOCH },
+            claimant: Claimant { dispatcher_id: lease.current().dispatcher_id, epoch: FIRST_EPOCH },
             lease,
             permits,
             attempts,
             webhook,
             settled,
             stop,
-            templates: Templates::new(store.clone()),
+            templates: Templates::new(),
             rest: Rest::new(store.clone()),
             outage: Outage::none("claimer"),
             in_doubt: None,
@@ -75,7 +76,7 @@ impl Claimer {
         while !drain.is_cancelled() {
             let Some(permits) = drain.run_until_cancelled(self.free_permits()).await else { break };
             match self.claim(permits).await {
-                Ok(0) => drop(drain.run_until_cancelled(self.rest.rest()).await),
+                Ok(0) => drop(drain.run_until_cancelled(self.rest.rest(&mut self.session)).await),
                 Ok(_) => self.rest.over(),
                 Err(error) => drop(drain.run_until_cancelled(self.outage.wait(&error)).await),
             }
@@ -103,12 +104,14 @@ impl Claimer {
     /// Claims for these permits and starts the attempts. Returns how many there were.
     async fn claim(&mut self, permits: OwnedSemaphorePermit) -> Result<usize, StoreError> {
         self.settle_doubt().await?;
-        if self.lease.fence().is_closed() {
+        // Asked before the claim: what is claimed under an id goes behind the fence of that id, whatever happens meanwhile.
+        let Registration { dispatcher_id, fence } = self.lease.current();
+        if fence.is_closed() {
             // Nothing that is claimed now could be sent.
             return Ok(0);
         }
-        if self.claimant.dispatcher_id != self.lease.dispatcher_id() {
-            self.claimant = Claimant { dispatcher_id: self.lease.dispatcher_id(), epoch: FIRST_EPOCH };
+        if self.claimant.dispatcher_id != dispatcher_id {
+            self.claimant = Claimant { dispatcher_id, epoch: FIRST_EPOCH };
         }
         let token = Uuid::now_v7();
         let claimed = match self.session.claim(self.claimant, token, permits.num_permits()).await {
@@ -120,13 +123,13 @@ impl Claimer {
         };
         self.outage.over();
         let count = claimed.len();
-        match self.templates.get(claimed.iter().map(|one| one.version)).await {
+        match self.templates.get(&mut self.session, claimed.iter().map(|one| one.version)).await {
             Ok(templates) => {
-                self.start_all(claimed, &templates, permits);
+                self.start_all(claimed, &templates, &fence, permits);
                 Ok(count)
             }
             Err(error) => {
-                self.give_back(claimed).await;
+                self.give_back(claimed, permits).await;
                 Err(error)
             }
         }
@@ -136,32 +139,34 @@ impl Claimer {
         &self,
         claimed: Vec<Claimed>,
         templates: &HashMap<VersionKey, Template>,
+        fence: &Fence,
         mut permits: OwnedSemaphorePermit,
     ) {
         for one in claimed {
             let template = templates.get(&one.version).cloned().unwrap_or_else(|| Arc::new(Err(unloadable())));
             // There are as many permits as were asked for at most.
             if let Some(permit) = permits.split(1) {
-                self.start(one, template, permit);
+                self.start(one, template, fence.clone(), permit);
             }
         }
     }
 
-    fn start(&self, claimed: Claimed, template: Template, permit: OwnedSemaphorePermit) {
+    fn start(&self, claimed: Claimed, template: Template, fence: Fence, permit: OwnedSemaphorePermit) {
         let (webhook, settled, cut) = (self.webhook.clone(), self.settled.clone(), self.stop.cut.clone());
-        let fence = self.lease.fence().clone();
         self.attempts.spawn(async move {
             let result = attempt(claimed, template, &webhook, &fence, &cut).await;
-            // The finisher outlives every attempt, so this waits for a place in its queue and nothing else.
-            settled.send(result).await.ok();
-            drop(permit);
+            // The finisher outlives every attempt, and its queue has a place for every permit.
+            settled.send(Handed { settled: result, permit }).await.ok();
         });
     }
 
     /// Claimed, but not attempted: back to waiting.
-    async fn give_back(&self, claimed: Vec<Claimed>) {
+    async fn give_back(&self, claimed: Vec<Claimed>, mut permits: OwnedSemaphorePermit) {
         for one in claimed {
-            self.settled.send(one.hold.settle(Ending::Unsent, Story::default())).await.ok();
+            if let Some(permit) = permits.split(1) {
+                let settled = one.hold.settle(Ending::Unsent, Story::default());
+                self.settled.send(Handed { settled, permit }).await.ok();
+            }
         }
     }
 

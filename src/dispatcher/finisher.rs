@@ -1,6 +1,6 @@
 //! Writes what came of the attempts, in batches that grow with the load, and tries until the database has taken them.
 
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info};
 
@@ -33,9 +33,18 @@ pub struct Tally {
     pub unwritten: usize,
 }
 
+/// A result and the permit under which it came about. The permit goes with the result, and comes free when the database
+/// has it: so a dispatcher that dies leaves no more in `sending` than it had permits.
+pub(super) struct Handed {
+    /// What became of the delivery.
+    pub(super) settled: Settled,
+    /// Its place among what is in flight.
+    pub(super) permit: OwnedSemaphorePermit,
+}
+
 pub(super) struct Finisher {
     session: Session,
-    inbox: mpsc::Receiver<Settled>,
+    inbox: mpsc::Receiver<Handed>,
     given_up: CancellationToken,
     outage: Outage,
     tally: Tally,
@@ -43,7 +52,7 @@ pub(super) struct Finisher {
 
 impl Finisher {
     /// Takes results from `inbox` until all senders are gone. `given_up` ends the trying.
-    pub(super) fn new(session: Session, inbox: mpsc::Receiver<Settled>, given_up: CancellationToken) -> Finisher {
+    pub(super) fn new(session: Session, inbox: mpsc::Receiver<Handed>, given_up: CancellationToken) -> Finisher {
         Finisher { session, inbox, given_up, outage: Outage::none("finisher"), tally: Tally::default() }
     }
 
@@ -52,14 +61,17 @@ impl Finisher {
         while self.inbox.recv_many(&mut batch, MAX_BATCH).await > 0 {
             let mut finished = Vec::with_capacity(batch.len());
             let mut unsent = Vec::new();
-            for settled in batch.drain(..) {
-                match settled {
+            let mut permits = Vec::with_capacity(batch.len());
+            for handed in batch.drain(..) {
+                permits.push(handed.permit);
+                match handed.settled {
                     Settled::Finished(one) => finished.push(one),
                     Settled::Unsent(hold) => unsent.push(hold),
                 }
             }
             self.record(finished).await;
             self.release(unsent).await;
+            drop(permits);
         }
         self.tally
     }

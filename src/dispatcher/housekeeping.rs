@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use super::PATIENCE;
 use crate::store::Store;
 
 /// Partitions are made two periods ahead, so an hour more or less does not matter.
@@ -14,7 +15,8 @@ const EVERY: Duration = Duration::from_secs(3_600);
 pub(super) async fn run(store: Store, stop: CancellationToken) {
     let mut hours = tokio::time::interval(EVERY);
     while stop.run_until_cancelled(hours.tick()).await.is_some() {
-        match store.make_partitions().await {
+        // A connection for the occasion: it would idle for an hour.
+        match store.session(PATIENCE).make_partitions().await {
             Ok(names) if names.is_empty() => {}
             Ok(names) => info!(partitions = names.join(", "), "made partitions ahead of time"),
             Err(error) => warn!(%error, "could not make partitions; the default ones take what comes"),

@@ -3,15 +3,15 @@
 //! ```text
 //!            permits                       one task per delivery                  batches
 //! claimer ──────────▶ store.claim ──spawn──▶ attempt: render, send ──settled──▶ finisher ──▶ store.finish
-//!    ▲ rest: poll fast, then slower, then sleep until the bell rings               │ permit returns when settled
+//!    ▲ rest: poll fast, then slower, then sleep until the bell rings               │ permit returns when recorded
 //! ```
 //!
 //! What must not break:
 //! - No request starts before the claim that covers it is committed, and each claimed delivery is attempted once.
 //! - No more is claimed than there are free permits, so whatever is in `sending` is being sent.
 //! - No transaction is open while a request is out.
-//! - A result that is in hand is written, whatever stops in the meantime; its permit comes back when it has its place
-//!   in the finisher's bounded queue, so memory is bounded by permits and queue.
+//! - A result that is in hand is written, whatever stops in the meantime. Its permit comes back when the database has it:
+//!   so `sending` never holds more of a dispatcher than its permits, and nor does its memory.
 //! - No request begins under a lease that may be over, and the lease is kept until everything is settled.
 //! - Dispatchers never talk to each other: Postgres is what they share.
 
@@ -40,9 +40,7 @@ mod lease;
 mod rest;
 mod templates;
 
-/// Results that may wait to be written. Past that, attempts keep their permits and so claiming slows down.
-const FINISHER_QUEUE: usize = 1_024;
-/// How long a statement of the claimer or the finisher may take before it is taken for lost.
+/// How long a statement may take before it is taken for lost.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long the results of a drain may take to be written, on top of the drain itself.
 const LAST_WRITES: Duration = Duration::from_secs(10);
@@ -85,7 +83,7 @@ pub async fn run(
     let permits = Arc::new(Semaphore::new(settings.concurrency));
     let attempts = TaskTracker::new();
     let given_up = CancellationToken::new();
-    let (settled, inbox) = mpsc::channel(FINISHER_QUEUE);
+    let (settled, inbox) = mpsc::channel(settings.concurrency);
     let finisher = tokio::spawn(Finisher::new(store.session(PATIENCE), inbox, given_up.clone()).run());
     let housekeeping = tokio::spawn(housekeeping::run(store.clone(), stop.drain.clone()));
 

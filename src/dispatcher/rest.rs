@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use tracing::{debug, warn};
 
+use super::PATIENCE;
+use crate::store::session::Session;
 use crate::store::wake::Bell;
 use crate::store::{Store, StoreError};
 
@@ -47,39 +49,39 @@ impl Rest {
     }
 
     /// Returns when it is time to look again. Cancel-safe.
-    pub(super) async fn rest(&mut self) {
+    pub(super) async fn rest(&mut self, session: &mut Session) {
         match self.depth {
             Depth::Dozing(pause) if pause <= LONGEST_PAUSE => {
                 tokio::time::sleep(pause).await;
                 self.depth = Depth::Dozing(pause * 3 / 2);
             }
             // First ask to be woken, then look once more, and only then sleep: what commits in between rings.
-            Depth::Dozing(_) => match self.ask_for_bell().await {
+            Depth::Dozing(_) => match self.ask_for_bell(session).await {
                 Ok(()) => self.depth = Depth::Asleep,
                 Err(error) => {
                     warn!(%error, "cannot listen for new calls; polling instead");
                     tokio::time::sleep(LONGEST_PAUSE).await;
                 }
             },
-            Depth::Asleep => self.sleep().await,
+            Depth::Asleep => self.sleep(session).await,
         }
     }
 
-    async fn ask_for_bell(&mut self) -> Result<(), StoreError> {
+    async fn ask_for_bell(&mut self, session: &mut Session) -> Result<(), StoreError> {
         if self.bell.is_none() {
-            self.bell = Some(self.store.bell().await?);
+            self.bell = Some(self.store.bell(PATIENCE).await?);
         }
-        self.store.ask_to_be_rung(SLEEP + BELL_MARGIN).await
+        session.ask_to_be_rung(SLEEP + BELL_MARGIN).await
     }
 
-    async fn sleep(&mut self) {
+    async fn sleep(&mut self, session: &mut Session) {
         // Whatever ends the sleep, the next rest asks for the bell anew or starts light.
         self.depth = Depth::Dozing(LONGEST_PAUSE * 2);
         let Some(bell) = &mut self.bell else { return };
         match tokio::time::timeout(SLEEP, bell.rung()).await {
             Ok(Ok(())) => {
                 self.depth = Depth::Dozing(SHORTEST_PAUSE);
-                if let Err(error) = self.store.silence_bell().await {
+                if let Err(error) = session.silence_bell().await {
                     debug!(%error, "could not silence the bell; it stops by itself");
                 }
             }

@@ -9,7 +9,8 @@ use lru::LruCache;
 use crate::domain::claim::VersionKey;
 use crate::domain::problem::{Code, Field, Problem};
 use crate::render::CompiledAction;
-use crate::store::{Store, StoreError};
+use crate::store::StoreError;
+use crate::store::session::Session;
 
 /// A compiled version, or why it does not compile: published by a program whose rules were laxer.
 pub(super) type Template = Arc<Result<CompiledAction, Problem>>;
@@ -19,18 +20,18 @@ const CAPACITY: NonZeroUsize = NonZeroUsize::new(4_096).unwrap();
 
 /// The cache. It belongs to the claimer alone, so it needs no lock.
 pub(super) struct Templates {
-    store: Store,
     kept: LruCache<VersionKey, Template>,
 }
 
 impl Templates {
-    pub(super) fn new(store: Store) -> Templates {
-        Templates { store, kept: LruCache::new(CAPACITY) }
+    pub(super) fn new() -> Templates {
+        Templates { kept: LruCache::new(CAPACITY) }
     }
 
     /// The templates of all `keys`; those that are not kept yet cost one round trip together.
     pub(super) async fn get(
         &mut self,
+        session: &mut Session,
         keys: impl Iterator<Item = VersionKey>,
     ) -> Result<HashMap<VersionKey, Template>, StoreError> {
         let mut found = HashMap::new();
@@ -43,7 +44,7 @@ impl Templates {
             }
         }
         if !missing.is_empty() {
-            for (key, spec) in self.store.load_versions(&missing).await? {
+            for (key, spec) in session.load_versions(&missing).await? {
                 let template: Template = Arc::new(CompiledAction::compile(&spec).map_err(first));
                 self.kept.put(key, template.clone());
                 found.insert(key, template);

@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
+use super::session::Session;
 use super::{Store, StoreError};
 use crate::domain::action::ActionSpec;
 use crate::domain::claim::VersionKey;
@@ -168,14 +169,17 @@ impl Store {
             })
             .collect()
     }
+}
 
+impl Session {
     /// The specs of the versions `keys`, in no particular order. Versions are immutable, so they may be kept for good.
     ///
     /// # Errors
     /// Only those of the database.
-    pub async fn load_versions(&self, keys: &[VersionKey]) -> Result<Vec<(VersionKey, ActionSpec)>, StoreError> {
+    pub async fn load_versions(&mut self, keys: &[VersionKey]) -> Result<Vec<(VersionKey, ActionSpec)>, StoreError> {
         let (actions, versions): (Vec<i64>, Vec<i32>) = keys.iter().map(|key| (key.action_id, key.version)).unzip();
         // All that a claim lacks in one round trip.
+        let mut connection = self.take().await?;
         let rows = sqlx::query!(
             r#"
             SELECT action_id, version, method, url, timeout_ms, headers, body
@@ -185,9 +189,10 @@ impl Store {
             &actions,
             &versions,
         )
-        .fetch_all(&self.pool)
-        .await?;
-        rows.into_iter()
+        .fetch_all(&mut connection);
+        let rows = self.within(rows).await;
+        self.keep(connection, rows)?
+            .into_iter()
             .map(|row| {
                 let key = VersionKey { action_id: row.action_id, version: row.version };
                 Ok((key, spec(&row.method, row.url, row.timeout_ms, row.headers, row.body)?))

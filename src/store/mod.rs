@@ -30,6 +30,9 @@ pub mod wake;
 /// Longest wait for a connection, new or from the pool.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long a statement of a command may take: reading a long history does.
+const COMMAND_PATIENCE: Duration = Duration::from_secs(300);
+
 /// What went wrong with the database. The text is the driver's and holds no row's content.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -98,7 +101,7 @@ impl Store {
             .max_connections(connections)
             .acquire_timeout(CONNECT_TIMEOUT)
             .test_before_acquire(false)
-            .after_connect(|connection, _| Box::pin(async move { schema::prepare_session(connection).await }))
+            .after_connect(|connection, _| Box::pin(schema::prepare_session(connection, COMMAND_PATIENCE)))
             .connect_with(options.application_name("postcall"))
             .await?;
         Ok(Store { pool })

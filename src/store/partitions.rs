@@ -1,17 +1,19 @@
 //! Partitions of the outbox and of history, made ahead of time.
 
-use super::{Store, StoreError};
+use super::StoreError;
+use super::session::Session;
 
-impl Store {
+impl Session {
     /// Makes what is missing of the partitions for the current and the two coming periods, and returns the names of
     /// those it made. What cannot be made without keeping the platform waiting is left for the next call.
     ///
     /// # Errors
     /// Only those of the database.
-    pub async fn make_partitions(&self) -> Result<Vec<String>, StoreError> {
+    pub async fn make_partitions(&mut self) -> Result<Vec<String>, StoreError> {
         // The work is a function of the schema, because dispatchers may not own the tables they make partitions of.
-        let names =
-            sqlx::query_scalar!(r#"SELECT postcall.make_partitions() AS "name!""#).fetch_all(&self.pool).await?;
-        Ok(names)
+        let mut connection = self.take().await?;
+        let names = sqlx::query_scalar!(r#"SELECT postcall.make_partitions() AS "name!""#).fetch_all(&mut connection);
+        let names = self.within(names).await;
+        self.keep(connection, names)
     }
 }

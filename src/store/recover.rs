@@ -4,28 +4,12 @@
 use super::StoreError;
 use super::session::Session;
 
-/// What a look for lost dispatchers found.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Recovery {
-    /// Dispatchers declared lost just now.
-    pub lost: u64,
-    /// Deliveries that became `unknown`.
-    pub given_up: u64,
-}
-
 impl Session {
-    /// Declares dispatchers lost whose lease is over, and gives up what lost or stopped ones have left in `sending`.
-    /// Any number of dispatchers may do this at the same time.
+    /// Declares dispatchers lost whose lease is over. Returns how many. Any number may do this at the same time.
     ///
     /// # Errors
-    /// Only those of the database; what was done stays done, and the call may be repeated.
-    pub async fn recover(&mut self) -> Result<Recovery, StoreError> {
-        let lost = self.declare_lost().await?;
-        let given_up = self.give_up().await?;
-        Ok(Recovery { lost, given_up })
-    }
-
-    async fn declare_lost(&mut self) -> Result<u64, StoreError> {
+    /// Only those of the database.
+    pub async fn declare_lost(&mut self) -> Result<u64, StoreError> {
         // By the database's clock, which also set the lease. SKIP LOCKED: a row that is locked is being renewed, used
         // for a claim, or declared lost by somebody else.
         let mut connection = self.take().await?;
@@ -44,7 +28,11 @@ impl Session {
         Ok(self.keep(connection, lost)?.rows_affected())
     }
 
-    async fn give_up(&mut self) -> Result<u64, StoreError> {
+    /// Turns what lost or stopped dispatchers have left in `sending` into `unknown`. Returns how many deliveries.
+    ///
+    /// # Errors
+    /// Only those of the database; nothing has moved then, and the call may be repeated.
+    pub async fn give_up(&mut self) -> Result<u64, StoreError> {
         // - All that have ended, not only those declared lost just now: a claim may have been committed late, and an
         //   earlier attempt to give up may have failed.
         // - DELETE … RETURNING fences it against the holder's own result: whoever deletes the row writes its end.

@@ -1,5 +1,7 @@
 //! The schema: its migrations, whether this program and the database agree on it, and what every session is set to.
 
+use std::time::Duration;
+
 use sqlx::migrate::{Migrate, Migrator};
 use sqlx::{PgConnection, Row};
 
@@ -112,14 +114,16 @@ fn known_versions() -> impl Iterator<Item = i64> {
 /// Sets what every session of ours relies on, whatever the server, database or role say.
 ///
 /// `synchronous_commit`: a claim that a crash forgets would be sent twice, so its commit must be on disk. Stricter
-/// settings (`remote_apply`) stay. The time limits end a statement or transaction that never returns.
-pub(super) async fn prepare_session(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+/// settings (`remote_apply`) stay. The time limits end a statement or transaction that never returns, on the server's
+/// side too, so that nothing of it lingers there when this side has given it up.
+pub(super) async fn prepare_session(connection: &mut PgConnection, patience: Duration) -> Result<(), sqlx::Error> {
     sqlx::query!(
         r#"SELECT set_config('synchronous_commit',
                   CASE WHEN current_setting('synchronous_commit') = 'remote_apply' THEN 'remote_apply' ELSE 'on' END,
                   false) AS "durability",
-                  set_config('statement_timeout', '60s', false) AS "statement",
-                  set_config('idle_in_transaction_session_timeout', '60s', false) AS "transaction""#
+                  set_config('statement_timeout', $1, false) AS "statement",
+                  set_config('idle_in_transaction_session_timeout', $1, false) AS "transaction""#,
+        format!("{}ms", patience.as_millis())
     )
     .fetch_one(connection)
     .await?;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use sqlx::postgres::PgListener;
 
+use super::session::Session;
 use super::{Store, StoreError};
 
 /// The notification channel on which the outbox's trigger rings.
@@ -27,38 +28,46 @@ impl Bell {
 }
 
 impl Store {
-    /// Begins to listen.
+    /// Begins to listen, on a connection of the pool. Waits no longer than `patience`.
     ///
     /// # Errors
     /// Only those of the database.
-    pub async fn bell(&self) -> Result<Bell, StoreError> {
-        let mut listener = PgListener::connect_with(&self.pool).await?;
-        listener.listen(CHANNEL).await?;
-        Ok(Bell { listener })
+    pub async fn bell(&self, patience: Duration) -> Result<Bell, StoreError> {
+        let listening = async {
+            let mut listener = PgListener::connect_with(&self.pool).await?;
+            listener.listen(CHANNEL).await?;
+            Ok(Bell { listener })
+        };
+        tokio::time::timeout(patience, listening).await.map_err(|_elapsed| StoreError::Unanswered(patience))?
     }
+}
 
+impl Session {
     /// Asks for a ring at the next new call within `sleep`. The caller must look for work once more after this, and
     /// only then sleep: a call that was committed before is not rung for.
     ///
     /// # Errors
     /// Only those of the database.
-    pub async fn ask_to_be_rung(&self, sleep: Duration) -> Result<(), StoreError> {
+    pub async fn ask_to_be_rung(&mut self, sleep: Duration) -> Result<(), StoreError> {
         // The database's clock on both sides of the comparison, so that dispatchers' clocks do not matter.
-        sqlx::query!(
+        let mut connection = self.take().await?;
+        let asked = sqlx::query!(
             "SELECT setval('postcall.bell', (extract(epoch FROM clock_timestamp()) * 1000)::bigint + $1)",
             i64::try_from(sleep.as_millis()).unwrap_or(i64::MAX / 2)
         )
-        .fetch_one(&self.pool)
-        .await?;
-        Ok(())
+        .fetch_one(&mut connection);
+        let asked = self.within(asked).await;
+        self.keep(connection, asked).map(drop)
     }
 
     /// Stops the ringing: somebody is awake.
     ///
     /// # Errors
     /// Only those of the database.
-    pub async fn silence_bell(&self) -> Result<(), StoreError> {
-        sqlx::query!("SELECT setval('postcall.bell', 0)").fetch_one(&self.pool).await?;
-        Ok(())
+    pub async fn silence_bell(&mut self) -> Result<(), StoreError> {
+        let mut connection = self.take().await?;
+        let silenced = sqlx::query!("SELECT setval('postcall.bell', 0)").fetch_one(&mut connection);
+        let silenced = self.within(silenced).await;
+        self.keep(connection, silenced).map(drop)
     }
 }

@@ -8,6 +8,7 @@ mod actions;
 mod dispatcher;
 mod documented;
 mod exactly_once;
+mod faults;
 mod history;
 mod invariants;
 mod leases;

@@ -143,9 +143,9 @@ async fn a_missing_partition_never_fails_an_insert() {
     database.insert_call("a", &json!({})).await;
     assert_eq!(database.number("SELECT count(*) FROM postcall.outbox_default").await, 1);
     // The range that the default partition now covers is left to it; later ranges get partitions again.
-    let made = database.store.make_partitions().await.unwrap();
+    let made = database.session().make_partitions().await.unwrap();
     assert_eq!(made.len(), 2, "{made:?}");
-    assert_eq!(database.store.make_partitions().await.unwrap(), Vec::<String>::new());
+    assert_eq!(database.session().make_partitions().await.unwrap(), Vec::<String>::new());
 }
 
 #[tokio::test]
@@ -178,12 +178,12 @@ async fn the_platform_rings_only_while_a_dispatcher_sleeps() {
     listener.listen("postcall").await.unwrap();
     // Nobody sleeps; then somebody slept, until before now; then somebody sleeps; then somebody is awake again.
     database.insert_call("a", &json!({})).await;
-    database.store.ask_to_be_rung(std::time::Duration::ZERO).await.unwrap();
+    database.session().ask_to_be_rung(std::time::Duration::ZERO).await.unwrap();
     database.insert_call("a", &json!({})).await;
-    database.store.ask_to_be_rung(std::time::Duration::from_secs(60)).await.unwrap();
+    database.session().ask_to_be_rung(std::time::Duration::from_secs(60)).await.unwrap();
     database.insert_call("nobody", &json!({})).await;
     database.insert_call("a", &json!({"rings": true})).await;
-    database.store.silence_bell().await.unwrap();
+    database.session().silence_bell().await.unwrap();
     database.insert_call("a", &json!({})).await;
     // Notifications arrive in the order of commits: the mark comes after all that the inserts sent.
     database.execute("NOTIFY postcall, 'mark'").await;

@@ -3,13 +3,11 @@
 
 use std::path::Path;
 
-use nix::sys::signal::Signal;
 use serde_json::json;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use crate::support::database::Database;
-use crate::support::inbox::Inbox;
-use crate::support::process::{Dispatcher, postcall, stdout};
+use crate::support::process::{postcall, stdout};
 
 const README: &str = include_str!("../../README.md");
 
@@ -104,28 +102,4 @@ fn every_test_that_the_readme_cites_exists() {
             assert!(source.contains(&format!("fn {name}(")), "{file} has no test {name}");
         }
     }
-}
-
-/// Not a wish but what is so today: nobody may guess how far the killed one came.
-#[tokio::test]
-async fn what_a_killed_dispatcher_had_in_flight_stays_in_sending_and_is_never_sent_again() {
-    let (database, inbox) = (Database::new().await, Inbox::holding().await);
-    database.publish("a", "default", &json!({"method": "POST", "url": inbox.url("/")})).await;
-    database.insert_call("a", &json!({})).await;
-    let killed = Dispatcher::start(&database, &[]).await;
-    inbox.has(1).await;
-    killed.signal(Signal::SIGKILL);
-    killed.ended().await;
-    // The call after it is sent by a later dispatcher, which would have found the earlier one first.
-    let _later = Dispatcher::start(&database, &[]).await;
-    database.insert_call("a", &json!({})).await;
-    inbox.has(2).await;
-    inbox.answer(2);
-    database.until("SELECT EXISTS (SELECT FROM postcall.delivery)").await;
-    let states = "SELECT string_agg(state, ', ' ORDER BY created_at) FROM postcall.delivery_history";
-    assert_eq!(database.text(states).await.unwrap(), "sending, delivered");
-    let ids = inbox.counts_by("webhook-id");
-    assert_eq!((ids.len(), inbox.received().len()), (2, 2), "two requests, of two deliveries");
-    let stopped = "SELECT count(*) FROM postcall.dispatcher WHERE stopped_at IS NOT NULL";
-    assert_eq!(database.number(stopped).await, 0, "a killed dispatcher does not look like one that stopped");
 }

@@ -7,7 +7,7 @@ use clap::Args;
 use tokio::task::JoinSet;
 
 use super::action::{examine, shown};
-use super::run::{self, Targets};
+use super::run::{self, Ranges, Targets};
 use super::{CliError, Database, Format, history, print_line};
 use crate::dispatcher::{self, Stop};
 use crate::store::Store;
@@ -130,7 +130,7 @@ type Running = tokio::task::JoinHandle<Result<dispatcher::Tally, crate::store::S
 
 fn start_dispatcher(store: &Store) -> Result<(Stop, Running), CliError> {
     let loopback = ipnet::IpNet::from(std::net::IpAddr::from([127, 0, 0, 1]));
-    let webhook = Targets { allow_targets: vec![loopback], allow_http: true }.webhook()?;
+    let webhook = Targets { allow_targets: Ranges(vec![loopback]), allow_http: true }.webhook()?;
     let settings =
         dispatcher::Settings { concurrency: 16, lease: Duration::from_secs(15), drain_timeout: Duration::from_secs(5) };
     let (stop, store) = (Stop::default(), store.clone());
@@ -176,10 +176,12 @@ async fn show(store: &Store, receiver: &Receiver) -> Result<(), CliError> {
 async fn keep(url: &str, receiver: &Receiver) -> Result<(), CliError> {
     chapter("Everything keeps running until Ctrl-C")?;
     let receiver_url = receiver.url("");
+    let program = std::env::current_exe()?;
+    let program = program.display();
     print_line(&format!(
         "the database   psql '{url}'\n\
          the receiver   {receiver_url}\n\
-         look around    DATABASE_URL='{url}' postcall history\n\
+         look around    DATABASE_URL='{url}' {program} history\n\
          one more call  psql '{url}' -c \"INSERT INTO postcall.outbox (agent, call) VALUES ('{}', '{{}}')\"",
         actions::EXAMPLE_AGENT
     ))?;

@@ -2,13 +2,42 @@
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use postcall::store::Store;
+use postcall::store::session::Session;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
 use uuid::Uuid;
 
-/// A migrated, empty database on the private server that `scripts/test` started.
+/// A server on which databases can be made.
+pub struct Server {
+    /// The URL of one of its databases, for a superuser.
+    pub url: String,
+}
+
+impl Server {
+    /// The private server that `scripts/test` started.
+    fn shared() -> Server {
+        Server { url: std::env::var("DATABASE_URL").expect("DATABASE_URL is not set: run the tests by scripts/test") }
+    }
+
+    /// The URL of one of its databases.
+    fn url_of(&self, database: &str) -> String {
+        let (host, _) = self.url.rsplit_once('/').expect("the server's URL ends in /database");
+        format!("{host}/{database}")
+    }
+
+    /// Makes a database. `how` is the end of the statement.
+    async fn create(&self, name: &str, how: &str) {
+        let options: PgConnectOptions = self.url.parse().unwrap();
+        let mut connection = PgConnection::connect_with(&options).await.unwrap();
+        let sql = format!("CREATE DATABASE {name} {how}");
+        sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
+    }
+}
+
+/// A migrated, empty database: on the private server that `scripts/test` started, or on one of the test's own.
 pub struct Database {
     /// As `DATABASE_URL` for processes.
     pub url: String,
@@ -32,11 +61,29 @@ impl Database {
     async fn copy_of(template: &str) -> Database {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("test_{}_{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        create(&name, template).await;
-        let url = url_of(&name);
+        let server = Server::shared();
+        server.create(&name, &format!("TEMPLATE {template}")).await;
+        Database::at(server.url_of(&name)).await
+    }
+
+    /// A new migrated database on `server`. `how` is the end of the statement that creates it.
+    pub async fn on(server: &Server, how: &str) -> Database {
+        server.create("postcall", how).await;
+        let database = Database::at(server.url_of("postcall")).await;
+        database.store.migrate().await.unwrap();
+        database
+    }
+
+    /// A database that exists already.
+    pub async fn at(url: String) -> Database {
         let pool = PgPoolOptions::new().max_connections(16).connect(&url).await.unwrap();
         let store = Store::connect(&url, 8).await.unwrap();
         Database { url, pool, store }
+    }
+
+    /// A session of the code under test.
+    pub fn session(&self) -> Session {
+        self.store.session(Duration::from_secs(30))
     }
 
     /// Runs statements, for their effect.
@@ -100,7 +147,7 @@ impl Database {
 
     /// Waits until a condition, asked of the database, holds.
     pub async fn until(&self, condition: &str) {
-        let mut look = tokio::time::interval(std::time::Duration::from_millis(10));
+        let mut look = tokio::time::interval(Duration::from_millis(10));
         for _ in 0..6_000 {
             look.tick().await;
             let holds: bool = sqlx::query_scalar(AssertSqlSafe(condition)).fetch_one(&self.pool).await.unwrap();
@@ -112,23 +159,6 @@ impl Database {
     }
 }
 
-fn server_url() -> String {
-    std::env::var("DATABASE_URL").expect("DATABASE_URL is not set: run the tests by scripts/test")
-}
-
-fn url_of(database: &str) -> String {
-    let server = server_url();
-    let (host, _) = server.rsplit_once('/').expect("DATABASE_URL ends in /database");
-    format!("{host}/{database}")
-}
-
-async fn create(name: &str, template: &str) {
-    let options: PgConnectOptions = server_url().parse().unwrap();
-    let mut connection = PgConnection::connect_with(&options).await.unwrap();
-    let sql = format!("CREATE DATABASE {name} TEMPLATE {template}");
-    sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
-}
-
 /// The migrated database that others are copied from, made by whichever test comes first.
 fn template() -> &'static str {
     static TEMPLATE: OnceLock<String> = OnceLock::new();
@@ -138,8 +168,9 @@ fn template() -> &'static str {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
                 let name = format!("template_{}", std::process::id());
-                create(&name, "template0").await;
-                let store = Store::connect(&url_of(&name), 1).await.unwrap();
+                let server = Server::shared();
+                server.create(&name, "TEMPLATE template0").await;
+                let store = Store::connect(&server.url_of(&name), 1).await.unwrap();
                 store.migrate().await.unwrap();
                 store.close().await;
                 name

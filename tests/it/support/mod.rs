@@ -1,7 +1,15 @@
 //! What the tests need of the world outside.
 
+pub mod accounts;
 pub mod attempt;
+pub mod cluster;
 pub mod database;
+pub mod fleet;
 pub mod inbox;
+pub mod platform;
 pub mod process;
+pub mod proxy;
 pub mod receiver;
+pub mod seed;
+pub mod tally;
+pub mod wire;

@@ -53,6 +53,7 @@ pub fn stderr(output: &Output) -> String {
 pub struct Dispatcher {
     child: Child,
     log: Lines<BufReader<ChildStderr>>,
+    id: i32,
 }
 
 impl Dispatcher {
@@ -63,18 +64,41 @@ impl Dispatcher {
 
     /// As [`Dispatcher::start`], for another user of a database.
     pub async fn start_at(url: &str, arguments: &[&str]) -> Dispatcher {
-        let mut child = Command::new(POSTCALL)
-            .env("DATABASE_URL", url)
-            .args(["run", "--allow-http", "--allow-target", "127.0.0.0/8,::1/128"])
-            .args(arguments)
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
+        Dispatcher::started(Dispatcher::command(url).args(arguments)).await
+    }
+
+    /// A dispatcher with this lease and this many requests in flight.
+    pub async fn start_leased(url: &str, lease_ms: u64, permits: usize) -> Dispatcher {
+        let mut command = Dispatcher::command(url);
+        let settings = [("POSTCALL_LEASE_MS", lease_ms.to_string()), ("POSTCALL_CONCURRENCY", permits.to_string())];
+        Dispatcher::started(command.envs(settings)).await
+    }
+
+    fn command(url: &str) -> Command {
+        let mut command = Command::new(POSTCALL);
+        command.stdout(Stdio::null()).env("DATABASE_URL", url).args([
+            "run",
+            "--allow-http",
+            "--allow-target",
+            "127.0.0.0/8,::1/128",
+        ]);
+        command
+    }
+
+    async fn started(command: &mut Command) -> Dispatcher {
+        let mut child = command.stderr(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
         let log = BufReader::new(child.stderr.take().unwrap()).lines();
-        let mut dispatcher = Dispatcher { child, log };
+        let mut dispatcher = Dispatcher { child, log, id: 0 };
+        let line = dispatcher.says("registered").await;
+        let id = line.split_once("dispatcher_id=").and_then(|(_, rest)| rest.split(' ').next());
+        dispatcher.id = id.and_then(|id| id.parse().ok()).expect("a dispatcher says which it is");
         dispatcher.says("dispatching").await;
         dispatcher
+    }
+
+    /// Its id in the database, as long as nobody declares it lost.
+    pub fn id(&self) -> i32 {
+        self.id
     }
 
     /// Reads the log until a line contains `words`, and returns that line.
@@ -96,18 +120,21 @@ impl Dispatcher {
     }
 
     /// Waits for its end; whether it ended well, and what it said last.
-    pub async fn ended(mut self) -> (bool, String) {
-        let mut last = String::new();
-        while let Some(line) = self.log.next_line().await.unwrap() {
-            last = line;
-        }
-        (self.child.wait().await.unwrap().success(), last)
+    pub async fn ended(self) -> (bool, String) {
+        let (well, mut lines) = self.ended_saying().await;
+        (well, lines.pop().unwrap_or_default())
     }
 
-    /// Peak resident memory so far, in kilobytes (Linux).
-    pub fn peak_memory_kb(&self) -> Option<u64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()?)).ok()?;
-        let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
-        line.split_whitespace().nth(1)?.parse().ok()
+    /// Waits for its end; whether it ended well, and all it has said since it was last listened to.
+    pub async fn ended_saying(mut self) -> (bool, Vec<String>) {
+        let mut lines = Vec::new();
+        let ended = async {
+            while let Some(line) = self.log.next_line().await.unwrap() {
+                lines.push(line);
+            }
+            self.child.wait().await.unwrap().success()
+        };
+        let well = tokio::time::timeout(PATIENCE, ended).await;
+        (well.unwrap_or_else(|_| panic!("waited in vain for its end: {lines:#?}")), lines)
     }
 }

@@ -1,0 +1,103 @@
+//! What is sent: calls of about two kilobytes, and the action of the platform's documentation.
+
+use postcall::domain::action_file::ActionFile;
+use serde_json::{Value, json};
+
+/// Agents, each with an action of its own: templates are looked up by version, so one alone would flatter.
+pub const AGENTS: usize = 20;
+
+/// Different calls; the n-th call of a run is one of them. Enough that no two in a row are alike.
+const VARIETY: usize = 100;
+
+/// Stands in the texts for the provider's id, and is as long as one.
+const SID: &str = "CA000000000000000000000000example0";
+
+/// The name of the `index`-th agent.
+pub fn agent(index: usize) -> String {
+    format!("agent_{:05}", index % AGENTS)
+}
+
+/// The texts of all different calls, but for their ids.
+pub fn all() -> Vec<String> {
+    (0..VARIETY).map(|index| call(index).to_string()).collect()
+}
+
+/// The `index`-th call of a run, made of the texts of [`all`]: each with an id of its own, in no order, as providers'
+/// ids are. Where they repeat, the history's index on them would be flattered.
+pub fn nth(texts: &[String], index: usize) -> String {
+    // Fibonacci hashing: distinct for distinct numbers.
+    let scattered = (index as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    texts[index % texts.len()].replace(SID, &format!("CA{scattered:016x}{index:016x}"))
+}
+
+/// The example action, sending to `url`.
+pub fn action(url: &str) -> ActionFile {
+    let headers = r#"{"Content-Type": "application/json", "X-Call": "${callInfo.callSid}"}"#;
+    let file = json!({ "method": "POST", "url": url, "timeout": 15_000, "headers": headers, "body": BODY });
+    ActionFile::parse(&file.to_string()).unwrap()
+}
+
+/// Says how large they are.
+pub fn describe() -> String {
+    let calls = all();
+    let mean = calls.iter().map(String::len).sum::<usize>() / calls.len();
+    format!("calls of {mean} bytes on average, {AGENTS} agents with one action each, templates of {} bytes", BODY.len())
+}
+
+const BODY: &str = r#"{
+  "caller": "${callInfo.from}",
+  "callee": "${callInfo.to}",
+  "callType": "${callInfo.type}",
+  "summary": "${analysis.results.summary}",
+  "duration": ${duration},
+  "price": ${price},
+  "recordingUrl": "${callInfo.recording}",
+  "leadId": "${context.leadId}",
+  "disposition": "${outcome}"
+}"#;
+
+const LINES: [&str; 8] = [
+    "Good morning, am I speaking with Aditi? This is the site office about the flats in Whitefield.",
+    "Yes, speaking. I saw the advertisement, but I would like to know \"the real price\" first.",
+    "Of course. The two-bedroom flats start at seventy-five lakh, parking and registration included.",
+    "अच्छा, और क्या शनिवार को देखना संभव है?",
+    "Saturday at eleven is free. Shall I send you the location by message to this number?",
+    "Please do. Müller & Söhne told me the road is closed – is that so?",
+    "Only until Friday, the metro's crossing is being finished. From Saturday on it is open again.",
+    "Then see you at eleven. Thank you, good-bye!",
+];
+
+fn call(index: usize) -> Value {
+    let begin = 1_722_576_050_000_u64 + 60_000 * index as u64;
+    let turn = |(place, line): (usize, &&str)| {
+        let role = if place.is_multiple_of(2) { "assistant" } else { "user" };
+        json!({ "role": role, "content": line, "timestamp": begin + 3_250 * place as u64 })
+    };
+    json!({
+        "analysis": { "results": {
+            "summary": "Aditi asked about the 2BHK in Whitefield.\nShe agreed to a \"site visit\" on Saturday at 11 AM.",
+            "budget": 7_500_000 + index,
+            "interested": index.is_multiple_of(2),
+            "callbackTime": null,
+            "visit": { "day": "Saturday", "slot": "11 AM" },
+            "topics": ["price", "location", "possession date"],
+        } },
+        "callInfo": {
+            "from": format!("+1555010{:04}", index),
+            "to": "+15550100099",
+            "type": "inbound",
+            "recording": format!("https://recordings.example.com/c/{SID}.mp3?sig=a%2Bb&exp=1722579650"),
+            "callSid": SID,
+            "endReason": "user_hangup",
+            "provider": "twilio",
+        },
+        "outcome": "qualified_lead",
+        "agent": agent(index),
+        "duration": 20 + index,
+        "price": 0.25,
+        "beginTimestamp": begin,
+        "context": { "leadId": format!("L-{index}"), "Order ID": "ORD 77/B", "is-vip": false },
+        "stats": { "latency": { "llm": 754, "tts": 212.5 }, "turns": LINES.len() },
+        "transcript": LINES.iter().enumerate().map(turn).collect::<Vec<_>>(),
+    })
+}

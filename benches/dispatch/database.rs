@@ -1,0 +1,157 @@
+//! A database of its own for each subject, and what the server counts.
+
+use postcall::store::Store;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
+
+use crate::calls;
+use crate::process;
+
+/// Calls inserted by one statement while a queue is filled.
+const FILL_BATCH: usize = 1_000;
+
+/// A migrated database on the server that `scripts/bench` started.
+pub struct Database {
+    /// For processes.
+    pub url: String,
+    /// For the benchmark's own SQL.
+    pub pool: PgPool,
+    /// The code that is measured.
+    pub store: Store,
+}
+
+/// What the server has counted so far. Sessions report when they end or after about a second.
+#[derive(Clone, Copy)]
+pub struct Counters {
+    /// Bytes of write-ahead log, of the whole server.
+    pub wal_bytes: i64,
+    /// Pages written whole into it, because they changed for the first time since a checkpoint.
+    pub full_pages: i64,
+    /// Transactions of this database, pings included.
+    pub transactions: i64,
+}
+
+impl Database {
+    /// An empty one called `name`, instead of whatever had that name.
+    pub async fn new(name: &str) -> Database {
+        let server = server_url();
+        let mut connection = PgConnection::connect(&server).await.unwrap();
+        for sql in [format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"), format!("CREATE DATABASE {name}")] {
+            sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
+        }
+        let url = format!("{}/{name}", server.rsplit_once('/').expect("DATABASE_URL ends in /database").0);
+        let options: PgConnectOptions = url.parse().unwrap();
+        let pool = PgPoolOptions::new()
+            .min_connections(8)
+            .max_connections(16)
+            .test_before_acquire(false)
+            .connect_with(options)
+            .await
+            .unwrap();
+        let store = Store::connect(&url, 1).await.unwrap();
+        store.migrate().await.unwrap();
+        Database { url, pool, store }
+    }
+
+    /// Publishes one action for each agent, all sending to `url`.
+    pub async fn publish(&self, url: &str) {
+        let file = calls::action(url);
+        for index in 0..calls::AGENTS {
+            self.store.publish_action(&calls::agent(index), "default", &file.spec, true).await.unwrap();
+        }
+    }
+
+    /// Commits `count` calls at once.
+    pub async fn fill(&self, count: usize) {
+        let texts = calls::all();
+        let mut transaction = self.pool.begin().await.unwrap();
+        for start in (0..count).step_by(FILL_BATCH) {
+            let range = start..count.min(start + FILL_BATCH);
+            let agents: Vec<String> = range.clone().map(calls::agent).collect();
+            let batch: Vec<String> = range.map(|index| calls::nth(&texts, index)).collect();
+            sqlx::query(
+                "INSERT INTO postcall.outbox (agent, call)
+                 SELECT agent, call::json FROM unnest($1::text[], $2::text[]) AS new_call (agent, call)",
+            )
+            .bind(agents)
+            .bind(batch)
+            .execute(&mut *transaction)
+            .await
+            .unwrap();
+        }
+        transaction.commit().await.unwrap();
+    }
+
+    /// Runs statements for their effect.
+    pub async fn execute(&self, sql: &str) {
+        sqlx::raw_sql(AssertSqlSafe(sql)).execute(&self.pool).await.unwrap();
+    }
+
+    /// One number.
+    pub async fn number(&self, sql: &str) -> f64 {
+        let sql = format!("SELECT ({sql})::float8");
+        sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&self.pool).await.unwrap()
+    }
+
+    /// Waits until history holds `count` deliveries.
+    pub async fn has_recorded(&self, count: usize) {
+        for _ in 0..3_000 {
+            if self.number("SELECT count(*) FROM postcall.delivery").await >= count as f64 {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        panic!("LOST: not all of {count} deliveries were recorded");
+    }
+
+    /// Every committed call and action is in exactly one state, and here that is `delivered`.
+    pub async fn assert_all_delivered(&self, count: usize) {
+        let delivered = self.number("SELECT count(*) FROM postcall.delivery WHERE state = 'delivered'").await;
+        let open =
+            self.number("(SELECT count(*) FROM postcall.waiting) + (SELECT count(*) FROM postcall.sending)").await;
+        assert_eq!((delivered, open), (count as f64, 0.0), "LOST: delivered, and still open");
+    }
+
+    /// What is counted now.
+    pub async fn counters(&self) -> Counters {
+        let (wal_bytes, full_pages, transactions) = sqlx::query_as(
+            "SELECT (pg_current_wal_insert_lsn() - '0/0')::bigint, (SELECT wal_fpi FROM pg_stat_wal),
+                    (SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = current_database())",
+        )
+        .fetch_one(&self.pool)
+        .await
+        .unwrap();
+        Counters { wal_bytes, full_pages, transactions }
+    }
+
+    /// CPU seconds of the server's processes that are alive now.
+    pub async fn cpu_seconds(&self) -> f64 {
+        let pids: Vec<i32> =
+            sqlx::query_scalar("SELECT pid FROM pg_stat_activity").fetch_all(&self.pool).await.unwrap();
+        pids.into_iter().map(|pid| process::cpu_seconds(pid.try_into().unwrap())).sum()
+    }
+
+    /// Ends its connections, so that the next subject is alone.
+    pub async fn close(self) {
+        self.store.close().await;
+        self.pool.close().await;
+    }
+}
+
+/// The server and the settings that the figures depend on.
+pub async fn describe_server() -> String {
+    let mut connection = PgConnection::connect(&server_url()).await.unwrap();
+    sqlx::query_scalar(
+        "SELECT format('PostgreSQL %s, fsync %s, synchronous_commit %s, full_page_writes %s, shared_buffers %s',
+                       current_setting('server_version'), current_setting('fsync'),
+                       current_setting('synchronous_commit'), current_setting('full_page_writes'),
+                       current_setting('shared_buffers'))",
+    )
+    .fetch_one(&mut connection)
+    .await
+    .unwrap()
+}
+
+fn server_url() -> String {
+    std::env::var("DATABASE_URL").expect("DATABASE_URL is not set: run the benchmark by scripts/bench")
+}
