@@ -98,7 +98,7 @@ impl Claimer {
     }
 
     async fn claim(&mut self, limit: usize) -> usize {
-        self.session.claim(self.claimant, Uuid::now_v7(), limit).await.unwrap().len()
+        self.session.claim(self.claimant, Uuid::now_v7(), Uuid::nil(), limit).await.unwrap().len()
     }
 
     /// The milliseconds of each of `count` claims, which have to find `found` deliveries each.

@@ -12,6 +12,7 @@ use super::attempt::attempt;
 use super::backoff::Outage;
 use super::finisher::Handed;
 use super::lease::{Lease, Registration};
+use super::mark::Mark;
 use super::rest::Rest;
 use super::templates::{Template, Templates, unloadable};
 use super::{PATIENCE, Stop};
@@ -32,6 +33,7 @@ pub(super) struct Claimer {
     lease: Arc<Lease>,
     /// In whose name the next claim is made.
     claimant: Claimant,
+    mark: Mark,
     permits: Arc<Semaphore>,
     attempts: TaskTracker,
     webhook: Arc<Webhook>,
@@ -58,6 +60,7 @@ impl Claimer {
             session: store.session(PATIENCE),
             claimant: Claimant { dispatcher_id: lease.current().dispatcher_id, epoch: FIRST_EPOCH },
             lease,
+            mark: Mark::start(),
             permits,
             attempts,
             webhook,
@@ -113,12 +116,16 @@ impl Claimer {
         if self.claimant.dispatcher_id != dispatcher_id {
             self.claimant = Claimant { dispatcher_id, epoch: FIRST_EPOCH };
         }
-        let token = Uuid::now_v7();
-        let claimed = match self.session.claim(self.claimant, token, permits.num_permits()).await {
-            Ok(claimed) => claimed,
-            Err(error) => {
-                self.in_doubt = Some((self.claimant, token));
-                return Err(error);
+        let claimed = loop {
+            let token = Uuid::now_v7();
+            let (after, limit) = (self.mark.next(), permits.num_permits());
+            match self.session.claim(self.claimant, token, after, limit).await {
+                Ok(claimed) if self.mark.note(&claimed, limit) => continue,
+                Ok(claimed) => break claimed,
+                Err(error) => {
+                    self.in_doubt = Some((self.claimant, token));
+                    return Err(error);
+                }
             }
         };
         self.outage.over();

@@ -37,6 +37,7 @@ mod claimer;
 mod finisher;
 mod housekeeping;
 mod lease;
+mod mark;
 mod rest;
 mod templates;
 

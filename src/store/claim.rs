@@ -16,8 +16,9 @@ pub struct Claimant {
 }
 
 impl Session {
-    /// Moves up to `limit` deliveries from waiting to sending for the claimant, the oldest first, and returns them; none
-    /// if the claimant was declared lost. When this returns, the claim is committed and durable, and no lock is held.
+    /// Moves up to `limit` deliveries from waiting to sending for the claimant, the oldest behind `after` first, and
+    /// returns them; none if the claimant was declared lost. When this returns, the claim is committed and durable, and
+    /// no lock is held.
     ///
     /// `claim` is a new token chosen by the caller, so that it can tell, even if the answer is lost, what this very
     /// statement took.
@@ -25,10 +26,17 @@ impl Session {
     /// # Errors
     /// After an error it is not known whether the claim was committed, nor whether it still will be; see
     /// [`Session::disown_claim`].
-    pub async fn claim(&mut self, claimant: Claimant, claim: Uuid, limit: usize) -> Result<Vec<Claimed>, StoreError> {
+    pub async fn claim(
+        &mut self,
+        claimant: Claimant,
+        claim: Uuid,
+        after: Uuid,
+        limit: usize,
+    ) -> Result<Vec<Claimed>, StoreError> {
         // One statement, and so one transaction and one round trip.
         // - FOR UPDATE SKIP LOCKED: dispatchers pass over each other's rows instead of queueing for them.
-        // - Always from the smallest id: a remembered position would pass over an older id that commits late.
+        // - Ids below `after` are skipped, and with them the remains of earlier claims; the caller has to come back for
+        //   those that commit late.
         // - ARRAY(…) is evaluated once, before the DELETE, and hands it physical row addresses: no second look-up, and
         //   no plan in which the planner could read the whole queue. A locked row keeps its address.
         // - The payload is fetched by a scalar subquery for the same reason: it can only be an index look-up per row.
@@ -47,7 +55,7 @@ impl Session {
                 DELETE FROM postcall.waiting
                 WHERE ctid = ANY (ARRAY(
                     SELECT ctid FROM postcall.waiting
-                    WHERE EXISTS (SELECT FROM claimant)
+                    WHERE EXISTS (SELECT FROM claimant) AND delivery_id > $5
                     ORDER BY delivery_id LIMIT $1 FOR UPDATE SKIP LOCKED
                 ))
                 RETURNING delivery_id, call_id, agent, action_id, created_at
@@ -72,6 +80,7 @@ impl Session {
             claimant.dispatcher_id,
             claim,
             claimant.epoch,
+            after,
         )
         .fetch_all(&mut connection);
         let rows = self.within(rows).await;
