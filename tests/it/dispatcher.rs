@@ -188,7 +188,7 @@ async fn a_result_counts_only_under_the_claim_that_still_holds_and_only_once() {
     database.insert_call("a", &json!({})).await;
     let (mut session, claimant) = session(&database).await;
     let (first, second) = (Uuid::now_v7(), Uuid::now_v7());
-    let id = session.claim(claimant, first, 10).await.unwrap()[0].hold.delivery_id();
+    let id = session.claim(claimant, first, Uuid::nil(), 10).await.unwrap()[0].hold.delivery_id();
     // Disowned as never sent, and claimed again: the first claim is worth nothing now.
     let (claimant, released) = session.disown_claim(claimant, first).await.unwrap();
     assert_eq!(released, 1);
