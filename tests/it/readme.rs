@@ -96,7 +96,7 @@ fn every_test_that_the_readme_cites_exists() {
             let (place, name) = test.rsplit_once("::").expect(test);
             let file = match place.strip_suffix("::tests") {
                 Some(module) => format!("src/{}.rs", module.replace("::", "/")),
-                None => format!("tests/it/{place}.rs"),
+                None => format!("tests/it/{}.rs", place.replace("::", "/")),
             };
             let source = std::fs::read_to_string(root.join(&file)).expect(&file);
             assert!(source.contains(&format!("fn {name}(")), "{file} has no test {name}");
