@@ -25,6 +25,7 @@ use crate::store::actions::{ActionRecord, Switched};
 /// text. body is template text; without one the whole call is sent.
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
+#[allow(rustdoc::bare_urls, reason = "this text is the help, where a link would be noise")]
 pub struct Arguments {
     #[command(subcommand)]
     command: Command,
