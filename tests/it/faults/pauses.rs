@@ -26,7 +26,7 @@ async fn leases_pass(database: &Database, leases: u64) {
     database.until(&passed).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_paused_dispatcher_never_sends_what_was_given_up_meanwhile() {
     const HELD: usize = 200;
     let (database, nobody) = (Database::new().await, Unreachable::new().await);
@@ -47,7 +47,7 @@ async fn a_paused_dispatcher_never_sends_what_was_given_up_meanwhile() {
     assert_eq!((accounts.shown("unknown") + accounts.shown("failed"), accounts.requests), (HELD, 0));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_dispatcher_cut_off_from_the_database_sends_nothing_after_its_lease() {
     let (database, nobody) = (Database::new().await, Unreachable::new().await);
     send_calls_to(&database, &nobody.url()).await;
