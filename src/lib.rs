@@ -23,7 +23,10 @@
 //! - **Claim**: the committed record, made before the first byte leaves, that this delivery is about to be sent by this
 //!   dispatcher ([`domain::claim`]).
 //! - **Dispatcher**: one running process; any number of them share one database.
+//! - **Lease**: how long a dispatcher counts as alive without being heard of. When it is over, what the dispatcher had in
+//!   flight becomes `unknown`; no request begins under a lease that may be over.
 //! - **Outcome**: what is known after the attempt.
+//! - **Resolution**: what was learnt later about an `unknown` delivery: the claim's own late result, or a person's finding.
 //! - **Replay**: a delivery made by hand from an earlier one, linked to it, with who and why.
 //!
 //! # A row's table is its state

@@ -11,6 +11,7 @@ use tracing::{info, warn};
 
 use super::{CliError, Database};
 use crate::dispatcher::{self, Stop, Tally};
+use crate::store::dispatchers::LONGEST_LEASE;
 use crate::webhook::{self, Webhook};
 
 /// Connections of a dispatcher's pool: the bell's. Claimer, finisher and lease have one each beside it, and housekeeping
@@ -18,6 +19,8 @@ use crate::webhook::{self, Webhook};
 const CONNECTIONS: u32 = 1;
 /// The shortest lease.
 const MIN_LEASE_MS: u64 = dispatcher::MIN_LEASE.as_millis() as u64;
+/// The longest lease.
+const MAX_LEASE_MS: u64 = LONGEST_LEASE.as_millis() as u64;
 
 /// Run a dispatcher: claim waiting deliveries, send them, record what came of them.
 ///
@@ -37,7 +40,7 @@ pub struct Arguments {
     /// After how long without a sign of life this dispatcher counts as lost, in milliseconds. Others then
     /// give up what it had in flight, as `unknown`.
     #[arg(long, env = "POSTCALL_LEASE_MS", default_value_t = 15_000, value_name = "MS",
-          value_parser = RangedU64ValueParser::<u64>::new().range(MIN_LEASE_MS..=600_000))]
+          value_parser = RangedU64ValueParser::<u64>::new().range(MIN_LEASE_MS..=MAX_LEASE_MS))]
     lease_ms: u64,
 
     /// How long requests in flight may take to end after SIGTERM, in milliseconds. Those cut off

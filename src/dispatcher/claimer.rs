@@ -90,18 +90,15 @@ impl Claimer {
 
     /// Waits for a free permit and takes all that are free by then.
     async fn free_permits(&self) -> OwnedSemaphorePermit {
-        loop {
-            let Ok(mut permits) = self.permits.clone().acquire_owned().await else {
-                // The semaphore is never closed.
-                std::future::pending::<()>().await;
-                continue;
-            };
-            let more = self.permits.available_permits().min(MAX_CLAIM - 1);
-            if let Ok(more) = self.permits.clone().try_acquire_many_owned(u32::try_from(more).unwrap_or(0)) {
-                permits.merge(more);
-            }
-            return permits;
+        let Ok(mut permits) = self.permits.clone().acquire_owned().await else {
+            // Only a closed semaphore refuses, and nobody closes this one.
+            return std::future::pending().await;
+        };
+        let more = self.permits.available_permits().min(MAX_CLAIM - 1);
+        if let Ok(more) = self.permits.clone().try_acquire_many_owned(u32::try_from(more).unwrap_or(0)) {
+            permits.merge(more);
         }
+        permits
     }
 
     /// Claims for these permits and starts the attempts. Returns how many there were.

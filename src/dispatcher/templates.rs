@@ -15,7 +15,8 @@ use crate::store::session::Session;
 /// A compiled version, or why it does not compile: published by a program whose rules were laxer.
 pub(super) type Template = Arc<Result<CompiledAction, Problem>>;
 
-/// Versions kept at most, the least recently used leaving first. A template of usual size takes a few kilobytes.
+/// Versions kept at most, the least recently used leaving first. A template of usual size takes a few kilobytes. Evaluated
+/// when it is compiled, so the unwrap cannot fail at run time.
 const CAPACITY: NonZeroUsize = NonZeroUsize::new(4_096).unwrap();
 
 /// The cache. It belongs to the claimer alone, so it needs no lock.

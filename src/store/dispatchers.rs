@@ -5,6 +5,9 @@ use std::time::Duration;
 use super::StoreError;
 use super::session::Session;
 
+/// The longest lease that a dispatcher can be given. What is in flight under it is given up no later than that.
+pub const LONGEST_LEASE: Duration = Duration::from_secs(600);
+
 /// What renewing a lease came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Renewal {

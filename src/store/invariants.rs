@@ -4,14 +4,13 @@ use std::time::Duration;
 
 use sqlx::PgConnection;
 
+use super::dispatchers::LONGEST_LEASE;
 use super::{Store, StoreError};
 use crate::domain::action::MAX_TIMEOUT_MS;
 
 /// How far from a switching of its action a call must lie to be counted on. A switch is recorded shortly before it is
 /// committed, and a call is given its deliveries by what its own transaction sees, so close to a switch either is right.
 const SWITCH_MARGIN: Duration = Duration::from_secs(600);
-/// The longest lease that a dispatcher can be given.
-const LONGEST_LEASE: Duration = Duration::from_secs(600);
 /// How long an end may take to be written, or somebody else to give up what was lost.
 const SETTLING: Duration = Duration::from_secs(60);
 /// Offenders named for each invariant.
