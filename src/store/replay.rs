@@ -193,6 +193,7 @@ async fn replay(
     // - The view is asked by an array, which reaches the index of each of its tables; a join would not.
     // - Two people at the same time: the second waits at the unique constraint until the first has committed, and then
     //   makes nothing. ORDER BY gives all the same order, so that they do not wait for each other in a circle.
+    // - The triggers of postcall.replay give the new delivery its id and its message, and put it into the queue.
     // - The payload is looked for by a scalar subquery: it can only be an index look-up per row.
     // - No bell is rung: a dispatcher that sleeps looks by itself within a second.
     let rows = sqlx::query_as!(
@@ -237,16 +238,11 @@ async fn replay(
             LEFT JOIN postcall.action ON action.agent = story.agent AND action.name = story.action
         ),
         made AS (
-            INSERT INTO postcall.replay (delivery_id, replay_of, message_id, replayed_by, reason)
-            SELECT postcall.uuid_v7(), id, message_id, $4, $5 FROM judged WHERE verdict = 'allowed' AND $6
+            INSERT INTO postcall.replay (replay_of, replayed_by, reason)
+            SELECT id, $4, $5 FROM judged WHERE verdict = 'allowed' AND $6
             ORDER BY id
             ON CONFLICT (replay_of) DO NOTHING
             RETURNING delivery_id, replay_of
-        ),
-        queued AS (
-            INSERT INTO postcall.waiting (delivery_id, call_id, agent, action_id, created_at)
-            SELECT made.delivery_id, call_id, agent, action_id, clock_timestamp()
-            FROM made JOIN judged ON judged.id = made.replay_of
         )
         SELECT judged.id AS "delivery_id!", verdict AS "verdict!", state, next_id AS "next_id?", next_state, agent,
                action, made.delivery_id AS "made?"

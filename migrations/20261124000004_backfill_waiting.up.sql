@@ -1,0 +1,6 @@
+-- Deliveries that wait already get what new ones have, so that nothing that reads them has to look into a payload. Only rows
+-- of the queue are locked meanwhile: claims pass over them, and the platform inserts as ever. Seconds per 100,000 rows.
+UPDATE postcall.waiting
+SET call_bytes = octet_length(outbox.call::text), call_sid = postcall.call_sid(outbox.call)
+FROM postcall.outbox
+WHERE outbox.id = waiting.call_id AND waiting.call_bytes IS NULL;

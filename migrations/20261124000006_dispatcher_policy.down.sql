@@ -1,0 +1,1 @@
+ALTER TABLE postcall.dispatcher DROP COLUMN policy;

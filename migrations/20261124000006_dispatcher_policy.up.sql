@@ -1,0 +1,6 @@
+-- What may be called is a property of the installation: each dispatcher writes down by which policy it judges, so that one with
+-- another policy does not start beside it and swallow what the others would have delivered.
+ALTER TABLE postcall.dispatcher ADD COLUMN policy jsonb
+    CONSTRAINT a_policy_is_an_object CHECK (jsonb_typeof(policy) = 'object');
+COMMENT ON COLUMN postcall.dispatcher.policy IS
+    'What it may call: one entry a setting; null for dispatchers of releases that did not say';
