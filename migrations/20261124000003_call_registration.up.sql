@@ -52,11 +52,12 @@ ALTER TABLE postcall.waiting
 COMMENT ON COLUMN postcall.waiting.call_bytes IS 'As in postcall.outbox';
 COMMENT ON COLUMN postcall.waiting.call_sid IS 'As in postcall.outbox';
 
+-- Not call_sid: the previous release's dispatchers join this table to a column of that name, which would become ambiguous.
 ALTER TABLE postcall.sending
     ADD COLUMN call_bytes integer,
-    ADD COLUMN call_sid   text;
+    ADD COLUMN sid        text;
 COMMENT ON COLUMN postcall.sending.call_bytes IS 'As in postcall.outbox';
-COMMENT ON COLUMN postcall.sending.call_sid IS 'As in postcall.outbox';
+COMMENT ON COLUMN postcall.sending.sid IS 'call_sid of postcall.outbox';
 
 GRANT SELECT (action_ids, call_bytes, call_sid) ON postcall.outbox TO postcall_auditor, postcall_publisher;
 

@@ -48,7 +48,7 @@ FROM (
     LEFT JOIN postcall.resolution AS found ON found.delivery_id = delivery.delivery_id AND found.source = 'person'
     WHERE delivery.state = 'unknown'
     UNION ALL
-    SELECT delivery_id, call_id, call_sid, agent, action_id, action_version, 'sending', NULL, NULL, NULL, NULL, NULL, NULL,
+    SELECT delivery_id, call_id, sid, agent, action_id, action_version, 'sending', NULL, NULL, NULL, NULL, NULL, NULL,
            created_at, claimed_at, NULL, dispatcher_id, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
            NULL, NULL, NULL, NULL, NULL, NULL
     FROM postcall.sending
