@@ -64,4 +64,32 @@ mod tests {
         let last = before + Duration::MAX;
         assert_eq!(last + Duration::from_secs(1), last);
     }
+
+    /// Set in the child.
+    const CHILD: &str = "POSTCALL_TEST_BOOTTIME";
+
+    /// No test can suspend the machine. In a time namespace the clock that counts suspension can be moved by itself, and
+    /// that is the one that must be read: the kernel's own account of it is /proc/uptime.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn time_in_which_the_machine_was_suspended_counts() {
+        if std::env::var_os(CHILD).is_some() {
+            let uptime = std::fs::read_to_string("/proc/uptime").unwrap();
+            let uptime: f64 = uptime.split(' ').next().unwrap().parse().unwrap();
+            let seen = Moment::now().uptime.as_secs_f64();
+            assert!(seen > 1e6 && (seen - uptime).abs() < 1e5, "{seen} s seen, {uptime} s have passed");
+            return;
+        }
+        let program = std::env::current_exe().unwrap();
+        let name = "webhook::clock::tests::time_in_which_the_machine_was_suspended_counts";
+        let mut child = std::process::Command::new("unshare");
+        child.args(["--map-root-user", "--time", "--boottime", "1000000", "--fork"]).arg(program);
+        match child.args(["--exact", name]).env(CHILD, "").output() {
+            Ok(output) if output.status.code() != Some(1) => {
+                let told = String::from_utf8_lossy(&output.stdout);
+                assert!(output.status.success() && told.contains("1 passed"), "{told}");
+            }
+            refused => eprintln!("NOT TESTED: this system lets no time namespace be made: {refused:?}"),
+        }
+    }
 }

@@ -147,3 +147,88 @@ fn poll_driver(driver: &mut Option<Driver<TokioIo<Gate>, Content>>, cx: &mut Con
         *driver = None;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::super::clock::Moment;
+    use super::super::fence::Fence;
+    use super::*;
+
+    /// Both ends of a new connection.
+    async fn pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (ours, theirs) = tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
+        (ours.unwrap(), theirs.unwrap().0)
+    }
+
+    fn request(method: http::Method, content: Option<&'static str>, header_bytes: usize) -> http::Request<Content> {
+        let content = Content(content.map(Bytes::from));
+        let request = http::Request::builder().method(method).uri("/").header("host", "a.test");
+        request.header("x-filler", "x".repeat(header_bytes)).body(content).unwrap()
+    }
+
+    /// What an exchange over `ours` comes to, and what the other end has received when it is over.
+    async fn exchange(
+        ours: TcpStream,
+        mut theirs: TcpStream,
+        request: http::Request<Content>,
+        trace: &Arc<Trace>,
+    ) -> (Option<Bar>, Vec<u8>) {
+        let mut connection = Connection::on(Socket::Plain(ours)).await.unwrap();
+        let broken = connection.exchange(request, trace).await.unwrap_err();
+        drop(connection);
+        let mut received = Vec::new();
+        // An end with unread bytes is a reset.
+        theirs.read_to_end(&mut received).await.ok();
+        (broken.bar, received)
+    }
+
+    #[tokio::test]
+    async fn behind_a_closed_fence_no_byte_of_a_request_is_written_however_large_it_is() {
+        let fence = Fence::open();
+        fence.move_to(Moment::now());
+        for header_bytes in [1, 256 * 1024] {
+            for (method, content) in [
+                (http::Method::GET, None),
+                (http::Method::POST, None),
+                (http::Method::POST, Some("")),
+                (http::Method::POST, Some("{}")),
+            ] {
+                let (ours, theirs) = pair().await;
+                let trace = Arc::new(Trace::start(fence.clone()));
+                let sent = exchange(ours, theirs, request(method, content, header_bytes), &trace).await;
+                assert_eq!(sent, (Some(Bar::Fence), Vec::new()));
+                assert!(!trace.is_taken());
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn no_byte_is_written_to_a_host_that_speaks_first() {
+        // Whether the runtime has heard of the bytes or only the kernel has.
+        for heard in [true, false] {
+            let (ours, mut theirs) = pair().await;
+            theirs.write_all(b"220 mail.example ESMTP\r\n").await.unwrap();
+            if heard {
+                ours.readable().await.unwrap();
+            }
+            let trace = Arc::new(Trace::start(Fence::open()));
+            let sent = exchange(ours, theirs, request(http::Method::POST, Some("{}"), 1), &trace).await;
+            assert_eq!(sent, (Some(Bar::SpokeFirst), Vec::new()));
+            assert!(!trace.is_taken());
+        }
+    }
+
+    #[tokio::test]
+    async fn no_byte_is_written_to_a_host_that_has_ended_the_connection() {
+        let (ours, mut theirs) = pair().await;
+        theirs.shutdown().await.unwrap();
+        ours.readable().await.unwrap();
+        let trace = Arc::new(Trace::start(Fence::open()));
+        let (bar, received) = exchange(ours, theirs, request(http::Method::POST, Some("{}"), 1), &trace).await;
+        assert_eq!((bar, received, trace.is_taken()), (Some(Bar::Ended), Vec::new(), false));
+    }
+}

@@ -3,6 +3,8 @@
 //! Any number of interim responses (1xx) may come before the final one (RFC 9110, section 15.2), and hyper reads them as
 //! long as they come. A receiver that sends them without end would be read, and parsed, until the deadline.
 
+use memchr::memchr;
+
 /// Most interim responses before the final one. Servers send one or two, or one every few seconds to show that they are
 /// still at work (`102 Processing`).
 const MAX_INTERIM: usize = 128;
@@ -49,26 +51,27 @@ pub(super) struct HeadWatch {
 impl HeadWatch {
     /// Looks at the next bytes. After anything but [`Seen::More`] the watch is over.
     pub(super) fn pass(&mut self, bytes: &[u8]) -> Seen {
-        for byte in bytes {
-            self.bytes += 1;
-            if self.bytes > MAX_HEAD_BYTES {
-                return Seen::Excess;
-            }
-            match byte {
-                b'\n' => match self.end_line() {
-                    Seen::More => {}
-                    seen => return seen,
-                },
-                byte => {
-                    if let (false, Some(place)) = (self.in_fields, self.status.get_mut(self.line)) {
-                        *place = *byte;
-                    }
-                    self.line += 1;
-                    self.after_cr = *byte == b'\r';
-                }
+        let room = MAX_HEAD_BYTES - self.bytes;
+        let mut rest = &bytes[..bytes.len().min(room)];
+        self.bytes += rest.len();
+        while let Some(end) = memchr(b'\n', rest) {
+            self.pass_within_line(&rest[..end]);
+            match self.end_line() {
+                Seen::More => rest = &rest[end + 1..],
+                seen => return seen,
             }
         }
-        Seen::More
+        self.pass_within_line(rest);
+        if bytes.len() > room { Seen::Excess } else { Seen::More }
+    }
+
+    fn pass_within_line(&mut self, bytes: &[u8]) {
+        if !self.in_fields {
+            let places = self.status.iter_mut().skip(self.line);
+            places.zip(bytes).for_each(|(place, byte)| *place = *byte);
+        }
+        self.line += bytes.len();
+        self.after_cr = bytes.last().map_or(self.after_cr, |byte| *byte == b'\r');
     }
 
     fn end_line(&mut self) -> Seen {

@@ -3,49 +3,34 @@
 use std::future::pending;
 use std::path::Path;
 use std::process::Command;
-use std::sync::Arc;
 
 use postcall::domain::delivery::{BodyEnd, Failure};
 use postcall::webhook::Fence;
-use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio_rustls::TlsAcceptor;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use uuid::Uuid;
 
 use crate::support::attempt::{AMPLE_MS, OK, SHORT_MS, assert_answered, assert_failed, at_least, post, send, webhook};
 use crate::support::receiver::Receiver;
-
-/// A certificate for `localhost` that nobody has signed, with its key.
-fn self_signed() -> (CertificateDer<'static>, PrivateKeyDer<'static>, String) {
-    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    let pem = made.cert.pem() + &made.signing_key.serialize_pem();
-    (made.cert.into(), PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap(), pem)
-}
+use crate::support::tls::{acceptor, self_signed};
 
 /// Answers every request on every connection, over TLS.
 async fn tls_receiver(certificate: CertificateDer<'static>, key: PrivateKeyDer<'static>) -> Receiver {
-    let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate], key)
-        .unwrap();
-    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let acceptor = acceptor(certificate, key);
     Receiver::start(move |peer| {
         let acceptor = acceptor.clone();
         async move {
             let Ok(mut stream) = acceptor.accept(peer.into_stream()).await else { return };
-            let mut request = [0; 4096];
-            while stream.read(&mut request).await.is_ok_and(|count| count > 0) {
-                if stream.write_all(OK).await.is_err() {
-                    return;
-                }
-            }
+            while read_request(&mut stream).await && stream.write_all(OK).await.is_ok() {}
         }
     })
     .await
+}
+
+/// The first bytes of a request, which is all of it here.
+async fn read_request(stream: &mut (impl AsyncRead + Unpin)) -> bool {
+    stream.read(&mut [0; 4096]).await.is_ok_and(|count| count > 0)
 }
 
 fn https(receiver: &Receiver) -> String {
