@@ -65,7 +65,8 @@ async fn each_step_has_its_own_time() {
     if !world.enter("webhook_connect::each_step_has_its_own_time").await {
         return;
     }
-    tokio::spawn(slow_name_server());
+    let socket = UdpSocket::bind("127.0.0.1:53").await.unwrap();
+    tokio::spawn(slow_name_server(Arc::new(socket)));
     let roots = std::env::var_os("SSL_CERT_FILE").unwrap();
     let acceptor =
         acceptor(CertificateDer::from_pem_file(&roots).unwrap(), PrivateKeyDer::from_pem_file(&roots).unwrap());
@@ -98,8 +99,7 @@ async fn each_step_has_its_own_time() {
 }
 
 /// Says of every name, after a while, that it is at [`LIVING`] and has no IPv6 address (RFC 1035, section 4.1).
-async fn slow_name_server() {
-    let socket = Arc::new(UdpSocket::bind("127.0.0.1:53").await.unwrap());
+async fn slow_name_server(socket: Arc<UdpSocket>) {
     loop {
         let mut message = vec![0; 512];
         let (count, client) = socket.recv_from(&mut message).await.unwrap();
