@@ -1,9 +1,9 @@
 //! The lease: how a dispatcher proves that it lives, and how it stops by itself when it cannot.
 //!
-//! The database's clock decides when others may declare this dispatcher lost. Its own monotonic clock closes the
-//! [`Fence`] earlier: a renewal that was asked for at time t is good until t + lease at least, since the database set
-//! the lease after that; and the fence closes a margin before. So no request begins under a lease that may be over,
-//! not even in a process that was stopped and goes on much later.
+//! The database's clock decides when others may declare this dispatcher lost. Its own monotonic clock, which goes on
+//! while the machine is suspended, closes the [`Fence`] earlier: a renewal that was asked for at time t is good until
+//! t + lease at least, since the database set the lease after that; and the fence closes a margin before. So no request
+//! begins under a lease that may be over, not even in a process or on a machine that was stopped and goes on much later.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -16,7 +16,7 @@ use super::backoff::Outage;
 use crate::store::dispatchers::Renewal;
 use crate::store::session::Session;
 use crate::store::{Store, StoreError};
-use crate::webhook::Fence;
+use crate::webhook::{Fence, Moment};
 
 /// A lease is renewed this often within its length. The others are then looked after, too.
 const RENEWALS: u32 = 5;
@@ -94,13 +94,13 @@ impl Keeper {
 
     /// One renewal, and one look at the others.
     async fn beat(&mut self, lease: &Lease) -> Result<(), StoreError> {
-        let asked = Instant::now();
+        let (asked, beat) = (Moment::now(), Instant::now());
         let registration = lease.current();
         match self.session.renew(registration.dispatcher_id, self.length).await? {
             Renewal::Renewed => self.extend(&registration.fence, asked),
             Renewal::Lost => self.begin_anew(lease).await?,
         }
-        let steady = asked - *self.steady_since.get_or_insert(asked);
+        let steady = beat - *self.steady_since.get_or_insert(beat);
         self.look_after_others(steady).await
     }
 
@@ -126,7 +126,7 @@ impl Keeper {
     }
 
     async fn register(&mut self) -> Result<Registration, StoreError> {
-        let asked = Instant::now();
+        let asked = Moment::now();
         let dispatcher_id = self.session.register(&self.name, env!("CARGO_PKG_VERSION"), self.length).await?;
         info!(dispatcher_id, name = self.name, lease_ms = self.length.as_millis() as u64, "registered");
         let fence = Fence::closed();
@@ -134,7 +134,7 @@ impl Keeper {
         Ok(Registration { dispatcher_id, fence })
     }
 
-    fn extend(&self, fence: &Fence, asked: Instant) {
-        fence.move_to(asked + self.length - self.length / MARGIN);
+    fn extend(&self, fence: &Fence, asked: Moment) {
+        fence.move_to(asked + (self.length - self.length / MARGIN));
     }
 }

@@ -22,7 +22,7 @@ pub const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
 /// A client that may call the receivers of these tests.
 pub fn webhook() -> Webhook {
-    webhook_with(true, &["127.0.0.0/8"])
+    webhook_with(true, &["127.0.0.0/8", "::1/128"])
 }
 
 /// A client with these settings.
