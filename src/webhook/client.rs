@@ -9,6 +9,7 @@ use tower::{Layer, Service};
 
 use super::evidence::{self, Phase};
 use super::guard::Guard;
+use super::names::Names;
 use super::resolve::GuardedResolver;
 
 /// How long a connection may wait for its next request. Servers close idle ones as well, Node by default after five
@@ -18,11 +19,11 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Connections to one host that are kept while idle. What is above it at the end of a burst is closed.
 const MAX_IDLE_PER_HOST: usize = 64;
 
-/// The client, which connects only to what `guard` allows.
+/// The client, which asks `names` and connects only to what `guard` allows.
 ///
 /// # Errors
 /// If reqwest refuses the configuration.
-pub(super) fn build(guard: Guard, tls: ClientConfig) -> reqwest::Result<reqwest::Client> {
+pub(super) fn build(names: Names, guard: Guard, tls: ClientConfig) -> reqwest::Result<reqwest::Client> {
     let builder = reqwest::Client::builder()
         // HTTP_PROXY and its like would move the guard's decision, and the request, to another machine.
         .no_proxy()
@@ -34,7 +35,7 @@ pub(super) fn build(guard: Guard, tls: ClientConfig) -> reqwest::Result<reqwest:
         // that a server refuses or a GOAWAY leaves open, and so nothing that a library would want to repeat.
         .http1_only()
         .tls_backend_preconfigured(tls)
-        .dns_resolver(GuardedResolver::new(guard))
+        .dns_resolver(GuardedResolver::new(names, guard))
         .connector_layer(NoteConnection)
         .pool_idle_timeout(IDLE_TIMEOUT)
         .pool_max_idle_per_host(MAX_IDLE_PER_HOST)

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::fence::Fence;
+use super::names::LookUpError;
 
 /// The last step on the way to a connection that was seen to begin or to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,8 +18,8 @@ pub(super) enum Phase {
     Idle,
     /// The host's name is being resolved.
     Resolving,
-    /// The name did not resolve.
-    Unresolved,
+    /// The name did not resolve, for this reason.
+    Unresolved(LookUpError),
     /// The guard refused every address of the name.
     Blocked,
     /// A TCP connection is being opened.
@@ -106,7 +107,7 @@ impl Trace {
     fn note(&self, phase: Phase) {
         let elapsed = self.elapsed();
         let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
-        if progress.phase == Phase::Resolving && phase != Phase::Unresolved {
+        if progress.phase == Phase::Resolving && !matches!(phase, Phase::Unresolved(_)) {
             progress.dns = Some(elapsed);
         }
         if phase == Phase::Connected {

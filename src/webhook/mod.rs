@@ -13,6 +13,7 @@
 //! The map of the room, in the order in which an attempt comes by:
 //!
 //! - `prepare`: the rendered request in the client's form
+//! - `names`: from a host's name to its addresses, each name apart from all others
 //! - `guard`: which targets may be called; `resolve`: asks it about every address of a name
 //! - `client`: builds the client and switches off what it would do by itself; `tls`: whom it trusts
 //! - `fence`: until when requests may begin
@@ -28,6 +29,7 @@ mod fault;
 mod fence;
 mod guard;
 mod handover;
+mod names;
 mod outcome;
 mod prepare;
 mod resolve;
@@ -46,6 +48,8 @@ use self::evidence::Trace;
 use self::fault::Fault;
 pub use self::fence::Fence;
 use self::guard::Guard;
+pub use self::names::NameSources;
+use self::names::Names;
 use self::outcome::{Cause, Stop, without_head};
 use crate::domain::delivery::{Ending, Outcome, Timing};
 use crate::domain::request::Request;
@@ -57,6 +61,8 @@ pub struct Settings {
     pub allow_http: bool,
     /// Ranges that may be called although they are not public (`--allow-target`).
     pub allow_targets: Vec<IpNet>,
+    /// Where it is written down how names are resolved, if not where the system keeps it.
+    pub names: Option<NameSources>,
 }
 
 /// The client cannot be set up.
@@ -65,6 +71,9 @@ pub enum SetupError {
     /// rustls refuses its configuration.
     #[error("cannot set up TLS")]
     Tls(#[source] rustls::Error),
+    /// A file that says how names are resolved cannot be read.
+    #[error("cannot read how names are resolved")]
+    Names(#[source] std::io::Error),
     /// reqwest refuses its configuration.
     #[error("cannot set up the HTTP client")]
     Client(#[source] reqwest::Error),
@@ -91,11 +100,15 @@ impl Webhook {
     /// log says so, and only plain http can be delivered.
     ///
     /// # Errors
-    /// If one of the libraries refuses its configuration.
+    /// If one of the libraries refuses its configuration, or the system's resolver configuration cannot be read.
     pub fn new(settings: Settings) -> Result<Webhook, SetupError> {
         let guard = Guard::new(settings.allow_http, settings.allow_targets);
         let tls = tls::config().map_err(SetupError::Tls)?;
-        let client = client::build(guard.clone(), tls).map_err(SetupError::Client)?;
+        let names = match settings.names {
+            Some(sources) => Names::from_sources(sources)?,
+            None => Names::system()?,
+        };
+        let client = client::build(names, guard.clone(), tls).map_err(SetupError::Client)?;
         Ok(Webhook { client, guard })
     }
 

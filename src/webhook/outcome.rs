@@ -50,22 +50,26 @@ fn unknown(cause: Cause) -> Outcome {
 
 fn too_late(phase: Phase) -> Outcome {
     let (kind, detail) = match phase {
-        Phase::Resolving => (Failure::Dns, "the deadline passed before the host's name was resolved"),
-        Phase::Handshaking => (Failure::Tls, "the deadline passed inside the TLS handshake"),
-        Phase::Connected => (Failure::Connect, "the deadline passed before the request could be written"),
-        Phase::Unresolved => (Failure::Dns, NOT_RESOLVED),
-        Phase::Blocked => (Failure::Blocked, ADDRESS_REFUSED),
-        Phase::Idle | Phase::Connecting => (Failure::Connect, "the deadline passed before a TCP connection was open"),
+        Phase::Resolving => (Failure::Dns, "the deadline passed before the host's name was resolved".to_owned()),
+        Phase::Handshaking => (Failure::Tls, "the deadline passed inside the TLS handshake".to_owned()),
+        Phase::Connected => (Failure::Connect, "the deadline passed before the request could be written".to_owned()),
+        Phase::Unresolved(error) => (Failure::Dns, error.to_string()),
+        Phase::Blocked => (Failure::Blocked, ADDRESS_REFUSED.to_owned()),
+        Phase::Idle | Phase::Connecting => {
+            (Failure::Connect, "the deadline passed before a TCP connection was open".to_owned())
+        }
     };
-    Outcome::Failed { kind, detail: detail.to_owned() }
+    Outcome::Failed { kind, detail }
 }
 
+/// The detail where a name's resolution ended without a reason of its own.
 const NOT_RESOLVED: &str = "the host's name does not resolve";
 
 fn failed(phase: Phase, fault: Fault) -> Outcome {
     let (kind, detail) = match phase {
         _ if fault.unusable => (Failure::Render, "the client cannot send to such a URL".to_owned()),
-        Phase::Resolving | Phase::Unresolved => (Failure::Dns, NOT_RESOLVED.to_owned()),
+        Phase::Resolving => (Failure::Dns, NOT_RESOLVED.to_owned()),
+        Phase::Unresolved(error) => (Failure::Dns, error.to_string()),
         Phase::Blocked => (Failure::Blocked, ADDRESS_REFUSED.to_owned()),
         Phase::Handshaking => (Failure::Tls, handshake_failed(fault)),
         Phase::Connected => {
@@ -93,11 +97,12 @@ fn with_io_kind(sentence: &str, fault: Fault) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::webhook::names::LookUpError;
 
     const PHASES: [Phase; 7] = [
         Phase::Idle,
         Phase::Resolving,
-        Phase::Unresolved,
+        Phase::Unresolved(LookUpError::NoSuchName),
         Phase::Blocked,
         Phase::Connecting,
         Phase::Handshaking,
