@@ -74,7 +74,7 @@ mod tests {
     use tokio::io::AsyncReadExt;
     use tokio::net::TcpListener;
 
-    use super::super::{client, fence::Fence, guard::Guard, tls};
+    use super::super::{client, fence::Fence, guard::Guard, names::Names, tls};
     use super::*;
 
     /// Offers a request that is called off already, as if that had happened while it lay in the queue.
@@ -82,7 +82,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/", listener.local_addr().unwrap());
         let guard = Guard::new(true, vec!["127.0.0.0/8".parse().unwrap()]);
-        let client = client::build(guard, tls::config().unwrap()).unwrap();
+        let client = client::build(Names::system().unwrap(), guard, tls::config().unwrap()).unwrap();
         let trace = Arc::new(Trace::start(Fence::open()));
         assert!(trace.call_off());
         let body = Handover::new(trace, content.map(Bytes::from));

@@ -266,6 +266,12 @@ mod tests {
         timeout(Duration::ZERO, place.signals.granted.notified()).await.is_ok()
     }
 
+    /// Holds `place` until it is asked to step back.
+    async fn hold(place: Place) {
+        tokio::spawn(async move { place.wanted().await });
+        tokio::task::yield_now().await;
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_group_never_holds_more_than_its_places_and_leaves_the_rest_to_others() {
         let line = Line::new(LIMITS);
@@ -297,7 +303,7 @@ mod tests {
         let line = Line::new(LIMITS);
         for group in ["a", "a", "b", "b"] {
             let place = line.enter(group).await.unwrap();
-            tokio::spawn(async move { place.wanted().await });
+            hold(place).await;
         }
         let newcomer = timeout(SLICE + Duration::from_millis(1), line.enter("new")).await;
         assert!(newcomer.is_ok());
@@ -309,13 +315,13 @@ mod tests {
         let line = Line::new(LIMITS);
         for group in ["a", "a", "b", "b"] {
             let place = line.enter(group).await.unwrap();
-            tokio::spawn(async move { place.wanted().await });
+            hold(place).await;
         }
         advance(SLICE / 2).await;
         let (own, newcomer) = (line.stand("a").unwrap(), line.stand("new").unwrap());
         for place in [own, newcomer] {
             assert!(timeout(SLICE, place.signals.granted.notified()).await.is_ok());
-            tokio::spawn(async move { place.wanted().await });
+            hold(place).await;
         }
     }
 
@@ -324,7 +330,7 @@ mod tests {
         let line = Line::new(LIMITS);
         for group in ["a", "a"] {
             let place = line.enter(group).await.unwrap();
-            tokio::spawn(async move { place.wanted().await });
+            hold(place).await;
         }
         advance(SLICE * 2).await;
         let another = timeout(Duration::from_millis(1), line.enter("a")).await;

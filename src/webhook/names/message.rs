@@ -198,7 +198,7 @@ mod tests {
             message.add_additional(a("a.test.", 67, 60));
         };
         assert_eq!(read(mixed), found(&[1], 60));
-        let only = |message: &mut Message| drop(message.add_answer(a("evil.test.", 66, 1)));
+        let only = |message: &mut Message| message.insert_answers(vec![a("evil.test.", 66, 1)]);
         assert_eq!(read(only), Some(Reply::NoAddress));
     }
 
@@ -240,8 +240,8 @@ mod tests {
         assert_eq!(read(|message| message.metadata.id = message.metadata.id.wrapping_add(1)), None);
         assert_eq!(read(|message| message.metadata.message_type = MessageType::Query), None);
         assert_eq!(read(|message| message.queries.clear()), None);
-        assert_eq!(read(|message| drop(message.queries[0].set_name(name("b.test.")))), None);
-        assert_eq!(read(|message| drop(message.queries[0].set_query_type(RecordType::AAAA))), None);
+        assert_eq!(read(|message| message.queries[0].name = name("b.test.")), None);
+        assert_eq!(read(|message| message.queries[0].query_type = RecordType::AAAA), None);
         let question = Question::new(&name("a.test."), Family::V4);
         for noise in [&[][..], &[0; 11], &[0xff; 4096]] {
             assert_eq!(question.read(noise), None);

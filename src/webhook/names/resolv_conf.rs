@@ -81,7 +81,7 @@ impl Directions {
     /// The absolute names that `host` may stand for, in the order in which they are to be asked for. `None` if it is no
     /// name that could be asked for.
     pub(super) fn candidates(&self, host: &str) -> Option<Vec<Name>> {
-        let mut name = Name::from_ascii(host).ok().filter(|name| !name.is_root() && !name.is_empty())?;
+        let mut name = Name::from_ascii(host).ok().filter(|name| name.num_labels() > 0)?;
         if name.is_fqdn() {
             return Some(vec![name]);
         }
@@ -143,7 +143,7 @@ fn search(config: &Config) -> Vec<Name> {
         name.set_fqdn(true);
         name
     });
-    absolute.filter(|name| !name.is_root()).take(MAX_SEARCH).collect()
+    absolute.filter(|name| name.num_labels() > 0).take(MAX_SEARCH).collect()
 }
 
 #[cfg(test)]
