@@ -21,6 +21,7 @@ mod replay;
 mod resolve;
 mod support;
 mod webhook_cut;
+mod webhook_names;
 mod webhook_outcomes;
 mod webhook_tls;
 mod webhook_wire;

@@ -6,6 +6,7 @@ pub mod cluster;
 pub mod database;
 pub mod fleet;
 pub mod inbox;
+pub mod name_server;
 pub mod platform;
 pub mod process;
 pub mod proxy;
