@@ -15,11 +15,14 @@
 //!
 //! # Bounds
 //!
-//! A question holds one socket. [`OPEN`] and [`OPEN_KNOWN`] are the places, for names that are new and for names that have
-//! answered before, so that a flood of new names does not touch those in use. Waiting costs nothing but the attempt's own
-//! time: a newcomer has a place within about a second (`line::SLICE`), however many silent names came before. What
-//! remains: names of one domain wait for each other, also where different people share the domain; and an answer that is
-//! forgotten, because very many other names were asked for, has to be asked for again.
+//! A question holds one socket, so there are never more sockets than attempts that look for a name, and never more than
+//! [`OPEN`] for new names and [`OPEN_KNOWN`] for those that have answered before: a flood of new names does not touch
+//! the places of those in use. Waiting costs nothing but the attempt's own time. However many silent names came before,
+//! about a thousand domains a second get a place ([`OPEN`] every `line::SLICE`).
+//!
+//! What remains: names of one domain wait for each other, also where different people share the domain; an answer that
+//! is forgotten, because very many other names were asked for, has to be asked for again; and if all that is in flight
+//! are thousands of silent names of different domains, a new name waits for some seconds.
 //!
 //! # What differs from the system's resolver
 //!
@@ -56,9 +59,9 @@ use super::SetupError;
 const MAX_ADDRESSES: usize = 32;
 
 /// Questions that are open at a time for names that have not answered lately.
-const OPEN: usize = 192;
+const OPEN: usize = 512;
 /// Questions that are open at a time for names that have answered lately.
-const OPEN_KNOWN: usize = 64;
+const OPEN_KNOWN: usize = 128;
 /// Those of one domain, of either kind.
 const OPEN_PER_GROUP: usize = 16;
 /// Questions that wait for a place, of either kind. As many as one dispatcher may have requests in flight.

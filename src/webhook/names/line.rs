@@ -4,8 +4,9 @@
 //! - A group holds at most [`Limits::open_per_group`] places, so one domain cannot take them all.
 //! - A place that becomes free goes to the waiting group that holds the fewest, and among equals to who came first.
 //! - A place is safe for [`SLICE`]. Afterwards its holder has to step back to the end of the line as soon as someone
-//!   waits who may take it: one of its own group, or a group that holds no place at all. So a newcomer waits for about
-//!   a slice, however many silent names were there before.
+//!   waits who may take it: one of its own group, or a group that holds no place at all. So all places change hands
+//!   once a slice while others wait, and a newcomer's turn comes after as many slices as it takes to give each group
+//!   that came earlier a place.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -14,8 +15,9 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-/// How long a place is safe. An honest name server answers in a fraction of it.
-pub(super) const SLICE: Duration = Duration::from_secs(1);
+/// How long a place is safe. Name servers mostly answer in a fraction of it; one that needs longer goes on searching
+/// meanwhile, and will know the answer when the question comes again.
+pub(super) const SLICE: Duration = Duration::from_millis(500);
 
 /// The bounds of a line.
 #[derive(Clone, Copy, Debug)]
@@ -107,9 +109,7 @@ impl Place {
         tokio::time::sleep(SLICE).await;
         {
             let mut state = self.line.lock();
-            if let Some(held) = state.open.get_mut(&self.id) {
-                held.over = true;
-            }
+            state.overdue.insert(self.id);
             state.settle(self.line.limits);
         }
         self.signals.wanted.notified().await;
@@ -140,6 +140,8 @@ struct State {
     waiting: usize,
     /// The places that are taken.
     open: HashMap<u64, Held>,
+    /// Those of them whose slice is over, and who were not yet asked to step back.
+    overdue: BTreeSet<u64>,
     /// Holders that were asked to step back and have not yet.
     leaving: usize,
 }
@@ -161,8 +163,6 @@ struct Waiter {
 struct Held {
     group: Arc<str>,
     signals: Arc<Signals>,
-    /// Its slice is over.
-    over: bool,
     /// It was asked to step back.
     leaving: bool,
 }
@@ -193,6 +193,7 @@ impl State {
     }
 
     fn leave(&mut self, id: u64, name: &Arc<str>) {
+        self.overdue.remove(&id);
         if let Some(held) = self.open.remove(&id) {
             self.leaving -= usize::from(held.leaving);
             self.change(name, |group| {
@@ -226,24 +227,27 @@ impl State {
         let Some(Waiter { id, signals }) = first else { return };
         self.waiting -= 1;
         signals.granted.notify_one();
-        self.open.insert(id, Held { group: Arc::clone(name), signals, over: false, leaving: false });
+        self.open.insert(id, Held { group: Arc::clone(name), signals, leaving: false });
     }
 
     /// The holder that is to step back next: its slice is over, and someone of its own group or of a group without any
     /// place waits for whom nobody is stepping back yet. The group that holds the most goes first, and in it who has
     /// held its place for longest.
     fn in_the_way(&self) -> Option<u64> {
+        if self.waiting == 0 {
+            return None;
+        }
         let newcomers = self.turns.iter().take_while(|(open, ..)| *open == 0);
         let newcomer = newcomers.take(self.leaving + 1).count() > self.leaving;
-        let candidates = self.open.iter().filter(|(_, held)| held.over && !held.leaving);
-        let loads = candidates.filter_map(|(id, held)| {
-            let group = self.groups.get(&held.group)?;
+        let loads = self.overdue.iter().filter_map(|id| {
+            let group = self.groups.get(&self.open.get(id)?.group)?;
             (newcomer || group.waiting.len() > group.leaving).then_some((group.open, Reverse(*id)))
         });
         loads.max().map(|(_, Reverse(id))| id)
     }
 
     fn ask_to_leave(&mut self, id: u64) {
+        self.overdue.remove(&id);
         let Some(held) = self.open.get_mut(&id) else { return };
         held.leaving = true;
         held.signals.wanted.notify_one();
