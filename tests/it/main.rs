@@ -13,6 +13,7 @@ mod history;
 mod invariants;
 mod leases;
 mod migrations;
+mod names_of_the_system;
 mod outbox;
 mod readme;
 mod rendering_cases;

@@ -1,6 +1,7 @@
 //! Name servers on the loopback, over UDP and TCP, that say what a test wants; and the files that send a client to them.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -246,9 +247,14 @@ impl NameFiles {
         std::fs::rename(new, old).unwrap();
     }
 
+    /// Where resolv.conf and the hosts file are.
+    pub fn paths(&self) -> [PathBuf; 2] {
+        ["resolv.conf", "hosts"].map(|name| self.directory.path().join(name))
+    }
+
     /// A client that heeds these files and may call the receivers of these tests.
     pub fn webhook(&self) -> Webhook {
-        let (resolv_conf, hosts) = (self.directory.path().join("resolv.conf"), self.directory.path().join("hosts"));
+        let [resolv_conf, hosts] = self.paths();
         let names = NameSources { resolv_conf, hosts, name_server_port: self.port };
         let allow_targets = vec!["127.0.0.0/8".parse().unwrap()];
         Webhook::new(Settings { allow_http: true, allow_targets, names: Some(names) }).unwrap()
