@@ -37,6 +37,8 @@ mod response;
 mod tls;
 
 use std::future::Future;
+use std::io;
+use std::path::PathBuf;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
@@ -72,8 +74,13 @@ pub enum SetupError {
     #[error("cannot set up TLS")]
     Tls(#[source] rustls::Error),
     /// A file that says how names are resolved cannot be read.
-    #[error("cannot read how names are resolved")]
-    Names(#[source] std::io::Error),
+    #[error("cannot read {}: {source}", path.display())]
+    Names {
+        /// Which one.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// reqwest refuses its configuration.
     #[error("cannot set up the HTTP client")]
     Client(#[source] reqwest::Error),

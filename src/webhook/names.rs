@@ -27,8 +27,7 @@
 //! # What differs from the system's resolver
 //!
 //! Other sources than files and DNS (nsswitch.conf(5): mDNS, LDAP, …), `RES_OPTIONS` and `LOCALDOMAIN`, `sortlist`,
-//! `edns0` and `trust-ad` are not heeded. A silent or failing name server ends the search instead of leading on to the
-//! next search domain. Unanswered questions are sent again after a second.
+//! `edns0` and `trust-ad` are not heeded. A silent or failing name server does not lead on to the next search domain. Unanswered questions are sent again after a second.
 
 mod asking;
 mod cache;
@@ -63,7 +62,7 @@ const OPEN: usize = 512;
 /// Questions that are open at a time for names that have answered lately.
 const OPEN_KNOWN: usize = 128;
 /// Those of one domain, of either kind.
-const OPEN_PER_GROUP: usize = 16;
+const OPEN_PER_GROUP: usize = 32;
 /// Questions that wait for a place, of either kind. As many as one dispatcher may have requests in flight.
 const WAITING: usize = 10_000;
 /// Those of one domain. They cannot fill the line for others.
@@ -144,7 +143,7 @@ impl Names {
             waiting_per_group: WAITING_PER_GROUP,
         };
         let inner = Inner {
-            files: Files::read(sources, Instant::now()).map_err(SetupError::Names)?,
+            files: Files::read(sources, Instant::now()).map_err(|(path, source)| SetupError::Names { path, source })?,
             cache: Cache::new(),
             questions: Questions::new(),
             line: Line::new(limits(OPEN)),

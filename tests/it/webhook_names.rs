@@ -22,7 +22,7 @@ use crate::support::receiver::Receiver;
 /// Longer than any of these tests takes.
 const ENDLESS_MS: u32 = 600_000;
 /// Places of one domain, and of all new names together.
-const OPEN_PER_DOMAIN: usize = 16;
+const OPEN_PER_DOMAIN: usize = 32;
 const OPEN: usize = 512;
 
 /// After this an answer that may not be kept is asked for again.
@@ -214,6 +214,19 @@ async fn a_failing_name_server_does_not_lead_on_to_another_host() {
     let attempt = send_to(&files.webhook(), "bank.test", &receiver, AMPLE_MS).await;
     assert_eq!(assert_failed(&attempt, Failure::Dns), "the name servers could not answer");
     assert!(receiver.received().is_empty());
+}
+
+#[tokio::test]
+async fn a_failing_search_domain_leaves_the_name_as_it_was_written() {
+    let by_name = |asked: &Asked| match asked.name.as_str() {
+        "bank.test.one.test." => asked.code(ResponseCode::ServFail),
+        "bank.test." | "bank.test.two.test." => asked.addresses(HERE, 60),
+        _ => asked.code(ResponseCode::NXDomain),
+    };
+    let (server, receiver) = (NameServer::start(by_name).await, Receiver::answering(OK).await);
+    let files = NameFiles::naming(&server, "search one.test two.test\noptions ndots:5 attempts:1");
+    assert_delivered(&send_to(&files.webhook(), "bank.test", &receiver, AMPLE_MS).await);
+    assert_eq!(server.names_in("test"), ["bank.test.one.test.", "bank.test."]);
 }
 
 #[tokio::test]

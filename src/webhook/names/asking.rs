@@ -14,21 +14,27 @@ use super::resolv_conf::{Directions, Server};
 /// Asks for `host`.
 ///
 /// Only the answer that there is no such name, or no address, leads on to the next name it may stand for. Where name
-/// servers are silent or fail nothing is known, and the next name would be another host than the one that is meant.
+/// servers are silent or fail nothing is known, and the next search domain would be another host than the one that is
+/// meant. Then only the name as it was written is asked for, if that was still to come.
 ///
 /// # Errors
 /// [`LookUpError`], as exactly as it is known.
 pub(super) async fn ask(directions: &Directions, host: &str) -> Result<Found, LookUpError> {
     let candidates = directions.candidates(host).ok_or(LookUpError::NotAName)?;
-    let mut missing = LookUpError::NoSuchName;
-    for name in &candidates {
+    let mut verdict = LookUpError::NoSuchName;
+    let mut next = 0;
+    while let Some(name) = candidates.names.get(next) {
+        next += 1;
         match ask_servers(directions, name).await {
+            Ok(found) => return Ok(found),
             Err(LookUpError::NoSuchName) => {}
-            Err(LookUpError::NoAddress) => missing = LookUpError::NoAddress,
-            decided => return decided,
+            Err(LookUpError::NoAddress) if verdict == LookUpError::NoSuchName => verdict = LookUpError::NoAddress,
+            Err(LookUpError::NoAddress) => {}
+            Err(error) if next <= candidates.as_written => (verdict, next) = (error, candidates.as_written),
+            Err(error) => return Err(error),
         }
     }
-    Err(missing)
+    Err(verdict)
 }
 
 async fn ask_servers(directions: &Directions, name: &Name) -> Result<Found, LookUpError> {

@@ -66,11 +66,11 @@ impl Files {
     /// Reads the files for the first time. One that does not exist counts as empty.
     ///
     /// # Errors
-    /// If one exists and cannot be read.
-    pub(super) fn read(sources: NameSources, now: Instant) -> io::Result<Files> {
+    /// The file that exists and cannot be read, and why.
+    pub(super) fn read(sources: NameSources, now: Instant) -> Result<Files, (PathBuf, io::Error)> {
         let (resolv_conf, hosts) = (Stamp::of(&sources.resolv_conf), Stamp::of(&sources.hosts));
-        let directions = Directions::parse(&read(&sources.resolv_conf).or_else(empty)?, sources.name_server_port);
-        let names = Hosts::parse(&read(&sources.hosts).or_else(empty)?);
+        let directions = Directions::parse(&read_first(&sources.resolv_conf)?, sources.name_server_port);
+        let names = Hosts::parse(&read_first(&sources.hosts)?);
         let snapshot = Snapshot { hosts: Arc::new(names), directions: Arc::new(directions), generation: 0 };
         let state = State { checked: now, resolv_conf, hosts, snapshot: Arc::new(snapshot) };
         Ok(Files { sources, state: Mutex::new(state) })
@@ -116,6 +116,13 @@ impl State {
     }
 }
 
+fn read_first(path: &Path) -> Result<Vec<u8>, (PathBuf, io::Error)> {
+    match read(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        text => text.map_err(|error| (path.to_owned(), error)),
+    }
+}
+
 fn read_again(path: &Path) -> Option<Vec<u8>> {
     let text = read(path);
     match &text {
@@ -136,10 +143,6 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, "too large"));
     }
     Ok(text)
-}
-
-fn empty(error: io::Error) -> io::Result<Vec<u8>> {
-    if error.kind() == io::ErrorKind::NotFound { Ok(Vec::new()) } else { Err(error) }
 }
 
 /// Which file it is, and in which condition. It changes with every writing and replacing.
@@ -208,6 +211,6 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let sources = sources(directory.path());
         std::fs::File::create(&sources.hosts).unwrap().set_len(MAX_FILE_BYTES + 1).unwrap();
-        assert_eq!(Files::read(sources, Instant::now()).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
+        assert_eq!(Files::read(sources, Instant::now()).unwrap_err().1.kind(), io::ErrorKind::FileTooLarge);
     }
 }

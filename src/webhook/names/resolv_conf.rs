@@ -42,6 +42,15 @@ pub(super) struct Directions {
     pub(super) v4_only: bool,
 }
 
+/// The absolute names that a host may stand for.
+#[derive(Debug)]
+pub(super) struct Candidates {
+    /// In the order in which they are to be asked for.
+    pub(super) names: Vec<Name>,
+    /// The place of the one without a search domain: the first, or the last.
+    pub(super) as_written: usize,
+}
+
 /// A name server.
 #[derive(Debug)]
 pub(super) struct Server {
@@ -80,18 +89,18 @@ impl Directions {
 
     /// The absolute names that `host` may stand for, in the order in which they are to be asked for. `None` if it is no
     /// name that could be asked for.
-    pub(super) fn candidates(&self, host: &str) -> Option<Vec<Name>> {
+    pub(super) fn candidates(&self, host: &str) -> Option<Candidates> {
         let mut name = Name::from_ascii(host).ok().filter(|name| name.num_labels() > 0)?;
         if name.is_fqdn() {
-            return Some(vec![name]);
+            return Some(Candidates { names: vec![name], as_written: 0 });
         }
         let dots = host.matches('.').count();
         let appended = self.search.iter().filter_map(|domain| name.clone().append_domain(domain).ok());
-        let mut candidates: Vec<Name> = appended.collect();
+        let mut names: Vec<Name> = appended.collect();
         name.set_fqdn(true);
-        let place = if dots >= self.ndots as usize { 0 } else { candidates.len() };
-        candidates.insert(place, name);
-        Some(candidates)
+        let as_written = if dots >= self.ndots as usize { 0 } else { names.len() };
+        names.insert(as_written, name);
+        Some(Candidates { names, as_written })
     }
 
     /// The name servers in the order in which they are to be asked now.
@@ -151,8 +160,8 @@ mod tests {
     use super::*;
 
     fn candidates(text: &str, host: &str) -> Option<Vec<String>> {
-        let names = Directions::parse(text.as_bytes(), 53).candidates(host)?;
-        Some(names.iter().map(Name::to_ascii).collect())
+        let candidates = Directions::parse(text.as_bytes(), 53).candidates(host)?;
+        Some(candidates.names.iter().map(Name::to_ascii).collect())
     }
 
     #[test]
@@ -163,6 +172,11 @@ mod tests {
         let long = ["a.b.c.", "a.b.c.one.test.", "a.b.c.two.test."].map(str::to_owned).to_vec();
         assert_eq!(candidates(text, "a.b.c"), Some(long));
         assert_eq!(candidates(text, "a."), Some(vec!["a.".to_owned()]));
+        assert_eq!(
+            candidates("search one.test", "a_b.test").map(|names| names.len()),
+            Some(2),
+            "an underscore is usual"
+        );
     }
 
     #[test]
