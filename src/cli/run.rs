@@ -91,7 +91,8 @@ impl FromStr for Ranges {
 
 impl Targets {
     pub(super) fn webhook(self) -> Result<Webhook, CliError> {
-        let settings = webhook::Settings { allow_http: self.allow_http, allow_targets: self.allow_targets.0 };
+        let settings =
+            webhook::Settings { allow_http: self.allow_http, allow_targets: self.allow_targets.0, names: None };
         Webhook::new(settings).map_err(|error| CliError::Problem(error.to_string()))
     }
 }

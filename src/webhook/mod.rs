@@ -52,6 +52,8 @@ mod tls;
 
 use std::fmt;
 use std::future::{Future, poll_fn};
+use std::io;
+use std::path::PathBuf;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
@@ -65,6 +67,7 @@ pub use self::clock::Moment;
 use self::evidence::Trace;
 pub use self::fence::Fence;
 use self::guard::Guard;
+pub use self::names::NameSources;
 use self::names::Names;
 use self::outcome::{Cause, Stop, without_head};
 use self::prepare::Prepared;
@@ -78,6 +81,8 @@ pub struct Settings {
     pub allow_http: bool,
     /// Ranges that may be called although they are not public (`--allow-target`).
     pub allow_targets: Vec<IpNet>,
+    /// Where it is written down how names are resolved, if not where the system keeps it.
+    pub names: Option<NameSources>,
 }
 
 /// The client cannot be set up.
@@ -86,6 +91,14 @@ pub enum SetupError {
     /// rustls refuses its configuration.
     #[error("cannot set up TLS")]
     Tls(#[source] rustls::Error),
+    /// A file that says how names are resolved cannot be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Names {
+        /// Which one.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
 }
 
 /// How an attempt went.
@@ -112,7 +125,11 @@ impl Webhook {
     pub fn new(settings: Settings) -> Result<Webhook, SetupError> {
         let guard = Guard::new(settings.allow_http, settings.allow_targets);
         let tls = tls::config().map_err(SetupError::Tls)?;
-        let client = Client::new(guard.clone(), Names::system()?, tls);
+        let names = match settings.names {
+            Some(sources) => Names::from_sources(sources)?,
+            None => Names::system()?,
+        };
+        let client = Client::new(guard.clone(), names, tls);
         Ok(Webhook { client, guard })
     }
 

@@ -28,7 +28,7 @@ pub fn webhook() -> Webhook {
 /// A client with these settings.
 pub fn webhook_with(allow_http: bool, allow_targets: &[&str]) -> Webhook {
     let allow_targets = allow_targets.iter().map(|net| net.parse().unwrap()).collect();
-    Webhook::new(Settings { allow_http, allow_targets }).unwrap()
+    Webhook::new(Settings { allow_http, allow_targets, ..Settings::default() }).unwrap()
 }
 
 /// A POST of a small JSON body.

@@ -7,6 +7,7 @@ pub mod database;
 pub mod fleet;
 pub mod inbox;
 pub mod namespace;
+pub mod name_server;
 pub mod platform;
 pub mod process;
 pub mod proxy;

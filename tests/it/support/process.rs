@@ -1,6 +1,7 @@
 //! The program as operators run it: a process with arguments, signals, output and an exit status.
 
 use std::io::Write;
+use std::path::Path;
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
@@ -74,15 +75,37 @@ impl Dispatcher {
         Dispatcher::started(command.envs(settings)).await
     }
 
+    /// As [`Dispatcher::start`], where these two files are `/etc/resolv.conf` and `/etc/hosts`. `None` where this user
+    /// may not make a mount namespace.
+    pub async fn start_resolving_by(
+        database: &Database,
+        resolv_conf: &Path,
+        hosts: &Path,
+        arguments: &[&str],
+    ) -> Option<Dispatcher> {
+        let possible = std::process::Command::new("unshare").args(["--mount", "true"]).output();
+        if !possible.is_ok_and(|output| output.status.success()) {
+            return None;
+        }
+        let mount = r#"mount --bind "$1" /etc/resolv.conf && mount --bind "$2" /etc/hosts && shift 2 && exec "$@""#;
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-c", mount, "sh"]).args([resolv_conf, hosts]).arg(POSTCALL);
+        Some(Dispatcher::started(Dispatcher::configured(&mut command, &database.url).args(arguments)).await)
+    }
+
     fn command(url: &str) -> Command {
         let mut command = Command::new(POSTCALL);
+        Dispatcher::configured(&mut command, url);
+        command
+    }
+
+    fn configured<'a>(command: &'a mut Command, url: &str) -> &'a mut Command {
         command.stdout(Stdio::null()).env("DATABASE_URL", url).args([
             "run",
             "--allow-http",
             "--allow-target",
             "127.0.0.0/8,::1/128",
-        ]);
-        command
+        ])
     }
 
     async fn started(command: &mut Command) -> Dispatcher {
@@ -112,6 +135,13 @@ impl Dispatcher {
             panic!("the dispatcher ended without saying: {words}");
         };
         tokio::time::timeout(PATIENCE, found).await.unwrap_or_else(|_| panic!("waited in vain for: {words}"))
+    }
+
+    /// The threads that it has now (Linux).
+    pub fn threads(&self) -> usize {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id().unwrap())).unwrap();
+        let threads = status.lines().find_map(|line| line.strip_prefix("Threads:"));
+        threads.and_then(|count| count.trim().parse().ok()).expect("a number of threads")
     }
 
     /// Sends it a signal.
