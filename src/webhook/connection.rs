@@ -150,12 +150,17 @@ fn poll_driver(driver: &mut Option<Driver<TokioIo<Gate>, Content>>, cx: &mut Con
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::{TcpListener, TcpStream};
 
     use super::super::clock::Moment;
     use super::super::fence::Fence;
     use super::*;
+
+    /// Far longer than it takes.
+    const HANGS: Duration = Duration::from_secs(10);
 
     /// Both ends of a new connection.
     async fn pair() -> (TcpStream, TcpStream) {
@@ -178,7 +183,9 @@ mod tests {
         trace: &Arc<Trace>,
     ) -> (Option<Bar>, Vec<u8>) {
         let mut connection = Connection::on(Socket::Plain(ours)).await.unwrap();
-        let broken = connection.exchange(request, trace).await.unwrap_err();
+        // The other end never answers: what is written after all waits until then.
+        let broken =
+            tokio::time::timeout(HANGS, connection.exchange(request, trace)).await.expect("written").unwrap_err();
         drop(connection);
         let mut received = Vec::new();
         // An end with unread bytes is a reset.

@@ -82,7 +82,7 @@ const CHILD: &str = "POSTCALL_TEST_CERTIFICATE";
 
 /// A process's environment cannot be changed safely while it runs, so this test runs itself once more in a child that
 /// has the environment from its start.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_environment_names_roots_to_trust_and_never_a_proxy() {
     if let Some(file) = std::env::var_os(CHILD) {
         return send_trusting(file.as_ref()).await;
@@ -141,7 +141,7 @@ async fn assert_nothing_uncalled_for_is_an_answer(file: &Path) {
     })
     .await;
     let (webhook, request) = (webhook(), post(&https(&receiver), AMPLE_MS));
-    for _ in 0..20 {
+    for _ in 0..200 {
         let attempt = webhook.send(&request, Uuid::now_v7(), &Fence::open(), pending()).await;
         assert_answered(&attempt, 200, b"ok", BodyEnd::Complete);
         assert!(attempt.timing.connected.is_some());

@@ -41,6 +41,8 @@ impl Receiver {
         let task = tokio::spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
+                // What a script has written is on its way, and does not wait for an acknowledgement.
+                stream.set_nodelay(true).unwrap();
                 let connection = {
                     let mut log = log.lock().unwrap();
                     log.push(Vec::new());
