@@ -140,7 +140,7 @@ async fn many_silent_domains_hold_up_no_newcomer_and_even_less_a_name_that_has_a
     let (newcomer, known) = tokio::join!(newcomer, known);
     assert_delivered(&newcomer);
     assert_delivered(&known);
-    assert_eq!(server.names_in("known.test").len(), 2, "it was asked for again");
+    assert!(server.names_in("known.test").len() >= 2, "it was asked for again");
     let asked: Vec<String> = server.asked().into_iter().map(|asked| asked.name).collect();
     let [known, newcomer] = ["known.test.", "newcomer.test."].map(|name| asked.iter().rposition(|asked| asked == name));
     assert!(known < newcomer, "a known name does not wait behind new ones: {known:?} {newcomer:?}");
