@@ -30,7 +30,7 @@ async fn dispatcher_asking(
         return None;
     }
     let server = NameServer::start_at(address, silent_about_the_dead).await;
-    let files = NameFiles::naming(&server, "options timeout:5 attempts:2");
+    let files = NameFiles::naming(&server, "options timeout:15 attempts:2");
     files.write_hosts(hosts);
     let [resolv_conf, hosts] = files.paths();
     let Some(dispatcher) = Dispatcher::start_resolving_by(database, &resolv_conf, &hosts, arguments).await else {
@@ -44,7 +44,7 @@ async fn dispatcher_asking(
 async fn calls_to_a_silent_name_leave_threads_and_time_to_all_others() {
     let (database, inbox) = (Database::new().await, Inbox::open().await);
     let port = inbox.address.port();
-    let action = |host: &str| json!({"method": "POST", "url": format!("http://{host}:{port}/"), "timeout": 30_000});
+    let action = |host: &str| json!({"method": "POST", "url": format!("http://{host}:{port}/"), "timeout": 20_000});
     database.publish("dead", "default", &action("dead.test")).await;
     for number in 0..20 {
         database.publish("live", &format!("live-{number}"), &action(&format!("live-{number}.test"))).await;
@@ -69,8 +69,8 @@ async fn calls_to_a_silent_name_leave_threads_and_time_to_all_others() {
 async fn the_hosts_file_is_heeded_and_no_name_is_in_the_log() {
     let (database, inbox) = (Database::new().await, Inbox::open().await);
     let port = inbox.address.port();
-    for host in ["written.hidden", "asked.hidden", "dead.test"] {
-        let action = json!({"method": "POST", "url": format!("http://{host}:{port}/"), "timeout": 2_000});
+    for (host, timeout_ms) in [("written.hidden", 20_000), ("asked.hidden", 20_000), ("dead.test", 2_000)] {
+        let action = json!({"method": "POST", "url": format!("http://{host}:{port}/"), "timeout": timeout_ms});
         database.publish("a", host, &action).await;
     }
     database.insert_call("a", &json!({})).await;
@@ -78,11 +78,8 @@ async fn the_hosts_file_is_heeded_and_no_name_is_in_the_log() {
     let Some((dispatcher, server, _files)) = dispatcher_asking("127.53.0.2", hosts, &database, &arguments).await else {
         return;
     };
-    let end = async {
-        database.settled().await;
-        dispatcher.signal(Signal::SIGTERM);
-    };
-    end.await;
+    database.settled().await;
+    dispatcher.signal(Signal::SIGTERM);
     let outcomes = "SELECT string_agg(action || ' ' || state, ', ' ORDER BY action) FROM postcall.delivery_history";
     let expected = "asked.hidden delivered, dead.test failed, written.hidden delivered";
     assert_eq!(database.text(outcomes).await.unwrap(), expected);

@@ -1,5 +1,6 @@
 //! Name servers on the loopback, over UDP and TCP, that say what a test wants; and the files that send a client to them.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -150,9 +151,23 @@ impl NameServer {
         let SocketAddr::V4(address) = self.address else { panic!("an IPv4 address") };
         let ip = u32::from_ne_bytes(address.ip().octets());
         let remote = format!("{ip:08X}:{:04X}", address.port());
-        let table = std::fs::read_to_string("/proc/net/udp").unwrap();
-        table.lines().filter(|line| line.split_whitespace().nth(2) == Some(&remote)).count()
+        // The system's table comes in pieces, and shows a socket twice or not at all when others move in between.
+        let mut last = local_ports_of(&remote);
+        loop {
+            let again = local_ports_of(&remote);
+            if again == last {
+                return again.len();
+            }
+            last = again;
+        }
     }
+}
+
+/// The local ends of the UDP sockets that are connected to `remote`, in the spelling of the system's table.
+fn local_ports_of(remote: &str) -> BTreeSet<String> {
+    let table = std::fs::read_to_string("/proc/net/udp").unwrap();
+    let fields = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    fields.filter(|fields| fields.get(2) == Some(&remote)).map(|fields| fields[1].to_owned()).collect()
 }
 
 impl Drop for NameServer {
