@@ -63,6 +63,14 @@ impl StoreError {
         }
     }
 
+    /// Whether the database user lacks the right to do this (SQLSTATE 42501, insufficient_privilege).
+    pub fn is_forbidden(&self) -> bool {
+        match self {
+            StoreError::Database(sqlx::Error::Database(reported)) => reported.code().as_deref() == Some("42501"),
+            _ => false,
+        }
+    }
+
     /// Whether the database refuses what it was given (SQLSTATE classes 22 and 23), so that trying again is no use.
     pub fn is_about_the_data(&self) -> bool {
         match self {

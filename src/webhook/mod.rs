@@ -46,6 +46,7 @@ use self::evidence::Trace;
 use self::fault::Fault;
 pub use self::fence::Fence;
 use self::guard::Guard;
+pub use self::guard::{Refusal, refused_by_default};
 use self::outcome::{Cause, Stop, without_head};
 use crate::domain::delivery::{Ending, Outcome, Timing};
 use crate::domain::request::Request;

@@ -126,7 +126,7 @@ impl Database {
     /// Publishes an action from its file's JSON.
     pub async fn publish(&self, agent: &str, name: &str, file: &serde_json::Value) {
         let file = postcall::domain::action_file::ActionFile::parse(&file.to_string()).unwrap();
-        self.store.publish_action(agent, name, &file.spec, file.enabled).await.unwrap();
+        self.store.publish_action(agent, name, &file.spec, file.enabled, "the test").await.unwrap();
     }
 
     /// Inserts a call as the platform does, and returns its id.
