@@ -5,20 +5,24 @@
 #![expect(clippy::expect_used, reason = "likewise, saying why")]
 
 mod actions;
+mod attacks;
 mod dispatcher;
 mod documented;
 mod exactly_once;
 mod faults;
+mod guards;
 mod history;
 mod invariants;
 mod leases;
 mod migrations;
 mod outbox;
+mod publisher;
 mod readme;
 mod rendering_cases;
 mod rendering_properties;
 mod replay;
 mod resolve;
+mod rights;
 mod support;
 mod webhook_cut;
 mod webhook_outcomes;

@@ -3,9 +3,9 @@
 use std::process::Output;
 
 use serde_json::{Value, json};
-use sqlx::AssertSqlSafe;
 
 use crate::support::database::Database;
+use crate::support::endings::{end_all, ended};
 use crate::support::inbox::Inbox;
 use crate::support::process::{Dispatcher, postcall_at, postcall_on, stderr, stdout};
 
@@ -17,37 +17,6 @@ async fn database_with_action() -> Database {
     let database = Database::new().await;
     database.publish("a", "default", &json!({"method": "POST", "url": "https://receiver.example/"})).await;
     database
-}
-
-/// Inserts `count` calls of agent a and lets their deliveries end in `state`, as a dispatcher would. Returns their ids,
-/// the oldest first.
-async fn ended(database: &Database, state: &str, count: i32) -> Vec<String> {
-    sqlx::query("INSERT INTO postcall.outbox (agent, call) SELECT 'a', '{}' FROM generate_series(1, $1)")
-        .bind(count)
-        .execute(&database.pool)
-        .await
-        .unwrap();
-    end_all(database, state).await
-}
-
-/// Lets everything that waits end in `state`.
-async fn end_all(database: &Database, state: &str) -> Vec<String> {
-    let sql = format!(
-        "WITH moved AS (DELETE FROM postcall.waiting RETURNING *)
-         INSERT INTO postcall.delivery
-             (delivery_id, call_id, claim, action_id, created_at, claimed_at, finished_at, action_version, dispatcher_id,
-              agent, state, error_kind, latency_ms, response_code, response_bytes, response_sha256, body_end, method, url)
-         SELECT delivery_id, call_id, gen_random_uuid(), action_id, created_at, now(), now(), 1, 1, agent, state,
-                CASE state WHEN 'failed' THEN 'dns' WHEN 'unknown' THEN 'timeout' END,
-                CASE state WHEN 'skipped' THEN NULL ELSE 1 END, code, code * 0, CASE WHEN code > 0 THEN sha256('') END,
-                CASE WHEN code > 0 THEN 'complete' END, 'POST', 'https://receiver.example/'
-         FROM moved, (VALUES ('{state}', CASE '{state}' WHEN 'delivered' THEN 200 WHEN 'rejected' THEN 422 END))
-                     AS of (state, code)
-         RETURNING delivery_id::text"
-    );
-    let mut ids: Vec<String> = sqlx::query_scalar(AssertSqlSafe(sql)).fetch_all(&database.pool).await.unwrap();
-    ids.sort();
-    ids
 }
 
 fn replay(database: &Database, arguments: &[&str]) -> Output {
@@ -218,14 +187,11 @@ async fn who_comes_second_waits_and_is_refused() {
     let id = ended(&database, "failed", 1).await.remove(0);
     // The first has written and not yet committed.
     let mut first = database.pool.begin().await.unwrap();
-    sqlx::query(
-        "INSERT INTO postcall.replay (delivery_id, replay_of, message_id, replayed_by, reason)
-         VALUES (postcall.uuid_v7(), $1::uuid, $1::uuid, 'Bob', 'first')",
-    )
-    .bind(&id)
-    .execute(&mut *first)
-    .await
-    .unwrap();
+    sqlx::query("INSERT INTO postcall.replay (replay_of, replayed_by, reason) VALUES ($1::uuid, 'Bob', 'first')")
+        .bind(&id)
+        .execute(&mut *first)
+        .await
+        .unwrap();
     let url = database.url.clone();
     let second = tokio::task::spawn_blocking(move || postcall_at(&url, &["replay", &id, "--reason", "second"]));
     let waits = "SELECT EXISTS (SELECT FROM pg_stat_activity
