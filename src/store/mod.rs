@@ -65,10 +65,11 @@ impl StoreError {
 
     /// Whether the database user lacks the right to do this (SQLSTATE 42501, insufficient_privilege).
     pub fn is_forbidden(&self) -> bool {
-        match self {
-            StoreError::Database(sqlx::Error::Database(reported)) => reported.code().as_deref() == Some("42501"),
-            _ => false,
-        }
+        let error = match self {
+            StoreError::Database(error) | StoreError::Migrate(sqlx::migrate::MigrateError::Execute(error)) => error,
+            _ => return false,
+        };
+        error.as_database_error().is_some_and(|reported| reported.code().as_deref() == Some("42501"))
     }
 
     /// Whether the database refuses what it was given (SQLSTATE classes 22 and 23), so that trying again is no use.

@@ -21,6 +21,7 @@ mod readme;
 mod rendering_cases;
 mod rendering_properties;
 mod replay;
+mod replay_or_finding;
 mod resolve;
 mod rights;
 mod support;
