@@ -23,8 +23,10 @@ CREATE OR REPLACE FUNCTION postcall.call_sid(call json) RETURNS text
     LANGUAGE plpgsql IMMUTABLE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    sid json := call #> '{callInfo,callSid}';
+    sid json;
 BEGIN
+    -- Not where it is declared: an error there is past this block's EXCEPTION.
+    sid := call #> '{callInfo,callSid}';
     RETURN CASE WHEN json_typeof(sid) IN ('string', 'number') THEN nullif(left(sid #>> '{}', 256), '') END;
 EXCEPTION WHEN OTHERS THEN
     -- Whatever it is, no call is refused for the sake of its id.

@@ -47,7 +47,9 @@ BEGIN
     SELECT NEW.delivery_id, delivery.call_id, delivery.agent, delivery.action_id, clock_timestamp(), outbox.call_bytes,
            delivery.call_sid
     FROM postcall.delivery LEFT JOIN postcall.outbox ON outbox.id = delivery.call_id
-    WHERE delivery.delivery_id = NEW.replay_of;
+    WHERE delivery.delivery_id = NEW.replay_of
+    -- The previous release's replay puts it there itself.
+    ON CONFLICT (delivery_id) DO NOTHING;
     RETURN NULL;
 END
 $$;
@@ -62,6 +64,11 @@ CREATE FUNCTION postcall.admit_finding() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
+    -- A transaction with one snapshot for all its statements would not see a replay that was committed since.
+    IF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted') THEN
+        RAISE EXCEPTION 'a finding is recorded in a transaction of isolation level READ COMMITTED'
+            USING ERRCODE = 'feature_not_supported';
+    END IF;
     PERFORM FROM postcall.delivery WHERE delivery_id = NEW.delivery_id AND state = 'unknown' FOR UPDATE;
     IF NOT FOUND OR EXISTS (SELECT FROM postcall.replay WHERE replay_of = NEW.delivery_id) THEN
         RETURN NULL;

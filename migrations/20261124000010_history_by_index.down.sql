@@ -19,7 +19,7 @@ FROM (
            coalesce(late.state, found.state, delivery.state) AS state,
            CASE coalesce(late.state, found.state, 'failed') WHEN 'failed'
                THEN coalesce(late.error_kind, delivery.error_kind) END AS error_kind,
-           CASE coalesce(late.state, found.state, 'failed') WHEN 'failed' THEN error_detail END AS error_detail,
+           CASE coalesce(late.state, found.state, 'failed') WHEN 'failed' THEN delivery.error_detail END AS error_detail,
            coalesce(delivery.method, late.method) AS method,
            coalesce(delivery.url, late.url) AS url,
            coalesce(delivery.response_code, late.response_code) AS response_code,
@@ -65,3 +65,4 @@ COMMENT ON COLUMN postcall.delivery_history.recorded_state IS
 COMMENT ON COLUMN postcall.delivery_history.message_id IS 'What the receiver saw as webhook-id';
 
 GRANT SELECT ON postcall.delivery_history TO postcall_auditor, postcall_dispatcher, postcall_publisher;
+GRANT EXECUTE ON FUNCTION postcall.call_sid(json) TO postcall_auditor, postcall_publisher;

@@ -77,6 +77,8 @@ async fn fill(database: &Database, rows: i64) {
     database
         .execute(&format!(
             "INSERT INTO postcall.action (agent, name, enabled, version) VALUES ('agent', 'default', true, 1);
+             INSERT INTO postcall.action_version (action_id, version, method, url, timeout_ms)
+             VALUES (1, 1, 'GET', 'https://receiver.example/', 1000);
              INSERT INTO postcall.waiting (delivery_id, call_id, agent, action_id, created_at)
              SELECT postcall.uuid_v7(), gen_random_uuid(), 'agent', 1, now() FROM generate_series(1, {rows});
              CHECKPOINT"

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
+use super::accountable::Author;
 use super::render::described;
 use super::table::{Table, print_json, time};
 use super::{CliError, Database, Format, ONE_CONNECTION, print_line, read_file};
@@ -13,6 +14,7 @@ use crate::domain::action_file::{ActionFile, warnings};
 use crate::domain::problem::{Field, Problem};
 use crate::render::{CompiledAction, diagnostic};
 use crate::store::actions::{ActionRecord, Switched};
+use crate::webhook::{Refusal, refused_by_default};
 
 /// Check, publish and look at actions: what is sent for an agent's calls.
 ///
@@ -50,6 +52,8 @@ enum Command {
         which: Which,
         /// The action file; `-` for standard input.
         file: PathBuf,
+        #[command(flatten)]
+        author: Author,
     },
     /// List actions, of one agent or of all.
     List {
@@ -70,9 +74,18 @@ enum Command {
         version: Option<i32>,
     },
     /// Send an action again for new calls.
-    Enable(Which),
+    Enable(Switch),
     /// Send an action no more. Deliveries that wait already are recorded as skipped.
-    Disable(Which),
+    Disable(Switch),
+}
+
+/// One action, and who switches it.
+#[derive(Args)]
+struct Switch {
+    #[command(flatten)]
+    which: Which,
+    #[command(flatten)]
+    author: Author,
 }
 
 /// One action.
@@ -91,11 +104,11 @@ impl Arguments {
     pub(super) async fn run(self) -> Result<(), CliError> {
         match self.command {
             Command::Check { file, json } => check(&read_file(&file)?, json).map(drop),
-            Command::Publish { which, file } => publish(which, &read_file(&file)?).await,
+            Command::Publish { which, file, author } => publish(which, &author, &read_file(&file)?).await,
             Command::List { agent, format, database } => list(agent.as_deref(), format, &database).await,
             Command::Show { which, version } => show(which, version).await,
-            Command::Enable(which) => switch(which, true).await,
-            Command::Disable(which) => switch(which, false).await,
+            Command::Enable(action) => switch(action, true).await,
+            Command::Disable(action) => switch(action, false).await,
         }
     }
 }
@@ -104,9 +117,7 @@ impl Arguments {
 fn check(text: &str, as_json: bool) -> Result<ActionFile, CliError> {
     match examine(text) {
         Ok(file) => {
-            for warning in warnings(&file.spec) {
-                eprintln!("warning: {warning}");
-            }
+            warn(&file.spec);
             print_line(if as_json { "{\"problems\": []}" } else { "the action is well formed" })?;
             Ok(file)
         }
@@ -158,24 +169,53 @@ fn template(spec: &ActionSpec, field: Field) -> &str {
     }
 }
 
-async fn publish(which: Which, text: &str) -> Result<(), CliError> {
-    let file = check_quietly(text)?;
+async fn publish(which: Which, author: &Author, text: &str) -> Result<(), CliError> {
+    let by = author.name()?;
+    let file = check_quietly(&which, text)?;
     let store = which.database.open(ONE_CONNECTION).await?;
-    let version = store.publish_action(&which.agent, &which.name, &file.spec, file.enabled).await?;
+    let version = store.publish_action(&which.agent, &which.name, &file.spec, file.enabled, &by).await?;
     let state = if file.enabled { "enabled" } else { "disabled" };
     print_line(&format!("published {} {} version {version} ({state})", which.agent, which.name))
 }
 
 /// As [`check`], but a good action is not remarked upon.
-fn check_quietly(text: &str) -> Result<ActionFile, CliError> {
-    let file = examine(text).map_err(|problems| {
-        eprintln!("{}", shown(&problems));
-        CliError::Problem("not published".to_owned())
-    })?;
-    for warning in warnings(&file.spec) {
+fn check_quietly(which: &Which, text: &str) -> Result<ActionFile, CliError> {
+    let naming = action::naming_problems(&which.agent, &which.name);
+    for problem in &naming {
+        eprintln!("error: {problem}");
+    }
+    match examine(text) {
+        Ok(file) if naming.is_empty() => {
+            warn(&file.spec);
+            return Ok(file);
+        }
+        Ok(_) => {}
+        Err(problems) => eprintln!("{}", shown(&problems)),
+    }
+    Err(CliError::Problem("not published".to_owned()))
+}
+
+/// Says what is allowed but is probably not what the author meant, or is not what a dispatcher calls.
+fn warn(spec: &ActionSpec) {
+    for warning in warnings(spec).into_iter().chain(target_warnings(&spec.url)) {
         eprintln!("warning: {warning}");
     }
-    Ok(file)
+}
+
+/// What dispatchers refuse unless their operators permit it, as far as it can be seen here. Scheme and host are literal, so
+/// the template tells them.
+fn target_warnings(template: &str) -> Vec<String> {
+    let Ok(url) = url::Url::parse(template) else { return Vec::new() };
+    let host = url.host_str().unwrap_or_default();
+    let warning = |refusal| match refusal {
+        Refusal::Scheme => {
+            "url: plain http is refused as `blocked` unless the dispatchers run with --allow-http: use https".to_owned()
+        }
+        Refusal::Address => format!(
+            "url: {host} is no public address and is refused as `blocked` unless the dispatchers run with --allow-target"
+        ),
+    };
+    refused_by_default(&url).into_iter().map(warning).collect()
 }
 
 async fn list(agent: Option<&str>, format: Format, database: &Database) -> Result<(), CliError> {
@@ -203,9 +243,29 @@ async fn show(which: Which, version: Option<i32>) -> Result<(), CliError> {
     let action = found.ok_or_else(|| no_such_action(&which, version))?;
     eprintln!(
         "{} {} version {} of {}, published {} by {}",
-        action.agent, action.name, action.version, action.newest_version, action.published_at, action.published_by
+        action.agent,
+        action.name,
+        action.version,
+        action.newest_version,
+        action.published_at,
+        attribution(Some(&action.published_by), action.published_db_user.as_deref()),
     );
+    if let Some(at) = action.switched_at {
+        let state = if action.enabled { "enabled" } else { "disabled" };
+        let by = attribution(action.switched_by.as_deref(), action.switched_db_user.as_deref());
+        eprintln!("{state} since {at} by {by}");
+    }
     print_json(&as_file(&action))
+}
+
+/// Whom something is put down to: the name that a person gave, and the database's user, which no person can choose.
+fn attribution(person: Option<&str>, db_user: Option<&str>) -> String {
+    match (person, db_user) {
+        (Some(person), Some(user)) => format!("{person} (database user {user})"),
+        (Some(person), None) => person.to_owned(),
+        (None, Some(user)) => format!("database user {user}"),
+        (None, None) => "nobody knows whom".to_owned(),
+    }
 }
 
 /// An action as programs read it: its file, and what the database knows beside it.
@@ -216,6 +276,10 @@ fn described_action(action: &ActionRecord) -> Value {
     object["version"] = json!(action.version);
     object["published_at"] = json!(action.published_at);
     object["published_by"] = json!(action.published_by);
+    object["published_db_user"] = json!(action.published_db_user);
+    object["switched_at"] = json!(action.switched_at);
+    object["switched_by"] = json!(action.switched_by);
+    object["switched_db_user"] = json!(action.switched_db_user);
     object
 }
 
@@ -231,10 +295,11 @@ fn as_file(action: &ActionRecord) -> Value {
     file
 }
 
-async fn switch(which: Which, enabled: bool) -> Result<(), CliError> {
+async fn switch(Switch { which, author }: Switch, enabled: bool) -> Result<(), CliError> {
+    let by = author.name()?;
     let store = which.database.open(ONE_CONNECTION).await?;
     let state = if enabled { "enabled" } else { "disabled" };
-    match store.switch_action(&which.agent, &which.name, enabled).await? {
+    match store.switch_action(&which.agent, &which.name, enabled, &by).await? {
         Switched::Changed => print_line(&format!("{} {} is now {state}", which.agent, which.name)),
         Switched::Already => print_line(&format!("{} {} was {state} already", which.agent, which.name)),
         Switched::NoSuchAction => Err(no_such_action(&which, None)),

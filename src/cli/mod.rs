@@ -99,6 +99,14 @@ pub enum CliError {
     /// The database.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The database user may not do what the command does.
+    #[error("{source}. This needs {needed}")]
+    Forbidden {
+        /// What the database says.
+        source: StoreError,
+        /// As whom the command works.
+        needed: &'static str,
+    },
     /// A file that cannot be read.
     #[error("cannot read {path}: {source}")]
     File {
@@ -151,7 +159,17 @@ impl Cli {
     /// # Errors
     /// Whatever makes the exit status 1.
     pub async fn run(self) -> Result<(), CliError> {
-        match self.command {
+        let needed = self.command.needed_user();
+        self.command.run().await.map_err(|error| match error {
+            CliError::Store(source) if source.is_forbidden() => CliError::Forbidden { source, needed },
+            other => other,
+        })
+    }
+}
+
+impl Command {
+    async fn run(self) -> Result<(), CliError> {
+        match self {
             Command::Migrate(arguments) => arguments.run().await,
             Command::Run(arguments) => arguments.run().await,
             Command::Action(arguments) => arguments.run().await,
@@ -162,6 +180,20 @@ impl Cli {
             Command::Replay(arguments) => arguments.run().await,
             Command::CheckInvariants(arguments) => arguments.run().await,
             Command::Demo(arguments) => arguments.run().await,
+        }
+    }
+
+    /// As which database user the command works, for those who tried it as another.
+    fn needed_user(&self) -> &'static str {
+        match self {
+            Command::Migrate(_) | Command::Demo(_) | Command::Render(_) => "the owner of the schema",
+            Command::Run(_) => "a database user with the role postcall_dispatcher",
+            Command::Action(_) | Command::Resolve(_) | Command::Replay(_) => {
+                "a database user with the role postcall_publisher"
+            }
+            Command::History(_) | Command::Show(_) | Command::CheckInvariants(_) => {
+                "a database user with the role postcall_auditor or postcall_publisher"
+            }
         }
     }
 }

@@ -63,6 +63,15 @@ impl StoreError {
         }
     }
 
+    /// Whether the database user lacks the right to do this (SQLSTATE 42501, insufficient_privilege).
+    pub fn is_forbidden(&self) -> bool {
+        let error = match self {
+            StoreError::Database(error) | StoreError::Migrate(sqlx::migrate::MigrateError::Execute(error)) => error,
+            _ => return false,
+        };
+        error.as_database_error().is_some_and(|reported| reported.code().as_deref() == Some("42501"))
+    }
+
     /// Whether the database refuses what it was given (SQLSTATE classes 22 and 23), so that trying again is no use.
     pub fn is_about_the_data(&self) -> bool {
         match self {

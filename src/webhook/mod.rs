@@ -67,6 +67,7 @@ pub use self::clock::Moment;
 use self::evidence::Trace;
 pub use self::fence::Fence;
 use self::guard::Guard;
+pub use self::guard::{Refusal, refused_by_default};
 pub use self::names::NameSources;
 use self::names::Names;
 use self::outcome::{Cause, Stop, without_head};

@@ -36,7 +36,7 @@ async fn a_disabled_action_sends_nothing_and_what_waited_is_skipped() {
     let (database, inbox) = (Database::new().await, Inbox::open().await);
     database.publish("a", "default", &json!({"method": "POST", "url": inbox.url("/")})).await;
     database.insert_call("a", &json!({"callInfo": {"callSid": "CA1"}})).await;
-    database.store.switch_action("a", "default", false).await.unwrap();
+    database.store.switch_action("a", "default", false, "the test").await.unwrap();
     let _dispatcher = Dispatcher::start(&database, &[]).await;
     database.settled().await;
     assert_eq!(database.text(STATES).await.unwrap(), "skipped 1");

@@ -5,21 +5,26 @@
 #![expect(clippy::expect_used, reason = "likewise, saying why")]
 
 mod actions;
+mod attacks;
 mod dispatcher;
 mod documented;
 mod exactly_once;
 mod faults;
+mod guards;
 mod history;
 mod invariants;
 mod leases;
 mod migrations;
 mod names_of_the_system;
 mod outbox;
+mod publisher;
 mod readme;
 mod rendering_cases;
 mod rendering_properties;
 mod replay;
+mod replay_or_finding;
 mod resolve;
+mod rights;
 mod support;
 mod webhook_answers;
 mod webhook_connect;

@@ -21,6 +21,8 @@ mod receiver;
 
 /// Connections of the pool: the dispatcher's two and the platform's.
 const CONNECTIONS: u32 = 10;
+/// In whose name actions are published.
+const BY: &str = "postcall demo";
 /// Calls that the pretend platform ends at the same time.
 const CONCURRENT_CALLS: usize = 8;
 /// How often the demo looks whether everything is delivered.
@@ -80,7 +82,7 @@ async fn publish(store: &Store, receiver: &Receiver) -> Result<(), CliError> {
     chapter("… mends the missing comma, and publishes it; so do others")?;
     for published in actions::all(receiver) {
         let file = examine(&published.file).map_err(|problems| CliError::Problem(shown(&problems)))?;
-        let version = store.publish_action(published.agent, published.name, &file.spec, file.enabled).await?;
+        let version = store.publish_action(published.agent, published.name, &file.spec, file.enabled, BY).await?;
         let (agent, name, why) = (published.agent, published.name, published.shows);
         print_line(&format!("published {agent} {name} version {version}: {why}"))?;
     }
@@ -108,7 +110,7 @@ async fn complete_calls(store: &Store) -> Result<(), CliError> {
     while let Some(done) = open.join_next().await {
         closed(Some(done))?;
     }
-    store.switch_action(actions::PAUSED_AGENT, crate::domain::action::DEFAULT_NAME, false).await?;
+    store.switch_action(actions::PAUSED_AGENT, crate::domain::action::DEFAULT_NAME, false, BY).await?;
     print_line(&format!(
         "{committed} calls committed together with a row of the platform's own table, {rolled_back} rolled back.\n\
          {} then disables its action, before anything is sent.",

@@ -4,6 +4,7 @@ pub mod accounts;
 pub mod attempt;
 pub mod cluster;
 pub mod database;
+pub mod endings;
 pub mod fleet;
 pub mod inbox;
 pub mod namespace;

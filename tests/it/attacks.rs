@@ -1,0 +1,564 @@
+//! What a database user may try who was given one role, or none: make, alter, hide, read or hold up what belongs to others.
+
+use serde_json::json;
+use sqlx::postgres::PgListener;
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
+
+use crate::support::database::Database;
+use crate::support::endings::ended;
+use crate::support::inbox::Inbox;
+use crate::support::process::{Dispatcher, postcall_at, stderr, stdout};
+
+/// Every role, and a user who has none.
+const EVERYBODY: [&[&str]; 5] =
+    [&["postcall_platform"], &["postcall_dispatcher"], &["postcall_publisher"], &["postcall_auditor"], &[]];
+/// What stands in a call and in an action's templates, and must be seen by nobody who does not need it.
+const SECRET: &str = "s3cret-word";
+
+/// An action and a delivery in each state that has a table, full of secrets.
+async fn database_with_secrets() -> Database {
+    let database = Database::new().await;
+    let action = json!({"method": "POST", "url": format!("https://receiver.example/{SECRET}"),
+                        "headers": {"x": SECRET}, "body": format!("\"{SECRET}\"")});
+    database.publish("a", "default", &action).await;
+    ended(&database, "unknown", 1).await;
+    ended(&database, "failed", 1).await;
+    database.insert_call("a", &json!({"callInfo": {"callSid": "CA1"}, "summary": SECRET})).await;
+    database.execute("ANALYZE").await;
+    database
+}
+
+/// Tries statements in a transaction that is rolled back. The error's message and SQLSTATE, or `None` if nothing stopped it.
+async fn attempt(connection: &mut PgConnection, sql: &str) -> Option<String> {
+    sqlx::raw_sql("BEGIN").execute(&mut *connection).await.unwrap();
+    let result = sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut *connection).await;
+    sqlx::raw_sql("ROLLBACK").execute(&mut *connection).await.unwrap();
+    let error = result.err()?;
+    let error = error.as_database_error().expect("an error of the database");
+    Some(format!("{} {}", error.code().unwrap_or_default(), error.message()))
+}
+
+/// Every statement is refused to each of the users for want of a right.
+async fn refused(database: &Database, users: &[&[&str]], statements: &[&str]) {
+    for roles in users {
+        let mut connection = database.connect_as(roles).await;
+        for sql in statements {
+            let error = attempt(&mut connection, sql).await;
+            assert!(error.as_deref().is_some_and(|error| error.starts_with("42501 ")), "{roles:?}: {sql}: {error:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn nobody_makes_a_delivery_by_a_trigger_of_his_own() {
+    let database = database_with_secrets().await;
+    let triggers: Vec<String> = sqlx::query_scalar(
+        "SELECT proname::text FROM pg_proc WHERE pronamespace = 'postcall'::regnamespace AND prorettype = 'trigger'::regtype",
+    )
+    .fetch_all(&database.pool)
+    .await
+    .unwrap();
+    assert!(triggers.len() >= 8, "{triggers:?}");
+    let waiting = database.number("SELECT count(*) FROM postcall.waiting").await;
+    for roles in EVERYBODY {
+        let mut connection = database.connect_as(roles).await;
+        let mine = "CREATE TEMP TABLE mine (id uuid, agent text, created_at timestamptz, call json, call_bytes integer,
+                        call_sid text, action_ids bigint[], delivery_id uuid, replay_of uuid, message_id uuid,
+                        action_id bigint, enabled boolean, state text, source text)";
+        sqlx::raw_sql(mine).execute(&mut connection).await.unwrap();
+        for trigger in &triggers {
+            for when in [
+                "AFTER INSERT ON mine REFERENCING NEW TABLE AS new_call FOR EACH STATEMENT",
+                "BEFORE INSERT ON mine FOR EACH ROW",
+                "AFTER INSERT ON mine FOR EACH ROW",
+            ] {
+                let sql = format!(
+                    "CREATE TRIGGER again {when} EXECUTE FUNCTION postcall.{trigger}();
+                     INSERT INTO mine (id, agent, created_at, action_ids, action_id, enabled)
+                     VALUES (gen_random_uuid(), 'a', 'infinity', '{{1}}', 1, true)"
+                );
+                let error = attempt(&mut connection, &sql).await;
+                assert!(
+                    error.as_deref().is_some_and(|error| error.starts_with("42501 ")),
+                    "{roles:?}: {sql}: {error:?}"
+                );
+            }
+        }
+    }
+    assert_eq!(database.number("SELECT count(*) FROM postcall.waiting").await, waiting);
+}
+
+#[tokio::test]
+async fn what_others_insert_and_read_never_runs_code_of_somebody_s_own() {
+    let database = database_with_secrets().await;
+    let unknown =
+        database.text("SELECT delivery_id::text FROM postcall.delivery WHERE state = 'unknown'").await.unwrap();
+    let failed = database.text("SELECT delivery_id::text FROM postcall.delivery WHERE state = 'failed'").await.unwrap();
+    let history = "SELECT FROM postcall.delivery_history";
+    for (roles, statements) in [
+        (
+            EVERYBODY[0],
+            vec![
+                "INSERT INTO postcall.outbox (agent, call) VALUES ('a', '{\"callInfo\": {\"callSid\": \"CA2\"}}')"
+                    .to_owned(),
+            ],
+        ),
+        (
+            EVERYBODY[1],
+            vec![
+                history.to_owned(),
+                "SELECT postcall.make_partitions()".to_owned(),
+                "SELECT postcall.call_sid('{\"callInfo\": {\"callSid\": \"CA2\"}}')".to_owned(),
+            ],
+        ),
+        (
+            EVERYBODY[2],
+            vec![
+                history.to_owned(),
+                "UPDATE postcall.action SET enabled = false".to_owned(),
+                format!("INSERT INTO postcall.replay (replay_of, replayed_by, reason) VALUES ('{failed}', 'Ada', 'r')"),
+                format!(
+                    "INSERT INTO postcall.resolution (delivery_id, state, resolved_by, reason) VALUES ('{unknown}', 'failed', 'Ada', 'r')"
+                ),
+                format!("SELECT postcall.lock_deliveries('{{{unknown}}}')"),
+            ],
+        ),
+        (
+            EVERYBODY[3],
+            vec![
+                history.to_owned(),
+                "SELECT postcall.history_begins()".to_owned(),
+                "SELECT postcall.uuid_v7_floor('2026-11-24')".to_owned(),
+            ],
+        ),
+    ] {
+        let url = database.login(roles).await;
+        let mut connection = PgConnection::connect(&url).await.unwrap();
+        shadow_everything(&database, &mut connection).await;
+        for sql in statements {
+            let error = attempt(&mut connection, &sql).await;
+            assert_eq!(error, None, "{roles:?}: {sql}");
+        }
+        let own = attempt(&mut connection, "SELECT 1 + 1").await;
+        assert_eq!(
+            own.as_deref(),
+            Some("P0001 caught"),
+            "the shadows are in the way of what is looked for along the path"
+        );
+    }
+}
+
+/// Puts, earlier in the path, an operator and a function of the user's own beside each that Postgres has. All of them fail.
+async fn shadow_everything(database: &Database, connection: &mut PgConnection) {
+    let schema = "shadow";
+    let (user,): (String,) = sqlx::query_as("SELECT current_user::text").fetch_one(&mut *connection).await.unwrap();
+    database
+        .execute(&format!("DROP SCHEMA IF EXISTS {schema} CASCADE; CREATE SCHEMA {schema} AUTHORIZATION {user}"))
+        .await;
+    sqlx::raw_sql(
+        "DO $$
+         DECLARE
+             made record;
+         BEGIN
+             FOR made IN
+                 SELECT format('CREATE FUNCTION shadow.%I(%s) RETURNS %s LANGUAGE plpgsql AS
+                                $body$ BEGIN RAISE EXCEPTION ''caught''; END $body$', proname,
+                               pg_get_function_identity_arguments(oid), prorettype::regtype) AS sql
+                 FROM pg_proc
+                 WHERE pronamespace = 'pg_catalog'::regnamespace AND prokind = 'f' AND NOT proretset AND provariadic = 0
+                   AND 'internal'::regtype::oid <> ALL (proargtypes::oid[]) AND 'cstring'::regtype::oid <> ALL (proargtypes::oid[])
+                   AND proname NOT IN ('format', 'format_type', 'pg_get_function_identity_arguments')
+                   AND prorettype NOT IN ('internal'::regtype, 'cstring'::regtype, 'trigger'::regtype, 'event_trigger'::regtype)
+                 UNION ALL
+                 SELECT format('CREATE FUNCTION shadow.o%s(%s, %s) RETURNS %s LANGUAGE plpgsql AS
+                                $body$ BEGIN RAISE EXCEPTION ''caught''; END $body$;
+                                CREATE OPERATOR shadow.%s (LEFTARG = %s, RIGHTARG = %s, FUNCTION = shadow.o%s)', oid,
+                               oprleft::regtype, oprright::regtype, oprresult::regtype, oprname, oprleft::regtype,
+                               oprright::regtype, oid)
+                 FROM pg_operator WHERE oprnamespace = 'pg_catalog'::regnamespace AND oprkind = 'b'
+             LOOP
+                 BEGIN
+                     EXECUTE made.sql;
+                 EXCEPTION WHEN OTHERS THEN NULL;
+                 END;
+             END LOOP;
+         END $$;
+         SET search_path = shadow, pg_catalog",
+    )
+    .execute(&mut *connection)
+    .await
+    .unwrap();
+    let count = database.number("SELECT count(*) FROM pg_proc WHERE pronamespace = 'shadow'::regnamespace").await;
+    assert!(count > 2_000, "{count}");
+}
+
+#[tokio::test]
+async fn calls_are_read_by_dispatchers_alone() {
+    let database = database_with_secrets().await;
+    let ways = [
+        "SELECT call FROM postcall.outbox",
+        "SELECT outbox FROM postcall.outbox",
+        "SELECT FROM postcall.outbox WHERE call IS NOT NULL",
+        "TABLE postcall.outbox",
+        "COPY postcall.outbox TO STDOUT",
+        "COPY postcall.outbox (call) TO STDOUT",
+        "EXPLAIN (ANALYZE, VERBOSE) SELECT call FROM postcall.outbox",
+        "SELECT call::text::integer FROM postcall.outbox",
+        "SELECT * FROM postcall.outbox_default",
+        "INSERT INTO postcall.outbox (agent, call) VALUES ('a', '{}') RETURNING call",
+        "INSERT INTO postcall.outbox (agent, call) VALUES ('a', '{}') ON CONFLICT (id) DO UPDATE SET agent = outbox.call::text",
+        "CREATE TEMP VIEW mine AS SELECT call FROM postcall.outbox; SELECT * FROM mine",
+        "CREATE TEMP TABLE mine AS SELECT call FROM postcall.outbox",
+        "CREATE FUNCTION pg_temp.mine() RETURNS SETOF json LANGUAGE sql AS 'SELECT call FROM postcall.outbox';
+         SELECT pg_temp.mine()",
+        "SELECT postcall.call_sid(call) FROM postcall.outbox",
+    ];
+    let others: Vec<&[&str]> = EVERYBODY.into_iter().filter(|roles| !roles.contains(&"postcall_dispatcher")).collect();
+    refused(&database, &others, &ways).await;
+}
+
+#[tokio::test]
+async fn templates_are_read_by_dispatchers_and_publishers_alone() {
+    let database = database_with_secrets().await;
+    let ways = [
+        "SELECT url FROM postcall.action_version",
+        "SELECT headers FROM postcall.action_version",
+        "SELECT body FROM postcall.action_version",
+        "SELECT action_version FROM postcall.action_version",
+        "SELECT to_json(action_version) FROM postcall.action_version",
+        "SELECT FROM postcall.action_version WHERE body = 'guess'",
+        "COPY postcall.action_version (body) TO STDOUT",
+        "COPY postcall.action_version TO STDOUT",
+    ];
+    refused(&database, &[EVERYBODY[0], EVERYBODY[3], EVERYBODY[4]], &ways).await;
+    // What an auditor reads of versions says who published what kind of request, and when.
+    let mut auditor = database.connect_as(EVERYBODY[3]).await;
+    for table in ["action", "action_switch", "waiting", "sending", "delivery", "replay", "resolution", "dispatcher"] {
+        assert_eq!(attempt(&mut auditor, &format!("SELECT * FROM postcall.{table}")).await, None, "{table}");
+    }
+    let metadata = "SELECT action_id, version, method, timeout_ms, published_at, published_by, db_user FROM postcall.action_version;
+                    SELECT id, agent, created_at, action_ids, call_bytes, call_sid FROM postcall.outbox";
+    assert_eq!(attempt(&mut auditor, metadata).await, None);
+}
+
+#[tokio::test]
+async fn neither_statistics_nor_functions_in_conditions_tell_an_auditor_what_calls_and_templates_hold() {
+    let database = database_with_secrets().await;
+    for roles in [EVERYBODY[0], EVERYBODY[3], EVERYBODY[4]] {
+        let mut connection = database.connect_as(roles).await;
+        let statistics: i64 = sqlx::query_scalar(
+            "SELECT count(*) FROM pg_stats WHERE schemaname = 'postcall' AND (attname IN ('call', 'headers', 'body')
+                 OR (tablename = 'action_version' AND attname = 'url'))",
+        )
+        .fetch_one(&mut connection)
+        .await
+        .unwrap();
+        assert_eq!(statistics, 0, "{roles:?}");
+        assert!(attempt(&mut connection, "SELECT stavalues1 FROM pg_statistic").await.is_some(), "{roles:?}");
+    }
+    // A function in a condition is evaluated on rows as the view gives them, and on nothing that lies below it.
+    let mut auditor = database.connect_as(EVERYBODY[3]).await;
+    sqlx::raw_sql(
+        "CREATE TEMP TABLE seen (what text);
+         CREATE FUNCTION pg_temp.leak(what text) RETURNS boolean LANGUAGE plpgsql COST 0.0001 AS
+         $$ BEGIN INSERT INTO seen VALUES (what); RETURN true; END $$;
+         SELECT FROM postcall.delivery_history WHERE pg_temp.leak(delivery_history::text)",
+    )
+    .execute(&mut auditor)
+    .await
+    .unwrap();
+    let (all, secret): (i64, i64) =
+        sqlx::query_as("SELECT count(*), count(*) FILTER (WHERE what LIKE '%' || $1 || '%') FROM seen")
+            .bind(SECRET)
+            .fetch_one(&mut auditor)
+            .await
+            .unwrap();
+    assert!(all >= 3 && secret == 0, "{all} {secret}");
+}
+
+#[tokio::test]
+async fn the_queue_and_history_are_written_by_dispatchers_alone() {
+    let database = database_with_secrets().await;
+    let others: Vec<&[&str]> = EVERYBODY.into_iter().filter(|roles| !roles.contains(&"postcall_dispatcher")).collect();
+    let ways = [
+        "INSERT INTO postcall.waiting SELECT gen_random_uuid(), gen_random_uuid(), 'a', 1, now()",
+        "INSERT INTO postcall.sending (delivery_id) VALUES (gen_random_uuid())",
+        "INSERT INTO postcall.delivery (delivery_id) VALUES (gen_random_uuid())",
+        "INSERT INTO postcall.resolution (delivery_id, source, state, resolved_by, reason)
+         VALUES (gen_random_uuid(), 'claim', 'failed', 'x', 'y')",
+        "INSERT INTO postcall.dispatcher (name, version, lease_until) VALUES ('x', 'y', now())",
+        "UPDATE postcall.dispatcher SET lost_at = now()",
+        "UPDATE postcall.waiting SET created_at = 'infinity'",
+        "DELETE FROM postcall.waiting",
+        "DELETE FROM postcall.sending",
+        "SELECT FROM postcall.waiting FOR UPDATE",
+        "SELECT setval('postcall.bell', 9223372036854775807)",
+        "SELECT nextval('postcall.bell')",
+        "SELECT postcall.make_partitions()",
+        "COPY postcall.waiting FROM STDIN",
+    ];
+    refused(&database, &others, &ways).await;
+}
+
+#[tokio::test]
+async fn nobody_who_is_given_a_role_owns_anything() {
+    let database = database_with_secrets().await;
+    let ways = [
+        "SET session_replication_role = replica",
+        "SET SESSION AUTHORIZATION postgres",
+        "SET ROLE postgres",
+        "ALTER TABLE postcall.delivery DISABLE TRIGGER ALL",
+        "ALTER TABLE postcall.resolution DISABLE ROW LEVEL SECURITY",
+        "DROP TRIGGER history_is_immutable ON postcall.delivery",
+        "DROP TABLE postcall.replay",
+        "TRUNCATE postcall.delivery",
+        "TRUNCATE postcall.waiting",
+        "TRUNCATE postcall.outbox_default",
+        "CREATE TABLE postcall.mine ()",
+        "CREATE FUNCTION postcall.mine() RETURNS integer LANGUAGE sql RETURN 1",
+        "CREATE OPERATOR postcall.=== (LEFTARG = json, RIGHTARG = json, FUNCTION = json_object_length)",
+        "CREATE TABLE own.mine (id uuid REFERENCES postcall.outbox)",
+        "CREATE TABLE own.mine () INHERITS (postcall.waiting)",
+        "CREATE RULE mine AS ON INSERT TO postcall.outbox DO INSTEAD NOTHING",
+        "CREATE TRIGGER mine AFTER INSERT ON postcall.outbox EXECUTE FUNCTION postcall.refuse_change()",
+        "CREATE POLICY mine ON postcall.resolution USING (true)",
+        "COMMENT ON TABLE postcall.outbox IS 'mine'",
+        "DELETE FROM postcall.outbox",
+        "UPDATE postcall.outbox SET agent = 'b'",
+        "DELETE FROM postcall.delivery",
+        "UPDATE postcall.delivery SET state = 'failed'",
+        "DELETE FROM postcall.replay",
+        "DELETE FROM postcall.resolution",
+        "DELETE FROM postcall.dispatcher",
+        "DELETE FROM postcall.action",
+        "DELETE FROM postcall.action_version",
+        "INSERT INTO postcall.action_switch (action_id, enabled, switched_by) VALUES (1, true, 'x')",
+        "INSERT INTO postcall._sqlx_migrations SELECT * FROM postcall._sqlx_migrations",
+        "SELECT postcall.guard_against_truncate('postcall.waiting')",
+    ];
+    database.execute("CREATE SCHEMA own; GRANT ALL ON SCHEMA own TO PUBLIC").await;
+    for roles in EVERYBODY {
+        let mut connection = database.connect_as(roles).await;
+        for sql in ways {
+            let error = attempt(&mut connection, sql).await;
+            // Where Postgres says it in other words: not the owner, or nothing that this user can name.
+            let stopped =
+                error.as_deref().is_some_and(|error| error.starts_with("42501 ") || error.starts_with("42883 "));
+            assert!(stopped, "{roles:?}: {sql}: {error:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn no_role_but_the_dispatcher_s_can_lock_a_table_against_others() {
+    let database = database_with_secrets().await;
+    let tables = [
+        "action",
+        "action_version",
+        "action_switch",
+        "outbox",
+        "waiting",
+        "sending",
+        "delivery",
+        "dispatcher",
+        "replay",
+        "resolution",
+        "_sqlx_migrations",
+    ];
+    for roles in EVERYBODY {
+        let mut connection = database.connect_as(roles).await;
+        let mut lockable = Vec::new();
+        for table in tables {
+            for mode in ["SHARE", "EXCLUSIVE", "ACCESS EXCLUSIVE"] {
+                if attempt(&mut connection, &format!("LOCK TABLE postcall.{table} IN {mode} MODE")).await.is_none() {
+                    lockable.push(table);
+                }
+            }
+        }
+        lockable.dedup();
+        // Whoever may delete from a table may lock it, and a claim deletes.
+        let expected: &[&str] = if roles == EVERYBODY[1] { &["waiting", "sending"] } else { &[] };
+        assert_eq!(lockable, expected, "{roles:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_repeated_insert_changes_and_tells_nothing_of_the_call_that_is_there() {
+    let database = database_with_secrets().await;
+    let id = database.text("SELECT id::text FROM postcall.outbox ORDER BY id LIMIT 1").await.unwrap();
+    let before = database.text("SELECT md5(string_agg(outbox::text, '' ORDER BY id)) FROM postcall.outbox").await;
+    let waiting = database.number("SELECT count(*) FROM postcall.waiting").await;
+    let mut platform = database.connect_as(EVERYBODY[0]).await;
+    let insert = format!("INSERT INTO postcall.outbox (id, agent, call) VALUES ('{id}', 'b', '{{}}') ON CONFLICT (id)");
+    for update in ["agent = excluded.agent", "call = excluded.call", "id = excluded.id", "action_ids = '{1}'"] {
+        let error = attempt(&mut platform, &format!("{insert} DO UPDATE SET {update}")).await.unwrap();
+        assert!(error.starts_with("42501 "), "{error}");
+    }
+    sqlx::raw_sql(AssertSqlSafe(format!("{insert} DO NOTHING"))).execute(&mut platform).await.unwrap();
+    for column in ["created_at", "action_ids", "call_bytes", "call_sid"] {
+        let sql = format!("INSERT INTO postcall.outbox (agent, call, {column}) VALUES ('a', '{{}}', NULL)");
+        assert!(attempt(&mut platform, &sql).await.unwrap().starts_with("42501 "), "{column}");
+    }
+    assert_eq!(
+        database.text("SELECT md5(string_agg(outbox::text, '' ORDER BY id)) FROM postcall.outbox").await,
+        before
+    );
+    assert_eq!(database.number("SELECT count(*) FROM postcall.waiting").await, waiting);
+}
+
+#[tokio::test]
+async fn whatever_is_written_on_the_bell_the_platform_notifies_only_while_somebody_can_be_asleep() {
+    let database = database_with_secrets().await;
+    let mut listener = PgListener::connect_with(&database.pool).await.unwrap();
+    listener.listen("postcall").await.unwrap();
+    let mut dispatcher = database.connect_as(EVERYBODY[1]).await;
+    let mut platform = database.connect_as(EVERYBODY[0]).await;
+    let now = "(extract(epoch FROM clock_timestamp()) * 1000)::bigint";
+    for bell in ["9223372036854775807".to_owned(), format!("{now} + 3600000"), "0".to_owned(), "1".to_owned()] {
+        let sql = format!("SELECT setval('postcall.bell', {bell})");
+        sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut dispatcher).await.unwrap();
+        let insert = "INSERT INTO postcall.outbox (agent, call) VALUES ('a', '{}')";
+        sqlx::raw_sql(insert).execute(&mut platform).await.unwrap();
+    }
+    // Beyond its end the sequence gives an error to whoever asked, and to nobody else.
+    assert!(attempt(&mut dispatcher, "SELECT setval('postcall.bell', -1)").await.unwrap().starts_with("22003 "));
+    let beyond = "SELECT setval('postcall.bell', 9223372036854775807); SELECT nextval('postcall.bell')";
+    assert!(attempt(&mut dispatcher, beyond).await.unwrap().starts_with("2200H "));
+    // A dispatcher that does its work makes it ring again.
+    database.session().ask_to_be_rung(std::time::Duration::from_secs(2)).await.unwrap();
+    database.insert_call("a", &json!({})).await;
+    database.execute("NOTIFY postcall, 'mark'").await;
+    assert_eq!(listener.recv().await.unwrap().payload(), "", "one ring, of the last call");
+    assert_eq!(listener.recv().await.unwrap().payload(), "mark", "and no other");
+}
+
+#[tokio::test]
+async fn whoever_notifies_without_end_delays_no_delivery() {
+    let (database, inbox) = (Database::new().await, Inbox::open().await);
+    database.publish("a", "default", &json!({"method": "POST", "url": inbox.url("/")})).await;
+    let _dispatcher = Dispatcher::start(&database, &[]).await;
+    let mut nobody = database.connect_as(&[]).await;
+    // 4,000 notifications of nearly 8 kB in one commit, again and again, while calls are delivered.
+    let flood = "SELECT pg_notify('postcall', n || repeat('x', 7000)) FROM generate_series(1, 4000) AS n";
+    for round in 1..=5 {
+        sqlx::raw_sql(flood).execute(&mut nobody).await.unwrap();
+        database.insert_call("a", &json!({})).await;
+        inbox.has(round).await;
+    }
+    database.settled().await;
+    assert_eq!(inbox.received().len(), 5);
+}
+
+#[tokio::test]
+async fn no_time_that_a_client_cannot_read_gets_into_what_all_read() {
+    let database = database_with_secrets().await;
+    let mut dispatcher = database.connect_as(EVERYBODY[1]).await;
+    for time in ["infinity", "-infinity", "294276-12-31 23:59:59Z", "10000-01-01Z", "4713-01-01 BC"] {
+        for (sql, constraint) in [
+            (format!("INSERT INTO postcall.waiting SELECT gen_random_uuid(), gen_random_uuid(), 'a', 1, '{time}'"), "waiting_times_are_in_range"),
+            (format!("UPDATE postcall.waiting SET created_at = '{time}'"), "waiting_times_are_in_range"),
+            (format!("INSERT INTO postcall.sending (delivery_id, call_id, agent, action_id, action_version, created_at,
+                          dispatcher_id, claim, claimed_at)
+                      SELECT delivery_id, call_id, agent, action_id, 1, created_at, 1, delivery_id, '{time}' FROM postcall.waiting"),
+             "sending_times_are_in_range"),
+            (format!("INSERT INTO postcall.delivery SELECT gen_random_uuid(), call_id, claim, action_id, '{time}', claimed_at,
+                          finished_at, action_version, dispatcher_id, latency_ms, dns_ms, connected_ms, head_ms, request_bytes,
+                          response_bytes, response_code, agent, state, error_kind FROM postcall.delivery"),
+             "delivery_times_are_in_range"),
+            (format!("INSERT INTO postcall.dispatcher (name, version, lease_until) VALUES ('d', '1', '{time}')"),
+             "dispatcher_times_are_in_range"),
+        ] {
+            let error = attempt(&mut dispatcher, &sql).await.unwrap_or_default();
+            assert!(error.contains(constraint), "{sql}: {error}");
+        }
+    }
+    let output = postcall_at(&database.url, &["history"]);
+    assert!(output.status.success() && stdout(&output).lines().count() == 4, "{}", stderr(&output));
+}
+
+#[tokio::test]
+async fn partitions_are_made_for_the_present_and_for_no_other_time() {
+    let database = Database::new().await;
+    let partitions = "SELECT count(*) FROM pg_inherits WHERE inhparent IN ('postcall.outbox'::regclass, 'postcall.delivery'::regclass)";
+    let before = database.number(partitions).await;
+    let mut dispatcher = database.connect_as(EVERYBODY[1]).await;
+    for time in
+        ["now() + interval '1 year'", "now() - interval '1 week'", "'2300-01-01'", "'infinity'", "'-infinity'", "NULL"]
+    {
+        sqlx::raw_sql(AssertSqlSafe(format!("SELECT postcall.make_partitions({time})")))
+            .execute(&mut dispatcher)
+            .await
+            .ok();
+        assert_eq!(database.number(partitions).await, before, "{time}");
+    }
+}
+
+#[tokio::test]
+async fn the_database_user_who_did_something_cannot_be_forged() {
+    let database = database_with_secrets().await;
+    let unknown =
+        database.text("SELECT delivery_id::text FROM postcall.delivery WHERE state = 'unknown'").await.unwrap();
+    let failed = database.text("SELECT delivery_id::text FROM postcall.delivery WHERE state = 'failed'").await.unwrap();
+    let forgeries = [
+        "INSERT INTO postcall.action_version (action_id, version, method, url, timeout_ms, db_user)
+         VALUES (1, 2, 'GET', 'https://receiver.example/', 1000, 'somebody')"
+            .to_owned(),
+        format!(
+            "INSERT INTO postcall.replay (replay_of, replayed_by, reason, db_user) VALUES ('{failed}', 'Ada', 'r', 'somebody')"
+        ),
+        format!(
+            "INSERT INTO postcall.replay (replay_of, replayed_by, reason, created_at) VALUES ('{failed}', 'Ada', 'r', now())"
+        ),
+        format!(
+            "INSERT INTO postcall.replay (replay_of, replayed_by, reason, delivery_id) VALUES ('{failed}', 'Ada', 'r', '{unknown}')"
+        ),
+        format!(
+            "INSERT INTO postcall.resolution (delivery_id, state, resolved_by, reason, db_user)
+                 VALUES ('{unknown}', 'failed', 'Ada', 'r', 'somebody')"
+        ),
+        format!(
+            "INSERT INTO postcall.resolution (delivery_id, state, resolved_by, reason, resolved_at)
+                 VALUES ('{unknown}', 'failed', 'Ada', 'r', now())"
+        ),
+        format!(
+            "INSERT INTO postcall.resolution (delivery_id, source, state, resolved_by, reason)
+                 VALUES ('{unknown}', 'claim', 'failed', 'Ada', 'r')"
+        ),
+    ];
+    let forgeries: Vec<&str> = forgeries.iter().map(String::as_str).collect();
+    refused(&database, &[EVERYBODY[2]], &forgeries).await;
+    // A dispatcher brings the claim's own result and no person's finding, also without a time or a user of its choice.
+    let finding = format!(
+        "INSERT INTO postcall.resolution (delivery_id, source, state, resolved_by, reason)
+                           VALUES ('{unknown}', 'person', 'failed', 'Ada', 'r')"
+    );
+    refused(&database, &[EVERYBODY[1]], &[&finding, forgeries[4], forgeries[5]]).await;
+
+    let url = database.login(EVERYBODY[2]).await;
+    let user = url.split(['/', '@']).nth(2).unwrap().to_owned();
+    let mut publisher = PgConnection::connect(&url).await.unwrap();
+    for sql in [
+        "SET postcall.person = 'somebody else'; SET ROLE postcall_publisher".to_owned(),
+        "UPDATE postcall.action SET enabled = NOT enabled".to_owned(),
+        format!("INSERT INTO postcall.replay (replay_of, replayed_by, reason) VALUES ('{failed}', 'Ada', 'r')"),
+        format!(
+            "INSERT INTO postcall.resolution (delivery_id, state, resolved_by, reason) VALUES ('{unknown}', 'failed', 'Ada', 'r')"
+        ),
+        "WITH action AS (UPDATE postcall.action SET version = version + 1 RETURNING action_id, version)
+         INSERT INTO postcall.action_version (action_id, version, method, url, timeout_ms, published_by)
+         SELECT action_id, version, 'GET', 'https://receiver.example/', 1000, 'Ada' FROM action"
+            .to_owned(),
+    ] {
+        sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut publisher).await.unwrap();
+    }
+    for (table, person) in [
+        ("action_switch", "switched_by"),
+        ("replay", "replayed_by"),
+        ("resolution", "resolved_by"),
+        ("action_version", "published_by"),
+    ] {
+        let last = format!("SELECT db_user || ' ' || {person} FROM postcall.{table} ORDER BY ctid DESC LIMIT 1");
+        let named = if table == "action_switch" { "somebody else" } else { "Ada" };
+        assert_eq!(database.text(&last).await, Some(format!("{user} {named}")), "{table}");
+    }
+}
