@@ -5,6 +5,7 @@
 //!
 //! Commands use the [`Store`] and its pool; the rooms of a dispatcher have a [`session::Session`] each.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use sqlx::PgPool;
@@ -25,6 +26,7 @@ pub mod replay;
 pub mod resolve;
 pub mod schema;
 pub mod session;
+mod settings;
 pub mod wake;
 
 /// Longest wait for a connection, new or from the pool.
@@ -60,6 +62,18 @@ impl StoreError {
             }
             StoreError::Database(sqlx::Error::RowNotFound) => true,
             _ => false,
+        }
+    }
+
+    /// Whether a serializable transaction lost against another one (SQLSTATE 40001), so that trying again may succeed.
+    fn is_serialization_failure(&self) -> bool {
+        self.sqlstate().as_deref() == Some("40001")
+    }
+
+    fn sqlstate(&self) -> Option<Cow<'_, str>> {
+        match self {
+            StoreError::Database(sqlx::Error::Database(reported)) => reported.code(),
+            _ => None,
         }
     }
 
@@ -101,7 +115,7 @@ impl Store {
             .max_connections(connections)
             .acquire_timeout(CONNECT_TIMEOUT)
             .test_before_acquire(false)
-            .after_connect(|connection, _| Box::pin(schema::prepare_session(connection, COMMAND_PATIENCE)))
+            .after_connect(|connection, _| Box::pin(settings::prepare_session(connection, COMMAND_PATIENCE)))
             .connect_with(options.application_name("postcall"))
             .await?;
         Ok(Store { pool })

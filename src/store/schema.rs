@@ -1,9 +1,7 @@
-//! The schema: its migrations, whether this program and the database agree on it, and what every session is set to.
+//! The schema: its migrations, and whether this program and the database agree on it.
 
-use std::time::Duration;
-
+use sqlx::Row;
 use sqlx::migrate::{Migrate, Migrator};
-use sqlx::{PgConnection, Row};
 
 use super::{Store, StoreError};
 
@@ -109,23 +107,4 @@ impl Store {
 
 fn known_versions() -> impl Iterator<Item = i64> {
     MIGRATIONS.iter().filter(|migration| migration.migration_type.is_up_migration()).map(|migration| migration.version)
-}
-
-/// Sets what every session of ours relies on, whatever the server, database or role say.
-///
-/// `synchronous_commit`: a claim that a crash forgets would be sent twice, so its commit must be on disk. Stricter
-/// settings (`remote_apply`) stay. The time limits end a statement or transaction that never returns, on the server's
-/// side too, so that nothing of it lingers there when this side has given it up.
-pub(super) async fn prepare_session(connection: &mut PgConnection, patience: Duration) -> Result<(), sqlx::Error> {
-    sqlx::query!(
-        r#"SELECT set_config('synchronous_commit',
-                  CASE WHEN current_setting('synchronous_commit') = 'remote_apply' THEN 'remote_apply' ELSE 'on' END,
-                  false) AS "durability",
-                  set_config('statement_timeout', $1, false) AS "statement",
-                  set_config('idle_in_transaction_session_timeout', $1, false) AS "transaction""#,
-        format!("{}ms", patience.as_millis())
-    )
-    .fetch_one(connection)
-    .await?;
-    Ok(())
 }

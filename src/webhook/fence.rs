@@ -36,6 +36,11 @@ impl Fence {
         self.until.store(u64::try_from(after).unwrap_or(u64::MAX), Ordering::Release);
     }
 
+    /// Closes the fence now.
+    pub fn close(&self) {
+        self.until.store(0, Ordering::Release);
+    }
+
     /// Whether nothing may begin any more.
     pub fn is_closed(&self) -> bool {
         Instant::now() >= self.until()

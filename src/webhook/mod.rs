@@ -29,6 +29,7 @@ mod fence;
 mod guard;
 mod handover;
 mod outcome;
+mod policy;
 mod prepare;
 mod resolve;
 mod response;

@@ -14,6 +14,7 @@ mod invariants;
 mod leases;
 mod migrations;
 mod outbox;
+mod policy;
 mod readme;
 mod rendering_cases;
 mod rendering_properties;

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use postcall::store::Store;
+use postcall::store::dispatchers::{Newcomer, Registering, Standing};
 use postcall::store::session::Session;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
@@ -84,6 +85,17 @@ impl Database {
     /// A session of the code under test.
     pub fn session(&self) -> Session {
         self.store.session(Duration::from_secs(30))
+    }
+
+    /// Registers a dispatcher that no process runs, and returns its id.
+    pub async fn register(session: &mut Session) -> i32 {
+        let policy = postcall::domain::policy::Policy::default();
+        let (lease, standing) = (Duration::from_secs(600), Standing::BeforeAll);
+        let newcomer = Newcomer { name: "test", version: "0", lease, policy: &policy, standing };
+        match session.register(newcomer).await.unwrap() {
+            Registering::Registered { dispatcher_id, .. } => dispatcher_id,
+            Registering::StandsBack(others) => panic!("{others:?}"),
+        }
     }
 
     /// Runs statements, for their effect.

@@ -14,6 +14,9 @@ use super::database::Database;
 /// The program under test.
 const POSTCALL: &str = env!("CARGO_BIN_EXE_postcall");
 
+/// Arguments of a dispatcher that may call this machine.
+pub const THIS_MACHINE: [&str; 3] = ["--allow-http", "--allow-target", "127.0.0.0/8,::1/128"];
+
 /// How long any event is waited for before the test fails.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -67,6 +70,13 @@ impl Dispatcher {
         Dispatcher::started(Dispatcher::command(url).args(arguments)).await
     }
 
+    /// As [`Dispatcher::start_at`], but what it may call is said by the arguments alone.
+    pub async fn start_strict(url: &str, arguments: &[&str]) -> Dispatcher {
+        let mut command = Command::new(POSTCALL);
+        command.stdout(Stdio::null()).env("DATABASE_URL", url).arg("run").args(arguments);
+        Dispatcher::started(&mut command).await
+    }
+
     /// A dispatcher with this lease and this many requests in flight.
     pub async fn start_leased(url: &str, lease_ms: u64, permits: usize) -> Dispatcher {
         let mut command = Dispatcher::command(url);
@@ -74,21 +84,26 @@ impl Dispatcher {
         Dispatcher::started(command.envs(settings)).await
     }
 
-    fn command(url: &str) -> Command {
+    /// The command of a dispatcher that may call this machine.
+    pub fn command(url: &str) -> Command {
         let mut command = Command::new(POSTCALL);
-        command.stdout(Stdio::null()).env("DATABASE_URL", url).args([
-            "run",
-            "--allow-http",
-            "--allow-target",
-            "127.0.0.0/8,::1/128",
-        ]);
+        command.stdout(Stdio::null()).env("DATABASE_URL", url).arg("run").args(THIS_MACHINE);
         command
     }
 
-    async fn started(command: &mut Command) -> Dispatcher {
+    /// A dispatcher that may call this machine and has just been started: nothing of its log has been read.
+    pub fn starting(url: &str) -> Dispatcher {
+        Dispatcher::spawned(&mut Dispatcher::command(url))
+    }
+
+    fn spawned(command: &mut Command) -> Dispatcher {
         let mut child = command.stderr(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
         let log = BufReader::new(child.stderr.take().unwrap()).lines();
-        let mut dispatcher = Dispatcher { child, log, id: 0 };
+        Dispatcher { child, log, id: 0 }
+    }
+
+    async fn started(command: &mut Command) -> Dispatcher {
+        let mut dispatcher = Dispatcher::spawned(command);
         let line = dispatcher.says("registered").await;
         let id = line.split_once("dispatcher_id=").and_then(|(_, rest)| rest.split(' ').next());
         dispatcher.id = id.and_then(|id| id.parse().ok()).expect("a dispatcher says which it is");
