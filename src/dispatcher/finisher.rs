@@ -1,9 +1,7 @@
 //! Writes what came of the attempts, in batches that grow with the load, and tries until the database has taken them.
 
-use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use futures_util::FutureExt;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info};
@@ -58,25 +56,24 @@ pub(super) struct Finisher {
     outage: Outage,
     blocked: BlockedWarning,
     tally: Tally,
+    /// Where the tally is left at the end.
+    books: Books,
 }
 
 impl Finisher {
-    /// Takes results from `inbox` until all senders are gone. `given_up` ends the trying.
-    pub(super) fn new(session: Session, inbox: mpsc::Receiver<Handed>, given_up: CancellationToken) -> Finisher {
+    /// Takes results from `inbox` until all senders are gone. `given_up` ends the trying. However it ends, what was
+    /// recorded is then to be found in `books`.
+    pub(super) fn new(
+        session: Session,
+        inbox: mpsc::Receiver<Handed>,
+        given_up: CancellationToken,
+        books: Books,
+    ) -> Finisher {
         let (outage, blocked) = (Outage::none("finisher"), BlockedWarning::default());
-        Finisher { session, inbox, given_up, outage, blocked, tally: Tally::default() }
+        Finisher { session, inbox, given_up, outage, blocked, tally: Tally::default(), books }
     }
 
-    /// Works to the end and leaves in `books` what was recorded, even if a defect ends it.
-    pub(super) async fn run(mut self, books: Books) {
-        let ended = AssertUnwindSafe(self.record_all()).catch_unwind().await;
-        *books.lock().unwrap_or_else(PoisonError::into_inner) = self.tally;
-        if let Err(panic) = ended {
-            resume_unwind(panic);
-        }
-    }
-
-    async fn record_all(&mut self) {
+    pub(super) async fn run(mut self) {
         let mut batch = Vec::with_capacity(MAX_BATCH);
         while self.inbox.recv_many(&mut batch, MAX_BATCH).await > 0 {
             let mut finished = Vec::with_capacity(batch.len());
@@ -201,6 +198,12 @@ impl Finisher {
         }
         self.blocked.note(blocked);
         late
+    }
+}
+
+impl Drop for Finisher {
+    fn drop(&mut self) {
+        *self.books.lock().unwrap_or_else(PoisonError::into_inner) = self.tally;
     }
 }
 

@@ -161,12 +161,12 @@ impl Dispatcher {
         let places = Places::new(settings.concurrency);
         let losses = places.losses.clone();
         let (settled, inbox) = mpsc::channel(settings.concurrency);
-        let finisher = Finisher::new(store.session(PATIENCE), inbox, given_up.clone());
+        let finisher = Finisher::new(store.session(PATIENCE), inbox, given_up.clone(), books.clone());
         let webhook = Arc::new(webhook);
         let claimer = Claimer::new(store, lease.clone(), places, attempts.clone(), webhook, settled, stop.clone());
         let rooms = Rooms {
             claimer: ends_well(claimer.run()),
-            finisher: ends_well(finisher.run(books.clone())),
+            finisher: ends_well(finisher.run()),
             lease: Box::pin(keeper.run(lease.clone(), all_settled.clone())),
             housekeeping: ends_well(housekeeping::run(store.clone(), stop.drain.clone())),
         };
