@@ -102,7 +102,8 @@ impl Dispatcher {
         Dispatcher { child, log, id: 0 }
     }
 
-    async fn started(command: &mut Command) -> Dispatcher {
+    /// Starts a dispatcher by a command of the test's own, and waits until it dispatches.
+    pub async fn started(command: &mut Command) -> Dispatcher {
         let mut dispatcher = Dispatcher::spawned(command);
         let line = dispatcher.says("registered").await;
         let id = line.split_once("dispatcher_id=").and_then(|(_, rest)| rest.split(' ').next());
