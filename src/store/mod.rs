@@ -19,6 +19,7 @@ pub mod evidence;
 pub mod finish;
 pub mod history;
 pub mod invariants;
+pub mod obstacles;
 pub mod partitions;
 pub mod platform;
 pub mod recover;
@@ -28,6 +29,8 @@ pub mod schema;
 pub mod session;
 mod settings;
 pub mod wake;
+
+use obstacles::Obstacle;
 
 /// Longest wait for a connection, new or from the pool.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -47,9 +50,33 @@ pub enum StoreError {
     /// No answer in time; it is not known what became of the statement.
     #[error("database: no answer within {} ms", .0.as_millis())]
     Unanswered(Duration),
+    /// The database keeps text in another encoding than UTF8.
+    #[error(
+        "the database's encoding is {0}, and postcall needs UTF8: elsewhere, one byte of a call that is not text would hold \
+         up every other call. Make a new database with CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0 and move the \
+         data there (pg_dump, pg_restore)"
+    )]
+    NotUtf8(String),
+    /// Something keeps migrations from being applied; nothing was changed.
+    #[error("{0}")]
+    Obstacle(Obstacle),
+    /// A migration waited in vain for a lock on a table. It was rolled back.
+    #[error(
+        "migration {0} was not applied: it needs a moment at which no transaction uses its tables, and one has used them for \
+         longer than it waits (3 s). Nothing is lost, and the platform was not kept waiting any longer. End the transaction, \
+         or wait for its end, and migrate again. To find it:\n  SELECT pid, usename, application_name, xact_start, state \
+         FROM pg_stat_activity WHERE xact_start < now() - interval '3 s' ORDER BY xact_start;"
+    )]
+    TableInUse(i64),
     /// Applying or reverting migrations failed.
     #[error("migration: {0}")]
     Migrate(#[from] sqlx::migrate::MigrateError),
+}
+
+impl From<Obstacle> for StoreError {
+    fn from(obstacle: Obstacle) -> StoreError {
+        StoreError::Obstacle(obstacle)
+    }
 }
 
 impl StoreError {
@@ -108,7 +135,7 @@ impl Store {
     /// that an unreachable server is reported here.
     ///
     /// # Errors
-    /// An unreadable URL, or no connection.
+    /// An unreadable URL, no connection, or a database that is not in UTF8.
     pub async fn connect(url: &str, connections: u32) -> Result<Store, StoreError> {
         let options: PgConnectOptions = url.parse().map_err(|_| StoreError::BadUrl)?;
         let pool = PgPoolOptions::new()
@@ -118,6 +145,12 @@ impl Store {
             .after_connect(|connection, _| Box::pin(settings::prepare_session(connection, COMMAND_PATIENCE)))
             .connect_with(options.application_name("postcall"))
             .await?;
+        // It cannot change while the database exists.
+        let encoding =
+            sqlx::query_scalar!(r#"SELECT current_setting('server_encoding') AS "encoding!""#).fetch_one(&pool).await?;
+        if encoding != "UTF8" {
+            return Err(StoreError::NotUtf8(encoding));
+        }
         Ok(Store { pool })
     }
 

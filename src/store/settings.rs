@@ -97,6 +97,15 @@ pub(super) async fn prepare_dispatcher_session(
     set(connection, OF_ALL, OF_DISPATCHERS, patience).await
 }
 
+/// From now on a statement of this session may take so long.
+pub(super) async fn be_patient(connection: &mut PgConnection, patience: Duration) -> Result<(), sqlx::Error> {
+    let patience = format!("{}ms", patience.as_millis());
+    sqlx::query!(r#"SELECT set_config('statement_timeout', $1, false) AS "set!""#, patience)
+        .fetch_one(connection)
+        .await?;
+    Ok(())
+}
+
 async fn set(
     connection: &mut PgConnection,
     common: &[(&str, &str)],
