@@ -63,8 +63,8 @@ pub enum StoreError {
     /// A migration waited in vain for a lock on a table. It was rolled back.
     #[error(
         "migration {0} was not applied: it needs a moment at which no transaction uses its tables, and one has used them for \
-         longer than it waits (3 s). Nothing is lost, and the platform was not kept waiting any longer. End the transaction, \
-         or wait for its end, and migrate again. To find it:\n  SELECT pid, usename, application_name, xact_start, state \
+         longer than it waits (3 s, so that whoever comes behind it waits no longer either). Nothing is lost. End the \
+         transaction, or wait for its end, and migrate again. To find it:\n  SELECT pid, usename, application_name, xact_start, state \
          FROM pg_stat_activity WHERE xact_start < now() - interval '3 s' ORDER BY xact_start;"
     )]
     TableInUse(i64),

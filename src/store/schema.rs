@@ -55,15 +55,16 @@ impl Store {
     /// What keeps migrations from being applied is found before anything changes. A migration that fails is rolled back, and
     /// those before it stay: doing it again goes on from there.
     pub async fn migrate(&self) -> Result<Vec<Applied>, StoreError> {
+        let obstacle = obstacles::find(&mut *self.pool.acquire().await?).await?;
+        if let Some(obstacle) = obstacle {
+            return Err(obstacle.into());
+        }
         match self.schema_version().await? {
             SchemaVersion::Current => return Ok(Vec::new()),
             SchemaVersion::Elsewhere(elsewhere) => return Err(Obstacle::LedgerElsewhere(elsewhere).into()),
             _ => {}
         }
         let mut connection = self.pool.acquire().await?;
-        if let Some(obstacle) = obstacles::find(&mut connection).await? {
-            return Err(obstacle.into());
-        }
         let before = self.applied_versions(&mut connection).await?;
         settings::be_patient(&mut connection, PATIENCE).await?;
         migrator(&mut connection).await?.run(&mut *connection).await.map_err(explain)?;

@@ -59,10 +59,15 @@ impl Database {
         Database::copy_of("template0").await
     }
 
+    /// The URL of a database without postcall's schema, created as the end of the statement says.
+    pub async fn created(how: &str) -> String {
+        let (server, name) = (Server::shared(), new_name());
+        server.create(&name, how).await;
+        server.url_of(&name)
+    }
+
     async fn copy_of(template: &str) -> Database {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let name = format!("test_{}_{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        let server = Server::shared();
+        let (server, name) = (Server::shared(), new_name());
         server.create(&name, &format!("TEMPLATE {template}")).await;
         Database::at(server.url_of(&name)).await
     }
@@ -169,6 +174,11 @@ impl Database {
         }
         panic!("waited a minute for: {condition}");
     }
+}
+
+fn new_name() -> String {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    format!("test_{}_{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
 }
 
 /// The migrated database that others are copied from, made by whichever test comes first.

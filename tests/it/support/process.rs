@@ -1,6 +1,7 @@
 //! The program as operators run it: a process with arguments, signals, output and an exit status.
 
 use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
@@ -13,6 +14,16 @@ use super::database::Database;
 
 /// The program under test.
 const POSTCALL: &str = env!("CARGO_BIN_EXE_postcall");
+
+/// The program of the previous release, if `scripts/build-previous` could build it.
+pub fn previous_release() -> Option<PathBuf> {
+    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/previous/postcall");
+    let there = program.exists();
+    if !there {
+        println!("NOT TESTED: {} is not there; see scripts/build-previous", program.display());
+    }
+    there.then_some(program)
+}
 
 /// Arguments of a dispatcher that may call this machine.
 pub const THIS_MACHINE: [&str; 3] = ["--allow-http", "--allow-target", "127.0.0.0/8,::1/128"];
@@ -33,6 +44,15 @@ pub fn postcall_on(database: &Database, arguments: &[&str]) -> Output {
 /// As [`postcall_on`], for threads of their own and for other users of a database.
 pub fn postcall_at(url: &str, arguments: &[&str]) -> Output {
     std::process::Command::new(POSTCALL).env("DATABASE_URL", url).args(arguments).output().unwrap()
+}
+
+/// The real sqlx-cli: `sqlx migrate …`, in this directory. It must succeed.
+pub fn sqlx_migrate(url: &str, directory: &Path, arguments: &[&str]) -> Output {
+    let mut command = std::process::Command::new("sqlx");
+    command.arg("migrate").args(arguments).current_dir(directory).env("DATABASE_URL", url);
+    let output = command.output().expect("sqlx-cli is not installed: run the tests by scripts/test");
+    assert!(output.status.success(), "sqlx migrate {arguments:?}: {}", stderr(&output));
+    output
 }
 
 /// A file with this text, for as long as the value lives.
@@ -96,7 +116,8 @@ impl Dispatcher {
         Dispatcher::spawned(&mut Dispatcher::command(url))
     }
 
-    fn spawned(command: &mut Command) -> Dispatcher {
+    /// A dispatcher started by a command of the test's own: nothing of its log has been read.
+    pub fn spawned(command: &mut Command) -> Dispatcher {
         let mut child = command.stderr(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
         let log = BufReader::new(child.stderr.take().unwrap()).lines();
         Dispatcher { child, log, id: 0 }
