@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use postcall::domain::policy::Policy;
 use postcall::store::claim::Claimant;
+use postcall::store::dispatchers::{Newcomer, Registering, Standing};
 use postcall::store::session::Session;
 use uuid::Uuid;
 
@@ -95,7 +97,11 @@ struct Claimer {
 impl Claimer {
     async fn start(database: &Database) -> Claimer {
         let mut session = database.store.session(PATIENCE);
-        let dispatcher_id = session.register("bench", "0", PATIENCE * 60).await.unwrap();
+        let (policy, standing) = (Policy::default(), Standing::BeforeAll);
+        let newcomer = Newcomer { name: "bench", version: "0", lease: PATIENCE * 60, policy: &policy, standing };
+        let Registering::Registered { dispatcher_id, .. } = session.register(newcomer).await.unwrap() else {
+            panic!("nobody stands before it")
+        };
         Claimer { session, claimant: Claimant { dispatcher_id, epoch: 1 } }
     }
 

@@ -24,6 +24,7 @@ mod replay;
 mod resolve;
 mod run;
 mod show;
+mod signals;
 mod table;
 
 /// Sends each completed call to its webhooks at most once, and shows every doubt.
@@ -146,12 +147,15 @@ impl Cli {
         let lines = tracing_subscriber::fmt::layer()
             .with_writer(std::io::stderr)
             .with_ansi(std::io::stderr().is_terminal())
-            .with_target(false);
+            .with_target(false)
+            // A log that nobody reads any more must not end what is logged: reporting that would panic.
+            .log_internal_errors(false);
         let registry = tracing_subscriber::registry().with(filter);
         match self.log_format {
             LogFormat::Text => registry.with(lines).init(),
             LogFormat::Json => registry.with(lines.json().flatten_event(true)).init(),
         }
+        std::panic::set_hook(Box::new(log_panic));
     }
 
     /// Runs the command.
@@ -196,6 +200,12 @@ impl Command {
             }
         }
     }
+}
+
+/// Logs where a panic happened. Not its message: it may quote the text in which it happened, and that may be a call's.
+fn log_panic(panic: &std::panic::PanicHookInfo<'_>) {
+    let place = panic.location().map(ToString::to_string).unwrap_or_default();
+    tracing::error!(place, "a defect of this program: a panic");
 }
 
 /// A file's text; `-` is standard input.

@@ -1,9 +1,11 @@
 //! Claims as many deliveries as there are free permits, and starts an attempt for each.
 
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::sync::Arc;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use futures_util::FutureExt;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_util::task::TaskTracker;
 use tracing::info;
 use uuid::Uuid;
@@ -13,11 +15,12 @@ use super::backoff::Outage;
 use super::finisher::Handed;
 use super::lease::{Lease, Registration};
 use super::mark::Mark;
+use super::place::{Place, Places};
 use super::rest::Rest;
 use super::templates::{Template, Templates, unloadable};
+use super::unstarted::Unstarted;
 use super::{PATIENCE, Stop};
-use crate::domain::claim::{Claimed, Story, VersionKey};
-use crate::domain::delivery::Ending;
+use crate::domain::claim::{Claimed, VersionKey};
 use crate::store::claim::Claimant;
 use crate::store::session::Session;
 use crate::store::{Store, StoreError};
@@ -34,7 +37,7 @@ pub(super) struct Claimer {
     /// In whose name the next claim is made.
     claimant: Claimant,
     mark: Mark,
-    permits: Arc<Semaphore>,
+    places: Places,
     attempts: TaskTracker,
     webhook: Arc<Webhook>,
     settled: mpsc::Sender<Handed>,
@@ -50,7 +53,7 @@ impl Claimer {
     pub(super) fn new(
         store: &Store,
         lease: Arc<Lease>,
-        permits: Arc<Semaphore>,
+        places: Places,
         attempts: TaskTracker,
         webhook: Arc<Webhook>,
         settled: mpsc::Sender<Handed>,
@@ -61,7 +64,7 @@ impl Claimer {
             claimant: Claimant { dispatcher_id: lease.current().dispatcher_id, epoch: FIRST_EPOCH },
             lease,
             mark: Mark::start(),
-            permits,
+            places,
             attempts,
             webhook,
             settled,
@@ -75,6 +78,15 @@ impl Claimer {
 
     /// Claims until told to drain. A claim under way is never abandoned: what it took is attempted.
     pub(super) async fn run(mut self) {
+        let ended = AssertUnwindSafe(self.claim_until_drained()).catch_unwind().await;
+        // The last chance to give back a claim in doubt; what fails here is given up when this dispatcher retires.
+        self.settle_doubt().await.ok();
+        if let Err(panic) = ended {
+            resume_unwind(panic);
+        }
+    }
+
+    async fn claim_until_drained(&mut self) {
         let drain = self.stop.drain.clone();
         while !drain.is_cancelled() {
             let Some(permits) = drain.run_until_cancelled(self.free_permits()).await else { break };
@@ -84,18 +96,16 @@ impl Claimer {
                 Err(error) => drop(drain.run_until_cancelled(self.outage.wait(&error)).await),
             }
         }
-        // The last chance to give back a claim in doubt; what fails here is given up when this dispatcher retires.
-        self.settle_doubt().await.ok();
     }
 
     /// Waits for a free permit and takes all that are free by then.
     async fn free_permits(&self) -> OwnedSemaphorePermit {
-        let Ok(mut permits) = self.permits.clone().acquire_owned().await else {
+        let Ok(mut permits) = self.places.permits.clone().acquire_owned().await else {
             // Only a closed semaphore refuses, and nobody closes this one.
             return std::future::pending().await;
         };
-        let more = self.permits.available_permits().min(MAX_CLAIM - 1);
-        if let Ok(more) = self.permits.clone().try_acquire_many_owned(u32::try_from(more).unwrap_or(0)) {
+        let more = self.places.permits.available_permits().min(MAX_CLAIM - 1);
+        if let Ok(more) = self.places.permits.clone().try_acquire_many_owned(u32::try_from(more).unwrap_or(0)) {
             permits.merge(more);
         }
         permits
@@ -116,62 +126,37 @@ impl Claimer {
         let claimed = loop {
             let token = Uuid::now_v7();
             let (after, limit) = (self.mark.next(), permits.num_permits());
-            match self.session.claim(self.claimant, token, after, limit).await {
-                Ok(claimed) if self.mark.note(&claimed, limit) => continue,
-                Ok(claimed) => break claimed,
-                Err(error) => {
-                    self.in_doubt = Some((self.claimant, token));
-                    return Err(error);
-                }
+            // Noted before, so that a panic leaves it in doubt, too.
+            self.in_doubt = Some((self.claimant, token));
+            let claimed = self.session.claim(self.claimant, token, after, limit).await?;
+            self.in_doubt = None;
+            if !self.mark.note(&claimed, limit) {
+                break claimed;
             }
         };
         self.outage.over();
-        let count = claimed.len();
-        match self.templates.get(&mut self.session, claimed.iter().map(|one| one.version)).await {
-            Ok(templates) => {
-                self.start_all(claimed, &templates, &fence, permits);
-                Ok(count)
-            }
-            Err(error) => {
-                self.give_back(claimed, permits).await;
-                Err(error)
-            }
-        }
+        let unstarted = Unstarted::new(claimed, permits, &self.places.losses, self.settled.clone());
+        let templates = self.templates.get(&mut self.session, unstarted.iter().map(|one| one.version)).await?;
+        Ok(self.start_all(unstarted, &templates, &fence))
     }
 
-    fn start_all(
-        &self,
-        claimed: Vec<Claimed>,
-        templates: &HashMap<VersionKey, Template>,
-        fence: &Fence,
-        mut permits: OwnedSemaphorePermit,
-    ) {
-        for one in claimed {
-            let template = templates.get(&one.version).cloned().unwrap_or_else(|| Arc::new(Err(unloadable())));
-            // There are as many permits as were asked for at most.
-            if let Some(permit) = permits.split(1) {
-                self.start(one, template, fence.clone(), permit);
-            }
+    fn start_all(&self, mut unstarted: Unstarted, templates: &HashMap<VersionKey, Template>, fence: &Fence) -> usize {
+        let mut count = 0;
+        while let Some((claimed, place)) = unstarted.next() {
+            let template = templates.get(&claimed.version).cloned().unwrap_or_else(|| Arc::new(Err(unloadable())));
+            self.start(claimed, template, fence.clone(), place);
+            count += 1;
         }
+        count
     }
 
-    fn start(&self, claimed: Claimed, template: Template, fence: Fence, permit: OwnedSemaphorePermit) {
+    fn start(&self, claimed: Claimed, template: Template, fence: Fence, place: Place) {
         let (webhook, settled, cut) = (self.webhook.clone(), self.settled.clone(), self.stop.cut.clone());
         self.attempts.spawn(async move {
             let result = attempt(claimed, template, &webhook, &fence, &cut).await;
-            // The finisher outlives every attempt, and its queue has a place for every permit.
-            settled.send(Handed { settled: result, permit }).await.ok();
+            // The finisher's queue has room for every place. Without a finisher the place counts the loss.
+            settled.send(Handed { settled: result, place }).await.ok();
         });
-    }
-
-    /// Claimed, but not attempted: back to waiting.
-    async fn give_back(&self, claimed: Vec<Claimed>, mut permits: OwnedSemaphorePermit) {
-        for one in claimed {
-            if let Some(permit) = permits.split(1) {
-                let settled = one.hold.settle(Ending::Unsent, Story::default());
-                self.settled.send(Handed { settled, permit }).await.ok();
-            }
-        }
     }
 
     async fn settle_doubt(&mut self) -> Result<(), StoreError> {

@@ -1,12 +1,16 @@
 //! Writes what came of the attempts, in batches that grow with the load, and tries until the database has taken them.
 
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info};
 
 use super::backoff::Outage;
+use super::blocked::BlockedWarning;
+use super::place::Place;
 use crate::domain::claim::{Finished, Hold, Settled};
-use crate::domain::delivery::State;
+use crate::domain::delivery::{Failure, Outcome, State};
 use crate::store::StoreError;
 use crate::store::finish::Recording;
 use crate::store::session::Session;
@@ -33,37 +37,50 @@ pub struct Tally {
     pub unwritten: usize,
 }
 
-/// A result and the permit under which it came about. The permit goes with the result, and comes free when the database
-/// has it: so a dispatcher that dies leaves no more in `sending` than it had permits.
+/// A result and the place in which it came about. The place goes with the result, and comes free when the database has it:
+/// so a dispatcher that dies leaves no more in `sending` than it had permits.
 pub(super) struct Handed {
     /// What became of the delivery.
     pub(super) settled: Settled,
     /// Its place among what is in flight.
-    pub(super) permit: OwnedSemaphorePermit,
+    pub(super) place: Place,
 }
+
+/// What a finisher has recorded so far; it outlives the finisher.
+pub(super) type Books = Arc<Mutex<Tally>>;
 
 pub(super) struct Finisher {
     session: Session,
     inbox: mpsc::Receiver<Handed>,
     given_up: CancellationToken,
     outage: Outage,
+    blocked: BlockedWarning,
     tally: Tally,
+    /// Where the tally is left at the end.
+    books: Books,
 }
 
 impl Finisher {
-    /// Takes results from `inbox` until all senders are gone. `given_up` ends the trying.
-    pub(super) fn new(session: Session, inbox: mpsc::Receiver<Handed>, given_up: CancellationToken) -> Finisher {
-        Finisher { session, inbox, given_up, outage: Outage::none("finisher"), tally: Tally::default() }
+    /// Takes results from `inbox` until all senders are gone. `given_up` ends the trying. However it ends, what was
+    /// recorded is then to be found in `books`.
+    pub(super) fn new(
+        session: Session,
+        inbox: mpsc::Receiver<Handed>,
+        given_up: CancellationToken,
+        books: Books,
+    ) -> Finisher {
+        let (outage, blocked) = (Outage::none("finisher"), BlockedWarning::default());
+        Finisher { session, inbox, given_up, outage, blocked, tally: Tally::default(), books }
     }
 
-    pub(super) async fn run(mut self) -> Tally {
+    pub(super) async fn run(mut self) {
         let mut batch = Vec::with_capacity(MAX_BATCH);
         while self.inbox.recv_many(&mut batch, MAX_BATCH).await > 0 {
             let mut finished = Vec::with_capacity(batch.len());
             let mut unsent = Vec::new();
-            let mut permits = Vec::with_capacity(batch.len());
+            let mut places = Vec::with_capacity(batch.len());
             for handed in batch.drain(..) {
-                permits.push(handed.permit);
+                places.push(handed.place);
                 match handed.settled {
                     Settled::Finished(one) => finished.push(one),
                     Settled::Unsent(hold) => unsent.push(hold),
@@ -71,9 +88,9 @@ impl Finisher {
             }
             self.record(finished).await;
             self.release(unsent).await;
-            drop(permits);
+            places.into_iter().for_each(Place::leave);
         }
-        self.tally
+        self.blocked.flush();
     }
 
     /// Writes until the database has taken it, or until nobody waits for it any more.
@@ -168,6 +185,7 @@ impl Finisher {
     /// Counts what was recorded and returns what was not, because it had been given up.
     fn note(&mut self, finished: Vec<Finished>, recordings: &[Recording]) -> Vec<Finished> {
         let mut late = Vec::new();
+        let mut blocked = 0;
         for (one, recording) in finished.into_iter().zip(recordings) {
             let (delivery_id, state) = (one.hold.delivery_id(), one.outcome.state());
             if *recording == Recording::NotHeld {
@@ -176,8 +194,16 @@ impl Finisher {
             }
             debug!(%delivery_id, %state, "recorded");
             self.tally.count(state);
+            blocked += usize::from(matches!(one.outcome, Outcome::Failed { kind: Failure::Blocked, .. }));
         }
+        self.blocked.note(blocked);
         late
+    }
+}
+
+impl Drop for Finisher {
+    fn drop(&mut self) {
+        *self.books.lock().unwrap_or_else(PoisonError::into_inner) = self.tally;
     }
 }
 

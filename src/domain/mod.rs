@@ -9,5 +9,6 @@ pub mod call;
 pub mod claim;
 pub mod delivery;
 pub mod mask;
+pub mod policy;
 pub mod problem;
 pub mod request;

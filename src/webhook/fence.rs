@@ -38,6 +38,11 @@ impl Fence {
         self.until.store(until.as_nanos().min(NEVER - 1), Ordering::Release);
     }
 
+    /// Closes the fence now.
+    pub fn close(&self) {
+        self.until.store(0, Ordering::Release);
+    }
+
     /// Whether nothing may begin any more.
     pub fn is_closed(&self) -> bool {
         self.left() == Some(Duration::ZERO)

@@ -44,6 +44,7 @@ mod head;
 mod names;
 mod outcome;
 mod pool;
+mod policy;
 mod prepare;
 mod race;
 mod response;

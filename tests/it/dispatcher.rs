@@ -158,7 +158,7 @@ async fn a_payload_that_is_gone_is_a_failure_with_its_reason() {
 /// A dispatcher's session, and the name in which it claims.
 async fn session(database: &Database) -> (Session, Claimant) {
     let mut session = database.store.session(Duration::from_secs(10));
-    let dispatcher_id = session.register("test", "0", Duration::from_secs(600)).await.unwrap();
+    let dispatcher_id = Database::register(&mut session).await;
     (session, Claimant { dispatcher_id, epoch: 1 })
 }
 

@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 
 use super::action::{examine, shown};
 use super::run::{self, Ranges, Targets};
-use super::{CliError, Database, Format, history, print_line};
+use super::{CliError, Database, Format, history, print_line, signals};
 use crate::dispatcher::{self, Stop};
 use crate::store::Store;
 use crate::store::history::HistoryFilter;
@@ -63,7 +63,8 @@ impl Arguments {
             keep(&self.database.url, &receiver).await?;
         }
         stop.drain.cancel();
-        dispatcher.await.map_err(|error| CliError::Problem(error.to_string()))??;
+        let ended = dispatcher.await.map_err(|error| CliError::Problem(error.to_string()))?;
+        ended.map_err(|error| CliError::Problem(error.to_string()))?;
         Ok(())
     }
 }
@@ -128,13 +129,18 @@ fn closed<T>(done: Option<Joined<T>>) -> Result<(), CliError> {
     }
 }
 
-type Running = tokio::task::JoinHandle<Result<dispatcher::Tally, crate::store::StoreError>>;
+type Running = tokio::task::JoinHandle<Result<dispatcher::Tally, dispatcher::RunError>>;
 
 fn start_dispatcher(store: &Store) -> Result<(Stop, Running), CliError> {
     let loopback = ipnet::IpNet::from(std::net::IpAddr::from([127, 0, 0, 1]));
-    let webhook = Targets { allow_targets: Ranges(vec![loopback]), allow_http: true }.webhook()?;
-    let settings =
-        dispatcher::Settings { concurrency: 16, lease: Duration::from_secs(15), drain_timeout: Duration::from_secs(5) };
+    let (webhook, policy) = Targets { allow_targets: Ranges(vec![loopback]), allow_http: true }.webhook()?;
+    let settings = dispatcher::Settings {
+        concurrency: 16,
+        lease: Duration::from_secs(15),
+        drain_timeout: Duration::from_secs(5),
+        policy,
+        change_policy: false,
+    };
     let (stop, store) = (Stop::default(), store.clone());
     let until = stop.clone();
     let running = tokio::spawn(async move { dispatcher::run(store, webhook, settings, &run::name(), until).await });
@@ -188,7 +194,7 @@ async fn keep(url: &str, receiver: &Receiver) -> Result<(), CliError> {
         actions::EXAMPLE_AGENT
     ))?;
     let stop = Stop::default();
-    run::stop_on_signals(stop.clone())?;
+    signals::stop_on_signals(stop.clone())?;
     stop.drain.cancelled().await;
     Ok(())
 }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use postcall::store::Store;
+use postcall::store::dispatchers::{Newcomer, Registering, Standing};
 use postcall::store::session::Session;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
@@ -71,10 +72,15 @@ impl Database {
         database
     }
 
+    /// The URL of a database without postcall's schema, created as the end of the statement says.
+    pub async fn created(how: &str) -> String {
+        let (server, name) = (Server::shared(), new_name());
+        server.create(&name, how).await;
+        server.url_of(&name)
+    }
+
     async fn copy_of(template: &str) -> Database {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let name = format!("test_{}_{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        let server = Server::shared();
+        let (server, name) = (Server::shared(), new_name());
         server.create(&name, &format!("TEMPLATE {template}")).await;
         Database::at(server.url_of(&name)).await
     }
@@ -115,6 +121,17 @@ impl Database {
     /// A connection as a new user with these roles.
     pub async fn connect_as(&self, roles: &[&str]) -> PgConnection {
         PgConnection::connect(&self.login(roles).await).await.unwrap()
+    }
+
+    /// Registers a dispatcher that no process runs, and returns its id.
+    pub async fn register(session: &mut Session) -> i32 {
+        let policy = postcall::domain::policy::Policy::default();
+        let (lease, standing) = (Duration::from_secs(600), Standing::BeforeAll);
+        let newcomer = Newcomer { name: "test", version: "0", lease, policy: &policy, standing };
+        match session.register(newcomer).await.unwrap() {
+            Registering::Registered { dispatcher_id, .. } => dispatcher_id,
+            Registering::StandsBack(others) => panic!("{others:?}"),
+        }
     }
 
     /// Runs statements, for their effect.
@@ -188,6 +205,11 @@ impl Database {
         }
         panic!("waited a minute for: {condition}");
     }
+}
+
+fn new_name() -> String {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    format!("test_{}_{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
 }
 
 /// The migrated database that others are copied from, made by whichever test comes first.

@@ -1,7 +1,7 @@
 //! The program as operators run it: a process with arguments, signals, output and an exit status.
 
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
@@ -14,6 +14,19 @@ use super::database::Database;
 
 /// The program under test.
 const POSTCALL: &str = env!("CARGO_BIN_EXE_postcall");
+
+/// The program of the previous release, if `scripts/build-previous` could build it.
+pub fn previous_release() -> Option<PathBuf> {
+    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/previous/postcall");
+    let there = program.exists();
+    if !there {
+        println!("NOT TESTED: {} is not there; see scripts/build-previous", program.display());
+    }
+    there.then_some(program)
+}
+
+/// Arguments of a dispatcher that may call this machine.
+pub const THIS_MACHINE: [&str; 3] = ["--allow-http", "--allow-target", "127.0.0.0/8,::1/128"];
 
 /// How long any event is waited for before the test fails.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -31,6 +44,15 @@ pub fn postcall_on(database: &Database, arguments: &[&str]) -> Output {
 /// As [`postcall_on`], for threads of their own and for other users of a database.
 pub fn postcall_at(url: &str, arguments: &[&str]) -> Output {
     std::process::Command::new(POSTCALL).env("DATABASE_URL", url).args(arguments).output().unwrap()
+}
+
+/// The real sqlx-cli: `sqlx migrate …`, in this directory. It must succeed.
+pub fn sqlx_migrate(url: &str, directory: &Path, arguments: &[&str]) -> Output {
+    let mut command = std::process::Command::new("sqlx");
+    command.arg("migrate").args(arguments).current_dir(directory).env("DATABASE_URL", url);
+    let output = command.output().expect("sqlx-cli is not installed: run the tests by scripts/test");
+    assert!(output.status.success(), "sqlx migrate {arguments:?}: {}", stderr(&output));
+    output
 }
 
 /// A file with this text, for as long as the value lives.
@@ -68,6 +90,13 @@ impl Dispatcher {
         Dispatcher::started(Dispatcher::command(url).args(arguments)).await
     }
 
+    /// As [`Dispatcher::start_at`], but what it may call is said by the arguments alone.
+    pub async fn start_strict(url: &str, arguments: &[&str]) -> Dispatcher {
+        let mut command = Command::new(POSTCALL);
+        command.stdout(Stdio::null()).env("DATABASE_URL", url).arg("run").args(arguments);
+        Dispatcher::started(&mut command).await
+    }
+
     /// A dispatcher with this lease and this many requests in flight.
     pub async fn start_leased(url: &str, lease_ms: u64, permits: usize) -> Dispatcher {
         let mut command = Dispatcher::command(url);
@@ -93,25 +122,32 @@ impl Dispatcher {
         Some(Dispatcher::started(Dispatcher::configured(&mut command, &database.url).args(arguments)).await)
     }
 
-    fn command(url: &str) -> Command {
+    /// The command of a dispatcher that may call this machine.
+    pub fn command(url: &str) -> Command {
         let mut command = Command::new(POSTCALL);
         Dispatcher::configured(&mut command, url);
         command
     }
 
     fn configured<'a>(command: &'a mut Command, url: &str) -> &'a mut Command {
-        command.stdout(Stdio::null()).env("DATABASE_URL", url).args([
-            "run",
-            "--allow-http",
-            "--allow-target",
-            "127.0.0.0/8,::1/128",
-        ])
+        command.stdout(Stdio::null()).env("DATABASE_URL", url).arg("run").args(THIS_MACHINE)
     }
 
-    async fn started(command: &mut Command) -> Dispatcher {
+    /// A dispatcher that may call this machine and has just been started: nothing of its log has been read.
+    pub fn starting(url: &str) -> Dispatcher {
+        Dispatcher::spawned(&mut Dispatcher::command(url))
+    }
+
+    /// A dispatcher started by a command of the test's own: nothing of its log has been read.
+    pub fn spawned(command: &mut Command) -> Dispatcher {
         let mut child = command.stderr(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
         let log = BufReader::new(child.stderr.take().unwrap()).lines();
-        let mut dispatcher = Dispatcher { child, log, id: 0 };
+        Dispatcher { child, log, id: 0 }
+    }
+
+    /// Starts a dispatcher by a command of the test's own, and waits until it dispatches.
+    pub async fn started(command: &mut Command) -> Dispatcher {
+        let mut dispatcher = Dispatcher::spawned(command);
         let line = dispatcher.says("registered").await;
         let id = line.split_once("dispatcher_id=").and_then(|(_, rest)| rest.split(' ').next());
         dispatcher.id = id.and_then(|id| id.parse().ok()).expect("a dispatcher says which it is");
