@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use postcall::store::claim::Claimant;
+use postcall::store::claim::{Claimant, Portion};
 use postcall::store::session::Session;
 use uuid::Uuid;
 
@@ -98,7 +98,8 @@ impl Claimer {
     }
 
     async fn claim(&mut self, limit: usize) -> usize {
-        self.session.claim(self.claimant, Uuid::now_v7(), Uuid::nil(), limit).await.unwrap().len()
+        let portion = Portion::of(limit);
+        self.session.claim(self.claimant, Uuid::now_v7(), Uuid::nil(), portion).await.unwrap().claimed.len()
     }
 
     /// The milliseconds of each of `count` claims, which have to find `found` deliveries each.

@@ -1,49 +1,61 @@
-//! Claims as many deliveries as there are free permits, and starts an attempt for each.
+//! Claims as many deliveries as there are free permits, and no more bytes than the budget has room for, and starts an
+//! attempt for each.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::info;
+use tracing::{info, warn};
 use uuid::Uuid;
 
-use super::attempt::attempt;
+use super::attempt::{Means, attempt};
 use super::backoff::Outage;
+use super::budget::{SMALL_TEXT, Share};
 use super::finisher::Handed;
 use super::lease::{Lease, Registration};
 use super::mark::Mark;
+use super::pace::{self, Pace};
 use super::rest::Rest;
-use super::templates::{Template, Templates, unloadable};
-use super::{PATIENCE, Stop};
+use super::templates::{Template, Templates};
 use crate::domain::claim::{Claimed, Story, VersionKey};
 use crate::domain::delivery::Ending;
-use crate::store::claim::Claimant;
+use crate::store::claim::{Claimant, Disowned, Portion};
 use crate::store::session::Session;
 use crate::store::{Store, StoreError};
-use crate::webhook::{Fence, Webhook};
+use crate::webhook::Fence;
 
-/// Deliveries that one claim takes at most, however many permits are free: keeps one statement short.
-const MAX_CLAIM: usize = 500;
 /// The epoch of a dispatcher that has not disowned a claim yet.
 const FIRST_EPOCH: i32 = 1;
 
 pub(super) struct Claimer {
+    store: Store,
     session: Session,
     lease: Arc<Lease>,
     /// In whose name the next claim is made.
     claimant: Claimant,
     mark: Mark,
+    pace: Pace,
     permits: Arc<Semaphore>,
     attempts: TaskTracker,
-    webhook: Arc<Webhook>,
+    means: Means,
     settled: mpsc::Sender<Handed>,
-    stop: Stop,
+    drain: CancellationToken,
     templates: Templates,
     rest: Rest,
     outage: Outage,
     /// A claim whose answer was lost. Nothing of it was sent; it must be disowned before anything else is claimed.
-    in_doubt: Option<(Claimant, Uuid)>,
+    in_doubt: Option<Doubted>,
+}
+
+/// A claim whose answer was lost.
+#[derive(Clone, Copy)]
+struct Doubted {
+    claimant: Claimant,
+    token: Uuid,
+    /// Whether what it took is to be passed over, because it took too long in all the time there is.
+    pass_over: bool,
 }
 
 impl Claimer {
@@ -52,20 +64,23 @@ impl Claimer {
         lease: Arc<Lease>,
         permits: Arc<Semaphore>,
         attempts: TaskTracker,
-        webhook: Arc<Webhook>,
+        means: Means,
         settled: mpsc::Sender<Handed>,
-        stop: Stop,
+        drain: CancellationToken,
     ) -> Claimer {
+        let pace = Pace::default();
         Claimer {
-            session: store.session(PATIENCE),
+            session: store.session(pace.patience()),
+            store: store.clone(),
             claimant: Claimant { dispatcher_id: lease.current().dispatcher_id, epoch: FIRST_EPOCH },
             lease,
             mark: Mark::start(),
+            pace,
             permits,
             attempts,
-            webhook,
+            means,
             settled,
-            stop,
+            drain,
             templates: Templates::new(),
             rest: Rest::new(store.clone()),
             outage: Outage::none("claimer"),
@@ -75,17 +90,26 @@ impl Claimer {
 
     /// Claims until told to drain. A claim under way is never abandoned: what it took is attempted.
     pub(super) async fn run(mut self) {
-        let drain = self.stop.drain.clone();
+        let drain = self.drain.clone();
         while !drain.is_cancelled() {
             let Some(permits) = drain.run_until_cancelled(self.free_permits()).await else { break };
             match self.claim(permits).await {
-                Ok(0) => drop(drain.run_until_cancelled(self.rest.rest(&mut self.session)).await),
-                Ok(_) => self.rest.over(),
+                Ok(Found::Work) => self.rest.over(),
+                Ok(Found::Nothing) => drop(drain.run_until_cancelled(self.rest.rest(&mut self.session)).await),
+                Ok(Found::NothingSmall) => drop(drain.run_until_cancelled(self.rest_or_room()).await),
                 Err(error) => drop(drain.run_until_cancelled(self.outage.wait(&error)).await),
             }
         }
         // The last chance to give back a claim in doubt; what fails here is given up when this dispatcher retires.
         self.settle_doubt().await.ok();
+    }
+
+    /// Rests, but no longer than until there is room for large calls.
+    async fn rest_or_room(&mut self) {
+        tokio::select! {
+            () = self.means.budget.texts_free() => {}
+            () = self.rest.rest(&mut self.session) => {}
+        }
     }
 
     /// Waits for a free permit and takes all that are free by then.
@@ -94,47 +118,83 @@ impl Claimer {
             // Only a closed semaphore refuses, and nobody closes this one.
             return std::future::pending().await;
         };
-        let more = self.permits.available_permits().min(MAX_CLAIM - 1);
+        let more = self.permits.available_permits().min(pace::MAX_DELIVERIES - 1);
         if let Ok(more) = self.permits.clone().try_acquire_many_owned(u32::try_from(more).unwrap_or(0)) {
             permits.merge(more);
         }
         permits
     }
 
-    /// Claims for these permits and starts the attempts. Returns how many there were.
-    async fn claim(&mut self, permits: OwnedSemaphorePermit) -> Result<usize, StoreError> {
+    /// Claims for these permits and starts the attempts.
+    async fn claim(&mut self, permits: OwnedSemaphorePermit) -> Result<Found, StoreError> {
         self.settle_doubt().await?;
         // Asked before the claim: what is claimed under an id goes behind the fence of that id, whatever happens meanwhile.
         let Registration { dispatcher_id, fence } = self.lease.current();
         if fence.is_closed() {
             // Nothing that is claimed now could be sent.
-            return Ok(0);
+            return Ok(Found::Nothing);
         }
         if self.claimant.dispatcher_id != dispatcher_id {
             self.claimant = Claimant { dispatcher_id, epoch: FIRST_EPOCH };
         }
-        let claimed = loop {
-            let token = Uuid::now_v7();
-            let (after, limit) = (self.mark.next(), permits.num_permits());
-            match self.session.claim(self.claimant, token, after, limit).await {
-                Ok(claimed) if self.mark.note(&claimed, limit) => continue,
-                Ok(claimed) => break claimed,
-                Err(error) => {
-                    self.in_doubt = Some((self.claimant, token));
-                    return Err(error);
-                }
-            }
-        };
+        let texts = self.means.budget.reserve_texts();
+        let claimed = self.take(self.portion(permits.num_permits(), texts.is_some())).await?;
         self.outage.over();
-        let count = claimed.len();
+        let found = match (claimed.is_empty(), &texts) {
+            (false, _) => Found::Work,
+            (true, Some(_)) => Found::Nothing,
+            (true, None) => Found::NothingSmall,
+        };
         match self.templates.get(&mut self.session, claimed.iter().map(|one| one.version)).await {
             Ok(templates) => {
-                self.start_all(claimed, &templates, &fence, permits);
-                Ok(count)
+                self.start_all(claimed, &templates, &fence, permits, texts);
+                Ok(found)
             }
             Err(error) => {
                 self.give_back(claimed, permits).await;
                 Err(error)
+            }
+        }
+    }
+
+    /// What the next claim takes at most.
+    fn portion(&self, permits: usize, room_for_large: bool) -> Portion {
+        let max_call_bytes = self.means.budget.max_call_bytes();
+        Portion {
+            deliveries: self.pace.deliveries().min(permits),
+            bytes: self.pace.bytes(),
+            call_bytes: if room_for_large { max_call_bytes } else { SMALL_TEXT.min(max_call_bytes) },
+            max_call_bytes,
+            fetch: self.pace.fetches(),
+        }
+    }
+
+    /// The claim itself; a second one where the first saw only a part of the queue and found nothing in it.
+    async fn take(&mut self, portion: Portion) -> Result<Vec<Claimed>, StoreError> {
+        loop {
+            let (token, patience) = (Uuid::now_v7(), self.pace.patience());
+            let after = self.mark.next();
+            let claim = self.session.claim(self.claimant, token, after, portion).await;
+            let mut pass_over = false;
+            match &claim {
+                Ok(taken) => self.pace.answered(taken.claimed.len()),
+                Err(error) if error.is_about_time() => pass_over = self.pace.unanswered(),
+                Err(error) if error.is_about_what_is_stored() => self.pace.refused(),
+                Err(_) => {}
+            }
+            if self.pace.patience() != patience {
+                self.session = self.store.session(self.pace.patience());
+            }
+            match claim {
+                Ok(taken) => {
+                    if !self.mark.note(&taken) {
+                        return Ok(taken.claimed);
+                    }
+                }
+                Err(error) => {
+                    self.in_doubt = Some(Doubted { claimant: self.claimant, token, pass_over });
+                    return Err(error);
+                }
             }
         }
     }
@@ -145,20 +205,28 @@ impl Claimer {
         templates: &HashMap<VersionKey, Template>,
         fence: &Fence,
         mut permits: OwnedSemaphorePermit,
+        mut texts: Option<Share>,
     ) {
         for one in claimed {
-            let template = templates.get(&one.version).cloned().unwrap_or_else(|| Arc::new(Err(unloadable())));
-            // There are as many permits as were asked for at most.
-            if let Some(permit) = permits.split(1) {
-                self.start(one, template, fence.clone(), permit);
-            }
+            // There are as many permits as were asked for at most, and a template for every version.
+            let (Some(permit), Some(template)) = (permits.split(1), templates.get(&one.version)) else { continue };
+            let bytes = one.payload.bytes();
+            let text_share = texts.as_mut().filter(|_| bytes > SMALL_TEXT).and_then(|texts| texts.split(bytes));
+            self.start(one, template.clone(), text_share, fence.clone(), permit);
         }
     }
 
-    fn start(&self, claimed: Claimed, template: Template, fence: Fence, permit: OwnedSemaphorePermit) {
-        let (webhook, settled, cut) = (self.webhook.clone(), self.settled.clone(), self.stop.cut.clone());
+    fn start(
+        &self,
+        claimed: Claimed,
+        template: Template,
+        text_share: Option<Share>,
+        fence: Fence,
+        permit: OwnedSemaphorePermit,
+    ) {
+        let (means, settled) = (self.means.clone(), self.settled.clone());
         self.attempts.spawn(async move {
-            let result = attempt(claimed, template, &webhook, &fence, &cut).await;
+            let result = attempt(claimed, template, text_share, &means, &fence).await;
             // The finisher outlives every attempt, and its queue has a place for every permit.
             settled.send(Handed { settled: result, permit }).await.ok();
         });
@@ -175,12 +243,30 @@ impl Claimer {
     }
 
     async fn settle_doubt(&mut self) -> Result<(), StoreError> {
-        if let Some((claimant, token)) = self.in_doubt {
-            let (claimant, released) = self.session.disown_claim(claimant, token).await?;
+        if let Some(Doubted { claimant, token, pass_over }) = self.in_doubt {
+            let Disowned { claimant, released, unsent } = self.session.disown_claim(claimant, token).await?;
             self.in_doubt = None;
             self.claimant = claimant;
-            info!(released, "a claim whose answer was lost has been given back");
+            info!(released = released.len(), unsent, "a claim whose answer was lost has been given back");
+            if pass_over && !released.is_empty() {
+                warn!(
+                    deliveries = ?released,
+                    "the calls of these deliveries do not come over the link to the database in time; passing over them for a while"
+                );
+                self.mark.pass_over(&released);
+            }
         }
         Ok(())
     }
+}
+
+/// What a claim found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Found {
+    /// Deliveries.
+    Work,
+    /// Nothing waits.
+    Nothing,
+    /// No small delivery waits, and there was no room to look for large ones.
+    NothingSmall,
 }

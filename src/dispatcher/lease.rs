@@ -18,7 +18,7 @@ use crate::store::session::Session;
 use crate::store::{Store, StoreError};
 use crate::webhook::Fence;
 
-/// A lease is renewed this often within its length. The others are then looked after, too.
+/// A lease is renewed this often within its length.
 const RENEWALS: u32 = 5;
 /// The part of a lease by which the fence closes before it ends, for clocks that run apart and threads that run late.
 const MARGIN: u32 = 5;
@@ -40,6 +40,8 @@ pub(super) struct Registration {
 /// What the other rooms of a dispatcher know of its lease.
 pub(super) struct Lease {
     current: Mutex<Registration>,
+    /// Since when every renewal has succeeded; `None` if the last one failed.
+    renewed_since: Mutex<Option<Instant>>,
 }
 
 impl Lease {
@@ -48,19 +50,27 @@ impl Lease {
         self.current.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Since when every renewal has succeeded; `None` if the last one failed.
+    pub(super) fn renewed_since(&self) -> Option<Instant> {
+        *self.renewed_since.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn replace(&self, registration: Registration) {
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = registration;
     }
+
+    fn note_renewal(&self, renewed: bool) {
+        let mut since = self.renewed_since.lock().unwrap_or_else(PoisonError::into_inner);
+        *since = renewed.then(|| since.unwrap_or_else(Instant::now));
+    }
 }
 
-/// Keeps the lease, and gives up what other dispatchers lost.
+/// Keeps the lease.
 pub(super) struct Keeper {
     session: Session,
     name: String,
     length: Duration,
     outage: Outage,
-    /// Since when every renewal has succeeded.
-    steady_since: Option<Instant>,
 }
 
 impl Keeper {
@@ -68,9 +78,8 @@ impl Keeper {
     pub(super) async fn start(store: &Store, name: &str, length: Duration) -> Result<(Keeper, Arc<Lease>), StoreError> {
         // No statement of the keeper may take so long that the next renewal comes too late.
         let session = store.session(length / RENEWALS);
-        let mut keeper =
-            Keeper { session, name: name.to_owned(), length, outage: Outage::none("lease"), steady_since: None };
-        let lease = Lease { current: Mutex::new(keeper.register().await?) };
+        let mut keeper = Keeper { session, name: name.to_owned(), length, outage: Outage::none("lease") };
+        let lease = Lease { current: Mutex::new(keeper.register().await?), renewed_since: Mutex::new(None) };
         Ok((keeper, Arc::new(lease)))
     }
 
@@ -79,10 +88,11 @@ impl Keeper {
         let mut beats = tokio::time::interval(self.length / RENEWALS);
         beats.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         while stop.run_until_cancelled(beats.tick()).await.is_some() {
-            match self.beat(&lease).await {
+            let beat = self.beat(&lease).await;
+            lease.note_renewal(beat.is_ok());
+            match beat {
                 Ok(()) => self.outage.over(),
                 Err(error) => {
-                    self.steady_since = None;
                     let _stopped_meanwhile = stop.run_until_cancelled(self.outage.wait(&error)).await;
                 }
             }
@@ -92,25 +102,13 @@ impl Keeper {
         }
     }
 
-    /// One renewal, and one look at the others.
+    /// One renewal.
     async fn beat(&mut self, lease: &Lease) -> Result<(), StoreError> {
         let asked = Instant::now();
         let registration = lease.current();
         match self.session.renew(registration.dispatcher_id, self.length).await? {
             Renewal::Renewed => self.extend(&registration.fence, asked),
             Renewal::Lost => self.begin_anew(lease).await?,
-        }
-        let steady = asked - *self.steady_since.get_or_insert(asked);
-        self.look_after_others(steady).await
-    }
-
-    /// Gives up what others lost. After an outage of the database, when nobody could renew, the others have a full lease
-    /// to be heard of again before they are declared lost; so has whoever ran before this dispatcher started.
-    async fn look_after_others(&mut self, steady: Duration) -> Result<(), StoreError> {
-        let lost = if steady >= self.length { self.session.declare_lost().await? } else { 0 };
-        let unknown = self.session.give_up().await?;
-        if lost > 0 || unknown > 0 {
-            warn!(lost, unknown, "gave up what lost dispatchers had in flight");
         }
         Ok(())
     }

@@ -8,10 +8,12 @@
 //!
 //! What must not break:
 //! - No request starts before the claim that covers it is committed, and each claimed delivery is attempted once.
-//! - No more is claimed than there are free permits, so whatever is in `sending` is being sent.
+//! - No more is claimed than there are free permits and room for its bytes, so whatever is in `sending` is being sent, or
+//!   waits for no more than the bytes that others hold.
 //! - No transaction is open while a request is out.
-//! - A result that is in hand is written, whatever stops in the meantime. Its permit comes back when the database has it:
-//!   so `sending` never holds more of a dispatcher than its permits, and nor does its memory.
+//! - A result that is in hand is written, whatever stops in the meantime. Its permit comes back when the database has it,
+//!   or has refused it for good: so `sending` never holds more of a dispatcher than its permits and what was refused.
+//! - No row, call or version that is too large, damaged or refused keeps any other from being sent or recorded.
 //! - No request begins under a lease that may be over, and the lease is kept until everything is settled.
 //! - Dispatchers never talk to each other: Postgres is what they share.
 
@@ -25,20 +27,29 @@ use tracing::{info, warn};
 
 use crate::store::{Store, StoreError};
 use crate::webhook::Webhook;
+use attempt::Means;
+use budget::Budget;
+pub use budget::{DEFAULT_MAX_BYTES_IN_FLIGHT, DEFAULT_MAX_CALL_BYTES, least_bytes_in_flight};
 use claimer::Claimer;
 use finisher::Finisher;
 pub use finisher::Tally;
 use lease::Keeper;
 pub use lease::MIN_LEASE;
+use recovery::Recovery;
 
 mod attempt;
 mod backoff;
+mod budget;
 mod claimer;
 mod finisher;
 mod housekeeping;
 mod lease;
 mod mark;
+mod pace;
+mod prepare;
+mod recovery;
 mod rest;
+mod size;
 mod templates;
 
 /// How long a statement may take before it is taken for lost.
@@ -55,6 +66,10 @@ pub struct Settings {
     pub lease: Duration,
     /// How long what is in flight may take to end once claiming has stopped.
     pub drain_timeout: Duration,
+    /// Bytes of the largest call that is fetched; a larger one fails.
+    pub max_call_bytes: usize,
+    /// Bytes of calls and bodies held at the same time, at least [`least_bytes_in_flight`].
+    pub max_bytes_in_flight: usize,
 }
 
 /// How the outside stops a dispatcher.
@@ -81,6 +96,8 @@ pub async fn run(
     let (keeper, lease) = Keeper::start(&store, name, settings.lease).await?;
     let all_settled = CancellationToken::new();
     let keeper = tokio::spawn(keeper.run(lease.clone(), all_settled.clone()));
+    let recovery = Recovery::new(&store, lease.clone(), settings.lease);
+    let recovery = tokio::spawn(recovery.run(all_settled.clone()));
     let permits = Arc::new(Semaphore::new(settings.concurrency));
     let attempts = TaskTracker::new();
     let given_up = CancellationToken::new();
@@ -88,8 +105,9 @@ pub async fn run(
     let finisher = tokio::spawn(Finisher::new(store.session(PATIENCE), inbox, given_up.clone()).run());
     let housekeeping = tokio::spawn(housekeeping::run(store.clone(), stop.drain.clone()));
 
-    let webhook = Arc::new(webhook);
-    let claimer = Claimer::new(&store, lease, permits, attempts.clone(), webhook, settled, stop.clone());
+    let budget = Arc::new(Budget::new(settings.max_bytes_in_flight, settings.max_call_bytes));
+    let means = Means { webhook: Arc::new(webhook), budget, cut: stop.cut.clone() };
+    let claimer = Claimer::new(&store, lease, permits, attempts.clone(), means, settled, stop.drain.clone());
     info!(concurrency = settings.concurrency, "dispatching");
     claimer.run().await;
 
@@ -102,6 +120,7 @@ pub async fn run(
     let tally = finisher.await.unwrap_or_default();
     housekeeping.await.ok();
     all_settled.cancel();
+    recovery.await.ok();
     keeper.await.ok();
     Ok(tally)
 }

@@ -131,8 +131,13 @@ type Running = tokio::task::JoinHandle<Result<dispatcher::Tally, crate::store::S
 fn start_dispatcher(store: &Store) -> Result<(Stop, Running), CliError> {
     let loopback = ipnet::IpNet::from(std::net::IpAddr::from([127, 0, 0, 1]));
     let webhook = Targets { allow_targets: Ranges(vec![loopback]), allow_http: true }.webhook()?;
-    let settings =
-        dispatcher::Settings { concurrency: 16, lease: Duration::from_secs(15), drain_timeout: Duration::from_secs(5) };
+    let settings = dispatcher::Settings {
+        concurrency: 16,
+        lease: Duration::from_secs(15),
+        drain_timeout: Duration::from_secs(5),
+        max_call_bytes: dispatcher::DEFAULT_MAX_CALL_BYTES,
+        max_bytes_in_flight: dispatcher::DEFAULT_MAX_BYTES_IN_FLIGHT,
+    };
     let (stop, store) = (Stop::default(), store.clone());
     let until = stop.clone();
     let running = tokio::spawn(async move { dispatcher::run(store, webhook, settings, &run::name(), until).await });
