@@ -78,7 +78,7 @@ impl Budget {
     /// Divides `bytes_in_flight`, which is no less than [`least_bytes_in_flight`].
     pub(super) fn new(bytes_in_flight: usize, max_call_bytes: usize) -> Budget {
         let texts = largest_claim(max_call_bytes).max(bytes_in_flight / PART_OF_TEXTS);
-        let bodies = bytes_in_flight.saturating_sub(texts).max(MAX_BODY_BYTES).min(Semaphore::MAX_PERMITS);
+        let bodies = bytes_in_flight.saturating_sub(texts).clamp(MAX_BODY_BYTES, Semaphore::MAX_PERMITS);
         Budget {
             max_call_bytes,
             texts: Arc::new(Semaphore::new(texts)),

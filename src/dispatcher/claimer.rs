@@ -138,7 +138,7 @@ impl Claimer {
             self.claimant = Claimant { dispatcher_id, epoch: FIRST_EPOCH };
         }
         let texts = self.means.budget.reserve_texts();
-        let claimed = self.take(self.portion(permits.num_permits(), texts.is_some())).await?;
+        let claimed = self.take(permits.num_permits(), texts.is_some()).await?;
         self.outage.over();
         let found = match (claimed.is_empty(), &texts) {
             (false, _) => Found::Work,
@@ -169,34 +169,56 @@ impl Claimer {
         }
     }
 
-    /// The claim itself; a second one where the first saw only a part of the queue and found nothing in it.
-    async fn take(&mut self, portion: Portion) -> Result<Vec<Claimed>, StoreError> {
+    /// The claim itself; a second one where the first saw only a part of the queue and found nothing in it, or where the
+    /// database refused a row of it.
+    async fn take(&mut self, permits: usize, room_for_large: bool) -> Result<Vec<Claimed>, StoreError> {
         loop {
-            let (token, patience) = (Uuid::now_v7(), self.pace.patience());
+            let (token, portion) = (Uuid::now_v7(), self.portion(permits, room_for_large));
             let after = self.mark.next();
-            let claim = self.session.claim(self.claimant, token, after, portion).await;
-            let mut pass_over = false;
-            match &claim {
-                Ok(taken) => self.pace.answered(taken.claimed.len()),
-                Err(error) if error.is_about_time() => pass_over = self.pace.unanswered(),
-                Err(error) if error.is_about_what_is_stored() => self.pace.refused(),
-                Err(_) => {}
-            }
-            if self.pace.patience() != patience {
-                self.session = self.store.session(self.pace.patience());
-            }
-            match claim {
+            match self.session.claim(self.claimant, token, after, portion).await {
                 Ok(taken) => {
+                    self.change_pace(|pace| pace.answered(taken.claimed.len()));
                     if !self.mark.note(&taken) {
                         return Ok(taken.claimed);
                     }
                 }
                 Err(error) => {
-                    self.in_doubt = Some(Doubted { claimant: self.claimant, token, pass_over });
-                    return Err(error);
+                    self.in_doubt = Some(Doubted { claimant: self.claimant, token, pass_over: false });
+                    self.after_failure(error).await?;
                 }
             }
         }
+    }
+
+    /// What a claim that failed says about the next one. Returns the failure if it is to be waited out.
+    async fn after_failure(&mut self, failure: StoreError) -> Result<(), StoreError> {
+        if failure.is_about_time() {
+            let exhausted = self.change_pace(Pace::unanswered);
+            if let Some(doubted) = &mut self.in_doubt {
+                doubted.pass_over = exhausted;
+            }
+            return Err(failure);
+        }
+        if failure.is_about_what_is_stored() {
+            let exhausted = self.change_pace(Pace::refused);
+            self.settle_doubt().await?;
+            let doubles = self.session.drop_doubles().await?;
+            warn!(error = %failure, doubles, "the database refuses a claim; making a smaller one");
+            if !exhausted {
+                return Ok(());
+            }
+        }
+        Err(failure)
+    }
+
+    /// Changes the pace, and with it how long the session waits.
+    fn change_pace<T>(&mut self, change: impl FnOnce(&mut Pace) -> T) -> T {
+        let patience = self.pace.patience();
+        let answer = change(&mut self.pace);
+        if self.pace.patience() != patience {
+            self.session = self.store.session(self.pace.patience());
+        }
+        answer
     }
 
     fn start_all(

@@ -36,7 +36,7 @@ pub fn detail(text: &str) -> Cow<'_, str> {
 /// a space.
 pub fn unresolved(names: &[String]) -> Option<String> {
     let mut lines = String::new();
-    for name in names.iter().take(MAX_UNRESOLVED) {
+    for name in names.iter().map(|name| name.replace('\0', "").replace('\n', " ")).take(MAX_UNRESOLVED) {
         let separator = usize::from(!lines.is_empty());
         let room = MAX_UNRESOLVED_BYTES - lines.len();
         if room <= separator + CUT.len() {
@@ -45,7 +45,7 @@ pub fn unresolved(names: &[String]) -> Option<String> {
         if separator > 0 {
             lines.push('\n');
         }
-        lines.push_str(&cut(&name.replace('\n', " "), room - separator));
+        lines.push_str(&cut(&name, room - separator));
     }
     (!lines.is_empty()).then_some(lines)
 }
@@ -76,7 +76,7 @@ mod tests {
             assert!(matches!(detail(text), Cow::Borrowed(kept) if kept == text));
         }
         for unit in ["x", "é", "€", "😀"] {
-            let kept = detail(&unit.repeat(MAX_DETAIL_BYTES)).into_owned();
+            let kept = detail(&unit.repeat(MAX_DETAIL_BYTES + 1)).into_owned();
             assert!(kept.len() <= MAX_DETAIL_BYTES && kept.len() > MAX_DETAIL_BYTES - 7, "{}", kept.len());
             assert!(kept.ends_with(CUT) && kept.trim_end_matches(CUT).replace(unit, "").is_empty());
             assert_eq!(detail(&kept), kept, "a second cut changes nothing");

@@ -68,7 +68,9 @@ impl Session {
     ///
     /// # Errors
     /// After an error it is not known whether the claim was committed, nor whether it still will be; see
-    /// [`Session::disown_claim`].
+    /// [`Session::disown_claim`]. One that is [`StoreError::is_about_what_is_stored`] may be about a single row: a smaller
+    /// claim finds it, and one that fetches nothing takes it if its call is what the database cannot give; see also
+    /// [`Session::drop_doubles`].
     pub async fn claim(
         &mut self,
         claimant: Claimant,
@@ -82,15 +84,13 @@ impl Session {
         //   those that commit late.
         // - What a text weighs is known before it is read. Candidates are taken until their sum is reached; those beyond
         //   it stay locked as long as the answer is on its way, and stay waiting.
-        // - Where the previous release has moved a row, its length and provider id are null, and are made up for here.
+        // - Where the previous release has moved a row, its length and provider id are null, and are made up for here, by
+        //   a function: subqueries on the outbox would have to be prepared for each of its partitions at every claim.
         // - ARRAY(…) is evaluated once, before the DELETE, and hands it physical row addresses: no second look-up, and
         //   no plan in which the planner could read the whole queue. A locked row keeps its address.
-        // - The payload is fetched by a scalar subquery for the same reason: it can only be an index look-up per row. It
-        //   travels as bytes: a database without an encoding (SQL_ASCII) refuses to send text that is not UTF-8, and one
-        //   such call would stop the claim.
+        // - The payload is fetched by a scalar subquery for the same reason: it can only be an index look-up per row.
         // - action.version decides here, at the last moment, which version is sent. Where the action is gone it is 0,
         //   which no action has; an infinite time of insertion gives way to the present: neither may stop the claim.
-        // - ON CONFLICT: somebody has put a delivery that is in flight back into the queue. It stays where it is in flight.
         // - FOR KEY SHARE on the claimant's own row: a claim that was disowned or whose claimant was declared lost takes
         //   nothing, however late it arrives; and whoever wants to disown it (FOR UPDATE) waits until it is through. A
         //   renewal of the lease changes no key and so does not wait for it, however long a large answer takes.
@@ -111,10 +111,7 @@ impl Session {
             weighed AS (
                 SELECT address, delivery_id, CASE WHEN bytes > $8 THEN 0 ELSE bytes END AS weight
                 FROM candidate, LATERAL (SELECT coalesce(
-                    call_bytes,
-                    CASE WHEN $9 THEN (SELECT coalesce(outbox.call_bytes, octet_length(outbox.call::text))
-                                       FROM postcall.outbox WHERE outbox.id = candidate.call_id) END,
-                    0)) AS measured (bytes)
+                    call_bytes, CASE WHEN $9 THEN (postcall.registration(call_id)).call_bytes END, 0)) AS measured (bytes)
             ),
             taken AS (
                 DELETE FROM postcall.waiting
@@ -134,13 +131,10 @@ impl Session {
                        CASE WHEN isfinite(created_at) THEN created_at ELSE clock_timestamp() END, $2, $3,
                        clock_timestamp(),
                        CASE WHEN call_bytes IS NULL AND $9
-                            THEN (SELECT coalesce(outbox.call_bytes, octet_length(outbox.call::text))
-                                  FROM postcall.outbox WHERE outbox.id = taken.call_id) ELSE call_bytes END,
+                            THEN (postcall.registration(call_id)).call_bytes ELSE call_bytes END,
                        CASE WHEN call_bytes IS NULL AND $9
-                            THEN (SELECT coalesce(outbox.call_sid, postcall.call_sid(outbox.call))
-                                  FROM postcall.outbox WHERE outbox.id = taken.call_id) ELSE call_sid END
+                            THEN (postcall.registration(call_id)).call_sid ELSE call_sid END
                 FROM taken
-                ON CONFLICT DO NOTHING
                 RETURNING delivery_id, call_id, action_id, action_version, call_bytes
             )
             SELECT delivery_id, action_id, action_version,
@@ -150,9 +144,7 @@ impl Session {
                        AS message_id,
                    coalesce(call_bytes, 0) AS "call_bytes!",
                    CASE WHEN $9 AND coalesce(call_bytes, 0) <= $8
-                        THEN (SELECT convert_to(call::text, CASE getdatabaseencoding() WHEN 'SQL_ASCII' THEN 'SQL_ASCII'
-                                                            ELSE 'UTF8' END)
-                              FROM postcall.outbox WHERE outbox.id = claimed.call_id) END AS call,
+                        THEN (SELECT call::text FROM postcall.outbox WHERE outbox.id = claimed.call_id) END AS call,
                    (SELECT count(*) FROM candidate) AS "seen!"
             FROM claimed
             "#,
@@ -230,6 +222,29 @@ impl Session {
         Ok(Disowned { claimant: Claimant { epoch, ..claimant }, released, unsent })
     }
 
+    /// Takes deliveries out of the queue that are in flight at the same time, because somebody has put them back by hand.
+    /// A claim can take none of them. Returns how many.
+    ///
+    /// # Errors
+    /// Only those of the database.
+    pub async fn drop_doubles(&mut self) -> Result<u64, StoreError> {
+        // From what is in flight, which is little, to the queue by its key. Done only after a claim was refused: each
+        // claim would otherwise pay for what hardly ever happens.
+        let mut connection = self.take().await?;
+        let dropped = sqlx::query!(
+            r#"
+            DELETE FROM postcall.waiting
+            WHERE ctid = ANY (ARRAY(
+                SELECT waiting.ctid FROM postcall.sending JOIN postcall.waiting USING (delivery_id)
+                FOR UPDATE OF waiting SKIP LOCKED
+            ))
+            "#
+        )
+        .execute(&mut connection);
+        let dropped = self.within(dropped).await;
+        Ok(self.keep(connection, dropped)?.rows_affected())
+    }
+
     /// Puts single deliveries back to waiting, known not to have been sent. Returns those that went back; a hold that
     /// is no longer valid is left out.
     ///
@@ -268,10 +283,9 @@ fn limit(bound: usize) -> i64 {
 }
 
 /// The payload, from what the claim gave of it.
-fn payload(call: Option<Vec<u8>>, call_bytes: i32, portion: Portion) -> Payload {
-    match call.map(String::from_utf8) {
-        Some(Ok(text)) => Payload::Text(text),
-        Some(Err(_not_unicode)) => Payload::Unreadable,
+fn payload(call: Option<String>, call_bytes: i32, portion: Portion) -> Payload {
+    match call {
+        Some(text) => Payload::Text(text),
         None if !portion.fetch => Payload::Unreadable,
         None if i64::from(call_bytes) > limit(portion.max_call_bytes) => {
             Payload::TooLarge(u64::try_from(call_bytes).unwrap_or(0))
