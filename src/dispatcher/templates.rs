@@ -149,9 +149,9 @@ mod tests {
         let body = Some(format!("\"{}\"", "x".repeat(60_000)));
         let spec =
             ActionSpec { method: Method::Post, url: "https://h/".to_owned(), timeout_ms: 100, headers: None, body };
-        let mut templates = Templates::new();
+        let (mut templates, template) = (Templates::new(), Arc::new(Compiled::new(&spec)));
         for action_id in 0..1_000 {
-            templates.keep(VersionKey { action_id, version: 1 }, Arc::new(Compiled::new(&spec)), weight(&spec));
+            templates.keep(VersionKey { action_id, version: 1 }, template.clone(), weight(&spec));
         }
         assert!(templates.bytes <= CAPACITY_BYTES);
         assert!((200..300).contains(&templates.kept.len()), "{}", templates.kept.len());

@@ -58,6 +58,13 @@ impl Database {
         Database::copy_of("template0").await
     }
 
+    /// A migrated database without an encoding of its own: it takes any bytes for text.
+    pub async fn without_encoding() -> Database {
+        let database = Database::copy_of("template0 ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C'").await;
+        database.store.migrate().await.unwrap();
+        database
+    }
+
     async fn copy_of(template: &str) -> Database {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("test_{}_{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
