@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use postcall::domain::policy::Policy;
-use postcall::store::claim::Claimant;
+use postcall::store::claim::{Claimant, Portion};
 use postcall::store::dispatchers::{Newcomer, Registering, Standing};
 use postcall::store::session::Session;
 use uuid::Uuid;
@@ -106,7 +106,8 @@ impl Claimer {
     }
 
     async fn claim(&mut self, limit: usize) -> usize {
-        self.session.claim(self.claimant, Uuid::now_v7(), Uuid::nil(), limit).await.unwrap().len()
+        let portion = Portion::of(limit);
+        self.session.claim(self.claimant, Uuid::now_v7(), Uuid::nil(), portion).await.unwrap().claimed.len()
     }
 
     /// The milliseconds of each of `count` claims, which have to find `found` deliveries each.

@@ -15,13 +15,18 @@ use crate::domain::policy::Policy;
 use crate::store::dispatchers::LONGEST_LEASE;
 use crate::webhook::{self, Webhook};
 
-/// Connections of a dispatcher's pool: the bell's. Claimer, finisher and lease have one each beside it, and housekeeping
-/// for a moment.
+/// Connections of a dispatcher's pool: the bell's. Claimer, finisher, lease and recovery have one each beside it, and
+/// housekeeping for a moment.
 const CONNECTIONS: u32 = 1;
 /// The shortest lease.
 const MIN_LEASE_MS: u64 = dispatcher::MIN_LEASE.as_millis() as u64;
 /// The longest lease.
 const MAX_LEASE_MS: u64 = LONGEST_LEASE.as_millis() as u64;
+
+/// No call needs more: Postgres itself holds no text of 1 GiB.
+const MAX_MAX_CALL_BYTES: u64 = 256 * 1024 * 1024;
+/// More than any machine has room for.
+const MAX_MAX_BYTES_IN_FLIGHT: u64 = 1 << 40;
 
 /// Run a dispatcher: claim waiting deliveries, send them, record what came of them.
 ///
@@ -49,6 +54,18 @@ pub struct Arguments {
     #[arg(long, env = "POSTCALL_DRAIN_TIMEOUT_MS", default_value_t = 120_000, value_name = "MS",
           value_parser = RangedU64ValueParser::<u64>::new().range(0..=3_600_000))]
     drain_timeout_ms: u64,
+
+    /// Bytes of the largest call that is fetched. A larger one is accepted from the platform as ever, and its
+    /// deliveries fail (`too_large`).
+    #[arg(long, env = "POSTCALL_MAX_CALL_BYTES", default_value_t = dispatcher::DEFAULT_MAX_CALL_BYTES,
+          value_name = "BYTES", value_parser = RangedU64ValueParser::<usize>::new().range(1_024..=MAX_MAX_CALL_BYTES))]
+    max_call_bytes: usize,
+
+    /// Bytes of calls and rendered bodies held at the same time; small ones are not counted. At least one
+    /// largest call (or 4 MiB) and one largest body (5 MiB).
+    #[arg(long, env = "POSTCALL_MAX_BYTES_IN_FLIGHT", default_value_t = dispatcher::DEFAULT_MAX_BYTES_IN_FLIGHT,
+          value_name = "BYTES", value_parser = RangedU64ValueParser::<usize>::new().range(1..=MAX_MAX_BYTES_IN_FLIGHT))]
+    max_bytes_in_flight: usize,
 
     #[command(flatten)]
     targets: Targets,
@@ -107,6 +124,7 @@ impl Targets {
 
 impl Arguments {
     pub(super) async fn run(self) -> Result<(), CliError> {
+        self.check_budget()?;
         let store = self.database.open(CONNECTIONS).await?;
         let (webhook, policy) = self.targets.webhook()?;
         let settings = dispatcher::Settings {
@@ -115,6 +133,8 @@ impl Arguments {
             drain_timeout: Duration::from_millis(self.drain_timeout_ms),
             policy,
             change_policy: self.change_policy,
+            max_call_bytes: self.max_call_bytes,
+            max_bytes_in_flight: self.max_bytes_in_flight,
         };
         let stop = Stop::default();
         stop_on_signals(stop.clone())?;
@@ -129,6 +149,18 @@ impl Arguments {
             Err(RunError::PolicyDiffers(conflict)) => Err(CliError::Problem(format!("{conflict}\n{CURE}"))),
             Err(RunError::Store(error)) => Err(error.into()),
         }
+    }
+
+    /// A budget that could not hold one largest call and one largest body would let them wait for ever.
+    fn check_budget(&self) -> Result<(), CliError> {
+        let least = dispatcher::least_bytes_in_flight(self.max_call_bytes);
+        if self.max_bytes_in_flight >= least {
+            return Ok(());
+        }
+        Err(CliError::Problem(format!(
+            "--max-bytes-in-flight is {}, but a largest call and a largest body need {least}: raise it, or lower --max-call-bytes",
+            self.max_bytes_in_flight
+        )))
     }
 }
 

@@ -21,7 +21,7 @@ use crate::store::session::Session;
 use crate::store::{Store, StoreError};
 use crate::webhook::{Fence, Moment};
 
-/// A lease is renewed this often within its length. The others are then looked after, too.
+/// A lease is renewed this often within its length.
 const RENEWALS: u32 = 5;
 /// The part of a lease by which the fence closes before it ends, for clocks that run apart and threads that run late.
 const MARGIN: u32 = 5;
@@ -47,13 +47,15 @@ pub(super) struct Lease {
 
 struct LeaseState {
     current: Registration,
+    /// Since when every renewal has succeeded; `None` if the last one failed.
+    renewed_since: Option<Instant>,
     /// Whether no request may begin any more, whatever the lease says.
     shut: bool,
 }
 
 impl Lease {
     fn of(current: Registration) -> Lease {
-        Lease { state: Mutex::new(LeaseState { current, shut: false }) }
+        Lease { state: Mutex::new(LeaseState { current, renewed_since: None, shut: false }) }
     }
 
     /// The registration that counts now.
@@ -66,6 +68,11 @@ impl Lease {
         let mut state = self.lock();
         state.shut = true;
         state.current.fence.close();
+    }
+
+    /// Since when every renewal has succeeded; `None` if the last one failed.
+    pub(super) fn renewed_since(&self) -> Option<Instant> {
+        self.lock().renewed_since
     }
 
     fn replace(&self, registration: Registration) {
@@ -82,6 +89,11 @@ impl Lease {
         if !state.shut {
             fence.move_to(until);
         }
+    }
+
+    fn note_renewal(&self, renewed: bool) {
+        let mut state = self.lock();
+        state.renewed_since = renewed.then(|| state.renewed_since.unwrap_or_else(Instant::now));
     }
 
     fn lock(&self) -> MutexGuard<'_, LeaseState> {
@@ -105,14 +117,12 @@ pub(super) enum Unregistered {
     Policy(PolicyConflict),
 }
 
-/// Keeps the lease, and gives up what other dispatchers lost.
+/// Keeps the lease.
 pub(super) struct Keeper {
     session: Session,
     identity: Identity,
     length: Duration,
     outage: Outage,
-    /// Since when every renewal has succeeded.
-    steady_since: Option<Instant>,
 }
 
 impl Keeper {
@@ -124,7 +134,7 @@ impl Keeper {
     ) -> Result<(Keeper, Arc<Lease>), Unregistered> {
         // No statement of the keeper may take so long that the next renewal comes too late.
         let session = store.session(length / RENEWALS);
-        let mut keeper = Keeper { session, identity, length, outage: Outage::none("lease"), steady_since: None };
+        let mut keeper = Keeper { session, identity, length, outage: Outage::none("lease") };
         let standing = if keeper.identity.change_policy { Standing::BeforeAll } else { Standing::BehindAll };
         match keeper.register(standing).await {
             Ok(Ok(registration)) => Ok((keeper, Arc::new(Lease::of(registration)))),
@@ -141,11 +151,12 @@ impl Keeper {
         let mut beats = tokio::time::interval(self.length / RENEWALS);
         beats.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         while stop.run_until_cancelled(beats.tick()).await.is_some() {
-            match self.beat(&lease).await {
+            let beat = self.beat(&lease).await;
+            lease.note_renewal(beat.is_ok());
+            match beat {
                 Ok(ControlFlow::Continue(())) => self.outage.over(),
                 Ok(ControlFlow::Break(conflict)) => return Err(conflict),
                 Err(error) => {
-                    self.steady_since = None;
                     let _stopped_meanwhile = stop.run_until_cancelled(self.outage.wait(&error)).await;
                 }
             }
@@ -156,9 +167,9 @@ impl Keeper {
         Ok(())
     }
 
-    /// One renewal, and one look at the others.
+    /// One renewal.
     async fn beat(&mut self, lease: &Lease) -> Result<ControlFlow<PolicyConflict>, StoreError> {
-        let (asked, beat) = (Moment::now(), Instant::now());
+        let asked = Moment::now();
         let registration = lease.current();
         match self.session.renew(registration.dispatcher_id, self.length).await? {
             Renewal::Renewed => lease.extend(&registration.fence, self.closing_time(asked)),
@@ -168,20 +179,7 @@ impl Keeper {
                 }
             }
         }
-        let steady = beat - *self.steady_since.get_or_insert(beat);
-        self.look_after_others(steady).await?;
         Ok(ControlFlow::Continue(()))
-    }
-
-    /// Gives up what others lost. After an outage of the database, when nobody could renew, the others have a full lease
-    /// to be heard of again before they are declared lost; so has whoever ran before this dispatcher started.
-    async fn look_after_others(&mut self, steady: Duration) -> Result<(), StoreError> {
-        let lost = if steady >= self.length { self.session.declare_lost().await? } else { 0 };
-        let unknown = self.session.give_up().await?;
-        if lost > 0 || unknown > 0 {
-            warn!(lost, unknown, "gave up what lost dispatchers had in flight");
-        }
-        Ok(())
     }
 
     /// Declared lost, while paused or cut off. What was in flight has been given up by others; what is claimed from now

@@ -8,10 +8,12 @@
 //!
 //! What must not break:
 //! - No request starts before the claim that covers it is committed, and each claimed delivery is attempted once.
-//! - No more is claimed than there are free permits, so whatever is in `sending` is being sent.
+//! - No more is claimed than there are free permits and room for its bytes, so whatever is in `sending` is being sent, or
+//!   waits for no more than the bytes that others hold.
 //! - No transaction is open while a request is out.
-//! - A result that is in hand is written, whatever stops in the meantime. Its permit comes back when the database has it:
-//!   so `sending` never holds more of a dispatcher than its permits, and nor does its memory.
+//! - A result that is in hand is written, whatever stops in the meantime. Its permit comes back when the database has it,
+//!   or has refused it for good: so `sending` never holds more of a dispatcher than its permits and what was refused.
+//! - No row, call or version that is too large, damaged or refused keeps any other from being sent or recorded.
 //! - No request begins under a lease that may be over, and the lease is kept until everything is settled.
 //! - A room that ends early ends the dispatcher: it drains, and says which it was ([`supervision`]).
 //! - Dispatchers never talk to each other: Postgres is what they share.
@@ -27,6 +29,9 @@ use tracing::{info, warn};
 use crate::domain::policy::Policy;
 use crate::store::{Store, StoreError};
 use crate::webhook::Webhook;
+use attempt::Means;
+use budget::Budget;
+pub use budget::{DEFAULT_MAX_BYTES_IN_FLIGHT, DEFAULT_MAX_CALL_BYTES, least_bytes_in_flight};
 use claimer::Claimer;
 pub use finisher::Tally;
 use finisher::{Books, Finisher};
@@ -34,20 +39,26 @@ pub use lease::MIN_LEASE;
 use lease::{Identity, Keeper, Lease, Unregistered};
 use place::{Losses, Places};
 pub use policy::PolicyConflict;
+use recovery::Recovery;
 pub use supervision::{Cause, Room};
 use supervision::{Watch, Work};
 
 mod attempt;
 mod backoff;
 mod blocked;
+mod budget;
 mod claimer;
 mod finisher;
 mod housekeeping;
 mod lease;
 mod mark;
+mod pace;
 mod place;
 mod policy;
+mod prepare;
+mod recovery;
 mod rest;
+mod size;
 mod supervision;
 mod templates;
 mod unstarted;
@@ -73,6 +84,10 @@ pub struct Settings {
     pub policy: Policy,
     /// Whether it starts although others that live have another policy.
     pub change_policy: bool,
+    /// Bytes of the largest call that is fetched; a larger one fails.
+    pub max_call_bytes: usize,
+    /// Bytes of calls and bodies held at the same time, at least [`least_bytes_in_flight`].
+    pub max_bytes_in_flight: usize,
 }
 
 /// How the outside stops a dispatcher.
@@ -124,6 +139,7 @@ struct Rooms {
     claimer: Work,
     finisher: Work,
     lease: Work,
+    recovery: Work,
     housekeeping: Work,
 }
 
@@ -162,11 +178,15 @@ impl Dispatcher {
         let losses = places.losses.clone();
         let (settled, inbox) = mpsc::channel(settings.concurrency);
         let finisher = Finisher::new(store.session(PATIENCE), inbox, given_up.clone(), books.clone());
-        let webhook = Arc::new(webhook);
-        let claimer = Claimer::new(store, lease.clone(), places, attempts.clone(), webhook, settled, stop.clone());
+        let budget = Arc::new(Budget::new(settings.max_bytes_in_flight, settings.max_call_bytes));
+        let means = Means { webhook: Arc::new(webhook), budget, cut: stop.cut.clone() };
+        let drain = stop.drain.clone();
+        let claimer = Claimer::new(store, lease.clone(), places, attempts.clone(), means, settled, drain);
+        let recovery = Recovery::new(store, lease.clone(), settings.lease);
         let rooms = Rooms {
             claimer: ends_well(claimer.run()),
             finisher: ends_well(finisher.run()),
+            recovery: ends_well(recovery.run(all_settled.clone())),
             lease: Box::pin(keeper.run(lease.clone(), all_settled.clone())),
             housekeeping: ends_well(housekeeping::run(store.clone(), stop.drain.clone())),
         };
@@ -184,6 +204,7 @@ impl Dispatcher {
             }
         });
         watch.open(Room::Lease, rooms.lease);
+        watch.open(Room::Recovery, rooms.recovery);
         watch.open(Room::Finisher, rooms.finisher);
         watch.open(Room::Housekeeping, rooms.housekeeping);
         watch.open(Room::Claimer, rooms.claimer);
@@ -199,7 +220,9 @@ impl Dispatcher {
         self.given_up.cancel();
         watch.end_of(Room::Finisher).await;
         watch.end_of(Room::Housekeeping).await;
+        watch.dismiss(Room::Recovery);
         self.all_settled.cancel();
+        watch.end_of(Room::Recovery).await;
         watch.end_of(Room::Lease).await;
 
         let mut tally = *self.books.lock().unwrap_or_else(PoisonError::into_inner);

@@ -20,6 +20,8 @@ pub enum Room {
     Finisher,
     /// Keeps the lease.
     Lease,
+    /// Gives up what lost dispatchers had in flight.
+    Recovery,
     /// Makes partitions.
     Housekeeping,
 }
@@ -128,6 +130,7 @@ impl fmt::Display for Room {
             Room::Claimer => "claimer",
             Room::Finisher => "finisher",
             Room::Lease => "lease keeper",
+            Room::Recovery => "recovery",
             Room::Housekeeping => "housekeeping",
         })
     }

@@ -62,7 +62,7 @@ mod tests {
             message_id: Uuid::nil(),
             version: VersionKey { action_id: 1, version: 1 },
             enabled: true,
-            call: None,
+            payload: crate::domain::claim::Payload::Gone,
         }
     }
 

@@ -8,6 +8,7 @@ pub mod action_file;
 pub mod call;
 pub mod claim;
 pub mod delivery;
+pub mod kept;
 pub mod mask;
 pub mod policy;
 pub mod problem;

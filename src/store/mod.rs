@@ -113,11 +113,30 @@ impl StoreError {
         }
     }
 
-    /// Whether the database refuses what it was given (SQLSTATE classes 22 and 23), so that trying again is no use.
+    /// Whether the database refuses what it was given (SQLSTATE classes 22, data exception, 23, integrity constraint
+    /// violation, and 54, program limit exceeded), so that trying again is no use.
     pub fn is_about_the_data(&self) -> bool {
+        self.has_class(&["22", "23", "54"])
+    }
+
+    /// Whether it could not be read what the database holds: as [`StoreError::is_about_the_data`], or because it is
+    /// damaged (class XX), or not what its column may hold.
+    pub fn is_about_what_is_stored(&self) -> bool {
+        self.is_about_the_data()
+            || self.has_class(&["XX"])
+            || matches!(self, StoreError::Database(sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_)))
+    }
+
+    /// Whether there was no answer in time, or the server ended the statement because it took too long (SQLSTATE 57014).
+    pub fn is_about_time(&self) -> bool {
+        matches!(self, StoreError::Unanswered(_)) || self.has_class(&["57014"])
+    }
+
+    /// Whether the server reported an error whose SQLSTATE begins with one of these.
+    fn has_class(&self, classes: &[&str]) -> bool {
         match self {
             StoreError::Database(sqlx::Error::Database(reported)) => {
-                reported.code().is_some_and(|code| code.starts_with("22") || code.starts_with("23"))
+                reported.code().is_some_and(|code| classes.iter().any(|class| code.starts_with(class)))
             }
             _ => false,
         }

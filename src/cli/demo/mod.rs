@@ -140,6 +140,8 @@ fn start_dispatcher(store: &Store) -> Result<(Stop, Running), CliError> {
         drain_timeout: Duration::from_secs(5),
         policy,
         change_policy: false,
+        max_call_bytes: dispatcher::DEFAULT_MAX_CALL_BYTES,
+        max_bytes_in_flight: dispatcher::DEFAULT_MAX_BYTES_IN_FLIGHT,
     };
     let (stop, store) = (Stop::default(), store.clone());
     let until = stop.clone();

@@ -160,6 +160,13 @@ impl Dispatcher {
         self.id
     }
 
+    /// The most memory that it has held so far, in bytes (Linux).
+    pub fn peak_memory(&self) -> usize {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id().unwrap())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("Linux says how much it was");
+        line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() * 1024
+    }
+
     /// Reads the log until a line contains `words`, and returns that line.
     pub async fn says(&mut self, words: &str) -> String {
         let found = async {
