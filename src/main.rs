@@ -13,7 +13,7 @@ async fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             if !error.is_silent() {
-                eprintln!("postcall: {error}");
+                eprintln!("postcall: {}", error.for_people());
             }
             ExitCode::FAILURE
         }

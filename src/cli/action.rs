@@ -11,6 +11,7 @@ use super::{CliError, Database, Format, ONE_CONNECTION, print_line, read_file};
 use crate::domain::action::{self, ActionSpec};
 use crate::domain::action_file::{ActionFile, warnings};
 use crate::domain::problem::{Field, Problem};
+use crate::domain::visible::{visible, visible_lines};
 use crate::render::{CompiledAction, diagnostic};
 use crate::store::actions::{ActionRecord, Switched};
 
@@ -105,7 +106,7 @@ fn check(text: &str, as_json: bool) -> Result<ActionFile, CliError> {
     match examine(text) {
         Ok(file) => {
             for warning in warnings(&file.spec) {
-                eprintln!("warning: {warning}");
+                eprintln!("warning: {}", visible(&warning.to_string()));
             }
             print_line(if as_json { "{\"problems\": []}" } else { "the action is well formed" })?;
             Ok(file)
@@ -116,7 +117,7 @@ fn check(text: &str, as_json: bool) -> Result<ActionFile, CliError> {
             Err(CliError::Said)
         }
         Err(problems) => {
-            eprintln!("{}", shown(&problems));
+            eprintln!("{}", visible_lines(&shown(&problems)));
             Err(CliError::Said)
         }
     }
@@ -163,17 +164,17 @@ async fn publish(which: Which, text: &str) -> Result<(), CliError> {
     let store = which.database.open(ONE_CONNECTION).await?;
     let version = store.publish_action(&which.agent, &which.name, &file.spec, file.enabled).await?;
     let state = if file.enabled { "enabled" } else { "disabled" };
-    print_line(&format!("published {} {} version {version} ({state})", which.agent, which.name))
+    print_line(&format!("published {} {} version {version} ({state})", visible(&which.agent), visible(&which.name)))
 }
 
 /// As [`check`], but a good action is not remarked upon.
 fn check_quietly(text: &str) -> Result<ActionFile, CliError> {
     let file = examine(text).map_err(|problems| {
-        eprintln!("{}", shown(&problems));
+        eprintln!("{}", visible_lines(&shown(&problems)));
         CliError::Problem("not published".to_owned())
     })?;
     for warning in warnings(&file.spec) {
-        eprintln!("warning: {warning}");
+        eprintln!("warning: {}", visible(&warning.to_string()));
     }
     Ok(file)
 }
@@ -203,7 +204,12 @@ async fn show(which: Which, version: Option<i32>) -> Result<(), CliError> {
     let action = found.ok_or_else(|| no_such_action(&which, version))?;
     eprintln!(
         "{} {} version {} of {}, published {} by {}",
-        action.agent, action.name, action.version, action.newest_version, action.published_at, action.published_by
+        visible(&action.agent),
+        visible(&action.name),
+        action.version,
+        action.newest_version,
+        action.published_at,
+        visible(&action.published_by)
     );
     print_json(&as_file(&action))
 }
@@ -235,8 +241,10 @@ async fn switch(which: Which, enabled: bool) -> Result<(), CliError> {
     let store = which.database.open(ONE_CONNECTION).await?;
     let state = if enabled { "enabled" } else { "disabled" };
     match store.switch_action(&which.agent, &which.name, enabled).await? {
-        Switched::Changed => print_line(&format!("{} {} is now {state}", which.agent, which.name)),
-        Switched::Already => print_line(&format!("{} {} was {state} already", which.agent, which.name)),
+        Switched::Changed => print_line(&format!("{} {} is now {state}", visible(&which.agent), visible(&which.name))),
+        Switched::Already => {
+            print_line(&format!("{} {} was {state} already", visible(&which.agent), visible(&which.name)))
+        }
         Switched::NoSuchAction => Err(no_such_action(&which, None)),
     }
 }
@@ -244,7 +252,8 @@ async fn switch(which: Which, enabled: bool) -> Result<(), CliError> {
 fn no_such_action(which: &Which, version: Option<i32>) -> CliError {
     let version = version.map(|version| format!(" version {version}")).unwrap_or_default();
     CliError::Problem(format!(
-        "agent {} has no action {}{version}; `postcall action list {}` shows what it has",
-        which.agent, which.name, which.agent
+        "agent {0} has no action {1}{version}; `postcall action list {0}` shows what it has",
+        visible(&which.agent),
+        visible(&which.name)
     ))
 }

@@ -11,3 +11,4 @@ pub mod delivery;
 pub mod mask;
 pub mod problem;
 pub mod request;
+pub mod visible;

@@ -16,14 +16,17 @@ mod columns;
 pub mod dispatchers;
 pub mod evidence;
 pub mod finish;
+pub mod guards;
 pub mod history;
 pub mod invariants;
+mod matching;
 pub mod partitions;
 pub mod platform;
 pub mod recover;
 pub mod replay;
 pub mod resolve;
 pub mod schema;
+pub mod search;
 pub mod session;
 pub mod wake;
 
@@ -59,6 +62,14 @@ impl StoreError {
                 !reported.code().is_some_and(|code| code.starts_with("57"))
             }
             StoreError::Database(sqlx::Error::RowNotFound) => true,
+            _ => false,
+        }
+    }
+
+    /// Whether the server ended the statement because it took too long, or because somebody asked it to (SQLSTATE 57014).
+    fn is_cancelled(&self) -> bool {
+        match self {
+            StoreError::Database(sqlx::Error::Database(reported)) => reported.code().as_deref() == Some("57014"),
             _ => false,
         }
     }
