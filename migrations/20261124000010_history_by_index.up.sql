@@ -1,16 +1,24 @@
 -- The view, so that each of its questions finds its rows by an index, and reads no payload.
 --
 -- - Waiting and sending carry the call's provider id themselves.
--- - Deliveries whose outcome was certain from the start are an arm of their own: their state is a column, with an index. What
---   was learnt later can only concern those that are unknown.
--- - Kind and detail of an error always come from one source: the claim's late result, or else what was recorded.
+-- - Each arm is of one kind, so that its state is a column with an index, or a constant: what was certain from the start; what is in
+--   doubt until today; of what was in doubt, that of which the claim's own result came late (which outranks a person's finding), and
+--   that of which a person found out; and the two tables of what is not yet over.
+-- - Everything that is told about an attempt comes from one source: the record, or else the claim's late result. A finding changes
+--   the state, and takes the error away: what was recorded at first stands in recorded_error_kind.
+-- - Each arm says its order, so that the planner can merge them and stop at the end of a page. Where nobody asks for an order it
+--   costs a sort of what matches at most.
+-- - Whether there is a resolution is asked of each row by a scalar subquery, and not by NOT EXISTS, for which the planner would read
+--   and sort all that is in doubt before it shows a page.
+-- - statement_timestamp, and not clock_timestamp: a view with a volatile column is never made one with the query on it.
 SET LOCAL lock_timeout = '3s';
 
 CREATE OR REPLACE VIEW postcall.delivery_history AS
 SELECT record.delivery_id, record.call_id, record.call_sid, record.agent, action.name AS action, record.action_version,
        record.state, record.error_kind, record.error_detail, record.method, record.url, record.response_code,
        record.latency_ms,
-       (extract(epoch FROM coalesce(record.claimed_at, clock_timestamp()) - record.created_at) * 1000)::bigint AS queue_ms,
+       (extract(epoch FROM coalesce(record.claimed_at, greatest(statement_timestamp(), record.created_at))
+                           - record.created_at) * 1000)::bigint AS queue_ms,
        record.created_at, record.claimed_at, record.finished_at, dispatcher.name AS dispatcher,
        replay.replay_of, replay.replayed_by, replay.reason AS replay_reason,
        coalesce(replay.message_id, record.delivery_id) AS message_id,
@@ -19,34 +27,48 @@ SELECT record.delivery_id, record.call_id, record.call_sid, record.agent, action
        record.recorded_state, record.resolved_at, record.resolved_by, record.resolution_reason,
        record.recorded_error_kind, record.resolved_from
 FROM (
-    SELECT delivery_id, call_id, call_sid, agent, action_id, action_version, state, error_kind, error_detail, method, url,
-           response_code, latency_ms, created_at, claimed_at, finished_at, dispatcher_id, dns_ms, connected_ms, head_ms,
-           body_end, request_bytes, request_sha256, response_bytes, response_sha256, unresolved,
-           state AS recorded_state, NULL::timestamptz AS resolved_at, NULL::text AS resolved_by,
-           NULL::text AS resolution_reason, error_kind AS recorded_error_kind, NULL::text AS resolved_from
-    FROM postcall.delivery
-    WHERE state <> 'unknown'
+    -- Certain from the start.
+    (SELECT delivery_id, call_id, call_sid, agent, action_id, action_version, state, error_kind, error_detail, method, url,
+            response_code, latency_ms, created_at, claimed_at, finished_at, dispatcher_id, dns_ms, connected_ms, head_ms,
+            body_end, request_bytes, request_sha256, response_bytes, response_sha256, unresolved,
+            state AS recorded_state, NULL::timestamptz AS resolved_at, NULL::text AS resolved_by,
+            NULL::text AS resolution_reason, error_kind AS recorded_error_kind, NULL::text AS resolved_from
+     FROM postcall.delivery
+     WHERE state <> 'unknown'
+     ORDER BY delivery_id DESC)
     UNION ALL
-    -- The claim's own evidence outranks a person's finding. A delivery that was answered after all has no error; one of which
-    -- all that is known is that it failed has no kind; what was recorded at first stands in recorded_error_kind.
-    SELECT delivery.delivery_id, call_id, call_sid, agent, action_id, action_version,
-           coalesce(late.state, found.state, delivery.state),
-           CASE WHEN late.state IS NOT NULL THEN late.error_kind
-                WHEN found.state IS NULL THEN delivery.error_kind END,
-           CASE WHEN late.state IS NOT NULL THEN late.error_detail
-                WHEN found.state IS NULL THEN delivery.error_detail END,
-           coalesce(late.method, delivery.method), coalesce(late.url, delivery.url), late.response_code,
-           coalesce(late.latency_ms, delivery.latency_ms), created_at, claimed_at, finished_at, dispatcher_id,
-           coalesce(late.dns_ms, delivery.dns_ms), coalesce(late.connected_ms, delivery.connected_ms),
-           coalesce(late.head_ms, delivery.head_ms), late.body_end,
-           coalesce(late.request_bytes, delivery.request_bytes), coalesce(late.request_sha256, delivery.request_sha256),
-           late.response_bytes, late.response_sha256, coalesce(late.unresolved, delivery.unresolved),
-           delivery.state, coalesce(late.resolved_at, found.resolved_at), coalesce(late.resolved_by, found.resolved_by),
-           coalesce(late.reason, found.reason), delivery.error_kind, coalesce(late.source, found.source)
-    FROM postcall.delivery
-    LEFT JOIN postcall.resolution AS late ON late.delivery_id = delivery.delivery_id AND late.source = 'claim'
-    LEFT JOIN postcall.resolution AS found ON found.delivery_id = delivery.delivery_id AND found.source = 'person'
-    WHERE delivery.state = 'unknown'
+    -- In doubt.
+    (SELECT delivery_id, call_id, call_sid, agent, action_id, action_version, 'unknown', error_kind, error_detail, method,
+            url, NULL, latency_ms, created_at, claimed_at, finished_at, dispatcher_id, dns_ms, connected_ms, head_ms,
+            NULL, request_bytes, request_sha256, NULL, NULL, unresolved, 'unknown', NULL, NULL, NULL, error_kind, NULL
+     FROM postcall.delivery
+     WHERE state = 'unknown'
+       AND (SELECT source FROM postcall.resolution WHERE resolution.delivery_id = delivery.delivery_id LIMIT 1) IS NULL
+     ORDER BY delivery_id DESC)
+    UNION ALL
+    -- In doubt at first, until the claim's own result arrived.
+    (SELECT late.delivery_id, call_id, call_sid, agent, action_id, action_version, late.state, late.error_kind,
+            late.error_detail, late.method, late.url, late.response_code, late.latency_ms, created_at, claimed_at,
+            finished_at, dispatcher_id, late.dns_ms, late.connected_ms, late.head_ms, late.body_end, late.request_bytes,
+            late.request_sha256, late.response_bytes, late.response_sha256, late.unresolved, 'unknown', late.resolved_at,
+            late.resolved_by, late.reason, delivery.error_kind, 'claim'
+     FROM postcall.resolution AS late
+     JOIN postcall.delivery ON delivery.delivery_id = late.delivery_id
+     WHERE late.source = 'claim' AND delivery.state = 'unknown'
+     ORDER BY late.delivery_id DESC)
+    UNION ALL
+    -- In doubt at first, until a person found out.
+    (SELECT found.delivery_id, call_id, call_sid, agent, action_id, action_version, found.state, NULL, NULL,
+            delivery.method, delivery.url, NULL, delivery.latency_ms, created_at, claimed_at, finished_at, dispatcher_id,
+            delivery.dns_ms, delivery.connected_ms, delivery.head_ms, NULL, delivery.request_bytes,
+            delivery.request_sha256, NULL, NULL, delivery.unresolved, 'unknown', found.resolved_at, found.resolved_by,
+            found.reason, delivery.error_kind, 'person'
+     FROM postcall.resolution AS found
+     JOIN postcall.delivery ON delivery.delivery_id = found.delivery_id
+     WHERE found.source = 'person' AND delivery.state = 'unknown'
+       AND (SELECT source FROM postcall.resolution AS late
+            WHERE late.delivery_id = found.delivery_id AND late.source = 'claim') IS NULL
+     ORDER BY found.delivery_id DESC)
     UNION ALL
     SELECT delivery_id, call_id, sid, agent, action_id, action_version, 'sending', NULL, NULL, NULL, NULL, NULL, NULL,
            created_at, claimed_at, NULL, dispatcher_id, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,

@@ -15,7 +15,7 @@ async fn main() -> ExitCode {
         Err(error) => {
             if !error.is_silent() {
                 // Unlike `eprintln!`, this does not panic where nobody reads on.
-                writeln!(std::io::stderr(), "postcall: {error}").ok();
+                writeln!(std::io::stderr(), "postcall: {}", error.for_people()).ok();
             }
             ExitCode::FAILURE
         }

@@ -12,6 +12,7 @@ use super::{CliError, Database, Format, ONE_CONNECTION, print_line, read_file};
 use crate::domain::action::{self, ActionSpec};
 use crate::domain::action_file::{ActionFile, warnings};
 use crate::domain::problem::{Field, Problem};
+use crate::domain::visible::{visible, visible_lines};
 use crate::render::{CompiledAction, diagnostic};
 use crate::store::actions::{ActionRecord, Switched};
 use crate::webhook::{Refusal, refused_by_default};
@@ -127,7 +128,7 @@ fn check(text: &str, as_json: bool) -> Result<ActionFile, CliError> {
             Err(CliError::Said)
         }
         Err(problems) => {
-            eprintln!("{}", shown(&problems));
+            eprintln!("{}", visible_lines(&shown(&problems)));
             Err(CliError::Said)
         }
     }
@@ -175,14 +176,14 @@ async fn publish(which: Which, author: &Author, text: &str) -> Result<(), CliErr
     let store = which.database.open(ONE_CONNECTION).await?;
     let version = store.publish_action(&which.agent, &which.name, &file.spec, file.enabled, &by).await?;
     let state = if file.enabled { "enabled" } else { "disabled" };
-    print_line(&format!("published {} {} version {version} ({state})", which.agent, which.name))
+    print_line(&format!("published {} {} version {version} ({state})", visible(&which.agent), visible(&which.name)))
 }
 
 /// As [`check`], but a good action is not remarked upon.
 fn check_quietly(which: &Which, text: &str) -> Result<ActionFile, CliError> {
     let naming = action::naming_problems(&which.agent, &which.name);
     for problem in &naming {
-        eprintln!("error: {problem}");
+        eprintln!("error: {}", visible(&problem.to_string()));
     }
     match examine(text) {
         Ok(file) if naming.is_empty() => {
@@ -190,7 +191,7 @@ fn check_quietly(which: &Which, text: &str) -> Result<ActionFile, CliError> {
             return Ok(file);
         }
         Ok(_) => {}
-        Err(problems) => eprintln!("{}", shown(&problems)),
+        Err(problems) => eprintln!("{}", visible_lines(&shown(&problems))),
     }
     Err(CliError::Problem("not published".to_owned()))
 }
@@ -198,7 +199,7 @@ fn check_quietly(which: &Which, text: &str) -> Result<ActionFile, CliError> {
 /// Says what is allowed but is probably not what the author meant, or is not what a dispatcher calls.
 fn warn(spec: &ActionSpec) {
     for warning in warnings(spec).into_iter().chain(target_warnings(&spec.url)) {
-        eprintln!("warning: {warning}");
+        eprintln!("warning: {}", visible(&warning));
     }
 }
 
@@ -243,17 +244,17 @@ async fn show(which: Which, version: Option<i32>) -> Result<(), CliError> {
     let action = found.ok_or_else(|| no_such_action(&which, version))?;
     eprintln!(
         "{} {} version {} of {}, published {} by {}",
-        action.agent,
-        action.name,
+        visible(&action.agent),
+        visible(&action.name),
         action.version,
         action.newest_version,
         action.published_at,
-        attribution(Some(&action.published_by), action.published_db_user.as_deref()),
+        visible(&attribution(Some(&action.published_by), action.published_db_user.as_deref())),
     );
     if let Some(at) = action.switched_at {
         let state = if action.enabled { "enabled" } else { "disabled" };
         let by = attribution(action.switched_by.as_deref(), action.switched_db_user.as_deref());
-        eprintln!("{state} since {at} by {by}");
+        eprintln!("{state} since {at} by {}", visible(&by));
     }
     print_json(&as_file(&action))
 }
@@ -300,8 +301,10 @@ async fn switch(Switch { which, author }: Switch, enabled: bool) -> Result<(), C
     let store = which.database.open(ONE_CONNECTION).await?;
     let state = if enabled { "enabled" } else { "disabled" };
     match store.switch_action(&which.agent, &which.name, enabled, &by).await? {
-        Switched::Changed => print_line(&format!("{} {} is now {state}", which.agent, which.name)),
-        Switched::Already => print_line(&format!("{} {} was {state} already", which.agent, which.name)),
+        Switched::Changed => print_line(&format!("{} {} is now {state}", visible(&which.agent), visible(&which.name))),
+        Switched::Already => {
+            print_line(&format!("{} {} was {state} already", visible(&which.agent), visible(&which.name)))
+        }
         Switched::NoSuchAction => Err(no_such_action(&which, None)),
     }
 }
@@ -309,7 +312,8 @@ async fn switch(Switch { which, author }: Switch, enabled: bool) -> Result<(), C
 fn no_such_action(which: &Which, version: Option<i32>) -> CliError {
     let version = version.map(|version| format!(" version {version}")).unwrap_or_default();
     CliError::Problem(format!(
-        "agent {} has no action {}{version}; `postcall action list {}` shows what it has",
-        which.agent, which.name, which.agent
+        "agent {0} has no action {1}{version}; `postcall action list {0}` shows what it has",
+        visible(&which.agent),
+        visible(&which.name)
     ))
 }

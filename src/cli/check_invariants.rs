@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::table::print_json;
 use super::{CliError, Database, ONE_CONNECTION, print_line};
+use crate::domain::visible::visible;
 use crate::store::invariants::{Accounts, Ages, Checked, Invariant};
 
 /// Check that every committed call is accounted for. Changes nothing.
@@ -13,21 +14,26 @@ use crate::store::invariants::{Accounts, Ages, Checked, Invariant};
 ///
 ///   one_place           no delivery is in two of waiting, sending and history
 ///   one_delivery        no call has two deliveries of one action, replays aside
-///   none_missing        a call that was inserted while an action of its agent was enabled has a delivery
-///                       of it. Not asked about calls within 10 minutes of a switching of the action,
-///                       where a transaction open at that time may have seen either, nor about calls from
-///                       before the oldest partition of history
+///   none_missing        a call has a delivery of each action that was enabled for its agent when it was
+///                       inserted: exactly those that were decided on then (outbox.action_ids). Not asked
+///                       about calls from before that was kept, which are counted below, nor about calls
+///                       from before the oldest partition of history
 ///   no_replay_missing   the delivery of every replay exists, as far back as history is kept
 ///   complete            what waits or is in flight has its call and its action
-///   none_stuck          nothing is in flight for more than a minute after its dispatcher has stopped or
+///   none_stuck          nothing is in flight under a dispatcher that was never there. Beyond that it is
+///                       judged by time: nothing for more than a minute after its dispatcher has stopped or
 ///                       was lost, nor after the end of both its lease and the longest timeout (120 s),
 ///                       nor ever for longer than that timeout and the longest lease (600 s) together
+///   guards_on           the triggers and constraints that keep rows as they were written are there, on,
+///                       and those that were shipped, on each partition too, and no partition is detached.
+///                       What was changed while a guard was off does not show
 ///
-/// The ages are for information: of the oldest waiting delivery since its call was inserted, of the
-/// oldest in flight since its claim, and of the oldest unknown since it was recorded.
+/// For information: the ages of the oldest waiting delivery since its call was inserted, of the oldest in
+/// flight since its claim, and of the oldest unknown since it was recorded; and how many calls were
+/// inserted before it was kept which actions they are for.
 ///
 /// Exit status 0 if all hold, 1 if not. It reads whole tables, and its snapshot keeps vacuum from the
-/// queue meanwhile: on a large history, run it at a quiet hour. The dispatcher's role suffices.
+/// queue meanwhile. The auditor's role suffices.
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
 pub struct Arguments {
@@ -73,6 +79,7 @@ fn as_json(accounts: &Accounts, holds: bool) -> Value {
         "holds": holds,
         "invariants": invariants,
         "oldest_s": { "waiting": waiting, "sending": sending, "unknown": unknown },
+        "calls_not_asked_about": accounts.undecided_calls,
     })
 }
 
@@ -87,6 +94,7 @@ fn as_text(accounts: &Accounts) -> String {
             Some(seconds) => format!("oldest {state}: {seconds:.1} s"),
             None => format!("oldest {state}: none"),
         }))
+        .chain([format!("calls from before their actions were kept: {}", accounts.undecided_calls)])
         .collect::<Vec<_>>()
         .join("\n")
 }
@@ -99,7 +107,7 @@ fn lines(checked: &Checked) -> Vec<String> {
     }
     let what = meaning(checked.invariant);
     let mut lines = vec![format!("VIOLATED  {name}: {what}: {}", checked.violations)];
-    lines.extend(checked.offenders.iter().map(|offender| format!("          {offender}")));
+    lines.extend(checked.offenders.iter().map(|offender| format!("          {}", visible(offender))));
     let more = checked.violations - checked.offenders.len() as i64;
     if more > 0 {
         lines.push(format!("          and {more} more"));
@@ -112,9 +120,10 @@ fn meaning(invariant: Invariant) -> &'static str {
     match invariant {
         Invariant::OnePlace => "deliveries in two places",
         Invariant::OneDelivery => "calls with two deliveries of one action",
-        Invariant::NoneMissing => "calls without a delivery of an enabled action",
+        Invariant::NoneMissing => "calls without a delivery that they ought to have",
         Invariant::NoReplayMissing => "replays without their delivery",
         Invariant::Complete => "deliveries without their call or action",
         Invariant::NoneStuck => "deliveries in flight for too long",
+        Invariant::GuardsOn => "guards that are off, missing, or not those that were shipped",
     }
 }

@@ -7,7 +7,7 @@ use clap::Args;
 use clap::builder::PossibleValuesParser;
 use uuid::Uuid;
 
-use crate::domain::delivery::State;
+use crate::domain::delivery::{Doubt, Failure, State};
 use crate::store::history::HistoryFilter;
 
 /// The name under which other arguments can refer to all criteria together.
@@ -39,8 +39,7 @@ pub(super) struct Filter {
     call_id: Option<Uuid>,
 
     /// The error kind.
-    #[arg(long, value_name = "KIND",
-          value_parser = ["render", "blocked", "dns", "connect", "tls", "timeout", "reset", "protocol", "dispatcher_lost"])]
+    #[arg(long, value_name = "KIND", value_parser = PossibleValuesParser::new(error_kinds()))]
     error_kind: Option<String>,
 
     /// The HTTP status code.
@@ -71,6 +70,10 @@ impl From<Filter> for HistoryFilter {
             until: filter.until,
         }
     }
+}
+
+fn error_kinds() -> impl Iterator<Item = &'static str> {
+    Failure::ALL.map(Failure::as_str).into_iter().chain(Doubt::ALL.map(Doubt::as_str))
 }
 
 /// A day (its midnight, UTC) or a time with an offset.

@@ -1,18 +1,26 @@
 //! `postcall history`: deliveries by what is asked of them, the newest first, in pages.
 
+use std::io::Write;
+
 use clap::Args;
 use clap::builder::RangedU64ValueParser;
+use serde_json::Value;
 use uuid::Uuid;
 
 use super::filter::Filter;
 use super::table::{Table, time};
-use super::{CliError, Database, Format, ONE_CONNECTION};
+use super::{CliError, Database, Format, ONE_CONNECTION, spreadsheet};
 use crate::store::history::HistoryRow;
+use crate::store::search::{Found, Reached};
 
 /// List deliveries, waiting and in flight ones included, the newest first.
 ///
 /// Criteria add up: `--agent a --state failed --state unknown` lists what agent a's calls came to
 /// nothing. Times are UTC: 2026-11-24, 2026-11-24T09:30:00Z, or with another offset.
+///
+/// Rows are searched for a second at most. By agent, call, state, error kind or time they are found at
+/// once; by other criteria alone (an action, a status code among the delivered) a long history may not
+/// be searched to its end in that time: then stderr says how far it was, and how to go on.
 #[derive(Args)]
 pub struct Arguments {
     #[command(flatten)]
@@ -31,6 +39,9 @@ pub struct Arguments {
     after: Option<Uuid>,
 
     /// How to print them. JSON and CSV carry every column of the view delivery_history.
+    ///
+    /// In CSV, text that a spreadsheet would run as a formula (it begins with = + - or @) has an
+    /// apostrophe before it; `unresolved` is a JSON array in its cell.
     #[arg(long, value_enum, default_value = "table")]
     format: Format,
 }
@@ -39,12 +50,16 @@ impl Arguments {
     pub(super) async fn run(self) -> Result<(), CliError> {
         let store = self.database.open(ONE_CONNECTION).await?;
         // One more than a page tells whether there is another.
-        let mut rows = store.history(&self.filter.into(), self.after, self.limit + 1).await?;
-        let more = rows.len() > self.limit;
+        let Found { mut rows, reached } = store.search(&self.filter.into(), self.after, self.limit + 1).await?;
         rows.truncate(self.limit);
         print(&rows, self.format)?;
-        if let Some(last) = rows.last().filter(|_| more) {
-            eprintln!("more: repeat with --after {}", last.delivery_id);
+        match (reached, rows.last()) {
+            (Reached::Limit, Some(last)) => eprintln!("more: repeat with --after {}", last.delivery_id),
+            (Reached::Time(until), _) => {
+                let (until, after) = (time(until), if self.after.is_some() { " instead of --after" } else { "" });
+                eprintln!("searched back to {until}; for what is older, repeat with --until {until}{after}");
+            }
+            (Reached::Limit | Reached::End, _) => {}
         }
         Ok(())
     }
@@ -71,26 +86,14 @@ pub(super) fn print(rows: &[HistoryRow], format: Format) -> Result<(), CliError>
     table.print(format, rows)
 }
 
-/// CSV: the columns of the view by their own names; a list is joined by spaces.
+/// CSV: the columns of the view by their own names, also where there is no row.
 fn print_all_columns(rows: &[HistoryRow]) -> Result<(), CliError> {
-    let mut writer = csv::Writer::from_writer(std::io::stdout().lock());
+    let mut out = std::io::stdout().lock();
+    spreadsheet::write_record(&mut out, &HistoryRow::COLUMNS.map(Value::from))?;
     for row in rows {
         let object = serde_json::to_value(row).map_err(std::io::Error::from)?;
-        let Some(object) = object.as_object() else { continue };
-        if std::ptr::eq(row, &rows[0]) {
-            writer.write_record(object.keys()).map_err(std::io::Error::from)?;
-        }
-        writer.write_record(object.values().map(cell)).map_err(std::io::Error::from)?;
+        spreadsheet::write_record(&mut out, HistoryRow::COLUMNS.map(|column| &object[column]))?;
     }
-    writer.flush()?;
+    out.flush()?;
     Ok(())
-}
-
-fn cell(value: &serde_json::Value) -> String {
-    match value {
-        serde_json::Value::Null => String::new(),
-        serde_json::Value::String(text) => text.clone(),
-        serde_json::Value::Array(items) => items.iter().map(cell).collect::<Vec<_>>().join(" "),
-        other => other.to_string(),
-    }
 }

@@ -10,6 +10,7 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
+use crate::domain::visible::visible_lines;
 use crate::store::{Store, StoreError};
 
 mod accountable;
@@ -25,6 +26,7 @@ mod resolve;
 mod run;
 mod show;
 mod signals;
+mod spreadsheet;
 mod table;
 
 /// Sends each completed call to its webhooks at most once, and shows every doubt.
@@ -128,6 +130,11 @@ pub enum CliError {
 }
 
 impl CliError {
+    /// What is to be said, for a terminal: nothing in it acts on that.
+    pub fn for_people(&self) -> String {
+        visible_lines(&self.to_string()).into_owned()
+    }
+
     /// Whether there is nothing left to say: it has been said, or nobody reads on (a closed pipe).
     pub fn is_silent(&self) -> bool {
         match self {
@@ -220,8 +227,14 @@ fn read_file(path: &Path) -> Result<String, CliError> {
     Ok(text)
 }
 
-/// Prints a line to stdout. Unlike `println!`, a reader that has gone (`| head`) is an ordinary end.
+/// Prints lines for people to stdout: nothing in them acts on the terminal. A text of others that must not break its line
+/// has to be made [`visible`](crate::domain::visible::visible) before.
 fn print_line(text: &str) -> Result<(), CliError> {
+    print_text(&visible_lines(text))
+}
+
+/// Prints text for programs to stdout, exactly. Unlike `println!`, a reader that has gone (`| head`) is an ordinary end.
+fn print_text(text: &str) -> Result<(), CliError> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "{text}")?;
     Ok(())

@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::accountable::Accountable;
 use super::filter::{self, Filter};
 use super::{CliError, Database, Format, ONE_CONNECTION, history, print_line};
+use crate::domain::visible::visible;
 use crate::store::Store;
 use crate::store::history::{HistoryFilter, HistoryRow};
 use crate::store::replay::{Candidates, Refusal, ReplayOrder, Replayed};
@@ -99,7 +100,7 @@ async fn judge_ids(store: &Store, ids: Vec<Uuid>, order: &ReplayOrder) -> Result
     refuse_any(&store.judge_replay(&ids, order).await?)?;
     let limit = ids.len();
     let filter = HistoryFilter { delivery_ids: Some(ids), ..HistoryFilter::default() };
-    announce(&store.history(&filter, None, limit).await?)
+    announce(&store.history(&filter, limit).await?)
 }
 
 async fn replay_ids(store: &Store, ids: &[Uuid], order: &ReplayOrder) -> Result<(), CliError> {
@@ -137,9 +138,9 @@ async fn candidates(
 ) -> Result<Option<Vec<HistoryRow>>, CliError> {
     let (rows, left_out) = match store.replay_candidates(filter, order, limit).await? {
         Candidates::Found { rows, left_out } => (rows, left_out),
-        Candidates::TooMany { matching } => {
+        Candidates::TooMany => {
             return Err(CliError::Problem(format!(
-                "nothing is replayed: {matching} deliveries match, more than {limit}. Ask more narrowly, or raise --limit"
+                "nothing is replayed: more than {limit} deliveries match. Ask more narrowly, or raise --limit"
             )));
         }
     };
@@ -149,7 +150,10 @@ async fn candidates(
             "unknown" => "--include-unknown includes them",
             _ => "still on their way",
         };
-        eprintln!("left out: {} {} ({cure})", left.count, left.state);
+        // Counting stops where there are more than may be replayed.
+        let count = usize::try_from(left.count).unwrap_or(usize::MAX);
+        let count = if count > limit { format!("more than {limit}") } else { count.to_string() };
+        eprintln!("left out: {count} {} ({cure})", left.state);
     }
     match (rows.is_empty(), left_out.is_empty()) {
         (true, true) => Ok(None),
@@ -258,6 +262,7 @@ fn why(refusal: &Refusal) -> String {
         Refusal::Delivered => "the message was delivered (--include-delivered sends it again)".to_owned(),
         Refusal::Unknown => "the message may have been received (--include-unknown sends it again)".to_owned(),
         Refusal::ActionDisabled { agent, action } => {
+            let (agent, action) = (visible(agent), visible(action));
             format!("its action is disabled; `postcall action enable {agent} --name {action}` first")
         }
         Refusal::PayloadGone => "the call is no longer kept".to_owned(),

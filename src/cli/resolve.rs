@@ -6,6 +6,7 @@ use uuid::Uuid;
 use super::accountable::Accountable;
 use super::{CliError, Database, ONE_CONNECTION, print_line};
 use crate::domain::delivery::Finding;
+use crate::domain::visible::visible;
 use crate::store::resolve::Resolution;
 
 /// Record what a person found out about an `unknown` delivery.
@@ -57,7 +58,7 @@ impl Arguments {
         let store = self.database.open(ONE_CONNECTION).await?;
         let problem = match store.resolve(id, finding, &by, &self.accountable.reason).await? {
             Resolution::Resolved => {
-                return print_line(&format!("{id} is resolved as {}, says {by}", finding.state()));
+                return print_line(&format!("{id} is resolved as {}, says {}", finding.state(), visible(&by)));
             }
             Resolution::NotUnknown { state } => format!("{id} is {state}: only what is unknown can be resolved"),
             Resolution::AlreadyResolved => format!("{id} was resolved before; `postcall show {id}` tells by whom"),

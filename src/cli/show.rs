@@ -11,6 +11,7 @@ use crate::domain::call::Call;
 use crate::domain::mask;
 use crate::domain::problem::Problem;
 use crate::domain::request::Request;
+use crate::domain::visible::visible;
 use crate::render::CompiledAction;
 use crate::store::Store;
 use crate::store::history::HistoryRow;
@@ -111,9 +112,9 @@ fn as_text(row: &HistoryRow, sent: &Sent) -> String {
     lines.join("\n")
 }
 
-/// A line of a section: a label, and what it says if there is anything to say.
+/// A line of a section: a label, and what it says if there is anything to say, which cannot begin a line of its own.
 fn field(label: &str, value: Option<impl ToString>) -> Option<String> {
-    value.map(|value| format!("  {label:<14} {}", value.to_string()))
+    value.map(|value| format!("  {label:<14} {}", visible(&value.to_string())))
 }
 
 fn identity(row: &HistoryRow) -> impl Iterator<Item = String> {
@@ -158,19 +159,22 @@ fn request_lines(row: &HistoryRow, sent: &Sent) -> Vec<String> {
     let unresolved = row.unresolved.as_ref().map(|paths| format!("found nothing for {}", paths.join(", ")));
     let mut lines: Vec<String> = match sent {
         Sent::Request { request, same } => {
-            let mut lines = vec![format!("  {} {}", request.method, mask::url(&request.url))];
-            lines.extend(masked_headers(request).iter().map(|(name, value)| format!("  {name}: {value}")));
+            let mut lines = vec![format!("  {} {}", request.method, visible(&mask::url(&request.url)))];
+            lines.extend(masked_headers(request).iter().map(|(name, value)| format!("  {name}: {}", visible(value))));
             if let Some(body) = &request.body {
-                lines.extend(std::iter::once(String::new()).chain(body.lines().map(|line| format!("  {line}"))));
+                lines.extend(
+                    std::iter::once(String::new()).chain(body.split('\n').map(|line| format!("  {}", visible(line)))),
+                );
             }
             if *same == Some(false) {
                 lines.push("  WARNING: this is not the body that was recorded as sent".to_owned());
             }
             lines
         }
-        Sent::Refused(problem) => vec![format!("  nothing: {problem}")],
+        Sent::Refused(problem) => vec![format!("  nothing: {}", visible(&problem.to_string()))],
         Sent::Gone(reason) => {
-            let request = row.method.as_ref().zip(row.url.as_ref()).map(|(method, url)| format!("  {method} {url}"));
+            let request =
+                row.method.as_ref().zip(row.url.as_ref()).map(|(method, url)| format!("  {method} {}", visible(url)));
             request.into_iter().chain([format!("  (not rendered anew: {reason})")]).collect()
         }
     };

@@ -1,10 +1,14 @@
 //! Rows of text, printed for people, programs or spreadsheets.
 
+use std::io::Write;
+
 use chrono::{DateTime, SecondsFormat, Utc};
 use comfy_table::{ContentArrangement, presets};
 use serde::Serialize;
+use serde_json::Value;
 
-use super::{CliError, Format, print_line};
+use super::{CliError, Format, print_line, print_text, spreadsheet};
+use crate::domain::visible::visible;
 
 /// Width of a table where stdout is no terminal, in characters.
 const WIDTH_WITHOUT_TERMINAL: u16 = 160;
@@ -33,7 +37,8 @@ impl Table {
         }
     }
 
-    /// Fits the terminal: what is too wide goes on in the next line of its cell.
+    /// Fits the terminal: what is too wide goes on in the next line of its cell. Nothing in a cell can begin a row, or
+    /// act on the terminal.
     fn for_people(&self) -> String {
         let mut table = comfy_table::Table::new();
         table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
@@ -41,23 +46,24 @@ impl Table {
             table.set_width(WIDTH_WITHOUT_TERMINAL);
         }
         table.set_header(self.header.iter().map(|name| name.to_uppercase()));
-        table.add_rows(&self.rows);
+        table.add_rows(self.rows.iter().map(|row| row.iter().map(|cell| visible(cell))));
         table.trim_fmt()
     }
 }
 
-/// Prints anything as indented JSON.
+/// Prints anything as indented JSON: exactly, for programs.
 pub(super) fn print_json<T: Serialize + ?Sized>(value: &T) -> Result<(), CliError> {
     let text = serde_json::to_string_pretty(value).map_err(std::io::Error::from)?;
-    print_line(&text)
+    print_text(&text)
 }
 
-/// Prints a header and rows by RFC 4180.
-fn print_csv(header: &[&str], rows: &[Vec<String>]) -> Result<(), CliError> {
-    let mut writer = csv::Writer::from_writer(std::io::stdout().lock());
-    let written = writer.write_record(header).and_then(|()| rows.iter().try_for_each(|row| writer.write_record(row)));
-    written.map_err(|error| CliError::Output(error.into()))?;
-    writer.flush()?;
+fn print_csv(header: &[&'static str], rows: &[Vec<String>]) -> Result<(), CliError> {
+    let mut out = std::io::stdout().lock();
+    spreadsheet::write_record(&mut out, &header.iter().copied().map(Value::from).collect::<Vec<_>>())?;
+    for row in rows {
+        spreadsheet::write_record(&mut out, &row.iter().map(String::as_str).map(Value::from).collect::<Vec<_>>())?;
+    }
+    out.flush()?;
     Ok(())
 }
 

@@ -132,7 +132,7 @@ async fn ended(running: tokio::task::JoinHandle<Result<Tally, RunError>>) -> (Ca
 
 #[tokio::test]
 async fn whichever_room_ends_early_the_dispatcher_drains_records_what_it_can_and_names_the_room() {
-    for room in [Room::Claimer, Room::Lease, Room::Housekeeping] {
+    for room in [Room::Claimer, Room::Lease, Room::Recovery, Room::Housekeeping] {
         for fails in [panics_when as fn(CancellationToken, Work) -> Work, returns_when] {
             let (mut database, receiver) = (Database::new().await, Receiver::holding().await);
             database.calls_for(&receiver, PERMITS + 3).await;
@@ -141,6 +141,7 @@ async fn whichever_room_ends_early_the_dispatcher_drains_records_what_it_can_and
             let place = match room {
                 Room::Claimer => &mut rooms.claimer,
                 Room::Lease => &mut rooms.lease,
+                Room::Recovery => &mut rooms.recovery,
                 _ => &mut rooms.housekeeping,
             };
             let work = std::mem::replace(place, ends_well(async {}));

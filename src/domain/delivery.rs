@@ -208,6 +208,9 @@ impl State {
 }
 
 impl Failure {
+    /// All of them, by how far the attempt got.
+    pub const ALL: [Failure; 5] = [Failure::Render, Failure::Blocked, Failure::Dns, Failure::Connect, Failure::Tls];
+
     /// Its name as an error kind in the database.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -221,6 +224,9 @@ impl Failure {
 }
 
 impl Doubt {
+    /// All of them.
+    pub const ALL: [Doubt; 4] = [Doubt::Timeout, Doubt::Reset, Doubt::Protocol, Doubt::DispatcherLost];
+
     /// Its name as an error kind in the database.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -13,3 +13,4 @@ pub mod mask;
 pub mod policy;
 pub mod problem;
 pub mod request;
+pub mod visible;

@@ -1,10 +1,23 @@
-//! Reading history: always through the view `postcall.delivery_history`, so that an auditor's rights suffice.
+//! Reading history: which deliveries match is found in the tables, what is told of them is what the view
+//! `postcall.delivery_history` shows. An auditor's rights suffice.
+//!
+//! [`Store::history`] and [`Store::count_history`] look at everything, however long that takes; [`Store::search`] keeps
+//! to a time and says how far it got.
 
-use chrono::{DateTime, Utc};
+use std::ops::Range;
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
+use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::{Store, StoreError};
+use super::{COMMAND_PATIENCE, Store, StoreError, matching};
+use crate::domain::delivery::{Doubt, Failure, State};
+
+/// By how much the time in a delivery's id and its `created_at` may differ: the id is made at the end of the statement
+/// that inserts the calls, `created_at` when each of them is inserted.
+const LONGEST_INSERT: TimeDelta = TimeDelta::hours(1);
 
 /// Which deliveries are asked for. Every criterion that is given must hold.
 #[derive(Clone, Debug, Default)]
@@ -72,6 +85,51 @@ pub struct HistoryRow {
     pub resolved_at: Option<DateTime<Utc>>,
     pub resolved_by: Option<String>,
     pub resolution_reason: Option<String>,
+    pub recorded_error_kind: Option<String>,
+    pub resolved_from: Option<String>,
+}
+
+impl HistoryRow {
+    /// The names of its fields, which are those of the view's columns, in the view's order.
+    pub const COLUMNS: [&str; 37] = [
+        "delivery_id",
+        "call_id",
+        "call_sid",
+        "agent",
+        "action",
+        "action_version",
+        "state",
+        "error_kind",
+        "error_detail",
+        "method",
+        "url",
+        "response_code",
+        "latency_ms",
+        "queue_ms",
+        "created_at",
+        "claimed_at",
+        "finished_at",
+        "dispatcher",
+        "replay_of",
+        "replayed_by",
+        "replay_reason",
+        "message_id",
+        "dns_ms",
+        "connected_ms",
+        "head_ms",
+        "body_end",
+        "request_bytes",
+        "request_sha256",
+        "response_bytes",
+        "response_sha256",
+        "unresolved",
+        "recorded_state",
+        "resolved_at",
+        "resolved_by",
+        "resolution_reason",
+        "recorded_error_kind",
+        "resolved_from",
+    ];
 }
 
 /// How many of the deliveries that were asked for are in a state.
@@ -79,104 +137,104 @@ pub struct HistoryRow {
 pub struct StateCount {
     /// The state, as the view shows it.
     pub state: String,
-    /// How many.
+    /// How many; where there are more than were to be counted, one more than that.
     pub count: i64,
 }
 
-/// A query on the view: what to select, a [`HistoryFilter`], which takes the parameters $1 to $10, and what follows.
-///
-/// - An absent criterion is `NULL IS NULL`, which the planner folds away, as it plans with the values at hand.
-/// - Time is asked of created_at, and, an hour wider, of the time-ordered id too, which lets whole partitions and most
-///   of the index be skipped. The two are taken from one clock within one statement.
-macro_rules! asked_for {
-    ($row:path, $select:literal, $filter:expr, $rest:literal $(, $more:expr)* $(,)?) => {
-        sqlx::query_as!(
-            $row,
-            $select
-                + r#"
-            FROM postcall.delivery_history
-            WHERE ($1::text IS NULL OR agent = $1)
-              AND ($2::text IS NULL OR action = $2)
-              AND ($3::text[] IS NULL OR state = ANY ($3))
-              AND ($4::text IS NULL OR call_sid = $4)
-              AND ($5::uuid IS NULL OR call_id = $5)
-              AND ($6::text IS NULL OR error_kind = $6)
-              AND ($7::int2 IS NULL OR response_code = $7)
-              AND ($8::timestamptz IS NULL
-                   OR (created_at >= $8 AND delivery_id >= postcall.uuid_v7_floor($8 - interval '1 hour')))
-              AND ($9::timestamptz IS NULL
-                   OR (created_at < $9 AND delivery_id < postcall.uuid_v7_floor($9 + interval '1 hour')))
-              AND ($10::uuid[] IS NULL OR delivery_id = ANY ($10))
-                "#
-                + $rest,
-            $filter.agent,
-            $filter.action,
-            $filter.states.as_deref(),
-            $filter.call_sid,
-            $filter.call_id,
-            $filter.error_kind,
-            $filter.response_code,
-            $filter.since,
-            $filter.until,
-            $filter.delivery_ids.as_deref(),
-            $($more),*
-        )
-    };
+impl HistoryFilter {
+    /// The states that can match: those that are asked for, as far as an error kind or a response code leaves them
+    /// possible. `None` if all are.
+    pub(super) fn possible_states(&self) -> Option<Vec<String>> {
+        let possible = |state: &State| {
+            let kind_fits = self.error_kind.as_deref().is_none_or(|kind| match state {
+                State::Failed => Failure::ALL.iter().any(|failure| failure.as_str() == kind),
+                State::Unknown => Doubt::ALL.iter().any(|doubt| doubt.as_str() == kind),
+                _ => false,
+            });
+            let code_fits = self.response_code.is_none_or(|code| match state {
+                State::Delivered => (200..300).contains(&code),
+                State::Rejected => !(200..300).contains(&code),
+                _ => false,
+            });
+            let asked = self.states.as_ref().is_none_or(|states| states.iter().any(|name| name == state.as_str()));
+            kind_fits && code_fits && asked
+        };
+        let states: Vec<String> =
+            State::ALL.iter().filter(|state| possible(state)).map(|state| state.as_str().to_owned()).collect();
+        (states.len() < State::ALL.len()).then_some(states)
+    }
+
+    /// The ids that can match: from the first up to and without the last. `after` is the end of an earlier page.
+    pub(super) fn possible_ids(&self, after: Option<Uuid>) -> Range<Uuid> {
+        let from = self.since.map_or(Uuid::nil(), |since| floor(since - LONGEST_INSERT));
+        let until = self.until.map_or(Uuid::max(), |until| floor(until + LONGEST_INSERT));
+        from..after.map_or(until, |after| until.min(after))
+    }
 }
 
+/// The least id of that millisecond, as `postcall.uuid_v7_floor` makes it.
+pub(super) fn floor(at: DateTime<Utc>) -> Uuid {
+    let millis = u128::from(u64::try_from(at.timestamp_millis()).unwrap_or(0));
+    Uuid::from_u128(millis.min((1 << 48) - 1) << 80)
+}
+
+/// Rows that are read at once: the planner looks at each id of such a list.
+const ROWS_AT_ONCE: usize = 500;
+
 impl Store {
-    /// Up to `limit` deliveries that match, the newest first, beginning after (that is, older than) `after`.
+    /// Up to `limit` deliveries that match, the newest first.
     ///
     /// # Errors
     /// Only those of the database.
-    pub async fn history(
+    pub async fn history(&self, filter: &HistoryFilter, limit: usize) -> Result<Vec<HistoryRow>, StoreError> {
+        self.history_within(filter, &filter.possible_ids(None), limit, COMMAND_PATIENCE).await
+    }
+
+    /// As [`Store::history`], of the deliveries with these ids only, and within a time.
+    ///
+    /// # Errors
+    /// Only those of the database; see [`StoreError::is_cancelled`].
+    pub(super) async fn history_within(
         &self,
         filter: &HistoryFilter,
-        after: Option<Uuid>,
+        ids: &Range<Uuid>,
         limit: usize,
+        patience: Duration,
     ) -> Result<Vec<HistoryRow>, StoreError> {
-        // Pages are cut by id, not by OFFSET: a page costs the same however far down it is, and rows that arrive
-        // meanwhile do not shift it.
-        let rows = asked_for!(
-            HistoryRow,
-            r#"
-            SELECT delivery_id AS "delivery_id!", call_id AS "call_id!", call_sid, agent AS "agent!",
-                   action AS "action!", action_version, state AS "state!", error_kind, error_detail, method, url,
-                   response_code, latency_ms, queue_ms AS "queue_ms!", created_at AS "created_at!", claimed_at,
-                   finished_at, dispatcher, replay_of, replayed_by, replay_reason, message_id AS "message_id!",
-                   dns_ms, connected_ms, head_ms, body_end, request_bytes,
-                   encode(request_sha256, 'hex') AS request_sha256, response_bytes,
-                   encode(response_sha256, 'hex') AS response_sha256, unresolved, recorded_state, resolved_at,
-                   resolved_by, resolution_reason
-            "#,
-            filter,
-            r#"
-              AND ($11::uuid IS NULL OR delivery_id < $11)
-            ORDER BY delivery_id DESC
-            LIMIT $12
-            "#,
-            after,
-            i64::try_from(limit).unwrap_or(i64::MAX),
-        )
-        .fetch_all(&self.pool)
-        .await?;
+        // One snapshot, so that what matches is still in that state when it is read.
+        let mut snapshot = self.pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
+        matching::prepare(&mut snapshot, patience).await?;
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let ids = matching::ids(&mut snapshot, filter, ids, limit).await?;
+        let mut rows = Vec::with_capacity(ids.len());
+        for ids in ids.chunks(ROWS_AT_ONCE) {
+            rows.extend(shown(&mut snapshot, ids).await?);
+        }
+        snapshot.commit().await?;
         Ok(rows)
     }
 
-    /// How many deliveries match, by state.
+    /// How many deliveries match, by state, in the order of a delivery's life; of each state no more than `most` are
+    /// counted, and one, which tells that there are more.
     ///
     /// # Errors
     /// Only those of the database.
-    pub async fn count_history(&self, filter: &HistoryFilter) -> Result<Vec<StateCount>, StoreError> {
-        // Of the view, so that states are counted as they are shown, whatever was learnt later.
-        let counts = asked_for!(
-            StateCount,
-            r#"SELECT state AS "state!", count(*) AS "count!""#,
-            filter,
-            "GROUP BY state ORDER BY state",
-        )
-        .fetch_all(&self.pool)
-        .await?;
+    pub async fn count_history(&self, filter: &HistoryFilter, most: usize) -> Result<Vec<StateCount>, StoreError> {
+        let limit = i64::try_from(most).unwrap_or(i64::MAX).saturating_add(1);
+        let possible = filter.possible_states();
+        let mut snapshot = self.pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
+        matching::prepare(&mut snapshot, COMMAND_PATIENCE).await?;
+        let mut counts = Vec::new();
+        for state in State::ALL.map(State::as_str) {
+            if possible.as_ref().is_some_and(|states| !states.iter().any(|name| name == state)) {
+                continue;
+            }
+            let count = matching::count(&mut snapshot, filter, state, limit).await?;
+            if count > 0 {
+                counts.push(StateCount { state: state.to_owned(), count });
+            }
+        }
+        snapshot.commit().await?;
         Ok(counts)
     }
 
@@ -186,7 +244,7 @@ impl Store {
     /// Only those of the database.
     pub async fn delivery(&self, delivery_id: Uuid) -> Result<Option<HistoryRow>, StoreError> {
         let filter = HistoryFilter { delivery_ids: Some(vec![delivery_id]), ..HistoryFilter::default() };
-        Ok(self.history(&filter, None, 1).await?.pop())
+        Ok(self.history(&filter, 1).await?.pop())
     }
 
     /// The payload of a call; `None` once it was dropped.
@@ -198,5 +256,67 @@ impl Store {
             .fetch_optional(&self.pool)
             .await?;
         Ok(call)
+    }
+}
+
+/// The deliveries with these ids as the view shows them, the newest first.
+async fn shown(snapshot: &mut PgConnection, ids: &[Uuid]) -> Result<Vec<HistoryRow>, sqlx::Error> {
+    // By primary key in each arm of the view. An action that cannot be found leaves the row where it is.
+    sqlx::query_as!(
+        HistoryRow,
+        r#"
+        SELECT delivery_id AS "delivery_id!", call_id AS "call_id!", call_sid, agent AS "agent!",
+               coalesce(action, '?') AS "action!", action_version, state AS "state!", error_kind, error_detail, method,
+               url, response_code, latency_ms, queue_ms AS "queue_ms!", created_at AS "created_at!", claimed_at,
+               finished_at, dispatcher, replay_of, replayed_by, replay_reason, message_id AS "message_id!", dns_ms,
+               connected_ms, head_ms, body_end, request_bytes, encode(request_sha256, 'hex') AS request_sha256,
+               response_bytes, encode(response_sha256, 'hex') AS response_sha256, unresolved, recorded_state, resolved_at,
+               resolved_by, resolution_reason, recorded_error_kind, resolved_from
+        FROM postcall.delivery_history
+        WHERE delivery_id = ANY ($1)
+        ORDER BY delivery_id DESC
+        "#,
+        ids,
+    )
+    .fetch_all(snapshot)
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn states(filter: &HistoryFilter) -> Option<String> {
+        filter.possible_states().map(|states| states.join(" "))
+    }
+
+    #[test]
+    fn an_error_kind_or_a_response_code_says_in_which_states_it_can_be() {
+        let asked = HistoryFilter::default();
+        assert_eq!(states(&asked), None);
+        for (kind, state) in [("connect", "failed"), ("render", "failed"), ("timeout", "unknown"), ("oops", "")] {
+            let filter = HistoryFilter { error_kind: Some(kind.to_owned()), ..asked.clone() };
+            assert_eq!(states(&filter).as_deref(), Some(state), "{kind}");
+        }
+        for (code, state) in [(200, "delivered"), (299, "delivered"), (300, "rejected"), (199, "rejected")] {
+            let filter = HistoryFilter { response_code: Some(code), ..asked.clone() };
+            assert_eq!(states(&filter).as_deref(), Some(state), "{code}");
+        }
+        let states_asked = Some(vec!["rejected".to_owned(), "waiting".to_owned()]);
+        let filter = HistoryFilter { states: states_asked, response_code: Some(404), ..asked };
+        assert_eq!(states(&filter).as_deref(), Some("rejected"));
+    }
+
+    #[test]
+    fn ids_are_bounded_by_time_with_an_hour_to_spare_and_by_the_page_before() {
+        let at: DateTime<Utc> = "2026-11-24T09:30:00Z".parse().unwrap();
+        let filter = HistoryFilter { since: Some(at), until: Some(at), ..HistoryFilter::default() };
+        let ids = filter.possible_ids(None);
+        assert_eq!(ids, floor(at - LONGEST_INSERT)..floor(at + LONGEST_INSERT));
+        assert_eq!(filter.possible_ids(Some(floor(at))).end, floor(at));
+        assert_eq!(filter.possible_ids(Some(Uuid::max())), ids);
+        assert_eq!(HistoryFilter::default().possible_ids(None), Uuid::nil()..Uuid::max());
+        assert_eq!(floor(at).as_u128() >> 80, 1_795_512_600_000);
+        assert_eq!(floor(DateTime::<Utc>::MIN_UTC), Uuid::nil());
     }
 }

@@ -1,16 +1,16 @@
 //! The accounts: what must be true of the tables at every moment, asked in one snapshot.
+//!
+//! They are exact. Which deliveries a call ought to have is not inferred from when an action was enabled: the call itself
+//! carries that decision (`outbox.action_ids`). Time is a part of one question only, [`Invariant::NoneStuck`].
 
 use std::time::Duration;
 
 use sqlx::PgConnection;
 
 use super::dispatchers::LONGEST_LEASE;
-use super::{Store, StoreError};
+use super::{Store, StoreError, guards};
 use crate::domain::action::MAX_TIMEOUT_MS;
 
-/// How far from a switching of its action a call must lie to be counted on. A switch is recorded shortly before it is
-/// committed, and a call is given its deliveries by what its own transaction sees, so close to a switch either is right.
-const SWITCH_MARGIN: Duration = Duration::from_secs(600);
 /// How long an end may take to be written, or somebody else to give up what was lost.
 const SETTLING: Duration = Duration::from_secs(60);
 /// Offenders named for each invariant.
@@ -23,7 +23,7 @@ pub enum Invariant {
     OnePlace,
     /// No call has two deliveries of one action, replays aside.
     OneDelivery,
-    /// A call that was inserted while an action was enabled has a delivery.
+    /// A call has a delivery of each action that was enabled for its agent when it was inserted.
     NoneMissing,
     /// A replay's delivery exists.
     NoReplayMissing,
@@ -31,17 +31,20 @@ pub enum Invariant {
     Complete,
     /// What is in flight is not older than it can be.
     NoneStuck,
+    /// Every trigger and constraint of the schema is there and on.
+    GuardsOn,
 }
 
 impl Invariant {
     /// All of them.
-    pub const ALL: [Invariant; 6] = [
+    pub const ALL: [Invariant; 7] = [
         Invariant::OnePlace,
         Invariant::OneDelivery,
         Invariant::NoneMissing,
         Invariant::NoReplayMissing,
         Invariant::Complete,
         Invariant::NoneStuck,
+        Invariant::GuardsOn,
     ];
 
     /// Its name, for programs.
@@ -53,6 +56,7 @@ impl Invariant {
             Invariant::NoReplayMissing => "no_replay_missing",
             Invariant::Complete => "complete",
             Invariant::NoneStuck => "none_stuck",
+            Invariant::GuardsOn => "guards_on",
         }
     }
 }
@@ -64,7 +68,8 @@ pub struct Checked {
     pub invariant: Invariant,
     /// How often it is violated.
     pub violations: i64,
-    /// Up to [`NAMED`] offenders: delivery ids, or calls with the action that they lack or have twice.
+    /// Up to [`NAMED`] offenders: delivery ids, calls with the action that they lack or have twice, or sentences about
+    /// guards.
     pub offenders: Vec<String>,
 }
 
@@ -86,6 +91,8 @@ pub struct Accounts {
     pub checked: Vec<Checked>,
     /// For information.
     pub ages: Ages,
+    /// For information: calls of which the decision was not yet kept, so that nothing is asked about them.
+    pub undecided_calls: i64,
 }
 
 struct Offender {
@@ -94,7 +101,8 @@ struct Offender {
 }
 
 impl Store {
-    /// Checks all invariants in one snapshot. Reads whole tables, and takes as long as that takes.
+    /// Checks all invariants in one snapshot. Reads whole tables, and takes as long as that takes; at most [`NAMED`]
+    /// offenders of each come to this side. The rights of an auditor suffice.
     ///
     /// # Errors
     /// Only those of the database.
@@ -102,8 +110,7 @@ impl Store {
         // One snapshot for all statements: between two of them a delivery could move from a table that has not been read
         // to one that has. It is committed nowhere, so dropping it on an error is all that there is to clean up.
         let mut snapshot = self.pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
-        // Whole tables can take longer than an ordinary statement may.
-        sqlx::query!("SET LOCAL statement_timeout = 0").execute(&mut *snapshot).await?;
+        prepare(&mut snapshot).await?;
         let mut checked = Vec::with_capacity(Invariant::ALL.len());
         for invariant in Invariant::ALL {
             let offenders = match invariant {
@@ -113,6 +120,7 @@ impl Store {
                 Invariant::NoReplayMissing => missing_replays(&mut snapshot).await?,
                 Invariant::Complete => incomplete(&mut snapshot).await?,
                 Invariant::NoneStuck => stuck(&mut snapshot).await?,
+                Invariant::GuardsOn => unguarded(&mut snapshot).await?,
             };
             checked.push(Checked {
                 invariant,
@@ -121,9 +129,23 @@ impl Store {
             });
         }
         let ages = ages(&mut snapshot).await?;
+        let undecided_calls = undecided_calls(&mut snapshot).await?;
         snapshot.commit().await?;
-        Ok(Accounts { checked, ages })
+        Ok(Accounts { checked, ages, undecided_calls })
     }
+}
+
+async fn prepare(snapshot: &mut PgConnection) -> Result<(), sqlx::Error> {
+    // - Whole tables can take longer than an ordinary statement may.
+    // - The names in the text of a trigger are qualified only if the search path does not reach them.
+    // - Compiling a plan over so many partitions takes longer than it saves.
+    sqlx::query!(
+        r#"SELECT set_config('statement_timeout', '0', true) AS "timeout",
+                  set_config('search_path', 'pg_catalog', true) AS "path", set_config('jit', 'off', true) AS "jit""#
+    )
+    .fetch_one(snapshot)
+    .await?;
+    Ok(())
 }
 
 async fn in_two_places(snapshot: &mut PgConnection) -> Result<Vec<Offender>, sqlx::Error> {
@@ -144,18 +166,33 @@ async fn in_two_places(snapshot: &mut PgConnection) -> Result<Vec<Offender>, sql
 }
 
 async fn delivered_twice(snapshot: &mut PgConnection) -> Result<Vec<Offender>, sqlx::Error> {
-    // By delivery id, so that what is in two places is not counted here once more.
+    // In two steps: what is found more than once, which takes one pass over narrow rows; and of these few, whether the
+    // deliveries differ, so that one that is in two places is not counted here once more.
     sqlx::query_as!(
         Offender,
         r#"
+        WITH suspect AS MATERIALIZED (
+            SELECT call_id, action_id
+            FROM (SELECT call_id, action_id FROM postcall.waiting
+                  UNION ALL SELECT call_id, action_id FROM postcall.sending
+                  UNION ALL SELECT call_id, action_id FROM postcall.delivery) AS one
+            GROUP BY call_id, action_id
+            HAVING count(*) > 1
+        ),
+        original AS (
+            SELECT call_id, action_id, delivery_id
+            FROM suspect, LATERAL (
+                SELECT delivery_id FROM postcall.waiting
+                WHERE waiting.call_id = suspect.call_id AND waiting.action_id = suspect.action_id
+                UNION SELECT delivery_id FROM postcall.sending
+                WHERE sending.call_id = suspect.call_id AND sending.action_id = suspect.action_id
+                UNION SELECT delivery_id FROM postcall.delivery
+                WHERE delivery.call_id = suspect.call_id AND delivery.action_id = suspect.action_id) AS one
+            WHERE NOT EXISTS (SELECT FROM postcall.replay WHERE replay.delivery_id = one.delivery_id)
+        )
         SELECT call_id || ' ' || coalesce(action.name, '?') AS "who!", count(*) OVER () AS "total!"
-        FROM (SELECT delivery_id, call_id, action_id FROM postcall.waiting
-              UNION ALL SELECT delivery_id, call_id, action_id FROM postcall.sending
-              UNION ALL SELECT delivery_id, call_id, action_id FROM postcall.delivery) AS one
+        FROM (SELECT call_id, action_id FROM original GROUP BY call_id, action_id HAVING count(*) > 1) AS twice
         LEFT JOIN postcall.action USING (action_id)
-        WHERE NOT EXISTS (SELECT FROM postcall.replay WHERE replay.delivery_id = one.delivery_id)
-        GROUP BY call_id, action_id, action.name
-        HAVING min(delivery_id::text) <> max(delivery_id::text)
         ORDER BY 1 LIMIT $1
         "#,
         NAMED as i64,
@@ -165,40 +202,44 @@ async fn delivered_twice(snapshot: &mut PgConnection) -> Result<Vec<Offender>, s
 }
 
 async fn missing(snapshot: &mut PgConnection) -> Result<Vec<Offender>, sqlx::Error> {
-    // - A period runs from one switch of an action to its next one; only calls well inside an enabled one are counted
-    //   on (SWITCH_MARGIN).
-    // - History may have been dropped up to its oldest partition, so calls from before that are not asked about.
+    // - Exactly what was decided when the call was inserted is asked for. A call from before that was kept (null) is not
+    //   asked about.
+    // - History may have been dropped up to its oldest partition, so calls from before that are not asked about. The
+    //   beginning is looked up once, by a subquery of its own.
+    // - A replay does not stand in for the original.
     sqlx::query_as!(
         Offender,
         r#"
-        WITH period AS (
-            SELECT action_id, enabled, switched_at + $2 * interval '1 second' AS safe_from,
-                   coalesce(lead(switched_at) OVER (PARTITION BY action_id ORDER BY switch_id)
-                            - $2 * interval '1 second', 'infinity') AS safe_until
-            FROM postcall.action_switch
-        ),
-        original AS (
-            SELECT call_id, action_id
-            FROM (SELECT delivery_id, call_id, action_id FROM postcall.waiting
-                  UNION ALL SELECT delivery_id, call_id, action_id FROM postcall.sending
-                  UNION ALL SELECT delivery_id, call_id, action_id FROM postcall.delivery) AS one
-            WHERE NOT EXISTS (SELECT FROM postcall.replay WHERE replay.delivery_id = one.delivery_id)
-        )
-        SELECT outbox.id || ' ' || action.name AS "who!", count(*) OVER () AS "total!"
-        FROM postcall.outbox
-        JOIN postcall.action ON action.agent = outbox.agent
-        JOIN period ON period.action_id = action.action_id AND period.enabled
-                   AND outbox.created_at >= period.safe_from AND outbox.created_at < period.safe_until
-        WHERE outbox.created_at >= postcall.history_begins()
-          AND NOT EXISTS (SELECT FROM original
-                          WHERE original.call_id = outbox.id AND original.action_id = action.action_id)
+        SELECT decided.id || ' ' || coalesce(action.name, '?') AS "who!", count(*) OVER () AS "total!"
+        FROM (SELECT outbox.id, action_id
+              FROM postcall.outbox, unnest(outbox.action_ids) AS action_id
+              WHERE outbox.created_at >= (SELECT postcall.history_begins())
+              EXCEPT ALL
+              SELECT call_id, action_id
+              FROM (SELECT delivery_id, call_id, action_id FROM postcall.waiting
+                    UNION ALL SELECT delivery_id, call_id, action_id FROM postcall.sending
+                    UNION ALL SELECT delivery_id, call_id, action_id FROM postcall.delivery) AS one
+              WHERE NOT EXISTS (SELECT FROM postcall.replay WHERE replay.delivery_id = one.delivery_id)) AS decided
+        LEFT JOIN postcall.action USING (action_id)
         ORDER BY 1 LIMIT $1
         "#,
         NAMED as i64,
-        SWITCH_MARGIN.as_secs_f64(),
     )
     .fetch_all(snapshot)
     .await
+}
+
+async fn undecided_calls(snapshot: &mut PgConnection) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar!(r#"SELECT count(*) AS "count!" FROM postcall.outbox WHERE action_ids IS NULL"#)
+        .fetch_one(snapshot)
+        .await
+}
+
+async fn unguarded(snapshot: &mut PgConnection) -> Result<Vec<Offender>, sqlx::Error> {
+    let mut faults = guards::faults(&guards::present(snapshot).await?);
+    faults.sort();
+    let total = i64::try_from(faults.len()).unwrap_or(i64::MAX);
+    Ok(faults.into_iter().take(NAMED).map(|who| Offender { who, total }).collect())
 }
 
 async fn missing_replays(snapshot: &mut PgConnection) -> Result<Vec<Offender>, sqlx::Error> {
@@ -208,7 +249,7 @@ async fn missing_replays(snapshot: &mut PgConnection) -> Result<Vec<Offender>, s
         r#"
         SELECT delivery_id::text AS "who!", count(*) OVER () AS "total!"
         FROM postcall.replay
-        WHERE created_at >= postcall.history_begins()
+        WHERE created_at >= (SELECT postcall.history_begins())
           AND NOT EXISTS (SELECT FROM postcall.waiting WHERE waiting.delivery_id = replay.delivery_id)
           AND NOT EXISTS (SELECT FROM postcall.sending WHERE sending.delivery_id = replay.delivery_id)
           AND NOT EXISTS (SELECT FROM postcall.delivery WHERE delivery.delivery_id = replay.delivery_id)
@@ -238,15 +279,19 @@ async fn incomplete(snapshot: &mut PgConnection) -> Result<Vec<Offender>, sqlx::
 }
 
 async fn stuck(snapshot: &mut PgConnection) -> Result<Vec<Offender>, sqlx::Error> {
+    // Certain is what is held by a dispatcher that was never there, or that has ended: nobody will finish that. The rest
+    // is judged by time.
     // - A dispatcher that has ended, or whose lease is over, holds nothing once others had the time to give it up; while
     //   its lease runs, a request may.
     // - One that lives holds nothing longer than the longest timeout, whatever its lease.
+    // - now() is when the snapshot began: by the time of this statement, what it shows may long have been given up.
     sqlx::query_as!(
         Offender,
         r#"
         SELECT delivery_id::text AS "who!", count(*) OVER () AS "total!"
         FROM postcall.sending LEFT JOIN postcall.dispatcher USING (dispatcher_id)
-        WHERE clock_timestamp() - $4 * interval '1 second' > least(
+        WHERE dispatcher.started_at IS NULL
+           OR now() - $4 * interval '1 second' > least(
             stopped_at, lost_at,
             greatest(claimed_at + $2 * interval '1 second', lease_until),
             claimed_at + ($2 + $3) * interval '1 second')
@@ -266,9 +311,9 @@ async fn ages(snapshot: &mut PgConnection) -> Result<Ages, sqlx::Error> {
     sqlx::query_as!(
         Ages,
         r#"
-        SELECT extract(epoch FROM clock_timestamp() - (SELECT min(created_at) FROM postcall.waiting))::float8 AS waiting,
-               extract(epoch FROM clock_timestamp() - (SELECT min(claimed_at) FROM postcall.sending))::float8 AS sending,
-               extract(epoch FROM clock_timestamp() - (
+        SELECT extract(epoch FROM now() - (SELECT min(created_at) FROM postcall.waiting))::float8 AS waiting,
+               extract(epoch FROM now() - (SELECT min(claimed_at) FROM postcall.sending))::float8 AS sending,
+               extract(epoch FROM now() - (
                    SELECT min(finished_at) FROM postcall.delivery
                    WHERE state = 'unknown' AND NOT EXISTS (
                        SELECT FROM postcall.resolution WHERE resolution.delivery_id = delivery.delivery_id)

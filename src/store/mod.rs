@@ -17,8 +17,10 @@ mod columns;
 pub mod dispatchers;
 pub mod evidence;
 pub mod finish;
+pub mod guards;
 pub mod history;
 pub mod invariants;
+mod matching;
 pub mod obstacles;
 pub mod partitions;
 pub mod platform;
@@ -26,6 +28,7 @@ pub mod recover;
 pub mod replay;
 pub mod resolve;
 pub mod schema;
+pub mod search;
 pub mod session;
 mod settings;
 pub mod wake;
@@ -111,6 +114,11 @@ impl StoreError {
             StoreError::Database(sqlx::Error::Database(reported)) => reported.code(),
             _ => None,
         }
+    }
+
+    /// Whether the server ended the statement because it took too long, or because somebody asked it to (SQLSTATE 57014).
+    fn is_cancelled(&self) -> bool {
+        self.has_class(&["57014"])
     }
 
     /// Whether the database refuses what it was given (SQLSTATE classes 22, data exception, 23, integrity constraint

@@ -92,11 +92,8 @@ pub enum Candidates {
         /// What else matches, in states that the order does not allow.
         left_out: Vec<StateCount>,
     },
-    /// More than were bargained for.
-    TooMany {
-        /// How many.
-        matching: i64,
-    },
+    /// More than were bargained for; how many more is not counted.
+    TooMany,
 }
 
 /// Whether to replay what can be replayed.
@@ -120,14 +117,15 @@ impl Store {
         // Counted first, so that what is left out, or is too much, is never read. Between the two looks a delivery may
         // change its state: each is judged once more when it is replayed.
         let allowed = |count: &StateCount| State::named(&count.state).is_some_and(|state| order.allows(state));
-        let (chosen, left_out): (Vec<_>, Vec<_>) = self.count_history(filter).await?.into_iter().partition(allowed);
-        let matching = chosen.iter().map(|count| count.count).sum();
+        let (chosen, left_out): (Vec<_>, Vec<_>) =
+            self.count_history(filter, limit).await?.into_iter().partition(allowed);
+        let matching: i64 = chosen.iter().map(|count| count.count).sum();
         if usize::try_from(matching).unwrap_or(usize::MAX) > limit {
-            return Ok(Candidates::TooMany { matching });
+            return Ok(Candidates::TooMany);
         }
         let states = chosen.into_iter().map(|count| count.state).collect();
         let filter = HistoryFilter { states: Some(states), ..filter.clone() };
-        let mut rows = self.history(&filter, None, limit).await?;
+        let mut rows = self.history(&filter, limit).await?;
         rows.reverse();
         Ok(Candidates::Found { rows, left_out })
     }

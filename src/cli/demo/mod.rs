@@ -168,7 +168,7 @@ async fn wait_until_settled(store: &Store) -> Result<(), CliError> {
 
 async fn show(store: &Store, receiver: &Receiver) -> Result<(), CliError> {
     chapter("What became of each call (postcall history)")?;
-    let rows = store.history(&HistoryFilter::default(), None, 100).await?;
+    let rows = store.history(&HistoryFilter::default(), 100).await?;
     history::print(&rows, Format::Table)?;
     chapter("In numbers")?;
     for (state, count) in store.count_by_state().await? {

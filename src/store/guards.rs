@@ -1,0 +1,181 @@
+//! The guards of the schema: the triggers and constraints that keep rows as they were written. An owner can switch them
+//! off or drop them; here is found out which are off or missing at this moment. What was changed while one was off
+//! cannot be found out.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use sqlx::PgConnection;
+
+/// Every guard that the migrations create, one a line: its kind, table, name, and, of a trigger, when it fires, on what,
+/// and what it executes. Of a trigger's function the MD5 of its source, so that one that was hollowed out shows.
+const SHIPPED: &str = include_str!("guards.list");
+
+/// One guard as the database has it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Guard {
+    /// `trigger`, `constraint`, `function` (which a trigger executes), `partition` or `detached` (a partition that was).
+    pub kind: String,
+    /// The table it is on; empty for functions.
+    pub table: String,
+    /// The table that `table` is a partition of, or `table` itself.
+    pub family: String,
+    /// Its name.
+    pub name: String,
+    /// How it is defined, as far as that is compared.
+    pub how: String,
+}
+
+impl Guard {
+    /// As [`shipped`] lists it: a partition's guard is that of its whole table.
+    pub fn line(&self) -> String {
+        let parts = [&self.kind, &self.family, &self.name, &self.how];
+        parts.into_iter().filter(|part| !part.is_empty()).map(String::as_str).collect::<Vec<_>>().join(" ")
+    }
+}
+
+/// The lines of the list, without its comments.
+pub fn shipped() -> BTreeSet<&'static str> {
+    SHIPPED.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).collect()
+}
+
+/// What is wrong with the guards, one sentence each, in no particular order; nothing if all are on.
+pub fn faults(present: &[Guard]) -> Vec<String> {
+    let mut tables: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for partition in present.iter().filter(|guard| guard.kind == "partition") {
+        tables.entry(&partition.family).or_default().insert(&partition.table);
+    }
+    let mut faults: Vec<String> = present
+        .iter()
+        .filter(|guard| guard.kind == "detached")
+        .map(|guard| format!("{} is a partition no longer: what it holds is not searched and not checked", guard.table))
+        .collect();
+    for line in shipped() {
+        let mut words = line.splitn(4, ' ');
+        let (kind, first) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+        // A function is on no table.
+        let (family, name) = if kind == "function" { ("", first) } else { (first, words.next().unwrap_or_default()) };
+        let partitions = tables.get(family).filter(|_| is_on_partitions(line)).into_iter().flatten().copied();
+        for table in std::iter::once(family).chain(partitions) {
+            let found = present.iter().find(|guard| guard.kind == kind && guard.table == table && guard.name == name);
+            faults.extend(fault(line, kind, table, name, found));
+        }
+    }
+    faults
+}
+
+/// Whether each partition has a guard of its own beside that of its table: triggers on rows, and on TRUNCATE.
+fn is_on_partitions(line: &str) -> bool {
+    line.starts_with("trigger ") && (line.contains(" FOR EACH ROW ") || line.contains(" TRUNCATE "))
+}
+
+fn fault(line: &str, kind: &str, table: &str, name: &str, found: Option<&Guard>) -> Option<String> {
+    let what = if table.is_empty() { format!("{kind} {name}") } else { format!("{table}: {kind} {name}") };
+    match found {
+        None => Some(format!("{what} is missing")),
+        Some(guard) if guard.line() == line => None,
+        Some(guard) if guard.how.starts_with("off ") => Some(format!("{what} is switched off")),
+        Some(_) => Some(format!("{what} is not the one that was shipped")),
+    }
+}
+
+/// Every guard that the database has, shipped or not.
+pub(super) async fn present(connection: &mut PgConnection) -> Result<Vec<Guard>, sqlx::Error> {
+    // From the catalogs, which everybody may read.
+    // - A trigger is told by the text that the server makes of it, without its table (which is a partition's own) and
+    //   without its function's arguments (hints for people).
+    // - Constraints of a partition are those of its table, and cannot be dropped alone.
+    // - A table of the schema that is called like a partition and is none was detached.
+    sqlx::query_as!(
+        Guard,
+        r#"
+        WITH relation AS (
+            SELECT pg_class.oid, pg_class.relname::text AS name, relkind, relispartition,
+                   coalesce((SELECT parent.relname::text FROM pg_inherits JOIN pg_class AS parent ON parent.oid = inhparent
+                             WHERE inhrelid = pg_class.oid), pg_class.relname::text) AS family
+            FROM pg_class
+            WHERE relnamespace = 'postcall'::regnamespace AND relkind IN ('r', 'p')
+              AND relname NOT LIKE '\_sqlx\_migrations%'
+        )
+        SELECT 'trigger' AS "kind!", relation.name AS "table!", family AS "family!", tgname::text AS "name!",
+               CASE tgenabled WHEN 'A' THEN 'always ' WHEN 'O' THEN 'on ' WHEN 'D' THEN 'off ' ELSE 'replica ' END
+               || regexp_replace(pg_get_triggerdef(pg_trigger.oid),
+                                 '^CREATE (CONSTRAINT )?TRIGGER \S+ (.*) ON postcall\.\S+ (.*EXECUTE FUNCTION) postcall\.(\w+)\(.*$',
+                                 '\1\2 \3 \4') AS "how!"
+        FROM pg_trigger JOIN relation ON relation.oid = tgrelid
+        WHERE NOT tgisinternal
+        UNION ALL
+        SELECT 'constraint', relation.name, family, conname::text, ''
+        FROM pg_constraint JOIN relation ON relation.oid = conrelid
+        WHERE contype IN ('c', 'f', 'p', 'u') AND NOT relispartition
+        UNION ALL
+        SELECT 'function', '', '', proname::text, md5(prosrc)
+        FROM pg_proc WHERE pronamespace = 'postcall'::regnamespace AND prorettype = 'trigger'::regtype
+        UNION ALL
+        SELECT 'partition', name, family, '', '' FROM relation WHERE relispartition
+        UNION ALL
+        SELECT 'detached', name, family, '', '' FROM relation
+        WHERE NOT relispartition AND relkind = 'r' AND name ~ '^(outbox|delivery)_'
+        "#
+    )
+    .fetch_all(connection)
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The database as it is after its migrations, with one partition.
+    fn whole() -> Vec<Guard> {
+        let mut present = vec![guard("partition delivery", "delivery_20261101")];
+        for line in shipped() {
+            let family = if line.starts_with("function ") { "" } else { line.split(' ').nth(1).unwrap() };
+            present.push(guard(line, family));
+            if family == "delivery" && is_on_partitions(line) {
+                present.push(guard(line, "delivery_20261101"));
+            }
+        }
+        present
+    }
+
+    fn guard(line: &str, table: &str) -> Guard {
+        let mut words = line.splitn(if table.is_empty() { 3 } else { 4 }, ' ').map(str::to_owned);
+        let kind = words.next().unwrap();
+        let family = if table.is_empty() { String::new() } else { words.next().unwrap() };
+        let (name, how) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+        Guard { kind, table: table.to_owned(), family, name, how }
+    }
+
+    #[test]
+    fn nothing_is_wrong_with_a_schema_as_shipped_whatever_is_added_to_it() {
+        let mut present = whole();
+        assert_eq!(faults(&present), Vec::<String>::new());
+        present.push(guard("trigger delivery somebody_s_own always AFTER INSERT FOR EACH ROW own", "delivery"));
+        assert_eq!(faults(&present), Vec::<String>::new());
+    }
+
+    #[test]
+    fn each_guard_that_is_missing_off_or_other_is_named() {
+        for left_out in 1..whole().len() {
+            let mut present = whole();
+            let gone = present.remove(left_out);
+            let said = faults(&present);
+            assert_eq!(said.len(), 1, "{gone:?}: {said:?}");
+            assert!(said[0].contains(&gone.name) && said[0].ends_with("is missing"), "{gone:?}: {said:?}");
+        }
+        let mut present = whole();
+        let on_partition =
+            present.iter_mut().find(|guard| guard.table == "delivery_20261101" && guard.kind == "trigger");
+        let on_partition = on_partition.unwrap();
+        on_partition.how = on_partition.how.replacen("always ", "off ", 1);
+        let expected = format!("delivery_20261101: trigger {} is switched off", on_partition.name);
+        assert_eq!(faults(&present), [expected]);
+        let mut present = whole();
+        let function = present.iter_mut().find(|guard| guard.name == "refuse_change").unwrap();
+        function.how = "hollow".to_owned();
+        assert_eq!(faults(&present), ["function refuse_change is not the one that was shipped"]);
+        let mut present = whole();
+        present.push(guard("detached delivery_20261001", "delivery_20261001"));
+        assert_eq!(faults(&present).len(), 1);
+    }
+}

@@ -1,0 +1,181 @@
+//! Which deliveries match a filter: their ids, or how many.
+//!
+//! Not asked of the view, although it would know: the planner, which sees all of the view's arms at once, reads some of
+//! them whole and sorts them before it shows a page. Here each arm ends at the page's limit by itself, so each is planned
+//! for a few rows, by whatever index finds these first.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use super::history::HistoryFilter;
+
+struct Matching {
+    delivery_id: Uuid,
+}
+
+struct Count {
+    count: i64,
+}
+
+/// A statement about the newest deliveries that match: what stands before the arms and behind them. The arms are those of
+/// the view, narrow, with the states that the view shows. A filter takes the parameters $1 to $10, the ids to search $11
+/// and $12, the limit of each arm $13.
+macro_rules! arms {
+    ($row:path, $before:literal, $filter:expr, $states:expr, $ids:expr, $limit:expr, $behind:literal) => {
+        arms!(
+            @ $row, $before, $filter, $states, $ids, $limit, $behind,
+            // - An absent criterion is `NULL IS NULL`, which the planner folds away, as it plans with the values at hand;
+            //   see [`prepare`]. So does an arm whose state is not asked for.
+            // - Time is asked of created_at, and of the time-ordered id too, which lets whole partitions and most of the
+            //   index be skipped.
+            // - A provider's id is cut as it was when it was kept.
+            r#"
+                WHERE ($1::text IS NULL OR agent = $1)
+                  AND ($2::text IS NULL OR action_id = ANY (ARRAY(
+                      SELECT action.action_id FROM postcall.action WHERE action.name = $2)))
+                  AND ($3::text[] IS NULL OR state = ANY ($3))
+                  AND ($4::text IS NULL OR call_sid = left($4, 256))
+                  AND ($5::uuid IS NULL OR call_id = $5)
+                  AND ($6::text IS NULL OR error_kind = $6)
+                  AND ($7::int2 IS NULL OR response_code = $7)
+                  AND ($8::timestamptz IS NULL OR created_at >= $8)
+                  AND ($9::timestamptz IS NULL OR created_at < $9)
+                  AND ($10::uuid[] IS NULL OR delivery_id = ANY ($10))
+                  AND delivery_id >= $11 AND delivery_id < $12
+                ORDER BY delivery_id DESC LIMIT $13
+            "#
+        )
+    };
+    (@ $row:path, $before:literal, $filter:expr, $states:expr, $ids:expr, $limit:expr, $behind:literal, $matches:literal) => {
+        sqlx::query_as!(
+            $row,
+            $before
+                + r#"
+            ((SELECT delivery_id
+              FROM (SELECT delivery_id, call_id, call_sid, agent, action_id, state, error_kind, response_code, created_at
+                    FROM postcall.delivery
+                    WHERE state <> 'unknown') AS certain
+            "#
+                + $matches
+                + r#")
+             UNION ALL
+             (SELECT delivery_id
+              FROM (SELECT delivery_id, call_id, call_sid, agent, action_id, 'unknown'::text AS state, error_kind,
+                           NULL::int2 AS response_code, created_at
+                    FROM postcall.delivery
+                    WHERE state = 'unknown' AND NOT EXISTS (
+                        SELECT FROM postcall.resolution WHERE resolution.delivery_id = delivery.delivery_id)) AS doubtful
+            "#
+                + $matches
+                + r#")
+             UNION ALL
+             (SELECT delivery_id
+              FROM (SELECT learnt.delivery_id, call_id, call_sid, agent, action_id, learnt.state, learnt.error_kind,
+                           learnt.response_code, created_at
+                    FROM postcall.resolution AS learnt
+                    JOIN postcall.delivery ON delivery.delivery_id = learnt.delivery_id
+                    WHERE delivery.state = 'unknown' AND (learnt.source = 'claim' OR NOT EXISTS (
+                        SELECT FROM postcall.resolution AS late
+                        WHERE late.delivery_id = learnt.delivery_id AND late.source = 'claim'))) AS resolved
+            "#
+                + $matches
+                + r#")
+             UNION ALL
+             (SELECT delivery_id
+              FROM (SELECT delivery_id, call_id, sid AS call_sid, agent, action_id, 'sending'::text AS state,
+                           NULL::text AS error_kind, NULL::int2 AS response_code, created_at
+                    FROM postcall.sending) AS in_flight
+            "#
+                + $matches
+                + r#")
+             UNION ALL
+             (SELECT delivery_id
+              FROM (SELECT delivery_id, call_id, call_sid, agent, action_id, 'waiting'::text AS state,
+                           NULL::text AS error_kind, NULL::int2 AS response_code, created_at
+                    FROM postcall.waiting) AS queued
+            "#
+                + $matches
+                + r#"))
+            "#
+                + $behind,
+            $filter.agent,
+            $filter.action,
+            $states,
+            $filter.call_sid,
+            $filter.call_id,
+            $filter.error_kind,
+            $filter.response_code,
+            $filter.since,
+            $filter.until,
+            $filter.delivery_ids.as_deref(),
+            $ids.start,
+            $ids.end,
+            $limit,
+        )
+    };
+}
+
+/// Up to `limit` ids of deliveries that match, the newest first.
+pub(super) async fn ids(
+    connection: &mut PgConnection,
+    filter: &HistoryFilter,
+    ids: &Range<Uuid>,
+    limit: i64,
+) -> Result<Vec<Uuid>, sqlx::Error> {
+    // Pages are cut by id, not by OFFSET: a page costs the same however far down it is, and rows that arrive meanwhile do
+    // not shift it.
+    let states = filter.possible_states();
+    let rows = arms!(
+        Matching,
+        r#"SELECT delivery_id AS "delivery_id!" FROM"#,
+        filter,
+        states.as_deref(),
+        ids,
+        limit,
+        "AS matching ORDER BY delivery_id DESC LIMIT $13"
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(rows.into_iter().map(|row| row.delivery_id).collect())
+}
+
+/// How many deliveries match that are shown in `state`; no more than `limit` are counted in any arm, nor altogether.
+pub(super) async fn count(
+    connection: &mut PgConnection,
+    filter: &HistoryFilter,
+    state: &str,
+    limit: i64,
+) -> Result<i64, sqlx::Error> {
+    // LIMIT ends the count as it ends a page.
+    let (states, ids) = ([state.to_owned()], filter.possible_ids(None));
+    let row = arms!(
+        Count,
+        r#"SELECT least(count(*), $13) AS "count!" FROM"#,
+        filter,
+        &states as &[String],
+        ids,
+        limit,
+        "AS matching"
+    )
+    .fetch_one(connection)
+    .await?;
+    Ok(row.count)
+}
+
+/// Sets the transaction to what the statements about history count on, whatever server, database or role say.
+///
+/// - A plan for the values at hand, always: one for any values could not use a single index.
+/// - No compilation: it takes longer than any of these statements.
+pub(super) async fn prepare(transaction: &mut PgConnection, patience: Duration) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        r#"SELECT set_config('plan_cache_mode', 'force_custom_plan', true) AS "plan",
+                  set_config('jit', 'off', true) AS "jit", set_config('statement_timeout', $1, true) AS "timeout""#,
+        format!("{}ms", patience.as_millis())
+    )
+    .fetch_one(transaction)
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,285 @@
+//! Searching history within a time. Most questions find their rows by an index, wherever these are. For the others (an
+//! action by name, a status code among the delivered) rows have to be read until enough of them match, the newest first:
+//! in windows that grow as long as there is time, so that it can be said what was searched and what was not.
+
+use std::ops::Range;
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, TimeDelta, TimeZone, Utc};
+use uuid::Uuid;
+
+use super::history::{HistoryFilter, HistoryRow, floor};
+use super::matching::prepare;
+use super::{COMMAND_PATIENCE, Store, StoreError};
+
+/// How long a search may take.
+const SEARCH_TIME: Duration = Duration::from_millis(800);
+/// How far back the first window goes.
+const FIRST_WINDOW: TimeDelta = TimeDelta::hours(1);
+/// The narrowest window that is tried where wider ones take too long.
+const LEAST_WINDOW: TimeDelta = TimeDelta::seconds(1);
+/// What the narrowest window may take.
+const LEAST_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Where a search ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reached {
+    /// It found as many as were asked for; there may be more.
+    Limit,
+    /// It has looked at everything.
+    End,
+    /// There was no time for what is older than this.
+    Time(DateTime<Utc>),
+}
+
+/// What was found, the newest first.
+#[derive(Debug)]
+pub struct Found {
+    /// The deliveries.
+    pub rows: Vec<HistoryRow>,
+    /// How far the search got.
+    pub reached: Reached,
+}
+
+impl Store {
+    /// Up to `limit` deliveries that match, the newest first, beginning after (that is, older than) `after`. Takes about
+    /// a second at most, and says how far it got in that time.
+    ///
+    /// # Errors
+    /// Only those of the database.
+    pub async fn search(&self, filter: &HistoryFilter, after: Option<Uuid>, limit: usize) -> Result<Found, StoreError> {
+        let started = Instant::now();
+        let ids = filter.possible_ids(after);
+        if has_an_index(filter) {
+            match self.history_within(filter, &ids, limit, SEARCH_TIME).await {
+                Ok(rows) => {
+                    let reached = if rows.len() < limit { Reached::End } else { Reached::Limit };
+                    return Ok(Found { rows, reached });
+                }
+                Err(error) if error.is_cancelled() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.search_windows(filter, ids, limit, started).await
+    }
+
+    async fn search_windows(
+        &self,
+        filter: &HistoryFilter,
+        ids: Range<Uuid>,
+        limit: usize,
+        started: Instant,
+    ) -> Result<Found, StoreError> {
+        let mut rows = Vec::new();
+        let Some(extent) = self.extent(&ids).await? else { return Ok(Found { rows, reached: Reached::End }) };
+        let mut window = Window::newest_of(extent);
+        loop {
+            let begun = Instant::now();
+            let left = SEARCH_TIME.saturating_sub(started.elapsed());
+            let patience = if window.is_narrowest() { LEAST_PATIENCE } else { left.max(SEARCH_TIME / 4) };
+            let range = window.ids(&ids);
+            match self.history_within(filter, &range, limit - rows.len(), patience).await {
+                Ok(more) => {
+                    rows.extend(more);
+                    let left = SEARCH_TIME.saturating_sub(started.elapsed());
+                    if rows.len() >= limit {
+                        return Ok(Found { rows, reached: Reached::Limit });
+                    }
+                    match window.next(begun.elapsed(), left) {
+                        Next::Window(next) => window = next,
+                        Next::End => return Ok(Found { rows, reached: Reached::End }),
+                        Next::TimeIsUp(until) => return Ok(Found { rows, reached: Reached::Time(until) }),
+                    }
+                }
+                Err(error) if error.is_cancelled() && window.is_first => match window.narrower() {
+                    Some(narrower) => window = narrower,
+                    None => return Err(error),
+                },
+                Err(error) if error.is_cancelled() => {
+                    return Ok(Found { rows, reached: Reached::Time(window.until) });
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// The times of the oldest and the newest of these ids; `None` if there are none.
+    async fn extent(&self, ids: &Range<Uuid>) -> Result<Option<Range<DateTime<Utc>>>, StoreError> {
+        // Of the tables and not of the view: the ends of their primary keys, one index look-up each.
+        let mut transaction = self.pool.begin_with("BEGIN READ ONLY").await?;
+        prepare(&mut transaction, COMMAND_PATIENCE).await?;
+        let row = sqlx::query!(
+            r#"
+            WITH oldest (id) AS (
+                (SELECT delivery_id FROM postcall.delivery
+                 WHERE delivery_id >= $1 AND delivery_id < $2 ORDER BY delivery_id LIMIT 1)
+                UNION ALL
+                (SELECT delivery_id FROM postcall.sending
+                 WHERE delivery_id >= $1 AND delivery_id < $2 ORDER BY delivery_id LIMIT 1)
+                UNION ALL
+                (SELECT delivery_id FROM postcall.waiting
+                 WHERE delivery_id >= $1 AND delivery_id < $2 ORDER BY delivery_id LIMIT 1)
+            ),
+            newest (id) AS (
+                (SELECT delivery_id FROM postcall.delivery
+                 WHERE delivery_id >= $1 AND delivery_id < $2 ORDER BY delivery_id DESC LIMIT 1)
+                UNION ALL
+                (SELECT delivery_id FROM postcall.sending
+                 WHERE delivery_id >= $1 AND delivery_id < $2 ORDER BY delivery_id DESC LIMIT 1)
+                UNION ALL
+                (SELECT delivery_id FROM postcall.waiting
+                 WHERE delivery_id >= $1 AND delivery_id < $2 ORDER BY delivery_id DESC LIMIT 1)
+            )
+            SELECT (SELECT id FROM oldest ORDER BY id LIMIT 1) AS oldest,
+                   (SELECT id FROM newest ORDER BY id DESC LIMIT 1) AS newest
+            "#,
+            ids.start,
+            ids.end,
+        )
+        .fetch_one(&mut *transaction)
+        .await?;
+        transaction.commit().await?;
+        Ok(row.oldest.zip(row.newest).map(|(oldest, newest)| time_of(oldest)..time_of(newest)))
+    }
+}
+
+/// Whether an index finds the rows, however rare they are; or every row matches, so that the newest do.
+fn has_an_index(filter: &HistoryFilter) -> bool {
+    let named = filter.delivery_ids.is_some()
+        || filter.agent.is_some()
+        || filter.call_sid.is_some()
+        || filter.call_id.is_some()
+        || filter.possible_states().is_some_and(|states| !states.iter().any(|state| state == "delivered"));
+    named || (filter.action.is_none() && filter.response_code.is_none())
+}
+
+/// The time in a time-ordered id, cut to the second.
+fn time_of(id: Uuid) -> DateTime<Utc> {
+    let seconds = i64::try_from((id.as_u128() >> 80) / 1_000).unwrap_or(0);
+    Utc.timestamp_opt(seconds, 0).single().unwrap_or(DateTime::UNIX_EPOCH)
+}
+
+/// A stretch of time whose deliveries are searched at once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Window {
+    /// What there is to search.
+    oldest: DateTime<Utc>,
+    /// Up to where it goes. Of the first window that is the newest there is, and everything newer belongs to it too.
+    until: DateTime<Utc>,
+    width: TimeDelta,
+    is_first: bool,
+}
+
+/// What to do after a window was searched.
+#[derive(Debug, PartialEq, Eq)]
+enum Next {
+    Window(Window),
+    End,
+    TimeIsUp(DateTime<Utc>),
+}
+
+impl Window {
+    fn newest_of(extent: Range<DateTime<Utc>>) -> Window {
+        Window { oldest: extent.start, until: extent.end, width: FIRST_WINDOW, is_first: true }
+    }
+
+    fn since(&self) -> DateTime<Utc> {
+        self.until.checked_sub_signed(self.width).unwrap_or(self.oldest)
+    }
+
+    fn is_narrowest(&self) -> bool {
+        self.width <= LEAST_WINDOW
+    }
+
+    /// Its ids among those that are searched.
+    fn ids(&self, all: &Range<Uuid>) -> Range<Uuid> {
+        let end = if self.is_first { all.end } else { all.end.min(floor(self.until)) };
+        all.start.max(floor(self.since()))..end
+    }
+
+    /// A smaller one in its place.
+    fn narrower(&self) -> Option<Window> {
+        (!self.is_narrowest()).then(|| Window { width: (self.width / 16).max(LEAST_WINDOW), ..self.clone() })
+    }
+
+    /// What follows when this one took `took` and there is so much time `left`: the next one is four times as wide if
+    /// even eight times as much would fit into the time, or as wide as this one if that fits with some to spare.
+    fn next(&self, took: Duration, left: Duration) -> Next {
+        if self.since() <= self.oldest {
+            return Next::End;
+        }
+        let width = match took {
+            took if took * 8 <= left => self.width * 4,
+            took if took * 3 / 2 <= left => self.width,
+            _ => return Next::TimeIsUp(self.since()),
+        };
+        Next::Window(Window { until: self.since(), width, is_first: false, ..self.clone() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> DateTime<Utc> {
+        text.parse().unwrap()
+    }
+
+    fn year() -> Window {
+        Window::newest_of(at("2025-11-24T00:00:00Z")..at("2026-11-24T00:00:00Z"))
+    }
+
+    #[test]
+    fn windows_follow_each_other_without_a_gap_and_grow_while_there_is_time() {
+        let all = Uuid::nil()..Uuid::max();
+        let (mut window, mut searched) = (year(), 1);
+        assert_eq!(window.ids(&all).end, Uuid::max(), "what is newer than the newest belongs to the first");
+        while let Next::Window(next) = window.next(Duration::from_millis(10), Duration::from_millis(500)) {
+            assert_eq!(next.ids(&all).end, window.ids(&all).start);
+            assert_eq!(next.width, window.width * 4);
+            (window, searched) = (next, searched + 1);
+        }
+        assert!(window.since() <= window.oldest && searched < 10, "{searched}");
+    }
+
+    #[test]
+    fn a_search_ends_in_time_and_says_how_far_it_got() {
+        let (took, since) = (Duration::from_millis(100), at("2026-11-23T23:00:00Z"));
+        assert_eq!(year().next(took, Duration::from_millis(100)), Next::TimeIsUp(since));
+        assert!(
+            matches!(year().next(took, Duration::from_millis(200)), Next::Window(next) if next.width == FIRST_WINDOW)
+        );
+    }
+
+    #[test]
+    fn a_window_that_takes_too_long_is_narrowed_down_to_a_second_and_no_further() {
+        let (mut window, mut tried) = (year(), 0);
+        while let Some(narrower) = window.narrower() {
+            assert_eq!((narrower.until, narrower.is_first), (window.until, true));
+            (window, tried) = (narrower, tried + 1);
+        }
+        assert!(window.width == LEAST_WINDOW && tried < 5, "{tried}");
+    }
+
+    #[test]
+    fn windows_keep_to_the_ids_that_are_asked_for() {
+        let page = floor(at("2026-11-23T23:30:00Z"))..floor(at("2026-11-23T23:45:00Z"));
+        assert_eq!(year().ids(&page), page);
+    }
+
+    #[test]
+    fn what_no_index_finds_is_searched_in_windows() {
+        let filter = |change: fn(&mut HistoryFilter)| {
+            let mut filter = HistoryFilter::default();
+            change(&mut filter);
+            has_an_index(&filter)
+        };
+        assert!(filter(|_| {}), "the newest page of everything");
+        assert!(filter(|filter| filter.agent = Some("a".to_owned())));
+        assert!(filter(|filter| filter.error_kind = Some("dns".to_owned())));
+        assert!(filter(|filter| filter.response_code = Some(404)));
+        assert!(filter(|filter| filter.states = Some(vec!["delivered".to_owned()])), "nearly every row matches");
+        assert!(!filter(|filter| filter.response_code = Some(204)));
+        assert!(!filter(|filter| filter.action = Some("crm".to_owned())));
+    }
+}
