@@ -14,6 +14,7 @@ use crate::domain::delivery::{Doubt, Ending, Failure, Outcome};
 use crate::domain::mask;
 use crate::domain::problem::{Code, Field, Problem};
 use crate::domain::request::Request;
+use crate::render::call_sid;
 use crate::webhook::{Fence, Webhook};
 
 /// Attempts a claimed delivery and settles it. Behind a closed `fence` it does not begin; `cut` ends it early.
@@ -30,7 +31,7 @@ pub(super) async fn attempt(
     let Claimed { hold, message_id, enabled, call, .. } = claimed;
     if !enabled {
         // Read all the same, so that history finds it by the provider's id.
-        let call_sid = call.and_then(|text| Call::parse(&text).ok()).and_then(|call| call.call_sid());
+        let call_sid = call.and_then(|text| Call::new(&text).ok().and_then(call_sid));
         return hold.settle(Ending::Final(Outcome::Skipped), Story { call_sid, ..Story::default() });
     }
     let attempted =
@@ -70,9 +71,9 @@ fn render(call: Option<String>, template: &Template, story: &mut Story) -> Resul
     let text = call.ok_or_else(|| {
         Problem::new(Code::BadCall, Field::Call, "the payload is no longer in the outbox: its partition was dropped")
     })?;
-    let call = Call::parse(&text)?;
-    story.call_sid = call.call_sid();
-    template.as_ref().as_ref().map_err(Problem::clone)?.render(&call)
+    let call = Call::new(&text)?;
+    story.call_sid = call_sid(call);
+    template.as_ref().as_ref().map_err(Problem::clone)?.render(call)
 }
 
 /// What history keeps of a request.
