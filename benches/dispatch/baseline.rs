@@ -68,5 +68,5 @@ async fn send_all(url: &str, count: usize, concurrency: usize) -> f64 {
 
 fn rendered(url: &str) -> Vec<Request> {
     let action = CompiledAction::compile(&calls::action(url).spec).unwrap();
-    calls::all().iter().map(|text| action.render(&Call::parse(text).unwrap()).unwrap()).collect()
+    calls::all().iter().map(|text| action.render(Call::new(text).unwrap()).unwrap()).collect()
 }

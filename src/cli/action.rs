@@ -1,6 +1,7 @@
 //! `postcall action …`: what is sent for an agent's calls.
 
-use std::path::PathBuf;
+use std::borrow::Cow;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
@@ -10,7 +11,7 @@ use super::render::described;
 use super::table::{Table, print_json, time};
 use super::{CliError, Database, Format, ONE_CONNECTION, print_line, read_file};
 use crate::domain::action::{self, ActionSpec};
-use crate::domain::action_file::{ActionFile, warnings};
+use crate::domain::action_file::{ActionFile, MAX_ACTION_FILE_BYTES, warnings};
 use crate::domain::problem::{Field, Problem};
 use crate::domain::visible::{visible, visible_lines};
 use crate::render::{CompiledAction, diagnostic};
@@ -104,14 +105,18 @@ struct Which {
 impl Arguments {
     pub(super) async fn run(self) -> Result<(), CliError> {
         match self.command {
-            Command::Check { file, json } => check(&read_file(&file)?, json).map(drop),
-            Command::Publish { which, file, author } => publish(which, &author, &read_file(&file)?).await,
+            Command::Check { file, json } => check(&read_action(&file)?, json).map(drop),
+            Command::Publish { which, file, author } => publish(which, &author, &read_action(&file)?).await,
             Command::List { agent, format, database } => list(agent.as_deref(), format, &database).await,
             Command::Show { which, version } => show(which, version).await,
             Command::Enable(action) => switch(action, true).await,
             Command::Disable(action) => switch(action, false).await,
         }
     }
+}
+
+fn read_action(file: &Path) -> Result<String, CliError> {
+    read_file(file, MAX_ACTION_FILE_BYTES)
 }
 
 /// Prints all problems, or that there are none.
@@ -134,29 +139,25 @@ fn check(text: &str, as_json: bool) -> Result<ActionFile, CliError> {
     }
 }
 
-/// A problem with the text in which its place is.
-type Located = (Problem, String);
+/// A problem with the text in which its place is: the file's, which all problems of the file share, or a template's.
+pub(super) type Located<'t> = (Problem, Cow<'t, str>);
 
 /// Reads and compiles an action file; all problems with their texts.
-pub(super) fn examine(text: &str) -> Result<ActionFile, Vec<Located>> {
-    let in_file = |problems: Vec<Problem>| -> Vec<Located> {
-        problems.into_iter().map(|problem| (problem, text.to_owned())).collect()
+pub(super) fn examine(text: &str) -> Result<ActionFile, Vec<Located<'_>>> {
+    let in_file = |problem| (problem, Cow::Borrowed(text));
+    let file = ActionFile::parse(text).map_err(|problems| problems.into_iter().map(in_file).collect::<Vec<_>>())?;
+    let in_template = |problem: Problem| {
+        let template = template(&file.spec, problem.field).to_owned();
+        (problem, Cow::Owned(template))
     };
-    let file = ActionFile::parse(text).map_err(in_file)?;
     match CompiledAction::compile(&file.spec) {
         Ok(_) => Ok(file),
-        Err(problems) => Err(problems
-            .into_iter()
-            .map(|problem| {
-                let template = template(&file.spec, problem.field).to_owned();
-                (problem, template)
-            })
-            .collect()),
+        Err(problems) => Err(problems.into_iter().map(in_template).collect()),
     }
 }
 
 /// Problems as compilers show them.
-pub(super) fn shown(problems: &[Located]) -> String {
+pub(super) fn shown(problems: &[Located<'_>]) -> String {
     let parts: Vec<String> = problems.iter().map(|(problem, text)| diagnostic::show(problem, text)).collect();
     parts.join("\n")
 }

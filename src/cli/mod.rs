@@ -215,16 +215,23 @@ fn log_panic(panic: &std::panic::PanicHookInfo<'_>) {
     tracing::error!(place, "a defect of this program: a panic");
 }
 
-/// A file's text; `-` is standard input.
-fn read_file(path: &Path) -> Result<String, CliError> {
-    let mut text = String::new();
+/// A file's text; `-` is standard input. Of a file that is longer than `max_bytes`, one byte more than that is read: enough
+/// for whoever reads the text to see that it is too long.
+fn read_file(path: &Path, max_bytes: usize) -> Result<String, CliError> {
+    let mut bytes = Vec::new();
+    let limit = u64::try_from(max_bytes).unwrap_or(u64::MAX).saturating_add(1);
     let read = if path == Path::new("-") {
-        std::io::stdin().read_to_string(&mut text).map(drop)
+        std::io::stdin().take(limit).read_to_end(&mut bytes)
     } else {
-        std::fs::read_to_string(path).map(|content| text = content)
+        std::fs::File::open(path).and_then(|file| file.take(limit).read_to_end(&mut bytes))
     };
-    read.map_err(|source| CliError::File { path: path.display().to_string(), source })?;
-    Ok(text)
+    let text = read.and_then(|_| match String::from_utf8(bytes) {
+        Ok(text) => Ok(text),
+        // Its last character may have been cut in two.
+        Err(error) if error.as_bytes().len() > max_bytes => Ok(String::from_utf8_lossy(error.as_bytes()).into_owned()),
+        Err(_) => Err(std::io::Error::new(std::io::ErrorKind::InvalidData, "its text is not UTF-8")),
+    });
+    text.map_err(|source| CliError::File { path: path.display().to_string(), source })
 }
 
 /// Prints lines for people to stdout: nothing in them acts on the terminal. A text of others that must not break its line
