@@ -58,7 +58,6 @@ mod policy;
 mod prepare;
 mod recovery;
 mod rest;
-mod size;
 mod supervision;
 mod templates;
 mod unstarted;

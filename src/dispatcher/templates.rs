@@ -6,7 +6,6 @@ use std::sync::Arc;
 use lru::LruCache;
 use tracing::warn;
 
-use super::size::BodySize;
 use crate::domain::action::ActionSpec;
 use crate::domain::claim::VersionKey;
 use crate::domain::problem::{Code, Field, Problem};
@@ -26,17 +25,16 @@ const WEIGHT_OF_A_VERSION: usize = 1024;
 /// A compiled version, or why it does not compile: published by a program whose rules were laxer, or not to be had.
 pub(super) struct Compiled {
     action: Result<CompiledAction, Problem>,
-    size: BodySize,
 }
 
 impl Compiled {
     fn new(spec: &ActionSpec) -> Compiled {
-        Compiled { action: CompiledAction::compile(spec).map_err(first), size: BodySize::of(spec) }
+        Compiled { action: CompiledAction::compile(spec).map_err(first) }
     }
 
     /// What stands for a version that is not there.
-    fn unloadable() -> Compiled {
-        Compiled { action: Err(unloadable()), size: BodySize::default() }
+    pub(super) fn unloadable() -> Compiled {
+        Compiled { action: Err(unloadable()) }
     }
 
     /// The compiled action, or why there is none.
@@ -46,7 +44,7 @@ impl Compiled {
 
     /// Bytes that the body of a call of so many bytes has at most.
     pub(super) fn body_bound(&self, call_bytes: usize) -> usize {
-        self.size.bound(call_bytes)
+        self.action.as_ref().map_or(0, |action| action.body_bound(call_bytes))
     }
 }
 

@@ -40,7 +40,7 @@ impl Database {
     async fn calls_for(&mut self, receiver: &Receiver, calls: usize) {
         let file = format!(r#"{{"method": "POST", "url": "{}"}}"#, receiver.url);
         let file = ActionFile::parse(&file).unwrap();
-        self.store.publish_action("a", "default", &file.spec, true).await.unwrap();
+        self.store.publish_action("a", "default", &file.spec, true, "test").await.unwrap();
         for _ in 0..calls {
             let insert = "INSERT INTO postcall.outbox (agent, call) VALUES ('a', '{}')";
             sqlx::raw_sql(insert).execute(&mut self.connection).await.unwrap();
@@ -92,13 +92,16 @@ impl Receiver {
 
 /// A dispatcher that has not begun, with its rooms.
 async fn prepared(database: &Database) -> (Dispatcher, Rooms) {
-    let webhook = crate::webhook::Settings { allow_http: true, allow_targets: vec!["127.0.0.0/8".parse().unwrap()] };
+    let allow_targets = vec!["127.0.0.0/8".parse().unwrap()];
+    let webhook = crate::webhook::Settings { allow_http: true, allow_targets, names: None };
     let settings = Settings {
         concurrency: PERMITS,
         lease: Duration::from_secs(60),
         drain_timeout: PATIENCE,
         policy: webhook.policy(),
         change_policy: false,
+        max_call_bytes: DEFAULT_MAX_CALL_BYTES,
+        max_bytes_in_flight: DEFAULT_MAX_BYTES_IN_FLIGHT,
     };
     let webhook = Webhook::new(webhook).unwrap();
     let prepared = Dispatcher::prepare(&database.store, webhook, settings, "test", Stop::default()).await;

@@ -14,10 +14,12 @@ pub const MAX_CALL_SID_CHARS: i32 = 256;
 pub const MAX_URL_BYTES: usize = 2_048;
 /// Bytes of an error's detail.
 pub const MAX_DETAIL_BYTES: usize = 1_024;
-/// Names of placeholders that found nothing.
+/// Names of placeholders that found nothing, beside the one entry that says how many more there are.
 pub const MAX_UNRESOLVED: usize = 32;
-/// Bytes of all these names together, the separators between them included.
+/// Bytes of all these names together.
 pub const MAX_UNRESOLVED_BYTES: usize = 2_048;
+/// Bytes that the entry about more names and the separators between all entries take at most.
+const UNRESOLVED_OVERHEAD_BYTES: usize = 128;
 
 /// What ends a text that was cut.
 const CUT: &str = "…";
@@ -32,13 +34,13 @@ pub fn detail(text: &str) -> Cow<'_, str> {
     cut(text, MAX_DETAIL_BYTES)
 }
 
-/// The first of these names, as many as are kept, one a line; `None` if there are none. A line feed inside a name becomes
-/// a space.
+/// These names, one a line; `None` if there are none. A request names no more than are kept
+/// ([`super::request::bounded_unresolved`]); that is not taken for granted here. A line feed inside a name becomes a space.
 pub fn unresolved(names: &[String]) -> Option<String> {
     let mut lines = String::new();
-    for name in names.iter().map(|name| name.replace('\0', "").replace('\n', " ")).take(MAX_UNRESOLVED) {
+    for name in names.iter().map(|name| name.replace('\0', "").replace('\n', " ")).take(MAX_UNRESOLVED + 1) {
         let separator = usize::from(!lines.is_empty());
-        let room = MAX_UNRESOLVED_BYTES - lines.len();
+        let room = MAX_UNRESOLVED_BYTES + UNRESOLVED_OVERHEAD_BYTES - lines.len();
         if room <= separator + CUT.len() {
             break;
         }
@@ -95,10 +97,10 @@ mod tests {
     fn names_of_placeholders_are_bounded_in_number_and_in_sum() {
         assert_eq!(unresolved(&[]), None);
         let names = |count: usize, bytes: usize| vec!["n".repeat(bytes); count];
-        assert_eq!(unresolved(&names(500, 3)).unwrap().split('\n').count(), MAX_UNRESOLVED);
+        assert_eq!(unresolved(&names(500, 3)).unwrap().split('\n').count(), MAX_UNRESOLVED + 1);
         for (count, bytes) in [(500, 112), (1, 60_000), (32, 64), (2, 2_046), (32, 63)] {
             let kept = unresolved(&names(count, bytes)).unwrap();
-            assert!(kept.len() <= MAX_UNRESOLVED_BYTES, "{}", kept.len());
+            assert!(kept.len() <= MAX_UNRESOLVED_BYTES + UNRESOLVED_OVERHEAD_BYTES, "{}", kept.len());
             assert!(kept.split('\n').all(|name| !name.is_empty()), "{kept}");
         }
         assert_eq!(unresolved(&["a\nb".to_owned(), "c".to_owned()]).unwrap(), "a b\nc");

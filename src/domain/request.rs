@@ -1,6 +1,7 @@
 //! The request as it will go out: what rendering makes and sending takes.
 
 use super::action::Method;
+use super::kept::{MAX_UNRESOLVED, MAX_UNRESOLVED_BYTES};
 
 /// One HTTP request, fully rendered. Nothing in it is a template any more.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,11 +20,6 @@ pub struct Request {
     /// [`bounded_unresolved`] says.
     pub unresolved: Vec<String>,
 }
-
-/// Most paths that found nothing which a request names.
-pub const MAX_UNRESOLVED: usize = 32;
-/// Most bytes that those names have together.
-pub const MAX_UNRESOLVED_BYTES: usize = 2048;
 
 /// The first of `paths`, at most [`MAX_UNRESOLVED`] of them and [`MAX_UNRESOLVED_BYTES`] together; then, if there are more,
 /// how many: `… and 468 more`. A path is never cut: after the first one that does not fit, none is named.

@@ -24,7 +24,6 @@
 //! header, a segment to a path or a parameter to a query, and never chooses the host.
 
 mod body;
-mod call_sid;
 pub mod diagnostic;
 mod header_name;
 mod headers;
@@ -53,7 +52,6 @@ use crate::domain::call::Call;
 use crate::domain::problem::{Code, Field, Problem};
 use crate::domain::request::{Request, bounded_unresolved};
 
-pub use self::call_sid::call_sid;
 
 /// An action whose templates are known to be sound, ready to render calls.
 #[derive(Debug)]

@@ -29,7 +29,7 @@ mod tests {
     use super::*;
 
     fn settings(allow_http: bool, ranges: &[&str]) -> Settings {
-        Settings { allow_http, allow_targets: ranges.iter().map(|range| range.parse().unwrap()).collect() }
+        Settings { allow_http, allow_targets: ranges.iter().map(|range| range.parse().unwrap()).collect(), names: None }
     }
 
     #[test]
