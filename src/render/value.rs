@@ -33,11 +33,6 @@ impl<'c> Value<'c> {
         self.0.starts_with(['{', '['])
     }
 
-    /// Its text, if it is a number.
-    pub fn as_number(self) -> Option<&'c str> {
-        self.0.starts_with(|c: char| c == '-' || c.is_ascii_digit()).then_some(self.0)
-    }
-
     /// What is between the quotes, if it is a string.
     pub fn as_string(self) -> Option<Raw<'c>> {
         let text = self.0.strip_prefix('"')?.strip_suffix('"')?;

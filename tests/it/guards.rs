@@ -124,9 +124,8 @@ async fn rows_that_are_kept_for_good_are_neither_changed_nor_deleted_by_whatever
 async fn a_dispatcher_that_has_ended_never_comes_back_to_life() {
     let database = Database::new().await;
     let mut session = database.session();
-    let lease = std::time::Duration::from_secs(15);
-    let lost = session.register("lost", "1", lease).await.unwrap();
-    let stopped = session.register("stopped", "1", lease).await.unwrap();
+    let lost = Database::register(&mut session).await;
+    let stopped = Database::register(&mut session).await;
     database.execute(&format!("UPDATE postcall.dispatcher SET lost_at = now() WHERE dispatcher_id = {lost}")).await;
     session.retire(stopped).await.unwrap();
     let mut dispatcher = database.connect_as(&["postcall_dispatcher"]).await;

@@ -324,7 +324,7 @@ async fn what_was_given_up_of_a_claim_whose_answer_was_lost_is_known_to_have_nev
     let database = database_for(&Inbox::open().await).await;
     insert_calls(&database, 4).await;
     let mut session = database.store.session(Duration::from_secs(10));
-    let dispatcher_id = session.register("test", "0", Duration::from_secs(600)).await.unwrap();
+    let dispatcher_id = Database::register(&mut session).await;
     let claimant = Claimant { dispatcher_id, epoch: 1 };
     let token = Uuid::now_v7();
     assert_eq!(session.claim(claimant, token, Uuid::nil(), Portion::of(3)).await.unwrap().claimed.len(), 3);
@@ -345,7 +345,7 @@ async fn what_is_no_longer_left_behind_is_not_given_up() {
     let database = database_for(&Inbox::open().await).await;
     insert_calls(&database, 1).await;
     let mut session = database.store.session(Duration::from_secs(10));
-    let dispatcher_id = session.register("test", "0", Duration::from_secs(600)).await.unwrap();
+    let dispatcher_id = Database::register(&mut session).await;
     let claimant = Claimant { dispatcher_id, epoch: 1 };
     session.claim(claimant, Uuid::now_v7(), Uuid::nil(), Portion::of(1)).await.unwrap();
     assert!(session.left_behind(&[], 10).await.unwrap().is_empty(), "its dispatcher lives");
