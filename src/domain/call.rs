@@ -1,6 +1,6 @@
 //! A completed call: one JSON object, as the platform wrote it.
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::problem::{Code, Field, Problem};
 
@@ -38,19 +38,6 @@ impl Call {
     pub fn as_value(&self) -> &Value {
         &self.0
     }
-
-    /// The provider's id of the call (`callInfo.callSid`), at most 256 characters of it, if it is a string.
-    pub fn call_sid(&self) -> Option<String> {
-        let sid = self.0.get("callInfo").and_then(|info: &Value| info.as_object()).and_then(text_field("callSid"))?;
-        Some(sid.chars().filter(|c| *c != '\0').take(MAX_CALL_SID_CHARS).collect())
-    }
-}
-
-/// What of a `callSid` is kept in history.
-const MAX_CALL_SID_CHARS: usize = 256;
-
-fn text_field(name: &'static str) -> impl Fn(&Map<String, Value>) -> Option<&str> {
-    move |object| object.get(name).and_then(Value::as_str)
 }
 
 /// `text` with every `\uD800`–`\uDFFF` escape that has no partner replaced by `\uFFFD`, or `None` if there is none.
