@@ -24,6 +24,7 @@ mod replay;
 mod replay_or_finding;
 mod resolve;
 mod rights;
+mod secrecy;
 mod support;
 mod webhook_cut;
 mod webhook_outcomes;

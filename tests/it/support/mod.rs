@@ -7,6 +7,7 @@ pub mod database;
 pub mod endings;
 pub mod fleet;
 pub mod inbox;
+pub mod intruder;
 pub mod platform;
 pub mod process;
 pub mod proxy;
