@@ -9,10 +9,6 @@ $$;
 
 REVOKE INSERT (action_id, version, method, url, timeout_ms, headers, body, published_by) ON postcall.action_version
     FROM postcall_publisher;
-DROP POLICY publishers_bring_findings ON postcall.resolution;
-DROP POLICY dispatchers_bring_results ON postcall.resolution;
-DROP POLICY what_was_learnt_is_read_by_all ON postcall.resolution;
-ALTER TABLE postcall.resolution DISABLE ROW LEVEL SECURITY;
 REVOKE INSERT ON postcall.resolution FROM postcall_dispatcher;
 GRANT INSERT ON postcall.resolution TO postcall_dispatcher;
 DROP INDEX postcall.switch_by_action;

@@ -45,18 +45,11 @@ $$;
 -- The last switch of an action, for those who list actions.
 CREATE INDEX switch_by_action ON postcall.action_switch (action_id, switch_id);
 
--- Who recorded something, and when, is nobody's to choose: dispatchers had these columns too. And the source of what was learnt
--- follows from the role: a dispatcher brings the claim's own result, a publisher what a person found out.
+-- Who recorded something, and when, is nobody's to choose: dispatchers had these columns too.
 REVOKE INSERT ON postcall.resolution FROM postcall_dispatcher;
 GRANT INSERT (delivery_id, source, state, resolved_by, reason, method, url, request_bytes, request_sha256, unresolved,
               error_kind, error_detail, response_code, response_bytes, response_sha256, body_end, latency_ms, dns_ms,
               connected_ms, head_ms) ON postcall.resolution TO postcall_dispatcher;
-ALTER TABLE postcall.resolution ENABLE ROW LEVEL SECURITY;
-CREATE POLICY what_was_learnt_is_read_by_all ON postcall.resolution FOR SELECT USING (true);
-CREATE POLICY dispatchers_bring_results ON postcall.resolution FOR INSERT TO postcall_dispatcher
-    WITH CHECK (source = 'claim');
-CREATE POLICY publishers_bring_findings ON postcall.resolution FOR INSERT TO postcall_publisher
-    WITH CHECK (source = 'person');
 
 GRANT INSERT (action_id, version, method, url, timeout_ms, headers, body, published_by) ON postcall.action_version
     TO postcall_publisher;

@@ -82,5 +82,25 @@ REVOKE EXECUTE ON FUNCTION postcall.admit_finding() FROM PUBLIC;
 CREATE TRIGGER admit_finding BEFORE INSERT ON postcall.resolution
     FOR EACH ROW WHEN (NEW.source = 'person') EXECUTE FUNCTION postcall.admit_finding();
 
+-- Dispatchers may write to this table too, but only what the claim itself has learnt. (Publishers cannot choose the source: it
+-- is a person's.) Not by row-level security, which would make a backup by a user who only reads fail. With the rights of whoever
+-- inserts, since these are what it asks for; so it is not SECURITY DEFINER.
+CREATE FUNCTION postcall.refuse_foreign_finding() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF NOT has_column_privilege('postcall.replay', 'replay_of', 'INSERT') THEN
+        RAISE EXCEPTION 'permission denied: what a person found out is recorded by those who may replay'
+            USING ERRCODE = 'insufficient_privilege';
+    END IF;
+    RETURN NEW;
+END
+$$;
+COMMENT ON FUNCTION postcall.refuse_foreign_finding() IS
+    'Trigger on postcall.resolution: takes a person''s finding only from those who may replay';
+REVOKE EXECUTE ON FUNCTION postcall.refuse_foreign_finding() FROM PUBLIC;
+CREATE TRIGGER refuse_foreign_finding BEFORE INSERT ON postcall.resolution
+    FOR EACH ROW WHEN (NEW.source = 'person') EXECUTE FUNCTION postcall.refuse_foreign_finding();
+
 GRANT INSERT (replay_of, replayed_by, reason) ON postcall.replay TO postcall_publisher;
 GRANT INSERT (delivery_id, state, resolved_by, reason) ON postcall.resolution TO postcall_publisher;

@@ -115,7 +115,8 @@ impl FromStr for Ranges {
 impl Targets {
     /// The client that may call these targets, and what that is as a policy.
     pub(super) fn webhook(self) -> Result<(Webhook, Policy), CliError> {
-        let settings = webhook::Settings { allow_http: self.allow_http, allow_targets: self.allow_targets.0, names: None };
+        let settings =
+            webhook::Settings { allow_http: self.allow_http, allow_targets: self.allow_targets.0, names: None };
         let policy = settings.policy();
         let webhook = Webhook::new(settings).map_err(|error| CliError::Problem(error.to_string()))?;
         Ok((webhook, policy))

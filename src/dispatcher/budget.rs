@@ -19,6 +19,7 @@ use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::pace;
+use crate::domain::call::MAX_CALL_BYTES;
 use crate::render::limits::MAX_BODY_BYTES;
 
 /// Bytes up to which the text of a call is small.
@@ -32,7 +33,7 @@ const RENDERED_AT_ONCE: usize = 2;
 const PART_OF_TEXTS: usize = 4;
 
 /// The largest call that is fetched, unless told otherwise.
-pub const DEFAULT_MAX_CALL_BYTES: usize = 8 * 1024 * 1024;
+pub const DEFAULT_MAX_CALL_BYTES: usize = MAX_CALL_BYTES;
 /// The bytes in flight, unless told otherwise.
 pub const DEFAULT_MAX_BYTES_IN_FLIGHT: usize = 64 * 1024 * 1024;
 

@@ -242,14 +242,7 @@ impl Claimer {
         }
     }
 
-    fn start(
-        &self,
-        claimed: Claimed,
-        template: Template,
-        text_share: Option<Share>,
-        fence: Fence,
-        place: Place,
-    ) {
+    fn start(&self, claimed: Claimed, template: Template, text_share: Option<Share>, fence: Fence, place: Place) {
         let (means, settled) = (self.means.clone(), self.settled.clone());
         self.attempts.spawn(async move {
             let result = attempt(claimed, template, text_share, &means, &fence).await;

@@ -85,7 +85,7 @@ fn text_of(payload: Payload, max_call_bytes: usize) -> Result<String, Problem> {
 }
 
 fn render(text: &str, template: &Template) -> Result<Prepared, Problem> {
-    let mut request = template.action()?.render(Call::new(text)?)?;
+    let mut request = template.action()?.render(Call::of_any_length(text))?;
     let sent = Sent {
         method: request.method,
         url: kept::url(&mask::url(&request.url)).into_owned(),

@@ -127,9 +127,10 @@ fn returns_when(due: CancellationToken, work: Work) -> Work {
 /// Runs the dispatcher to its end, which comes by itself.
 async fn ended(running: tokio::task::JoinHandle<Result<Tally, RunError>>) -> (Cause, Tally) {
     let ended = tokio::time::timeout(PATIENCE, running).await.expect("it stops by itself");
-    match ended.unwrap_or_else(|error| resume_unwind(error.into_panic())) {
-        Err(RunError::Stopped { cause, tally }) => (cause, tally),
-        other => panic!("{other:?}"),
+    match ended {
+        Ok(Err(RunError::Stopped { cause, tally })) => (cause, tally),
+        Ok(other) => panic!("{other:?}"),
+        Err(error) => resume_unwind(error.into_panic()),
     }
 }
 

@@ -52,7 +52,6 @@ use crate::domain::call::Call;
 use crate::domain::problem::{Code, Field, Problem};
 use crate::domain::request::{Request, bounded_unresolved};
 
-
 /// An action whose templates are known to be sound, ready to render calls.
 #[derive(Debug)]
 pub struct CompiledAction {

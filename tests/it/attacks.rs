@@ -1,53 +1,13 @@
-//! What a database user may try who was given one role, or none: make, alter, hide, read or hold up what belongs to others.
+//! What a database user may try who was given one role, or none: make, alter, hide or hold up what belongs to others.
 
 use serde_json::json;
 use sqlx::postgres::PgListener;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use crate::support::database::Database;
-use crate::support::endings::ended;
 use crate::support::inbox::Inbox;
+use crate::support::intruder::{EVERYBODY, attempt, database_with_secrets, refused};
 use crate::support::process::{Dispatcher, postcall_at, stderr, stdout};
-
-/// Every role, and a user who has none.
-const EVERYBODY: [&[&str]; 5] =
-    [&["postcall_platform"], &["postcall_dispatcher"], &["postcall_publisher"], &["postcall_auditor"], &[]];
-/// What stands in a call and in an action's templates, and must be seen by nobody who does not need it.
-const SECRET: &str = "s3cret-word";
-
-/// An action and a delivery in each state that has a table, full of secrets.
-async fn database_with_secrets() -> Database {
-    let database = Database::new().await;
-    let action = json!({"method": "POST", "url": format!("https://receiver.example/{SECRET}"),
-                        "headers": {"x": SECRET}, "body": format!("\"{SECRET}\"")});
-    database.publish("a", "default", &action).await;
-    ended(&database, "unknown", 1).await;
-    ended(&database, "failed", 1).await;
-    database.insert_call("a", &json!({"callInfo": {"callSid": "CA1"}, "summary": SECRET})).await;
-    database.execute("ANALYZE").await;
-    database
-}
-
-/// Tries statements in a transaction that is rolled back. The error's message and SQLSTATE, or `None` if nothing stopped it.
-async fn attempt(connection: &mut PgConnection, sql: &str) -> Option<String> {
-    sqlx::raw_sql("BEGIN").execute(&mut *connection).await.unwrap();
-    let result = sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut *connection).await;
-    sqlx::raw_sql("ROLLBACK").execute(&mut *connection).await.unwrap();
-    let error = result.err()?;
-    let error = error.as_database_error().expect("an error of the database");
-    Some(format!("{} {}", error.code().unwrap_or_default(), error.message()))
-}
-
-/// Every statement is refused to each of the users for want of a right.
-async fn refused(database: &Database, users: &[&[&str]], statements: &[&str]) {
-    for roles in users {
-        let mut connection = database.connect_as(roles).await;
-        for sql in statements {
-            let error = attempt(&mut connection, sql).await;
-            assert!(error.as_deref().is_some_and(|error| error.starts_with("42501 ")), "{roles:?}: {sql}: {error:?}");
-        }
-    }
-}
 
 #[tokio::test]
 async fn nobody_makes_a_delivery_by_a_trigger_of_his_own() {
@@ -89,194 +49,6 @@ async fn nobody_makes_a_delivery_by_a_trigger_of_his_own() {
 }
 
 #[tokio::test]
-async fn what_others_insert_and_read_never_runs_code_of_somebody_s_own() {
-    let database = database_with_secrets().await;
-    let unknown =
-        database.text("SELECT delivery_id::text FROM postcall.delivery WHERE state = 'unknown'").await.unwrap();
-    let failed = database.text("SELECT delivery_id::text FROM postcall.delivery WHERE state = 'failed'").await.unwrap();
-    let history = "SELECT FROM postcall.delivery_history";
-    for (roles, statements) in [
-        (
-            EVERYBODY[0],
-            vec![
-                "INSERT INTO postcall.outbox (agent, call) VALUES ('a', '{\"callInfo\": {\"callSid\": \"CA2\"}}')"
-                    .to_owned(),
-            ],
-        ),
-        (
-            EVERYBODY[1],
-            vec![
-                history.to_owned(),
-                "SELECT postcall.make_partitions()".to_owned(),
-                "SELECT postcall.call_sid('{\"callInfo\": {\"callSid\": \"CA2\"}}')".to_owned(),
-            ],
-        ),
-        (
-            EVERYBODY[2],
-            vec![
-                history.to_owned(),
-                "UPDATE postcall.action SET enabled = false".to_owned(),
-                format!("INSERT INTO postcall.replay (replay_of, replayed_by, reason) VALUES ('{failed}', 'Ada', 'r')"),
-                format!(
-                    "INSERT INTO postcall.resolution (delivery_id, state, resolved_by, reason) VALUES ('{unknown}', 'failed', 'Ada', 'r')"
-                ),
-                format!("SELECT postcall.lock_deliveries('{{{unknown}}}')"),
-            ],
-        ),
-        (
-            EVERYBODY[3],
-            vec![
-                history.to_owned(),
-                "SELECT postcall.history_begins()".to_owned(),
-                "SELECT postcall.uuid_v7_floor('2026-11-24')".to_owned(),
-            ],
-        ),
-    ] {
-        let url = database.login(roles).await;
-        let mut connection = PgConnection::connect(&url).await.unwrap();
-        shadow_everything(&database, &mut connection).await;
-        for sql in statements {
-            let error = attempt(&mut connection, &sql).await;
-            assert_eq!(error, None, "{roles:?}: {sql}");
-        }
-        let own = attempt(&mut connection, "SELECT 1 + 1").await;
-        assert_eq!(
-            own.as_deref(),
-            Some("P0001 caught"),
-            "the shadows are in the way of what is looked for along the path"
-        );
-    }
-}
-
-/// Puts, earlier in the path, an operator and a function of the user's own beside each that Postgres has. All of them fail.
-async fn shadow_everything(database: &Database, connection: &mut PgConnection) {
-    let schema = "shadow";
-    let (user,): (String,) = sqlx::query_as("SELECT current_user::text").fetch_one(&mut *connection).await.unwrap();
-    database
-        .execute(&format!("DROP SCHEMA IF EXISTS {schema} CASCADE; CREATE SCHEMA {schema} AUTHORIZATION {user}"))
-        .await;
-    sqlx::raw_sql(
-        "DO $$
-         DECLARE
-             made record;
-         BEGIN
-             FOR made IN
-                 SELECT format('CREATE FUNCTION shadow.%I(%s) RETURNS %s LANGUAGE plpgsql AS
-                                $body$ BEGIN RAISE EXCEPTION ''caught''; END $body$', proname,
-                               pg_get_function_identity_arguments(oid), prorettype::regtype) AS sql
-                 FROM pg_proc
-                 WHERE pronamespace = 'pg_catalog'::regnamespace AND prokind = 'f' AND NOT proretset AND provariadic = 0
-                   AND 'internal'::regtype::oid <> ALL (proargtypes::oid[]) AND 'cstring'::regtype::oid <> ALL (proargtypes::oid[])
-                   AND proname NOT IN ('format', 'format_type', 'pg_get_function_identity_arguments')
-                   AND prorettype NOT IN ('internal'::regtype, 'cstring'::regtype, 'trigger'::regtype, 'event_trigger'::regtype)
-                 UNION ALL
-                 SELECT format('CREATE FUNCTION shadow.o%s(%s, %s) RETURNS %s LANGUAGE plpgsql AS
-                                $body$ BEGIN RAISE EXCEPTION ''caught''; END $body$;
-                                CREATE OPERATOR shadow.%s (LEFTARG = %s, RIGHTARG = %s, FUNCTION = shadow.o%s)', oid,
-                               oprleft::regtype, oprright::regtype, oprresult::regtype, oprname, oprleft::regtype,
-                               oprright::regtype, oid)
-                 FROM pg_operator WHERE oprnamespace = 'pg_catalog'::regnamespace AND oprkind = 'b'
-             LOOP
-                 BEGIN
-                     EXECUTE made.sql;
-                 EXCEPTION WHEN OTHERS THEN NULL;
-                 END;
-             END LOOP;
-         END $$;
-         SET search_path = shadow, pg_catalog",
-    )
-    .execute(&mut *connection)
-    .await
-    .unwrap();
-    let count = database.number("SELECT count(*) FROM pg_proc WHERE pronamespace = 'shadow'::regnamespace").await;
-    assert!(count > 2_000, "{count}");
-}
-
-#[tokio::test]
-async fn calls_are_read_by_dispatchers_alone() {
-    let database = database_with_secrets().await;
-    let ways = [
-        "SELECT call FROM postcall.outbox",
-        "SELECT outbox FROM postcall.outbox",
-        "SELECT FROM postcall.outbox WHERE call IS NOT NULL",
-        "TABLE postcall.outbox",
-        "COPY postcall.outbox TO STDOUT",
-        "COPY postcall.outbox (call) TO STDOUT",
-        "EXPLAIN (ANALYZE, VERBOSE) SELECT call FROM postcall.outbox",
-        "SELECT call::text::integer FROM postcall.outbox",
-        "SELECT * FROM postcall.outbox_default",
-        "INSERT INTO postcall.outbox (agent, call) VALUES ('a', '{}') RETURNING call",
-        "INSERT INTO postcall.outbox (agent, call) VALUES ('a', '{}') ON CONFLICT (id) DO UPDATE SET agent = outbox.call::text",
-        "CREATE TEMP VIEW mine AS SELECT call FROM postcall.outbox; SELECT * FROM mine",
-        "CREATE TEMP TABLE mine AS SELECT call FROM postcall.outbox",
-        "CREATE FUNCTION pg_temp.mine() RETURNS SETOF json LANGUAGE sql AS 'SELECT call FROM postcall.outbox';
-         SELECT pg_temp.mine()",
-        "SELECT postcall.call_sid(call) FROM postcall.outbox",
-    ];
-    let others: Vec<&[&str]> = EVERYBODY.into_iter().filter(|roles| !roles.contains(&"postcall_dispatcher")).collect();
-    refused(&database, &others, &ways).await;
-}
-
-#[tokio::test]
-async fn templates_are_read_by_dispatchers_and_publishers_alone() {
-    let database = database_with_secrets().await;
-    let ways = [
-        "SELECT url FROM postcall.action_version",
-        "SELECT headers FROM postcall.action_version",
-        "SELECT body FROM postcall.action_version",
-        "SELECT action_version FROM postcall.action_version",
-        "SELECT to_json(action_version) FROM postcall.action_version",
-        "SELECT FROM postcall.action_version WHERE body = 'guess'",
-        "COPY postcall.action_version (body) TO STDOUT",
-        "COPY postcall.action_version TO STDOUT",
-    ];
-    refused(&database, &[EVERYBODY[0], EVERYBODY[3], EVERYBODY[4]], &ways).await;
-    // What an auditor reads of versions says who published what kind of request, and when.
-    let mut auditor = database.connect_as(EVERYBODY[3]).await;
-    for table in ["action", "action_switch", "waiting", "sending", "delivery", "replay", "resolution", "dispatcher"] {
-        assert_eq!(attempt(&mut auditor, &format!("SELECT * FROM postcall.{table}")).await, None, "{table}");
-    }
-    let metadata = "SELECT action_id, version, method, timeout_ms, published_at, published_by, db_user FROM postcall.action_version;
-                    SELECT id, agent, created_at, action_ids, call_bytes, call_sid FROM postcall.outbox";
-    assert_eq!(attempt(&mut auditor, metadata).await, None);
-}
-
-#[tokio::test]
-async fn neither_statistics_nor_functions_in_conditions_tell_an_auditor_what_calls_and_templates_hold() {
-    let database = database_with_secrets().await;
-    for roles in [EVERYBODY[0], EVERYBODY[3], EVERYBODY[4]] {
-        let mut connection = database.connect_as(roles).await;
-        let statistics: i64 = sqlx::query_scalar(
-            "SELECT count(*) FROM pg_stats WHERE schemaname = 'postcall' AND (attname IN ('call', 'headers', 'body')
-                 OR (tablename = 'action_version' AND attname = 'url'))",
-        )
-        .fetch_one(&mut connection)
-        .await
-        .unwrap();
-        assert_eq!(statistics, 0, "{roles:?}");
-        assert!(attempt(&mut connection, "SELECT stavalues1 FROM pg_statistic").await.is_some(), "{roles:?}");
-    }
-    // A function in a condition is evaluated on rows as the view gives them, and on nothing that lies below it.
-    let mut auditor = database.connect_as(EVERYBODY[3]).await;
-    sqlx::raw_sql(
-        "CREATE TEMP TABLE seen (what text);
-         CREATE FUNCTION pg_temp.leak(what text) RETURNS boolean LANGUAGE plpgsql COST 0.0001 AS
-         $$ BEGIN INSERT INTO seen VALUES (what); RETURN true; END $$;
-         SELECT FROM postcall.delivery_history WHERE pg_temp.leak(delivery_history::text)",
-    )
-    .execute(&mut auditor)
-    .await
-    .unwrap();
-    let (all, secret): (i64, i64) =
-        sqlx::query_as("SELECT count(*), count(*) FILTER (WHERE what LIKE '%' || $1 || '%') FROM seen")
-            .bind(SECRET)
-            .fetch_one(&mut auditor)
-            .await
-            .unwrap();
-    assert!(all >= 3 && secret == 0, "{all} {secret}");
-}
-
-#[tokio::test]
 async fn the_queue_and_history_are_written_by_dispatchers_alone() {
     let database = database_with_secrets().await;
     let others: Vec<&[&str]> = EVERYBODY.into_iter().filter(|roles| !roles.contains(&"postcall_dispatcher")).collect();
@@ -308,7 +80,6 @@ async fn nobody_who_is_given_a_role_owns_anything() {
         "SET SESSION AUTHORIZATION postgres",
         "SET ROLE postgres",
         "ALTER TABLE postcall.delivery DISABLE TRIGGER ALL",
-        "ALTER TABLE postcall.resolution DISABLE ROW LEVEL SECURITY",
         "DROP TRIGGER history_is_immutable ON postcall.delivery",
         "DROP TABLE postcall.replay",
         "TRUNCATE postcall.delivery",
@@ -321,7 +92,6 @@ async fn nobody_who_is_given_a_role_owns_anything() {
         "CREATE TABLE own.mine () INHERITS (postcall.waiting)",
         "CREATE RULE mine AS ON INSERT TO postcall.outbox DO INSTEAD NOTHING",
         "CREATE TRIGGER mine AFTER INSERT ON postcall.outbox EXECUTE FUNCTION postcall.refuse_change()",
-        "CREATE POLICY mine ON postcall.resolution USING (true)",
         "COMMENT ON TABLE postcall.outbox IS 'mine'",
         "DELETE FROM postcall.outbox",
         "UPDATE postcall.outbox SET agent = 'b'",

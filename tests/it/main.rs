@@ -28,6 +28,7 @@ mod replay;
 mod replay_or_finding;
 mod resolve;
 mod rights;
+mod secrecy;
 mod sessions;
 mod signals;
 mod sizes;
