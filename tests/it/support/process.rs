@@ -12,7 +12,7 @@ use tokio::process::{Child, ChildStderr, Command};
 use super::database::Database;
 
 /// The program under test.
-const POSTCALL: &str = env!("CARGO_BIN_EXE_postcall");
+pub const POSTCALL: &str = env!("CARGO_BIN_EXE_postcall");
 
 /// How long any event is waited for before the test fails.
 const PATIENCE: Duration = Duration::from_secs(60);
