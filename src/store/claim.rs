@@ -108,17 +108,16 @@ impl Session {
                   AND (call_bytes <= $7::bigint OR call_bytes > $8::bigint OR call_bytes IS NULL AND $7 >= $8)
                 ORDER BY delivery_id LIMIT $1 FOR UPDATE SKIP LOCKED
             ),
-            weighed AS (
-                SELECT address, delivery_id, CASE WHEN bytes > $8 THEN 0 ELSE bytes END AS weight
-                FROM candidate, LATERAL (SELECT coalesce(
-                    call_bytes, CASE WHEN $9 THEN (postcall.registration(call_id)).call_bytes END, 0)) AS measured (bytes)
-            ),
             taken AS (
                 DELETE FROM postcall.waiting
                 WHERE ctid = ANY (ARRAY(
                     SELECT address
                     FROM (SELECT address, weight, sum(weight) OVER (ORDER BY delivery_id ROWS UNBOUNDED PRECEDING) AS total
-                          FROM weighed) AS summed
+                          FROM candidate,
+                               LATERAL (SELECT coalesce(
+                                   call_bytes, CASE WHEN $9 THEN (postcall.registration(call_id)).call_bytes END, 0))
+                                   AS measured (bytes),
+                               LATERAL (SELECT CASE WHEN bytes > $8 THEN 0 ELSE bytes END) AS weighed (weight)) AS summed
                     WHERE total <= $6 OR total = weight
                 ))
                 RETURNING delivery_id, call_id, agent, action_id, created_at, call_bytes, call_sid
