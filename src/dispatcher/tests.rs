@@ -1,7 +1,6 @@
 //! Dispatchers one room of which fails, against a real server and a real receiver: the room's work is replaced by one that
 //! panics or returns. Nothing in the program itself can be told to fail.
 
-use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use axum::Router;
@@ -127,8 +126,8 @@ async fn in_time<T>(event: impl Future<Output = T>) -> T {
 
 /// Runs the dispatcher to its end, which comes by itself.
 async fn ended(running: tokio::task::JoinHandle<Result<Tally, RunError>>) -> (Cause, Tally) {
-    match in_time(running).await.unwrap_or_else(|error| resume_unwind(error.into_panic())) {
-        Err(RunError::Stopped { cause, tally }) => (cause, tally),
+    match in_time(running).await {
+        Ok(Err(RunError::Stopped { cause, tally })) => (cause, tally),
         other => panic!("{other:?}"),
     }
 }
