@@ -19,7 +19,7 @@ FROM (
            coalesce(late.state, found.state, delivery.state) AS state,
            CASE coalesce(late.state, found.state, 'failed') WHEN 'failed'
                THEN coalesce(late.error_kind, delivery.error_kind) END AS error_kind,
-           CASE coalesce(late.state, found.state, 'failed') WHEN 'failed' THEN error_detail END AS error_detail,
+           CASE coalesce(late.state, found.state, 'failed') WHEN 'failed' THEN delivery.error_detail END AS error_detail,
            coalesce(delivery.method, late.method) AS method,
            coalesce(delivery.url, late.url) AS url,
            coalesce(delivery.response_code, late.response_code) AS response_code,
