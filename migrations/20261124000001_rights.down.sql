@@ -1,15 +1,3 @@
--- A user who owns no functions elsewhere had the default of its functions changed; this takes it back.
-DO $$
-BEGIN
-    IF NOT EXISTS (SELECT FROM pg_proc
-                   WHERE proowner = current_user::regrole
-                     AND pronamespace NOT IN ('postcall'::regnamespace, 'pg_catalog'::regnamespace,
-                                              'information_schema'::regnamespace)) THEN
-        ALTER DEFAULT PRIVILEGES GRANT EXECUTE ON FUNCTIONS TO PUBLIC;
-    END IF;
-END
-$$;
-
 REVOKE SELECT (id, agent, created_at) ON postcall.outbox FROM postcall_auditor, postcall_publisher;
 REVOKE SELECT (action_id, version, method, timeout_ms, published_at, published_by) ON postcall.action_version
     FROM postcall_auditor;

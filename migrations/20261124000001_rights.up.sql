@@ -19,8 +19,7 @@ $$;
 
 -- Functions. Each is for those roles only that are named here or in a later migration.
 REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA postcall FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION postcall.uuid_v7()
-    TO postcall_platform, postcall_dispatcher, postcall_publisher;
+GRANT EXECUTE ON FUNCTION postcall.uuid_v7() TO postcall_platform;
 GRANT EXECUTE ON FUNCTION postcall.uuid_v7_floor(timestamptz)
     TO postcall_dispatcher, postcall_publisher, postcall_auditor;
 GRANT EXECUTE ON FUNCTION postcall.history_begins()
@@ -44,22 +43,8 @@ BEGIN
 END
 $$;
 
--- Functions that are created later are to be closed as well. Postgres knows no such default for one schema alone (a default of
--- a schema can only add rights), so this default is for all functions that this user creates in this database. Where the
--- user owns functions of somebody else's, such as the platform's, its later functions would be closed too: there the
--- default stays as it is, and only the test of the rights stands guard.
-DO $$
-BEGIN
-    IF EXISTS (SELECT FROM pg_proc
-               WHERE proowner = current_user::regrole
-                 AND pronamespace NOT IN ('postcall'::regnamespace, 'pg_catalog'::regnamespace,
-                                          'information_schema'::regnamespace)) THEN
-        RAISE NOTICE 'the default rights on functions stay as they are: % owns functions outside of postcall', current_user;
-    ELSE
-        ALTER DEFAULT PRIVILEGES REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC;
-    END IF;
-END
-$$;
+-- Functions that are created later have to be closed by the migration that creates them. A default cannot do it: a default of
+-- one schema can only add rights, and one of the user would also close what this user creates for others in this database.
 
 -- Trigger functions, too, look for nothing along their caller's path.
 ALTER FUNCTION postcall.refuse_change() SET search_path = pg_catalog, pg_temp;

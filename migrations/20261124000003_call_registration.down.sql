@@ -19,6 +19,7 @@ COMMENT ON FUNCTION postcall.await_deliveries() IS
 
 DROP TRIGGER register_call ON postcall.outbox;
 DROP FUNCTION postcall.register_call();
+DROP FUNCTION postcall.registration(uuid);
 ALTER TABLE postcall.sending DROP COLUMN call_bytes, DROP COLUMN sid;
 ALTER TABLE postcall.waiting DROP COLUMN call_bytes, DROP COLUMN call_sid;
 ALTER TABLE postcall.outbox DROP COLUMN action_ids, DROP COLUMN call_bytes, DROP COLUMN call_sid;

@@ -15,4 +15,11 @@ BEGIN
 END
 $$;
 DROP TRIGGER calls_are_immutable ON postcall.outbox;
+DROP TRIGGER identities_stay ON postcall.action;
+DROP TRIGGER dispatchers_stay ON postcall.dispatcher;
+DROP TRIGGER ends_are_final ON postcall.dispatcher;
+DROP TRIGGER versions_are_not_early ON postcall.action_version;
+DROP FUNCTION postcall.refuse_early_version();
+DROP TRIGGER versions_count_up ON postcall.action;
+ALTER TABLE postcall.action DROP CONSTRAINT the_newest_version_exists;
 DROP FUNCTION postcall.guard_against_truncate(regclass);

@@ -9,6 +9,9 @@ $$;
 
 REVOKE INSERT (action_id, version, method, url, timeout_ms, headers, body, published_by) ON postcall.action_version
     FROM postcall_publisher;
+REVOKE INSERT ON postcall.resolution FROM postcall_dispatcher;
+GRANT INSERT ON postcall.resolution TO postcall_dispatcher;
+DROP INDEX postcall.switch_by_action;
 ALTER TABLE postcall.resolution
     ALTER COLUMN source DROP DEFAULT,
     DROP COLUMN db_user,

@@ -42,6 +42,15 @@ BEGIN
 END
 $$;
 
+-- The last switch of an action, for those who list actions.
+CREATE INDEX switch_by_action ON postcall.action_switch (action_id, switch_id);
+
+-- Who recorded something, and when, is nobody's to choose: dispatchers had these columns too.
+REVOKE INSERT ON postcall.resolution FROM postcall_dispatcher;
+GRANT INSERT (delivery_id, source, state, resolved_by, reason, method, url, request_bytes, request_sha256, unresolved,
+              error_kind, error_detail, response_code, response_bytes, response_sha256, body_end, latency_ms, dns_ms,
+              connected_ms, head_ms) ON postcall.resolution TO postcall_dispatcher;
+
 GRANT INSERT (action_id, version, method, url, timeout_ms, headers, body, published_by) ON postcall.action_version
     TO postcall_publisher;
 GRANT SELECT (db_user) ON postcall.action_version TO postcall_auditor;

@@ -1,5 +1,7 @@
 REVOKE INSERT (delivery_id, state, resolved_by, reason) ON postcall.resolution FROM postcall_publisher;
 REVOKE INSERT (replay_of, replayed_by, reason) ON postcall.replay FROM postcall_publisher;
+DROP TRIGGER refuse_foreign_finding ON postcall.resolution;
+DROP FUNCTION postcall.refuse_foreign_finding();
 DROP TRIGGER admit_finding ON postcall.resolution;
 DROP FUNCTION postcall.admit_finding();
 DROP TRIGGER await_replay ON postcall.replay;

@@ -47,7 +47,9 @@ BEGIN
     SELECT NEW.delivery_id, delivery.call_id, delivery.agent, delivery.action_id, clock_timestamp(), outbox.call_bytes,
            delivery.call_sid
     FROM postcall.delivery LEFT JOIN postcall.outbox ON outbox.id = delivery.call_id
-    WHERE delivery.delivery_id = NEW.replay_of;
+    WHERE delivery.delivery_id = NEW.replay_of
+    -- The previous release's replay puts it there itself.
+    ON CONFLICT (delivery_id) DO NOTHING;
     RETURN NULL;
 END
 $$;
@@ -62,6 +64,11 @@ CREATE FUNCTION postcall.admit_finding() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
+    -- A transaction with one snapshot for all its statements would not see a replay that was committed since.
+    IF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted') THEN
+        RAISE EXCEPTION 'a finding is recorded in a transaction of isolation level READ COMMITTED'
+            USING ERRCODE = 'feature_not_supported';
+    END IF;
     PERFORM FROM postcall.delivery WHERE delivery_id = NEW.delivery_id AND state = 'unknown' FOR UPDATE;
     IF NOT FOUND OR EXISTS (SELECT FROM postcall.replay WHERE replay_of = NEW.delivery_id) THEN
         RETURN NULL;
@@ -74,6 +81,26 @@ COMMENT ON FUNCTION postcall.admit_finding() IS
 REVOKE EXECUTE ON FUNCTION postcall.admit_finding() FROM PUBLIC;
 CREATE TRIGGER admit_finding BEFORE INSERT ON postcall.resolution
     FOR EACH ROW WHEN (NEW.source = 'person') EXECUTE FUNCTION postcall.admit_finding();
+
+-- Dispatchers may write to this table too, but only what the claim itself has learnt. (Publishers cannot choose the source: it
+-- is a person's.) Not by row-level security, which would make a backup by a user who only reads fail. With the rights of whoever
+-- inserts, since these are what it asks for; so it is not SECURITY DEFINER.
+CREATE FUNCTION postcall.refuse_foreign_finding() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF NOT has_column_privilege('postcall.replay', 'replay_of', 'INSERT') THEN
+        RAISE EXCEPTION 'permission denied: what a person found out is recorded by those who may replay'
+            USING ERRCODE = 'insufficient_privilege';
+    END IF;
+    RETURN NEW;
+END
+$$;
+COMMENT ON FUNCTION postcall.refuse_foreign_finding() IS
+    'Trigger on postcall.resolution: takes a person''s finding only from those who may replay';
+REVOKE EXECUTE ON FUNCTION postcall.refuse_foreign_finding() FROM PUBLIC;
+CREATE TRIGGER refuse_foreign_finding BEFORE INSERT ON postcall.resolution
+    FOR EACH ROW WHEN (NEW.source = 'person') EXECUTE FUNCTION postcall.refuse_foreign_finding();
 
 GRANT INSERT (replay_of, replayed_by, reason) ON postcall.replay TO postcall_publisher;
 GRANT INSERT (delivery_id, state, resolved_by, reason) ON postcall.resolution TO postcall_publisher;

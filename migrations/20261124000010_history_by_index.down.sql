@@ -65,3 +65,4 @@ COMMENT ON COLUMN postcall.delivery_history.recorded_state IS
 COMMENT ON COLUMN postcall.delivery_history.message_id IS 'What the receiver saw as webhook-id';
 
 GRANT SELECT ON postcall.delivery_history TO postcall_auditor, postcall_dispatcher, postcall_publisher;
+GRANT EXECUTE ON FUNCTION postcall.call_sid(json) TO postcall_auditor, postcall_publisher;

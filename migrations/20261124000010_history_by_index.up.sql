@@ -88,3 +88,6 @@ COMMENT ON COLUMN postcall.delivery_history.recorded_error_kind IS
     'The error kind when the delivery ended; kept where a late answer or a finding has taken its place';
 COMMENT ON COLUMN postcall.delivery_history.resolved_from IS
     'Where later knowledge comes from: claim (its own late result) or person (a finding); null where there is none';
+
+-- The view no longer calls it; the previous release's dispatchers do, as long as they run.
+REVOKE EXECUTE ON FUNCTION postcall.call_sid(json) FROM postcall_auditor, postcall_publisher;

@@ -10,6 +10,13 @@
 //!
 //! Nothing is retried. A failed request is not repeated, and receivers can rely on that.
 //!
+//! # Isolation
+//!
+//! **No single call, action, agent, receiver, name server, dispatcher or role can stop, delay without bound, alter or read
+//! what belongs to another.** Of every queue, batch, cache, pool, lock and statement it is asked: whose trouble can fill
+//! this, and who else then waits? A row that cannot be written does not hold up its batch, what is shared is bounded for
+//! each of those who share it, and no role can do more than its work needs.
+//!
 //! # The cast
 //!
 //! - **Call**: the completed call as one JSON object, as the platform wrote it ([`domain::call`]).

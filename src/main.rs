@@ -1,5 +1,6 @@
 //! The command line: parse, log, run, exit status. What the commands do is in `postcall::cli`.
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -13,7 +14,8 @@ async fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             if !error.is_silent() {
-                eprintln!("postcall: {}", error.for_people());
+                // Unlike `eprintln!`, this does not panic where nobody reads on.
+                writeln!(std::io::stderr(), "postcall: {}", error.for_people()).ok();
             }
             ExitCode::FAILURE
         }

@@ -40,7 +40,7 @@ pub fn run(url: &str, requests: usize, concurrency: usize) {
 
 async fn send_all(url: &str, count: usize, concurrency: usize) -> f64 {
     let allow_targets = vec!["127.0.0.0/8".parse().unwrap()];
-    let webhook = Arc::new(Webhook::new(Settings { allow_http: true, allow_targets }).unwrap());
+    let webhook = Arc::new(Webhook::new(Settings { allow_http: true, allow_targets, ..Settings::default() }).unwrap());
     let requests = Arc::new(rendered(url));
     let next = Arc::new(AtomicUsize::new(0));
     let started = Instant::now();
@@ -68,5 +68,5 @@ async fn send_all(url: &str, count: usize, concurrency: usize) -> f64 {
 
 fn rendered(url: &str) -> Vec<Request> {
     let action = CompiledAction::compile(&calls::action(url).spec).unwrap();
-    calls::all().iter().map(|text| action.render(&Call::parse(text).unwrap()).unwrap()).collect()
+    calls::all().iter().map(|text| action.render(Call::new(text).unwrap()).unwrap()).collect()
 }

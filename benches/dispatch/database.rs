@@ -57,7 +57,7 @@ impl Database {
     pub async fn publish(&self, url: &str) {
         let file = calls::action(url);
         for index in 0..calls::AGENTS {
-            self.store.publish_action(&calls::agent(index), "default", &file.spec, true).await.unwrap();
+            self.store.publish_action(&calls::agent(index), "default", &file.spec, true, "the bench").await.unwrap();
         }
     }
 

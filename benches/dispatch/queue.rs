@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use postcall::store::claim::Claimant;
+use postcall::domain::policy::Policy;
+use postcall::store::claim::{Claimant, Portion};
+use postcall::store::dispatchers::{Newcomer, Registering, Standing};
 use postcall::store::session::Session;
 use uuid::Uuid;
 
@@ -77,6 +79,8 @@ async fn fill(database: &Database, rows: i64) {
     database
         .execute(&format!(
             "INSERT INTO postcall.action (agent, name, enabled, version) VALUES ('agent', 'default', true, 1);
+             INSERT INTO postcall.action_version (action_id, version, method, url, timeout_ms)
+             VALUES (1, 1, 'GET', 'https://receiver.example/', 1000);
              INSERT INTO postcall.waiting (delivery_id, call_id, agent, action_id, created_at)
              SELECT postcall.uuid_v7(), gen_random_uuid(), 'agent', 1, now() FROM generate_series(1, {rows});
              CHECKPOINT"
@@ -93,12 +97,17 @@ struct Claimer {
 impl Claimer {
     async fn start(database: &Database) -> Claimer {
         let mut session = database.store.session(PATIENCE);
-        let dispatcher_id = session.register("bench", "0", PATIENCE * 60).await.unwrap();
+        let (policy, standing) = (Policy::default(), Standing::BeforeAll);
+        let newcomer = Newcomer { name: "bench", version: "0", lease: PATIENCE * 60, policy: &policy, standing };
+        let Registering::Registered { dispatcher_id, .. } = session.register(newcomer).await.unwrap() else {
+            panic!("nobody stands before it")
+        };
         Claimer { session, claimant: Claimant { dispatcher_id, epoch: 1 } }
     }
 
     async fn claim(&mut self, limit: usize) -> usize {
-        self.session.claim(self.claimant, Uuid::now_v7(), Uuid::nil(), limit).await.unwrap().len()
+        let portion = Portion::of(limit);
+        self.session.claim(self.claimant, Uuid::now_v7(), Uuid::nil(), portion).await.unwrap().claimed.len()
     }
 
     /// The milliseconds of each of `count` claims, which have to find `found` deliveries each.

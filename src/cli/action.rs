@@ -1,19 +1,22 @@
 //! `postcall action …`: what is sent for an agent's calls.
 
-use std::path::PathBuf;
+use std::borrow::Cow;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
+use super::accountable::Author;
 use super::render::described;
 use super::table::{Table, print_json, time};
 use super::{CliError, Database, Format, ONE_CONNECTION, print_line, read_file};
 use crate::domain::action::{self, ActionSpec};
-use crate::domain::action_file::{ActionFile, warnings};
+use crate::domain::action_file::{ActionFile, MAX_ACTION_FILE_BYTES, warnings};
 use crate::domain::problem::{Field, Problem};
 use crate::domain::visible::{visible, visible_lines};
 use crate::render::{CompiledAction, diagnostic};
 use crate::store::actions::{ActionRecord, Switched};
+use crate::webhook::{Refusal, refused_by_default};
 
 /// Check, publish and look at actions: what is sent for an agent's calls.
 ///
@@ -51,6 +54,8 @@ enum Command {
         which: Which,
         /// The action file; `-` for standard input.
         file: PathBuf,
+        #[command(flatten)]
+        author: Author,
     },
     /// List actions, of one agent or of all.
     List {
@@ -71,9 +76,18 @@ enum Command {
         version: Option<i32>,
     },
     /// Send an action again for new calls.
-    Enable(Which),
+    Enable(Switch),
     /// Send an action no more. Deliveries that wait already are recorded as skipped.
-    Disable(Which),
+    Disable(Switch),
+}
+
+/// One action, and who switches it.
+#[derive(Args)]
+struct Switch {
+    #[command(flatten)]
+    which: Which,
+    #[command(flatten)]
+    author: Author,
 }
 
 /// One action.
@@ -91,23 +105,25 @@ struct Which {
 impl Arguments {
     pub(super) async fn run(self) -> Result<(), CliError> {
         match self.command {
-            Command::Check { file, json } => check(&read_file(&file)?, json).map(drop),
-            Command::Publish { which, file } => publish(which, &read_file(&file)?).await,
+            Command::Check { file, json } => check(&read_action(&file)?, json).map(drop),
+            Command::Publish { which, file, author } => publish(which, &author, &read_action(&file)?).await,
             Command::List { agent, format, database } => list(agent.as_deref(), format, &database).await,
             Command::Show { which, version } => show(which, version).await,
-            Command::Enable(which) => switch(which, true).await,
-            Command::Disable(which) => switch(which, false).await,
+            Command::Enable(action) => switch(action, true).await,
+            Command::Disable(action) => switch(action, false).await,
         }
     }
+}
+
+fn read_action(file: &Path) -> Result<String, CliError> {
+    read_file(file, MAX_ACTION_FILE_BYTES)
 }
 
 /// Prints all problems, or that there are none.
 fn check(text: &str, as_json: bool) -> Result<ActionFile, CliError> {
     match examine(text) {
         Ok(file) => {
-            for warning in warnings(&file.spec) {
-                eprintln!("warning: {}", visible(&warning.to_string()));
-            }
+            warn(&file.spec);
             print_line(if as_json { "{\"problems\": []}" } else { "the action is well formed" })?;
             Ok(file)
         }
@@ -123,29 +139,25 @@ fn check(text: &str, as_json: bool) -> Result<ActionFile, CliError> {
     }
 }
 
-/// A problem with the text in which its place is.
-type Located = (Problem, String);
+/// A problem with the text in which its place is: the file's, which all problems of the file share, or a template's.
+pub(super) type Located<'t> = (Problem, Cow<'t, str>);
 
 /// Reads and compiles an action file; all problems with their texts.
-pub(super) fn examine(text: &str) -> Result<ActionFile, Vec<Located>> {
-    let in_file = |problems: Vec<Problem>| -> Vec<Located> {
-        problems.into_iter().map(|problem| (problem, text.to_owned())).collect()
+pub(super) fn examine(text: &str) -> Result<ActionFile, Vec<Located<'_>>> {
+    let in_file = |problem| (problem, Cow::Borrowed(text));
+    let file = ActionFile::parse(text).map_err(|problems| problems.into_iter().map(in_file).collect::<Vec<_>>())?;
+    let in_template = |problem: Problem| {
+        let template = template(&file.spec, problem.field).to_owned();
+        (problem, Cow::Owned(template))
     };
-    let file = ActionFile::parse(text).map_err(in_file)?;
     match CompiledAction::compile(&file.spec) {
         Ok(_) => Ok(file),
-        Err(problems) => Err(problems
-            .into_iter()
-            .map(|problem| {
-                let template = template(&file.spec, problem.field).to_owned();
-                (problem, template)
-            })
-            .collect()),
+        Err(problems) => Err(problems.into_iter().map(in_template).collect()),
     }
 }
 
 /// Problems as compilers show them.
-pub(super) fn shown(problems: &[Located]) -> String {
+pub(super) fn shown(problems: &[Located<'_>]) -> String {
     let parts: Vec<String> = problems.iter().map(|(problem, text)| diagnostic::show(problem, text)).collect();
     parts.join("\n")
 }
@@ -159,24 +171,53 @@ fn template(spec: &ActionSpec, field: Field) -> &str {
     }
 }
 
-async fn publish(which: Which, text: &str) -> Result<(), CliError> {
-    let file = check_quietly(text)?;
+async fn publish(which: Which, author: &Author, text: &str) -> Result<(), CliError> {
+    let by = author.name()?;
+    let file = check_quietly(&which, text)?;
     let store = which.database.open(ONE_CONNECTION).await?;
-    let version = store.publish_action(&which.agent, &which.name, &file.spec, file.enabled).await?;
+    let version = store.publish_action(&which.agent, &which.name, &file.spec, file.enabled, &by).await?;
     let state = if file.enabled { "enabled" } else { "disabled" };
     print_line(&format!("published {} {} version {version} ({state})", visible(&which.agent), visible(&which.name)))
 }
 
 /// As [`check`], but a good action is not remarked upon.
-fn check_quietly(text: &str) -> Result<ActionFile, CliError> {
-    let file = examine(text).map_err(|problems| {
-        eprintln!("{}", visible_lines(&shown(&problems)));
-        CliError::Problem("not published".to_owned())
-    })?;
-    for warning in warnings(&file.spec) {
-        eprintln!("warning: {}", visible(&warning.to_string()));
+fn check_quietly(which: &Which, text: &str) -> Result<ActionFile, CliError> {
+    let naming = action::naming_problems(&which.agent, &which.name);
+    for problem in &naming {
+        eprintln!("error: {}", visible(&problem.to_string()));
     }
-    Ok(file)
+    match examine(text) {
+        Ok(file) if naming.is_empty() => {
+            warn(&file.spec);
+            return Ok(file);
+        }
+        Ok(_) => {}
+        Err(problems) => eprintln!("{}", visible_lines(&shown(&problems))),
+    }
+    Err(CliError::Problem("not published".to_owned()))
+}
+
+/// Says what is allowed but is probably not what the author meant, or is not what a dispatcher calls.
+fn warn(spec: &ActionSpec) {
+    for warning in warnings(spec).into_iter().chain(target_warnings(&spec.url)) {
+        eprintln!("warning: {}", visible(&warning));
+    }
+}
+
+/// What dispatchers refuse unless their operators permit it, as far as it can be seen here. Scheme and host are literal, so
+/// the template tells them.
+fn target_warnings(template: &str) -> Vec<String> {
+    let Ok(url) = url::Url::parse(template) else { return Vec::new() };
+    let host = url.host_str().unwrap_or_default();
+    let warning = |refusal| match refusal {
+        Refusal::Scheme => {
+            "url: plain http is refused as `blocked` unless the dispatchers run with --allow-http: use https".to_owned()
+        }
+        Refusal::Address => format!(
+            "url: {host} is no public address and is refused as `blocked` unless the dispatchers run with --allow-target"
+        ),
+    };
+    refused_by_default(&url).into_iter().map(warning).collect()
 }
 
 async fn list(agent: Option<&str>, format: Format, database: &Database) -> Result<(), CliError> {
@@ -209,9 +250,24 @@ async fn show(which: Which, version: Option<i32>) -> Result<(), CliError> {
         action.version,
         action.newest_version,
         action.published_at,
-        visible(&action.published_by)
+        visible(&attribution(Some(&action.published_by), action.published_db_user.as_deref())),
     );
+    if let Some(at) = action.switched_at {
+        let state = if action.enabled { "enabled" } else { "disabled" };
+        let by = attribution(action.switched_by.as_deref(), action.switched_db_user.as_deref());
+        eprintln!("{state} since {at} by {}", visible(&by));
+    }
     print_json(&as_file(&action))
+}
+
+/// Whom something is put down to: the name that a person gave, and the database's user, which no person can choose.
+fn attribution(person: Option<&str>, db_user: Option<&str>) -> String {
+    match (person, db_user) {
+        (Some(person), Some(user)) => format!("{person} (database user {user})"),
+        (Some(person), None) => person.to_owned(),
+        (None, Some(user)) => format!("database user {user}"),
+        (None, None) => "nobody knows whom".to_owned(),
+    }
 }
 
 /// An action as programs read it: its file, and what the database knows beside it.
@@ -222,6 +278,10 @@ fn described_action(action: &ActionRecord) -> Value {
     object["version"] = json!(action.version);
     object["published_at"] = json!(action.published_at);
     object["published_by"] = json!(action.published_by);
+    object["published_db_user"] = json!(action.published_db_user);
+    object["switched_at"] = json!(action.switched_at);
+    object["switched_by"] = json!(action.switched_by);
+    object["switched_db_user"] = json!(action.switched_db_user);
     object
 }
 
@@ -237,10 +297,11 @@ fn as_file(action: &ActionRecord) -> Value {
     file
 }
 
-async fn switch(which: Which, enabled: bool) -> Result<(), CliError> {
+async fn switch(Switch { which, author }: Switch, enabled: bool) -> Result<(), CliError> {
+    let by = author.name()?;
     let store = which.database.open(ONE_CONNECTION).await?;
     let state = if enabled { "enabled" } else { "disabled" };
-    match store.switch_action(&which.agent, &which.name, enabled).await? {
+    match store.switch_action(&which.agent, &which.name, enabled, &by).await? {
         Switched::Changed => print_line(&format!("{} {} is now {state}", visible(&which.agent), visible(&which.name))),
         Switched::Already => {
             print_line(&format!("{} {} was {state} already", visible(&which.agent), visible(&which.name)))

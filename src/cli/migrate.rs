@@ -48,6 +48,7 @@ pub(super) async fn require_current(store: &Store) -> Result<(), CliError> {
             "migration {version} in the database is not the one in this program, or was left half applied. Compare with \
              `sqlx migrate info`"
         ),
+        SchemaVersion::Elsewhere(elsewhere) => elsewhere.to_string(),
     };
     Err(CliError::Problem(problem))
 }

@@ -25,6 +25,7 @@ mod replay;
 mod resolve;
 mod run;
 mod show;
+mod signals;
 mod spreadsheet;
 mod table;
 
@@ -101,6 +102,14 @@ pub enum CliError {
     /// The database.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The database user may not do what the command does.
+    #[error("{source}. This needs {needed}")]
+    Forbidden {
+        /// What the database says.
+        source: StoreError,
+        /// As whom the command works.
+        needed: &'static str,
+    },
     /// A file that cannot be read.
     #[error("cannot read {path}: {source}")]
     File {
@@ -145,12 +154,15 @@ impl Cli {
         let lines = tracing_subscriber::fmt::layer()
             .with_writer(std::io::stderr)
             .with_ansi(std::io::stderr().is_terminal())
-            .with_target(false);
+            .with_target(false)
+            // A log that nobody reads any more must not end what is logged: reporting that would panic.
+            .log_internal_errors(false);
         let registry = tracing_subscriber::registry().with(filter);
         match self.log_format {
             LogFormat::Text => registry.with(lines).init(),
             LogFormat::Json => registry.with(lines.json().flatten_event(true)).init(),
         }
+        std::panic::set_hook(Box::new(log_panic));
     }
 
     /// Runs the command.
@@ -158,7 +170,17 @@ impl Cli {
     /// # Errors
     /// Whatever makes the exit status 1.
     pub async fn run(self) -> Result<(), CliError> {
-        match self.command {
+        let needed = self.command.needed_user();
+        self.command.run().await.map_err(|error| match error {
+            CliError::Store(source) if source.is_forbidden() => CliError::Forbidden { source, needed },
+            other => other,
+        })
+    }
+}
+
+impl Command {
+    async fn run(self) -> Result<(), CliError> {
+        match self {
             Command::Migrate(arguments) => arguments.run().await,
             Command::Run(arguments) => arguments.run().await,
             Command::Action(arguments) => arguments.run().await,
@@ -171,18 +193,45 @@ impl Cli {
             Command::Demo(arguments) => arguments.run().await,
         }
     }
+
+    /// As which database user the command works, for those who tried it as another.
+    fn needed_user(&self) -> &'static str {
+        match self {
+            Command::Migrate(_) | Command::Demo(_) | Command::Render(_) => "the owner of the schema",
+            Command::Run(_) => "a database user with the role postcall_dispatcher",
+            Command::Action(_) | Command::Resolve(_) | Command::Replay(_) => {
+                "a database user with the role postcall_publisher"
+            }
+            Command::History(_) | Command::Show(_) | Command::CheckInvariants(_) => {
+                "a database user with the role postcall_auditor or postcall_publisher"
+            }
+        }
+    }
 }
 
-/// A file's text; `-` is standard input.
-fn read_file(path: &Path) -> Result<String, CliError> {
-    let mut text = String::new();
+/// Logs where a panic happened. Not its message: it may quote the text in which it happened, and that may be a call's.
+fn log_panic(panic: &std::panic::PanicHookInfo<'_>) {
+    let place = panic.location().map(ToString::to_string).unwrap_or_default();
+    tracing::error!(place, "a defect of this program: a panic");
+}
+
+/// A file's text; `-` is standard input. Of a file that is longer than `max_bytes`, one byte more than that is read: enough
+/// for whoever reads the text to see that it is too long.
+fn read_file(path: &Path, max_bytes: usize) -> Result<String, CliError> {
+    let mut bytes = Vec::new();
+    let limit = u64::try_from(max_bytes).unwrap_or(u64::MAX).saturating_add(1);
     let read = if path == Path::new("-") {
-        std::io::stdin().read_to_string(&mut text).map(drop)
+        std::io::stdin().take(limit).read_to_end(&mut bytes)
     } else {
-        std::fs::read_to_string(path).map(|content| text = content)
+        std::fs::File::open(path).and_then(|file| file.take(limit).read_to_end(&mut bytes))
     };
-    read.map_err(|source| CliError::File { path: path.display().to_string(), source })?;
-    Ok(text)
+    let text = read.and_then(|_| match String::from_utf8(bytes) {
+        Ok(text) => Ok(text),
+        // Its last character may have been cut in two.
+        Err(error) if error.as_bytes().len() > max_bytes => Ok(String::from_utf8_lossy(error.as_bytes()).into_owned()),
+        Err(_) => Err(std::io::Error::new(std::io::ErrorKind::InvalidData, "its text is not UTF-8")),
+    });
+    text.map_err(|source| CliError::File { path: path.display().to_string(), source })
 }
 
 /// Prints lines for people to stdout: nothing in them acts on the terminal. A text of others that must not break its line

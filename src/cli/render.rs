@@ -7,8 +7,8 @@ use serde_json::json;
 
 use super::table::print_json;
 use super::{CliError, read_file};
-use crate::domain::action_file::ActionFile;
-use crate::domain::call::Call;
+use crate::domain::action_file::{ActionFile, MAX_ACTION_FILE_BYTES};
+use crate::domain::call::{Call, MAX_CALL_BYTES};
 use crate::domain::problem::Problem;
 use crate::domain::request::Request;
 use crate::render::CompiledAction;
@@ -31,9 +31,10 @@ pub struct Arguments {
 
 impl Arguments {
     pub(super) fn run(self) -> Result<(), CliError> {
-        let (action, call) = (read_file(&self.action)?, read_file(&self.call)?);
+        let action = read_file(&self.action, MAX_ACTION_FILE_BYTES)?;
+        let call = read_file(&self.call, MAX_CALL_BYTES)?;
         match render(&action, &call) {
-            Ok(request) => print_json(&sent(&request)),
+            Ok((request, unresolved)) => print_json(&sent(request, unresolved)),
             Err(problem) => {
                 print_json(&json!({ "error": described(&problem) }))?;
                 Err(CliError::Said)
@@ -42,10 +43,12 @@ impl Arguments {
     }
 }
 
-fn render(action: &str, call: &str) -> Result<Request, Problem> {
+/// The request, and all placeholders that found nothing: a request names the first of them only.
+fn render(action: &str, call: &str) -> Result<(Request, Vec<String>), Problem> {
     let file = ActionFile::parse(action).map_err(first)?;
     let compiled = CompiledAction::compile(&file.spec).map_err(first)?;
-    compiled.render(&Call::parse(call)?)
+    let call = Call::new(call)?;
+    Ok((compiled.render(call)?, compiled.unresolved(call)?))
 }
 
 /// The first of the problems; `action check` shows them all.
@@ -53,13 +56,13 @@ fn first(mut problems: Vec<Problem>) -> Problem {
     problems.swap_remove(0)
 }
 
-fn sent(request: &Request) -> serde_json::Value {
+fn sent(request: Request, unresolved: Vec<String>) -> serde_json::Value {
     json!({
         "method": request.method,
         "url": request.url,
         "headers": request.headers,
         "body": request.body,
-        "unresolved": request.unresolved,
+        "unresolved": unresolved,
     })
 }
 

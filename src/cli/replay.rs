@@ -39,7 +39,7 @@ const BATCH: usize = 500;
 ///   call no longer kept     its payload has left the outbox
 ///
 /// skipped, failed and rejected deliveries can be replayed. Batches of 500 are committed one after the
-/// other; a command that was interrupted can simply be repeated. Needs the rights of the schema's owner.
+/// other; a command that was interrupted can simply be repeated. Needs the role postcall_publisher.
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
 pub struct Arguments {

@@ -13,7 +13,8 @@ use crate::store::resolve::Resolution;
 ///
 /// Ask the receiver first: it knows the delivery by the header `webhook-id`, which `postcall show`
 /// prints. The finding stands beside history, with name and reason, and cannot be taken back. Should the
-/// request's own result still arrive, that counts instead.
+/// request's own result still arrive, that counts instead. A delivery that was replayed is not resolved any
+/// more: its replay tells what became of the message. Needs the role postcall_publisher.
 #[derive(Args)]
 pub struct Arguments {
     /// The delivery's id, as `postcall history` lists it.
@@ -61,6 +62,10 @@ impl Arguments {
             }
             Resolution::NotUnknown { state } => format!("{id} is {state}: only what is unknown can be resolved"),
             Resolution::AlreadyResolved => format!("{id} was resolved before; `postcall show {id}` tells by whom"),
+            Resolution::Replayed { replay } => {
+                format!("{id} was replayed as {replay}, which tells more of the message; nothing is recorded")
+            }
+            Resolution::JustEnded => format!("{id} ended as unknown at this moment; repeat the command"),
             Resolution::NoSuchDelivery => format!("there is no delivery {id}"),
         };
         Err(CliError::Problem(problem))

@@ -6,27 +6,33 @@ use std::time::Duration;
 use clap::Args;
 use clap::builder::{FalseyValueParser, RangedU64ValueParser};
 use ipnet::IpNet;
-use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
 
+use super::signals::stop_on_signals;
 use super::{CliError, Database};
-use crate::dispatcher::{self, Stop, Tally};
+use crate::dispatcher::{self, RunError, Stop, Tally};
+use crate::domain::policy::Policy;
 use crate::store::dispatchers::LONGEST_LEASE;
 use crate::webhook::{self, Webhook};
 
-/// Connections of a dispatcher's pool: the bell's. Claimer, finisher and lease have one each beside it, and housekeeping
-/// for a moment.
+/// Connections of a dispatcher's pool: the bell's. Claimer, finisher, lease and recovery have one each beside it, and
+/// housekeeping for a moment.
 const CONNECTIONS: u32 = 1;
 /// The shortest lease.
 const MIN_LEASE_MS: u64 = dispatcher::MIN_LEASE.as_millis() as u64;
 /// The longest lease.
 const MAX_LEASE_MS: u64 = LONGEST_LEASE.as_millis() as u64;
 
+/// No call needs more: Postgres itself holds no text of 1 GiB.
+const MAX_MAX_CALL_BYTES: u64 = 256 * 1024 * 1024;
+/// More than any machine has room for.
+const MAX_MAX_BYTES_IN_FLIGHT: u64 = 1 << 40;
+
 /// Run a dispatcher: claim waiting deliveries, send them, record what came of them.
 ///
 /// Any number of dispatchers, on any number of machines, may share one database.
-/// SIGTERM or SIGINT: claims no more, finishes what is in flight within the drain time, writes every
-/// result, says what was left. A second signal ends the drain at once.
+/// SIGTERM, SIGINT, SIGHUP or SIGQUIT: claims no more, finishes what is in flight within the drain time,
+/// writes every result, says what was left. A second signal ends the drain at once.
 #[derive(Args)]
 pub struct Arguments {
     #[command(flatten)]
@@ -49,8 +55,25 @@ pub struct Arguments {
           value_parser = RangedU64ValueParser::<u64>::new().range(0..=3_600_000))]
     drain_timeout_ms: u64,
 
+    /// Bytes of the largest call that is fetched. A larger one is accepted from the platform as ever, and its
+    /// deliveries fail (`too_large`).
+    #[arg(long, env = "POSTCALL_MAX_CALL_BYTES", default_value_t = dispatcher::DEFAULT_MAX_CALL_BYTES,
+          value_name = "BYTES", value_parser = RangedU64ValueParser::<usize>::new().range(1_024..=MAX_MAX_CALL_BYTES))]
+    max_call_bytes: usize,
+
+    /// Bytes of calls and rendered bodies held at the same time; small ones are not counted. At least one
+    /// largest call (or 4 MiB) and one largest body (5 MiB).
+    #[arg(long, env = "POSTCALL_MAX_BYTES_IN_FLIGHT", default_value_t = dispatcher::DEFAULT_MAX_BYTES_IN_FLIGHT,
+          value_name = "BYTES", value_parser = RangedU64ValueParser::<usize>::new().range(1..=MAX_MAX_BYTES_IN_FLIGHT))]
+    max_bytes_in_flight: usize,
+
     #[command(flatten)]
     targets: Targets,
+
+    /// Start although dispatchers run that may call other targets: the settings are being changed. Restart
+    /// one dispatcher after the other with the new settings and this flag, then leave it away again.
+    #[arg(long, env = "POSTCALL_CHANGE_POLICY", value_parser = FalseyValueParser::new())]
+    change_policy: bool,
 }
 
 /// Which targets may be called beside https on public addresses.
@@ -90,48 +113,65 @@ impl FromStr for Ranges {
 }
 
 impl Targets {
-    pub(super) fn webhook(self) -> Result<Webhook, CliError> {
-        let settings = webhook::Settings { allow_http: self.allow_http, allow_targets: self.allow_targets.0 };
-        Webhook::new(settings).map_err(|error| CliError::Problem(error.to_string()))
+    /// The client that may call these targets, and what that is as a policy.
+    pub(super) fn webhook(self) -> Result<(Webhook, Policy), CliError> {
+        let settings =
+            webhook::Settings { allow_http: self.allow_http, allow_targets: self.allow_targets.0, names: None };
+        let policy = settings.policy();
+        let webhook = Webhook::new(settings).map_err(|error| CliError::Problem(error.to_string()))?;
+        Ok((webhook, policy))
     }
 }
 
 impl Arguments {
     pub(super) async fn run(self) -> Result<(), CliError> {
+        self.check_budget()?;
         let store = self.database.open(CONNECTIONS).await?;
-        let webhook = self.targets.webhook()?;
+        let (webhook, policy) = self.targets.webhook()?;
         let settings = dispatcher::Settings {
             concurrency: self.concurrency,
             lease: Duration::from_millis(self.lease_ms),
             drain_timeout: Duration::from_millis(self.drain_timeout_ms),
+            policy,
+            change_policy: self.change_policy,
+            max_call_bytes: self.max_call_bytes,
+            max_bytes_in_flight: self.max_bytes_in_flight,
         };
         let stop = Stop::default();
         stop_on_signals(stop.clone())?;
-        let tally = dispatcher::run(store.clone(), webhook, settings, &name(), stop).await?;
+        let ended = dispatcher::run(store.clone(), webhook, settings, &name(), stop).await;
         store.close().await;
-        say_goodbye(tally)
+        match ended {
+            Ok(tally) => say_goodbye(tally),
+            Err(RunError::Stopped { cause, tally }) => {
+                let written = say_goodbye(tally).err().map(|error| format!("; {error}")).unwrap_or_default();
+                Err(CliError::Problem(format!("the dispatcher stopped: {cause}{written}")))
+            }
+            Err(RunError::PolicyDiffers(conflict)) => Err(CliError::Problem(format!("{conflict}\n{CURE}"))),
+            Err(RunError::Store(error)) => Err(error.into()),
+        }
+    }
+
+    /// A budget that could not hold one largest call and one largest body would let them wait for ever.
+    fn check_budget(&self) -> Result<(), CliError> {
+        let least = dispatcher::least_bytes_in_flight(self.max_call_bytes);
+        if self.max_bytes_in_flight >= least {
+            return Ok(());
+        }
+        Err(CliError::Problem(format!(
+            "--max-bytes-in-flight is {}, but a largest call and a largest body need {least}: raise it, or lower --max-call-bytes",
+            self.max_bytes_in_flight
+        )))
     }
 }
+
+/// What to do about dispatchers that differ.
+const CURE: &str = "Start this one with the same settings. To change them for the whole installation, restart one \
+                    dispatcher after the other with the new ones and --change-policy.";
 
 /// Who this dispatcher is, for people: host name and process id.
 pub(super) fn name() -> String {
     format!("{}:{}", gethostname::gethostname().to_string_lossy(), std::process::id())
-}
-
-/// The first SIGTERM or SIGINT drains, the second cuts.
-pub(super) fn stop_on_signals(stop: Stop) -> Result<(), CliError> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::spawn(async move {
-        for token in [stop.drain, stop.cut] {
-            tokio::select! {
-                _ = terminate.recv() => info!("SIGTERM"),
-                _ = interrupt.recv() => info!("SIGINT"),
-            }
-            token.cancel();
-        }
-    });
-    Ok(())
 }
 
 fn say_goodbye(tally: Tally) -> Result<(), CliError> {

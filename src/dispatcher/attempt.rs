@@ -1,87 +1,67 @@
 //! One claimed delivery: from its call and its template to an ending. Never touches the database.
 
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 
 use futures_util::FutureExt;
-use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
+use tracing::error;
 use uuid::Uuid;
 
+use super::budget::{Budget, Share};
+use super::prepare::{Prepared, prepare};
 use super::templates::Template;
-use crate::domain::call::Call;
-use crate::domain::claim::{Claimed, Sent, Settled, Story};
+use crate::domain::claim::{Claimed, Settled, Story};
 use crate::domain::delivery::{Doubt, Ending, Failure, Outcome};
-use crate::domain::mask;
-use crate::domain::problem::{Code, Field, Problem};
-use crate::domain::request::Request;
 use crate::webhook::{Fence, Webhook};
 
-/// Attempts a claimed delivery and settles it. Behind a closed `fence` it does not begin; `cut` ends it early.
-///
-/// A defect of ours that panics must not leave the delivery without an end. It may have happened with the request on
-/// its way, so it is a doubt.
+/// What all attempts of a dispatcher share.
+#[derive(Clone)]
+pub(super) struct Means {
+    /// The HTTP client.
+    pub(super) webhook: Arc<Webhook>,
+    /// The bytes that may be held.
+    pub(super) budget: Arc<Budget>,
+    /// Ends attempts early.
+    pub(super) cut: CancellationToken,
+}
+
+/// Attempts a claimed delivery and settles it. Behind a closed `fence` it does not begin. `text_share` is what a large
+/// call's text takes of the budget.
 pub(super) async fn attempt(
     claimed: Claimed,
     template: Template,
-    webhook: &Webhook,
+    text_share: Option<Share>,
+    means: &Means,
     fence: &Fence,
-    cut: &CancellationToken,
 ) -> Settled {
-    let Claimed { hold, message_id, enabled, call, .. } = claimed;
+    let Claimed { hold, message_id, enabled, payload, .. } = claimed;
     if !enabled {
-        // Read all the same, so that history finds it by the provider's id.
-        let call_sid = call.and_then(|text| Call::parse(&text).ok()).and_then(|call| call.call_sid());
-        return hold.settle(Ending::Final(Outcome::Skipped), Story { call_sid, ..Story::default() });
+        return hold.settle(Ending::Final(Outcome::Skipped), Story::default());
     }
-    let attempted =
-        AssertUnwindSafe(render_and_send(call, template, message_id, webhook, fence, cut)).catch_unwind().await;
-    let (ending, story) = attempted.unwrap_or_else(|_| {
-        let detail = "an internal error ended the attempt; nobody knows how far it came".to_owned();
-        (Ending::Final(Outcome::Unknown { kind: Doubt::DispatcherLost, detail }), Story::default())
-    });
-    hold.settle(ending, story)
+    match prepare(payload, text_share, template, &means.budget, fence, &means.cut).await {
+        Ok(prepared) => {
+            let (ending, story) = send(prepared, message_id, means, fence).await;
+            hold.settle(ending, story)
+        }
+        Err(ending) => hold.settle(ending, Story::default()),
+    }
 }
 
-async fn render_and_send(
-    call: Option<String>,
-    template: Template,
-    message_id: Uuid,
-    webhook: &Webhook,
-    fence: &Fence,
-    cut: &CancellationToken,
-) -> (Ending, Story) {
-    let mut story = Story::default();
-    let request = match render(call, &template, &mut story) {
-        Ok(request) => request,
-        Err(problem) => {
-            let outcome = Outcome::Failed { kind: Failure::Render, detail: problem.to_string() };
-            return (Ending::Final(outcome), story);
-        }
+/// Sends the request. A defect of ours that panics must not leave the delivery without an end; it may have happened with
+/// the request on its way, so it is a doubt.
+async fn send(prepared: Prepared, message_id: Uuid, means: &Means, fence: &Fence) -> (Ending, Story) {
+    // The share goes with the body: both are dropped at the end.
+    let Prepared { request, sent, body_share: _body_share } = prepared;
+    let sending = means.webhook.send(&request, message_id, fence, means.cut.cancelled());
+    let Ok(attempt) = AssertUnwindSafe(sending).catch_unwind().await else {
+        error!("sending a request panicked; its delivery is recorded as unknown");
+        let detail = "an internal error ended the attempt; nobody knows how far it came".to_owned();
+        let outcome = Outcome::Unknown { kind: Doubt::DispatcherLost, detail };
+        return (Ending::Final(outcome), Story { sent: Some(sent), timing: None });
     };
-    story.sent = Some(summary(&request));
-    let attempt = webhook.send(&request, message_id, fence, cut.cancelled()).await;
     // The client, too, may find that there is nothing to send: then nothing was attempted that could have a latency.
     let attempted = !matches!(attempt.ending, Ending::Final(Outcome::Failed { kind: Failure::Render, .. }));
-    story.timing = attempted.then_some(attempt.timing);
-    (attempt.ending, story)
-}
-
-fn render(call: Option<String>, template: &Template, story: &mut Story) -> Result<Request, Problem> {
-    let text = call.ok_or_else(|| {
-        Problem::new(Code::BadCall, Field::Call, "the payload is no longer in the outbox: its partition was dropped")
-    })?;
-    let call = Call::parse(&text)?;
-    story.call_sid = call.call_sid();
-    template.as_ref().as_ref().map_err(Problem::clone)?.render(&call)
-}
-
-/// What history keeps of a request.
-fn summary(request: &Request) -> Sent {
-    Sent {
-        method: request.method,
-        url: mask::url(&request.url),
-        body_bytes: request.body.as_ref().map(String::len),
-        body_sha256: request.body.as_ref().map(|body| Sha256::digest(body).into()),
-        unresolved: request.unresolved.clone(),
-    }
+    let timing = attempted.then_some(attempt.timing);
+    (attempt.ending, Story { sent: Some(sent), timing })
 }

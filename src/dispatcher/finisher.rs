@@ -1,12 +1,21 @@
 //! Writes what came of the attempts, in batches that grow with the load, and tries until the database has taken them.
+//!
+//! What the database refuses because of its content is not tried again and again. The row that it refuses is found by
+//! halving the batch, and written without its texts; so one such row costs its batch some twenty statements, once. If it
+//! is refused even so, it stays in `sending` and is given up when this dispatcher has stopped. Its permit comes free like
+//! every other: a result that nobody can write must not take a place from those that can be.
 
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, error, info};
+use tracing::{debug, error, info, warn};
 
 use super::backoff::Outage;
-use crate::domain::claim::{Finished, Hold, Settled};
-use crate::domain::delivery::State;
+use super::blocked::BlockedWarning;
+use super::place::Place;
+use crate::domain::claim::{Finished, Hold, Settled, Texts};
+use crate::domain::delivery::{Failure, Outcome, State};
 use crate::store::StoreError;
 use crate::store::finish::Recording;
 use crate::store::session::Session;
@@ -33,37 +42,51 @@ pub struct Tally {
     pub unwritten: usize,
 }
 
-/// A result and the permit under which it came about. The permit goes with the result, and comes free when the database
-/// has it: so a dispatcher that dies leaves no more in `sending` than it had permits.
+/// A result and the place in which it came about. The place goes with the result, and comes free when the database has it,
+/// or refuses it for good: so a dispatcher that dies leaves no more in `sending` than it had permits and results that were
+/// refused, each of which the log has named.
 pub(super) struct Handed {
     /// What became of the delivery.
     pub(super) settled: Settled,
     /// Its place among what is in flight.
-    pub(super) permit: OwnedSemaphorePermit,
+    pub(super) place: Place,
 }
+
+/// What a finisher has recorded so far; it outlives the finisher.
+pub(super) type Books = Arc<Mutex<Tally>>;
 
 pub(super) struct Finisher {
     session: Session,
     inbox: mpsc::Receiver<Handed>,
     given_up: CancellationToken,
     outage: Outage,
+    blocked: BlockedWarning,
     tally: Tally,
+    /// Where the tally is left at the end.
+    books: Books,
 }
 
 impl Finisher {
-    /// Takes results from `inbox` until all senders are gone. `given_up` ends the trying.
-    pub(super) fn new(session: Session, inbox: mpsc::Receiver<Handed>, given_up: CancellationToken) -> Finisher {
-        Finisher { session, inbox, given_up, outage: Outage::none("finisher"), tally: Tally::default() }
+    /// Takes results from `inbox` until all senders are gone. `given_up` ends the trying. However it ends, what was
+    /// recorded is then to be found in `books`.
+    pub(super) fn new(
+        session: Session,
+        inbox: mpsc::Receiver<Handed>,
+        given_up: CancellationToken,
+        books: Books,
+    ) -> Finisher {
+        let (outage, blocked) = (Outage::none("finisher"), BlockedWarning::default());
+        Finisher { session, inbox, given_up, outage, blocked, tally: Tally::default(), books }
     }
 
-    pub(super) async fn run(mut self) -> Tally {
+    pub(super) async fn run(mut self) {
         let mut batch = Vec::with_capacity(MAX_BATCH);
         while self.inbox.recv_many(&mut batch, MAX_BATCH).await > 0 {
             let mut finished = Vec::with_capacity(batch.len());
             let mut unsent = Vec::new();
-            let mut permits = Vec::with_capacity(batch.len());
+            let mut places = Vec::with_capacity(batch.len());
             for handed in batch.drain(..) {
-                permits.push(handed.permit);
+                places.push(handed.place);
                 match handed.settled {
                     Settled::Finished(one) => finished.push(one),
                     Settled::Unsent(hold) => unsent.push(hold),
@@ -71,75 +94,103 @@ impl Finisher {
             }
             self.record(finished).await;
             self.release(unsent).await;
-            drop(permits);
+            places.into_iter().for_each(Place::leave);
         }
-        self.tally
+        self.blocked.flush();
     }
 
-    /// Writes until the database has taken it, or until nobody waits for it any more.
+    /// Writes until the database has taken it or refused it for good, or until nobody waits for it any more.
     async fn record(&mut self, finished: Vec<Finished>) {
-        if finished.is_empty() {
-            return;
-        }
-        let recordings = loop {
-            match self.session.finish(&finished).await {
-                Ok(recordings) => break recordings,
-                Err(refusal) if refusal.is_about_the_data() => return self.record_one_by_one(finished).await,
+        let mut due = vec![finished];
+        while let Some(batch) = due.pop() {
+            if batch.is_empty() {
+                continue;
+            }
+            match self.session.finish(&batch).await {
+                Ok(recordings) => {
+                    self.outage.over();
+                    let late = self.note(batch, &recordings);
+                    self.record_evidence(late).await;
+                }
+                Err(refusal) if refusal.is_about_the_data() => due.extend(self.smaller(batch, &refusal)),
                 Err(failure) => {
                     if self.give_up_after(&failure).await {
-                        return self.leave(finished.len(), &failure);
+                        let results = batch.len() + due.iter().map(Vec::len).sum::<usize>();
+                        return self.leave(results, &failure);
                     }
+                    due.push(batch);
                 }
             }
-        };
-        self.outage.over();
-        let late = self.note(finished, &recordings);
-        self.record_evidence(late).await;
-    }
-
-    /// One row that the database refuses must not hold up the others. It stays in `sending`, where it is seen, and is
-    /// given up when this dispatcher stops.
-    async fn record_one_by_one(&mut self, finished: Vec<Finished>) {
-        if let [one] = &finished[..] {
-            self.tally.unwritten += 1;
-            error!(delivery_id = %one.hold.delivery_id(), "the database refuses to record this outcome");
-            return;
-        }
-        for one in finished {
-            Box::pin(self.record(vec![one])).await;
         }
     }
 
     /// What came after it had been given up is evidence: it says what the unknown delivery was.
     async fn record_evidence(&mut self, late: Vec<Finished>) {
-        while !late.is_empty() {
-            match self.session.record_evidence(&late).await {
-                Ok(news) => return info!(late = late.len(), news, "late results recorded as evidence"),
+        let mut due = vec![late];
+        while let Some(batch) = due.pop() {
+            if batch.is_empty() {
+                continue;
+            }
+            match self.session.record_evidence(&batch).await {
+                Ok(news) => info!(late = batch.len(), news, "late results recorded as evidence"),
+                Err(refusal) if refusal.is_about_the_data() => due.extend(self.smaller(batch, &refusal)),
                 Err(failure) => {
                     if self.give_up_after(&failure).await {
-                        return self.leave(late.len(), &failure);
+                        let results = batch.len() + due.iter().map(Vec::len).sum::<usize>();
+                        return self.leave(results, &failure);
                     }
+                    due.push(batch);
                 }
             }
         }
     }
 
+    /// What to try instead of a batch that the database refuses: its halves; a single row without its texts; nothing, if
+    /// that was refused already.
+    fn smaller(&mut self, mut batch: Vec<Finished>, refusal: &StoreError) -> Vec<Vec<Finished>> {
+        if let [one] = &mut batch[..] {
+            let delivery_id = one.hold.delivery_id();
+            if one.texts == Texts::Refused {
+                self.tally.unwritten += 1;
+                error!(%delivery_id, error = %refusal, "the database refuses to record this outcome");
+                return Vec::new();
+            }
+            warn!(%delivery_id, error = %refusal, "the database refuses this outcome; recording it without its texts");
+            one.texts = Texts::Refused;
+            return vec![batch];
+        }
+        let back = batch.split_off(batch.len() / 2);
+        vec![back, batch]
+    }
+
     /// Puts back to waiting what was not sent. What has been given up in the meantime stays so, as certainly unsent.
     async fn release(&mut self, unsent: Vec<Hold>) {
-        if unsent.is_empty() {
-            return;
-        }
-        loop {
-            match self.release_once(&unsent).await {
+        let mut due = vec![unsent];
+        while let Some(mut batch) = due.pop() {
+            if batch.is_empty() {
+                continue;
+            }
+            match self.release_once(&batch).await {
                 Ok(released) => {
                     self.outage.over();
                     self.tally.returned += released;
-                    return;
                 }
+                Err(refusal) if refusal.is_about_the_data() => match &batch[..] {
+                    [one] => {
+                        self.tally.unwritten += 1;
+                        error!(delivery_id = %one.delivery_id(), error = %refusal, "the database refuses to take this delivery back");
+                    }
+                    _ => {
+                        due.push(batch.split_off(batch.len() / 2));
+                        due.push(batch);
+                    }
+                },
                 Err(failure) => {
                     if self.give_up_after(&failure).await {
-                        return self.leave(unsent.len(), &failure);
+                        let results = batch.len() + due.iter().map(Vec::len).sum::<usize>();
+                        return self.leave(results, &failure);
                     }
+                    due.push(batch);
                 }
             }
         }
@@ -168,6 +219,7 @@ impl Finisher {
     /// Counts what was recorded and returns what was not, because it had been given up.
     fn note(&mut self, finished: Vec<Finished>, recordings: &[Recording]) -> Vec<Finished> {
         let mut late = Vec::new();
+        let mut blocked = 0;
         for (one, recording) in finished.into_iter().zip(recordings) {
             let (delivery_id, state) = (one.hold.delivery_id(), one.outcome.state());
             if *recording == Recording::NotHeld {
@@ -176,8 +228,16 @@ impl Finisher {
             }
             debug!(%delivery_id, %state, "recorded");
             self.tally.count(state);
+            blocked += usize::from(matches!(one.outcome, Outcome::Failed { kind: Failure::Blocked, .. }));
         }
+        self.blocked.note(blocked);
         late
+    }
+}
+
+impl Drop for Finisher {
+    fn drop(&mut self) {
+        *self.books.lock().unwrap_or_else(PoisonError::into_inner) = self.tally;
     }
 }
 

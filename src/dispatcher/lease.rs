@@ -1,11 +1,12 @@
 //! The lease: how a dispatcher proves that it lives, and how it stops by itself when it cannot.
 //!
-//! The database's clock decides when others may declare this dispatcher lost. Its own monotonic clock closes the
-//! [`Fence`] earlier: a renewal that was asked for at time t is good until t + lease at least, since the database set
-//! the lease after that; and the fence closes a margin before. So no request begins under a lease that may be over,
-//! not even in a process that was stopped and goes on much later.
+//! The database's clock decides when others may declare this dispatcher lost. Its own monotonic clock, which goes on
+//! while the machine is suspended, closes the [`Fence`] earlier: a renewal that was asked for at time t is good until
+//! t + lease at least, since the database set the lease after that; and the fence closes a margin before. So no request
+//! begins under a lease that may be over, not even in a process or on a machine that was stopped and goes on much later.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::ops::ControlFlow;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -13,12 +14,14 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::backoff::Outage;
-use crate::store::dispatchers::Renewal;
+use super::policy::{self, PolicyConflict};
+use crate::domain::policy::Policy;
+use crate::store::dispatchers::{Newcomer, Registering, Renewal, Standing};
 use crate::store::session::Session;
 use crate::store::{Store, StoreError};
-use crate::webhook::Fence;
+use crate::webhook::{Fence, Moment};
 
-/// A lease is renewed this often within its length. The others are then looked after, too.
+/// A lease is renewed this often within its length.
 const RENEWALS: u32 = 5;
 /// The part of a lease by which the fence closes before it ends, for clocks that run apart and threads that run late.
 const MARGIN: u32 = 5;
@@ -39,50 +42,121 @@ pub(super) struct Registration {
 
 /// What the other rooms of a dispatcher know of its lease.
 pub(super) struct Lease {
-    current: Mutex<Registration>,
+    state: Mutex<LeaseState>,
+}
+
+struct LeaseState {
+    current: Registration,
+    /// Since when every renewal has succeeded; `None` if the last one failed.
+    renewed_since: Option<Instant>,
+    /// Whether no request may begin any more, whatever the lease says.
+    shut: bool,
 }
 
 impl Lease {
+    fn of(current: Registration) -> Lease {
+        Lease { state: Mutex::new(LeaseState { current, renewed_since: None, shut: false }) }
+    }
+
     /// The registration that counts now.
     pub(super) fn current(&self) -> Registration {
-        self.current.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.lock().current.clone()
+    }
+
+    /// Closes the fence for good: no request begins any more. Those that are out go on.
+    pub(super) fn shut(&self) {
+        let mut state = self.lock();
+        state.shut = true;
+        state.current.fence.close();
+    }
+
+    /// Since when every renewal has succeeded; `None` if the last one failed.
+    pub(super) fn renewed_since(&self) -> Option<Instant> {
+        self.lock().renewed_since
     }
 
     fn replace(&self, registration: Registration) {
-        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = registration;
+        let mut state = self.lock();
+        if state.shut {
+            registration.fence.close();
+        }
+        state.current = registration;
+    }
+
+    /// Moves a fence of this lease ahead, unless it has been shut.
+    fn extend(&self, fence: &Fence, until: Moment) {
+        let state = self.lock();
+        if !state.shut {
+            fence.move_to(until);
+        }
+    }
+
+    fn note_renewal(&self, renewed: bool) {
+        let mut state = self.lock();
+        state.renewed_since = renewed.then(|| state.renewed_since.unwrap_or_else(Instant::now));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, LeaseState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Keeps the lease, and gives up what other dispatchers lost.
+/// As whom a keeper registers.
+pub(super) struct Identity {
+    /// Host name and process id, for people.
+    pub(super) name: String,
+    /// What it may call.
+    pub(super) policy: Policy,
+    /// Whether it starts although others have another policy.
+    pub(super) change_policy: bool,
+}
+
+/// Why a dispatcher could not be registered.
+pub(super) enum Unregistered {
+    Store(StoreError),
+    Policy(PolicyConflict),
+}
+
+/// Keeps the lease.
 pub(super) struct Keeper {
     session: Session,
-    name: String,
+    identity: Identity,
     length: Duration,
     outage: Outage,
-    /// Since when every renewal has succeeded.
-    steady_since: Option<Instant>,
 }
 
 impl Keeper {
     /// Registers the dispatcher and returns its lease, open.
-    pub(super) async fn start(store: &Store, name: &str, length: Duration) -> Result<(Keeper, Arc<Lease>), StoreError> {
+    pub(super) async fn start(
+        store: &Store,
+        identity: Identity,
+        length: Duration,
+    ) -> Result<(Keeper, Arc<Lease>), Unregistered> {
         // No statement of the keeper may take so long that the next renewal comes too late.
         let session = store.session(length / RENEWALS);
-        let mut keeper =
-            Keeper { session, name: name.to_owned(), length, outage: Outage::none("lease"), steady_since: None };
-        let lease = Lease { current: Mutex::new(keeper.register().await?) };
-        Ok((keeper, Arc::new(lease)))
+        let mut keeper = Keeper { session, identity, length, outage: Outage::none("lease") };
+        let standing = if keeper.identity.change_policy { Standing::BeforeAll } else { Standing::BehindAll };
+        match keeper.register(standing).await {
+            Ok(Ok(registration)) => Ok((keeper, Arc::new(Lease::of(registration)))),
+            Ok(Err(conflict)) => Err(Unregistered::Policy(conflict)),
+            Err(error) => Err(Unregistered::Store(error)),
+        }
     }
 
     /// Renews until `stop`, then retires. What is claimed must be settled by then.
-    pub(super) async fn run(mut self, lease: Arc<Lease>, stop: CancellationToken) {
+    ///
+    /// # Errors
+    /// The dispatcher was declared lost, and those that live have replaced its policy.
+    pub(super) async fn run(mut self, lease: Arc<Lease>, stop: CancellationToken) -> Result<(), PolicyConflict> {
         let mut beats = tokio::time::interval(self.length / RENEWALS);
         beats.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         while stop.run_until_cancelled(beats.tick()).await.is_some() {
-            match self.beat(&lease).await {
-                Ok(()) => self.outage.over(),
+            let beat = self.beat(&lease).await;
+            lease.note_renewal(beat.is_ok());
+            match beat {
+                Ok(ControlFlow::Continue(())) => self.outage.over(),
+                Ok(ControlFlow::Break(conflict)) => return Err(conflict),
                 Err(error) => {
-                    self.steady_since = None;
                     let _stopped_meanwhile = stop.run_until_cancelled(self.outage.wait(&error)).await;
                 }
             }
@@ -90,51 +164,76 @@ impl Keeper {
         if let Err(error) = self.session.retire(lease.current().dispatcher_id).await {
             warn!(%error, "could not note that this dispatcher stopped; its lease will run out");
         }
+        Ok(())
     }
 
-    /// One renewal, and one look at the others.
-    async fn beat(&mut self, lease: &Lease) -> Result<(), StoreError> {
-        let asked = Instant::now();
+    /// One renewal.
+    async fn beat(&mut self, lease: &Lease) -> Result<ControlFlow<PolicyConflict>, StoreError> {
+        let asked = Moment::now();
         let registration = lease.current();
         match self.session.renew(registration.dispatcher_id, self.length).await? {
-            Renewal::Renewed => self.extend(&registration.fence, asked),
-            Renewal::Lost => self.begin_anew(lease).await?,
+            Renewal::Renewed => lease.extend(&registration.fence, self.closing_time(asked)),
+            Renewal::Lost => {
+                if let Err(conflict) = self.begin_anew(lease).await? {
+                    return Ok(ControlFlow::Break(conflict));
+                }
+            }
         }
-        let steady = asked - *self.steady_since.get_or_insert(asked);
-        self.look_after_others(steady).await
-    }
-
-    /// Gives up what others lost. After an outage of the database, when nobody could renew, the others have a full lease
-    /// to be heard of again before they are declared lost; so has whoever ran before this dispatcher started.
-    async fn look_after_others(&mut self, steady: Duration) -> Result<(), StoreError> {
-        let lost = if steady >= self.length { self.session.declare_lost().await? } else { 0 };
-        let unknown = self.session.give_up().await?;
-        if lost > 0 || unknown > 0 {
-            warn!(lost, unknown, "gave up what lost dispatchers had in flight");
-        }
-        Ok(())
+        Ok(ControlFlow::Continue(()))
     }
 
     /// Declared lost, while paused or cut off. What was in flight has been given up by others; what is claimed from now
-    /// on is claimed under a new id.
-    async fn begin_anew(&mut self, lease: &Lease) -> Result<(), StoreError> {
+    /// on is claimed under a new id. Not so if others have started with another policy meanwhile: theirs counts.
+    async fn begin_anew(&mut self, lease: &Lease) -> Result<Result<(), PolicyConflict>, StoreError> {
         let was = lease.current().dispatcher_id;
-        let registration = self.register().await?;
+        let registration = match self.register(Standing::BehindLaterThan(was)).await? {
+            Ok(registration) => registration,
+            Err(conflict) => return Ok(Err(conflict)),
+        };
         warn!(was, dispatcher_id = registration.dispatcher_id, "was declared lost; goes on as another");
         lease.replace(registration);
-        Ok(())
+        Ok(Ok(()))
     }
 
-    async fn register(&mut self) -> Result<Registration, StoreError> {
-        let asked = Instant::now();
-        let dispatcher_id = self.session.register(&self.name, env!("CARGO_PKG_VERSION"), self.length).await?;
-        info!(dispatcher_id, name = self.name, lease_ms = self.length.as_millis() as u64, "registered");
+    async fn register(&mut self, standing: Standing) -> Result<Result<Registration, PolicyConflict>, StoreError> {
+        let asked = Moment::now();
+        let Identity { name, policy, .. } = &self.identity;
+        let newcomer = Newcomer { name, version: env!("CARGO_PKG_VERSION"), lease: self.length, policy, standing };
+        let dispatcher_id = match self.session.register(newcomer).await? {
+            Registering::StandsBack(others) => return Ok(Err(PolicyConflict::new(policy, others))),
+            Registering::Registered { dispatcher_id, others } => {
+                policy::warn_of(&others);
+                dispatcher_id
+            }
+        };
+        info!(dispatcher_id, name, lease_ms = self.length.as_millis() as u64, "registered");
         let fence = Fence::closed();
-        self.extend(&fence, asked);
-        Ok(Registration { dispatcher_id, fence })
+        fence.move_to(self.closing_time(asked));
+        Ok(Ok(Registration { dispatcher_id, fence }))
     }
 
-    fn extend(&self, fence: &Fence, asked: Instant) {
-        fence.move_to(asked + self.length - self.length / MARGIN);
+    /// When the fence closes if the lease was asked for at this time.
+    fn closing_time(&self, asked: Moment) -> Moment {
+        asked + (self.length - self.length / MARGIN)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_that_was_shut_never_opens_a_fence_again() {
+        let registration = |dispatcher_id| Registration { dispatcher_id, fence: Fence::open() };
+        let lease = Lease::of(registration(1));
+        let held = lease.current().fence;
+        let later = Moment::now() + Duration::from_secs(60);
+        lease.extend(&held, later);
+        assert!(!held.is_closed());
+        lease.shut();
+        lease.extend(&held, later);
+        assert!(held.is_closed(), "neither for what is claimed already");
+        lease.replace(registration(2));
+        assert!(lease.current().fence.is_closed(), "nor under another id");
     }
 }

@@ -8,38 +8,62 @@
 //!
 //! What must not break:
 //! - No request starts before the claim that covers it is committed, and each claimed delivery is attempted once.
-//! - No more is claimed than there are free permits, so whatever is in `sending` is being sent.
+//! - No more is claimed than there are free permits and room for its bytes, so whatever is in `sending` is being sent, or
+//!   waits for no more than the bytes that others hold.
 //! - No transaction is open while a request is out.
-//! - A result that is in hand is written, whatever stops in the meantime. Its permit comes back when the database has it:
-//!   so `sending` never holds more of a dispatcher than its permits, and nor does its memory.
+//! - A result that is in hand is written, whatever stops in the meantime. Its permit comes back when the database has it,
+//!   or has refused it for good: so `sending` never holds more of a dispatcher than its permits and what was refused.
+//! - No row, call or version that is too large, damaged or refused keeps any other from being sent or recorded.
 //! - No request begins under a lease that may be over, and the lease is kept until everything is settled.
+//! - A room that ends early ends the dispatcher: it drains, and says which it was ([`supervision`]).
 //! - Dispatchers never talk to each other: Postgres is what they share.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
+use crate::domain::policy::Policy;
 use crate::store::{Store, StoreError};
 use crate::webhook::Webhook;
+use attempt::Means;
+use budget::Budget;
+pub use budget::{DEFAULT_MAX_BYTES_IN_FLIGHT, DEFAULT_MAX_CALL_BYTES, least_bytes_in_flight};
 use claimer::Claimer;
-use finisher::Finisher;
 pub use finisher::Tally;
-use lease::Keeper;
+use finisher::{Books, Finisher};
 pub use lease::MIN_LEASE;
+use lease::{Identity, Keeper, Lease, Unregistered};
+use place::{Losses, Places};
+pub use policy::PolicyConflict;
+use recovery::Recovery;
+pub use supervision::{Cause, Room};
+use supervision::{Watch, Work};
 
 mod attempt;
 mod backoff;
+mod blocked;
+mod budget;
 mod claimer;
 mod finisher;
 mod housekeeping;
 mod lease;
 mod mark;
+mod pace;
+mod place;
+mod policy;
+mod prepare;
+mod recovery;
 mod rest;
+mod supervision;
 mod templates;
+mod unstarted;
+
+#[cfg(test)]
+mod tests;
 
 /// How long a statement may take before it is taken for lost.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -47,7 +71,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const LAST_WRITES: Duration = Duration::from_secs(10);
 
 /// What the dispatcher itself is told.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Settings {
     /// Requests in flight at most, at least 1.
     pub concurrency: usize,
@@ -55,6 +79,14 @@ pub struct Settings {
     pub lease: Duration,
     /// How long what is in flight may take to end once claiming has stopped.
     pub drain_timeout: Duration,
+    /// What its client may call, to be compared with that of other dispatchers.
+    pub policy: Policy,
+    /// Whether it starts although others that live have another policy.
+    pub change_policy: bool,
+    /// Bytes of the largest call that is fetched; a larger one fails.
+    pub max_call_bytes: usize,
+    /// Bytes of calls and bodies held at the same time, at least [`least_bytes_in_flight`].
+    pub max_bytes_in_flight: usize,
 }
 
 /// How the outside stops a dispatcher.
@@ -66,44 +98,147 @@ pub struct Stop {
     pub cut: CancellationToken,
 }
 
+/// Why a dispatcher did not start, or stopped without being asked to.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The database, at the start; what it does later is waited out.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// It did not start: others that live have another policy.
+    #[error("{0}")]
+    PolicyDiffers(PolicyConflict),
+    /// It stopped by itself, after a drain.
+    #[error("{cause}")]
+    Stopped {
+        /// Why.
+        cause: Cause,
+        /// What became of what it had claimed.
+        tally: Tally,
+    },
+}
+
 /// Runs one dispatcher under `name` until `stop` says so and everything is settled. Returns what became of what it
 /// claimed.
 ///
 /// # Errors
-/// Those of registering with the database at the start; later ones are waited out.
+/// Those of registering with the database at the start, and what makes it stop by itself.
 pub async fn run(
     store: Store,
     webhook: Webhook,
     settings: Settings,
     name: &str,
     stop: Stop,
-) -> Result<Tally, StoreError> {
-    let (keeper, lease) = Keeper::start(&store, name, settings.lease).await?;
-    let all_settled = CancellationToken::new();
-    let keeper = tokio::spawn(keeper.run(lease.clone(), all_settled.clone()));
-    let permits = Arc::new(Semaphore::new(settings.concurrency));
-    let attempts = TaskTracker::new();
-    let given_up = CancellationToken::new();
-    let (settled, inbox) = mpsc::channel(settings.concurrency);
-    let finisher = tokio::spawn(Finisher::new(store.session(PATIENCE), inbox, given_up.clone()).run());
-    let housekeeping = tokio::spawn(housekeeping::run(store.clone(), stop.drain.clone()));
+) -> Result<Tally, RunError> {
+    let (dispatcher, rooms) = Dispatcher::prepare(&store, webhook, settings, name, stop).await?;
+    dispatcher.supervise(rooms).await
+}
 
-    let webhook = Arc::new(webhook);
-    let claimer = Claimer::new(&store, lease, permits, attempts.clone(), webhook, settled, stop.clone());
-    info!(concurrency = settings.concurrency, "dispatching");
-    claimer.run().await;
+/// The work of each room. Apart from the [`Dispatcher`], so that a test can put a room in its place that fails.
+struct Rooms {
+    claimer: Work,
+    finisher: Work,
+    lease: Work,
+    recovery: Work,
+    housekeeping: Work,
+}
 
-    drain(&attempts, settings.drain_timeout, &stop.cut).await;
-    let deadline = tokio::time::sleep(LAST_WRITES);
-    tokio::spawn(async move {
-        deadline.await;
-        given_up.cancel();
-    });
-    let tally = finisher.await.unwrap_or_default();
-    housekeeping.await.ok();
-    all_settled.cancel();
-    keeper.await.ok();
-    Ok(tally)
+/// What holds the rooms together.
+struct Dispatcher {
+    settings: Settings,
+    stop: Stop,
+    lease: Arc<Lease>,
+    attempts: TaskTracker,
+    losses: Losses,
+    books: Books,
+    /// Tells the finisher to try no longer.
+    given_up: CancellationToken,
+    /// Tells the keeper of the lease that nothing is left that needs it.
+    all_settled: CancellationToken,
+}
+
+impl Dispatcher {
+    /// Registers with the database and gets the rooms ready.
+    async fn prepare(
+        store: &Store,
+        webhook: Webhook,
+        settings: Settings,
+        name: &str,
+        stop: Stop,
+    ) -> Result<(Dispatcher, Rooms), RunError> {
+        let (policy, change_policy) = (settings.policy.clone(), settings.change_policy);
+        let identity = Identity { name: name.to_owned(), policy, change_policy };
+        let (keeper, lease) = Keeper::start(store, identity, settings.lease).await.map_err(|error| match error {
+            Unregistered::Store(error) => RunError::Store(error),
+            Unregistered::Policy(conflict) => RunError::PolicyDiffers(conflict),
+        })?;
+        let (given_up, all_settled) = (CancellationToken::new(), CancellationToken::new());
+        let (attempts, books) = (TaskTracker::new(), Books::default());
+        let places = Places::new(settings.concurrency);
+        let losses = places.losses.clone();
+        let (settled, inbox) = mpsc::channel(settings.concurrency);
+        let finisher = Finisher::new(store.session(PATIENCE), inbox, given_up.clone(), books.clone());
+        let budget = Arc::new(Budget::new(settings.max_bytes_in_flight, settings.max_call_bytes));
+        let means = Means { webhook: Arc::new(webhook), budget, cut: stop.cut.clone() };
+        let drain = stop.drain.clone();
+        let claimer = Claimer::new(store, lease.clone(), places, attempts.clone(), means, settled, drain);
+        let recovery = Recovery::new(store, lease.clone(), settings.lease);
+        let rooms = Rooms {
+            claimer: ends_well(claimer.run()),
+            finisher: ends_well(finisher.run()),
+            recovery: ends_well(recovery.run(all_settled.clone())),
+            lease: Box::pin(keeper.run(lease.clone(), all_settled.clone())),
+            housekeeping: ends_well(housekeeping::run(store.clone(), stop.drain.clone())),
+        };
+        Ok((Dispatcher { settings, stop, lease, attempts, losses, books, given_up, all_settled }, rooms))
+    }
+
+    /// Lets the rooms work until told to stop, or until one of them ends by itself; then lets them end, one after the
+    /// other, as each is no longer needed.
+    async fn supervise(self, rooms: Rooms) -> Result<Tally, RunError> {
+        let mut watch = Watch::new(|room| {
+            self.stop.drain.cancel();
+            // Whoever begins a request now could not have its result recorded.
+            if room == Room::Finisher {
+                self.lease.shut();
+            }
+        });
+        watch.open(Room::Lease, rooms.lease);
+        watch.open(Room::Recovery, rooms.recovery);
+        watch.open(Room::Finisher, rooms.finisher);
+        watch.open(Room::Housekeeping, rooms.housekeeping);
+        watch.open(Room::Claimer, rooms.claimer);
+        info!(concurrency = self.settings.concurrency, "dispatching");
+        watch.until(self.stop.drain.cancelled()).await;
+
+        watch.dismiss(Room::Housekeeping);
+        watch.end_of(Room::Claimer).await;
+        // From here on it ends by itself once the last attempt has handed over its result.
+        watch.dismiss(Room::Finisher);
+        watch.until(drain(&self.attempts, self.settings.drain_timeout, &self.stop.cut)).await;
+        let _ended_in_time = tokio::time::timeout(LAST_WRITES, watch.end_of(Room::Finisher)).await;
+        self.given_up.cancel();
+        watch.end_of(Room::Finisher).await;
+        watch.end_of(Room::Housekeeping).await;
+        watch.dismiss(Room::Recovery);
+        self.all_settled.cancel();
+        watch.end_of(Room::Recovery).await;
+        watch.end_of(Room::Lease).await;
+
+        let mut tally = *self.books.lock().unwrap_or_else(PoisonError::into_inner);
+        tally.unwritten += self.losses.count();
+        match watch.cause() {
+            None => Ok(tally),
+            Some(cause) => Err(RunError::Stopped { cause, tally }),
+        }
+    }
+}
+
+/// The work of a room that never finds a reason to stop by itself.
+fn ends_well(work: impl Future<Output = ()> + Send + 'static) -> Work {
+    Box::pin(async {
+        work.await;
+        Ok(())
+    })
 }
 
 /// Waits until every attempt has ended, cutting them short after `timeout` or when told to.

@@ -3,6 +3,9 @@
 //!
 //! Looking often while calls keep coming makes for short waits without any NOTIFY; sleeping when they stop spares the
 //! database. Under load nobody sleeps, so the platform's inserts never ring.
+//!
+//! Where the database says that nobody rings (`postcall.wake_up = 'poll'`), it goes on looking, twenty times a second.
+//! A single transaction that does not ring is found when the sleep ends.
 
 use std::time::Duration;
 
@@ -10,7 +13,7 @@ use tracing::{debug, warn};
 
 use super::PATIENCE;
 use crate::store::session::Session;
-use crate::store::wake::Bell;
+use crate::store::wake::{Bell, Ring};
 use crate::store::{Store, StoreError};
 
 /// The pause after work was found.
@@ -22,6 +25,11 @@ const SLEEP: Duration = Duration::from_secs(1);
 /// The bell is asked for a little longer than the sleep, so that it is never silent before the next look.
 const BELL_MARGIN: Duration = Duration::from_millis(500);
 
+/// The pause between two looks where nobody rings.
+const POLL_PAUSE: Duration = Duration::from_millis(50);
+/// Looks until it is asked again whether somebody rings: as many as fit into a sleep.
+const POLLS: u32 = 20;
+
 /// How deep the rest is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Depth {
@@ -29,6 +37,8 @@ enum Depth {
     Dozing(Duration),
     /// The bell has been asked for; the look after that is done, so sleep.
     Asleep,
+    /// Nobody rings; look so many times before asking again.
+    Polling(u32),
 }
 
 /// Rests between two looks at an empty queue.
@@ -36,11 +46,13 @@ pub(super) struct Rest {
     store: Store,
     bell: Option<Bell>,
     depth: Depth,
+    /// The longest pause between two looks before it is asked for the bell; shorter where nobody rings.
+    longest_pause: Duration,
 }
 
 impl Rest {
     pub(super) fn new(store: Store) -> Rest {
-        Rest { store, bell: None, depth: Depth::Dozing(SHORTEST_PAUSE) }
+        Rest { store, bell: None, depth: Depth::Dozing(SHORTEST_PAUSE), longest_pause: LONGEST_PAUSE }
     }
 
     /// Work was found: the next rest begins light.
@@ -51,26 +63,40 @@ impl Rest {
     /// Returns when it is time to look again. Cancel-safe.
     pub(super) async fn rest(&mut self, session: &mut Session) {
         match self.depth {
-            Depth::Dozing(pause) if pause <= LONGEST_PAUSE => {
+            Depth::Dozing(pause) if pause <= self.longest_pause => {
                 tokio::time::sleep(pause).await;
                 self.depth = Depth::Dozing(pause * 3 / 2);
             }
             // First ask to be woken, then look once more, and only then sleep: what commits in between rings.
             Depth::Dozing(_) => match self.ask_for_bell(session).await {
-                Ok(()) => self.depth = Depth::Asleep,
+                Ok(Ring::Asked) => {
+                    self.longest_pause = LONGEST_PAUSE;
+                    self.depth = Depth::Asleep;
+                }
+                Ok(Ring::Never) => {
+                    self.longest_pause = POLL_PAUSE;
+                    self.depth = Depth::Polling(POLLS);
+                }
                 Err(error) => {
                     warn!(%error, "cannot listen for new calls; polling instead");
                     tokio::time::sleep(LONGEST_PAUSE).await;
                 }
             },
             Depth::Asleep => self.sleep(session).await,
+            Depth::Polling(left) => {
+                tokio::time::sleep(POLL_PAUSE).await;
+                self.depth = left.checked_sub(1).map_or(Depth::Dozing(LONGEST_PAUSE * 2), Depth::Polling);
+            }
         }
     }
 
-    async fn ask_for_bell(&mut self, session: &mut Session) -> Result<(), StoreError> {
-        if self.bell.is_none() {
-            self.bell = Some(self.store.bell(PATIENCE).await?);
+    async fn ask_for_bell(&mut self, session: &mut Session) -> Result<Ring, StoreError> {
+        let asked = session.ask_to_be_rung(SLEEP + BELL_MARGIN).await?;
+        if asked == Ring::Never || self.bell.is_some() {
+            return Ok(asked);
         }
+        // Connecting may take longer than what was asked for.
+        self.bell = Some(self.store.bell(PATIENCE).await?);
         session.ask_to_be_rung(SLEEP + BELL_MARGIN).await
     }
 

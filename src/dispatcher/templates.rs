@@ -1,35 +1,69 @@
 //! Compiled templates, kept by version. A version never changes, so what is kept is never stale.
 
 use std::collections::HashMap;
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use lru::LruCache;
+use tracing::warn;
 
+use crate::domain::action::ActionSpec;
 use crate::domain::claim::VersionKey;
 use crate::domain::problem::{Code, Field, Problem};
 use crate::render::CompiledAction;
 use crate::store::StoreError;
 use crate::store::session::Session;
 
-/// A compiled version, or why it does not compile: published by a program whose rules were laxer.
-pub(super) type Template = Arc<Result<CompiledAction, Problem>>;
+/// A version's templates, shared by the attempts that use them.
+pub(super) type Template = Arc<Compiled>;
 
-/// Versions kept at most, the least recently used leaving first. A template of usual size takes a few kilobytes. Evaluated
-/// when it is compiled, so the unwrap cannot fail at run time.
-const CAPACITY: NonZeroUsize = NonZeroUsize::new(4_096).unwrap();
+/// Template text whose compiled form is kept at most, the least recently used leaving first. Compiled, a template takes a
+/// few times its text.
+const CAPACITY_BYTES: usize = 16 * 1024 * 1024;
+/// What a version weighs beside its text.
+const WEIGHT_OF_A_VERSION: usize = 1024;
+
+/// A compiled version, or why it does not compile: published by a program whose rules were laxer, or not to be had.
+pub(super) struct Compiled {
+    action: Result<CompiledAction, Problem>,
+}
+
+impl Compiled {
+    fn new(spec: &ActionSpec) -> Compiled {
+        Compiled { action: CompiledAction::compile(spec).map_err(first) }
+    }
+
+    /// What stands for a version that is not there.
+    pub(super) fn unloadable() -> Compiled {
+        Compiled { action: Err(unloadable()) }
+    }
+
+    /// The compiled action, or why there is none.
+    pub(super) fn action(&self) -> Result<&CompiledAction, Problem> {
+        self.action.as_ref().map_err(Problem::clone)
+    }
+
+    /// Bytes that the body of a call of so many bytes has at most.
+    pub(super) fn body_bound(&self, call_bytes: usize) -> usize {
+        self.action.as_ref().map_or(0, |action| action.body_bound(call_bytes))
+    }
+}
 
 /// The cache. It belongs to the claimer alone, so it needs no lock.
 pub(super) struct Templates {
-    kept: LruCache<VersionKey, Template>,
+    kept: LruCache<VersionKey, (Template, usize)>,
+    bytes: usize,
 }
 
 impl Templates {
     pub(super) fn new() -> Templates {
-        Templates { kept: LruCache::new(CAPACITY) }
+        Templates { kept: LruCache::unbounded(), bytes: 0 }
     }
 
-    /// The templates of all `keys`; those that are not kept yet cost one round trip together.
+    /// The templates of all `keys`; those that are not kept yet cost one round trip together. One that cannot be had
+    /// fails the deliveries that need it, and nobody else's.
+    ///
+    /// # Errors
+    /// Only those of the database that are not about a version.
     pub(super) async fn get(
         &mut self,
         session: &mut Session,
@@ -39,20 +73,59 @@ impl Templates {
         let mut missing = Vec::new();
         for key in keys {
             match self.kept.get(&key) {
-                Some(template) => drop(found.insert(key, template.clone())),
+                Some((template, _)) => drop(found.insert(key, template.clone())),
                 None if !missing.contains(&key) => missing.push(key),
                 None => {}
             }
         }
-        if !missing.is_empty() {
-            for (key, spec) in session.load_versions(&missing).await? {
-                let template: Template = Arc::new(CompiledAction::compile(&spec).map_err(first));
-                self.kept.put(key, template.clone());
-                found.insert(key, template);
-            }
+        if missing.is_empty() {
+            return Ok(found);
+        }
+        let loaded = match session.load_versions(&missing).await {
+            Err(error) if error.is_about_what_is_stored() => load_one_by_one(session, &missing).await?,
+            loaded => loaded?,
+        };
+        for (key, spec) in loaded {
+            let template: Template = Arc::new(Compiled::new(&spec));
+            self.keep(key, template.clone(), weight(&spec));
+            found.insert(key, template);
+        }
+        for key in missing {
+            found.entry(key).or_insert_with(|| Arc::new(Compiled::unloadable()));
         }
         Ok(found)
     }
+
+    fn keep(&mut self, key: VersionKey, template: Template, weight: usize) {
+        self.kept.put(key, (template, weight));
+        self.bytes += weight;
+        while self.bytes > CAPACITY_BYTES {
+            let Some((_, (_, weight))) = self.kept.pop_lru() else { break };
+            self.bytes -= weight;
+        }
+    }
+}
+
+/// Those of the versions that the database can give.
+async fn load_one_by_one(
+    session: &mut Session,
+    keys: &[VersionKey],
+) -> Result<Vec<(VersionKey, ActionSpec)>, StoreError> {
+    let mut loaded = Vec::with_capacity(keys.len());
+    for key in keys {
+        match session.load_versions(&[*key]).await {
+            Err(error) if error.is_about_what_is_stored() => {
+                warn!(action_id = key.action_id, version = key.version, %error, "a version cannot be loaded");
+            }
+            one => loaded.extend(one?),
+        }
+    }
+    Ok(loaded)
+}
+
+fn weight(spec: &ActionSpec) -> usize {
+    let texts = [Some(&spec.url), spec.headers.as_ref(), spec.body.as_ref()];
+    WEIGHT_OF_A_VERSION + texts.into_iter().flatten().map(String::len).sum::<usize>()
 }
 
 /// The first of the problems; the others show once it is mended.
@@ -60,7 +133,26 @@ fn first(problems: Vec<Problem>) -> Problem {
     problems.into_iter().next().unwrap_or_else(unloadable)
 }
 
-/// What stands for a version that is not there.
-pub(super) fn unloadable() -> Problem {
+fn unloadable() -> Problem {
     Problem::new(Code::BadAction, Field::Action, "this version of the action cannot be loaded")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::action::Method;
+
+    #[test]
+    fn what_is_kept_is_bounded_by_the_bytes_of_the_templates() {
+        let body = Some(format!("\"{}\"", "x".repeat(60_000)));
+        let spec =
+            ActionSpec { method: Method::Post, url: "https://h/".to_owned(), timeout_ms: 100, headers: None, body };
+        let (mut templates, template) = (Templates::new(), Arc::new(Compiled::new(&spec)));
+        for action_id in 0..1_000 {
+            templates.keep(VersionKey { action_id, version: 1 }, template.clone(), weight(&spec));
+        }
+        assert!(templates.bytes <= CAPACITY_BYTES);
+        assert!((200..300).contains(&templates.kept.len()), "{}", templates.kept.len());
+        assert!(templates.kept.contains(&VersionKey { action_id: 999, version: 1 }));
+    }
 }

@@ -15,6 +15,25 @@ pub const DEFAULT_TIMEOUT_MS: u32 = 15_000;
 pub const SUSPICIOUS_TIMEOUT_MS: u32 = 1_000;
 /// The name of an action that was given none.
 pub const DEFAULT_NAME: &str = "default";
+/// Longest agent that can be kept, in characters. The database refuses calls and actions of a longer one.
+pub const MAX_AGENT_CHARS: usize = 200;
+/// Longest name of an action that can be kept, in characters.
+pub const MAX_NAME_CHARS: usize = 100;
+
+/// What is wrong with the agent and the name of an action that is to be published: sentences that name the cure. All else is
+/// taken as it is, blanks and control characters too: an agent is called what the platform calls it.
+pub fn naming_problems(agent: &str, name: &str) -> Vec<String> {
+    [("agent", agent, MAX_AGENT_CHARS), ("name", name, MAX_NAME_CHARS)]
+        .into_iter()
+        .filter_map(|(field, text, most)| match text.chars().count() {
+            0 => Some(format!("{field}: it must not be empty")),
+            count if count > most => {
+                Some(format!("{field}: it has {count} characters, at most {most} can be kept: choose a shorter one"))
+            }
+            _ => None,
+        })
+        .collect()
+}
 
 /// The HTTP methods an action may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

@@ -15,7 +15,12 @@ use serde_json::error::Category;
 use serde_json::value::RawValue;
 
 use super::action::{ActionSpec, DEFAULT_TIMEOUT_MS, MAX_TIMEOUT_MS, MIN_TIMEOUT_MS, Method, SUSPICIOUS_TIMEOUT_MS};
-use super::problem::{Code, Field, Place, Problem};
+use super::problem::{Code, Field, Place, Places, Problem};
+
+/// Longest action file, in bytes: three templates of 64 KiB fit into it, most of their characters escaped.
+pub const MAX_ACTION_FILE_BYTES: usize = 512 * 1024;
+/// Of fields that are unknown or given twice, so many are told one by one.
+const MAX_NAMES_TOLD: usize = 20;
 
 /// An action as its file describes it. Its templates are as written; compiling them is another step.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,10 +37,16 @@ impl ActionFile {
     ///
     /// # Errors
     /// All problems at once, with their places in the file if they have one: [`Code::BadMethod`], [`Code::BadTimeout`],
-    /// [`Code::HeadersNotObject`], and [`Code::BadAction`] for everything else. Never an empty list.
+    /// [`Code::HeadersNotObject`], [`Code::TooLarge`] for more than [`MAX_ACTION_FILE_BYTES`], and [`Code::BadAction`] for
+    /// everything else. Never an empty list, and never a long one: of very many fields that are unknown or given twice,
+    /// the last are only counted.
     pub fn parse(text: &str) -> Result<ActionFile, Vec<Problem>> {
+        if text.len() > MAX_ACTION_FILE_BYTES {
+            let message = format!("the file is larger than {} KiB: shorten it", MAX_ACTION_FILE_BYTES / 1024);
+            return Err(vec![Problem::new(Code::TooLarge, Field::Action, message)]);
+        }
         let Entries(entries) = serde_json::from_str(text).map_err(|error| vec![not_readable(&error)])?;
-        let mut reader = Reader { text, entries, problems: Vec::new() };
+        let mut reader = Reader { text, places: Places::new(text), entries, problems: Vec::new() };
         reader.check_names();
         let file = reader.read();
         match (file, reader.problems) {
@@ -101,36 +112,37 @@ fn not_readable(error: &serde_json::Error) -> Problem {
 
 struct Reader<'a> {
     text: &'a str,
+    places: Places<'a>,
     entries: Vec<(String, &'a RawValue)>,
     problems: Vec<Problem>,
 }
 
 impl<'a> Reader<'a> {
-    fn report(&mut self, problem: Problem, value: Option<&RawValue>) {
-        let placed = match value {
-            Some(value) => problem.at(self.text, offset_in(self.text, value)),
-            None => problem,
-        };
-        self.problems.push(placed);
+    fn report(&mut self, mut problem: Problem, value: Option<&RawValue>) {
+        problem.place = value.map(|value| self.places.of(offset_in(self.text, value)));
+        self.problems.push(problem);
     }
 
     fn check_names(&mut self) {
-        for index in 0..self.entries.len() {
-            let (before, from_here) = self.entries.split_at(index);
-            let Some((name, value)) = from_here.first() else { return };
-            let message = if !FIELDS.contains(&name.as_str()) {
-                unknown_field(name)
-            } else if before.iter().any(|(earlier, _)| earlier == name) {
-                format!("`{name}` is given twice: remove one")
-            } else {
-                continue;
-            };
-            let value = *value;
-            self.report(Problem::new(Code::BadAction, Field::Action, message), Some(value));
+        let mut given = [false; FIELDS.len()];
+        let mut untold = 0;
+        for (name, value) in std::mem::take(&mut self.entries) {
+            let field = FIELDS.iter().position(|field| *field == name);
+            let is_twice =
+                field.and_then(|field| given.get_mut(field)).is_some_and(|given| std::mem::replace(given, true));
+            match field {
+                Some(_) if !is_twice => self.entries.push((name, value)),
+                _ if self.problems.len() == MAX_NAMES_TOLD => untold += 1,
+                Some(_) => self.report(bad_action(format!("`{name}` is given twice: remove one")), Some(value)),
+                None => self.report(bad_action(unknown_field(&name)), Some(value)),
+            }
+        }
+        if untold > 0 {
+            self.report(bad_action(format!("and {untold} more fields that are unknown or given twice")), None);
         }
     }
 
-    /// The value of the field `name`, where it is first given.
+    /// The value of the field `name`; of names that are given twice, only the first was kept.
     fn value(&self, name: &str) -> Option<&'a RawValue> {
         self.entries.iter().find(|(given, _)| given == name).map(|(_, value)| *value)
     }
@@ -225,19 +237,22 @@ impl<'a> Reader<'a> {
     }
 }
 
-fn bad_action(message: &str) -> Problem {
+fn bad_action(message: impl Into<String>) -> Problem {
     Problem::new(Code::BadAction, Field::Action, message)
 }
 
 fn unknown_field(name: &str) -> String {
     /// From here on two names are alike: `heders` and `timout` are, `retries` is like none.
     const ALIKE: f64 = 0.8;
-    let likeness = |field: &str| strsim::jaro_winkler(&name.to_lowercase(), field);
-    let nearest = FIELDS.into_iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
-    let shown: String = name.chars().take(40).collect();
-    let shown = shown.escape_debug();
-    match nearest.filter(|field| likeness(field) >= ALIKE) {
-        Some(field) => format!("there is no field `{shown}`: did you mean `{field}`?"),
+    /// Of a longer name this much is shown, and compared.
+    const MAX_CHARS: usize = 40;
+    let name: String = name.chars().take(MAX_CHARS).collect();
+    let lower = name.to_lowercase();
+    let likeness = FIELDS.map(|field| (field, strsim::jaro_winkler(&lower, field)));
+    let nearest = likeness.into_iter().max_by(|a, b| a.1.total_cmp(&b.1));
+    let shown = name.escape_debug();
+    match nearest.filter(|(_, likeness)| *likeness >= ALIKE) {
+        Some((field, _)) => format!("there is no field `{shown}`: did you mean `{field}`?"),
         None => format!("there is no field `{shown}`: an action has {}", FIELDS.join(", ")),
     }
 }
@@ -351,6 +366,34 @@ mod tests {
             (Code::BadTimeout, Some((3, 13))),
         ];
         assert_eq!(found, expected, "{problems:?}");
+    }
+
+    #[test]
+    fn a_file_with_very_many_wrong_fields_is_refused_with_few_words() {
+        let count = 40_000;
+        let unknown = (0..count).map(|number| format!("\"x{number}\":1")).collect::<Vec<_>>().join(",\n");
+        for wrong in
+            [unknown, "\"body\":\"1\",".repeat(count / 2) + "\"body\":\"2\"", format!("\"{}\":1", "x".repeat(400_000))]
+        {
+            let problems = ActionFile::parse(&with(&wrong)).unwrap_err();
+            assert!(problems.len() <= MAX_NAMES_TOLD + 1);
+            assert!(problems.iter().all(|problem| problem.message.len() < 200), "{problems:?}");
+        }
+        let problems = ActionFile::parse(&format!("{{{}\"x\":1}}", "\"x\":1,".repeat(count))).unwrap_err();
+        let told: Vec<_> = problems.iter().map(|problem| problem.message.as_str()).skip(MAX_NAMES_TOLD).collect();
+        assert_eq!(told[0], "and 39981 more fields that are unknown or given twice");
+        assert_eq!(told.len(), 3, "what else is wrong is told all the same: {told:?}");
+    }
+
+    #[test]
+    fn a_file_past_its_limit_is_refused_and_the_largest_templates_fit() {
+        let padded = |bytes: usize| with("\"timeout\": 1000") + &" ".repeat(bytes);
+        let room = MAX_ACTION_FILE_BYTES - padded(0).len();
+        assert!(ActionFile::parse(&padded(room)).is_ok());
+        assert_eq!(codes(&padded(room + 1)), [(Code::TooLarge, Field::Action)]);
+        let template = serde_json::Value::from("\"".repeat(64 * 1024)).to_string();
+        let largest = format!(r#"{{"method":"PUT","url":{template},"headers":{template},"body":{template}}}"#);
+        assert!(ActionFile::parse(&largest).is_ok());
     }
 
     #[test]

@@ -26,8 +26,31 @@ pub struct Claimed {
     pub version: VersionKey,
     /// Whether the action was still enabled when it was claimed.
     pub enabled: bool,
-    /// The call as the platform wrote it; `None` if its payload is gone from the outbox.
-    pub call: Option<String>,
+    /// The call, as far as it could be had.
+    pub payload: Payload,
+}
+
+/// The call of a claimed delivery.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Payload {
+    /// Its text, as the platform wrote it.
+    Text(String),
+    /// It is gone from the outbox.
+    Gone,
+    /// Its text has so many bytes, which are more than were asked for; it was not fetched.
+    TooLarge(u64),
+    /// It is there, and the database cannot give it, or not as Unicode text.
+    Unreadable,
+}
+
+impl Payload {
+    /// Bytes of the text, as far as it was fetched.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Payload::Text(text) => text.len(),
+            Payload::Gone | Payload::TooLarge(_) | Payload::Unreadable => 0,
+        }
+    }
 }
 
 /// The right to finish one claimed delivery. Not `Clone`: finishing uses it up.
@@ -56,7 +79,7 @@ impl Hold {
     /// Uses the hold up: into history by an outcome, or back to waiting if nothing was sent.
     pub fn settle(self, ending: Ending, story: Story) -> Settled {
         match ending {
-            Ending::Final(outcome) => Settled::Finished(Finished { hold: self, outcome, story }),
+            Ending::Final(outcome) => Settled::Finished(Finished { hold: self, outcome, story, texts: Texts::Kept }),
             Ending::Unsent => Settled::Unsent(self),
         }
     }
@@ -94,13 +117,23 @@ pub struct Finished {
     pub outcome: Outcome,
     /// What else history tells.
     pub story: Story,
+    /// Whether its texts are recorded.
+    pub texts: Texts,
+}
+
+/// Whether the texts of an outcome are recorded with it. State, kind, code, times and digests always are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Texts {
+    /// As [`super::kept`] says.
+    Kept,
+    /// The database refused the outcome with them: without the call's provider id and the names of placeholders that
+    /// found nothing, and with stand-ins for the URL and the detail.
+    Refused,
 }
 
 /// What history tells beside the outcome; all of it is absent for a delivery that got nowhere.
 #[derive(Debug, Default)]
 pub struct Story {
-    /// The provider's id of the call.
-    pub call_sid: Option<String>,
     /// What was sent, or was about to be.
     pub sent: Option<Sent>,
     /// When what happened; `None` if no attempt was made.

@@ -90,13 +90,43 @@ impl Place {
     /// The place of the byte `offset` in `text`. An offset past the end, or inside a character, counts as the nearest
     /// one before it.
     pub fn of(text: &str, offset: usize) -> Place {
-        let mut end = offset.min(text.len());
-        while !text.is_char_boundary(end) {
+        Places::new(text).of(offset)
+    }
+}
+
+/// Finds the places of offsets in one text. Offsets that ascend cost one walk over the text together.
+#[derive(Clone, Debug)]
+pub struct Places<'a> {
+    text: &'a str,
+    offset: usize,
+    place: Place,
+}
+
+impl<'a> Places<'a> {
+    /// Places in `text`.
+    pub fn new(text: &'a str) -> Places<'a> {
+        Places { text, offset: 0, place: Place { line: 1, column: 1 } }
+    }
+
+    /// The place of the byte `offset`, as [`Place::of`] counts it.
+    pub fn of(&mut self, offset: usize) -> Place {
+        let mut end = offset.min(self.text.len());
+        while !self.text.is_char_boundary(end) {
             end -= 1;
         }
-        let before = &text[..end];
-        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-        Place { line: before.matches('\n').count() + 1, column: before[line_start..].chars().count() + 1 }
+        if end < self.offset {
+            *self = Places::new(self.text);
+        }
+        let passed = self.text.get(self.offset..end).unwrap_or_default();
+        self.place = match passed.rfind('\n') {
+            None => Place { column: self.place.column + passed.chars().count(), ..self.place },
+            Some(last) => Place {
+                line: self.place.line + passed.matches('\n').count(),
+                column: passed[last + 1..].chars().count() + 1,
+            },
+        };
+        self.offset = end;
+        self.place
     }
 }
 
@@ -145,5 +175,39 @@ impl fmt::Display for Code {
 impl fmt::Display for Field {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write_name(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_the_same_in_whatever_order_they_are_asked_for() {
+        let text = "a\nbé\r\n\n漢c";
+        let offsets = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 99, 3, 7, 2];
+        let expected = [
+            (1, 1),
+            (1, 2),
+            (2, 1),
+            (2, 2),
+            (2, 2),
+            (2, 3),
+            (2, 4),
+            (3, 1),
+            (4, 1),
+            (4, 1),
+            (4, 2),
+            (4, 3),
+            (4, 3),
+            (2, 2),
+            (3, 1),
+            (2, 1),
+        ];
+        let mut places = Places::new(text);
+        for (offset, (line, column)) in offsets.into_iter().zip(expected) {
+            assert_eq!(places.of(offset), Place { line, column }, "{offset}");
+            assert_eq!(Place::of(text, offset), Place { line, column }, "{offset}");
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! The request as it will go out: what rendering makes and sending takes.
 
 use super::action::Method;
+use super::kept::{MAX_UNRESOLVED, MAX_UNRESOLVED_BYTES};
 
 /// One HTTP request, fully rendered. Nothing in it is a template any more.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +16,44 @@ pub struct Request {
     pub body: Option<String>,
     /// One deadline over everything from DNS to the last byte of the response, in milliseconds.
     pub timeout_ms: u32,
-    /// Paths of the placeholders that found nothing, in order of appearance, each once.
+    /// Paths of the placeholders that found nothing, in order of appearance, each once; of many, only the first, as
+    /// [`bounded_unresolved`] says.
     pub unresolved: Vec<String>,
+}
+
+/// The first of `paths`, at most [`MAX_UNRESOLVED`] of them and [`MAX_UNRESOLVED_BYTES`] together; then, if there are more,
+/// how many: `… and 468 more`. A path is never cut: after the first one that does not fit, none is named.
+pub fn bounded_unresolved<'p>(mut paths: impl Iterator<Item = &'p str>) -> Vec<String> {
+    let mut named = Vec::new();
+    let mut room = MAX_UNRESOLVED_BYTES;
+    while let Some(path) = paths.next() {
+        if named.len() == MAX_UNRESOLVED || path.len() > room {
+            named.push(format!("… and {} more", 1 + paths.count()));
+            return named;
+        }
+        room -= path.len();
+        named.push(path.to_owned());
+    }
+    named
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_found_nothing_is_named_within_a_bound_and_then_counted() {
+        let bounded = |names: &[String]| bounded_unresolved(names.iter().map(String::as_str));
+        let short: Vec<String> = (0..MAX_UNRESOLVED).map(|number| format!("p{number}")).collect();
+        assert_eq!(bounded(&short), short);
+        let many: Vec<String> = (0..500).map(|number| format!("p{number}")).collect();
+        assert_eq!(bounded(&many), [&short[..], &["… and 468 more".to_owned()]].concat());
+
+        let half = "x".repeat(MAX_UNRESOLVED_BYTES / 2);
+        assert_eq!(bounded(&[half.clone(), half.clone()]), [half.clone(), half.clone()]);
+        let past = [half.clone(), half.clone(), "y".to_owned(), "z".to_owned()];
+        assert_eq!(bounded(&past), [half.clone(), half, "… and 2 more".to_owned()]);
+        assert_eq!(bounded(&["x".repeat(MAX_UNRESOLVED_BYTES + 1)]), ["… and 1 more"]);
+        assert!(bounded(&[]).is_empty());
+    }
 }

@@ -1,59 +1,76 @@
 //! The body: a JSON template, or the whole call where there is none.
 
 use super::hole::Part;
+use super::json::Unreadable;
+use super::json::canonical::canonical;
+use super::json::compact::{self, Copied};
+use super::json::number::is_number;
 use super::limits::{self, MAX_BODY_BYTES};
 use super::output::{Full, JsonString, Output, Sink};
-use super::path::{Lookup, Path};
+use super::paths::{Found, Paths, Slot};
 use super::source::Source;
 use super::syntax::{self, Role};
 use super::tokens::{Kind, Token};
-use super::value::{is_json_number, write_bare, write_json, write_text};
-use crate::domain::problem::{Code, Field, Place, Problem};
+use super::value::{write_bare, write_text};
+use crate::domain::problem::{Code, Field, Place, Places, Problem};
 
 /// A body, ready to be filled.
 #[derive(Debug)]
 pub(super) enum Body {
     /// None was defined: the call itself, compact.
     WholeCall,
-    /// The template's text, cut at its placeholders.
-    Template(Vec<Piece>),
+    /// A template.
+    Template(Template),
+}
+
+/// A template's text, cut at its placeholders.
+#[derive(Debug)]
+pub(super) struct Template {
+    pieces: Vec<Piece>,
+    /// The bytes of all literal text.
+    literal_bytes: usize,
+    /// How many placeholders there are.
+    placeholders: usize,
 }
 
 /// A stretch of a body. Template text and values that are whole values or inside strings cannot break the JSON, so they
 /// are not looked at again.
 #[derive(Debug)]
-pub(super) enum Piece {
+enum Piece {
     Text(Box<str>),
-    InString(Path),
-    Bare(Path),
+    InString(Slot),
+    Bare(Slot),
     Number(GluedNumber),
 }
 
 /// A number with placeholders for some of its digits. Whether it is one is only known once they are filled.
 #[derive(Debug)]
-pub(super) struct GluedNumber {
+struct GluedNumber {
     place: Place,
     pieces: Vec<Piece>,
 }
 
-/// Compiles the template `text`; white space alone counts as no template.
-pub(super) fn compile(text: Option<&str>) -> Result<Body, Problem> {
+/// Compiles the template `text`, and adds its paths to `paths`; white space alone counts as no template.
+pub(super) fn compile(text: Option<&str>, paths: &mut Paths) -> Result<Body, Problem> {
     let source = Source { field: Field::Body, text: text.unwrap_or_default() };
     if source.text.trim().is_empty() {
         return Ok(Body::WholeCall);
     }
     limits::check_template(source)?;
     let nodes = syntax::read(source)?;
-    limits::check_placeholders(source, nodes.iter().flat_map(|node| &node.token.parts).filter_map(Part::hole))?;
-    let mut cutter = Cutter { source, copied: 0, pieces: Vec::new() };
+    let holes = || nodes.iter().flat_map(|node| &node.token.parts).filter_map(Part::hole);
+    limits::check_placeholders(source, holes())?;
+    let placeholders = holes().count();
+    let mut places = Places::new(source.text);
+    let mut cutter = Cutter { source, copied: 0, pieces: Vec::new(), paths };
     for node in nodes {
         match (node.token.kind, node.role) {
             (Kind::Text, _) => cutter.cut(node.token.parts, Piece::InString),
-            (Kind::Word, Role::Value) => cutter.word(node.token),
+            (Kind::Word, Role::Value) => cutter.word(node.token, &mut places),
             _ => {}
         }
     }
-    Ok(Body::Template(cutter.finish()))
+    Ok(Body::Template(Template { pieces: cutter.finish(), literal_bytes: source.text.len(), placeholders }))
 }
 
 /// Cuts a template into pieces; what lies between the placeholders is copied byte for byte.
@@ -61,34 +78,34 @@ struct Cutter<'a> {
     source: Source<'a>,
     copied: usize,
     pieces: Vec<Piece>,
+    paths: &'a mut Paths,
 }
 
 impl Cutter<'_> {
-    fn cut(&mut self, parts: Vec<Part>, piece: fn(Path) -> Piece) {
+    fn cut(&mut self, parts: Vec<Part>, piece: fn(Slot) -> Piece) {
         for part in parts {
             match part {
                 Part::Text(..) => {}
                 Part::Dropped(at) => self.copy_up_to(at, at + 1),
                 Part::Hole(hole) => {
                     self.copy_up_to(hole.start, hole.end);
-                    self.pieces.push(piece(hole.path));
+                    self.pieces.push(piece(self.paths.add(hole.path)));
                 }
             }
         }
     }
 
-    fn word(&mut self, token: Token) {
+    fn word(&mut self, token: Token, places: &mut Places<'_>) {
         let holes = token.parts.iter().filter_map(Part::hole).count();
         if holes == 0 || token.parts.len() == 1 {
             return self.cut(token.parts, Piece::Bare);
         }
         self.copy_up_to(token.start, token.start);
-        let mut digits = Cutter { source: self.source, copied: token.start, pieces: Vec::new() };
-        digits.cut(token.parts, Piece::Bare);
-        digits.copy_up_to(token.end, token.end);
-        let place = Place::of(self.source.text, token.start);
-        self.pieces.push(Piece::Number(GluedNumber { place, pieces: digits.pieces }));
-        self.copied = token.end;
+        let before = std::mem::take(&mut self.pieces);
+        self.cut(token.parts, Piece::Bare);
+        self.copy_up_to(token.end, token.end);
+        let digits = std::mem::replace(&mut self.pieces, before);
+        self.pieces.push(Piece::Number(GluedNumber { place: places.of(token.start), pieces: digits }));
     }
 
     /// Copies the text up to byte `end` and goes on at `next`.
@@ -119,50 +136,75 @@ impl From<Full> for Stop {
     }
 }
 
+/// The whole call `text` as a body, compact. The text is checked on the way.
+///
+/// # Errors
+/// That it is no call, or, inside, [`Code::TooLarge`].
+pub(super) fn whole_call(text: &str) -> Result<Result<String, Problem>, Unreadable> {
+    // Compact text is what most platforms write, so the body is mostly as long as the call.
+    let mut output = Output::new(MAX_BODY_BYTES, text.len());
+    let mut copied = compact::copy_document(text, &mut output)?;
+    if copied == Copied::NameTwice {
+        output.cut_back(0);
+        copied = match compact::copy(&canonical(text), &mut output) {
+            Ok(()) => Copied::Whole,
+            Err(Full) => Copied::Full,
+        };
+    }
+    Ok(match copied {
+        Copied::Whole => Ok(output.into_text()),
+        Copied::Full | Copied::NameTwice => Err(limits::rendered_too_large(Field::Body, MAX_BODY_BYTES)),
+    })
+}
+
 impl Body {
+    /// Most bytes that the body of a call of `call_bytes` bytes can have, as far as that is known from the template.
+    pub fn bound(&self, call_bytes: usize) -> usize {
+        match self {
+            // Only the spelling of an exponent grows, by one byte in three.
+            Body::WholeCall => call_bytes.saturating_add(call_bytes / 3),
+            // Inside a string each byte of a value becomes at most two; `null` may stand for what is not there.
+            Body::Template(template) => {
+                let value = call_bytes.saturating_mul(2).max("null".len());
+                template.placeholders.saturating_mul(value).saturating_add(template.literal_bytes)
+            }
+        }
+        .min(MAX_BODY_BYTES)
+    }
+}
+
+impl Template {
     /// The body of one call.
     ///
     /// # Errors
     /// [`Code::TooLarge`], or [`Code::InvalidJsonBody`] if a placeholder glued into a number made none.
-    pub fn render(&self, lookup: &mut Lookup<'_>) -> Result<String, Problem> {
-        let written = match self {
-            Body::WholeCall => {
-                let mut output = Output::new(MAX_BODY_BYTES, 4096);
-                write_json(lookup.call(), &mut output).map(|()| output).map_err(Stop::from)
-            }
-            Body::Template(pieces) => {
-                let mut output = Output::new(MAX_BODY_BYTES, expected_len(pieces));
-                write_pieces(pieces, lookup, &mut output).map(|()| output)
-            }
-        };
-        written.map(Output::into_text).map_err(|stop| match stop {
-            Stop::Full => limits::rendered_too_large(Field::Body, MAX_BODY_BYTES),
-            Stop::NotANumber(place) => {
+    pub fn render(&self, found: &Found<'_>) -> Result<String, Problem> {
+        /// A guess at the size of a value, so that the output seldom has to grow.
+        const VALUE_BYTES: usize = 64;
+        let mut output = Output::new(MAX_BODY_BYTES, self.literal_bytes + self.placeholders * VALUE_BYTES);
+        match write_pieces(&self.pieces, found, &mut output) {
+            Ok(()) => Ok(output.into_text()),
+            Err(Stop::Full) => Err(limits::rendered_too_large(Field::Body, MAX_BODY_BYTES)),
+            Err(Stop::NotANumber(place)) => {
                 let message = "what was put into this number makes it none: put it in double quotes to send any value";
                 let mut problem = Problem::new(Code::InvalidJsonBody, Field::Body, message);
                 problem.place = Some(place);
-                problem
+                Err(problem)
             }
-        })
+        }
     }
 }
 
-/// A guess at the rendered size, so that the output seldom has to grow.
-fn expected_len(pieces: &[Piece]) -> usize {
-    const VALUE: usize = 64;
-    pieces.iter().map(|piece| if let Piece::Text(text) = piece { text.len() } else { VALUE }).sum()
-}
-
-fn write_pieces(pieces: &[Piece], lookup: &mut Lookup<'_>, output: &mut Output) -> Result<(), Stop> {
+fn write_pieces(pieces: &[Piece], found: &Found<'_>, output: &mut Output) -> Result<(), Stop> {
     for piece in pieces {
         match piece {
             Piece::Text(text) => output.write(text)?,
-            Piece::InString(path) => write_text(lookup.find(path), &mut JsonString(output))?,
-            Piece::Bare(path) => write_bare(lookup.find(path), output)?,
+            Piece::InString(slot) => write_text(found.value(*slot), &mut JsonString(output))?,
+            Piece::Bare(slot) => write_bare(found.value(*slot), output)?,
             Piece::Number(number) => {
                 let start = output.mark();
-                write_pieces(&number.pieces, lookup, output)?;
-                if !is_json_number(output.since(start)) {
+                write_pieces(&number.pieces, found, output)?;
+                if !is_number(output.since(start)) {
                     return Err(Stop::NotANumber(number.place));
                 }
             }
@@ -177,8 +219,23 @@ mod tests {
 
     use super::*;
 
+    fn compile(template: &str) -> Result<(Body, Paths), Problem> {
+        let mut paths = Paths::default();
+        super::compile(Some(template), &mut paths).map(|body| (body, paths))
+    }
+
+    fn render_text(template: &str, call: &str) -> Result<String, Problem> {
+        let (body, paths) = compile(template).unwrap();
+        let Body::Template(template) = &body else { panic!("no template") };
+        let rendered = template.render(&paths.find(call).unwrap());
+        if let Ok(text) = &rendered {
+            assert!(text.len() <= body.bound(call.len()), "{text} is longer than foretold");
+        }
+        rendered
+    }
+
     fn render(template: &str, call: &Value) -> Result<String, Problem> {
-        compile(Some(template)).unwrap().render(&mut Lookup::new(call))
+        render_text(template, &call.to_string())
     }
 
     #[test]
@@ -194,7 +251,7 @@ mod tests {
         for (template, expected) in cases {
             assert_eq!(render(template, &call).unwrap(), expected, "{template}");
         }
-        assert_eq!(compile(Some(r#""\$${x}""#)).unwrap_err().code, Code::InvalidJsonBody);
+        assert_eq!(compile(r#""\$${x}""#).unwrap_err().code, Code::InvalidJsonBody);
     }
 
     #[test]
@@ -221,8 +278,9 @@ mod tests {
         let text = |bytes| json!({"x": "a".repeat(bytes)});
         assert_eq!(render("\"${x}\"", &text(MAX_BODY_BYTES - 2)).unwrap().len(), MAX_BODY_BYTES);
         assert_eq!(render("\"${x}\"", &text(MAX_BODY_BYTES - 1)).unwrap_err().code, Code::TooLarge);
-        let whole = Body::WholeCall.render(&mut Lookup::new(&text(MAX_BODY_BYTES)));
-        assert_eq!(whole.unwrap_err().code, Code::TooLarge);
+        let whole = |bytes| whole_call(&text(bytes).to_string()).unwrap();
+        assert_eq!(whole(MAX_BODY_BYTES - r#"{"x":""}"#.len()).unwrap().len(), MAX_BODY_BYTES);
+        assert_eq!(whole(MAX_BODY_BYTES).unwrap_err().code, Code::TooLarge);
         let bomb = format!("[{}1]", "${x},".repeat(limits::MAX_PLACEHOLDERS));
         assert_eq!(render(&bomb, &text(MAX_BODY_BYTES - 100)).unwrap_err().code, Code::TooLarge);
     }
@@ -230,12 +288,44 @@ mod tests {
     #[test]
     fn a_template_past_a_limit_is_refused_and_one_at_it_is_not() {
         let padded = |bytes: usize| format!("1{}", " ".repeat(bytes - 1));
-        assert!(compile(Some(&padded(limits::MAX_TEMPLATE_BYTES))).is_ok());
-        let problem = compile(Some(&padded(limits::MAX_TEMPLATE_BYTES + 1))).unwrap_err();
+        assert!(compile(&padded(limits::MAX_TEMPLATE_BYTES)).is_ok());
+        let problem = compile(&padded(limits::MAX_TEMPLATE_BYTES + 1)).unwrap_err();
         assert_eq!(problem.code, Code::TooLarge);
         let holes = |count: usize| format!("[1{}]", "\n,\"${x}\"".repeat(count));
-        assert!(compile(Some(&holes(limits::MAX_PLACEHOLDERS))).is_ok());
-        let problem = compile(Some(&holes(limits::MAX_PLACEHOLDERS + 1))).unwrap_err();
+        assert!(compile(&holes(limits::MAX_PLACEHOLDERS)).is_ok());
+        let problem = compile(&holes(limits::MAX_PLACEHOLDERS + 1)).unwrap_err();
         assert_eq!((problem.code, problem.place), (Code::TooLarge, Some(Place { line: 502, column: 3 })));
+    }
+
+    #[test]
+    fn a_large_body_holds_no_more_memory_than_it_has_bytes() {
+        let bomb = format!("[{}1]", "\"${x}\",".repeat(limits::MAX_PLACEHOLDERS));
+        for bytes in [10, 1000, 9_000, 10_000] {
+            let body = render(&bomb, &json!({"x": "a".repeat(bytes)})).unwrap();
+            assert!(body.capacity() <= body.len() + 1024, "{} bytes in {}", body.len(), body.capacity());
+        }
+        let spaced = format!("{{\"x\":1{}}}", " ".repeat(1 << 20));
+        let whole = whole_call(&spaced).unwrap().unwrap();
+        assert!(whole.capacity() <= 2048, "{}", whole.capacity());
+    }
+
+    #[test]
+    fn a_body_is_never_longer_than_foretold() {
+        let hard = ["\"\"\"", "\\", "\u{1}\u{1}", "é", "1E5"];
+        for text in hard {
+            let call = json!({"x": text, "o": {text: [text, {}]}});
+            render("[\"${x}\", ${x}, \"${o}\", ${o}, ${nothing}]", &call).unwrap();
+            render("\"${o}\"", &call).unwrap();
+        }
+        render_text("${o}", r#"{"o":[1e5,1e5,1e5,1e5]}"#).unwrap();
+        render_text("[${a},${a}]", "{}").unwrap();
+        let whole = r#"{"":[1e5,1e5,1e5,1e5,1e5,1e5,1e5,1e5,1e5]}"#;
+        assert!(whole_call(whole).unwrap().unwrap().len() <= Body::WholeCall.bound(whole.len()));
+    }
+
+    #[test]
+    fn a_name_that_stands_twice_costs_the_whole_call_nothing_but_its_earlier_values() {
+        let text = format!("{{\"a\":\"{}\",\"b\":1,\"a\":2}}", "x".repeat(MAX_BODY_BYTES));
+        assert_eq!(whole_call(&text).unwrap().unwrap(), r#"{"a":2,"b":1}"#);
     }
 }

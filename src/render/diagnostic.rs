@@ -16,6 +16,8 @@ use crate::domain::problem::{Place, Problem};
 const MAX_WIDTH: usize = 100;
 /// How much of it stands before the caret, at most.
 const MAX_BEFORE: usize = 60;
+/// Most characters on each side of the caret: some take no column of their own, and a line can hold 64 KiB of them.
+const MAX_CHARS: usize = 200;
 /// A tab is shown as so many spaces.
 const TAB: &str = "    ";
 const CUT: &str = "…";
@@ -42,16 +44,15 @@ fn excerpt(problem: &Problem, place: Place, text: &str) -> String {
 
 /// What is shown of `line`, and in which terminal column of that the character `index` begins.
 fn around(line: &str, index: usize) -> (String, usize) {
-    let cells: Vec<(String, usize)> = line.chars().map(cell).collect();
-    let (before, after) = cells.split_at(index.min(cells.len()));
-    let (kept_before, cut_before) = fitting(before.iter().rev(), MAX_BEFORE);
-    let caret = width(kept_before.iter().copied());
-    let (kept_after, cut_after) = fitting(after.iter(), MAX_WIDTH - caret);
+    let at = line.char_indices().nth(index).map_or(line.len(), |(at, _)| at);
+    let (before, after) = line.split_at(at);
+    let (mut kept_before, caret, cut_before) = fitting(before.chars().rev(), MAX_BEFORE);
+    let (kept_after, _, cut_after) = fitting(after.chars(), MAX_WIDTH - caret);
+    kept_before.reverse();
     let mut shown = String::from(if cut_before { CUT } else { "" });
-    let caret = caret + usize::from(cut_before);
-    shown.extend(kept_before.iter().rev().chain(&kept_after).map(|(text, _)| text.as_str()));
+    shown.extend(kept_before.into_iter().chain(kept_after));
     shown.push_str(if cut_after { CUT } else { "" });
-    (shown, caret)
+    (shown, caret + usize::from(cut_before))
 }
 
 /// How `c` is shown, and how many columns that takes.
@@ -70,22 +71,20 @@ fn is_direction_mark(c: char) -> bool {
     matches!(c, '\u{200E}' | '\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
 }
 
-/// The first of `cells` that fit into `limit` columns, and whether there were more.
-fn fitting<'c>(cells: impl Iterator<Item = &'c (String, usize)>, limit: usize) -> (Vec<&'c (String, usize)>, bool) {
+/// The first of `chars` that fit into `limit` columns, as they are shown, how many columns they take, and whether there
+/// were more.
+fn fitting(chars: impl Iterator<Item = char>, limit: usize) -> (Vec<String>, usize, bool) {
     let mut kept = Vec::new();
     let mut used = 0;
-    for cell in cells {
-        used += cell.1;
-        if used > limit {
-            return (kept, true);
+    for c in chars {
+        let (text, width) = cell(c);
+        if used + width > limit || kept.len() == MAX_CHARS {
+            return (kept, used, true);
         }
-        kept.push(cell);
+        used += width;
+        kept.push(text);
     }
-    (kept, false)
-}
-
-fn width<'c>(cells: impl Iterator<Item = &'c (String, usize)>) -> usize {
-    cells.map(|(_, width)| width).sum()
+    (kept, used, false)
 }
 
 #[cfg(test)]
@@ -135,6 +134,17 @@ mod tests {
         let (line, caret) = last_lines(&text, 1, 501);
         assert_eq!(line, format!("1 | …{}X{}…", "a".repeat(60), "b".repeat(39)));
         assert_eq!(caret, format!("  | {}^", " ".repeat(61)));
+    }
+
+    #[test]
+    fn a_line_of_any_length_is_shown_in_little_text() {
+        for character in ["a", "\u{301}", "\t", "漢", "\0"] {
+            let text = character.repeat(60_000);
+            for column in [1, 30_000, 60_000, 60_001] {
+                let text = shown(&text, 1, column);
+                assert!(text.len() < 2000, "{} bytes for {character:?}", text.len());
+            }
+        }
     }
 
     #[test]

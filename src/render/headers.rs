@@ -7,14 +7,15 @@ use std::collections::HashSet;
 
 use super::header_name;
 use super::hole::Part;
+use super::json::number::is_number;
 use super::limits::{self, MAX_HEADERS_BYTES};
 use super::output::{Full, HeaderText, Output, Sink};
-use super::path::{Lookup, Path};
-use super::source::Source;
+use super::paths::{Found, Paths, Slot};
+use super::source::{Source, shown};
 use super::syntax::{self, Node, Role};
 use super::tokens::{Kind, Token};
-use super::value::{is_json_number, write_text};
-use crate::domain::problem::{Code, Field, Place, Problem};
+use super::value::write_text;
+use crate::domain::problem::{Code, Field, Place, Places, Problem};
 
 /// Headers, ready to be filled, in the author's order.
 #[derive(Debug, Default)]
@@ -34,7 +35,7 @@ enum HeaderValue {
     /// A string: literal text, its JSON escapes already read, and values.
     Text(Vec<Piece>),
     /// A placeholder without quotes: of any type but object or array; `null` drops the header.
-    Bare(Path),
+    Bare(Slot, Place),
     /// A number with placeholders for some of its digits.
     Number(Vec<Piece>, Place),
 }
@@ -42,11 +43,11 @@ enum HeaderValue {
 #[derive(Debug)]
 enum Piece {
     Text(String),
-    Value(Path),
+    Value(Slot),
 }
 
-/// Compiles the template `text`; white space alone counts as no headers.
-pub(super) fn compile(text: Option<&str>) -> Result<Headers, Problem> {
+/// Compiles the template `text`, and adds its paths to `paths`; white space alone counts as no headers.
+pub(super) fn compile(text: Option<&str>, paths: &mut Paths) -> Result<Headers, Problem> {
     let source = Source { field: Field::Headers, text: text.unwrap_or_default() };
     if source.text.trim().is_empty() {
         return Ok(Headers::default());
@@ -59,15 +60,16 @@ pub(super) fn compile(text: Option<&str>) -> Result<Headers, Problem> {
         return Err(source.problem(Code::HeadersNotObject, first.token.start, message));
     }
     let mut entries = nodes.into_iter().filter(|node| node.depth == 1 && node.role != Role::Between);
+    let mut compiler = Compiler { source, places: Places::new(source.text), paths };
     let mut seen = HashSet::new();
     let mut headers = Vec::new();
     while let (Some(Node { token: key, .. }), Some(Node { token: value, .. })) = (entries.next(), entries.next()) {
         let name = compile_name(source, &key)?;
         if !seen.insert(name.clone()) {
-            let message = format!("`{name}` is given twice (letter case does not count): remove one");
+            let message = format!("`{}` is given twice (letter case does not count): remove one", shown(&name));
             return Err(source.problem(Code::HeaderDuplicate, key.start, message));
         }
-        headers.push(Header { name, value: compile_value(source, value)? });
+        headers.push(Header { name, value: compiler.value(value)? });
     }
     Ok(Headers(headers))
 }
@@ -81,39 +83,49 @@ fn compile_name(source: Source<'_>, key: &Token) -> Result<String, Problem> {
     header_name::check(&name).map_err(|(code, message)| source.problem(code, key.start, message))
 }
 
-fn compile_value(source: Source<'_>, token: Token) -> Result<HeaderValue, Problem> {
-    match token.kind {
-        Kind::Punct(_) => {
-            let message = "a header's value is a string, number or boolean: put an object or array in double quotes";
-            Err(source.problem(Code::HeaderValueType, token.start, message))
-        }
-        Kind::Text => Ok(HeaderValue::Text(pieces(source, token.parts))),
-        Kind::Word => Ok(compile_word(source, token)),
-    }
+/// Compiles values, in the order in which they stand.
+struct Compiler<'a> {
+    source: Source<'a>,
+    places: Places<'a>,
+    paths: &'a mut Paths,
 }
 
-fn compile_word(source: Source<'_>, token: Token) -> HeaderValue {
-    if source.between(token.start, token.end) == "null" {
-        return HeaderValue::Dropped;
-    }
-    let place = Place::of(source.text, token.start);
-    let glued = token.parts.len() > 1;
-    let mut pieces = pieces(source, token.parts);
-    match pieces.pop() {
-        Some(Piece::Value(path)) if !glued => HeaderValue::Bare(path),
-        last => {
-            pieces.extend(last);
-            if glued { HeaderValue::Number(pieces, place) } else { HeaderValue::Text(pieces) }
+impl Compiler<'_> {
+    fn value(&mut self, token: Token) -> Result<HeaderValue, Problem> {
+        match token.kind {
+            Kind::Punct(_) => {
+                let message =
+                    "a header's value is a string, number or boolean: put an object or array in double quotes";
+                Err(self.source.problem(Code::HeaderValueType, token.start, message))
+            }
+            Kind::Text => Ok(HeaderValue::Text(self.pieces(token.parts))),
+            Kind::Word => Ok(self.word(token)),
         }
     }
-}
 
-fn pieces(source: Source<'_>, parts: Vec<Part>) -> Vec<Piece> {
-    let piece = |part| match part {
-        Part::Hole(hole) => Piece::Value(hole.path),
-        text => Piece::Text(literal(source, &text)),
-    };
-    parts.into_iter().map(piece).collect()
+    fn word(&mut self, token: Token) -> HeaderValue {
+        if self.source.between(token.start, token.end) == "null" {
+            return HeaderValue::Dropped;
+        }
+        let place = self.places.of(token.start);
+        let glued = token.parts.len() > 1;
+        let mut pieces = self.pieces(token.parts);
+        match pieces.pop() {
+            Some(Piece::Value(slot)) if !glued => HeaderValue::Bare(slot, place),
+            last => {
+                pieces.extend(last);
+                if glued { HeaderValue::Number(pieces, place) } else { HeaderValue::Text(pieces) }
+            }
+        }
+    }
+
+    fn pieces(&mut self, parts: Vec<Part>) -> Vec<Piece> {
+        let piece = |part| match part {
+            Part::Hole(hole) => Piece::Value(self.paths.add(hole.path)),
+            text => Piece::Text(literal(self.source, &text)),
+        };
+        parts.into_iter().map(piece).collect()
+    }
 }
 
 /// The text that a literal part of a string stands for. Its escapes were checked when it was read.
@@ -133,12 +145,12 @@ impl Headers {
     /// # Errors
     /// [`Code::HeaderValueType`], [`Code::HeadersNotObject`] if a placeholder glued into a number made none, or
     /// [`Code::TooLarge`].
-    pub fn render(&self, lookup: &mut Lookup<'_>) -> Result<Vec<(String, String)>, Problem> {
+    pub fn render(&self, found: &Found<'_>) -> Result<Vec<(String, String)>, Problem> {
         let mut rendered = Vec::with_capacity(self.0.len() + 1);
         let mut room = MAX_HEADERS_BYTES;
         for header in &self.0 {
             let mut output = Output::new(room, 64);
-            if !header.write(lookup, &mut output)? {
+            if !header.write(found, &mut output)? {
                 continue;
             }
             // By bytes of name and value: what a receiver counts against its own limit.
@@ -152,25 +164,25 @@ impl Headers {
 
 impl Header {
     /// Writes the value; false if the header is not to be sent.
-    fn write(&self, lookup: &mut Lookup<'_>, output: &mut Output) -> Result<bool, Problem> {
+    fn write(&self, found: &Found<'_>, output: &mut Output) -> Result<bool, Problem> {
         match &self.value {
             HeaderValue::Dropped => return Ok(false),
-            HeaderValue::Text(pieces) => write_pieces(pieces, lookup, output)?,
+            HeaderValue::Text(pieces) => write_pieces(pieces, found, output)?,
             HeaderValue::Number(pieces, place) => {
-                write_pieces(pieces, lookup, output)?;
-                if !is_json_number(output.since(0)) {
+                write_pieces(pieces, found, output)?;
+                if !is_number(output.since(0)) {
                     let message = "what was put into this number makes it none: put it in double quotes";
                     return Err(problem_at(Code::HeadersNotObject, *place, message));
                 }
             }
-            HeaderValue::Bare(path) => match lookup.find(path) {
+            HeaderValue::Bare(slot, place) => match found.value(*slot) {
                 value if value.is_null() => return Ok(false),
-                value if value.is_object() || value.is_array() => {
+                value if value.is_object_or_array() => {
                     let message = format!(
                         "`{}` is an object or array, which a header cannot hold: put the placeholder in double quotes",
-                        path.text
+                        shown(found.name(*slot))
                     );
-                    return Err(problem_at(Code::HeaderValueType, path.place, message));
+                    return Err(problem_at(Code::HeaderValueType, *place, message));
                 }
                 value => write_text(value, &mut HeaderText(output)).map_err(|Full| too_large())?,
             },
@@ -179,12 +191,12 @@ impl Header {
     }
 }
 
-fn write_pieces(pieces: &[Piece], lookup: &mut Lookup<'_>, output: &mut Output) -> Result<(), Problem> {
+fn write_pieces(pieces: &[Piece], found: &Found<'_>, output: &mut Output) -> Result<(), Problem> {
     pieces
         .iter()
         .try_for_each(|piece| match piece {
             Piece::Text(text) => output.write(text),
-            Piece::Value(path) => write_text(lookup.find(path), &mut HeaderText(output)),
+            Piece::Value(slot) => write_text(found.value(*slot), &mut HeaderText(output)),
         })
         .map_err(|Full| too_large())
 }
@@ -214,8 +226,14 @@ mod tests {
 
     use super::*;
 
+    fn compile(template: &str) -> Result<(Headers, Paths), Problem> {
+        let mut paths = Paths::default();
+        super::compile(Some(template), &mut paths).map(|headers| (headers, paths))
+    }
+
     fn render(template: &str, call: &Value) -> Result<Vec<(String, String)>, Problem> {
-        compile(Some(template))?.render(&mut Lookup::new(call))
+        let (headers, paths) = compile(template)?;
+        headers.render(&paths.find(&call.to_string()).unwrap())
     }
 
     fn value(template: &str, call: &Value) -> Option<String> {
@@ -224,7 +242,7 @@ mod tests {
     }
 
     fn code(template: &str) -> Code {
-        let problem = compile(Some(template)).unwrap_err();
+        let problem = compile(template).unwrap_err();
         assert!(problem.field == Field::Headers && problem.place.is_some(), "{problem:?}");
         problem.code
     }
@@ -255,7 +273,7 @@ mod tests {
     #[test]
     fn an_object_or_array_without_quotes_is_refused_at_its_place() {
         for template in ["{\"a\": {}}", "{\"a\": [1]}"] {
-            let problem = compile(Some(template)).unwrap_err();
+            let problem = compile(template).unwrap_err();
             assert_eq!((problem.code, problem.place), (Code::HeaderValueType, Some(Place { line: 1, column: 7 })));
         }
         let problem = render("{\"a\": ${x}}", &json!({"x": []})).unwrap_err();

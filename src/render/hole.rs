@@ -13,7 +13,7 @@ use unicode_properties::{GeneralCategory, GeneralCategoryGroup, UnicodeGeneralCa
 
 use super::path::{Path, Step};
 use super::source::{Source, shown};
-use crate::domain::problem::{Code, Place, Problem};
+use crate::domain::problem::{Code, Problem};
 
 /// A placeholder, with the bytes of the template that it takes up.
 #[derive(Debug)]
@@ -59,7 +59,7 @@ pub(super) fn read(source: Source<'_>, start: usize, in_string: bool) -> Result<
     let text_start = reader.at;
     let steps = reader.steps()?;
     let text = source.between(text_start, reader.at).trim_end_matches(BLANKS);
-    let path = Path { text: text.into(), place: Place::of(source.text, start), steps };
+    let path = Path { text: text.into(), steps };
     reader.skip_blanks();
     match reader.take("}") {
         true => Ok(Hole { path, start, end: reader.at }),
@@ -135,7 +135,9 @@ impl<'a> Reader<'a> {
     }
 
     fn key(&mut self, quote: &str) -> Result<Step, Problem> {
-        let Some((key, _)) = line(self.rest()).split_once(quote) else {
+        // The quote first and the line break second: to look for the end of the line at every key of a long line would
+        // take its length for each.
+        let Some((key, _)) = self.rest().split_once(quote).filter(|(key, _)| !key.contains(['\n', '\r'])) else {
             return Err(self.unterminated());
         };
         self.at += key.len() + quote.len();
@@ -203,7 +205,7 @@ fn is_name_char(c: char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::problem::Field;
+    use crate::domain::problem::{Field, Place};
 
     fn read_text(text: &str, in_string: bool) -> Result<Hole, Problem> {
         read(Source { field: Field::Body, text }, 0, in_string)

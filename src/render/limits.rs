@@ -15,6 +15,11 @@ pub const MAX_URL_BYTES: usize = 64 * 1024;
 /// Most bytes in all rendered headers together, counting the names and values of the author's.
 pub const MAX_HEADERS_BYTES: usize = 64 * 1024;
 
+/// Most bytes of objects and arrays that are read to render one call. Where more are asked for, the call is first copied
+/// without its white space, so that what is read is in proportion to what is written: `${x}` can stand five hundred times
+/// for an object of megabytes that holds nothing but blanks.
+pub(super) const MAX_COPIED_BYTES: usize = 4 * MAX_BODY_BYTES;
+
 /// Refuses a template that is longer than [`MAX_TEMPLATE_BYTES`].
 pub(super) fn check_template(source: Source<'_>) -> Result<(), Problem> {
     if source.text.len() <= MAX_TEMPLATE_BYTES {

@@ -12,9 +12,13 @@
 //! syntax    whether those tokens make JSON        body         a JSON template, filled
 //! headers   a JSON template, taken apart          header_name  which names a header may have
 //! url_text  a URL template, checked               url          a URL template, filled
+//! json      reading a call where it stands        paths        all paths of an action, found in one pass
 //! value     how a value is written                output       where to, how encoded, how much of it
 //! limits    how large things may become           diagnostic   a problem, shown to people
 //! ```
+//!
+//! A call is never parsed into a tree: beside its text, rendering holds the request and one place in the text for each
+//! path of the action. Only a call in which some object has a name twice, or which is mostly white space, is copied once.
 //!
 //! No value is expanded a second time, and none can leave the place it was put in: it cannot add a key to a body, a
 //! header, a segment to a path or a parameter to a query, and never chooses the host.
@@ -24,9 +28,11 @@ pub mod diagnostic;
 mod header_name;
 mod headers;
 mod hole;
+mod json;
 pub mod limits;
 mod output;
 mod path;
+mod paths;
 mod source;
 mod syntax;
 mod tokens;
@@ -36,18 +42,22 @@ mod value;
 
 use self::body::Body;
 use self::headers::Headers;
-use self::path::Lookup;
+use self::json::Unreadable;
+use self::json::canonical::canonical;
+use self::limits::MAX_COPIED_BYTES;
+use self::paths::{Found, Paths};
 use self::url::UrlTemplate;
 use crate::domain::action::{ActionSpec, Method};
 use crate::domain::call::Call;
-use crate::domain::problem::Problem;
-use crate::domain::request::Request;
+use crate::domain::problem::{Code, Field, Problem};
+use crate::domain::request::{Request, bounded_unresolved};
 
 /// An action whose templates are known to be sound, ready to render calls.
 #[derive(Debug)]
 pub struct CompiledAction {
     method: Method,
     timeout_ms: u32,
+    paths: Paths,
     url: UrlTemplate,
     headers: Headers,
     body: Body,
@@ -59,14 +69,32 @@ impl CompiledAction {
     /// # Errors
     /// The first problem of each field, in the order URL, headers, body; never an empty list.
     pub fn compile(spec: &ActionSpec) -> Result<CompiledAction, Vec<Problem>> {
-        let url = url::compile(&spec.url);
-        let headers = headers::compile(spec.headers.as_deref());
-        let body = body::compile(spec.body.as_deref());
+        let mut paths = Paths::default();
+        let url = url::compile(&spec.url, &mut paths);
+        let headers = headers::compile(spec.headers.as_deref(), &mut paths);
+        let body = match spec.method {
+            // What is not sent is not looked up.
+            Method::Get => body::compile(spec.body.as_deref(), &mut Paths::default()),
+            Method::Post | Method::Put => body::compile(spec.body.as_deref(), &mut paths),
+        };
         match (url, headers, body) {
             (Ok(url), Ok(headers), Ok(body)) => {
-                Ok(CompiledAction { method: spec.method, timeout_ms: spec.timeout_ms, url, headers, body })
+                Ok(CompiledAction { method: spec.method, timeout_ms: spec.timeout_ms, paths, url, headers, body })
             }
             (url, headers, body) => Err([url.err(), headers.err(), body.err()].into_iter().flatten().collect()),
+        }
+    }
+
+    /// Most bytes that the body of a call of `call_bytes` bytes can have: what rendering can hold beside the call, the
+    /// URL and the headers, each of which has a limit of its own. Known before the call is looked at, and often far more
+    /// than the body will have.
+    ///
+    /// A call in which an object has a name twice, or which is mostly white space, is copied in addition, which takes up
+    /// to ten times `call_bytes` for as long as rendering lasts.
+    pub fn body_bound(&self, call_bytes: usize) -> usize {
+        match self.method {
+            Method::Get => 0,
+            Method::Post | Method::Put => self.body.bound(call_bytes),
         }
     }
 
@@ -76,21 +104,69 @@ impl CompiledAction {
     /// `content-type: application/json` is added to a request with a body in which no `content-type` of the author's is
     /// left, so a `null` one, which is dropped like any other header, gives the usual one.
     ///
+    /// The time it takes is in proportion to the bytes of the call: one of megabytes takes milliseconds, and is better
+    /// rendered away from threads on which others wait.
+    ///
     /// # Errors
-    /// The first problem that this call causes; nothing is to be sent then. Its message holds no value of the call.
-    pub fn render(&self, call: &Call) -> Result<Request, Problem> {
-        let mut lookup = Lookup::new(call.as_value());
-        let url = self.url.render(&mut lookup)?;
-        let mut headers = self.headers.render(&mut lookup)?;
-        let body = match self.method {
-            Method::Get => None,
-            Method::Post | Method::Put => Some(self.body.render(&mut lookup)?),
+    /// [`Code::BadCall`] for a call that is not JSON, is no object, or is nested deeper than 127 levels, and else the
+    /// first problem that this call causes; nothing is to be sent then. Its message holds no value of the call.
+    pub fn render(&self, call: Call<'_>) -> Result<Request, Problem> {
+        let text = call.text();
+        if self.sends_whole_call() && self.paths.is_empty() {
+            // The only pass over the call is then the one that copies it.
+            return self.fill(&self.paths.unread(text));
+        }
+        let found = self.find(text)?;
+        if found.has_a_name_twice() || found.bytes_to_copy() > MAX_COPIED_BYTES {
+            return self.fill(&self.find(&canonical(text))?);
+        }
+        self.fill(&found)
+    }
+
+    /// The paths of all placeholders that find nothing in `call`, as [`CompiledAction::render`] would name them, however
+    /// many they are.
+    ///
+    /// # Errors
+    /// [`Code::BadCall`], as there.
+    pub fn unresolved(&self, call: Call<'_>) -> Result<Vec<String>, Problem> {
+        Ok(self.find(call.text())?.missing().map(str::to_owned).collect())
+    }
+
+    fn sends_whole_call(&self) -> bool {
+        self.method != Method::Get && matches!(self.body, Body::WholeCall)
+    }
+
+    fn find<'c>(&'c self, text: &'c str) -> Result<Found<'c>, Problem> {
+        self.paths.find(text).map_err(|reason| bad_call(text, &reason))
+    }
+
+    fn fill(&self, found: &Found<'_>) -> Result<Request, Problem> {
+        let url = self.url.render(found)?;
+        let mut headers = self.headers.render(found)?;
+        let body = match (self.method, &self.body) {
+            (Method::Get, _) => None,
+            (_, Body::Template(template)) => Some(template.render(found)?),
+            (_, Body::WholeCall) => {
+                let text = found.text();
+                Some(body::whole_call(text).map_err(|reason| bad_call(text, &reason))??)
+            }
         };
         if body.is_some() && !headers.iter().any(|(name, _)| name == CONTENT_TYPE) {
             headers.push((CONTENT_TYPE.to_owned(), "application/json".to_owned()));
         }
-        let unresolved = lookup.into_unresolved();
+        let unresolved = bounded_unresolved(found.missing());
         Ok(Request { method: self.method, url, headers, body, timeout_ms: self.timeout_ms, unresolved })
+    }
+}
+
+/// The problem of a text that is no call.
+fn bad_call(text: &str, reason: &Unreadable) -> Problem {
+    match reason {
+        Unreadable::NotAnObject => Problem::new(Code::BadCall, Field::Call, "the call is not a JSON object"),
+        Unreadable::NotJson(at) => {
+            let message = "the call is not readable as JSON of at most 127 levels";
+            Problem::new(Code::BadCall, Field::Call, message).at(text, *at)
+        }
     }
 }
 
@@ -99,7 +175,6 @@ const CONTENT_TYPE: &str = "content-type";
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::problem::{Code, Field};
 
     fn spec(method: Method, url: &str, headers: &str, body: &str) -> ActionSpec {
         let (headers, body) = (Some(headers.to_owned()), Some(body.to_owned()));
@@ -107,7 +182,7 @@ mod tests {
     }
 
     fn render(spec: &ActionSpec, call: &str) -> Result<Request, Problem> {
-        CompiledAction::compile(spec).unwrap().render(&Call::parse(call).unwrap())
+        CompiledAction::compile(spec).unwrap().render(Call::new(call)?)
     }
 
     #[test]

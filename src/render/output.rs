@@ -1,8 +1,10 @@
 //! Where rendered text goes: a string that refuses to outgrow its limit, and the encodings in front of it. A value is
 //! written through one of them, piece by piece, without being built up anywhere in between.
 
+use super::json::string::find_special;
+
 /// The output has reached its limit; nothing past it was written.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Full;
 
 /// Takes text, as it is or in an encoding of its own.
@@ -16,6 +18,9 @@ pub(super) struct Output {
     text: String,
     limit: usize,
 }
+
+/// So many bytes of a finished text may be allocated and unused: giving them back would cost more than they do.
+const SLACK_BYTES: usize = 1024;
 
 impl Output {
     /// An empty output with room for `expected` bytes before it has to grow.
@@ -33,9 +38,29 @@ impl Output {
         self.text.get(mark..).unwrap_or_default()
     }
 
-    /// Everything that was written.
-    pub fn into_text(self) -> String {
+    /// What was written from the mark `start` up to the mark `end`.
+    pub fn between(&self, start: usize, end: usize) -> &str {
+        self.text.get(start..end).unwrap_or_default()
+    }
+
+    /// Forgets what was written since `mark`.
+    pub fn cut_back(&mut self, mark: usize) {
+        self.text.truncate(mark);
+    }
+
+    /// Everything that was written, in little more memory than it takes.
+    pub fn into_text(mut self) -> String {
+        if self.text.capacity() > self.text.len() + SLACK_BYTES {
+            self.text.shrink_to_fit();
+        }
         self.text
+    }
+
+    /// Makes room for `more` bytes; doubles like a string does, but never past the limit.
+    fn grow(&mut self, more: usize) {
+        let needed = self.text.len() + more;
+        let capacity = needed.max(2 * self.text.capacity()).min(self.limit);
+        self.text.reserve_exact(capacity - self.text.len());
     }
 }
 
@@ -43,6 +68,9 @@ impl Sink for Output {
     fn write(&mut self, text: &str) -> Result<(), Full> {
         if text.len() > self.limit - self.text.len() {
             return Err(Full);
+        }
+        if text.len() > self.text.capacity() - self.text.len() {
+            self.grow(text.len());
         }
         self.text.push_str(text);
         Ok(())
@@ -56,13 +84,13 @@ pub(super) struct JsonString<'o, S>(pub &'o mut S);
 impl<S: Sink> Sink for JsonString<'_, S> {
     fn write(&mut self, text: &str) -> Result<(), Full> {
         let mut rest = text;
-        while let Some(at) = rest.bytes().position(|byte| byte < b' ' || byte == b'"' || byte == b'\\') {
-            let (clean, special) = rest.split_at(at);
+        loop {
+            let (clean, special) = rest.split_at(find_special(rest.as_bytes(), 0));
             self.0.write(clean)?;
-            self.0.write(special.bytes().next().and_then(json_escape).unwrap_or_default())?;
+            let Some(escape) = special.bytes().next().and_then(json_escape) else { return Ok(()) };
+            self.0.write(escape)?;
             rest = special.get(1..).unwrap_or_default();
         }
-        self.0.write(rest)
     }
 }
 

@@ -1,5 +1,7 @@
 //! The template of one field while it is being compiled: the text that every place in a problem refers to.
 
+use unicode_properties::{GeneralCategoryGroup, UnicodeGeneralCategory};
+
 use crate::domain::problem::{Code, Field, Problem};
 
 /// A template text and the field it belongs to.
@@ -39,8 +41,26 @@ pub(super) fn shown(word: &str) -> String {
     for c in word.chars().take(MAX_CHARS) {
         match c {
             '"' | '\'' | '\\' => shown.push(c),
+            // The vowel signs of many scripts are marks, which `escape_debug` takes for characters of no shape.
+            _ if c.general_category_group() == GeneralCategoryGroup::Mark => shown.push(c),
             _ => shown.extend(c.escape_debug()),
         }
     }
+    if word.chars().nth(MAX_CHARS).is_some() {
+        shown.push('…');
+    }
     shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quoted_word_is_short_and_can_be_seen() {
+        assert_eq!(shown("callInfo['नाम']"), "callInfo['नाम']");
+        assert_eq!(shown("\u{1b}[2J\u{202e}\0"), "\\u{1b}[2J\\u{202e}\\0");
+        assert_eq!(shown(&"é".repeat(40)), "é".repeat(40));
+        assert_eq!(shown(&"é".repeat(65_536)), "é".repeat(40) + "…");
+    }
 }

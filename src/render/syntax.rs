@@ -8,13 +8,11 @@
 //! would only stop at the next key, often a line further down.
 
 use super::hole::Part;
+use super::json::MAX_DEPTH;
+use super::json::number::is_number;
 use super::source::{Source, shown};
 use super::tokens::{self, Kind, Token};
-use super::value::is_json_number;
 use crate::domain::problem::{Place, Problem};
-
-/// Deepest nesting of a template; the same depth to which calls are read.
-pub(super) const MAX_DEPTH: usize = 127;
 
 /// The part that a token plays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -227,7 +225,7 @@ fn check_word(source: Source<'_>, token: &Token) -> Result<(), Problem> {
         })
         .collect();
     let has_hole = token.parts.iter().any(|part| part.hole().is_some());
-    if is_json_number(&probe) || (!has_hole && matches!(probe.as_str(), "true" | "false" | "null")) {
+    if is_number(&probe) || (!has_hole && matches!(probe.as_str(), "true" | "false" | "null")) {
         return Ok(());
     }
     let message = match has_hole {

@@ -7,11 +7,10 @@ use std::ops::Range;
 
 use url::Url;
 
-use super::hole::{self, OPEN, Part};
+use super::hole::{self, Hole, OPEN, Part};
 use super::limits;
-use super::path::Path;
 use super::source::Source;
-use crate::domain::problem::{Code, Place, Problem};
+use crate::domain::problem::{Code, Problem};
 
 /// Stands for a placeholder. Control characters are refused in the literal text, so it can stand for nothing else.
 pub(super) const MARK: char = '\0';
@@ -24,7 +23,7 @@ pub(super) struct UrlText<'a> {
     /// For the start of each stretch of `text`, where that stretch begins in the template.
     origins: Vec<(usize, usize)>,
     /// What the marks stand for, in order.
-    paths: Vec<Path>,
+    holes: Vec<Hole>,
     authority: Range<usize>,
 }
 
@@ -40,7 +39,7 @@ impl<'a> UrlText<'a> {
         let source = Source { text: source.between(0, start + trimmed.len()), ..source };
         let parts = split(source, start)?;
         limits::check_placeholders(source, parts.iter().filter_map(Part::hole))?;
-        let mut url = UrlText { source, text: String::new(), origins: Vec::new(), paths: Vec::new(), authority: 0..0 };
+        let mut url = UrlText { source, text: String::new(), origins: Vec::new(), holes: Vec::new(), authority: 0..0 };
         for part in parts {
             url.push(part)?;
         }
@@ -61,7 +60,7 @@ impl<'a> UrlText<'a> {
             Part::Hole(hole) => {
                 self.origins.push((self.text.len(), hole.start));
                 self.text.push(MARK);
-                self.paths.push(hole.path);
+                self.holes.push(hole);
             }
         }
         Ok(())
@@ -123,24 +122,21 @@ impl<'a> UrlText<'a> {
         self.text.get(range).unwrap_or_default()
     }
 
-    /// The place in the template of the byte `at` of the text.
-    pub fn place(&self, at: usize) -> Place {
-        Place::of(self.source.text, self.offset(at))
-    }
-
     /// A problem at the byte `at` of the text.
     pub fn problem(&self, code: Code, at: usize, message: impl Into<String>) -> Problem {
         self.source.problem(code, self.offset(at), message)
     }
 
-    fn offset(&self, at: usize) -> usize {
-        let stretch = self.origins.iter().rev().find(|(start, _)| *start <= at);
+    /// Where in the template the byte `at` of the text comes from.
+    pub fn offset(&self, at: usize) -> usize {
+        let after = self.origins.partition_point(|(start, _)| *start <= at);
+        let stretch = after.checked_sub(1).and_then(|before| self.origins.get(before));
         stretch.map_or(at, |(start, offset)| offset + (at - start))
     }
 
     /// What the marks stand for, in order; the second time there are none.
-    pub fn take_paths(&mut self) -> Vec<Path> {
-        std::mem::take(&mut self.paths)
+    pub fn take_holes(&mut self) -> Vec<Hole> {
+        std::mem::take(&mut self.holes)
     }
 }
 

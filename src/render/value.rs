@@ -1,92 +1,75 @@
 //! How a value of the call is written at each kind of place.
 
-use serde_json::Value;
+use super::json::compact;
+use super::json::number::is_number;
+use super::json::string::Raw;
+use super::output::{Full, Output, Sink};
 
-use super::output::{Full, JsonString, Sink};
+/// A value as it stands in a call whose grammar was checked, without white space around it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Value<'c>(&'c str);
+
+impl<'c> Value<'c> {
+    /// What is missing counts as this.
+    pub const NULL: Value<'static> = Value("null");
+
+    /// The value that `text` is.
+    pub fn new(text: &'c str) -> Value<'c> {
+        Value(text)
+    }
+
+    /// Its bytes in the call.
+    pub fn len(self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether it is `null`, or missing.
+    pub fn is_null(self) -> bool {
+        self.0.starts_with('n')
+    }
+
+    /// Whether it is no scalar.
+    pub fn is_object_or_array(self) -> bool {
+        self.0.starts_with(['{', '['])
+    }
+
+    /// What is between the quotes, if it is a string.
+    pub fn as_string(self) -> Option<Raw<'c>> {
+        let text = self.0.strip_prefix('"')?.strip_suffix('"')?;
+        Some(Raw { text, escaped: text.contains('\\') })
+    }
+}
 
 /// Writes `value` as text: a string is itself, `null` is nothing, an object or array is compact JSON. `sink` encodes
 /// the text for its place.
-pub(super) fn write_text(value: &Value, sink: &mut impl Sink) -> Result<(), Full> {
-    match value {
-        Value::Null => Ok(()),
-        Value::String(text) => sink.write(text),
-        other => write_json(other, sink),
+pub(super) fn write_text(value: Value<'_>, sink: &mut impl Sink) -> Result<(), Full> {
+    match value.as_string() {
+        Some(text) => text.write(sink),
+        None if value.is_null() => Ok(()),
+        None => compact::copy(value.0, sink),
     }
 }
 
 /// Writes `value` where a whole JSON value stands. A string gets quotes, unless it is itself a JSON number, `true` or
 /// `false`: then it is written as that.
-pub(super) fn write_bare(value: &Value, sink: &mut impl Sink) -> Result<(), Full> {
-    match value {
-        Value::String(text) if is_bare_literal(text) => sink.write(text),
-        other => write_json(other, sink),
+pub(super) fn write_bare(value: Value<'_>, sink: &mut impl Sink) -> Result<(), Full> {
+    match value.as_string() {
+        Some(text) if is_bare_literal(text) => text.write(sink),
+        _ => compact::copy(value.0, sink),
     }
 }
 
-fn is_bare_literal(text: &str) -> bool {
-    matches!(text, "true" | "false") || is_json_number(text)
-}
-
-/// Writes `value` as compact JSON, as `serde_json` does, straight into `sink`. A call is at most 127 levels deep, which
-/// bounds the recursion.
-pub(super) fn write_json(value: &Value, sink: &mut impl Sink) -> Result<(), Full> {
-    match value {
-        Value::Null => sink.write("null"),
-        Value::Bool(true) => sink.write("true"),
-        Value::Bool(false) => sink.write("false"),
-        Value::Number(number) => sink.write(number.as_str()),
-        Value::String(text) => write_json_string(text, sink),
-        Value::Array(items) => {
-            sink.write("[")?;
-            for (index, item) in items.iter().enumerate() {
-                sink.write(if index == 0 { "" } else { "," })?;
-                write_json(item, sink)?;
-            }
-            sink.write("]")
-        }
-        Value::Object(entries) => {
-            sink.write("{")?;
-            for (index, (key, item)) in entries.iter().enumerate() {
-                sink.write(if index == 0 { "" } else { "," })?;
-                write_json_string(key, sink)?;
-                sink.write(":")?;
-                write_json(item, sink)?;
-            }
-            sink.write("}")
-        }
+fn is_bare_literal(text: Raw<'_>) -> bool {
+    let is_literal = |text: &str| matches!(text, "true" | "false") || is_number(text);
+    if !text.escaped {
+        return is_literal(text.text);
     }
-}
-
-fn write_json_string(text: &str, sink: &mut impl Sink) -> Result<(), Full> {
-    sink.write("\"")?;
-    JsonString(sink).write(text)?;
-    sink.write("\"")
-}
-
-/// Whether `text` is exactly one number by RFC 8259, section 6.
-pub(super) fn is_json_number(text: &str) -> bool {
-    let unsigned = text.strip_prefix('-').unwrap_or(text);
-    let (integer, rest) = split_digits(unsigned);
-    if integer.is_empty() || (integer.len() > 1 && integer.starts_with('0')) {
+    // Nobody writes digits as escapes. Other strings are told apart by a character, mostly their first.
+    if text.chars().any(|c| !c.is_ascii_digit() && !"+-.eEtrufals".contains(c)) {
         return false;
     }
-    let rest = match rest.strip_prefix('.').map(split_digits) {
-        Some(("", _)) => return false,
-        Some((_, rest)) => rest,
-        None => rest,
-    };
-    match rest.strip_prefix(['e', 'E']) {
-        Some(exponent) => {
-            let (digits, rest) = split_digits(exponent.strip_prefix(['+', '-']).unwrap_or(exponent));
-            !digits.is_empty() && rest.is_empty()
-        }
-        None => rest.is_empty(),
-    }
-}
-
-fn split_digits(text: &str) -> (&str, &str) {
-    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    text.split_at(end)
+    let mut unescaped = Output::new(text.text.len(), 0);
+    text.write(&mut unescaped).is_ok() && is_literal(unescaped.since(0))
 }
 
 #[cfg(test)]
@@ -94,7 +77,7 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::json;
 
-    use super::super::output::{HeaderText, Output, Percent};
+    use super::super::output::{HeaderText, JsonString, Percent};
     use super::*;
 
     fn written(write: impl FnOnce(&mut Output) -> Result<(), Full>) -> String {
@@ -103,16 +86,16 @@ mod tests {
         output.into_text()
     }
 
-    fn any_value() -> impl Strategy<Value = Value> {
+    fn any_value() -> impl Strategy<Value = serde_json::Value> {
         let leaf = prop_oneof![
-            Just(Value::Null),
-            any::<bool>().prop_map(Value::from),
-            any::<i64>().prop_map(Value::from),
-            any::<String>().prop_map(Value::from),
+            Just(serde_json::Value::Null),
+            any::<bool>().prop_map(serde_json::Value::from),
+            any::<i64>().prop_map(serde_json::Value::from),
+            any::<String>().prop_map(serde_json::Value::from),
         ];
         leaf.prop_recursive(4, 32, 4, |inner| {
             prop_oneof![
-                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                prop::collection::vec(inner.clone(), 0..4).prop_map(serde_json::Value::from),
                 prop::collection::vec((any::<String>(), inner), 0..4).prop_map(|entries| entries.into_iter().collect()),
             ]
         })
@@ -123,32 +106,33 @@ mod tests {
 
         #[test]
         fn compact_json_is_what_serde_json_writes(value in any_value()) {
-            prop_assert_eq!(written(|output| write_json(&value, output)), value.to_string());
-        }
-
-        #[test]
-        fn a_number_is_what_serde_json_reads_as_one(text in "[-+0-9.eE]{0,8}") {
-            let read = serde_json::from_str::<&serde_json::value::RawValue>(&text).is_ok();
-            prop_assert_eq!(is_json_number(&text), read, "{}", text);
+            let spaced = serde_json::to_string_pretty(&value).unwrap();
+            let text = value.as_str().map_or(value.to_string(), str::to_owned);
+            let expected = if value.is_null() { String::new() } else { text };
+            prop_assert_eq!(written(|output| write_text(Value::new(&spaced), output)), expected);
         }
     }
 
     #[test]
     fn a_bare_string_is_quoted_unless_it_is_a_number_or_a_boolean() {
-        for text in ["4500", "-0.5e+3", "true", "false"] {
-            assert_eq!(written(|output| write_bare(&json!(text), output)), text);
+        let bare = |json: &str| written(|output| write_bare(Value::new(json), output));
+        for text in ["4500", "-0.5e+3", "1E5", "true", "false"] {
+            assert_eq!(bare(&json!(text).to_string()), text);
         }
-        for text in ["", "null", "True", "012", "1.", ".5", "+1", " 1", "1 ", "NaN", "1,2", "१"] {
-            assert_eq!(written(|output| write_bare(&json!(text), output)), json!(text).to_string());
+        for text in ["", "null", "True", "012", "1.", ".5", "+1", " 1", "1 ", "NaN", "1,2", "१", "\n1"] {
+            assert_eq!(bare(&json!(text).to_string()), json!(text).to_string());
         }
+        assert_eq!(bare(r#""\u0031\u002e5""#), "1.5");
+        assert_eq!(bare(r#""\u0074rue""#), "true");
+        assert_eq!(bare(r#""\u0074ru""#), "\"tru\"");
     }
 
     #[test]
     fn an_object_inside_a_json_string_can_be_read_back() {
         let value = json!({"a\"b": ["\\", "\n", "é"]});
-        let inside = written(|output| write_text(&value, &mut JsonString(output)));
+        let inside = written(|output| write_text(Value::new(&value.to_string()), &mut JsonString(output)));
         let text: String = serde_json::from_str(&format!("\"{inside}\"")).unwrap();
-        assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), value);
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap(), value);
     }
 
     #[test]
@@ -172,6 +156,6 @@ mod tests {
         assert_eq!(output.write("abcd"), Ok(()));
         assert_eq!(output.write("e"), Err(Full));
         assert_eq!(output.into_text(), "abcd");
-        assert_eq!(write_json(&json!("abc"), &mut Output::new(4, 0)), Err(Full));
+        assert_eq!(write_bare(Value::new("\"abc\""), &mut Output::new(4, 0)), Err(Full));
     }
 }

@@ -1,6 +1,7 @@
 //! Actions and their immutable versions.
 
 use chrono::{DateTime, Utc};
+use sqlx::PgConnection;
 
 use super::session::Session;
 use super::{Store, StoreError};
@@ -24,8 +25,16 @@ pub struct ActionRecord {
     pub spec: ActionSpec,
     /// When it was published.
     pub published_at: DateTime<Utc>,
-    /// The database user who published it.
+    /// Who published it, in that person's own words.
     pub published_by: String,
+    /// The database user who published it; `None` before that was kept.
+    pub published_db_user: Option<String>,
+    /// When it was enabled or disabled last.
+    pub switched_at: Option<DateTime<Utc>>,
+    /// Who did that, in that person's own words; `None` if nobody said.
+    pub switched_by: Option<String>,
+    /// The database user who did that; `None` before that was kept.
+    pub switched_db_user: Option<String>,
 }
 
 /// What switching an action on or off came to.
@@ -58,9 +67,17 @@ fn spec(
     })
 }
 
+/// Says to the trigger that records an action's switches who switches it: an UPDATE has no place for a name. It holds until
+/// the transaction ends.
+async fn name_person(transaction: &mut PgConnection, by: &str) -> Result<(), sqlx::Error> {
+    sqlx::query!("SELECT set_config('postcall.person', $1, true)", by).fetch_one(transaction).await?;
+    Ok(())
+}
+
 impl Store {
     /// Publishes `spec` as the newest version of the agent's action `name`, which comes into being with its first
-    /// version, and returns the version's number. Calls that wait already are sent by the new version.
+    /// version, and returns the version's number. Calls that wait already are sent by the new version. `by` is who
+    /// publishes, in that person's own words.
     ///
     /// # Errors
     /// Only those of the database.
@@ -70,7 +87,10 @@ impl Store {
         name: &str,
         spec: &ActionSpec,
         enabled: bool,
+        by: &str,
     ) -> Result<i32, StoreError> {
+        let mut transaction = self.pool.begin().await?;
+        name_person(&mut transaction, by).await?;
         // One statement: the row lock that ON CONFLICT takes makes concurrent publishers count one after the other.
         // Claims and the outbox's trigger only read the row, so nobody who sends or inserts waits for it.
         let version = sqlx::query_scalar!(
@@ -81,8 +101,9 @@ impl Store {
                     DO UPDATE SET version = action.version + 1, enabled = excluded.enabled
                 RETURNING action_id, version
             )
-            INSERT INTO postcall.action_version (action_id, version, method, url, timeout_ms, headers, body)
-            SELECT action_id, version, $4, $5, $6, $7, $8 FROM published
+            INSERT INTO postcall.action_version
+                (action_id, version, method, url, timeout_ms, headers, body, published_by)
+            SELECT action_id, version, $4, $5, $6, $7, $8, $9 FROM published
             RETURNING version
             "#,
             agent,
@@ -93,17 +114,27 @@ impl Store {
             i32::try_from(spec.timeout_ms).unwrap_or(i32::MAX),
             spec.headers,
             spec.body,
+            by,
         )
-        .fetch_one(&self.pool)
+        .fetch_one(&mut *transaction)
         .await?;
+        transaction.commit().await?;
         Ok(version)
     }
 
-    /// Enables or disables an action.
+    /// Enables or disables an action. `by` is who does so, in that person's own words.
     ///
     /// # Errors
     /// Only those of the database.
-    pub async fn switch_action(&self, agent: &str, name: &str, enabled: bool) -> Result<Switched, StoreError> {
+    pub async fn switch_action(
+        &self,
+        agent: &str,
+        name: &str,
+        enabled: bool,
+        by: &str,
+    ) -> Result<Switched, StoreError> {
+        let mut transaction = self.pool.begin().await?;
+        name_person(&mut transaction, by).await?;
         // Writes only where something changes, and tells the three cases apart in one look.
         let row = sqlx::query!(
             r#"
@@ -118,8 +149,9 @@ impl Store {
             name,
             enabled,
         )
-        .fetch_one(&self.pool)
+        .fetch_one(&mut *transaction)
         .await?;
+        transaction.commit().await?;
         Ok(match (row.changed, row.exists) {
             (true, _) => Switched::Changed,
             (false, true) => Switched::Already,
@@ -137,12 +169,19 @@ impl Store {
         name: Option<&str>,
         version: Option<i32>,
     ) -> Result<Vec<ActionRecord>, StoreError> {
+        // The last switch is found by its index, once for each action that is asked for.
         let rows = sqlx::query!(
             r#"
-            SELECT agent, name, enabled, action.version AS newest_version, action_version.version, method, url,
-                   timeout_ms, headers, body, published_at, published_by
+            SELECT agent, name, action.enabled, action.version AS newest_version, action_version.version, method, url,
+                   timeout_ms, headers, body, published_at, published_by,
+                   action_version.db_user AS published_db_user, switch.switched_at AS "switched_at?",
+                   switch.switched_by, switch.db_user AS switched_db_user
             FROM postcall.action
             JOIN postcall.action_version USING (action_id)
+            LEFT JOIN LATERAL (
+                SELECT switched_at, switched_by, db_user FROM postcall.action_switch
+                WHERE action_switch.action_id = action.action_id ORDER BY switch_id DESC LIMIT 1
+            ) AS switch ON true
             WHERE ($1::text IS NULL OR agent = $1)
               AND ($2::text IS NULL OR name = $2)
               AND action_version.version = coalesce($3, action.version)
@@ -165,6 +204,10 @@ impl Store {
                     spec: spec(&row.method, row.url, row.timeout_ms, row.headers, row.body)?,
                     published_at: row.published_at,
                     published_by: row.published_by,
+                    published_db_user: row.published_db_user,
+                    switched_at: row.switched_at,
+                    switched_by: row.switched_by,
+                    switched_db_user: row.switched_db_user,
                 })
             })
             .collect()

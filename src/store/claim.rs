@@ -4,7 +4,7 @@ use uuid::Uuid;
 
 use super::StoreError;
 use super::session::Session;
-use crate::domain::claim::{Claimed, Hold, VersionKey};
+use crate::domain::claim::{Claimed, Hold, Payload, VersionKey};
 
 /// In whose name a claim is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,122 +15,234 @@ pub struct Claimant {
     pub epoch: i32,
 }
 
+/// How much one claim takes at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Portion {
+    /// Deliveries.
+    pub deliveries: usize,
+    /// Bytes of their calls' texts together. The first delivery is taken whatever its call weighs.
+    pub bytes: usize,
+    /// Bytes of a single text; deliveries of larger calls are passed over and go on waiting.
+    pub call_bytes: usize,
+    /// Bytes of the largest text that is fetched at all. Deliveries of larger calls are taken without it, whatever
+    /// `call_bytes` says, and weigh nothing.
+    pub max_call_bytes: usize,
+    /// Whether texts are fetched. A claim that fetches none does not even touch the calls.
+    pub fetch: bool,
+}
+
+impl Portion {
+    /// So many deliveries, whatever they weigh.
+    pub fn of(deliveries: usize) -> Portion {
+        Portion { deliveries, bytes: usize::MAX, call_bytes: usize::MAX, max_call_bytes: usize::MAX, fetch: true }
+    }
+}
+
+/// What a claim took.
+#[derive(Debug, Default)]
+pub struct Taken {
+    /// The deliveries, in no particular order.
+    pub claimed: Vec<Claimed>,
+    /// Whether it saw as many deliveries as it was asked for, so that more may be waiting behind them.
+    pub filled: bool,
+}
+
+/// What became of a claim that was disowned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Disowned {
+    /// In whose name to claim from now on.
+    pub claimant: Claimant,
+    /// Deliveries that went back to waiting.
+    pub released: Vec<Uuid>,
+    /// How many others had given up meanwhile, and which are now recorded as never sent.
+    pub unsent: u64,
+}
+
 impl Session {
-    /// Moves up to `limit` deliveries from waiting to sending for the claimant, the oldest behind `after` first, and
-    /// returns them; none if the claimant was declared lost. When this returns, the claim is committed and durable, and
-    /// no lock is held.
+    /// Moves deliveries from waiting to sending for the claimant, the oldest behind `after` first and no more than the
+    /// portion, and returns them; none if the claimant was declared lost. When this returns, the claim is committed and
+    /// durable, and no lock is held.
     ///
     /// `claim` is a new token chosen by the caller, so that it can tell, even if the answer is lost, what this very
     /// statement took.
     ///
     /// # Errors
     /// After an error it is not known whether the claim was committed, nor whether it still will be; see
-    /// [`Session::disown_claim`].
+    /// [`Session::disown_claim`]. One that is [`StoreError::is_about_what_is_stored`] may be about a single row: a smaller
+    /// claim finds it, and one that fetches nothing takes it if its call is what the database cannot give; see also
+    /// [`Session::drop_doubles`].
     pub async fn claim(
         &mut self,
         claimant: Claimant,
         claim: Uuid,
         after: Uuid,
-        limit: usize,
-    ) -> Result<Vec<Claimed>, StoreError> {
+        portion: Portion,
+    ) -> Result<Taken, StoreError> {
         // One statement, and so one transaction and one round trip.
         // - FOR UPDATE SKIP LOCKED: dispatchers pass over each other's rows instead of queueing for them.
         // - Ids below `after` are skipped, and with them the remains of earlier claims; the caller has to come back for
         //   those that commit late.
+        // - What a text weighs is known before it is read. Candidates are taken until their sum is reached; those beyond
+        //   it stay locked as long as the answer is on its way, and stay waiting.
+        // - Where the previous release has moved a row, its length and provider id are null, and are made up for here, by
+        //   a function: subqueries on the outbox would have to be prepared for each of its partitions at every claim.
         // - ARRAY(…) is evaluated once, before the DELETE, and hands it physical row addresses: no second look-up, and
         //   no plan in which the planner could read the whole queue. A locked row keeps its address.
         // - The payload is fetched by a scalar subquery for the same reason: it can only be an index look-up per row.
-        // - action.version decides here, at the last moment, which version is sent.
-        // - FOR SHARE on the claimant's own row: a claim that was disowned or whose claimant was declared lost takes
-        //   nothing, however late it arrives; and whoever wants to disown it waits until it is through.
+        // - action.version decides here, at the last moment, which version is sent. Where the action is gone it is 0,
+        //   which no action has; an infinite time of insertion gives way to the present: neither may stop the claim.
+        // - FOR KEY SHARE on the claimant's own row: a claim that was disowned or whose claimant was declared lost takes
+        //   nothing, however late it arrives; and whoever wants to disown it (FOR UPDATE) waits until it is through. A
+        //   renewal of the lease changes no key and so does not wait for it, however long a large answer takes.
         let mut connection = self.take().await?;
         let rows = sqlx::query!(
             r#"
             WITH claimant AS MATERIALIZED (
                 SELECT FROM postcall.dispatcher
-                WHERE dispatcher_id = $2 AND claim_epoch = $4 AND lost_at IS NULL
-                FOR SHARE
+                WHERE dispatcher_id = $2 AND claim_epoch = $4 AND lost_at IS NULL AND stopped_at IS NULL
+                FOR KEY SHARE
+            ),
+            candidate AS MATERIALIZED (
+                SELECT ctid AS address, delivery_id, call_id, call_bytes FROM postcall.waiting
+                WHERE EXISTS (SELECT FROM claimant) AND delivery_id > $5
+                  AND (call_bytes <= $7::bigint OR call_bytes > $8::bigint OR call_bytes IS NULL AND $7 >= $8)
+                ORDER BY delivery_id LIMIT $1 FOR UPDATE SKIP LOCKED
+            ),
+            weighed AS (
+                SELECT address, delivery_id, CASE WHEN bytes > $8 THEN 0 ELSE bytes END AS weight
+                FROM candidate, LATERAL (SELECT coalesce(
+                    call_bytes, CASE WHEN $9 THEN (postcall.registration(call_id)).call_bytes END, 0)) AS measured (bytes)
             ),
             taken AS (
                 DELETE FROM postcall.waiting
                 WHERE ctid = ANY (ARRAY(
-                    SELECT ctid FROM postcall.waiting
-                    WHERE EXISTS (SELECT FROM claimant) AND delivery_id > $5
-                    ORDER BY delivery_id LIMIT $1 FOR UPDATE SKIP LOCKED
+                    SELECT address
+                    FROM (SELECT address, weight, sum(weight) OVER (ORDER BY delivery_id ROWS UNBOUNDED PRECEDING) AS total
+                          FROM weighed) AS summed
+                    WHERE total <= $6 OR total = weight
                 ))
-                RETURNING delivery_id, call_id, agent, action_id, created_at
+                RETURNING delivery_id, call_id, agent, action_id, created_at, call_bytes, call_sid
             ),
             claimed AS (
                 INSERT INTO postcall.sending (delivery_id, call_id, agent, action_id, action_version, created_at,
-                                              dispatcher_id, claim, claimed_at)
+                                              dispatcher_id, claim, claimed_at, call_bytes, sid)
                 SELECT delivery_id, call_id, agent, action_id,
-                       (SELECT version FROM postcall.action WHERE action.action_id = taken.action_id),
-                       created_at, $2, $3, clock_timestamp()
+                       coalesce((SELECT version FROM postcall.action WHERE action.action_id = taken.action_id), 0),
+                       CASE WHEN isfinite(created_at) THEN created_at ELSE clock_timestamp() END, $2, $3,
+                       clock_timestamp(),
+                       CASE WHEN call_bytes IS NULL AND $9
+                            THEN (postcall.registration(call_id)).call_bytes ELSE call_bytes END,
+                       CASE WHEN call_bytes IS NULL AND $9
+                            THEN (postcall.registration(call_id)).call_sid ELSE call_sid END
                 FROM taken
-                RETURNING delivery_id, call_id, action_id, action_version
+                RETURNING delivery_id, call_id, action_id, action_version, call_bytes
             )
             SELECT delivery_id, action_id, action_version,
-                   (SELECT enabled FROM postcall.action WHERE action.action_id = claimed.action_id) AS "enabled!",
+                   coalesce((SELECT enabled FROM postcall.action WHERE action.action_id = claimed.action_id), true)
+                       AS "enabled!",
                    (SELECT message_id FROM postcall.replay WHERE replay.delivery_id = claimed.delivery_id)
                        AS message_id,
-                   (SELECT call::text FROM postcall.outbox WHERE outbox.id = claimed.call_id) AS call
+                   coalesce(call_bytes, 0) AS "call_bytes!",
+                   CASE WHEN $9 AND coalesce(call_bytes, 0) <= $8
+                        THEN (SELECT call::text FROM postcall.outbox WHERE outbox.id = claimed.call_id) END AS call,
+                   (SELECT count(*) FROM candidate) AS "seen!"
             FROM claimed
             "#,
-            i64::try_from(limit).unwrap_or(i64::MAX),
+            limit(portion.deliveries),
             claimant.dispatcher_id,
             claim,
             claimant.epoch,
             after,
+            limit(portion.bytes),
+            limit(portion.call_bytes),
+            limit(portion.max_call_bytes),
+            portion.fetch,
         )
         .fetch_all(&mut connection);
         let rows = self.within(rows).await;
-        Ok(self
-            .keep(connection, rows)?
+        let rows = self.keep(connection, rows)?;
+        let filled = rows.first().is_some_and(|row| row.seen >= limit(portion.deliveries));
+        let claimed = rows
             .into_iter()
             .map(|row| Claimed {
                 message_id: row.message_id.unwrap_or(row.delivery_id),
                 hold: Hold::new(row.delivery_id, claim),
                 version: VersionKey { action_id: row.action_id, version: row.action_version },
                 enabled: row.enabled,
-                call: row.call,
+                payload: payload(row.call, row.call_bytes, portion),
             })
-            .collect())
+            .collect();
+        Ok(Taken { claimed, filled })
     }
 
     /// Settles a claim whose answer was lost, for a caller that never learnt what it took and so cannot have sent any of
-    /// it: everything that it took goes back to waiting. If it has not arrived yet, it will take nothing when it does.
-    /// Returns the claimant's new epoch and how many deliveries went back.
+    /// it: everything that it took goes back to waiting, and what others have given up meanwhile is recorded as never
+    /// sent. If the claim has not arrived yet, it will take nothing when it does.
     ///
     /// # Errors
     /// Only those of the database. The call may be repeated.
-    pub async fn disown_claim(&mut self, claimant: Claimant, claim: Uuid) -> Result<(Claimant, u64), StoreError> {
-        // Two statements, because the second must see what the claim has committed while the first waited for it.
+    pub async fn disown_claim(&mut self, claimant: Claimant, claim: Uuid) -> Result<Disowned, StoreError> {
+        // Statements of their own, because the second must see what the claim has committed while the first waited for
+        // it. FOR UPDATE is what waits: the UPDATE alone is compatible with the claim's lock.
         let mut connection = self.take().await?;
-        let epoch = sqlx::query_scalar!(
-            "UPDATE postcall.dispatcher SET claim_epoch = claim_epoch + 1 WHERE dispatcher_id = $1 RETURNING claim_epoch",
+        let revoked = sqlx::query!(
+            r#"
+            UPDATE postcall.dispatcher SET claim_epoch = claim_epoch + 1
+            WHERE dispatcher_id = (SELECT dispatcher_id FROM postcall.dispatcher WHERE dispatcher_id = $1 FOR UPDATE)
+            RETURNING claim_epoch, lost_at IS NULL AS "alive!"
+            "#,
             claimant.dispatcher_id
         )
-        .fetch_one(&mut connection);
-        let epoch = self.within(epoch).await;
-        let epoch = self.keep(connection, epoch)?;
+        .fetch_optional(&mut connection);
+        let revoked = self.within(revoked).await;
+        let revoked = self.keep(connection, revoked)?;
 
         // The mirror image of the claim, fenced by its token: rows that anybody else holds cannot match.
         let mut connection = self.take().await?;
-        let released = sqlx::query!(
+        let released = sqlx::query_scalar!(
             r#"
             WITH released AS (
                 DELETE FROM postcall.sending WHERE claim = $1
-                RETURNING delivery_id, call_id, agent, action_id, created_at
+                RETURNING delivery_id, call_id, agent, action_id, created_at, call_bytes, sid
             )
-            INSERT INTO postcall.waiting (delivery_id, call_id, agent, action_id, created_at)
-            SELECT delivery_id, call_id, agent, action_id, created_at FROM released
+            INSERT INTO postcall.waiting (delivery_id, call_id, agent, action_id, created_at, call_bytes, call_sid)
+            SELECT delivery_id, call_id, agent, action_id, created_at, call_bytes, sid FROM released
+            ON CONFLICT DO NOTHING
+            RETURNING delivery_id
             "#,
             claim,
         )
-        .execute(&mut connection);
+        .fetch_all(&mut connection);
         let released = self.within(released).await;
         let released = self.keep(connection, released)?;
-        Ok((Claimant { epoch, ..claimant }, released.rows_affected()))
+
+        // Where the dispatcher's row is gone, its claims take nothing any more, and others have given up what they took.
+        let (epoch, alive) = revoked.map_or((claimant.epoch, false), |row| (row.claim_epoch, row.alive));
+        let unsent = if alive { 0 } else { self.record_claim_unsent(claim).await? };
+        Ok(Disowned { claimant: Claimant { epoch, ..claimant }, released, unsent })
+    }
+
+    /// Takes deliveries out of the queue that are in flight at the same time, because somebody has put them back by hand.
+    /// A claim can take none of them. Returns how many.
+    ///
+    /// # Errors
+    /// Only those of the database.
+    pub async fn drop_doubles(&mut self) -> Result<u64, StoreError> {
+        // From what is in flight, which is little, to the queue by its key. Done only after a claim was refused: each
+        // claim would otherwise pay for what hardly ever happens.
+        let mut connection = self.take().await?;
+        let dropped = sqlx::query!(
+            r#"
+            DELETE FROM postcall.waiting
+            WHERE ctid = ANY (ARRAY(
+                SELECT waiting.ctid FROM postcall.sending JOIN postcall.waiting USING (delivery_id)
+                FOR UPDATE OF waiting SKIP LOCKED
+            ))
+            "#
+        )
+        .execute(&mut connection);
+        let dropped = self.within(dropped).await;
+        Ok(self.keep(connection, dropped)?.rows_affected())
     }
 
     /// Puts single deliveries back to waiting, known not to have been sent. Returns those that went back; a hold that
@@ -149,10 +261,11 @@ impl Session {
                 DELETE FROM postcall.sending
                 USING unnest($1::uuid[], $2::uuid[]) AS held (delivery_id, claim)
                 WHERE sending.delivery_id = held.delivery_id AND sending.claim = held.claim
-                RETURNING sending.delivery_id, call_id, agent, action_id, created_at
+                RETURNING sending.delivery_id, call_id, agent, action_id, created_at, call_bytes, sid
             )
-            INSERT INTO postcall.waiting (delivery_id, call_id, agent, action_id, created_at)
-            SELECT delivery_id, call_id, agent, action_id, created_at FROM released
+            INSERT INTO postcall.waiting (delivery_id, call_id, agent, action_id, created_at, call_bytes, call_sid)
+            SELECT delivery_id, call_id, agent, action_id, created_at, call_bytes, sid FROM released
+            ON CONFLICT DO NOTHING
             RETURNING delivery_id
             "#,
             &deliveries,
@@ -161,5 +274,22 @@ impl Session {
         .fetch_all(&mut connection);
         let rows = self.within(rows).await;
         self.keep(connection, rows)
+    }
+}
+
+/// A bound as the database takes it.
+fn limit(bound: usize) -> i64 {
+    i64::try_from(bound).unwrap_or(i64::MAX)
+}
+
+/// The payload, from what the claim gave of it.
+fn payload(call: Option<String>, call_bytes: i32, portion: Portion) -> Payload {
+    match call {
+        Some(text) => Payload::Text(text),
+        None if !portion.fetch => Payload::Unreadable,
+        None if i64::from(call_bytes) > limit(portion.max_call_bytes) => {
+            Payload::TooLarge(u64::try_from(call_bytes).unwrap_or(0))
+        }
+        None => Payload::Gone,
     }
 }

@@ -1,11 +1,18 @@
 //! Results as the database takes them: a batch turned on its side, one array per column.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use uuid::Uuid;
 
-use crate::domain::claim::Finished;
+use crate::domain::claim::{Finished, Texts};
 use crate::domain::delivery::{Answer, Outcome};
+use crate::domain::kept;
+
+/// What stands for a URL that the database refused. An answered delivery needs one.
+const URL_NOT_KEPT: &str = "(not kept)";
+/// What stands for a detail that the database refused.
+const DETAIL_NOT_KEPT: &str = "the database refused the texts of this outcome; they are not kept";
 
 /// One vector per column of `unnest`, all of the batch's length.
 #[derive(Default)]
@@ -14,13 +21,14 @@ pub(super) struct Columns<'a> {
     pub(super) claim: Vec<Uuid>,
     pub(super) state: Vec<&'static str>,
     pub(super) error_kind: Vec<Option<&'static str>>,
-    pub(super) error_detail: Vec<Option<&'a str>>,
-    pub(super) call_sid: Vec<Option<&'a str>>,
+    pub(super) error_detail: Vec<Option<Cow<'a, str>>>,
+    /// Whether the call's provider id, which is in the database already, goes into history.
+    pub(super) keep_sid: Vec<bool>,
     pub(super) method: Vec<Option<&'static str>>,
-    pub(super) url: Vec<Option<&'a str>>,
+    pub(super) url: Vec<Option<Cow<'a, str>>>,
     pub(super) request_bytes: Vec<Option<i32>>,
     pub(super) request_sha256: Vec<Option<&'a [u8]>>,
-    /// Paths joined by line feeds, which no path holds: Postgres cannot unnest an array of arrays row by row.
+    /// Names joined by line feeds: Postgres cannot unnest an array of arrays row by row.
     pub(super) unresolved: Vec<Option<String>>,
     pub(super) response_code: Vec<Option<i16>>,
     pub(super) response_bytes: Vec<Option<i32>>,
@@ -33,23 +41,26 @@ pub(super) struct Columns<'a> {
 }
 
 impl<'a> Columns<'a> {
-    /// The columns of `batch`, in its order.
-    pub(super) fn from(batch: &'a [Finished]) -> Columns<'a> {
+    pub(super) fn from<I>(batch: I) -> Columns<'a>
+    where
+        I: IntoIterator<Item = &'a Finished>,
+    {
         let mut columns = Columns::default();
         for done in batch {
             columns.delivery_id.push(done.hold.delivery_id());
             columns.claim.push(done.hold.claim());
-            columns.push_outcome(&done.outcome);
+            columns.push_outcome(done);
             columns.push_story(done);
         }
         columns
     }
 
-    fn push_outcome(&mut self, outcome: &'a Outcome) {
-        let (kind, detail): (Option<&'static str>, Option<&'a str>) = match outcome {
+    fn push_outcome(&mut self, done: &'a Finished) {
+        let outcome = &done.outcome;
+        let (kind, detail) = match outcome {
             Outcome::Answered(_) | Outcome::Skipped => (None, None),
-            Outcome::Failed { kind, detail } => (Some(kind.as_str()), Some(bounded(detail))),
-            Outcome::Unknown { kind, detail } => (Some(kind.as_str()), Some(bounded(detail))),
+            Outcome::Failed { kind, detail } => (Some(kind.as_str()), Some(detail)),
+            Outcome::Unknown { kind, detail } => (Some(kind.as_str()), Some(detail)),
         };
         let answer: Option<&'a Answer> = match outcome {
             Outcome::Answered(answer) => Some(answer),
@@ -57,7 +68,10 @@ impl<'a> Columns<'a> {
         };
         self.state.push(outcome.state().as_str());
         self.error_kind.push(kind);
-        self.error_detail.push(detail);
+        self.error_detail.push(detail.map(|detail| match done.texts {
+            Texts::Kept => kept::detail(detail),
+            Texts::Refused => Cow::Borrowed(DETAIL_NOT_KEPT),
+        }));
         self.response_code.push(answer.map(|answer| i16::try_from(answer.response_code).unwrap_or(i16::MAX)));
         self.response_bytes.push(answer.map(|answer| i32::try_from(answer.response_bytes).unwrap_or(i32::MAX)));
         self.response_sha256.push(answer.map(|answer| answer.response_sha256.as_slice()));
@@ -67,14 +81,17 @@ impl<'a> Columns<'a> {
     fn push_story(&mut self, done: &'a Finished) {
         let sent = done.story.sent.as_ref();
         let timing = done.story.timing;
-        let unresolved = sent.map(|sent| sent.unresolved.join("\n")).filter(|paths| !paths.is_empty());
-        self.call_sid.push(done.story.call_sid.as_deref());
+        let texts_kept = done.texts == Texts::Kept;
+        self.keep_sid.push(texts_kept);
         self.method.push(sent.map(|sent| sent.method.as_str()));
-        self.url.push(sent.map(|sent| sent.url.as_str()));
+        self.url.push(sent.map(|sent| match done.texts {
+            Texts::Kept => kept::url(&sent.url),
+            Texts::Refused => Cow::Borrowed(URL_NOT_KEPT),
+        }));
         self.request_bytes
             .push(sent.and_then(|sent| sent.body_bytes).map(|bytes| i32::try_from(bytes).unwrap_or(i32::MAX)));
         self.request_sha256.push(sent.and_then(|sent| sent.body_sha256.as_ref()).map(|digest| digest.as_slice()));
-        self.unresolved.push(unresolved);
+        self.unresolved.push(sent.filter(|_| texts_kept).and_then(|sent| kept::unresolved(&sent.unresolved)));
         self.latency_ms.push(timing.map(|timing| millis(timing.latency)));
         self.dns_ms.push(timing.and_then(|timing| timing.dns).map(millis));
         self.connected_ms.push(timing.and_then(|timing| timing.connected).map(millis));
@@ -82,17 +99,43 @@ impl<'a> Columns<'a> {
     }
 }
 
-/// Most bytes of an error's detail that history keeps, as its CHECK constraint says.
-const MAX_DETAIL_BYTES: usize = 1024;
-
-fn bounded(detail: &str) -> &str {
-    let mut end = detail.len().min(MAX_DETAIL_BYTES);
-    while !detail.is_char_boundary(end) {
-        end -= 1;
-    }
-    &detail[..end]
-}
-
 fn millis(duration: Duration) -> i32 {
     i32::try_from(duration.as_millis()).unwrap_or(i32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::action::Method;
+    use crate::domain::claim::{Hold, Sent, Settled, Story};
+    use crate::domain::delivery::{BodyEnd, Ending, Timing};
+
+    #[test]
+    fn numbers_beyond_a_column_s_range_become_its_largest() {
+        let answer = Answer {
+            response_code: u16::MAX,
+            response_bytes: u64::MAX,
+            response_sha256: [0; 32],
+            body_end: BodyEnd::Complete,
+        };
+        let sent = Sent {
+            method: Method::Post,
+            url: String::new(),
+            body_bytes: Some(usize::MAX),
+            body_sha256: None,
+            unresolved: Vec::new(),
+        };
+        let longest = Some(Duration::MAX);
+        let timing = Timing { latency: Duration::MAX, dns: longest, connected: longest, head: longest };
+        let story = Story { sent: Some(sent), timing: Some(timing) };
+        let hold = Hold::new(Uuid::nil(), Uuid::nil());
+        let Settled::Finished(done) = hold.settle(Ending::Final(Outcome::Answered(answer)), story) else {
+            panic!("an outcome finishes");
+        };
+        let columns = Columns::from([&done]);
+        assert_eq!(columns.response_code, [Some(i16::MAX)]);
+        let integers =
+            [&columns.response_bytes, &columns.request_bytes, &columns.latency_ms, &columns.dns_ms, &columns.head_ms];
+        assert!(integers.iter().all(|column| **column == [Some(i32::MAX)]));
+    }
 }

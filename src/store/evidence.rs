@@ -1,6 +1,8 @@
 //! Late evidence: what the holder of a claim learns about a delivery that was given up as `unknown` in the meantime.
 //! History is not changed; the evidence stands beside it, and the view shows what it says.
 
+use std::borrow::Cow;
+
 use uuid::Uuid;
 
 use super::StoreError;
@@ -10,6 +12,10 @@ use crate::domain::claim::{Finished, Hold};
 
 /// Whose evidence it is.
 const BY: &str = "the dispatcher that sent it";
+/// Why it is known that a delivery failed which was never sent.
+const NEVER_SENT: &str = "it was given up before a byte of it was sent";
+/// Among how many unknown deliveries those of one claim are looked for.
+const UNKNOWN_LOOKED_AT: i64 = 10_000;
 
 impl Session {
     /// Records results that came too late for [`Session::finish`], as far as they are certain: an answer, or a failure.
@@ -25,17 +31,17 @@ impl Session {
         let news = sqlx::query!(
             r#"
             INSERT INTO postcall.resolution
-                (delivery_id, source, resolved_by, reason, state, error_kind, method, url, request_bytes,
+                (delivery_id, source, resolved_by, reason, state, error_kind, error_detail, method, url, request_bytes,
                  request_sha256, unresolved, response_code, response_bytes, response_sha256, body_end, latency_ms,
                  dns_ms, connected_ms, head_ms)
             SELECT delivery.delivery_id, 'claim', $1, 'its result came after it had been given up', done.state,
-                   done.error_kind, done.method, done.url, done.request_bytes, done.request_sha256,
+                   done.error_kind, done.error_detail, done.method, done.url, done.request_bytes, done.request_sha256,
                    string_to_array(done.unresolved, E'\n'), done.response_code, done.response_bytes,
                    done.response_sha256, done.body_end, done.latency_ms, done.dns_ms, done.connected_ms, done.head_ms
-            FROM unnest($2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::text[], $8::int[],
-                        $9::bytea[], $10::text[], $11::int2[], $12::int[], $13::bytea[], $14::text[], $15::int[],
-                        $16::int[], $17::int[], $18::int[])
-                AS done (delivery_id, claim, state, error_kind, method, url, request_bytes, request_sha256,
+            FROM unnest($2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::int[],
+                        $10::bytea[], $11::text[], $12::int2[], $13::int[], $14::bytea[], $15::text[], $16::int[],
+                        $17::int[], $18::int[], $19::int[])
+                AS done (delivery_id, claim, state, error_kind, error_detail, method, url, request_bytes, request_sha256,
                          unresolved, response_code, response_bytes, response_sha256, body_end, latency_ms, dns_ms,
                          connected_ms, head_ms)
             JOIN postcall.delivery ON delivery.delivery_id = done.delivery_id AND delivery.claim = done.claim
@@ -47,8 +53,9 @@ impl Session {
             &columns.claim,
             &columns.state as &[&str],
             &columns.error_kind as &[Option<&str>],
+            &columns.error_detail as &[Option<Cow<'_, str>>],
             &columns.method as &[Option<&str>],
-            &columns.url as &[Option<&str>],
+            &columns.url as &[Option<Cow<'_, str>>],
             &columns.request_bytes as &[Option<i32>],
             &columns.request_sha256 as &[Option<&[u8]>],
             &columns.unresolved as &[Option<String>],
@@ -79,15 +86,44 @@ impl Session {
         let news = sqlx::query!(
             r#"
             INSERT INTO postcall.resolution (delivery_id, source, resolved_by, reason, state)
-            SELECT delivery.delivery_id, 'claim', $1, 'it was given up before a byte of it was sent', 'failed'
-            FROM unnest($2::uuid[], $3::uuid[]) AS held (delivery_id, claim)
+            SELECT delivery.delivery_id, 'claim', $1, $2, 'failed'
+            FROM unnest($3::uuid[], $4::uuid[]) AS held (delivery_id, claim)
             JOIN postcall.delivery ON delivery.delivery_id = held.delivery_id AND delivery.claim = held.claim
             WHERE delivery.state = 'unknown'
             ON CONFLICT DO NOTHING
             "#,
             BY,
+            NEVER_SENT,
             &deliveries,
             &claims,
+        )
+        .execute(&mut connection);
+        let news = self.within(news).await;
+        Ok(self.keep(connection, news)?.rows_affected())
+    }
+
+    /// As [`Session::record_unsent`], for a whole claim whose answer was lost, so that nobody knows which deliveries it
+    /// took. Looks at the [`UNKNOWN_LOOKED_AT`] newest unknown deliveries.
+    ///
+    /// # Errors
+    /// Only those of the database.
+    pub(super) async fn record_claim_unsent(&mut self, claim: Uuid) -> Result<u64, StoreError> {
+        // History has no index by claim, which would cost every delivery. What was given up just now is among the newest
+        // of what is unknown, for which there is an index, unless the queue was very long; the look is bounded.
+        let mut connection = self.take().await?;
+        let news = sqlx::query!(
+            r#"
+            INSERT INTO postcall.resolution (delivery_id, source, resolved_by, reason, state)
+            SELECT delivery_id, 'claim', $1, $2, 'failed'
+            FROM (SELECT delivery_id, claim, error_kind FROM postcall.delivery
+                  WHERE state = 'unknown' ORDER BY delivery_id DESC LIMIT $3) AS newest
+            WHERE claim = $4 AND error_kind = 'dispatcher_lost'
+            ON CONFLICT DO NOTHING
+            "#,
+            BY,
+            NEVER_SENT,
+            UNKNOWN_LOOKED_AT,
+            claim,
         )
         .execute(&mut connection);
         let news = self.within(news).await;

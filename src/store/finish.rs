@@ -1,5 +1,6 @@
 //! Recording outcomes: sending → delivery, in batches, each row fenced by its claim.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 
 use uuid::Uuid;
@@ -8,6 +9,7 @@ use super::StoreError;
 use super::columns::Columns;
 use super::session::Session;
 use crate::domain::claim::Finished;
+use crate::domain::kept;
 
 /// What became of one outcome that was to be recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +27,8 @@ impl Session {
     /// the same order, what became of it. May be repeated after an error: nothing is recorded twice.
     ///
     /// # Errors
-    /// Only those of the database.
+    /// Only those of the database; nothing is recorded then. One that is [`StoreError::is_about_the_data`] may be about a
+    /// single row of the batch.
     pub async fn finish(&mut self, batch: &[Finished]) -> Result<Vec<Recording>, StoreError> {
         let moved = self.move_into_history(batch).await?;
         let missing: Vec<&Finished> = batch.iter().filter(|done| !moved.contains(&done.hold.delivery_id())).collect();
@@ -46,15 +49,17 @@ impl Session {
         // - DELETE … RETURNING is the fence: only a row that this claim still holds leaves sending, and only a row that
         //   left sending enters history. A repetition finds nothing to delete and so inserts nothing.
         // - finished_at is never before claimed_at even if the server's clock was set back in between.
+        // - What the database itself knows of the call is cut here, by the bounds of domain::kept. A time of insertion
+        //   that no calculation can use, in a row from before that was refused, gives way to that of the claim.
         let mut connection = self.take().await?;
         let moved = sqlx::query_scalar!(
             r#"
             WITH done AS (
-                SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[],
+                SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::bool[],
                                      $7::text[], $8::text[], $9::int[], $10::bytea[], $11::text[], $12::int2[],
                                      $13::int[], $14::bytea[], $15::text[], $16::int[], $17::int[], $18::int[],
                                      $19::int[])
-                    AS done (delivery_id, claim, state, error_kind, error_detail, call_sid,
+                    AS done (delivery_id, claim, state, error_kind, error_detail, keep_sid,
                              method, url, request_bytes, request_sha256, unresolved, response_code,
                              response_bytes, response_sha256, body_end, latency_ms, dns_ms, connected_ms,
                              head_ms)
@@ -69,9 +74,11 @@ impl Session {
                  dispatcher_id, agent, state, error_kind, error_detail, call_sid, method, url, request_bytes,
                  request_sha256, unresolved, response_code, response_bytes, response_sha256, body_end, latency_ms,
                  dns_ms, connected_ms, head_ms)
-            SELECT ended.delivery_id, call_id, ended.claim, action_id, created_at, claimed_at,
-                   greatest(clock_timestamp(), claimed_at), action_version, dispatcher_id, agent, state, error_kind,
-                   error_detail, call_sid, method, url, request_bytes, request_sha256,
+            SELECT ended.delivery_id, call_id, ended.claim, action_id,
+                   CASE WHEN isfinite(created_at) THEN created_at ELSE claimed_at END, claimed_at,
+                   greatest(clock_timestamp(), claimed_at), action_version, dispatcher_id, left(agent, $20), state,
+                   error_kind, error_detail, CASE WHEN keep_sid THEN left(sid, $21) END, method, url, request_bytes,
+                   request_sha256,
                    string_to_array(unresolved, E'\n'), response_code, response_bytes, response_sha256, body_end,
                    latency_ms, dns_ms, connected_ms, head_ms
             FROM ended JOIN done USING (delivery_id)
@@ -81,10 +88,10 @@ impl Session {
             &columns.claim,
             &columns.state as &[&str],
             &columns.error_kind as &[Option<&str>],
-            &columns.error_detail as &[Option<&str>],
-            &columns.call_sid as &[Option<&str>],
+            &columns.error_detail as &[Option<Cow<'_, str>>],
+            &columns.keep_sid,
             &columns.method as &[Option<&str>],
-            &columns.url as &[Option<&str>],
+            &columns.url as &[Option<Cow<'_, str>>],
             &columns.request_bytes as &[Option<i32>],
             &columns.request_sha256 as &[Option<&[u8]>],
             &columns.unresolved as &[Option<String>],
@@ -96,6 +103,8 @@ impl Session {
             &columns.dns_ms as &[Option<i32>],
             &columns.connected_ms as &[Option<i32>],
             &columns.head_ms as &[Option<i32>],
+            kept::MAX_AGENT_CHARS,
+            kept::MAX_CALL_SID_CHARS,
         )
         .fetch_all(&mut connection);
         let moved = self.within(moved).await;

@@ -5,6 +5,7 @@
 //!
 //! Commands use the [`Store`] and its pool; the rooms of a dispatcher have a [`session::Session`] each.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use sqlx::PgPool;
@@ -20,6 +21,7 @@ pub mod guards;
 pub mod history;
 pub mod invariants;
 mod matching;
+pub mod obstacles;
 pub mod partitions;
 pub mod platform;
 pub mod recover;
@@ -28,7 +30,10 @@ pub mod resolve;
 pub mod schema;
 pub mod search;
 pub mod session;
+mod settings;
 pub mod wake;
+
+use obstacles::Obstacle;
 
 /// Longest wait for a connection, new or from the pool.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -48,9 +53,33 @@ pub enum StoreError {
     /// No answer in time; it is not known what became of the statement.
     #[error("database: no answer within {} ms", .0.as_millis())]
     Unanswered(Duration),
+    /// The database keeps text in another encoding than UTF8.
+    #[error(
+        "the database's encoding is {0}, and postcall needs UTF8: elsewhere, one byte of a call that is not text would hold \
+         up every other call. Make a new database with CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0 and move the \
+         data there (pg_dump, pg_restore)"
+    )]
+    NotUtf8(String),
+    /// Something keeps migrations from being applied; nothing was changed.
+    #[error("{0}")]
+    Obstacle(Obstacle),
+    /// A migration waited in vain for a lock on a table. It was rolled back.
+    #[error(
+        "migration {0} was not applied: it needs a moment at which no transaction uses its tables, and one has used them for \
+         longer than it waits (3 s, so that whoever comes behind it waits no longer either). Nothing is lost. End the \
+         transaction, or wait for its end, and migrate again. To find it:\n  SELECT pid, usename, application_name, xact_start, state \
+         FROM pg_stat_activity WHERE xact_start < now() - interval '3 s' ORDER BY xact_start;"
+    )]
+    TableInUse(i64),
     /// Applying or reverting migrations failed.
     #[error("migration: {0}")]
     Migrate(#[from] sqlx::migrate::MigrateError),
+}
+
+impl From<Obstacle> for StoreError {
+    fn from(obstacle: Obstacle) -> StoreError {
+        StoreError::Obstacle(obstacle)
+    }
 }
 
 impl StoreError {
@@ -66,19 +95,56 @@ impl StoreError {
         }
     }
 
-    /// Whether the server ended the statement because it took too long, or because somebody asked it to (SQLSTATE 57014).
-    fn is_cancelled(&self) -> bool {
+    /// Whether the database user lacks the right to do this (SQLSTATE 42501, insufficient_privilege).
+    pub fn is_forbidden(&self) -> bool {
+        let error = match self {
+            StoreError::Database(error) | StoreError::Migrate(sqlx::migrate::MigrateError::Execute(error)) => error,
+            _ => return false,
+        };
+        error.as_database_error().is_some_and(|reported| reported.code().as_deref() == Some("42501"))
+    }
+
+    /// Whether a serializable transaction lost against another one (SQLSTATE 40001), so that trying again may succeed.
+    fn is_serialization_failure(&self) -> bool {
+        self.sqlstate().as_deref() == Some("40001")
+    }
+
+    fn sqlstate(&self) -> Option<Cow<'_, str>> {
         match self {
-            StoreError::Database(sqlx::Error::Database(reported)) => reported.code().as_deref() == Some("57014"),
-            _ => false,
+            StoreError::Database(sqlx::Error::Database(reported)) => reported.code(),
+            _ => None,
         }
     }
 
-    /// Whether the database refuses what it was given (SQLSTATE classes 22 and 23), so that trying again is no use.
+    /// Whether the server ended the statement because it took too long, or because somebody asked it to (SQLSTATE 57014).
+    fn is_cancelled(&self) -> bool {
+        self.has_class(&["57014"])
+    }
+
+    /// Whether the database refuses what it was given (SQLSTATE classes 22, data exception, 23, integrity constraint
+    /// violation, and 54, program limit exceeded), so that trying again is no use.
     pub fn is_about_the_data(&self) -> bool {
+        self.has_class(&["22", "23", "54"])
+    }
+
+    /// Whether it could not be read what the database holds: as [`StoreError::is_about_the_data`], or because it is
+    /// damaged (class XX), or not what its column may hold.
+    pub fn is_about_what_is_stored(&self) -> bool {
+        self.is_about_the_data()
+            || self.has_class(&["XX"])
+            || matches!(self, StoreError::Database(sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_)))
+    }
+
+    /// Whether there was no answer in time, or the server ended the statement because it took too long (SQLSTATE 57014).
+    pub fn is_about_time(&self) -> bool {
+        matches!(self, StoreError::Unanswered(_)) || self.has_class(&["57014"])
+    }
+
+    /// Whether the server reported an error whose SQLSTATE begins with one of these.
+    fn has_class(&self, classes: &[&str]) -> bool {
         match self {
             StoreError::Database(sqlx::Error::Database(reported)) => {
-                reported.code().is_some_and(|code| code.starts_with("22") || code.starts_with("23"))
+                reported.code().is_some_and(|code| classes.iter().any(|class| code.starts_with(class)))
             }
             _ => false,
         }
@@ -105,16 +171,22 @@ impl Store {
     /// that an unreachable server is reported here.
     ///
     /// # Errors
-    /// An unreadable URL, or no connection.
+    /// An unreadable URL, no connection, or a database that is not in UTF8.
     pub async fn connect(url: &str, connections: u32) -> Result<Store, StoreError> {
         let options: PgConnectOptions = url.parse().map_err(|_| StoreError::BadUrl)?;
         let pool = PgPoolOptions::new()
             .max_connections(connections)
             .acquire_timeout(CONNECT_TIMEOUT)
             .test_before_acquire(false)
-            .after_connect(|connection, _| Box::pin(schema::prepare_session(connection, COMMAND_PATIENCE)))
+            .after_connect(|connection, _| Box::pin(settings::prepare_session(connection, COMMAND_PATIENCE)))
             .connect_with(options.application_name("postcall"))
             .await?;
+        // It cannot change while the database exists.
+        let encoding =
+            sqlx::query_scalar!(r#"SELECT current_setting('server_encoding') AS "encoding!""#).fetch_one(&pool).await?;
+        if encoding != "UTF8" {
+            return Err(StoreError::NotUtf8(encoding));
+        }
         Ok(Store { pool })
     }
 

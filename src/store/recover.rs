@@ -1,8 +1,12 @@
 //! Giving up what lost dispatchers had in flight: sending → delivery, as `unknown`. Never back to waiting: whether the
 //! request went out is exactly what nobody knows.
 
+use uuid::Uuid;
+
 use super::StoreError;
 use super::session::Session;
+use crate::domain::claim::{Hold, Texts};
+use crate::domain::kept;
 
 impl Session {
     /// Declares dispatchers lost whose lease is over. Returns how many. Any number may do this at the same time.
@@ -28,32 +32,77 @@ impl Session {
         Ok(self.keep(connection, lost)?.rows_affected())
     }
 
-    /// Turns what lost or stopped dispatchers have left in `sending` into `unknown`. Returns how many deliveries.
+    /// Deliveries in flight of dispatchers that are lost, stopped, or not known, the oldest first: `limit` at most, and
+    /// none of those in `except`.
     ///
     /// # Errors
-    /// Only those of the database; nothing has moved then, and the call may be repeated.
-    pub async fn give_up(&mut self) -> Result<u64, StoreError> {
-        // - All that have ended, not only those declared lost just now: a claim may have been committed late, and an
-        //   earlier attempt to give up may have failed.
+    /// Only those of the database.
+    pub async fn left_behind(&mut self, except: &[Uuid], limit: i64) -> Result<Vec<Hold>, StoreError> {
+        // All dispatchers that have ended, not only those declared lost just now: a claim may have been committed late,
+        // and an earlier attempt to give up may have failed. `sending` is small, and read in the order of its key.
+        let mut connection = self.take().await?;
+        let rows = sqlx::query!(
+            r#"
+            SELECT delivery_id, claim FROM postcall.sending
+            WHERE delivery_id <> ALL ($1)
+              AND NOT EXISTS (SELECT FROM postcall.dispatcher
+                              WHERE dispatcher.dispatcher_id = sending.dispatcher_id
+                                AND lost_at IS NULL AND stopped_at IS NULL)
+            ORDER BY delivery_id LIMIT $2
+            "#,
+            except,
+            limit,
+        )
+        .fetch_all(&mut connection);
+        let rows = self.within(rows).await;
+        Ok(self.keep(connection, rows)?.into_iter().map(|row| Hold::new(row.delivery_id, row.claim)).collect())
+    }
+
+    /// Turns deliveries that [`Session::left_behind`] has found into `unknown`. Returns how many; what somebody else is
+    /// writing to at this moment is left out. Reads no payload, so it costs the same however large the calls were.
+    ///
+    /// # Errors
+    /// Only those of the database; nothing has moved then, and the call may be repeated. One that is
+    /// [`StoreError::is_about_the_data`] may be about a single row.
+    pub async fn give_up(&mut self, left_behind: &[Hold], texts: Texts) -> Result<u64, StoreError> {
+        let (deliveries, claims): (Vec<Uuid>, Vec<Uuid>) =
+            left_behind.iter().map(|hold| (hold.delivery_id(), hold.claim())).unzip();
+        // - By claim, so that a delivery which went back to waiting and was claimed by somebody who lives is not touched.
         // - DELETE … RETURNING fences it against the holder's own result: whoever deletes the row writes its end.
+        // - SKIP LOCKED: a row that somebody holds on to does not hold up the others.
+        // - Cut as in finish.rs. A row that a dispatcher of the previous release moved has no provider id of its own; the
+        //   outbox keeps it beside the payload.
         let mut connection = self.take().await?;
         let given_up = sqlx::query!(
             r#"
             WITH given_up AS (
-                DELETE FROM postcall.sending USING postcall.dispatcher
-                WHERE dispatcher.dispatcher_id = sending.dispatcher_id
-                  AND (dispatcher.lost_at IS NOT NULL OR dispatcher.stopped_at IS NOT NULL)
+                DELETE FROM postcall.sending
+                WHERE ctid = ANY (ARRAY(
+                    SELECT sending.ctid FROM postcall.sending
+                    JOIN unnest($1::uuid[], $2::uuid[]) AS held (delivery_id, claim)
+                      ON sending.delivery_id = held.delivery_id AND sending.claim = held.claim
+                    FOR UPDATE OF sending SKIP LOCKED
+                ))
                 RETURNING sending.*
             )
             INSERT INTO postcall.delivery
                 (delivery_id, call_id, claim, action_id, created_at, claimed_at, finished_at, action_version,
                  dispatcher_id, agent, state, error_kind, error_detail, call_sid)
-            SELECT delivery_id, call_id, claim, action_id, created_at, claimed_at,
-                   greatest(clock_timestamp(), claimed_at), action_version, dispatcher_id, agent, 'unknown',
+            SELECT delivery_id, call_id, claim, action_id,
+                   CASE WHEN isfinite(created_at) THEN created_at ELSE claimed_at END, claimed_at,
+                   greatest(clock_timestamp(), claimed_at), action_version, dispatcher_id, left(agent, $4), 'unknown',
                    'dispatcher_lost', 'the dispatcher went away and left no result',
-                   (SELECT postcall.call_sid(outbox.call) FROM postcall.outbox WHERE outbox.id = given_up.call_id)
+                   CASE WHEN $3 THEN left(
+                       CASE WHEN call_bytes IS NULL
+                            THEN (SELECT call_sid FROM postcall.outbox WHERE outbox.id = given_up.call_id)
+                            ELSE sid END, $5) END
             FROM given_up
-            "#
+            "#,
+            &deliveries,
+            &claims,
+            texts == Texts::Kept,
+            kept::MAX_AGENT_CHARS,
+            kept::MAX_CALL_SID_CHARS,
         )
         .execute(&mut connection);
         let given_up = self.within(given_up).await;

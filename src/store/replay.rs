@@ -5,6 +5,7 @@
 //! delivery: only the chain's last one can be replayed, and one that was delivered, or is in doubt, anywhere in the chain
 //! is sent again only if that was asked for.
 
+use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::history::{HistoryFilter, HistoryRow, StateCount};
@@ -145,8 +146,10 @@ impl Store {
     /// Only those of the database. Then it is not known whether they were replayed; if they were, a repetition refuses
     /// them.
     pub async fn replay(&self, ids: &[Uuid], order: &ReplayOrder) -> Result<Vec<(Uuid, Replayed)>, StoreError> {
-        let mut connection = self.pool.acquire().await?;
-        replay(&mut connection, ids, order, Mode::Make).await
+        let mut transaction = self.pool.begin().await?;
+        let outcomes = lock_and_replay(&mut transaction, ids, order).await?;
+        transaction.commit().await?;
+        Ok(outcomes)
     }
 
     /// Replays all of the deliveries `ids` or, if one of them is refused, none.
@@ -159,7 +162,7 @@ impl Store {
         order: &ReplayOrder,
     ) -> Result<Vec<(Uuid, Replayed)>, StoreError> {
         let mut transaction = self.pool.begin().await?;
-        let outcomes = replay(&mut transaction, ids, order, Mode::Make).await?;
+        let outcomes = lock_and_replay(&mut transaction, ids, order).await?;
         if outcomes.iter().any(|(_, outcome)| matches!(outcome, Replayed::Refused(_))) {
             transaction.rollback().await?;
         } else {
@@ -167,6 +170,19 @@ impl Store {
         }
         Ok(outcomes)
     }
+}
+
+/// Replays while nobody else can replay the same deliveries, or say what became of them.
+///
+/// Two statements, because the second must see what those have committed for whom the first has waited: a person's finding
+/// that the message was delivered stands against sending it again.
+async fn lock_and_replay(
+    connection: &mut PgConnection,
+    ids: &[Uuid],
+    order: &ReplayOrder,
+) -> Result<Vec<(Uuid, Replayed)>, StoreError> {
+    sqlx::query!("SELECT postcall.lock_deliveries($1)", ids).fetch_one(&mut *connection).await?;
+    replay(connection, ids, order, Mode::Make).await
 }
 
 /// One row of the statement's answer.
@@ -182,15 +198,16 @@ struct Row {
 }
 
 async fn replay(
-    connection: &mut sqlx::PgConnection,
+    connection: &mut PgConnection,
     ids: &[Uuid],
     order: &ReplayOrder,
     mode: Mode,
 ) -> Result<Vec<(Uuid, Replayed)>, StoreError> {
     // One statement for judging and for making, so that a dry run cannot differ from what it announces.
     // - The view is asked by an array, which reaches the index of each of its tables; a join would not.
-    // - Two people at the same time: the second waits at the unique constraint until the first has committed, and then
-    //   makes nothing. ORDER BY gives all the same order, so that they do not wait for each other in a circle.
+    // - Two people at the same time: the second waits until the first has committed, and then sees its replay. The unique
+    //   constraint decides where somebody replays without the lock; ORDER BY gives all the same order, so that nobody
+    //   waits in a circle.
     // - The triggers of postcall.replay give the new delivery its id and its message, and put it into the queue.
     // - The payload is looked for by a scalar subquery: it can only be an index look-up per row.
     // - No bell is rung: a dispatcher that sleeps looks by itself within a second.

@@ -18,12 +18,20 @@ pub enum Resolution {
     },
     /// It was unknown, and somebody was first to say what it had been: the claim itself or another person.
     AlreadyResolved,
+    /// It is unknown, and somebody was first to send its message again: of that, the replay tells more.
+    Replayed {
+        /// The new delivery.
+        replay: Uuid,
+    },
+    /// Nothing stands against it any more: it became unknown while it was looked at.
+    JustEnded,
     /// There is none of that id.
     NoSuchDelivery,
 }
 
 impl Store {
-    /// Records what a person found out about a delivery that history holds as `unknown` and nobody has resolved.
+    /// Records what a person found out about a delivery that history holds as `unknown` and nobody has resolved or
+    /// replayed.
     ///
     /// # Errors
     /// Only those of the database.
@@ -34,37 +42,49 @@ impl Store {
         by: &str,
         reason: &str,
     ) -> Result<Resolution, StoreError> {
-        // - One statement: why nothing was recorded is answered by the snapshot in which nothing could be.
-        // - Of two people at the same time the primary key lets one through; to the other the delivery still looks
-        //   unknown in this snapshot, which is why recorded_state tells the case.
-        let row = sqlx::query!(
+        // - The trigger admit_finding has the last word: it waits for whoever resolves or replays the same delivery at the
+        //   same time, and then looks at what they have committed. Of two findings the primary key lets one through.
+        // - What this statement looks at itself spares history a lock where the answer is clear.
+        let resolved = sqlx::query!(
             r#"
-            WITH resolved AS (
-                INSERT INTO postcall.resolution (delivery_id, source, state, resolved_by, reason)
-                SELECT delivery_id, 'person', $2, $3, $4
-                FROM postcall.delivery
-                WHERE delivery_id = $1 AND state = 'unknown'
-                  AND NOT EXISTS (SELECT FROM postcall.resolution WHERE resolution.delivery_id = $1)
-                ON CONFLICT DO NOTHING
-                RETURNING delivery_id
-            )
-            SELECT EXISTS (SELECT FROM resolved) AS "resolved!", history.state, history.recorded_state
-            FROM (SELECT) AS always
-            LEFT JOIN (SELECT state, recorded_state FROM postcall.delivery_history WHERE delivery_id = $1) AS history
-                   ON true
+            INSERT INTO postcall.resolution (delivery_id, state, resolved_by, reason)
+            SELECT delivery_id, $2, $3, $4
+            FROM postcall.delivery
+            WHERE delivery_id = $1 AND state = 'unknown'
+              AND NOT EXISTS (SELECT FROM postcall.resolution WHERE resolution.delivery_id = $1)
+            ON CONFLICT DO NOTHING
             "#,
             delivery_id,
             finding.state().as_str(),
             by,
             reason,
         )
-        .fetch_one(&self.pool)
+        .execute(&self.pool)
         .await?;
-        Ok(match (row.resolved, row.state, row.recorded_state.as_deref()) {
-            (true, ..) => Resolution::Resolved,
-            (false, Some(_), Some("unknown")) => Resolution::AlreadyResolved,
-            (false, Some(state), _) => Resolution::NotUnknown { state },
-            (false, None, _) => Resolution::NoSuchDelivery,
+        if resolved.rows_affected() == 1 { Ok(Resolution::Resolved) } else { self.why_not_resolved(delivery_id).await }
+    }
+
+    async fn why_not_resolved(&self, delivery_id: Uuid) -> Result<Resolution, StoreError> {
+        // A statement of its own, because the first one's snapshot is older than what it may have waited for. What stands
+        // against a finding stays: ends, replays and resolutions are never taken back.
+        let row = sqlx::query!(
+            r#"
+            SELECT state AS "state!", recorded_state, replay.delivery_id AS "replay?",
+                   EXISTS (SELECT FROM postcall.resolution WHERE resolution.delivery_id = $1) AS "resolved!"
+            FROM postcall.delivery_history AS history
+            LEFT JOIN postcall.replay ON replay.replay_of = history.delivery_id
+            WHERE history.delivery_id = $1
+            "#,
+            delivery_id,
+        )
+        .fetch_optional(&self.pool)
+        .await?;
+        let Some(row) = row else { return Ok(Resolution::NoSuchDelivery) };
+        Ok(match (row.recorded_state.as_deref(), row.resolved, row.replay) {
+            (Some("unknown"), true, _) => Resolution::AlreadyResolved,
+            (Some("unknown"), false, Some(replay)) => Resolution::Replayed { replay },
+            (Some("unknown"), false, None) => Resolution::JustEnded,
+            _ => Resolution::NotUnknown { state: row.state },
         })
     }
 }

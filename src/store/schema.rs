@@ -1,14 +1,18 @@
-//! The schema: its migrations, whether this program and the database agree on it, and what every session is set to.
+//! The schema: its migrations, and whether this program and the database agree on it.
 
 use std::time::Duration;
 
-use sqlx::migrate::{Migrate, Migrator};
+use sqlx::migrate::{AppliedMigration, Migrate, MigrateError, Migration, Migrator};
 use sqlx::{PgConnection, Row};
 
-use super::{Store, StoreError};
+use super::obstacles::{self, Elsewhere, Obstacle};
+use super::{Store, StoreError, settings};
 
 /// The migrations in `migrations/`, built in. Ledger and schema are named in `sqlx.toml`, which sqlx-cli reads too.
 static MIGRATIONS: Migrator = sqlx::migrate!();
+
+/// How long one statement of a migration may take: some rewrite what waits.
+const PATIENCE: Duration = Duration::from_secs(3_600);
 
 /// How the database's schema relates to the one this program was built for.
 #[derive(Debug, PartialEq, Eq)]
@@ -30,6 +34,8 @@ pub enum SchemaVersion {
         /// Its version number.
         version: i64,
     },
+    /// Migrations that the ledger lacks were applied under another one.
+    Elsewhere(Elsewhere),
 }
 
 /// A migration that was applied just now.
@@ -42,13 +48,26 @@ pub struct Applied {
 }
 
 impl Store {
-    /// Applies all migrations that are missing and returns them; none if the schema was current.
+    /// Applies all migrations that are missing and returns them; none if the schema was current. Two that do this at the
+    /// same time do it one after the other.
     ///
     /// # Errors
-    /// A migration that fails is rolled back, and those before it stay.
+    /// What keeps migrations from being applied is found before anything changes. A migration that fails is rolled back, and
+    /// those before it stay: doing it again goes on from there.
     pub async fn migrate(&self) -> Result<Vec<Applied>, StoreError> {
-        let before = self.applied_versions().await?;
-        MIGRATIONS.run(&self.pool).await?;
+        let obstacle = obstacles::find(&mut *self.pool.acquire().await?).await?;
+        if let Some(obstacle) = obstacle {
+            return Err(obstacle.into());
+        }
+        match self.schema_version().await? {
+            SchemaVersion::Current => return Ok(Vec::new()),
+            SchemaVersion::Elsewhere(elsewhere) => return Err(Obstacle::LedgerElsewhere(elsewhere).into()),
+            _ => {}
+        }
+        let mut connection = self.pool.acquire().await?;
+        let before = self.applied_versions(&mut connection).await?;
+        settings::be_patient(&mut connection, PATIENCE).await?;
+        migrator(&mut connection).await?.run(&mut *connection).await.map_err(explain)?;
         Ok(MIGRATIONS
             .iter()
             .filter(|migration| migration.migration_type.is_up_migration() && !before.contains(&migration.version))
@@ -61,71 +80,86 @@ impl Store {
     /// # Errors
     /// Only those of the database; a missing ledger is an old schema.
     pub async fn schema_version(&self) -> Result<SchemaVersion, StoreError> {
-        if !self.has_ledger().await? {
-            return Ok(SchemaVersion::Older { missing: known_versions().count() });
-        }
         let mut connection = self.pool.acquire().await?;
-        if let Some(version) = connection.dirty_version(&MIGRATIONS.table_name).await? {
-            return Ok(SchemaVersion::Different { version });
-        }
-        let applied = connection.list_applied_migrations(&MIGRATIONS.table_name).await?;
-        let unknown = applied.iter().filter(|row| !known_versions().any(|version| version == row.version)).count();
+        let applied = if has_ledger(&mut connection).await? {
+            if let Some(version) = connection.dirty_version(&MIGRATIONS.table_name).await? {
+                return Ok(SchemaVersion::Different { version });
+            }
+            connection.list_applied_migrations(&MIGRATIONS.table_name).await?
+        } else {
+            Vec::new()
+        };
+        let unknown = applied.iter().filter(|row| !known().any(|migration| migration.version == row.version)).count();
         if unknown > 0 {
             return Ok(SchemaVersion::Newer { unknown });
         }
-        for row in &applied {
-            let same = |migration: &&sqlx::migrate::Migration| {
-                migration.version == row.version && migration.migration_type.is_up_migration()
-            };
-            if MIGRATIONS.iter().find(same).is_some_and(|migration| migration.checksum != row.checksum) {
-                return Ok(SchemaVersion::Different { version: row.version });
-            }
+        let altered = |row: &&AppliedMigration| {
+            known().any(|migration| migration.version == row.version && migration.checksum != row.checksum)
+        };
+        if let Some(row) = applied.iter().find(altered) {
+            return Ok(SchemaVersion::Different { version: row.version });
         }
-        match known_versions().count() - applied.len() {
-            0 => Ok(SchemaVersion::Current),
-            missing => Ok(SchemaVersion::Older { missing }),
+        let missing: Vec<(i64, &[u8])> = known()
+            .filter(|migration| !applied.iter().any(|row| row.version == migration.version))
+            .map(|migration| (migration.version, &*migration.checksum))
+            .collect();
+        if missing.is_empty() {
+            return Ok(SchemaVersion::Current);
         }
+        Ok(match obstacles::find_elsewhere(&mut connection, &missing).await? {
+            Some(elsewhere) => SchemaVersion::Elsewhere(elsewhere),
+            None => SchemaVersion::Older { missing: missing.len() },
+        })
     }
 
-    async fn applied_versions(&self) -> Result<Vec<i64>, StoreError> {
-        if !self.has_ledger().await? {
+    async fn applied_versions(&self, connection: &mut PgConnection) -> Result<Vec<i64>, StoreError> {
+        if !has_ledger(connection).await? {
             return Ok(Vec::new());
         }
-        let mut connection = self.pool.acquire().await?;
         let applied = connection.list_applied_migrations(&MIGRATIONS.table_name).await?;
         Ok(applied.into_iter().map(|migration| migration.version).collect())
     }
+}
 
-    async fn has_ledger(&self) -> Result<bool, StoreError> {
-        // to_regclass answers null instead of failing where schema or table are missing. The table is sqlx's, so it is
-        // not part of the checked schema: hence no macro.
-        let row = sqlx::query("SELECT to_regclass($1) IS NOT NULL")
-            .bind(MIGRATIONS.table_name.as_ref())
-            .fetch_one(&self.pool)
-            .await?;
-        Ok(row.try_get(0)?)
+async fn has_ledger(connection: &mut PgConnection) -> Result<bool, StoreError> {
+    // to_regclass answers null instead of failing where schema or table are missing. The table is sqlx's, so it is
+    // not part of the checked schema: hence no macro.
+    let row = sqlx::query("SELECT to_regclass($1) IS NOT NULL")
+        .bind(MIGRATIONS.table_name.as_ref())
+        .fetch_one(connection)
+        .await?;
+    Ok(row.try_get(0)?)
+}
+
+/// The migrations, ready to be applied. Where the schema is there, they do not try to create it: even `IF NOT EXISTS` asks for
+/// the right to create schemas, which the owner of this one need not have.
+async fn migrator(connection: &mut PgConnection) -> Result<Migrator, StoreError> {
+    // Only the catalog is asked.
+    let there = sqlx::query_scalar!(r#"SELECT to_regnamespace('postcall') IS NOT NULL AS "there!""#)
+        .fetch_one(connection)
+        .await?;
+    let mut migrator = Migrator::with_migrations(MIGRATIONS.iter().cloned().collect());
+    migrator.dangerous_set_table_name(MIGRATIONS.table_name.clone());
+    if !there {
+        migrator.create_schema("postcall");
+    }
+    Ok(migrator)
+}
+
+/// Says of a migration that met a table in use what that is and what to do.
+fn explain(error: MigrateError) -> StoreError {
+    match error {
+        MigrateError::ExecuteMigration(cause, version) if is_lock_timeout(&cause) => StoreError::TableInUse(version),
+        error => StoreError::Migrate(error),
     }
 }
 
-fn known_versions() -> impl Iterator<Item = i64> {
-    MIGRATIONS.iter().filter(|migration| migration.migration_type.is_up_migration()).map(|migration| migration.version)
+fn is_lock_timeout(error: &sqlx::Error) -> bool {
+    // lock_not_available
+    error.as_database_error().is_some_and(|reported| reported.code().as_deref() == Some("55P03"))
 }
 
-/// Sets what every session of ours relies on, whatever the server, database or role say.
-///
-/// `synchronous_commit`: a claim that a crash forgets would be sent twice, so its commit must be on disk. Stricter
-/// settings (`remote_apply`) stay. The time limits end a statement or transaction that never returns, on the server's
-/// side too, so that nothing of it lingers there when this side has given it up.
-pub(super) async fn prepare_session(connection: &mut PgConnection, patience: Duration) -> Result<(), sqlx::Error> {
-    sqlx::query!(
-        r#"SELECT set_config('synchronous_commit',
-                  CASE WHEN current_setting('synchronous_commit') = 'remote_apply' THEN 'remote_apply' ELSE 'on' END,
-                  false) AS "durability",
-                  set_config('statement_timeout', $1, false) AS "statement",
-                  set_config('idle_in_transaction_session_timeout', $1, false) AS "transaction""#,
-        format!("{}ms", patience.as_millis())
-    )
-    .fetch_one(connection)
-    .await?;
-    Ok(())
+/// The migrations that go up.
+fn known() -> impl Iterator<Item = &'static Migration> {
+    MIGRATIONS.iter().filter(|migration| migration.migration_type.is_up_migration())
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, PgConnection};
 
-use super::{Store, StoreError, schema};
+use super::{Store, StoreError, settings};
 
 /// A dispatcher's own connection. Not shared: its owner does one thing after the other.
 pub struct Session {
@@ -34,8 +34,7 @@ impl Session {
         }
         let open = async {
             let mut connection = self.options.connect().await?;
-            schema::prepare_session(&mut connection, self.patience).await?;
-            fix_plans(&mut connection).await?;
+            settings::prepare_dispatcher_session(&mut connection, self.patience).await?;
             Ok(connection)
         };
         self.within(open).await
@@ -60,22 +59,4 @@ impl Session {
         }
         result
     }
-}
-
-/// Makes the server plan each statement once, by its shape, and not by what it believes about the tables.
-///
-/// The queue is empty at one moment and holds a million rows at the next, so what is believed is usually wrong: a plan
-/// made for the empty queue reads and sorts all of the full one for every claim (measured: 300 ms instead of 1 ms), until
-/// an ANALYZE happens to come by. Every statement of a session finds its rows by an index, so none needs anything else;
-/// and planning each claim anew took as long as the claim itself.
-async fn fix_plans(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-    // Concerns no table of ours, so there is nothing to check: hence no macro.
-    sqlx::query(
-        "SELECT set_config('plan_cache_mode', 'force_generic_plan', false), set_config('enable_seqscan', 'off', false),
-                set_config('enable_bitmapscan', 'off', false), set_config('enable_sort', 'off', false),
-                set_config('jit', 'off', false)",
-    )
-    .execute(connection)
-    .await?;
-    Ok(())
 }

@@ -10,6 +10,16 @@ use super::{Store, StoreError};
 /// The notification channel on which the outbox's trigger rings.
 const CHANNEL: &str = "postcall";
 
+/// Whether somebody will ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ring {
+    /// The next call rings.
+    Asked,
+    /// This database says `postcall.wake_up = 'poll'`: no call ever rings, because its platform prepares transactions, and
+    /// a transaction that has notified cannot be prepared.
+    Never,
+}
+
 /// Hears the bell, on a connection of its own that is renewed when it breaks.
 pub struct Bell {
     listener: PgListener,
@@ -48,16 +58,24 @@ impl Session {
     ///
     /// # Errors
     /// Only those of the database.
-    pub async fn ask_to_be_rung(&mut self, sleep: Duration) -> Result<(), StoreError> {
-        // The database's clock on both sides of the comparison, so that dispatchers' clocks do not matter.
+    pub async fn ask_to_be_rung(&mut self, sleep: Duration) -> Result<Ring, StoreError> {
+        // - The database's clock on both sides of the comparison, so that dispatchers' clocks do not matter.
+        // - The setting is the one that the platform's sessions get, too, if it is the database's or the server's.
         let mut connection = self.take().await?;
-        let asked = sqlx::query!(
-            "SELECT setval('postcall.bell', (extract(epoch FROM clock_timestamp()) * 1000)::bigint + $1)",
+        let asked = sqlx::query_scalar!(
+            r#"
+            SELECT CASE WHEN coalesce(current_setting('postcall.wake_up', true), '') <> 'poll'
+                        THEN setval('postcall.bell', (extract(epoch FROM clock_timestamp()) * 1000)::bigint + $1)
+                   END
+            "#,
             i64::try_from(sleep.as_millis()).unwrap_or(i64::MAX / 2)
         )
         .fetch_one(&mut connection);
         let asked = self.within(asked).await;
-        self.keep(connection, asked).map(drop)
+        Ok(match self.keep(connection, asked)? {
+            Some(_until) => Ring::Asked,
+            None => Ring::Never,
+        })
     }
 
     /// Stops the ringing: somebody is awake.

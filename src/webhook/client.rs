@@ -1,99 +1,72 @@
-//! Builds the one HTTP client of the process. Most of it says what the client must not do by itself.
+//! Gets a request to its target: over a connection that waits for one, else over a new one. It is written at most once.
 
-use std::pin::Pin;
-use std::task::{Context, Poll};
-use std::time::Duration;
+use std::sync::Arc;
 
+use hyper::body::Incoming;
 use rustls::ClientConfig;
-use tower::{Layer, Service};
 
-use super::evidence::{self, Phase};
+use super::connect::{Connector, NoConnection};
+use super::connection::{Broken, Connection};
+use super::evidence::Trace;
+use super::fault::Fault;
+use super::gate::Bar;
 use super::guard::Guard;
-use super::resolve::GuardedResolver;
+use super::names::Names;
+use super::pool::Pool;
+use super::prepare::Prepared;
+use super::target::Target;
 
-/// How long a connection may wait for its next request. Servers close idle ones as well, Node by default after five
-/// seconds, and a request that is written at that very moment is lost in doubt. So this side closes well before.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// Connections to one host that are kept while idle. What is above it at the end of a burst is closed.
-const MAX_IDLE_PER_HOST: usize = 64;
-
-/// The client, which connects only to what `guard` allows.
-///
-/// # Errors
-/// If reqwest refuses the configuration.
-pub(super) fn build(guard: Guard, tls: ClientConfig) -> reqwest::Result<reqwest::Client> {
-    let builder = reqwest::Client::builder()
-        // HTTP_PROXY and its like would move the guard's decision, and the request, to another machine.
-        .no_proxy()
-        // A redirect is an answer. Following it would be a second request, to a target that no action names.
-        .redirect(reqwest::redirect::Policy::none())
-        // reqwest repeats what an HTTP/2 server refused.
-        .retry(reqwest::retry::never())
-        // A connection carries one request at a time, so its end is the end of that request alone. There are no streams
-        // that a server refuses or a GOAWAY leaves open, and so nothing that a library would want to repeat.
-        .http1_only()
-        .tls_backend_preconfigured(tls)
-        .dns_resolver(GuardedResolver::new(guard))
-        .connector_layer(NoteConnection)
-        .pool_idle_timeout(IDLE_TIMEOUT)
-        .pool_max_idle_per_host(MAX_IDLE_PER_HOST)
-        .user_agent(concat!("postcall/", env!("CARGO_PKG_VERSION")))
-        .tcp_nodelay(true)
-        // The attempt's deadline is the only clock. reqwest would give a silent peer a minute.
-        .tcp_keepalive(None);
-    without_user_timeout(builder).build()
+/// The client: no proxy, whatever the environment says, since that would move the guard's decision to another machine; no
+/// redirects, since following one is a second request to a target that no action names; HTTP/1.1 only, so that the end of
+/// a connection is the end of one request.
+pub(super) struct Client {
+    connector: Connector,
+    pool: Arc<Pool>,
 }
 
-/// Linux can also end a connection whose data stays unacknowledged; reqwest asks it to after half a minute, connecting
-/// included.
-#[cfg(target_os = "linux")]
-fn without_user_timeout(builder: reqwest::ClientBuilder) -> reqwest::ClientBuilder {
-    builder.tcp_user_timeout(None)
+/// Why there is no response head. What it means depends on whether the request was taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum NoHead {
+    /// There was no connection.
+    NoConnection(NoConnection),
+    /// There was one, and it ended.
+    Broken(Broken),
 }
 
-#[cfg(not(target_os = "linux"))]
-fn without_user_timeout(builder: reqwest::ClientBuilder) -> reqwest::ClientBuilder {
-    builder
-}
-
-/// Wraps the connector, to note when a connection of the attempt's own is begun and ready.
-#[derive(Clone, Copy, Debug)]
-struct NoteConnection;
-
-impl<S> Layer<S> for NoteConnection {
-    type Service = NotingConnector<S>;
-
-    fn layer(&self, inner: S) -> NotingConnector<S> {
-        NotingConnector { inner }
-    }
-}
-
-#[derive(Clone, Debug)]
-struct NotingConnector<S> {
-    inner: S,
-}
-
-impl<S, Target> Service<Target> for NotingConnector<S>
-where
-    S: Service<Target>,
-    S::Future: Send + 'static,
-{
-    type Response = S::Response;
-    type Error = S::Error;
-    type Future = Pin<Box<dyn Future<Output = Result<S::Response, S::Error>> + Send>>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(cx)
+impl Client {
+    /// A client that connects only to what `guard` allows.
+    pub(super) fn new(guard: Guard, names: Names, tls: ClientConfig) -> Client {
+        Client { connector: Connector::new(guard, names, tls), pool: Arc::default() }
     }
 
-    fn call(&mut self, target: Target) -> Self::Future {
-        evidence::note(Phase::Connecting);
-        let connecting = self.inner.call(target);
-        Box::pin(async move {
-            let connection = connecting.await?;
-            evidence::note(Phase::Connected);
-            Ok(connection)
-        })
+    /// Sends the request, and waits for the head of its answer. The rest comes over the connection.
+    pub(super) async fn send(
+        &self,
+        prepared: &Prepared,
+        trace: &Arc<Trace>,
+    ) -> Result<(http::Response<Incoming>, Connection), NoHead> {
+        // Those that were closed meanwhile, or on which something has arrived, are closed and passed over: at most as many
+        // as one target may have.
+        while let Some(mut kept) = self.pool.take(&prepared.target) {
+            match kept.exchange(prepared.request(), trace).await {
+                Ok(response) => return Ok((response, kept)),
+                // No byte of it was written, so another connection is no second try.
+                Err(broken) if !trace.is_taken() && broken.bar != Some(Bar::Fence) => {}
+                Err(broken) => return Err(NoHead::Broken(broken)),
+            }
+        }
+        let socket = self.connector.connect(&prepared.target, trace).await.map_err(NoHead::NoConnection)?;
+        let mut new = Connection::on(socket)
+            .await
+            .map_err(|error| NoHead::Broken(Broken { bar: None, fault: Fault::of(&error) }))?;
+        let response = new.exchange(prepared.request(), trace).await.map_err(NoHead::Broken)?;
+        Ok((response, new))
+    }
+
+    /// Keeps `connection` for the next request to `target`, if it can carry one.
+    pub(super) fn keep(&self, target: &Target, mut connection: Connection) {
+        if connection.is_reusable() {
+            self.pool.put(target, connection);
+        }
     }
 }

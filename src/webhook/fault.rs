@@ -1,4 +1,4 @@
-//! What an error of the client is made of. Its text is never used: it holds URLs, and it changes with every release.
+//! What an error of a connection is made of. Its text is never used: it holds URLs, and it changes with every release.
 
 use std::error::Error;
 use std::io;
@@ -8,8 +8,6 @@ use rustls::CertificateError;
 /// The parts of an error that say something about what happened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Fault {
-    /// The client could not even make a request of it.
-    pub(super) unusable: bool,
     /// Bytes came back that are not an HTTP response.
     pub(super) not_http: bool,
     /// Why the server's certificate was not accepted.
@@ -20,8 +18,8 @@ pub(super) struct Fault {
 
 impl Fault {
     /// The fault in `error` and in what caused it.
-    pub(super) fn of(error: &reqwest::Error) -> Fault {
-        let mut fault = Fault { unusable: error.is_builder(), ..Fault::default() };
+    pub(super) fn of(error: &(dyn Error + 'static)) -> Fault {
+        let mut fault = Fault::default();
         let mut cause: Option<&(dyn Error + 'static)> = Some(error);
         while let Some(error) = cause {
             fault.look_at(error);

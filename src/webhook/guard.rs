@@ -19,7 +19,7 @@ pub(super) struct Guard {
 
 /// Why a target may not be called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Refusal {
+pub enum Refusal {
     /// Plain http.
     Scheme,
     /// An address that is not public.
@@ -56,6 +56,27 @@ impl Guard {
         let listed = |address: &IpAddr| self.allow_targets.iter().any(|net| net.contains(address));
         listed(&canonical) || listed(&address) || is_public(canonical)
     }
+}
+
+/// What a dispatcher that was permitted nothing more (`--allow-http`, `--allow-target`) refuses about `url`, as far as the URL
+/// itself tells: a name is only judged once it is resolved, but for `localhost` and the names below it, which mean this
+/// machine wherever they are resolved (RFC 6761, section 6.3).
+pub fn refused_by_default(url: &url::Url) -> Vec<Refusal> {
+    let only_http = Guard::new(false, Vec::new()).check_url(url).is_err_and(|refusal| refusal == Refusal::Scheme);
+    let inside = match url.host() {
+        Some(url::Host::Domain(name)) => is_localhost(name),
+        _ => Guard::new(true, Vec::new()).check_url(url).is_err(),
+    };
+    [(only_http, Refusal::Scheme), (inside, Refusal::Address)]
+        .into_iter()
+        .filter_map(|(refused, why)| refused.then_some(why))
+        .collect()
+}
+
+/// The name as the `url` crate gives it: in lower case, perhaps with the dot of the root.
+fn is_localhost(name: &str) -> bool {
+    let name = name.strip_suffix('.').unwrap_or(name);
+    name == "localhost" || name.ends_with(".localhost")
 }
 
 const fn v4(a: u8, b: u8, c: u8, d: u8, prefix: u8) -> IpNet {
@@ -227,5 +248,23 @@ mod tests {
         let url = url::Url::parse("http://example.com/").unwrap();
         assert_eq!(guard(&[]).check_url(&url), Err(Refusal::Scheme));
         assert_eq!(Guard::new(true, Vec::new()).check_url(&url), Ok(()));
+    }
+
+    #[test]
+    fn what_a_dispatcher_refuses_by_default_is_seen_in_the_url_as_far_as_it_can_be() {
+        for (url, refusals) in [
+            ("https://example.com/", &[][..]),
+            ("https://localhost.example.com/", &[]),
+            ("https://8.8.8.8/", &[]),
+            ("http://example.com/", &[Refusal::Scheme]),
+            ("https://10.1.2.3:8443/${a.b}?x=${['#']}", &[Refusal::Address]),
+            ("https://[::1]/", &[Refusal::Address]),
+            ("https://LocalHost/", &[Refusal::Address]),
+            ("https://localhost./", &[Refusal::Address]),
+            ("https://a.localhost/", &[Refusal::Address]),
+            ("http://169.254.169.254/", &[Refusal::Scheme, Refusal::Address]),
+        ] {
+            assert_eq!(refused_by_default(&url::Url::parse(url).unwrap()), refusals, "{url}");
+        }
     }
 }

@@ -6,48 +6,74 @@
 //! | seen | ending |
 //! | --- | --- |
 //! | a response head | delivered or rejected, however its body ends |
-//! | the request handed over, no head | unknown: timeout, reset, protocol, dispatcher lost |
-//! | the request not handed over, stopped by the dispatcher | unsent |
-//! | the request not handed over | failed: blocked, dns, connect, tls |
+//! | the request taken to be written, no head | unknown: timeout, reset, protocol, dispatcher lost |
+//! | the request not taken, stopped by the dispatcher | unsent |
+//! | the request not taken | failed: blocked, dns, connect, tls |
 //!
-//! The map of the room, in the order in which an attempt comes by:
+//! An attempt is one future, from the name to the last byte of the answer: nothing of it runs anywhere else, and dropping
+//! it closes what it has opened. The map of the room, in the order in which an attempt comes by:
 //!
-//! - `prepare`: the rendered request in the client's form
-//! - `guard`: which targets may be called; `resolve`: asks it about every address of a name
-//! - `client`: builds the client and switches off what it would do by itself; `tls`: whom it trusts
-//! - `fence`: until when requests may begin
-//! - `handover`: the request's body, which knows when the request is about to be written
+//! - `prepare`: the rendered request in the client's form; `target`: where it goes
+//! - `guard`: which targets may be called
+//! - `client`: gets the request there, over a connection from the `pool`, or over a new one
+//! - `connect`: opens a connection; `names`: finds the host's addresses, `race`: the one that answers first, `tls`: whom
+//!   to trust
+//! - `connection`: HTTP on a connected socket
+//! - `gate`: every byte passes it, so it knows whether the request was written; `fence`: until when requests may begin, by
+//!   a `clock` that goes on while the machine is suspended; `head`: how much may come before an answer's head ends
 //! - `evidence`: what all of these leave behind
 //! - `response`: reads the answer's body; `fault`, `outcome`: what it means that there was none
 //!
 //! Nothing here knows the database, templates, or any other attempt.
+//!
+//! # What attempts share, and who waits for whom
+//!
+//! Nobody. The `pool` is asked and never waited for. Every queue, buffer and number of connections has a bound, named
+//! where it is kept: what one receiver sends is read only as far as its own attempt's bounds.
 
 mod client;
+mod clock;
+mod connect;
+mod connection;
 mod evidence;
 mod fault;
 mod fence;
+mod gate;
 mod guard;
-mod handover;
+mod head;
+mod names;
 mod outcome;
+mod policy;
+mod pool;
 mod prepare;
-mod resolve;
+mod race;
 mod response;
+mod target;
 mod tls;
 
-use std::future::Future;
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::path::PathBuf;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use ipnet::IpNet;
 use uuid::Uuid;
 
+use self::client::{Client, NoHead};
+pub use self::clock::Moment;
 use self::evidence::Trace;
-use self::fault::Fault;
 pub use self::fence::Fence;
 use self::guard::Guard;
+pub use self::guard::{Refusal, refused_by_default};
+pub use self::names::NameSources;
+use self::names::Names;
 use self::outcome::{Cause, Stop, without_head};
-use crate::domain::delivery::{Ending, Outcome, Timing};
+use self::prepare::Prepared;
+use crate::domain::delivery::{BodyEnd, Ending, Outcome, Timing};
 use crate::domain::request::Request;
 
 /// What may be called. The default is https to public addresses only.
@@ -57,6 +83,8 @@ pub struct Settings {
     pub allow_http: bool,
     /// Ranges that may be called although they are not public (`--allow-target`).
     pub allow_targets: Vec<IpNet>,
+    /// Where it is written down how names are resolved, if not where the system keeps it.
+    pub names: Option<NameSources>,
 }
 
 /// The client cannot be set up.
@@ -65,9 +93,14 @@ pub enum SetupError {
     /// rustls refuses its configuration.
     #[error("cannot set up TLS")]
     Tls(#[source] rustls::Error),
-    /// reqwest refuses its configuration.
-    #[error("cannot set up the HTTP client")]
-    Client(#[source] reqwest::Error),
+    /// A file that says how names are resolved cannot be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Names {
+        /// Which one.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
 }
 
 /// How an attempt went.
@@ -80,9 +113,8 @@ pub struct Attempt {
 }
 
 /// The client: one for the process, shared by all attempts. Its connections are kept alive for a moment and reused.
-#[derive(Debug)]
 pub struct Webhook {
-    client: reqwest::Client,
+    client: Client,
     guard: Guard,
 }
 
@@ -95,7 +127,11 @@ impl Webhook {
     pub fn new(settings: Settings) -> Result<Webhook, SetupError> {
         let guard = Guard::new(settings.allow_http, settings.allow_targets);
         let tls = tls::config().map_err(SetupError::Tls)?;
-        let client = client::build(guard.clone(), tls).map_err(SetupError::Client)?;
+        let names = match settings.names {
+            Some(sources) => Names::from_sources(sources)?,
+            None => Names::system()?,
+        };
+        let client = Client::new(guard.clone(), names, tls);
         Ok(Webhook { client, guard })
     }
 
@@ -105,7 +141,7 @@ impl Webhook {
     /// Once `fence` is closed the request does not begin any more; one that is out goes on.
     ///
     /// When `cut` completes, the attempt ends at once with what is known by then. Dropping the returned future instead
-    /// loses that knowledge: the request may be out, and nobody will know.
+    /// loses that knowledge: the request may be out, and nobody will know. Either way nothing of it goes on.
     pub async fn send(
         &self,
         request: &Request,
@@ -122,8 +158,8 @@ impl Webhook {
                 () = tokio::time::sleep_until(deadline) => Stop::Deadline,
             }
         });
-        let (ending, head) = match prepare::prepare(request, message_id, &self.guard, &trace) {
-            Ok(prepared) => self.exchange(prepared, &trace, fence, stop).await,
+        let (ending, head) = match prepare::prepare(request, message_id, &self.guard) {
+            Ok(prepared) => self.exchange(&prepared, &trace, fence, stop).await,
             Err(refused) => (Ending::Final(refused), None),
         };
         let progress = trace.progress();
@@ -134,35 +170,60 @@ impl Webhook {
     /// The ending of the exchange and, if a response head arrived, when.
     async fn exchange(
         &self,
-        request: reqwest::Request,
+        prepared: &Prepared,
         trace: &Arc<Trace>,
         fence: &Fence,
         mut stop: Pin<&mut impl Future<Output = Stop>>,
     ) -> (Ending, Option<Duration>) {
-        let mut head = pin!(evidence::record(Arc::clone(trace), self.client.execute(request)));
-        let mut fence = pin!(fence.closes());
-        let mut begun = false;
-        let cause = loop {
-            // The fence goes before the exchange, which might otherwise take a step that it forbids. The head goes
-            // before the stop: where both are there at once, the answer is not thrown away.
-            tokio::select! {
-                biased;
-                () = &mut fence, if !begun => match trace.call_off() {
-                    true => break Cause::Stopped(Stop::Cut),
-                    false => begun = true,
-                },
-                head = &mut head => match head {
-                    Ok(response) => {
-                        let arrived = trace.elapsed();
-                        let answer = response::read(response, stop).await;
-                        return (Ending::Final(Outcome::Answered(answer)), Some(arrived));
+        let cause = {
+            let head = pin!(self.client.send(prepared, trace));
+            match until_stopped(head, trace, fence, stop.as_mut()).await {
+                Ok((response, mut connection)) => {
+                    let arrived = trace.elapsed();
+                    let answer = response::read(response, &mut connection, stop).await;
+                    if answer.body_end == BodyEnd::Complete {
+                        self.client.keep(&prepared.target, connection);
                     }
-                    Err(error) => break Cause::Fault(Fault::of(&error)),
-                },
-                stopped = &mut stop => break Cause::Stopped(stopped),
+                    return (Ending::Final(Outcome::Answered(answer)), Some(arrived));
+                }
+                Err(cause) => cause,
             }
         };
-        let taken = !trace.call_off();
-        (without_head(taken, trace.progress().phase, cause), None)
+        // Whatever was under way is dropped, so this is final.
+        (without_head(trace.is_taken(), trace.progress().phase, cause), None)
+    }
+}
+
+/// Waits for a response head, unless the attempt is stopped, or the fence closes before the request is taken.
+async fn until_stopped<T>(
+    mut head: Pin<&mut impl Future<Output = Result<T, NoHead>>>,
+    trace: &Trace,
+    fence: &Fence,
+    mut stop: Pin<&mut impl Future<Output = Stop>>,
+) -> Result<T, Cause> {
+    let mut fence = pin!(fence.closes());
+    poll_fn(|cx| {
+        // As long as the request is not taken, whatever stops the attempt goes first: the next step might be the one that
+        // takes it.
+        if !trace.is_taken() {
+            if fence.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Err(Cause::Stopped(Stop::Cut)));
+            }
+            if let Poll::Ready(stopped) = stop.as_mut().poll(cx) {
+                return Poll::Ready(Err(Cause::Stopped(stopped)));
+            }
+        }
+        // Afterwards the head does: where both are there at once, the answer is not thrown away.
+        if let Poll::Ready(head) = head.as_mut().poll(cx) {
+            return Poll::Ready(head.map_err(Cause::NoHead));
+        }
+        stop.as_mut().poll(cx).map(|stopped| Err(Cause::Stopped(stopped)))
+    })
+    .await
+}
+
+impl fmt::Debug for Webhook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Webhook").field("guard", &self.guard).finish_non_exhaustive()
     }
 }

@@ -1,7 +1,11 @@
 //! What an attempt without a response head means. Pure: from evidence to ending.
 
+use super::client::NoHead;
+use super::connect::NoConnection;
+use super::connection::Broken;
 use super::evidence::Phase;
 use super::fault::Fault;
+use super::gate::Bar;
 use crate::domain::delivery::{Doubt, Ending, Failure, Outcome};
 
 /// The detail of a refused address, also where the URL itself names it.
@@ -17,63 +21,74 @@ pub(super) enum Stop {
 }
 
 /// Why an exchange ended without a response head.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Cause {
     /// It was stopped.
     Stopped(Stop),
-    /// The client gave up.
-    Fault(Fault),
+    /// There was no connection, or it ended.
+    NoHead(NoHead),
 }
 
-/// The ending of an attempt that saw no response head. `taken` says whether the request was handed over to be written,
-/// `phase` how far a connection of its own got.
+/// The ending of an attempt that saw no response head. `taken` says whether bytes of the request may be out, `phase` how
+/// far a connection of its own got.
 pub(super) fn without_head(taken: bool, phase: Phase, cause: Cause) -> Ending {
     match (taken, cause) {
-        (true, _) => Ending::Final(unknown(cause)),
+        (true, cause) => Ending::Final(unknown(&cause)),
         (false, Cause::Stopped(Stop::Cut)) => Ending::Unsent,
         (false, Cause::Stopped(Stop::Deadline)) => Ending::Final(too_late(phase)),
-        (false, Cause::Fault(fault)) => Ending::Final(failed(phase, fault)),
+        (false, Cause::NoHead(NoHead::NoConnection(reason))) => Ending::Final(not_connected(reason)),
+        // The fence cuts an attempt like the dispatcher itself.
+        (false, Cause::NoHead(NoHead::Broken(Broken { bar: Some(Bar::Fence), .. }))) => Ending::Unsent,
+        (false, Cause::NoHead(NoHead::Broken(broken))) => Ending::Final(not_written(broken)),
     }
 }
 
-fn unknown(cause: Cause) -> Outcome {
+fn unknown(cause: &Cause) -> Outcome {
+    let reset = |fault| (Doubt::Reset, with_io_kind("the connection ended before a response arrived", fault));
     let (kind, detail) = match cause {
         Cause::Stopped(Stop::Deadline) => (Doubt::Timeout, "the deadline passed before a response arrived".to_owned()),
         Cause::Stopped(Stop::Cut) => {
             (Doubt::DispatcherLost, "the dispatcher stopped before a response arrived".to_owned())
         }
-        Cause::Fault(fault) if fault.not_http => (Doubt::Protocol, "what came back is not an HTTP response".to_owned()),
-        Cause::Fault(fault) => (Doubt::Reset, with_io_kind("the connection ended before a response arrived", fault)),
+        Cause::NoHead(NoHead::Broken(Broken { bar: Some(Bar::Excess), .. })) => (Doubt::Protocol, EXCESS.to_owned()),
+        Cause::NoHead(NoHead::Broken(Broken { fault, .. })) if fault.not_http => {
+            (Doubt::Protocol, "what came back is not an HTTP response".to_owned())
+        }
+        Cause::NoHead(NoHead::Broken(Broken { fault, .. })) => reset(*fault),
+        // No request is written without a connection.
+        Cause::NoHead(NoHead::NoConnection(_)) => reset(Fault::default()),
     };
     Outcome::Unknown { kind, detail }
 }
+
+const EXCESS: &str = "what came back has more before its end than an HTTP response's head may have";
 
 fn too_late(phase: Phase) -> Outcome {
     let (kind, detail) = match phase {
         Phase::Resolving => (Failure::Dns, "the deadline passed before the host's name was resolved"),
         Phase::Handshaking => (Failure::Tls, "the deadline passed inside the TLS handshake"),
         Phase::Connected => (Failure::Connect, "the deadline passed before the request could be written"),
-        Phase::Unresolved => (Failure::Dns, NOT_RESOLVED),
-        Phase::Blocked => (Failure::Blocked, ADDRESS_REFUSED),
         Phase::Idle | Phase::Connecting => (Failure::Connect, "the deadline passed before a TCP connection was open"),
     };
     Outcome::Failed { kind, detail: detail.to_owned() }
 }
 
-const NOT_RESOLVED: &str = "the host's name does not resolve";
-
-fn failed(phase: Phase, fault: Fault) -> Outcome {
-    let (kind, detail) = match phase {
-        _ if fault.unusable => (Failure::Render, "the client cannot send to such a URL".to_owned()),
-        Phase::Resolving | Phase::Unresolved => (Failure::Dns, NOT_RESOLVED.to_owned()),
-        Phase::Blocked => (Failure::Blocked, ADDRESS_REFUSED.to_owned()),
-        Phase::Handshaking => (Failure::Tls, handshake_failed(fault)),
-        Phase::Connected => {
-            (Failure::Connect, with_io_kind("the connection ended before the request was written", fault))
-        }
-        Phase::Idle | Phase::Connecting => (Failure::Connect, with_io_kind("no TCP connection", fault)),
+fn not_connected(reason: NoConnection) -> Outcome {
+    let (kind, detail) = match reason {
+        NoConnection::Unresolved(reason) => (Failure::Dns, reason),
+        NoConnection::Blocked => (Failure::Blocked, ADDRESS_REFUSED.to_owned()),
+        NoConnection::Tcp(fault) => (Failure::Connect, with_io_kind("no TCP connection", fault)),
+        NoConnection::Tls(fault) => (Failure::Tls, handshake_failed(fault)),
     };
     Outcome::Failed { kind, detail }
+}
+
+fn not_written(broken: Broken) -> Outcome {
+    let detail = match broken.bar {
+        Some(Bar::SpokeFirst) => "the host spoke first, as no HTTP server does; nothing was written".to_owned(),
+        _ => with_io_kind("the connection ended before the request was written", broken.fault),
+    };
+    Outcome::Failed { kind: Failure::Connect, detail }
 }
 
 fn handshake_failed(fault: Fault) -> String {
@@ -94,33 +109,34 @@ fn with_io_kind(sentence: &str, fault: Fault) -> String {
 mod tests {
     use super::*;
 
-    const PHASES: [Phase; 7] = [
-        Phase::Idle,
-        Phase::Resolving,
-        Phase::Unresolved,
-        Phase::Blocked,
-        Phase::Connecting,
-        Phase::Handshaking,
-        Phase::Connected,
-    ];
+    const PHASES: [Phase; 5] = [Phase::Idle, Phase::Resolving, Phase::Connecting, Phase::Handshaking, Phase::Connected];
 
-    fn causes() -> [Cause; 4] {
-        let not_http = Fault { not_http: true, ..Fault::default() };
-        [
-            Cause::Stopped(Stop::Deadline),
-            Cause::Stopped(Stop::Cut),
-            Cause::Fault(Fault::default()),
-            Cause::Fault(not_http),
-        ]
+    fn causes() -> Vec<Cause> {
+        let bars = [None, Some(Bar::Ended), Some(Bar::SpokeFirst), Some(Bar::Excess), Some(Bar::Fence)];
+        let faults = [Fault::default(), Fault { not_http: true, ..Fault::default() }];
+        let broken = bars.iter().flat_map(|bar| faults.map(|fault| NoHead::Broken(Broken { bar: *bar, fault })));
+        let no_connection = [
+            NoConnection::Unresolved(String::new()),
+            NoConnection::Blocked,
+            NoConnection::Tcp(Fault::default()),
+            NoConnection::Tls(Fault::default()),
+        ];
+        let no_head = broken.chain(no_connection.map(NoHead::NoConnection)).map(Cause::NoHead);
+        no_head.chain([Cause::Stopped(Stop::Deadline), Cause::Stopped(Stop::Cut)]).collect()
+    }
+
+    fn is_cut(cause: &Cause) -> bool {
+        let behind_the_fence = matches!(cause, Cause::NoHead(NoHead::Broken(Broken { bar: Some(Bar::Fence), .. })));
+        *cause == Cause::Stopped(Stop::Cut) || behind_the_fence
     }
 
     #[test]
     fn what_was_taken_is_never_certain_and_what_was_not_taken_always_is() {
         for phase in PHASES {
             for cause in causes() {
-                let taken = without_head(true, phase, cause);
+                let taken = without_head(true, phase, cause.clone());
                 assert!(matches!(taken, Ending::Final(Outcome::Unknown { .. })), "{phase:?} {cause:?}");
-                let untaken = without_head(false, phase, cause);
+                let untaken = without_head(false, phase, cause.clone());
                 assert!(
                     matches!(untaken, Ending::Unsent | Ending::Final(Outcome::Failed { .. })),
                     "{phase:?} {cause:?}"
@@ -133,8 +149,8 @@ mod tests {
     fn only_a_cut_sends_a_delivery_back_to_waiting() {
         for phase in PHASES {
             for cause in causes() {
-                let unsent = without_head(false, phase, cause) == Ending::Unsent;
-                assert_eq!(unsent, cause == Cause::Stopped(Stop::Cut), "{phase:?} {cause:?}");
+                let unsent = without_head(false, phase, cause.clone()) == Ending::Unsent;
+                assert_eq!(unsent, is_cut(&cause), "{phase:?} {cause:?}");
             }
         }
     }

@@ -1,73 +1,103 @@
 //! The rendered request in the client's own form.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
-use http::header::{HeaderMap, HeaderName, HeaderValue};
+use http::header::{ACCEPT, HOST, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
+use http::uri::PathAndQuery;
+use url::{Position, Url};
 use uuid::Uuid;
 
-use super::evidence::Trace;
+use super::connection::Content;
 use super::guard::{Guard, Refusal};
-use super::handover::Handover;
+use super::target::Target;
 use crate::domain::action::Method;
 use crate::domain::delivery::{Failure, Outcome};
 use crate::domain::request::Request;
 
-/// Most bytes of URL and headers together. Servers accept far less (nginx four times 8 KiB by default); and hyper must be
-/// able to hold a whole head back, which it can up to 400 KiB (see `handover.rs`).
-pub(super) const MAX_HEAD_BYTES: usize = 256 * 1024;
+/// Most bytes of URL and headers together. Servers accept far less (nginx four times 8 KiB by default).
+const MAX_HEAD_BYTES: usize = 256 * 1024;
 
 /// What is on a header's line beside its name and value: colon, space, line end.
 const HEADER_LINE_OVERHEAD: usize = 4;
 
+/// Headers that are added to the rendered ones.
+const OWN_HEADERS: usize = 4;
+
 /// The id of the message, the same whenever the same message is sent again (Standard Webhooks 1.0).
 const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
 
-/// Makes `request` ready to send: judged by the guard, headers as rendered, its body noting the handover in `trace`.
+/// What the requests of this client say of their sender.
+const SENDER: HeaderValue = HeaderValue::from_static(concat!("postcall/", env!("CARGO_PKG_VERSION")));
+
+/// A request that is ready to send.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    /// Where it goes.
+    pub(super) target: Target,
+    method: http::Method,
+    path: http::Uri,
+    headers: HeaderMap,
+    content: Content,
+}
+
+impl Prepared {
+    /// The request as hyper takes it.
+    pub(super) fn request(&self) -> http::Request<Content> {
+        let mut request = http::Request::new(self.content.clone());
+        *request.method_mut() = self.method.clone();
+        *request.uri_mut() = self.path.clone();
+        *request.headers_mut() = self.headers.clone();
+        request
+    }
+}
+
+/// Makes `request` ready to send: judged by the guard, its headers as rendered, then the client's own.
 ///
 /// # Errors
 /// An outcome of `failed`, `blocked` or `render`: nothing was attempted.
-pub(super) fn prepare(
-    request: &Request,
-    message_id: Uuid,
-    guard: &Guard,
-    trace: &Arc<Trace>,
-) -> Result<reqwest::Request, Outcome> {
-    let url = url::Url::parse(&request.url).map_err(|_| unsendable("the URL cannot be read"))?;
+pub(super) fn prepare(request: &Request, message_id: Uuid, guard: &Guard) -> Result<Prepared, Outcome> {
+    let url = Url::parse(&request.url).map_err(|_| unsendable("the URL cannot be read"))?;
     guard.check_url(&url).map_err(blocked)?;
-    let headers = headers(request, message_id)?;
-
-    let mut prepared = reqwest::Request::new(method(request.method), url);
-    *prepared.headers_mut() = headers;
-    let content = request.body.as_ref().map(|text| Bytes::copy_from_slice(text.as_bytes()));
-    *prepared.body_mut() = Some(reqwest::Body::wrap(Handover::new(Arc::clone(trace), content)));
-    Ok(prepared)
+    let target = Target::of(&url).ok_or_else(|| unsendable("the URL names no host"))?;
+    let path = PathAndQuery::try_from(&url[Position::BeforePath..Position::AfterQuery])
+        .map_err(|_| unsendable("the URL's path or query cannot be sent"))?;
+    Ok(Prepared {
+        target,
+        method: method(request.method),
+        path: path.into(),
+        headers: headers(request, message_id, &url)?,
+        content: Content(request.body.as_ref().map(|text| Bytes::copy_from_slice(text.as_bytes()))),
+    })
 }
 
-fn headers(request: &Request, message_id: Uuid) -> Result<HeaderMap, Outcome> {
+fn headers(request: &Request, message_id: Uuid, url: &Url) -> Result<HeaderMap, Outcome> {
     let lines = request.headers.iter().map(|(name, value)| name.len() + value.len() + HEADER_LINE_OVERHEAD);
     if request.url.len() + lines.sum::<usize>() > MAX_HEAD_BYTES {
         return Err(unsendable("URL and headers are larger than 256 KiB"));
     }
-    let mut headers = HeaderMap::with_capacity(request.headers.len() + 1);
+    let mut headers = HeaderMap::with_capacity(request.headers.len() + OWN_HEADERS);
     for (name, value) in &request.headers {
         let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| unsendable("a header's name is not a token"))?;
         let mut value =
             HeaderValue::from_bytes(value.as_bytes()).map_err(|_| unsendable("a header holds a control character"))?;
         // Keeps it out of debug output, ours and the libraries'.
         value.set_sensitive(true);
-        headers.append(name, value);
+        headers.try_append(name, value).map_err(|_| unsendable("there are too many headers"))?;
     }
     let id = HeaderValue::try_from(message_id.to_string()).map_err(|_| unsendable("the id cannot be a header"))?;
     headers.insert(WEBHOOK_ID, id);
+    headers.entry(ACCEPT).or_insert(HeaderValue::from_static("*/*"));
+    headers.entry(USER_AGENT).or_insert(SENDER);
+    let host = HeaderValue::from_str(&url[Position::BeforeHost..Position::AfterPort])
+        .map_err(|_| unsendable("the URL's host cannot be a header"))?;
+    headers.entry(HOST).or_insert(host);
     Ok(headers)
 }
 
-fn method(method: Method) -> reqwest::Method {
+fn method(method: Method) -> http::Method {
     match method {
-        Method::Get => reqwest::Method::GET,
-        Method::Post => reqwest::Method::POST,
-        Method::Put => reqwest::Method::PUT,
+        Method::Get => http::Method::GET,
+        Method::Post => http::Method::POST,
+        Method::Put => http::Method::PUT,
     }
 }
 

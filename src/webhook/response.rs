@@ -2,8 +2,10 @@
 
 use std::pin::Pin;
 
+use hyper::body::Incoming;
 use sha2::{Digest, Sha256};
 
+use super::connection::Connection;
 use super::outcome::Stop;
 use crate::domain::delivery::{Answer, BodyEnd};
 
@@ -11,21 +13,26 @@ use crate::domain::delivery::{Answer, BodyEnd};
 /// use to anybody, and is left unread by closing the connection.
 const MAX_RESPONSE_BYTES: usize = 64 * 1024;
 
-/// Reads the body of `response` until it ends, in whatever way, or `stop` does.
-pub(super) async fn read(mut response: reqwest::Response, mut stop: Pin<&mut impl Future<Output = Stop>>) -> Answer {
+/// Reads the body of `response` from `connection` until it ends, in whatever way, or `stop` does.
+pub(super) async fn read(
+    response: http::Response<Incoming>,
+    connection: &mut Connection,
+    mut stop: Pin<&mut impl Future<Output = Stop>>,
+) -> Answer {
+    let (head, mut body) = response.into_parts();
     let mut digest = Sha256::new();
     let mut room = MAX_RESPONSE_BYTES;
     let body_end = loop {
         let chunk = tokio::select! {
             biased;
-            chunk = response.chunk() => chunk,
+            chunk = connection.next_chunk(&mut body) => chunk,
             stopped = &mut stop => break match stopped {
                 Stop::Deadline => BodyEnd::Timeout,
                 Stop::Cut => BodyEnd::Cut,
             },
         };
         match chunk {
-            Ok(Some(chunk)) => {
+            Some(Ok(chunk)) => {
                 let read = chunk.len().min(room);
                 digest.update(&chunk[..read]);
                 room -= read;
@@ -33,12 +40,12 @@ pub(super) async fn read(mut response: reqwest::Response, mut stop: Pin<&mut imp
                     break BodyEnd::Truncated;
                 }
             }
-            Ok(None) => break BodyEnd::Complete,
-            Err(_) => break BodyEnd::Reset,
+            None => break BodyEnd::Complete,
+            Some(Err(_)) => break BodyEnd::Reset,
         }
     };
     Answer {
-        response_code: response.status().as_u16(),
+        response_code: head.status.as_u16(),
         response_bytes: (MAX_RESPONSE_BYTES - room) as u64,
         response_sha256: digest.finalize().into(),
         body_end,

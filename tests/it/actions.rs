@@ -121,7 +121,7 @@ async fn concurrent_publishers_get_a_version_each() {
         tokio::spawn(async move {
             let spec =
                 postcall::domain::action_file::ActionFile::parse(r#"{"method": "GET", "url": "https://a.example/"}"#);
-            store.publish_action("a", "default", &spec.unwrap().spec, true).await.unwrap()
+            store.publish_action("a", "default", &spec.unwrap().spec, true, "the test").await.unwrap()
         })
     });
     let mut versions = Vec::new();

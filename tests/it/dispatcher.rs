@@ -5,7 +5,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use postcall::domain::claim::{Hold, Settled, Story};
 use postcall::domain::delivery::{Answer, BodyEnd, Ending, Outcome};
-use postcall::store::claim::Claimant;
+use postcall::store::claim::{Claimant, Disowned, Portion};
 use postcall::store::finish::Recording;
 use postcall::store::session::Session;
 use serde_json::json;
@@ -36,7 +36,7 @@ async fn a_disabled_action_sends_nothing_and_what_waited_is_skipped() {
     let (database, inbox) = (Database::new().await, Inbox::open().await);
     database.publish("a", "default", &json!({"method": "POST", "url": inbox.url("/")})).await;
     database.insert_call("a", &json!({"callInfo": {"callSid": "CA1"}})).await;
-    database.store.switch_action("a", "default", false).await.unwrap();
+    database.store.switch_action("a", "default", false, "the test").await.unwrap();
     let _dispatcher = Dispatcher::start(&database, &[]).await;
     database.settled().await;
     assert_eq!(database.text(STATES).await.unwrap(), "skipped 1");
@@ -158,7 +158,7 @@ async fn a_payload_that_is_gone_is_a_failure_with_its_reason() {
 /// A dispatcher's session, and the name in which it claims.
 async fn session(database: &Database) -> (Session, Claimant) {
     let mut session = database.store.session(Duration::from_secs(10));
-    let dispatcher_id = session.register("test", "0", Duration::from_secs(600)).await.unwrap();
+    let dispatcher_id = Database::register(&mut session).await;
     (session, Claimant { dispatcher_id, epoch: 1 })
 }
 
@@ -172,7 +172,7 @@ fn delivered(hold: Hold) -> Settled {
         body_sha256: None,
         unresolved: Vec::new(),
     };
-    let story = Story { sent: Some(sent), timing: Some(Default::default()), ..Story::default() };
+    let story = Story { sent: Some(sent), timing: Some(Default::default()) };
     hold.settle(Ending::Final(Outcome::Answered(answer)), story)
 }
 
@@ -188,11 +188,11 @@ async fn a_result_counts_only_under_the_claim_that_still_holds_and_only_once() {
     database.insert_call("a", &json!({})).await;
     let (mut session, claimant) = session(&database).await;
     let (first, second) = (Uuid::now_v7(), Uuid::now_v7());
-    let id = session.claim(claimant, first, Uuid::nil(), 10).await.unwrap()[0].hold.delivery_id();
+    let id = session.claim(claimant, first, Uuid::nil(), Portion::of(10)).await.unwrap().claimed[0].hold.delivery_id();
     // Disowned as never sent, and claimed again: the first claim is worth nothing now.
-    let (claimant, released) = session.disown_claim(claimant, first).await.unwrap();
-    assert_eq!(released, 1);
-    assert_eq!(session.claim(claimant, second, Uuid::nil(), 10).await.unwrap().len(), 1);
+    let Disowned { claimant, released, .. } = session.disown_claim(claimant, first).await.unwrap();
+    assert_eq!(released, [id]);
+    assert_eq!(session.claim(claimant, second, Uuid::nil(), Portion::of(10)).await.unwrap().claimed.len(), 1);
     assert_eq!(finish(&mut session, Hold::new(id, first)).await, Recording::NotHeld);
     assert_eq!(session.release(&[Hold::new(id, first)]).await.unwrap(), Vec::<Uuid>::new());
     assert_eq!(database.text(STATES).await.unwrap(), "sending 1");
@@ -200,8 +200,8 @@ async fn a_result_counts_only_under_the_claim_that_still_holds_and_only_once() {
     assert_eq!(finish(&mut session, Hold::new(id, second)).await, Recording::Recorded);
     assert_eq!(finish(&mut session, Hold::new(id, second)).await, Recording::AlreadyRecorded);
     assert_eq!(finish(&mut session, Hold::new(id, first)).await, Recording::NotHeld);
-    let (_, released) = session.disown_claim(claimant, second).await.unwrap();
-    assert_eq!(released, 0, "what is final never waits again");
+    let disowned = session.disown_claim(claimant, second).await.unwrap();
+    assert!(disowned.released.is_empty(), "what is final never waits again");
     assert_eq!(database.text(STATES).await.unwrap(), "delivered 1");
 }
 
@@ -213,11 +213,11 @@ async fn a_claim_that_was_disowned_takes_nothing_however_late_it_arrives() {
     let (mut session, claimant) = session(&database).await;
     let late = Uuid::now_v7();
     // Disowned before it reached the server, as when a connection breaks with the statement still on its way.
-    let (current, released) = session.disown_claim(claimant, late).await.unwrap();
-    assert_eq!(released, 0);
-    assert!(session.claim(claimant, late, Uuid::nil(), 10).await.unwrap().is_empty());
+    let Disowned { claimant: current, released, .. } = session.disown_claim(claimant, late).await.unwrap();
+    assert!(released.is_empty());
+    assert!(session.claim(claimant, late, Uuid::nil(), Portion::of(10)).await.unwrap().claimed.is_empty());
     assert_eq!(database.text(STATES).await.unwrap(), "waiting 1");
-    assert_eq!(session.claim(current, Uuid::now_v7(), Uuid::nil(), 10).await.unwrap().len(), 1);
+    assert_eq!(session.claim(current, Uuid::now_v7(), Uuid::nil(), Portion::of(10)).await.unwrap().claimed.len(), 1);
 }
 
 /// That so many sessions of this database wait for a lock.
@@ -243,13 +243,15 @@ async fn whoever_disowns_a_claim_waits_until_it_is_through_and_gives_back_all_of
     .execute(&mut *lock)
     .await
     .unwrap();
-    let claim =
-        tokio::spawn(
-            async move { claiming.claim(claimant, token, Uuid::nil(), 10).await.map(|claimed| claimed.len()) },
-        );
+    let claim = tokio::spawn(async move {
+        claiming.claim(claimant, token, Uuid::nil(), Portion::of(10)).await.map(|taken| taken.claimed.len())
+    });
     database.until(&waiting_sessions(1)).await;
     let mut disowning = database.store.session(Duration::from_secs(30));
-    let disown = tokio::spawn(async move { disowning.disown_claim(claimant, token).await.map(|done| done.1) });
+    let disown =
+        tokio::spawn(
+            async move { disowning.disown_claim(claimant, token).await.map(|disowned| disowned.released.len()) },
+        );
     database.until(&waiting_sessions(2)).await;
     lock.rollback().await.unwrap();
     assert_eq!(claim.await.unwrap().unwrap(), 1);

@@ -1,27 +1,24 @@
 //! The schema: sqlx-cli and postcall share one ledger, every migration can be reverted, and `run` knows what it needs.
 
-use std::process::{Command, Output};
+use std::path::Path;
+use std::process::Output;
 
 use crate::support::database::Database;
-use crate::support::process::{postcall_on, stderr, stdout};
+use crate::support::process::{postcall_on, sqlx_migrate, stderr, stdout};
 
 /// Everything of ours that a database can hold beside the ledger.
 const OBJECTS: &str = "SELECT (SELECT count(*) FROM pg_class WHERE relnamespace = 'postcall'::regnamespace
                                    AND relname NOT LIKE '\\_sqlx\\_migrations%')
                             + (SELECT count(*) FROM pg_proc WHERE pronamespace = 'postcall'::regnamespace)";
-const MIGRATIONS: usize = 24;
 
-/// The real sqlx-cli, from the repository's root, as operators run it.
 fn sqlx(database: &Database, arguments: &[&str]) -> Output {
-    let output = Command::new("sqlx")
-        .arg("migrate")
-        .args(arguments)
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .env("DATABASE_URL", &database.url)
-        .output()
-        .expect("sqlx-cli is not installed: run the tests by scripts/test");
-    assert!(output.status.success(), "sqlx migrate {arguments:?}: {}", stderr(&output));
-    output
+    sqlx_migrate(&database.url, Path::new(env!("CARGO_MANIFEST_DIR")), arguments)
+}
+
+/// How many there are.
+fn migrations() -> usize {
+    let files = std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations")).unwrap();
+    files.filter(|file| file.as_ref().unwrap().file_name().to_str().unwrap().ends_with(".up.sql")).count()
 }
 
 fn migrate(database: &Database) -> String {
@@ -42,19 +39,19 @@ async fn sqlx_cli_goes_up_down_and_up_and_postcall_agrees_each_time() {
     assert_eq!(database.number(OBJECTS).await, 0, "a full revert leaves the ledger and nothing else");
     assert_eq!(database.number("SELECT count(*) FROM postcall._sqlx_migrations").await, 0);
 
-    assert_eq!(migrate(&database).lines().count(), MIGRATIONS);
+    assert_eq!(migrate(&database).lines().count(), migrations());
     assert_eq!(database.number(OBJECTS).await, objects);
     let info = stdout(&sqlx(&database, &["info"]));
-    assert_eq!(info.matches("/installed").count(), MIGRATIONS, "{info}");
+    assert_eq!(info.matches("/installed").count(), migrations(), "{info}");
 }
 
 #[tokio::test]
 async fn either_tool_continues_where_the_other_stopped() {
     let database = Database::empty().await;
     sqlx(&database, &["run", "--target-version", "20261123000004"]);
-    assert_eq!(migrate(&database).lines().count(), MIGRATIONS - 4);
+    assert_eq!(migrate(&database).lines().count(), migrations() - 4);
     // Each migration for itself, down to the ground and back.
-    for left in (0..MIGRATIONS).rev() {
+    for left in (0..migrations()).rev() {
         sqlx(&database, &["revert"]);
         assert_eq!(database.number("SELECT count(*) FROM postcall._sqlx_migrations").await, left as i64);
     }
@@ -71,7 +68,8 @@ async fn run_refuses_a_schema_that_is_missing_older_newer_or_altered_in_plain_wo
     };
     let empty = Database::empty().await;
     let words = refusal(&empty).await;
-    assert!(words.contains("older than this program: 24 migrations are missing. Run `postcall migrate`"), "{words}");
+    let missing = format!("older than this program: {} migrations are missing. Run `postcall migrate`", migrations());
+    assert!(words.contains(&missing), "{words}");
 
     let database = Database::new().await;
     sqlx(&database, &["revert"]);

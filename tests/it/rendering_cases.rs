@@ -96,9 +96,9 @@ impl Case {
 
     fn run(&self, default_call: &str) -> Result<String, Code> {
         let call = if self.call.get() == "\"default\"" { default_call } else { self.call.get() };
-        let call = Call::parse(call).unwrap();
+        let call = Call::new(call).unwrap();
         let action = CompiledAction::compile(&self.spec()).map_err(|problems| problems[0].code)?;
-        action.render(&call).map(|request| self.observed(request)).map_err(|problem| problem.code)
+        action.render(call).map(|request| self.observed(request)).map_err(|problem| problem.code)
     }
 
     /// What went wrong, if anything did.

@@ -3,6 +3,7 @@
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use postcall::domain::action::{ActionSpec, DEFAULT_TIMEOUT_MS, Method};
 use postcall::domain::call::Call;
+use postcall::domain::problem::Problem;
 use postcall::domain::request::Request;
 use postcall::render::CompiledAction;
 use proptest::prelude::*;
@@ -19,12 +20,12 @@ fn spec(url: &str, headers: Option<&str>, body: Option<&str>) -> ActionSpec {
     }
 }
 
-fn call(value: &Value) -> Call {
-    Call::parse(&value.to_string()).unwrap()
+fn rendered(action: &CompiledAction, value: &Value) -> Result<Request, Problem> {
+    action.render(Call::new(&value.to_string()).unwrap())
 }
 
 fn render(spec: &ActionSpec, value: &Value) -> Request {
-    CompiledAction::compile(spec).unwrap().render(&call(value)).unwrap()
+    rendered(&CompiledAction::compile(spec).unwrap(), value).unwrap()
 }
 
 /// Strings that try to leave their place, and any others.
@@ -289,7 +290,7 @@ proptest! {
         values in hostile_call(),
     ) {
         let Ok(action) = CompiledAction::compile(&spec(&template, None, None)) else { return Ok(()) };
-        let Ok(request) = action.render(&call(&values)) else { return Ok(()) };
+        let Ok(request) = rendered(&action, &values) else { return Ok(()) };
         let plain = filled_plainly(&template, &values);
         prop_assert_eq!(request.url.as_str(), plain.as_str(), "{}", template);
         let harmless = filled_plainly(&template, &json!({"x": "1", "y": "1"}));
@@ -307,7 +308,7 @@ proptest! {
     ) {
         match CompiledAction::compile(&spec(&url, Some(&headers), Some(&body))) {
             Err(problems) => prop_assert!(!problems.is_empty()),
-            Ok(action) => if let Ok(request) = action.render(&call(&values)) {
+            Ok(action) => if let Ok(request) = rendered(&action, &values) {
                 prop_assert!(serde_json::from_str::<Value>(&request.body.unwrap()).is_ok(), "{}", body);
             }
         }

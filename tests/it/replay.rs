@@ -3,9 +3,9 @@
 use std::process::Output;
 
 use serde_json::{Value, json};
-use sqlx::AssertSqlSafe;
 
 use crate::support::database::Database;
+use crate::support::endings::{end_all, ended};
 use crate::support::inbox::Inbox;
 use crate::support::process::{Dispatcher, postcall_at, postcall_on, stderr, stdout};
 
@@ -17,37 +17,6 @@ async fn database_with_action() -> Database {
     let database = Database::new().await;
     database.publish("a", "default", &json!({"method": "POST", "url": "https://receiver.example/"})).await;
     database
-}
-
-/// Inserts `count` calls of agent a and lets their deliveries end in `state`, as a dispatcher would. Returns their ids,
-/// the oldest first.
-async fn ended(database: &Database, state: &str, count: i32) -> Vec<String> {
-    sqlx::query("INSERT INTO postcall.outbox (agent, call) SELECT 'a', '{}' FROM generate_series(1, $1)")
-        .bind(count)
-        .execute(&database.pool)
-        .await
-        .unwrap();
-    end_all(database, state).await
-}
-
-/// Lets everything that waits end in `state`.
-async fn end_all(database: &Database, state: &str) -> Vec<String> {
-    let sql = format!(
-        "WITH moved AS (DELETE FROM postcall.waiting RETURNING *)
-         INSERT INTO postcall.delivery
-             (delivery_id, call_id, claim, action_id, created_at, claimed_at, finished_at, action_version, dispatcher_id,
-              agent, state, error_kind, latency_ms, response_code, response_bytes, response_sha256, body_end, method, url)
-         SELECT delivery_id, call_id, gen_random_uuid(), action_id, created_at, now(), now(), 1, 1, agent, state,
-                CASE state WHEN 'failed' THEN 'dns' WHEN 'unknown' THEN 'timeout' END,
-                CASE state WHEN 'skipped' THEN NULL ELSE 1 END, code, code * 0, CASE WHEN code > 0 THEN sha256('') END,
-                CASE WHEN code > 0 THEN 'complete' END, 'POST', 'https://receiver.example/'
-         FROM moved, (VALUES ('{state}', CASE '{state}' WHEN 'delivered' THEN 200 WHEN 'rejected' THEN 422 END))
-                     AS of (state, code)
-         RETURNING delivery_id::text"
-    );
-    let mut ids: Vec<String> = sqlx::query_scalar(AssertSqlSafe(sql)).fetch_all(&database.pool).await.unwrap();
-    ids.sort();
-    ids
 }
 
 fn replay(database: &Database, arguments: &[&str]) -> Output {
@@ -218,14 +187,11 @@ async fn who_comes_second_waits_and_is_refused() {
     let id = ended(&database, "failed", 1).await.remove(0);
     // The first has written and not yet committed.
     let mut first = database.pool.begin().await.unwrap();
-    sqlx::query(
-        "INSERT INTO postcall.replay (delivery_id, replay_of, message_id, replayed_by, reason)
-         VALUES (postcall.uuid_v7(), $1::uuid, $1::uuid, 'Bob', 'first')",
-    )
-    .bind(&id)
-    .execute(&mut *first)
-    .await
-    .unwrap();
+    sqlx::query("INSERT INTO postcall.replay (replay_of, replayed_by, reason) VALUES ($1::uuid, 'Bob', 'first')")
+        .bind(&id)
+        .execute(&mut *first)
+        .await
+        .unwrap();
     let url = database.url.clone();
     let second = tokio::task::spawn_blocking(move || postcall_at(&url, &["replay", &id, "--reason", "second"]));
     let waits = "SELECT EXISTS (SELECT FROM pg_stat_activity
@@ -233,8 +199,8 @@ async fn who_comes_second_waits_and_is_refused() {
     database.until(waits).await;
     first.commit().await.unwrap();
     let words = refused(&second.await.unwrap());
-    assert!(words.contains("somebody else replays it at this moment"), "{words}");
-    assert_eq!((database.number(REPLAYS).await, database.number(WAITING).await), (1, 0));
+    assert!(words.contains("its replay") && words.contains("is still waiting"), "{words}");
+    assert_eq!((database.number(REPLAYS).await, database.number(WAITING).await), (1, 1));
 }
 
 #[tokio::test]
@@ -263,4 +229,45 @@ async fn however_many_replay_the_same_at_the_same_time_each_delivery_is_replayed
         total += stdout(&output).trim().strip_prefix("replayed ").unwrap().parse::<i64>().unwrap();
     }
     assert_eq!((total, database.number(REPLAYS).await, database.number(WAITING).await), (1_200, 1_200, 1_200));
+}
+
+#[tokio::test]
+async fn a_replay_of_the_previous_release_is_one_delivery_under_its_message_s_id() {
+    let database = database_with_action().await;
+    let original = ended(&database, "failed", 1).await.remove(0);
+    // Its statement chooses the ids and puts the delivery into the queue itself.
+    let statement = "WITH made AS (
+             INSERT INTO postcall.replay (delivery_id, replay_of, message_id, replayed_by, reason)
+             SELECT postcall.uuid_v7(), $1::uuid, $1::uuid, 'Ada', 'r'
+             ON CONFLICT (replay_of) DO NOTHING
+             RETURNING delivery_id, replay_of
+         ),
+         queued AS (
+             INSERT INTO postcall.waiting (delivery_id, call_id, agent, action_id, created_at)
+             SELECT made.delivery_id, call_id, agent, action_id, clock_timestamp()
+             FROM made JOIN postcall.delivery ON delivery.delivery_id = made.replay_of
+         )
+         SELECT delivery_id FROM made";
+    sqlx::query(statement).bind(&original).execute(&database.pool).await.unwrap();
+    assert_eq!((database.number(REPLAYS).await, database.number(WAITING).await), (1, 1));
+    let message = "SELECT message_id::text FROM postcall.delivery_history WHERE state = 'waiting'";
+    assert_eq!(database.text(message).await, Some(original));
+}
+
+#[tokio::test]
+async fn a_replay_takes_neither_its_identity_nor_its_queue_from_whoever_asks_for_it() {
+    let database = database_with_action().await;
+    let original = ended(&database, "failed", 1).await.remove(0);
+    let replay = "INSERT INTO postcall.replay (replay_of, delivery_id, message_id, replayed_by, reason)
+                  VALUES ($1::uuid, $2::uuid, $2::uuid, 'Ada', 'r')";
+    let foreign = "01a20a0c-146c-7e1c-9aa8-e0f101fcdd31";
+    sqlx::query(replay).bind(&original).bind(foreign).execute(&database.pool).await.unwrap();
+    let said = "SELECT (delivery_id <> '01a20a0c-146c-7e1c-9aa8-e0f101fcdd31') || ' ' || (message_id = replay_of) FROM postcall.replay";
+    assert_eq!(database.text(said).await.unwrap(), "true true");
+    // What has not ended, or is not there, is not replayed.
+    let waiting = database.text("SELECT delivery_id::text FROM postcall.waiting").await.unwrap();
+    for id in [waiting.as_str(), foreign] {
+        let error = sqlx::query(replay).bind(id).bind(foreign).execute(&database.pool).await.unwrap_err();
+        assert!(error.to_string().contains("only a delivery that has ended can be replayed"), "{error}");
+    }
 }

@@ -7,45 +7,32 @@ use std::sync::Arc;
 
 use postcall::domain::delivery::{BodyEnd, Failure};
 use postcall::webhook::Fence;
-use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio_rustls::TlsAcceptor;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::sync::Notify;
 use uuid::Uuid;
 
 use crate::support::attempt::{AMPLE_MS, OK, SHORT_MS, assert_answered, assert_failed, at_least, post, send, webhook};
 use crate::support::receiver::Receiver;
-
-/// A certificate for `localhost` that nobody has signed, with its key.
-fn self_signed() -> (CertificateDer<'static>, PrivateKeyDer<'static>, String) {
-    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    let pem = made.cert.pem() + &made.signing_key.serialize_pem();
-    (made.cert.into(), PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap(), pem)
-}
+use crate::support::tls::{acceptor, self_signed};
 
 /// Answers every request on every connection, over TLS.
 async fn tls_receiver(certificate: CertificateDer<'static>, key: PrivateKeyDer<'static>) -> Receiver {
-    let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate], key)
-        .unwrap();
-    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let acceptor = acceptor(certificate, key);
     Receiver::start(move |peer| {
         let acceptor = acceptor.clone();
         async move {
             let Ok(mut stream) = acceptor.accept(peer.into_stream()).await else { return };
-            let mut request = [0; 4096];
-            while stream.read(&mut request).await.is_ok_and(|count| count > 0) {
-                if stream.write_all(OK).await.is_err() {
-                    return;
-                }
-            }
+            while read_request(&mut stream).await && stream.write_all(OK).await.is_ok() {}
         }
     })
     .await
+}
+
+/// The first bytes of a request, which is all of it here.
+async fn read_request(stream: &mut (impl AsyncRead + Unpin)) -> bool {
+    stream.read(&mut [0; 4096]).await.is_ok_and(|count| count > 0)
 }
 
 fn https(receiver: &Receiver) -> String {
@@ -95,7 +82,7 @@ const CHILD: &str = "POSTCALL_TEST_CERTIFICATE";
 
 /// A process's environment cannot be changed safely while it runs, so this test runs itself once more in a child that
 /// has the environment from its start.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_environment_names_roots_to_trust_and_never_a_proxy() {
     if let Some(file) = std::env::var_os(CHILD) {
         return send_trusting(file.as_ref()).await;
@@ -128,6 +115,37 @@ async fn send_trusting(file: &Path) {
     assert_answered(&second, 200, b"ok", BodyEnd::Complete);
     assert_eq!((second.timing.connected, receiver.received().len()), (None, 1));
 
+    assert_nothing_uncalled_for_is_an_answer(file).await;
+
     let plain = Receiver::answering(OK).await;
     assert_answered(&send(&post(&plain.url("/"), AMPLE_MS)).await, 200, b"ok", BodyEnd::Complete);
+}
+
+/// A server that answers and then, when told, sends an answer to nothing on the idle connection.
+async fn assert_nothing_uncalled_for_is_an_answer(file: &Path) {
+    let acceptor = acceptor(CertificateDer::from_pem_file(file).unwrap(), PrivateKeyDer::from_pem_file(file).unwrap());
+    let (told, said) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let signals = (Arc::clone(&told), Arc::clone(&said));
+    let receiver = Receiver::start(move |peer| {
+        let (acceptor, (told, said)) = (acceptor.clone(), signals.clone());
+        async move {
+            let mut stream = acceptor.accept(peer.into_stream()).await.unwrap();
+            assert!(read_request(&mut stream).await);
+            stream.write_all(OK).await.unwrap();
+            told.notified().await;
+            stream.write_all(b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+            stream.flush().await.unwrap();
+            said.notify_one();
+            assert!(!read_request(&mut stream).await, "a request came after the answer to nothing");
+        }
+    })
+    .await;
+    let (webhook, request) = (webhook(), post(&https(&receiver), AMPLE_MS));
+    for _ in 0..200 {
+        let attempt = webhook.send(&request, Uuid::now_v7(), &Fence::open(), pending()).await;
+        assert_answered(&attempt, 200, b"ok", BodyEnd::Complete);
+        assert!(attempt.timing.connected.is_some());
+        told.notify_one();
+        said.notified().await;
+    }
 }

@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 
 use super::action::{examine, shown};
 use super::run::{self, Ranges, Targets};
-use super::{CliError, Database, Format, history, print_line};
+use super::{CliError, Database, Format, history, print_line, signals};
 use crate::dispatcher::{self, Stop};
 use crate::store::Store;
 use crate::store::history::HistoryFilter;
@@ -21,6 +21,8 @@ mod receiver;
 
 /// Connections of the pool: the dispatcher's two and the platform's.
 const CONNECTIONS: u32 = 10;
+/// In whose name actions are published.
+const BY: &str = "postcall demo";
 /// Calls that the pretend platform ends at the same time.
 const CONCURRENT_CALLS: usize = 8;
 /// How often the demo looks whether everything is delivered.
@@ -61,7 +63,8 @@ impl Arguments {
             keep(&self.database.url, &receiver).await?;
         }
         stop.drain.cancel();
-        dispatcher.await.map_err(|error| CliError::Problem(error.to_string()))??;
+        let ended = dispatcher.await.map_err(|error| CliError::Problem(error.to_string()))?;
+        ended.map_err(|error| CliError::Problem(error.to_string()))?;
         Ok(())
     }
 }
@@ -80,7 +83,7 @@ async fn publish(store: &Store, receiver: &Receiver) -> Result<(), CliError> {
     chapter("… mends the missing comma, and publishes it; so do others")?;
     for published in actions::all(receiver) {
         let file = examine(&published.file).map_err(|problems| CliError::Problem(shown(&problems)))?;
-        let version = store.publish_action(published.agent, published.name, &file.spec, file.enabled).await?;
+        let version = store.publish_action(published.agent, published.name, &file.spec, file.enabled, BY).await?;
         let (agent, name, why) = (published.agent, published.name, published.shows);
         print_line(&format!("published {agent} {name} version {version}: {why}"))?;
     }
@@ -108,7 +111,7 @@ async fn complete_calls(store: &Store) -> Result<(), CliError> {
     while let Some(done) = open.join_next().await {
         closed(Some(done))?;
     }
-    store.switch_action(actions::PAUSED_AGENT, crate::domain::action::DEFAULT_NAME, false).await?;
+    store.switch_action(actions::PAUSED_AGENT, crate::domain::action::DEFAULT_NAME, false, BY).await?;
     print_line(&format!(
         "{committed} calls committed together with a row of the platform's own table, {rolled_back} rolled back.\n\
          {} then disables its action, before anything is sent.",
@@ -126,13 +129,20 @@ fn closed<T>(done: Option<Joined<T>>) -> Result<(), CliError> {
     }
 }
 
-type Running = tokio::task::JoinHandle<Result<dispatcher::Tally, crate::store::StoreError>>;
+type Running = tokio::task::JoinHandle<Result<dispatcher::Tally, dispatcher::RunError>>;
 
 fn start_dispatcher(store: &Store) -> Result<(Stop, Running), CliError> {
     let loopback = ipnet::IpNet::from(std::net::IpAddr::from([127, 0, 0, 1]));
-    let webhook = Targets { allow_targets: Ranges(vec![loopback]), allow_http: true }.webhook()?;
-    let settings =
-        dispatcher::Settings { concurrency: 16, lease: Duration::from_secs(15), drain_timeout: Duration::from_secs(5) };
+    let (webhook, policy) = Targets { allow_targets: Ranges(vec![loopback]), allow_http: true }.webhook()?;
+    let settings = dispatcher::Settings {
+        concurrency: 16,
+        lease: Duration::from_secs(15),
+        drain_timeout: Duration::from_secs(5),
+        policy,
+        change_policy: false,
+        max_call_bytes: dispatcher::DEFAULT_MAX_CALL_BYTES,
+        max_bytes_in_flight: dispatcher::DEFAULT_MAX_BYTES_IN_FLIGHT,
+    };
     let (stop, store) = (Stop::default(), store.clone());
     let until = stop.clone();
     let running = tokio::spawn(async move { dispatcher::run(store, webhook, settings, &run::name(), until).await });
@@ -186,7 +196,7 @@ async fn keep(url: &str, receiver: &Receiver) -> Result<(), CliError> {
         actions::EXAMPLE_AGENT
     ))?;
     let stop = Stop::default();
-    run::stop_on_signals(stop.clone())?;
+    signals::stop_on_signals(stop.clone())?;
     stop.drain.cancelled().await;
     Ok(())
 }

@@ -22,13 +22,13 @@ pub const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
 /// A client that may call the receivers of these tests.
 pub fn webhook() -> Webhook {
-    webhook_with(true, &["127.0.0.0/8"])
+    webhook_with(true, &["127.0.0.0/8", "::1/128"])
 }
 
 /// A client with these settings.
 pub fn webhook_with(allow_http: bool, allow_targets: &[&str]) -> Webhook {
     let allow_targets = allow_targets.iter().map(|net| net.parse().unwrap()).collect();
-    Webhook::new(Settings { allow_http, allow_targets }).unwrap()
+    Webhook::new(Settings { allow_http, allow_targets, ..Settings::default() }).unwrap()
 }
 
 /// A POST of a small JSON body.

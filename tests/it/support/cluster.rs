@@ -21,6 +21,7 @@ const SETTINGS: &[&str] = &[
     "shared_buffers=32MB",
     "timezone=UTC",
     "fsync=on",
+    "max_prepared_transactions=10",
     // A standby that is promoted is the same server under another address, so it must not lag behind by much.
     "wal_receiver_status_interval=1",
 ];

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use postcall::store::Store;
+use postcall::store::dispatchers::{Newcomer, Registering, Standing};
 use postcall::store::session::Session;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
@@ -58,10 +59,35 @@ impl Database {
         Database::copy_of("template0").await
     }
 
+    /// A database with the migrations up to `version` only, as an earlier release left it.
+    pub async fn at_version(version: u64) -> Database {
+        let database = Database::empty().await;
+        let output = std::process::Command::new("sqlx")
+            .args(["migrate", "run", "--target-version", &version.to_string()])
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .env("DATABASE_URL", &database.url)
+            .output()
+            .expect("sqlx-cli is not installed: run the tests by scripts/test");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        database
+    }
+
+    /// The URL of a database without postcall's schema, created as the end of the statement says.
+    pub async fn created(how: &str) -> String {
+        let (server, name) = (Server::shared(), new_name());
+        server.create(&name, how).await;
+        server.url_of(&name)
+    }
+
+    /// A migrated database without an encoding of its own: it takes any bytes for text.
+    pub async fn without_encoding() -> Database {
+        let database = Database::copy_of("template0 ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C'").await;
+        database.store.migrate().await.unwrap();
+        database
+    }
+
     async fn copy_of(template: &str) -> Database {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let name = format!("test_{}_{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        let server = Server::shared();
+        let (server, name) = (Server::shared(), new_name());
         server.create(&name, &format!("TEMPLATE {template}")).await;
         Database::at(server.url_of(&name)).await
     }
@@ -84,6 +110,35 @@ impl Database {
     /// A session of the code under test.
     pub fn session(&self) -> Session {
         self.store.session(Duration::from_secs(30))
+    }
+
+    /// A user who can log in and has these roles, and nothing else. The URL by which to log in.
+    pub async fn login(&self, roles: &[&str]) -> String {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        // Users belong to the whole server, which other tests use at the same time.
+        let name = format!("user_{}_{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        self.execute(&format!("CREATE ROLE {name} LOGIN")).await;
+        for role in roles {
+            self.execute(&format!("GRANT {role} TO {name}")).await;
+        }
+        let (_, place) = self.url.split_once('@').expect("the URL names a user");
+        format!("postgres://{name}@{place}")
+    }
+
+    /// A connection as a new user with these roles.
+    pub async fn connect_as(&self, roles: &[&str]) -> PgConnection {
+        PgConnection::connect(&self.login(roles).await).await.unwrap()
+    }
+
+    /// Registers a dispatcher that no process runs, and returns its id.
+    pub async fn register(session: &mut Session) -> i32 {
+        let policy = postcall::domain::policy::Policy::default();
+        let (lease, standing) = (Duration::from_secs(600), Standing::BeforeAll);
+        let newcomer = Newcomer { name: "test", version: "0", lease, policy: &policy, standing };
+        match session.register(newcomer).await.unwrap() {
+            Registering::Registered { dispatcher_id, .. } => dispatcher_id,
+            Registering::StandsBack(others) => panic!("{others:?}"),
+        }
     }
 
     /// Runs statements, for their effect.
@@ -126,7 +181,7 @@ impl Database {
     /// Publishes an action from its file's JSON.
     pub async fn publish(&self, agent: &str, name: &str, file: &serde_json::Value) {
         let file = postcall::domain::action_file::ActionFile::parse(&file.to_string()).unwrap();
-        self.store.publish_action(agent, name, &file.spec, file.enabled).await.unwrap();
+        self.store.publish_action(agent, name, &file.spec, file.enabled, "the test").await.unwrap();
     }
 
     /// Inserts a call as the platform does, and returns its id.
@@ -157,6 +212,11 @@ impl Database {
         }
         panic!("waited a minute for: {condition}");
     }
+}
+
+fn new_name() -> String {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    format!("test_{}_{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
 }
 
 /// The migrated database that others are copied from, made by whichever test comes first.

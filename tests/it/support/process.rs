@@ -1,6 +1,7 @@
 //! The program as operators run it: a process with arguments, signals, output and an exit status.
 
 use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
@@ -13,6 +14,19 @@ use super::database::Database;
 
 /// The program under test.
 const POSTCALL: &str = env!("CARGO_BIN_EXE_postcall");
+
+/// The program of the previous release, if `scripts/build-previous` could build it.
+pub fn previous_release() -> Option<PathBuf> {
+    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/previous/postcall");
+    let there = program.exists();
+    if !there {
+        println!("NOT TESTED: {} is not there; see scripts/build-previous", program.display());
+    }
+    there.then_some(program)
+}
+
+/// Arguments of a dispatcher that may call this machine.
+pub const THIS_MACHINE: [&str; 3] = ["--allow-http", "--allow-target", "127.0.0.0/8,::1/128"];
 
 /// How long any event is waited for before the test fails.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -30,6 +44,15 @@ pub fn postcall_on(database: &Database, arguments: &[&str]) -> Output {
 /// As [`postcall_on`], for threads of their own and for other users of a database.
 pub fn postcall_at(url: &str, arguments: &[&str]) -> Output {
     std::process::Command::new(POSTCALL).env("DATABASE_URL", url).args(arguments).output().unwrap()
+}
+
+/// The real sqlx-cli: `sqlx migrate …`, in this directory. It must succeed.
+pub fn sqlx_migrate(url: &str, directory: &Path, arguments: &[&str]) -> Output {
+    let mut command = std::process::Command::new("sqlx");
+    command.arg("migrate").args(arguments).current_dir(directory).env("DATABASE_URL", url);
+    let output = command.output().expect("sqlx-cli is not installed: run the tests by scripts/test");
+    assert!(output.status.success(), "sqlx migrate {arguments:?}: {}", stderr(&output));
+    output
 }
 
 /// A file with this text, for as long as the value lives.
@@ -67,6 +90,13 @@ impl Dispatcher {
         Dispatcher::started(Dispatcher::command(url).args(arguments)).await
     }
 
+    /// As [`Dispatcher::start_at`], but what it may call is said by the arguments alone.
+    pub async fn start_strict(url: &str, arguments: &[&str]) -> Dispatcher {
+        let mut command = Command::new(POSTCALL);
+        command.stdout(Stdio::null()).env("DATABASE_URL", url).arg("run").args(arguments);
+        Dispatcher::started(&mut command).await
+    }
+
     /// A dispatcher with this lease and this many requests in flight.
     pub async fn start_leased(url: &str, lease_ms: u64, permits: usize) -> Dispatcher {
         let mut command = Dispatcher::command(url);
@@ -74,21 +104,50 @@ impl Dispatcher {
         Dispatcher::started(command.envs(settings)).await
     }
 
-    fn command(url: &str) -> Command {
+    /// As [`Dispatcher::start`], where these two files are `/etc/resolv.conf` and `/etc/hosts`. `None` where this user
+    /// may not make a mount namespace.
+    pub async fn start_resolving_by(
+        database: &Database,
+        resolv_conf: &Path,
+        hosts: &Path,
+        arguments: &[&str],
+    ) -> Option<Dispatcher> {
+        let possible = std::process::Command::new("unshare").args(["--mount", "true"]).output();
+        if !possible.is_ok_and(|output| output.status.success()) {
+            return None;
+        }
+        let mount = r#"mount --bind "$1" /etc/resolv.conf && mount --bind "$2" /etc/hosts && shift 2 && exec "$@""#;
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-c", mount, "sh"]).args([resolv_conf, hosts]).arg(POSTCALL);
+        Some(Dispatcher::started(Dispatcher::configured(&mut command, &database.url).args(arguments)).await)
+    }
+
+    /// The command of a dispatcher that may call this machine.
+    pub fn command(url: &str) -> Command {
         let mut command = Command::new(POSTCALL);
-        command.stdout(Stdio::null()).env("DATABASE_URL", url).args([
-            "run",
-            "--allow-http",
-            "--allow-target",
-            "127.0.0.0/8,::1/128",
-        ]);
+        Dispatcher::configured(&mut command, url);
         command
     }
 
-    async fn started(command: &mut Command) -> Dispatcher {
+    fn configured<'a>(command: &'a mut Command, url: &str) -> &'a mut Command {
+        command.stdout(Stdio::null()).env("DATABASE_URL", url).arg("run").args(THIS_MACHINE)
+    }
+
+    /// A dispatcher that may call this machine and has just been started: nothing of its log has been read.
+    pub fn starting(url: &str) -> Dispatcher {
+        Dispatcher::spawned(&mut Dispatcher::command(url))
+    }
+
+    /// A dispatcher started by a command of the test's own: nothing of its log has been read.
+    pub fn spawned(command: &mut Command) -> Dispatcher {
         let mut child = command.stderr(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
         let log = BufReader::new(child.stderr.take().unwrap()).lines();
-        let mut dispatcher = Dispatcher { child, log, id: 0 };
+        Dispatcher { child, log, id: 0 }
+    }
+
+    /// Starts a dispatcher by a command of the test's own, and waits until it dispatches.
+    pub async fn started(command: &mut Command) -> Dispatcher {
+        let mut dispatcher = Dispatcher::spawned(command);
         let line = dispatcher.says("registered").await;
         let id = line.split_once("dispatcher_id=").and_then(|(_, rest)| rest.split(' ').next());
         dispatcher.id = id.and_then(|id| id.parse().ok()).expect("a dispatcher says which it is");
@@ -99,6 +158,13 @@ impl Dispatcher {
     /// Its id in the database, as long as nobody declares it lost.
     pub fn id(&self) -> i32 {
         self.id
+    }
+
+    /// The most memory that it has held so far, in bytes (Linux).
+    pub fn peak_memory(&self) -> usize {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id().unwrap())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("Linux says how much it was");
+        line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() * 1024
     }
 
     /// Reads the log until a line contains `words`, and returns that line.
@@ -112,6 +178,13 @@ impl Dispatcher {
             panic!("the dispatcher ended without saying: {words}");
         };
         tokio::time::timeout(PATIENCE, found).await.unwrap_or_else(|_| panic!("waited in vain for: {words}"))
+    }
+
+    /// The threads that it has now (Linux).
+    pub fn threads(&self) -> usize {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id().unwrap())).unwrap();
+        let threads = status.lines().find_map(|line| line.strip_prefix("Threads:"));
+        threads.and_then(|count| count.trim().parse().ok()).expect("a number of threads")
     }
 
     /// Sends it a signal.

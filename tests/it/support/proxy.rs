@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::wire::{self, ClientSide};
 
@@ -52,6 +53,28 @@ struct Shared {
     held_back: watch::Sender<bool>,
     /// Statements that did not pass.
     interventions: watch::Sender<usize>,
+    /// The link on the server's side, which all connections share.
+    link: Mutex<Link>,
+}
+
+/// How fast bytes of the server pass.
+struct Link {
+    /// Bytes a second, if that is limited.
+    rate: Option<u32>,
+    /// When what has been given to it so far will have passed.
+    free_at: Instant,
+    /// Bytes that have passed.
+    carried: usize,
+}
+
+impl Link {
+    /// Takes bytes, and says when they will have passed.
+    fn take(&mut self, bytes: usize) -> Instant {
+        self.carried += bytes;
+        let takes = self.rate.map_or(Duration::ZERO, |rate| Duration::from_secs_f64(bytes as f64 / f64::from(rate)));
+        self.free_at = self.free_at.max(Instant::now()) + takes;
+        self.free_at
+    }
 }
 
 impl Proxy {
@@ -85,6 +108,7 @@ impl Proxy {
             cuts: watch::Sender::new((0, End::Close)),
             held_back: watch::Sender::new(false),
             interventions: watch::Sender::new(0),
+            link: Mutex::new(Link { rate: None, free_at: Instant::now(), carried: 0 }),
         });
         let task = tokio::spawn(accept(listener, shared.clone()));
         Proxy { port, shared, task }
@@ -133,6 +157,16 @@ impl Proxy {
     /// Ends all connections that exist.
     pub fn cut_all(&self, end: End) {
         self.shared.cuts.send_modify(|(count, how)| (*count, *how) = (*count + 1, end));
+    }
+
+    /// Lets the server's answers pass at this rate, all connections together: a slow link.
+    pub fn limit_rate(&self, bytes_per_second: u32) {
+        self.shared.link.lock().unwrap().rate = Some(bytes_per_second);
+    }
+
+    /// Bytes of the server's answers so far.
+    pub fn carried(&self) -> usize {
+        self.shared.link.lock().unwrap().carried
     }
 
     /// Holds back every byte in both directions, connections staying open: a network that has gone silent.
@@ -202,6 +236,8 @@ async fn relay(client: &mut TcpStream, server: &mut TcpStream, shared: &Shared) 
         }
         shared.held_back.subscribe().wait_for(|held_back| !held_back).await.unwrap();
         if !upwards {
+            let passed = shared.link.lock().unwrap().take(count);
+            tokio::time::sleep_until(passed).await;
             if client.write_all(&from_server[..count]).await.is_err() {
                 return;
             }

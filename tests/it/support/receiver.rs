@@ -25,13 +25,24 @@ impl Receiver {
         S: Fn(Peer) -> F + Send + 'static,
         F: Future<Output = ()> + Send + 'static,
     {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Receiver::start_at("127.0.0.1", script).await
+    }
+
+    /// The same on another address of this machine.
+    pub async fn start_at<S, F>(address: &str, script: S) -> Receiver
+    where
+        S: Fn(Peer) -> F + Send + 'static,
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let listener = TcpListener::bind((address, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let received = Received::default();
         let log = Arc::clone(&received);
         let task = tokio::spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
+                // What a script has written is on its way, and does not wait for an acknowledgement.
+                stream.set_nodelay(true).unwrap();
                 let connection = {
                     let mut log = log.lock().unwrap();
                     log.push(Vec::new());

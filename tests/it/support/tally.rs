@@ -65,6 +65,11 @@ impl Tally {
         self.shared.answers.close();
     }
 
+    /// Lets so many more requests be answered.
+    pub fn answer(&self, count: usize) {
+        self.shared.answers.add_permits(count);
+    }
+
     /// Waits until at least `count` requests have arrived.
     pub async fn has(&self, count: usize) {
         let mut requests = self.shared.requests.subscribe();

@@ -1,0 +1,67 @@
+//! Says in the log that deliveries end as `blocked`, for good: a wrong setting of this dispatcher shows here first.
+//! Once a minute at most, with how many there were, since one such action can fail thousands of times a second.
+
+use std::time::{Duration, Instant};
+
+use tracing::warn;
+
+/// The shortest time between two warnings.
+const EVERY: Duration = Duration::from_secs(60);
+
+/// How many were blocked, and when that was said.
+#[derive(Debug, Default)]
+pub(super) struct BlockedWarning {
+    unsaid: usize,
+    said_at: Option<Instant>,
+}
+
+impl BlockedWarning {
+    /// Counts `blocked` more deliveries, and says so if it is time.
+    pub(super) fn note(&mut self, blocked: usize) {
+        if let Some(count) = self.due(blocked, Instant::now()) {
+            say(count);
+        }
+    }
+
+    /// Says what has not been said yet.
+    pub(super) fn flush(&mut self) {
+        if self.unsaid > 0 {
+            say(std::mem::take(&mut self.unsaid));
+        }
+    }
+
+    /// How many are to be told at `now`; none if there is nothing new or the last telling was not long ago.
+    fn due(&mut self, blocked: usize, now: Instant) -> Option<usize> {
+        self.unsaid += blocked;
+        if self.unsaid == 0 || self.said_at.is_some_and(|said_at| now < said_at + EVERY) {
+            return None;
+        }
+        self.said_at = Some(now);
+        Some(std::mem::take(&mut self.unsaid))
+    }
+}
+
+fn say(count: usize) {
+    warn!(
+        count,
+        "deliveries were blocked for good: plain http, or no public address. Are --allow-http and --allow-target what \
+         they should be? See `postcall history --error-kind blocked`"
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_is_told_at_once_and_the_others_once_a_minute_with_their_number() {
+        let mut warning = BlockedWarning::default();
+        let start = Instant::now();
+        assert_eq!(warning.due(0, start), None);
+        assert_eq!(warning.due(1, start), Some(1));
+        assert_eq!(warning.due(700, start + EVERY / 2), None);
+        assert_eq!(warning.due(0, start + EVERY), Some(700), "told although nothing new has come");
+        assert_eq!(warning.due(0, start + EVERY * 2), None);
+        assert_eq!(warning.due(5, start + EVERY * 2), Some(5));
+    }
+}

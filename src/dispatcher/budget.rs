@@ -1,0 +1,167 @@
+//! The bytes that a dispatcher holds at the same time: the texts of calls, from their claim until they are rendered, and
+//! rendered bodies, from just before they are rendered until their attempts have ended.
+//!
+//! Two budgets, so that nobody waits in a circle:
+//!
+//! - **Texts**: the claimer reserves the bytes before it claims, and waits for nothing while it holds them. A delivery
+//!   keeps its share of them while it waits for a share of the bodies.
+//! - **Bodies**: whoever holds a share waits for a place to render, whose holders wait for nothing, and then for a
+//!   receiver, for no longer than the action's timeout. So shares come back, and the oldest who waits is served first.
+//!
+//! Small deliveries ([`SMALL_TEXT`], [`SMALL_BODY`]) take part in neither: however many large ones wait, a small one is
+//! rendered and sent at once. There are no more of them than permits, which bounds their bytes.
+//!
+//! While the texts are used up, claims pass over large calls and take small ones only; large ones stay in the queue, in
+//! their order.
+
+use std::sync::Arc;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::pace;
+use crate::domain::call::MAX_CALL_BYTES;
+use crate::render::limits::MAX_BODY_BYTES;
+
+/// Bytes up to which the text of a call is small.
+pub(super) const SMALL_TEXT: usize = 64 * 1024;
+/// Bytes up to which a body is small: one that can become no larger than this is rendered without a share.
+pub(super) const SMALL_BODY: usize = 256 * 1024;
+/// Large requests that are rendered at the same time. Rendering takes a processor and memory of its own; two leave the
+/// other threads room, and on a larger machine still render some hundred megabytes a second.
+const RENDERED_AT_ONCE: usize = 2;
+/// The part of the budget that is for texts, unless a largest one needs more: they only wait to become bodies.
+const PART_OF_TEXTS: usize = 4;
+
+/// The largest call that is fetched, unless told otherwise.
+pub const DEFAULT_MAX_CALL_BYTES: usize = MAX_CALL_BYTES;
+/// The bytes in flight, unless told otherwise.
+pub const DEFAULT_MAX_BYTES_IN_FLIGHT: usize = 64 * 1024 * 1024;
+
+/// The least that [`Budget::new`] works with: one largest claim beside one largest body.
+pub fn least_bytes_in_flight(max_call_bytes: usize) -> usize {
+    largest_claim(max_call_bytes) + MAX_BODY_BYTES
+}
+
+/// Bytes that one claim can fetch.
+fn largest_claim(max_call_bytes: usize) -> usize {
+    max_call_bytes.max(pace::MAX_BYTES)
+}
+
+/// So many bytes of a budget, which come back when this is dropped.
+pub(super) struct Share {
+    permit: OwnedSemaphorePermit,
+}
+
+impl Share {
+    /// Takes `bytes` out of this share, or all of it if there are fewer.
+    pub(super) fn split(&mut self, bytes: usize) -> Option<Share> {
+        let bytes = bytes.min(self.permit.num_permits());
+        self.permit.split(bytes).map(|permit| Share { permit })
+    }
+
+    /// Keeps `bytes` at most, and gives back the rest.
+    pub(super) fn shrink_to(&mut self, bytes: usize) {
+        let rest = self.permit.num_permits().saturating_sub(bytes);
+        drop(self.permit.split(rest));
+    }
+}
+
+/// The budgets of one dispatcher.
+pub(super) struct Budget {
+    max_call_bytes: usize,
+    texts: Arc<Semaphore>,
+    bodies: Arc<Semaphore>,
+    bodies_in_all: usize,
+    rendering: Arc<Semaphore>,
+}
+
+impl Budget {
+    /// Divides `bytes_in_flight`, which is no less than [`least_bytes_in_flight`].
+    pub(super) fn new(bytes_in_flight: usize, max_call_bytes: usize) -> Budget {
+        let texts = largest_claim(max_call_bytes).max(bytes_in_flight / PART_OF_TEXTS);
+        let bodies = bytes_in_flight.saturating_sub(texts).clamp(MAX_BODY_BYTES, Semaphore::MAX_PERMITS);
+        Budget {
+            max_call_bytes,
+            texts: Arc::new(Semaphore::new(texts)),
+            bodies: Arc::new(Semaphore::new(bodies)),
+            bodies_in_all: bodies,
+            rendering: Arc::new(Semaphore::new(RENDERED_AT_ONCE)),
+        }
+    }
+
+    /// Bytes of the largest call that is fetched.
+    pub(super) fn max_call_bytes(&self) -> usize {
+        self.max_call_bytes
+    }
+
+    /// Reserves what one claim can fetch; `None` if there is not that much now, and only small calls can be claimed.
+    pub(super) fn reserve_texts(&self) -> Option<Share> {
+        let permit = self.texts.clone().try_acquire_many_owned(count(largest_claim(self.max_call_bytes)));
+        permit.ok().map(|permit| Share { permit })
+    }
+
+    /// Waits until [`Budget::reserve_texts`] would reserve. Cancel-safe.
+    pub(super) async fn texts_free(&self) {
+        drop(self.texts.acquire_many(count(largest_claim(self.max_call_bytes))).await);
+    }
+
+    /// Waits for a share for a body of no more than `bytes`. Cancel-safe. Nobody who waits here may hold one already.
+    pub(super) async fn body(&self, bytes: usize) -> Option<Share> {
+        let permit = self.bodies.clone().acquire_many_owned(count(bytes.min(self.bodies_in_all))).await;
+        // Only a closed semaphore refuses, and nobody closes this one.
+        permit.ok().map(|permit| Share { permit })
+    }
+
+    /// Waits for a place to render a large request. Whoever holds one waits for nothing.
+    pub(super) async fn place_to_render(&self) -> Option<OwnedSemaphorePermit> {
+        self.rendering.clone().acquire_owned().await.ok()
+    }
+}
+
+fn count(bytes: usize) -> u32 {
+    u32::try_from(bytes).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    const MIB: usize = 1024 * 1024;
+
+    #[test]
+    fn the_least_budget_holds_a_largest_claim_beside_a_largest_body() {
+        for max_call_bytes in [1, DEFAULT_MAX_CALL_BYTES, 100 * MIB] {
+            let budget = Budget::new(least_bytes_in_flight(max_call_bytes), max_call_bytes);
+            let texts = budget.reserve_texts();
+            assert!(texts.is_some() && budget.reserve_texts().is_none());
+            assert!(budget.body(MAX_BODY_BYTES).now_or_never().is_some(), "bodies do not wait for texts");
+            drop(texts);
+            assert!(budget.texts_free().now_or_never().is_some());
+        }
+    }
+
+    #[test]
+    fn what_is_not_needed_comes_back_at_once_and_the_rest_at_the_end() {
+        let budget = Budget::new(DEFAULT_MAX_BYTES_IN_FLIGHT, DEFAULT_MAX_CALL_BYTES);
+        let free = budget.texts.available_permits();
+        let mut reserved = budget.reserve_texts().unwrap();
+        let text = reserved.split(3 * MIB).unwrap();
+        drop(reserved);
+        assert_eq!(budget.texts.available_permits(), free - 3 * MIB);
+        drop(text);
+        assert_eq!(budget.texts.available_permits(), free);
+        let mut body = budget.body(5 * MIB).now_or_never().flatten().unwrap();
+        body.shrink_to(MIB);
+        assert_eq!(budget.bodies.available_permits(), budget.bodies_in_all - MIB);
+        body.shrink_to(2 * MIB);
+        assert_eq!(budget.bodies.available_permits(), budget.bodies_in_all - MIB);
+    }
+
+    #[test]
+    fn texts_and_bodies_together_are_what_was_allowed() {
+        let budget = Budget::new(DEFAULT_MAX_BYTES_IN_FLIGHT, DEFAULT_MAX_CALL_BYTES);
+        assert_eq!(budget.texts.available_permits() + budget.bodies_in_all, DEFAULT_MAX_BYTES_IN_FLIGHT);
+    }
+}

@@ -1,0 +1,155 @@
+//! How large the next claim may be. A claim that is not answered in time is followed by a smaller one, down to a single
+//! delivery, which is then given more and more time. Growing back is gradual.
+//!
+//! Without that, a claim that is too large for the link to the database would be made again and again, and nothing would
+//! ever be delivered. The slowest link that still works carries one largest call in [`LONGEST_PATIENCE`]: with the usual
+//! limit of 8 MiB that is 1.7 Mbit/s. A single call that needs longer is passed over for a while, so that those behind it
+//! have their turn.
+
+use std::time::Duration;
+
+/// Deliveries that one claim takes at most, however many permits are free: keeps one statement short.
+pub(super) const MAX_DELIVERIES: usize = 500;
+/// Bytes of calls that one claim fetches at most, unless a single one is larger: so many arrive within half a second even
+/// at 100 Mbit/s, and no lock of a claim is held much longer.
+pub(super) const MAX_BYTES: usize = 4 * 1024 * 1024;
+/// How long a claim may take, unless it is for a single delivery that took too long before.
+const PATIENCE: Duration = super::PATIENCE;
+/// How long a claim for a single delivery may take at most.
+const LONGEST_PATIENCE: Duration = Duration::from_secs(40);
+
+/// Each step makes a claim four times smaller…
+const STEP_BITS: u32 = 2;
+/// … until, after so many, it is for a single delivery.
+const STEPS_TO_ONE: u32 = 4;
+/// Each further one doubles the patience, until it is [`LONGEST_PATIENCE`].
+const STEPS: u32 = STEPS_TO_ONE + 2;
+/// So many claims in a row must succeed before they grow by a step.
+const SUCCESSES_TO_GROW: u32 = 8;
+
+/// What to expect of the next claim. Knows no clock: it is told how claims went.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Pace {
+    /// Steps away from the largest claim.
+    steps: u32,
+    /// Claims that succeeded since the last step.
+    successes: u32,
+    /// The next claim is for a single delivery whose call is not fetched, since the database could not give it.
+    blind: bool,
+}
+
+impl Pace {
+    /// Deliveries that the next claim may take.
+    pub(super) fn deliveries(&self) -> usize {
+        match self.steps >= STEPS_TO_ONE || self.blind {
+            true => 1,
+            false => MAX_DELIVERIES >> (STEP_BITS * self.steps),
+        }
+    }
+
+    /// Bytes that it may fetch; the first delivery is taken whatever it weighs.
+    pub(super) fn bytes(&self) -> usize {
+        MAX_BYTES >> (STEP_BITS * self.steps.min(STEPS_TO_ONE))
+    }
+
+    /// How long it may take.
+    pub(super) fn patience(&self) -> Duration {
+        LONGEST_PATIENCE.min(PATIENCE * (1 << self.steps.saturating_sub(STEPS_TO_ONE)))
+    }
+
+    /// Whether it fetches the calls.
+    pub(super) fn fetches(&self) -> bool {
+        !self.blind
+    }
+
+    /// A claim was answered, and took so many deliveries. One that took none proves nothing about the link.
+    pub(super) fn answered(&mut self, deliveries: usize) {
+        self.blind = false;
+        self.successes += u32::from(deliveries > 0);
+        if self.successes >= SUCCESSES_TO_GROW {
+            self.successes = 0;
+            self.steps = self.steps.saturating_sub(1);
+        }
+    }
+
+    /// A claim was not answered in time. Whether it was for a single delivery that had all the time there is.
+    pub(super) fn unanswered(&mut self) -> bool {
+        self.successes = 0;
+        let exhausted = self.steps >= STEPS;
+        self.steps = (self.steps + 1).min(STEPS);
+        exhausted
+    }
+
+    /// The database refused a claim: somewhere in it is a row that it cannot give or move. Whether there is nothing
+    /// smaller left to try.
+    pub(super) fn refused(&mut self) -> bool {
+        self.successes = 0;
+        let exhausted = self.blind;
+        match self.deliveries() {
+            1 => self.blind = true,
+            _ => self.steps += 1,
+        }
+        exhausted
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_claim_that_is_not_answered_is_followed_by_a_smaller_one_down_to_a_single_one_with_more_time() {
+        let mut pace = Pace::default();
+        let mut seen = vec![(pace.deliveries(), pace.bytes(), pace.patience())];
+        while !pace.unanswered() {
+            seen.push((pace.deliveries(), pace.bytes(), pace.patience()));
+        }
+        assert_eq!(seen[0], (MAX_DELIVERIES, MAX_BYTES, PATIENCE));
+        for (before, after) in seen.iter().zip(&seen[1..]) {
+            assert!(after.0 < before.0 && after.2 == PATIENCE || after.0 == 1 && after.2 >= before.2, "{seen:?}");
+            assert!(after.1 <= before.1, "{seen:?}");
+        }
+        assert_eq!(seen.last().map(|last| (last.0, last.2)), Some((1, LONGEST_PATIENCE)));
+        assert!(pace.unanswered(), "and so it stays");
+    }
+
+    #[test]
+    fn growing_back_is_gradual_and_a_failure_interrupts_it() {
+        let mut pace = Pace::default();
+        while !pace.unanswered() {}
+        let mut before = pace.deliveries();
+        let mut claims = 0;
+        while pace != (Pace { successes: pace.successes, ..Pace::default() }) {
+            pace.answered(1);
+            claims += 1;
+            assert!(pace.deliveries() <= before * 8, "{pace:?}");
+            before = pace.deliveries();
+        }
+        assert_eq!(claims, STEPS * SUCCESSES_TO_GROW);
+        pace.unanswered();
+        for _ in 1..SUCCESSES_TO_GROW {
+            pace.answered(1);
+        }
+        pace.unanswered();
+        pace.answered(1);
+        assert_eq!(pace.steps, 2);
+    }
+
+    #[test]
+    fn what_the_database_cannot_give_is_found_and_then_claimed_unread_once() {
+        let mut pace = Pace::default();
+        let mut claims = 0;
+        while pace.fetches() {
+            assert!(!pace.refused());
+            claims += 1;
+            assert!(claims < 10, "{pace:?}");
+        }
+        assert_eq!(pace.deliveries(), 1);
+        assert_eq!(pace.patience(), PATIENCE);
+        pace.answered(1);
+        assert!(pace.fetches());
+        let before = pace.clone();
+        pace.answered(0);
+        assert_eq!(pace, before, "an empty queue proves nothing");
+    }
+}

@@ -1,0 +1,89 @@
+//! Dispatchers with one policy each would decide by chance what is called: whichever claims a call. So one that differs
+//! from those that live does not start beside them.
+
+use std::fmt;
+use std::time::Duration;
+
+use tracing::warn;
+
+use crate::domain::policy::Policy;
+use crate::store::dispatchers::Neighbour;
+
+/// Dispatchers that live and have another policy than this one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PolicyConflict {
+    policy: Policy,
+    others: Vec<Neighbour>,
+}
+
+impl PolicyConflict {
+    /// Between a dispatcher with `policy` and those others.
+    pub(super) fn new(policy: &Policy, others: Vec<Neighbour>) -> PolicyConflict {
+        PolicyConflict { policy: policy.clone(), others }
+    }
+
+    /// How long it takes at most until none of the others counts as alive, should they all be dead.
+    fn lease_left(&self) -> Duration {
+        self.others.iter().map(|other| other.lease_left).max().unwrap_or_default()
+    }
+}
+
+impl fmt::Display for PolicyConflict {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("what may be called differs between this dispatcher and those that run:")?;
+        for other in &self.others {
+            let theirs = other.policy.clone().unwrap_or_default();
+            let told: Vec<String> = self.policy.differences(&theirs).iter().map(ToString::to_string).collect();
+            write!(formatter, "\n  dispatcher {} ({}): {}", other.dispatcher_id, other.name, told.join("; "))?;
+        }
+        let seconds = self.lease_left().as_secs_f64().ceil();
+        write!(
+            formatter,
+            "\n(One of them that is dead counts until its lease is over, {seconds} s from now at the latest.)"
+        )
+    }
+}
+
+/// Says who else runs by other rules, or by rules that are not known.
+pub(super) fn warn_of(others: &[Neighbour]) {
+    for other in others {
+        let (dispatcher, name) = (other.dispatcher_id, &other.name);
+        match &other.policy {
+            Some(_) => warn!(dispatcher, name, "runs beside this one by another policy; stop it soon"),
+            None => warn!(
+                dispatcher,
+                name,
+                version = other.version,
+                "an earlier release runs beside this one; whether it may call the same targets is not known"
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_conflict_names_each_other_dispatcher_and_each_difference() {
+        let neighbour = |dispatcher_id, policy, seconds: u64| Neighbour {
+            dispatcher_id,
+            name: format!("host:{dispatcher_id}"),
+            version: "1".to_owned(),
+            policy: Some(policy),
+            lease_left: Duration::from_millis(seconds * 1_000 - 500),
+        };
+        let http = Policy::default().with("allow_http", json!(true));
+        let targets = Policy::default().with("allow_targets", json!(["10.0.0.0/8"]));
+        let conflict = PolicyConflict::new(&Policy::default(), vec![neighbour(3, http, 7), neighbour(5, targets, 9)]);
+        assert_eq!(
+            conflict.to_string(),
+            "what may be called differs between this dispatcher and those that run:\n  \
+             dispatcher 3 (host:3): allow_http is not set here and true there\n  \
+             dispatcher 5 (host:5): allow_targets is not set here and [\"10.0.0.0/8\"] there\n\
+             (One of them that is dead counts until its lease is over, 9 s from now at the latest.)"
+        );
+    }
+}

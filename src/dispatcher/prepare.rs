@@ -1,0 +1,131 @@
+//! From the payload of a claimed delivery to its request, within the budget of bytes. Nothing is sent here, so whatever
+//! goes wrong is certain: the delivery failed, or goes back to waiting.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use sha2::{Digest, Sha256};
+use tokio_util::sync::CancellationToken;
+use tracing::error;
+
+use super::budget::{Budget, SMALL_BODY, SMALL_TEXT, Share};
+use super::templates::Template;
+use crate::domain::call::Call;
+use crate::domain::claim::{Payload, Sent};
+use crate::domain::delivery::{Ending, Failure, Outcome};
+use crate::domain::problem::{Code, Field, Problem};
+use crate::domain::request::Request;
+use crate::domain::{kept, mask};
+use crate::webhook::Fence;
+
+/// A request that is ready to be sent.
+pub(super) struct Prepared {
+    /// The request.
+    pub(super) request: Request,
+    /// What history keeps of it.
+    pub(super) sent: Sent,
+    /// The body's bytes in the budget, to be held as long as the body is. Small ones have none.
+    pub(super) body_share: Option<Share>,
+}
+
+/// Renders a request. A large one waits for its share of the bodies and is rendered off the threads that serve everybody;
+/// `text_share` is given back as soon as the text is. Behind a closed `fence`, or after `cut`, nobody waits any longer.
+///
+/// # Errors
+/// The ending of a delivery of which nothing will be sent.
+pub(super) async fn prepare(
+    payload: Payload,
+    text_share: Option<Share>,
+    template: Template,
+    budget: &Budget,
+    fence: &Fence,
+    cut: &CancellationToken,
+) -> Result<Prepared, Ending> {
+    let text = text_of(payload, budget.max_call_bytes()).map_err(|problem| failed(problem.to_string()))?;
+    let bound = template.body_bound(text.len());
+    if text.len() <= SMALL_TEXT && bound <= SMALL_BODY {
+        return guarded(|| render(&text, &template));
+    }
+    let room = async { (budget.body(bound).await, budget.place_to_render().await) };
+    let (body_share, place) = tokio::select! {
+        biased;
+        () = cut.cancelled() => return Err(Ending::Unsent),
+        () = fence.closes() => return Err(Ending::Unsent),
+        room = room => room,
+    };
+    let rendering = tokio::task::spawn_blocking(move || {
+        let prepared = guarded(|| render(&text, &template));
+        drop((text, text_share, place));
+        prepared
+    });
+    // Only a runtime that is shutting down abandons it.
+    let mut prepared = rendering.await.unwrap_or(Err(Ending::Unsent))?;
+    prepared.body_share = body_share;
+    if let Some(share) = &mut prepared.body_share {
+        share.shrink_to(prepared.request.body.as_ref().map_or(0, String::len));
+    }
+    Ok(prepared)
+}
+
+/// The call's text.
+fn text_of(payload: Payload, max_call_bytes: usize) -> Result<String, Problem> {
+    let problem = |code, message: String| Err(Problem::new(code, Field::Call, message));
+    match payload {
+        Payload::Text(text) => Ok(text),
+        Payload::Gone => {
+            problem(Code::BadCall, "the payload is no longer in the outbox: its partition was dropped".to_owned())
+        }
+        Payload::TooLarge(bytes) => problem(
+            Code::TooLarge,
+            format!("the call has {bytes} bytes, more than the {max_call_bytes} of --max-call-bytes"),
+        ),
+        Payload::Unreadable => {
+            problem(Code::BadCall, "the database cannot give the call, or not as Unicode text".to_owned())
+        }
+    }
+}
+
+fn render(text: &str, template: &Template) -> Result<Prepared, Problem> {
+    let mut request = template.action()?.render(Call::of_any_length(text))?;
+    let sent = Sent {
+        method: request.method,
+        url: kept::url(&mask::url(&request.url)).into_owned(),
+        body_bytes: request.body.as_ref().map(String::len),
+        body_sha256: request.body.as_ref().map(|body| Sha256::digest(body).into()),
+        unresolved: std::mem::take(&mut request.unresolved),
+    };
+    Ok(Prepared { request, sent, body_share: None })
+}
+
+/// Renders; a problem is a failure. So is a defect of ours that panics: nothing was sent, and that is certain.
+fn guarded(render: impl FnOnce() -> Result<Prepared, Problem>) -> Result<Prepared, Ending> {
+    match catch_unwind(AssertUnwindSafe(render)) {
+        Ok(prepared) => prepared.map_err(|problem| failed(problem.to_string())),
+        Err(_panic) => {
+            error!("rendering a request panicked; its delivery is recorded as failed");
+            Err(failed("an internal error ended the rendering; nothing was sent".to_owned()))
+        }
+    }
+}
+
+fn failed(detail: String) -> Ending {
+    Ending::Final(Outcome::Failed { kind: Failure::Render, detail })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_while_rendering_is_a_failure_and_no_doubt() {
+        let ended = guarded(|| panic!("a defect")).err();
+        assert!(matches!(ended, Some(Ending::Final(Outcome::Failed { kind: Failure::Render, .. }))), "{ended:?}");
+    }
+
+    #[test]
+    fn a_call_that_was_not_fetched_is_told_by_its_reason() {
+        let code = |payload| text_of(payload, 100).unwrap_err().code;
+        assert_eq!(code(Payload::TooLarge(101)), Code::TooLarge);
+        assert_eq!(code(Payload::Gone), Code::BadCall);
+        assert_eq!(code(Payload::Unreadable), Code::BadCall);
+    }
+}

@@ -1,0 +1,127 @@
+//! Gives up what lost dispatchers had in flight. A room with a session of its own, so that neither a long list nor a row
+//! that the database refuses keeps this dispatcher from renewing its lease.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, warn};
+use uuid::Uuid;
+
+use super::PATIENCE;
+use super::backoff::Outage;
+use super::lease::Lease;
+use crate::domain::claim::{Hold, Texts};
+use crate::store::session::Session;
+use crate::store::{Store, StoreError};
+
+/// The others are looked after this often within a lease.
+const LOOKS: u32 = 5;
+/// Deliveries that one statement gives up at most.
+const BATCH: usize = 100;
+/// Deliveries that history refused, and which are therefore left alone. When there are more, the oldest are tried again.
+const MAX_REFUSED: usize = 1_000;
+
+/// The room.
+pub(super) struct Recovery {
+    session: Session,
+    lease: Arc<Lease>,
+    /// How long a lease is.
+    length: Duration,
+    outage: Outage,
+    refused: VecDeque<Uuid>,
+}
+
+impl Recovery {
+    pub(super) fn new(store: &Store, lease: Arc<Lease>, length: Duration) -> Recovery {
+        let (session, outage) = (store.session(PATIENCE), Outage::none("recovery"));
+        Recovery { session, lease, length, outage, refused: VecDeque::new() }
+    }
+
+    /// Looks after the others, at once and then several times within a lease, until `stop`.
+    pub(super) async fn run(mut self, stop: CancellationToken) {
+        let mut looks = tokio::time::interval(self.length / LOOKS);
+        looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        while stop.run_until_cancelled(looks.tick()).await.is_some() {
+            // Stopped in the middle of a statement, the session drops its connection, and what is left is found by others.
+            let Some(looked) = stop.run_until_cancelled(self.look_after_others()).await else { return };
+            match looked {
+                Ok(()) => self.outage.over(),
+                Err(error) => drop(stop.run_until_cancelled(self.outage.wait(&error)).await),
+            }
+        }
+    }
+
+    /// Declares dispatchers lost, and gives up what those that have ended left behind.
+    ///
+    /// After an outage of the database, when nobody could renew, the others have a full lease to be heard of again before
+    /// they are declared lost; so has whoever ran before this dispatcher started. The own renewals tell: as long as they
+    /// have succeeded, the others' could.
+    async fn look_after_others(&mut self) -> Result<(), StoreError> {
+        let steady = self.lease.renewed_since().is_some_and(|since| Instant::now() - since >= self.length);
+        let lost = if steady { self.session.declare_lost().await? } else { 0 };
+        let unknown = self.give_up_all().await?;
+        if lost > 0 || unknown > 0 {
+            warn!(lost, unknown, "gave up what lost dispatchers had in flight");
+        }
+        Ok(())
+    }
+
+    /// Batch by batch, until there is nothing more to give up, or only what somebody else is at work on.
+    async fn give_up_all(&mut self) -> Result<u64, StoreError> {
+        let mut unknown = 0;
+        loop {
+            let limit = i64::try_from(BATCH).unwrap_or(i64::MAX);
+            let except = self.refused.make_contiguous();
+            let left_behind = self.session.left_behind(except, limit).await?;
+            let (found, refused_before) = (left_behind.len(), self.refused.len());
+            let given_up = self.give_up(left_behind).await?;
+            unknown += given_up;
+            let nothing_moved = given_up == 0 && self.refused.len() == refused_before;
+            if found < BATCH || nothing_moved {
+                return Ok(unknown);
+            }
+        }
+    }
+
+    /// One batch. Where the database refuses it, the row that it refuses is found by halving.
+    async fn give_up(&mut self, batch: Vec<Hold>) -> Result<u64, StoreError> {
+        let mut unknown = 0;
+        let mut due = vec![batch];
+        while let Some(mut batch) = due.pop() {
+            if batch.is_empty() {
+                continue;
+            }
+            match self.session.give_up(&batch, Texts::Kept).await {
+                Ok(given_up) => unknown += given_up,
+                Err(refusal) if refusal.is_about_the_data() => match &batch[..] {
+                    [one] => unknown += self.give_up_without_texts(one).await?,
+                    _ => {
+                        due.push(batch.split_off(batch.len() / 2));
+                        due.push(batch);
+                    }
+                },
+                Err(failure) => return Err(failure),
+            }
+        }
+        Ok(unknown)
+    }
+
+    /// A row that history refuses even so stays in `sending`, where it is seen.
+    async fn give_up_without_texts(&mut self, one: &Hold) -> Result<u64, StoreError> {
+        let given_up = self.session.give_up(std::slice::from_ref(one), Texts::Refused).await;
+        match given_up {
+            Err(refusal) if refusal.is_about_the_data() => {
+                error!(delivery_id = %one.delivery_id(), error = %refusal, "history refuses a delivery that a lost dispatcher left behind");
+                if self.refused.len() >= MAX_REFUSED {
+                    self.refused.pop_front();
+                }
+                self.refused.push_back(one.delivery_id());
+                Ok(0)
+            }
+            given_up => given_up,
+        }
+    }
+}

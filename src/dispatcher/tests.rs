@@ -1,0 +1,219 @@
+//! Dispatchers one room of which fails, against a real server and a real receiver: the room's work is replaced by one that
+//! panics or returns. Nothing in the program itself can be told to fail.
+
+use std::panic::resume_unwind;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use axum::Router;
+use axum::http::StatusCode;
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use super::*;
+use crate::domain::action_file::ActionFile;
+
+/// How long any event is waited for before a test fails.
+const PATIENCE: Duration = Duration::from_secs(60);
+const PERMITS: usize = 4;
+
+/// A migrated database of a test's own, on the server that `scripts/test` started.
+struct Database {
+    store: Store,
+    connection: PgConnection,
+}
+
+impl Database {
+    async fn new() -> Database {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let server = std::env::var("DATABASE_URL").expect("DATABASE_URL is not set: run the tests by scripts/test");
+        let name = format!("rooms_{}_{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let mut admin = PgConnection::connect(&server).await.unwrap();
+        let create = format!("CREATE DATABASE {name} TEMPLATE template0");
+        sqlx::raw_sql(AssertSqlSafe(create)).execute(&mut admin).await.unwrap();
+        let url = format!("{}/{name}", server.rsplit_once('/').unwrap().0);
+        let store = Store::connect(&url, 2).await.unwrap();
+        store.migrate().await.unwrap();
+        Database { store, connection: PgConnection::connect(&url).await.unwrap() }
+    }
+
+    async fn calls_for(&mut self, receiver: &Receiver, calls: usize) {
+        let file = format!(r#"{{"method": "POST", "url": "{}"}}"#, receiver.url);
+        let file = ActionFile::parse(&file).unwrap();
+        self.store.publish_action("a", "default", &file.spec, true, "test").await.unwrap();
+        for _ in 0..calls {
+            let insert = "INSERT INTO postcall.outbox (agent, call) VALUES ('a', '{}')";
+            sqlx::raw_sql(insert).execute(&mut self.connection).await.unwrap();
+        }
+    }
+
+    async fn states(&mut self) -> String {
+        let states = "SELECT coalesce(string_agg(state || ' ' || n, ', ' ORDER BY state), '')
+                      FROM (SELECT state, count(*) AS n FROM postcall.delivery_history GROUP BY state) AS states";
+        sqlx::query_scalar(states).fetch_one(&mut self.connection).await.unwrap()
+    }
+}
+
+/// Takes requests, and answers them when it is told to.
+struct Receiver {
+    url: String,
+    requests: watch::Sender<usize>,
+    answering: watch::Sender<bool>,
+}
+
+impl Receiver {
+    async fn holding() -> Receiver {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        let (requests, answering) = (watch::Sender::new(0), watch::Sender::new(false));
+        let (arrived, may_answer) = (requests.clone(), answering.clone());
+        let router = Router::new().fallback(move || {
+            arrived.send_modify(|count| *count += 1);
+            let mut may_answer = may_answer.subscribe();
+            async move {
+                may_answer.wait_for(|answers| *answers).await.unwrap();
+                StatusCode::OK
+            }
+        });
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        Receiver { url, requests, answering }
+    }
+
+    async fn has(&self, count: usize) {
+        let mut requests = self.requests.subscribe();
+        let arrived = requests.wait_for(|have| *have >= count);
+        tokio::time::timeout(PATIENCE, arrived).await.expect("requests in time").unwrap();
+    }
+
+    fn answer_all(&self) {
+        self.answering.send_replace(true);
+    }
+}
+
+/// A dispatcher that has not begun, with its rooms.
+async fn prepared(database: &Database) -> (Dispatcher, Rooms) {
+    let allow_targets = vec!["127.0.0.0/8".parse().unwrap()];
+    let webhook = crate::webhook::Settings { allow_http: true, allow_targets, names: None };
+    let settings = Settings {
+        concurrency: PERMITS,
+        lease: Duration::from_secs(60),
+        drain_timeout: PATIENCE,
+        policy: webhook.policy(),
+        change_policy: false,
+        max_call_bytes: DEFAULT_MAX_CALL_BYTES,
+        max_bytes_in_flight: DEFAULT_MAX_BYTES_IN_FLIGHT,
+    };
+    let webhook = Webhook::new(webhook).unwrap();
+    let prepared = Dispatcher::prepare(&database.store, webhook, settings, "test", Stop::default()).await;
+    prepared.unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// The same work, until `due`; then a panic in the middle of it.
+fn panics_when(due: CancellationToken, work: Work) -> Work {
+    Box::pin(async move {
+        due.run_until_cancelled(work).await;
+        panic!("a defect, as this test wants it")
+    })
+}
+
+/// The same work, until `due`; then it returns as if it had been told to.
+fn returns_when(due: CancellationToken, work: Work) -> Work {
+    Box::pin(async move {
+        due.run_until_cancelled(work).await;
+        Ok(())
+    })
+}
+
+/// Runs the dispatcher to its end, which comes by itself.
+async fn ended(running: tokio::task::JoinHandle<Result<Tally, RunError>>) -> (Cause, Tally) {
+    let ended = tokio::time::timeout(PATIENCE, running).await.expect("it stops by itself");
+    match ended {
+        Ok(Err(RunError::Stopped { cause, tally })) => (cause, tally),
+        Ok(other) => panic!("{other:?}"),
+        Err(error) => resume_unwind(error.into_panic()),
+    }
+}
+
+#[tokio::test]
+async fn whichever_room_ends_early_the_dispatcher_drains_records_what_it_can_and_names_the_room() {
+    for room in [Room::Claimer, Room::Lease, Room::Recovery, Room::Housekeeping] {
+        for fails in [panics_when as fn(CancellationToken, Work) -> Work, returns_when] {
+            let (mut database, receiver) = (Database::new().await, Receiver::holding().await);
+            database.calls_for(&receiver, PERMITS + 3).await;
+            let (dispatcher, mut rooms) = prepared(&database).await;
+            let due = CancellationToken::new();
+            let place = match room {
+                Room::Claimer => &mut rooms.claimer,
+                Room::Lease => &mut rooms.lease,
+                Room::Recovery => &mut rooms.recovery,
+                _ => &mut rooms.housekeeping,
+            };
+            let work = std::mem::replace(place, ends_well(async {}));
+            *place = fails(due.clone(), work);
+            let stopping = dispatcher.stop.drain.clone();
+            let running = tokio::spawn(dispatcher.supervise(rooms));
+            receiver.has(PERMITS).await;
+            due.cancel();
+            stopping.cancelled().await;
+            receiver.answer_all();
+            let (cause, tally) = ended(running).await;
+            assert!(cause == Cause::Panicked(room) || cause == Cause::Ended(room), "{cause:?}");
+            assert_eq!((tally.delivered, tally.unwritten), (PERMITS, 0), "{cause:?}");
+            assert_eq!(database.states().await, format!("delivered {PERMITS}, waiting 3"), "{cause:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn without_a_finisher_nothing_begins_and_every_result_in_hand_is_counted_as_unwritten() {
+    let (mut database, receiver) = (Database::new().await, Receiver::holding().await);
+    database.calls_for(&receiver, PERMITS + 3).await;
+    let (dispatcher, mut rooms) = prepared(&database).await;
+    let due = CancellationToken::new();
+    rooms.finisher = panics_when(due.clone(), rooms.finisher);
+    let (lease, stopping) = (dispatcher.lease.clone(), dispatcher.stop.drain.clone());
+    let running = tokio::spawn(dispatcher.supervise(rooms));
+    receiver.has(PERMITS).await;
+    due.cancel();
+    stopping.cancelled().await;
+    assert!(lease.current().fence.is_closed(), "the gate is closed by the time that it drains");
+    receiver.answer_all();
+    let (cause, tally) = ended(running).await;
+    assert_eq!(cause, Cause::Panicked(Room::Finisher));
+    assert_eq!((tally.delivered, tally.unwritten), (0, PERMITS));
+    // They are seen: in flight, of a dispatcher that has stopped, so that any other turns them into doubts.
+    assert_eq!(database.states().await, format!("sending {PERMITS}, waiting 3"));
+    assert_eq!(*receiver.requests.borrow(), PERMITS);
+}
+
+#[tokio::test]
+async fn what_the_finisher_recorded_before_its_defect_is_told_at_the_end() {
+    let (mut database, receiver) = (Database::new().await, Receiver::holding().await);
+    receiver.answer_all();
+    database.calls_for(&receiver, 3).await;
+    let (dispatcher, mut rooms) = prepared(&database).await;
+    let due = CancellationToken::new();
+    rooms.finisher = panics_when(due.clone(), rooms.finisher);
+    let running = tokio::spawn(dispatcher.supervise(rooms));
+    while database.states().await != "delivered 3" {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    due.cancel();
+    let (cause, tally) = ended(running).await;
+    assert_eq!(cause, Cause::Panicked(Room::Finisher));
+    assert_eq!((tally.delivered, tally.unwritten), (3, 0));
+}
+
+#[tokio::test]
+async fn asked_to_stop_it_ends_without_a_complaint() {
+    let (mut database, receiver) = (Database::new().await, Receiver::holding().await);
+    database.calls_for(&receiver, 2).await;
+    let (dispatcher, rooms) = prepared(&database).await;
+    let stopping = dispatcher.stop.drain.clone();
+    let running = tokio::spawn(dispatcher.supervise(rooms));
+    receiver.has(2).await;
+    stopping.cancel();
+    receiver.answer_all();
+    let tally = running.await.unwrap().unwrap();
+    assert_eq!((tally.delivered, tally.unwritten), (2, 0));
+}

@@ -1,0 +1,373 @@
+//! All paths of an action, and how one pass over a call finds the value of each.
+//!
+//! The paths are kept as a tree, whose branches they share. The pass follows the tree: it looks at the names of an object
+//! only where some path leads into it, and passes over everything else. Of each value that is found it remembers where it
+//! stands in the text. So a call costs no memory beyond its text, however large it is.
+
+use std::collections::HashMap;
+
+use super::json::scan::{NotJson, Scanner};
+use super::json::string::Raw;
+use super::json::{MAX_DEPTH, Unreadable};
+use super::output::Output;
+use super::path::{Path, Step};
+use super::value::Value;
+
+/// The paths of one action. They are numbered in the order in which they were added, each text once.
+#[derive(Debug)]
+pub(super) struct Paths {
+    nodes: Vec<Node>,
+    routes: Vec<Route>,
+    by_text: HashMap<Box<str>, Slot>,
+}
+
+/// One path of a [`Paths`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Slot(usize);
+
+/// A place in calls to which at least one path leads, or leads through.
+#[derive(Debug, Default)]
+struct Node {
+    /// Where a key of an object leads, in the order of [`order`].
+    keys: Vec<(Box<str>, usize)>,
+    /// Where an index of an array leads, ascending. Each is among the keys as well: `a.0` may be either.
+    indexes: Vec<(usize, usize)>,
+    /// Whether some placeholder stands for the value here.
+    wanted: bool,
+}
+
+/// How a path runs through the tree.
+#[derive(Debug)]
+struct Route {
+    text: Box<str>,
+    /// The node that each step leads to, and whether that step may be the index of an array.
+    hops: Vec<(usize, bool)>,
+    /// How many placeholders have this path.
+    uses: usize,
+}
+
+const ROOT: usize = 0;
+
+impl Default for Paths {
+    fn default() -> Paths {
+        Paths { nodes: vec![Node::default()], routes: Vec::new(), by_text: HashMap::new() }
+    }
+}
+
+impl Paths {
+    /// Adds a path, which is looked up in every call from now on.
+    pub fn add(&mut self, path: Path) -> Slot {
+        if let Some(slot) = self.by_text.get(&path.text) {
+            self.routes[slot.0].uses += 1;
+            return *slot;
+        }
+        let slot = Slot(self.routes.len());
+        let hops = self.grow(&path.steps);
+        if let Some((end, _)) = hops.last() {
+            self.nodes[*end].wanted = true;
+        }
+        self.by_text.insert(path.text.clone(), slot);
+        self.routes.push(Route { text: path.text, hops, uses: 1 });
+        slot
+    }
+
+    /// No call is so deep that a path of more steps could find anything; it gets no nodes and no hops.
+    fn grow(&mut self, steps: &[Step]) -> Vec<(usize, bool)> {
+        if steps.len() > MAX_DEPTH {
+            return Vec::new();
+        }
+        let mut node = ROOT;
+        let hop = |step: &Step| {
+            node = self.child(node, step);
+            (node, step.index().is_some())
+        };
+        steps.iter().map(hop).collect()
+    }
+
+    fn child(&mut self, node: usize, step: &Step) -> usize {
+        let next = self.nodes.len();
+        let keys = &mut self.nodes[node].keys;
+        let child = match keys.binary_search_by(|(key, _)| order(key).cmp(&order(step.key()))) {
+            Ok(found) => keys[found].1,
+            Err(place) => {
+                keys.insert(place, (step.key().into(), next));
+                next
+            }
+        };
+        if let Some(index) = step.index() {
+            let indexes = &mut self.nodes[node].indexes;
+            if let Err(place) = indexes.binary_search_by_key(&index, |(index, _)| *index) {
+                indexes.insert(place, (index, child));
+            }
+        }
+        if child == next {
+            self.nodes.push(Node::default());
+        }
+        child
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.routes.is_empty()
+    }
+
+    /// The call `text`, in which nothing was looked up and nothing checked. For an action without paths.
+    pub fn unread<'c>(&'c self, text: &'c str) -> Found<'c> {
+        Found { paths: self, text, values: Vec::new(), name_twice: false }
+    }
+
+    /// Reads the call `text` and finds the value of each path.
+    ///
+    /// # Errors
+    /// The text is no call.
+    pub fn find<'c>(&'c self, text: &'c str) -> Result<Found<'c>, Unreadable> {
+        let mut scanner = Scanner::new(text, ());
+        scanner.peek();
+        let mut search = Search { paths: self, root: scanner.at(), hits: vec![None; self.nodes.len()] };
+        scanner.document(|scanner| search.follow(ROOT, scanner))?;
+        let values: Vec<_> = self.routes.iter().map(|route| search.value(route, text)).collect();
+        Ok(Found { paths: self, text, values, name_twice: scanner.met_a_name_twice() })
+    }
+}
+
+/// First by length: most keys differ in it, and texts are compared only where they do not.
+fn order(key: &str) -> (usize, &str) {
+    (key.len(), key)
+}
+
+impl Node {
+    fn by_key(&self, key: Raw<'_>) -> Option<usize> {
+        let find = |key: &str| {
+            let found = self.keys.binary_search_by(|(name, _)| order(name).cmp(&order(key))).ok()?;
+            self.keys.get(found).map(|(_, child)| *child)
+        };
+        if !key.escaped {
+            return find(key.text);
+        }
+        // No more of the key is read than the longest name here has: a key can be as long as the call.
+        let mut read = Output::new(self.keys.last()?.0.len(), 0);
+        key.write(&mut read).ok()?;
+        find(read.since(0))
+    }
+
+    fn by_index(&self, index: usize) -> Option<usize> {
+        let found = self.indexes.binary_search_by_key(&index, |(index, _)| *index).ok()?;
+        self.indexes.get(found).map(|(_, child)| *child)
+    }
+}
+
+/// Where a value was found.
+#[derive(Clone, Copy, Debug)]
+struct Hit {
+    start: usize,
+    end: usize,
+    /// Where the object or array around it starts. A name that is given again in an object leaves the hits inside its
+    /// earlier value as they are; they are known by this to be out of date.
+    around: usize,
+    in_array: bool,
+}
+
+/// One pass over a call.
+struct Search<'p> {
+    paths: &'p Paths,
+    /// Where the call's object starts.
+    root: usize,
+    /// For each node, the value found last.
+    hits: Vec<Option<Hit>>,
+}
+
+impl Search<'_> {
+    /// Reads the value of `node`, and finds what is wanted in it.
+    fn follow(&mut self, node: usize, scanner: &mut Scanner<'_, ()>) -> Result<(), NotJson> {
+        let Some(here) = self.paths.nodes.get(node) else { return scanner.value() };
+        let noticed = scanner.notice_names(false);
+        // Of a value that is wanted all will be copied, so no name may stand twice in it.
+        scanner.notice_names(noticed || here.wanted);
+        let first = scanner.peek();
+        let around = scanner.at();
+        match first {
+            Some(b'{') if !here.keys.is_empty() => {
+                let mut object = scanner.open()?;
+                while let Some(key) = scanner.next_key(&mut object)? {
+                    self.follow_to(here.by_key(key), around, false, scanner)?;
+                }
+            }
+            Some(b'[') if !here.indexes.is_empty() => {
+                let mut array = scanner.open()?;
+                let mut index = 0;
+                while scanner.next_item(&mut array)? {
+                    self.follow_to(here.by_index(index), around, true, scanner)?;
+                    index += 1;
+                }
+            }
+            _ => scanner.value()?,
+        }
+        scanner.notice_names(noticed);
+        Ok(())
+    }
+
+    /// Reads the next value, and notes it as that of the node `child` if there is one.
+    fn follow_to(
+        &mut self,
+        child: Option<usize>,
+        around: usize,
+        in_array: bool,
+        scanner: &mut Scanner<'_, ()>,
+    ) -> Result<(), NotJson> {
+        let Some(child) = child else { return scanner.value() };
+        scanner.peek();
+        let start = scanner.at();
+        self.follow(child, scanner)?;
+        if let Some(hit) = self.hits.get_mut(child) {
+            *hit = Some(Hit { start, end: scanner.at(), around, in_array });
+        }
+        Ok(())
+    }
+
+    /// The value of a path, if it was found: from its end, each hit must lie in the one before it, up to the root.
+    fn value<'c>(&self, route: &Route, text: &'c str) -> Option<Value<'c>> {
+        let hit = |node: usize| self.hits.get(node).copied().flatten();
+        let mut around = self.root;
+        let mut found = None;
+        for (node, may_be_index) in &route.hops {
+            let hit = hit(*node).filter(|hit| hit.around == around && (*may_be_index || !hit.in_array))?;
+            around = hit.start;
+            found = Some(hit);
+        }
+        found.and_then(|hit| text.get(hit.start..hit.end)).map(Value::new)
+    }
+}
+
+/// The values of all paths in one call.
+pub(super) struct Found<'c> {
+    paths: &'c Paths,
+    text: &'c str,
+    values: Vec<Option<Value<'c>>>,
+    name_twice: bool,
+}
+
+impl<'c> Found<'c> {
+    /// The text of the call.
+    pub fn text(&self) -> &'c str {
+        self.text
+    }
+
+    /// The value of a path; what is missing counts as `null`.
+    pub fn value(&self, slot: Slot) -> Value<'c> {
+        self.values.get(slot.0).copied().flatten().unwrap_or(Value::NULL)
+    }
+
+    /// The text of a path.
+    pub fn name(&self, slot: Slot) -> &'c str {
+        self.paths.routes.get(slot.0).map(|route| &*route.text).unwrap_or_default()
+    }
+
+    /// The paths that found nothing, each once, in the order in which they were added. A `null` that is there was found.
+    pub fn missing(&self) -> impl Iterator<Item = &'c str> {
+        self.paths.routes.iter().zip(&self.values).filter(|(_, value)| value.is_none()).map(|(route, _)| &*route.text)
+    }
+
+    /// Whether an object that is wanted has a name twice.
+    pub fn has_a_name_twice(&self) -> bool {
+        self.name_twice
+    }
+
+    /// The bytes that have to be read to write the value of each placeholder, those of objects and arrays only. Others
+    /// take at most six bytes for each one that is written; an object may hold nothing but white space.
+    pub fn bytes_to_copy(&self) -> usize {
+        let bytes = |(route, value): (&Route, &Option<Value<'_>>)| {
+            let value = value.as_ref().filter(|value| value.is_object_or_array());
+            value.map_or(0, |value| value.len().saturating_mul(route.uses))
+        };
+        self.paths.routes.iter().zip(&self.values).map(bytes).fold(0, usize::saturating_add)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::hole;
+    use super::super::output::JsonString;
+    use super::super::source::Source;
+    use super::super::value::write_text;
+    use super::*;
+    use crate::domain::problem::Field;
+
+    /// What the paths find in `call`, each as it stands there.
+    fn find(call: &str, paths: &[&str]) -> Vec<String> {
+        let mut all = Paths::default();
+        let slot = |path: &&str| {
+            let text = format!("${{{path}}}");
+            all.add(hole::read(Source { field: Field::Body, text: &text }, 0, false).unwrap().path)
+        };
+        let slots: Vec<Slot> = paths.iter().map(slot).collect();
+        let found = all.find(call).unwrap();
+        let shown = |slot: &Slot| match found.values[slot.0] {
+            None => "nothing".to_owned(),
+            Some(value) => {
+                let mut output = Output::new(100, 0);
+                write_text(value, &mut JsonString(&mut output)).unwrap();
+                if value.is_null() { "null".to_owned() } else { output.into_text() }
+            }
+        };
+        slots.iter().map(shown).collect()
+    }
+
+    #[test]
+    fn a_number_indexes_an_array_and_names_a_key() {
+        let call = r#" {"list": ["x", "y", [1]], "map": {"1": "z"}} "#;
+        let paths =
+            ["list.1", "list[1]", "map.1", "map['1']", "list['1']", "list.2.0", "list['2'].0", "list.2['0']", "list.9"];
+        let expected = ["y", "y", "z", "z", "nothing", "1", "nothing", "nothing", "nothing"];
+        assert_eq!(find(call, &paths), expected);
+    }
+
+    #[test]
+    fn nothing_is_found_inside_a_string_a_number_or_null() {
+        let call = r#"{"s": "text", "n": 1, "z": null}"#;
+        assert_eq!(
+            find(call, &["s.length", "s.0", "n.0", "z.a", "z", "S"]),
+            ["nothing", "nothing", "nothing", "nothing", "null", "nothing"]
+        );
+    }
+
+    #[test]
+    fn the_last_value_of_a_name_counts_with_all_that_is_in_it_and_nothing_of_the_others() {
+        let paths = ["a.b", "a.c", "a.b.d"];
+        assert_eq!(find(r#"{"a":{"b":1},"a":{"c":2}}"#, &paths), ["nothing", "2", "nothing"]);
+        assert_eq!(find(r#"{"a":{"b":{"d":1}},"a":3,"a":{"b":4}}"#, &paths), ["4", "nothing", "nothing"]);
+        assert_eq!(find(r#"{"a":{"b":{"d":1}},"a":[]}"#, &paths), ["nothing", "nothing", "nothing"]);
+        assert_eq!(find(r#"{"a":{"b":{"d":1},"\u0062":{"d":5}}}"#, &["a.b.d"]), ["5"]);
+        assert_eq!(find(r#"{"a":[[7]],"a":[8]}"#, &["a.0.0", "a.0"]), ["nothing", "8"]);
+    }
+
+    #[test]
+    fn a_key_is_found_however_it_is_escaped_and_however_long_the_others_are() {
+        let call = format!(r#"{{"\u0061\u0062":1,"{}":2,"{}":3}}"#, "\\u0061".repeat(1000), "a".repeat(1000));
+        assert_eq!(find(&call, &["ab", "aa", "a"]), ["1", "nothing", "nothing"]);
+    }
+
+    #[test]
+    fn a_path_deeper_than_any_call_finds_nothing_and_costs_nothing() {
+        let path = vec!["a"; 30_000].join(".");
+        let deepest = vec!["a"; MAX_DEPTH].join(".");
+        let call = format!("{}1{}", "{\"a\":".repeat(MAX_DEPTH), "}".repeat(MAX_DEPTH));
+        assert_eq!(find(&call, &[&path, &deepest]), ["nothing", "1"]);
+        let mut paths = Paths::default();
+        paths.add(Path { text: path.as_str().into(), steps: vec![Step::name("a"); 30_000] });
+        assert_eq!(paths.nodes.len(), 1);
+    }
+
+    #[test]
+    fn a_name_twice_is_noticed_where_the_value_will_be_copied_and_nowhere_else() {
+        let twice = |call: &str, path: &str| {
+            let mut paths = Paths::default();
+            let text = format!("${{{path}}}");
+            paths.add(hole::read(Source { field: Field::Body, text: &text }, 0, false).unwrap().path);
+            paths.find(call).unwrap().has_a_name_twice()
+        };
+        assert!(twice(r#"{"a":{"x":1,"x":2}}"#, "a"));
+        assert!(twice(r#"{"a":{"b":[{"x":1,"x":2}]}}"#, "a.b"));
+        assert!(!twice(r#"{"a":{"b":1},"c":{"x":1,"x":2},"a":2}"#, "a.b"));
+        assert!(!twice(r#"{"a":1,"a":2}"#, "a"));
+    }
+}

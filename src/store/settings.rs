@@ -1,0 +1,157 @@
+//! What every session is set to. Any of it could have another default on this server, in this database or for this role, and
+//! most of it would then stop a dispatcher or slow it down, without anybody having meant that.
+
+use std::time::Duration;
+
+use sqlx::PgConnection;
+
+/// Settings of every session of ours. One that the server does not know is passed over.
+const OF_ALL: &[(&str, &str)] = &[
+    // A claim that a crash forgets would be sent twice, so its commit must be on disk. The stricter remote_apply stays.
+    ("synchronous_commit", "on"),
+    // Statements are written for READ COMMITTED: each sees what was committed before it. Where one needs more, it says so.
+    ("default_transaction_isolation", "read committed"),
+    ("default_transaction_deferrable", "off"),
+    // Only where it is the role's default: a database or a server that is read-only is meant so (a full disk at a hosting
+    // provider, a maintenance), and is waited out. A standby stays read-only, whatever this says.
+    ("default_transaction_read_only", "off"),
+    // Connections that idle are wanted, and a statement's time has one limit, which is set beside these.
+    ("idle_session_timeout", "0"),
+    ("lock_timeout", "0"),
+    ("transaction_timeout", "0"),
+    ("exit_on_error", "off"),
+    // Rather an error than rows that are silently left out.
+    ("row_security", "off"),
+    // Only where it is not so. Only a superuser may set it; otherwise the server refuses, which says what is wrong: the
+    // schema's triggers would not fire.
+    ("session_replication_role", "origin"),
+    // Every name of ours stands with its schema. Nobody's objects are to come between.
+    ("search_path", "pg_catalog, pg_temp"),
+    ("client_min_messages", "warning"),
+    // How values are written as text, and read from it.
+    ("client_encoding", "UTF8"),
+    ("datestyle", "ISO, MDY"),
+    ("intervalstyle", "postgres"),
+    ("timezone", "UTC"),
+    ("bytea_output", "hex"),
+    ("extra_float_digits", "1"),
+    ("standard_conforming_strings", "on"),
+    ("transform_null_equals", "off"),
+    ("array_nulls", "on"),
+    ("quote_all_identifiers", "off"),
+    // What the planner may use, and the memory it counts on.
+    ("enable_async_append", "on"),
+    ("enable_bitmapscan", "on"),
+    ("enable_hashagg", "on"),
+    ("enable_hashjoin", "on"),
+    ("enable_incremental_sort", "on"),
+    ("enable_indexonlyscan", "on"),
+    ("enable_indexscan", "on"),
+    ("enable_material", "on"),
+    ("enable_memoize", "on"),
+    ("enable_mergejoin", "on"),
+    ("enable_nestloop", "on"),
+    ("enable_partition_pruning", "on"),
+    ("enable_seqscan", "on"),
+    ("enable_sort", "on"),
+    ("enable_tidscan", "on"),
+    ("constraint_exclusion", "partition"),
+    ("from_collapse_limit", "8"),
+    ("join_collapse_limit", "8"),
+    ("geqo", "off"),
+    ("jit", "off"),
+    ("work_mem", "4MB"),
+    ("hash_mem_multiplier", "2"),
+    ("force_parallel_mode", "off"),
+    ("debug_parallel_query", "off"),
+];
+
+/// Settings of a dispatcher's sessions, beside or instead of those above. The server plans each statement once, by its
+/// shape, and not by what it believes about the tables.
+///
+/// The queue is empty at one moment and holds a million rows at the next, so what is believed is usually wrong: a plan
+/// made for the empty queue reads and sorts all of the full one for every claim (measured: 300 ms instead of 1 ms), until
+/// an ANALYZE happens to come by. Every statement of a session finds its rows by an index, so none needs anything else;
+/// and planning each claim anew took as long as the claim itself.
+const OF_DISPATCHERS: &[(&str, &str)] = &[
+    ("plan_cache_mode", "force_generic_plan"),
+    ("enable_seqscan", "off"),
+    ("enable_bitmapscan", "off"),
+    ("enable_sort", "off"),
+];
+
+/// The settings that limit how long a statement, or a pause between the statements of a transaction, may take: so that
+/// nothing of it lingers on the server when this side has given it up.
+const LIMITS: [&str; 2] = ["statement_timeout", "idle_in_transaction_session_timeout"];
+
+/// Sets what every session relies on, whatever server, database or role say.
+pub(super) async fn prepare_session(connection: &mut PgConnection, patience: Duration) -> Result<(), sqlx::Error> {
+    set(connection, OF_ALL, &[("plan_cache_mode", "auto")], patience).await
+}
+
+/// As [`prepare_session`], for a dispatcher's own sessions.
+pub(super) async fn prepare_dispatcher_session(
+    connection: &mut PgConnection,
+    patience: Duration,
+) -> Result<(), sqlx::Error> {
+    set(connection, OF_ALL, OF_DISPATCHERS, patience).await
+}
+
+/// From now on a statement of this session may take so long.
+pub(super) async fn be_patient(connection: &mut PgConnection, patience: Duration) -> Result<(), sqlx::Error> {
+    let patience = format!("{}ms", patience.as_millis());
+    sqlx::query!(r#"SELECT set_config('statement_timeout', $1, false) AS "set!""#, patience)
+        .fetch_one(connection)
+        .await?;
+    Ok(())
+}
+
+async fn set(
+    connection: &mut PgConnection,
+    common: &[(&str, &str)],
+    own: &[(&str, &str)],
+    patience: Duration,
+) -> Result<(), sqlx::Error> {
+    let patience = format!("{}ms", patience.as_millis());
+    let limits = LIMITS.map(|name| (name, patience.as_str()));
+    let common = common.iter().filter(|(name, _)| !own.iter().any(|(owned, _)| owned == name));
+    let (names, values): (Vec<&str>, Vec<&str>) = common.chain(own).chain(&limits).copied().unzip();
+    // One statement and so one round trip, whatever their number. current_setting answers null for what the server does not
+    // know, where set_config would fail.
+    sqlx::query!(
+        r#"
+        SELECT count(set_config(name, value, false)) AS "set!"
+        FROM unnest($1::text[], $2::text[]) AS setting (name, value)
+        WHERE CASE name
+            WHEN 'synchronous_commit' THEN current_setting(name) <> 'remote_apply'
+            WHEN 'session_replication_role' THEN current_setting(name) <> 'origin'
+            WHEN 'default_transaction_read_only' THEN
+                current_setting(name) = 'on'
+                AND (SELECT source FROM pg_catalog.pg_settings AS known WHERE known.name = setting.name)
+                    IN ('user', 'database user')
+            ELSE current_setting(name, true) IS NOT NULL
+        END
+        "#,
+        &names as &[&str],
+        &values as &[&str],
+    )
+    .fetch_one(connection)
+    .await?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn no_setting_stands_twice_in_one_list() {
+        for list in [OF_ALL, OF_DISPATCHERS] {
+            let names: HashSet<&str> = list.iter().map(|(name, _)| *name).collect();
+            assert_eq!(names.len(), list.len());
+            assert!(LIMITS.iter().all(|limit| !names.contains(limit)));
+        }
+    }
+}

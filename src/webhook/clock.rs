@@ -1,0 +1,95 @@
+//! The clock by which leases end. It is monotonic, so that nobody's changes of the wall clock matter, and it goes on while
+//! the machine is suspended: to everybody else that time has passed.
+
+use std::ops::Add;
+use std::time::Duration;
+
+use nix::time::{ClockId, clock_gettime};
+
+/// Linux stops CLOCK_MONOTONIC, from which `std::time::Instant` is read, while the machine is suspended.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const CLOCK: ClockId = ClockId::CLOCK_BOOTTIME;
+/// On macOS this one goes on; other systems have none that does.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+const CLOCK: ClockId = ClockId::CLOCK_MONOTONIC;
+
+/// A point in time, comparable with others of the same process only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Moment {
+    /// Since the machine was started.
+    uptime: Duration,
+}
+
+impl Moment {
+    /// The present. On a system that has no such clock it is the end of time, so that nothing may begin.
+    pub fn now() -> Moment {
+        let read = clock_gettime(CLOCK).or_else(|_| clock_gettime(ClockId::CLOCK_MONOTONIC));
+        Moment { uptime: read.map_or(Duration::MAX, Duration::from) }
+    }
+
+    /// How long after `earlier` this is; zero if it is not after it.
+    pub fn saturating_since(self, earlier: Moment) -> Duration {
+        self.uptime.saturating_sub(earlier.uptime)
+    }
+
+    /// The moment `nanos` nanoseconds after the machine's start.
+    pub(super) fn from_nanos(nanos: u64) -> Moment {
+        Moment { uptime: Duration::from_nanos(nanos) }
+    }
+
+    /// Nanoseconds since the machine's start; after 584 years always the same.
+    pub(super) fn as_nanos(self) -> u64 {
+        u64::try_from(self.uptime.as_nanos()).unwrap_or(u64::MAX)
+    }
+}
+
+impl Add<Duration> for Moment {
+    type Output = Moment;
+
+    /// The moment `later`, or the end of time.
+    fn add(self, later: Duration) -> Moment {
+        Moment { uptime: self.uptime.saturating_add(later) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_goes_on_and_is_never_moved_past_the_end_of_time() {
+        let before = Moment::now();
+        let after = Moment::now();
+        assert!(after >= before && before.saturating_since(after + Duration::from_secs(1)) == Duration::ZERO);
+        let last = before + Duration::MAX;
+        assert_eq!(last + Duration::from_secs(1), last);
+    }
+
+    /// Set in the child.
+    const CHILD: &str = "POSTCALL_TEST_BOOTTIME";
+
+    /// No test can suspend the machine. In a time namespace the clock that counts suspension can be moved by itself, and
+    /// that is the one that must be read: the kernel's own account of it is /proc/uptime.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn time_in_which_the_machine_was_suspended_counts() {
+        if std::env::var_os(CHILD).is_some() {
+            let uptime = std::fs::read_to_string("/proc/uptime").unwrap();
+            let uptime: f64 = uptime.split(' ').next().unwrap().parse().unwrap();
+            let seen = Moment::now().uptime.as_secs_f64();
+            assert!(seen > 1e6 && (seen - uptime).abs() < 1e5, "{seen} s seen, {uptime} s have passed");
+            return;
+        }
+        let program = std::env::current_exe().unwrap();
+        let name = "webhook::clock::tests::time_in_which_the_machine_was_suspended_counts";
+        let mut child = std::process::Command::new("unshare");
+        child.args(["--map-root-user", "--time", "--boottime", "1000000", "--fork"]).arg(program);
+        match child.args(["--exact", name]).env(CHILD, "").output() {
+            Ok(output) if output.status.code() != Some(1) => {
+                let told = String::from_utf8_lossy(&output.stdout);
+                assert!(output.status.success() && told.contains("1 passed"), "{told}");
+            }
+            refused => eprintln!("NOT TESTED: this system lets no time namespace be made: {refused:?}"),
+        }
+    }
+}

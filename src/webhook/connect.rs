@@ -1,0 +1,97 @@
+//! Opens a connection to a target: its name to addresses, the guard's judgement on every one of them, TCP, TLS. Every step
+//! is noted in the trace, and the whole is one future: dropping it closes what was being opened.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use url::Host;
+
+use super::evidence::{Phase, Trace};
+use super::fault::Fault;
+use super::gate::Socket;
+use super::guard::Guard;
+use super::names::Names;
+use super::race;
+use super::target::Target;
+
+/// Opens connections, and only to what the guard allows.
+pub(super) struct Connector {
+    guard: Guard,
+    names: Names,
+    tls: TlsConnector,
+}
+
+/// Why there is no connection. No request was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum NoConnection {
+    /// The host's name has no addresses, for this reason.
+    Unresolved(String),
+    /// The guard refused one of its addresses.
+    Blocked,
+    /// No address accepted a TCP connection.
+    Tcp(Fault),
+    /// The TLS handshake failed.
+    Tls(Fault),
+}
+
+impl Connector {
+    /// A connector that looks names up in `names`, asks `guard` and trusts as `tls` says.
+    pub(super) fn new(guard: Guard, names: Names, tls: ClientConfig) -> Connector {
+        Connector { guard, names, tls: TlsConnector::from(Arc::new(tls)) }
+    }
+
+    /// Connects to `target`.
+    pub(super) async fn connect(&self, target: &Target, trace: &Trace) -> Result<Socket, NoConnection> {
+        let addresses = self.addresses(target, trace).await?;
+        // A name with one inner address among others is refused as a whole. Else whoever owns the name would choose by the
+        // order of its addresses what is called.
+        if !addresses.iter().all(|address| self.guard.allows(*address)) {
+            return Err(NoConnection::Blocked);
+        }
+        let addresses: Vec<SocketAddr> =
+            race::order(&addresses).into_iter().map(|address| SocketAddr::new(address, target.port)).collect();
+        let tcp = race::connect(&addresses).await.map_err(|error| NoConnection::Tcp(Fault::of(&error)))?;
+        // Without it the kernel may hold back the end of a request until the beginning is acknowledged.
+        tcp.set_nodelay(true).map_err(|error| NoConnection::Tcp(Fault::of(&error)))?;
+        let socket = if target.tls { self.handshake(target, tcp, trace).await? } else { Socket::Plain(tcp) };
+        trace.note(Phase::Connected);
+        Ok(socket)
+    }
+
+    async fn addresses(&self, target: &Target, trace: &Trace) -> Result<Vec<IpAddr>, NoConnection> {
+        let name = match &target.host {
+            Host::Domain(name) => name,
+            Host::Ipv4(address) => {
+                trace.note(Phase::Connecting);
+                return Ok(vec![IpAddr::V4(*address)]);
+            }
+            Host::Ipv6(address) => {
+                trace.note(Phase::Connecting);
+                return Ok(vec![IpAddr::V6(*address)]);
+            }
+        };
+        trace.note(Phase::Resolving);
+        let found = self.names.look_up(name).await.map_err(|error| NoConnection::Unresolved(error.to_string()))?;
+        trace.note(Phase::Connecting);
+        Ok(found)
+    }
+
+    async fn handshake(&self, target: &Target, tcp: TcpStream, trace: &Trace) -> Result<Socket, NoConnection> {
+        trace.note(Phase::Handshaking);
+        let failed = |error: &io::Error| NoConnection::Tls(Fault::of(error));
+        let name = match &target.host {
+            Host::Domain(name) => {
+                ServerName::try_from(name.clone()).map_err(|error| failed(&io::Error::other(error)))?
+            }
+            Host::Ipv4(address) => ServerName::IpAddress((*address).into()),
+            Host::Ipv6(address) => ServerName::IpAddress((*address).into()),
+        };
+        let tls = self.tls.connect(name, tcp).await.map_err(|error| failed(&error))?;
+        Ok(Socket::Tls(Box::new(tls)))
+    }
+}

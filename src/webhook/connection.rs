@@ -1,0 +1,241 @@
+//! One HTTP/1.1 connection: it carries one request at a time, and hyper reads and writes it.
+//!
+//! hyper's half of the connection is not given to a task of its own. Whoever sends a request over the connection drives
+//! it, and nobody else can. So an attempt that is stopped writes nothing any more, an attempt that is dropped takes its
+//! connection with it, and between requests nobody reads.
+
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{Builder, Connection as Driver, SendRequest};
+use hyper_util::rt::TokioIo;
+
+use super::evidence::Trace;
+use super::fault::Fault;
+use super::gate::{Bar, Gate, Line, Socket};
+use super::head::{MAX_HEAD_BYTES, MAX_HEADERS};
+
+/// A request's body: of known size, or none at all.
+#[derive(Clone, Debug)]
+pub(super) struct Content(pub(super) Option<Bytes>);
+
+impl Body for Content {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        Poll::Ready(self.0.take().map(|content| Ok(Frame::data(content))))
+    }
+
+    /// An empty body is a body: its length is announced.
+    fn is_end_stream(&self) -> bool {
+        self.0.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.0.as_ref().map_or(0, |content| content.len() as u64))
+    }
+}
+
+/// An open connection. Dropping it closes it.
+#[derive(Debug)]
+pub(super) struct Connection {
+    sender: SendRequest<Content>,
+    /// Gone when the connection has ended.
+    driver: Option<Driver<TokioIo<Gate>, Content>>,
+    line: Arc<Line>,
+    tls: bool,
+    /// Whether it has carried a request.
+    reused: bool,
+}
+
+/// Why an exchange gave no response head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Broken {
+    /// What the gate stopped it for.
+    pub(super) bar: Option<Bar>,
+    /// What hyper or the system found.
+    pub(super) fault: Fault,
+}
+
+impl Connection {
+    /// HTTP on a connected socket. Nothing is written yet.
+    ///
+    /// # Errors
+    /// If hyper refuses; it never does so today.
+    pub(super) async fn on(socket: Socket) -> Result<Connection, hyper::Error> {
+        let tls = socket.is_tls();
+        let (gate, line) = Gate::before(socket);
+        let (sender, driver) = Builder::new()
+            .max_headers(MAX_HEADERS)
+            .max_buf_size(MAX_BUFFER_BYTES)
+            // Obsolete (RFC 9112, section 5.2), but a known answer is better than a doubt.
+            .allow_obsolete_multiline_headers_in_responses(true)
+            .handshake(TokioIo::new(gate))
+            .await?;
+        Ok(Connection { sender, driver: Some(driver), line, tls, reused: false })
+    }
+
+    /// Writes `request` as soon as the gate lets it pass, and waits for the head of its answer.
+    pub(super) async fn exchange(
+        &mut self,
+        request: http::Request<Content>,
+        trace: &Arc<Trace>,
+    ) -> Result<http::Response<Incoming>, Broken> {
+        self.line.offer(trace, self.reused, self.tls);
+        self.reused = true;
+        let response = self.sender.send_request(request);
+        drive(&mut self.driver, response).await.map_err(|error| {
+            let mut fault = Fault::of(&error);
+            fault.io = fault.io.or(self.line.write_error());
+            Broken { bar: self.line.bar(), fault }
+        })
+    }
+
+    /// The next bytes of an answer's body; `None` at its end.
+    pub(super) async fn next_chunk(&mut self, body: &mut Incoming) -> Option<Result<Bytes, hyper::Error>> {
+        loop {
+            let frame = drive(&mut self.driver, poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx))).await?;
+            match frame.map(Frame::into_data) {
+                Ok(Ok(bytes)) => return Some(Ok(bytes)),
+                // Trailers.
+                Ok(Err(_)) => {}
+                Err(error) => return Some(Err(error)),
+            }
+        }
+    }
+
+    /// Whether it may carry another request: the last one was written and answered to the end, both sides want to keep
+    /// the connection, and nothing has come after the answer.
+    pub(super) fn is_reusable(&mut self) -> bool {
+        poll_driver(&mut self.driver, &mut Context::from_waker(Waker::noop()));
+        let reusable = self.driver.is_some() && self.sender.is_ready() && self.line.bar().is_none();
+        if reusable {
+            self.line.rest();
+        }
+        reusable
+    }
+}
+
+/// hyper's buffer has to hold a whole head. The gate's bound is the one that counts.
+const MAX_BUFFER_BYTES: usize = MAX_HEAD_BYTES + 64 * 1024;
+
+/// Drives the connection until `step` is done.
+async fn drive<F: Future>(driver: &mut Option<Driver<TokioIo<Gate>, Content>>, step: F) -> F::Output {
+    let mut step = pin!(step);
+    poll_fn(|cx| {
+        // What the step waits for comes from the driver, or with its end.
+        poll_driver(driver, cx);
+        step.as_mut().poll(cx)
+    })
+    .await
+}
+
+/// A driver that has ended is dropped at once, and with it all that it still owed: nobody waits for that in vain.
+fn poll_driver(driver: &mut Option<Driver<TokioIo<Gate>, Content>>, cx: &mut Context<'_>) {
+    if let Some(running) = driver
+        && Pin::new(running).poll(cx).is_ready()
+    {
+        *driver = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::super::clock::Moment;
+    use super::super::fence::Fence;
+    use super::*;
+
+    /// Far longer than it takes.
+    const HANGS: Duration = Duration::from_secs(10);
+
+    /// Both ends of a new connection.
+    async fn pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (ours, theirs) = tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
+        (ours.unwrap(), theirs.unwrap().0)
+    }
+
+    fn request(method: http::Method, content: Option<&'static str>, header_bytes: usize) -> http::Request<Content> {
+        let content = Content(content.map(Bytes::from));
+        let request = http::Request::builder().method(method).uri("/").header("host", "a.test");
+        request.header("x-filler", "x".repeat(header_bytes)).body(content).unwrap()
+    }
+
+    /// What an exchange over `ours` comes to, and what the other end has received when it is over.
+    async fn exchange(
+        ours: TcpStream,
+        mut theirs: TcpStream,
+        request: http::Request<Content>,
+        trace: &Arc<Trace>,
+    ) -> (Option<Bar>, Vec<u8>) {
+        let mut connection = Connection::on(Socket::Plain(ours)).await.unwrap();
+        // The other end never answers: what is written after all waits until then.
+        let broken =
+            tokio::time::timeout(HANGS, connection.exchange(request, trace)).await.expect("written").unwrap_err();
+        drop(connection);
+        let mut received = Vec::new();
+        // An end with unread bytes is a reset.
+        theirs.read_to_end(&mut received).await.ok();
+        (broken.bar, received)
+    }
+
+    #[tokio::test]
+    async fn behind_a_closed_fence_no_byte_of_a_request_is_written_however_large_it_is() {
+        let fence = Fence::open();
+        fence.move_to(Moment::now());
+        for header_bytes in [1, 256 * 1024] {
+            for (method, content) in [
+                (http::Method::GET, None),
+                (http::Method::POST, None),
+                (http::Method::POST, Some("")),
+                (http::Method::POST, Some("{}")),
+            ] {
+                let (ours, theirs) = pair().await;
+                let trace = Arc::new(Trace::start(fence.clone()));
+                let sent = exchange(ours, theirs, request(method, content, header_bytes), &trace).await;
+                assert_eq!(sent, (Some(Bar::Fence), Vec::new()));
+                assert!(!trace.is_taken());
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn no_byte_is_written_to_a_host_that_speaks_first() {
+        // Whether the runtime has heard of the bytes or only the kernel has.
+        for heard in [true, false] {
+            let (ours, mut theirs) = pair().await;
+            theirs.write_all(b"220 mail.example ESMTP\r\n").await.unwrap();
+            if heard {
+                ours.readable().await.unwrap();
+            }
+            let trace = Arc::new(Trace::start(Fence::open()));
+            let sent = exchange(ours, theirs, request(http::Method::POST, Some("{}"), 1), &trace).await;
+            assert_eq!(sent, (Some(Bar::SpokeFirst), Vec::new()));
+            assert!(!trace.is_taken());
+        }
+    }
+
+    #[tokio::test]
+    async fn no_byte_is_written_to_a_host_that_has_ended_the_connection() {
+        let (ours, mut theirs) = pair().await;
+        theirs.shutdown().await.unwrap();
+        ours.readable().await.unwrap();
+        let trace = Arc::new(Trace::start(Fence::open()));
+        let (bar, received) = exchange(ours, theirs, request(http::Method::POST, Some("{}"), 1), &trace).await;
+        assert_eq!((bar, received, trace.is_taken()), (Some(Bar::Ended), Vec::new(), false));
+    }
+}

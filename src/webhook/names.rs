@@ -1,0 +1,214 @@
+//! Names to addresses, as the system's own resolver would find them, but without its threads: one name whose servers
+//! are silent holds up nobody but those who ask for that name.
+//!
+//! A name is looked for in this order:
+//!
+//! 1. `files`, `hosts`: in the hosts file;
+//! 2. among the names that never leave this machine: `localhost` is the loopback, `invalid` (RFC 6761) and `onion`
+//!    (RFC 7686) do not exist;
+//! 3. `cache`: among fresh answers;
+//! 4. at the name servers of `resolv_conf`. `shared`: all who ask for the same name at the same time share one question.
+//!    `line` and `group`: a question waits for one of a bounded number of places, of which one domain holds a few. Then
+//!    `asking` goes through names and servers, `exchange` talks to one server, `message` reads what it says.
+//!
+//! `preference` puts the addresses into order.
+//!
+//! # Bounds
+//!
+//! A question holds one socket, so there are never more sockets than attempts that look for a name, and never more than
+//! [`OPEN`] for new names and [`OPEN_KNOWN`] for those that have answered before: a flood of new names does not touch
+//! the places of those in use. Waiting costs nothing but the attempt's own time. However many silent names came before,
+//! about a thousand domains a second get a place ([`OPEN`] every `line::SLICE`).
+//!
+//! What remains: names of one domain wait for each other, also where different people share the domain; an answer that
+//! is forgotten, because very many other names were asked for, has to be asked for again; and if all that is in flight
+//! are thousands of silent names of different domains, a new name waits for some seconds.
+//!
+//! # What differs from the system's resolver
+//!
+//! Other sources than files and DNS (nsswitch.conf(5): mDNS, LDAP, …), `RES_OPTIONS` and `LOCALDOMAIN`, `sortlist`,
+//! `edns0` and `trust-ad` are not heeded. A silent or failing name server does not lead on to the next search domain. Unanswered questions are sent again after a second.
+
+mod asking;
+mod cache;
+mod exchange;
+mod files;
+mod group;
+mod hosts;
+mod line;
+mod message;
+mod preference;
+mod resolv_conf;
+mod shared;
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use self::cache::{Answer, Cache};
+pub use self::files::NameSources;
+use self::files::{Files, Snapshot};
+use self::group::group;
+use self::line::{Full, Limits, Line};
+use self::shared::Questions;
+use super::SetupError;
+
+/// Addresses of one name that are kept, for each family and in the hosts file. More are ignored.
+const MAX_ADDRESSES: usize = 32;
+
+/// Questions that are open at a time for names that have not answered lately.
+const OPEN: usize = 512;
+/// Questions that are open at a time for names that have answered lately.
+const OPEN_KNOWN: usize = 128;
+/// Those of one domain, of either kind.
+const OPEN_PER_GROUP: usize = 32;
+/// Questions that wait for a place, of either kind. As many as one dispatcher may have requests in flight.
+const WAITING: usize = 10_000;
+/// Those of one domain. They cannot fill the line for others.
+const WAITING_PER_GROUP: usize = 1_000;
+
+/// Why there are no addresses. The texts do not hold the name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum LookUpError {
+    /// NXDOMAIN.
+    #[error("the host's name does not exist")]
+    NoSuchName,
+    /// The name exists, with neither A nor AAAA records.
+    #[error("the host's name has no address")]
+    NoAddress,
+    /// It cannot be asked for: a label is empty or too long.
+    #[error("the host's name is not a name that can be looked up")]
+    NotAName,
+    /// No name server answered in the time that the configuration gives it.
+    #[error("no name server answered")]
+    Silent,
+    /// Name servers answered that they cannot or will not say.
+    #[error("the name servers could not answer")]
+    Failing,
+    /// This machine has no sockets left.
+    #[error("no socket was left to ask a name server")]
+    NoSocket,
+    /// Too many names of the same domain wait to be asked for.
+    #[error("too many names of the same domain are waiting to be looked up")]
+    DomainCrowded,
+    /// Too many names wait to be asked for.
+    #[error("too many names are waiting to be looked up")]
+    Crowded,
+}
+
+impl From<Full> for LookUpError {
+    fn from(full: Full) -> LookUpError {
+        match full {
+            Full::Group => LookUpError::DomainCrowded,
+            Full::All => LookUpError::Crowded,
+        }
+    }
+}
+
+/// Asks for names; cheap to clone.
+#[derive(Clone, Debug)]
+pub(super) struct Names {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    files: Files,
+    cache: Cache,
+    /// By the name as it was asked for, and the generation of the files.
+    questions: Questions<(String, u64), Answer>,
+    line: Line,
+    known: Line,
+}
+
+impl Names {
+    /// From the system's configuration: `/etc/resolv.conf` and `/etc/hosts`, which are read again when they change.
+    ///
+    /// # Errors
+    /// If one of them exists and cannot be read.
+    pub(super) fn system() -> Result<Names, SetupError> {
+        Names::from_sources(NameSources::default())
+    }
+
+    /// As [`Names::system`], with files from elsewhere.
+    ///
+    /// # Errors
+    /// If one of them exists and cannot be read.
+    pub(super) fn from_sources(sources: NameSources) -> Result<Names, SetupError> {
+        let limits = |open| Limits {
+            open,
+            open_per_group: OPEN_PER_GROUP,
+            waiting: WAITING,
+            waiting_per_group: WAITING_PER_GROUP,
+        };
+        let inner = Inner {
+            files: Files::read(sources, Instant::now()).map_err(|(path, source)| SetupError::Names { path, source })?,
+            cache: Cache::new(),
+            questions: Questions::new(),
+            line: Line::new(limits(OPEN)),
+            known: Line::new(limits(OPEN_KNOWN)),
+        };
+        Ok(Names { inner: Arc::new(inner) })
+    }
+
+    /// All addresses of `host`, in the order in which they should be tried. Dropping the future ends the question, unless
+    /// others wait for its answer.
+    ///
+    /// # Errors
+    /// [`LookUpError`].
+    pub(super) async fn look_up(&self, host: &str) -> Result<Vec<IpAddr>, LookUpError> {
+        if let Ok(address) = host.parse() {
+            return Ok(vec![address]);
+        }
+        let host = host.to_ascii_lowercase();
+        let files = self.inner.files.current(Instant::now());
+        let bare = host.strip_suffix('.').unwrap_or(&host);
+        if let Some(addresses) = files.hosts.get(bare) {
+            return Ok(preference::by_preference(addresses.to_vec()));
+        }
+        if let Some(answer) = without_asking(bare) {
+            return answer;
+        }
+        if let Some(answer) = self.inner.cache.fresh(&host, files.generation, Instant::now()) {
+            return answer;
+        }
+        let key = (host.clone(), files.generation);
+        self.inner.questions.answer(key, || Arc::clone(&self.inner).ask(host, files)).await
+    }
+}
+
+impl Inner {
+    /// Asks the name servers, as soon as there is a place, and keeps the answer.
+    async fn ask(self: Arc<Inner>, host: String, files: Arc<Snapshot>) -> Answer {
+        let line = if self.cache.is_known(&host, Instant::now()) { &self.known } else { &self.line };
+        let found = loop {
+            let place = line.enter(group(&host)).await?;
+            tokio::select! {
+                found = asking::ask(&files.directions, &host) => break found,
+                // Whoever is displaced asks again later. Meanwhile the name server may have found out.
+                () = place.wanted() => {}
+            }
+        };
+        match found {
+            Ok(found) => {
+                let addresses = preference::by_preference(found.addresses);
+                self.cache.keep(&host, addresses.clone(), found.ttl, files.generation, Instant::now());
+                Ok(addresses)
+            }
+            Err(error) => {
+                self.cache.keep_error(&host, error, files.generation, Instant::now());
+                Err(error)
+            }
+        }
+    }
+}
+
+/// What is known of a name by its last label.
+fn without_asking(host: &str) -> Option<Answer> {
+    match host.rsplit('.').next()? {
+        "localhost" => Some(Ok(vec![Ipv6Addr::LOCALHOST.into(), Ipv4Addr::LOCALHOST.into()])),
+        "invalid" | "onion" => Some(Err(LookUpError::NoSuchName)),
+        _ => None,
+    }
+}

@@ -1,0 +1,164 @@
+//! Talking to one name server: questions out, replies in, over a socket of this exchange's own. Nothing is shared with
+//! other exchanges, so none can be held up by another; and dropping the future closes the socket.
+//!
+//! There is one socket at a time: UDP first, and TCP for what does not fit into a datagram (RFC 7766). The UDP socket is
+//! connected, so the system drops what comes from anywhere else and tells of a closed port at once, and its own port is
+//! one that nobody can guess.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use hickory_proto::rr::Name;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream, UdpSocket};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
+
+use super::message::{Family, Question, Reply};
+
+/// After how long an unanswered question is sent again: datagrams get lost.
+const RESEND: Duration = Duration::from_secs(1);
+/// How long the addresses of one family wait for those of the other. RFC 8305 (section 3) waits for 50 ms, because a
+/// person looks on.
+const RESOLUTION_DELAY: Duration = Duration::from_millis(500);
+/// The largest datagram that is read, in bytes. Servers send up to 512 to a question without extensions.
+const DATAGRAM_BYTES: usize = 4096;
+/// Datagrams that answer no question of this exchange before the name server counts as broken.
+const MAX_NOISE: usize = 64;
+
+/// One of the questions of an exchange, and what was replied to it.
+#[derive(Debug)]
+pub(super) struct Part {
+    question: Question,
+    /// The latest reply.
+    pub(super) reply: Option<Reply>,
+}
+
+impl Part {
+    /// A question without a reply.
+    pub(super) fn new(name: &Name, family: Family) -> Part {
+        Part { question: Question::new(name, family), reply: None }
+    }
+
+    /// Takes `bytes` if they are the reply it waits for.
+    fn take(&mut self, bytes: &[u8]) -> bool {
+        let reply = if self.reply.is_none() { self.question.read(bytes) } else { None };
+        let taken = reply.is_some();
+        self.reply = reply.or(self.reply.take());
+        taken
+    }
+
+    fn has_addresses(&self) -> bool {
+        matches!(self.reply, Some(Reply::Addresses(_) | Reply::Truncated))
+    }
+}
+
+/// Why an exchange ended early. Replies that came before are there nevertheless.
+#[derive(Debug)]
+pub(super) enum Broken {
+    /// This machine has no socket left.
+    NoSocket,
+    /// The name server cannot be reached, or it makes no sense.
+    Server,
+}
+
+impl From<io::Error> for Broken {
+    fn from(_: io::Error) -> Broken {
+        Broken::Server
+    }
+}
+
+/// Puts the questions of those `parts` that have no reply to `server`, for no longer than `limit`.
+///
+/// # Errors
+/// [`Broken`].
+pub(super) async fn exchange(
+    server: SocketAddr,
+    parts: &mut [Part],
+    limit: Duration,
+    over_tcp: bool,
+) -> Result<(), Broken> {
+    let talk = async {
+        if over_tcp {
+            return talk_over_tcp(server, parts, |part| part.reply.is_none()).await;
+        }
+        talk_over_udp(server, parts).await?;
+        if parts.iter().any(|part| part.reply == Some(Reply::Truncated)) {
+            talk_over_tcp(server, parts, |part| part.reply == Some(Reply::Truncated)).await?;
+        }
+        Ok(())
+    };
+    timeout(limit, talk).await.unwrap_or(Ok(()))
+}
+
+async fn talk_over_udp(server: SocketAddr, parts: &mut [Part]) -> Result<(), Broken> {
+    let any = match server {
+        SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    };
+    let socket = UdpSocket::bind((any, 0)).await.map_err(|_| Broken::NoSocket)?;
+    socket.connect(server).await?;
+    let mut send = interval(RESEND);
+    send.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut buffer = vec![0; DATAGRAM_BYTES];
+    let mut noise = 0;
+    let mut enough_at = None;
+    while !is_enough(parts) {
+        tokio::select! {
+            _ = send.tick() => {
+                for part in parts.iter().filter(|part| part.reply.is_none()) {
+                    socket.send(&bytes(part)?).await?;
+                }
+            }
+            received = socket.recv(&mut buffer) => {
+                let datagram = &buffer[..received?];
+                if !parts.iter_mut().any(|part| part.take(datagram)) {
+                    noise += 1;
+                    if noise == MAX_NOISE {
+                        return Err(Broken::Server);
+                    }
+                }
+                if enough_at.is_none() && parts.iter().any(Part::has_addresses) {
+                    enough_at = Some(Instant::now() + RESOLUTION_DELAY);
+                }
+            }
+            () = sleep_until(enough_at.unwrap_or_else(Instant::now)), if enough_at.is_some() => break,
+        }
+    }
+    Ok(())
+}
+
+/// Asks the questions that `is_meant` over one connection, one after the other.
+async fn talk_over_tcp(server: SocketAddr, parts: &mut [Part], is_meant: impl Fn(&Part) -> bool) -> Result<(), Broken> {
+    let socket = match server {
+        SocketAddr::V4(_) => TcpSocket::new_v4(),
+        SocketAddr::V6(_) => TcpSocket::new_v6(),
+    };
+    let mut stream = socket.map_err(|_| Broken::NoSocket)?.connect(server).await?;
+    for part in parts.iter_mut().filter(|part| is_meant(part)) {
+        let answer = ask_over(&mut stream, &bytes(part)?).await?;
+        // A reply that is truncated even here is no reply.
+        match part.question.read(&answer) {
+            None | Some(Reply::Truncated) => return Err(Broken::Server),
+            reply => part.reply = reply,
+        }
+    }
+    Ok(())
+}
+
+/// Messages have their length before them (RFC 1035 section 4.2.2), so an answer has 64 KiB at most.
+async fn ask_over(stream: &mut TcpStream, question: &[u8]) -> io::Result<Vec<u8>> {
+    let length = u16::try_from(question.len()).map_err(io::Error::other)?;
+    stream.write_all(&[&length.to_be_bytes(), question].concat()).await?;
+    let mut answer = vec![0; stream.read_u16().await?.into()];
+    stream.read_exact(&mut answer).await?;
+    Ok(answer)
+}
+
+fn bytes(part: &Part) -> Result<Vec<u8>, Broken> {
+    part.question.bytes().map_err(|_| Broken::Server)
+}
+
+fn is_enough(parts: &[Part]) -> bool {
+    parts.iter().all(|part| part.reply.is_some()) || parts.iter().any(|part| part.reply == Some(Reply::NoSuchName))
+}

@@ -1,0 +1,216 @@
+//! The two files that say how names are resolved here, read again when they change: DHCP, Kubernetes and operators
+//! rewrite them while programs run.
+
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use super::hosts::Hosts;
+use super::resolv_conf::Directions;
+
+/// How often the files are looked at, at most. Looking costs two calls of the system; reading, a few milliseconds for
+/// the largest file that is read.
+const RECHECK: Duration = Duration::from_secs(1);
+/// The largest file that is read, in bytes.
+const MAX_FILE_BYTES: u64 = 4 << 20;
+
+/// Where it is written down how names are resolved. The default is where the system keeps it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NameSources {
+    /// The resolver's configuration, see resolv.conf(5).
+    pub resolv_conf: PathBuf,
+    /// The hosts file, see hosts(5).
+    pub hosts: PathBuf,
+    /// The port of all name servers, for which resolv.conf has no word.
+    pub name_server_port: u16,
+}
+
+impl Default for NameSources {
+    fn default() -> NameSources {
+        NameSources { resolv_conf: "/etc/resolv.conf".into(), hosts: "/etc/hosts".into(), name_server_port: 53 }
+    }
+}
+
+/// What the files said when they were read last.
+#[derive(Debug)]
+pub(super) struct Snapshot {
+    /// The hosts file.
+    pub(super) hosts: Arc<Hosts>,
+    /// The resolver's configuration.
+    pub(super) directions: Arc<Directions>,
+    /// Counts the changes.
+    pub(super) generation: u64,
+}
+
+/// The files, and what they said.
+#[derive(Debug)]
+pub(super) struct Files {
+    sources: NameSources,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    checked: Instant,
+    resolv_conf: Stamp,
+    hosts: Stamp,
+    snapshot: Arc<Snapshot>,
+}
+
+impl Files {
+    /// Reads the files for the first time. One that does not exist counts as empty.
+    ///
+    /// # Errors
+    /// The file that exists and cannot be read, and why.
+    pub(super) fn read(sources: NameSources, now: Instant) -> Result<Files, (PathBuf, io::Error)> {
+        let (resolv_conf, hosts) = (Stamp::of(&sources.resolv_conf), Stamp::of(&sources.hosts));
+        let directions = Directions::parse(&read_first(&sources.resolv_conf)?, sources.name_server_port);
+        let names = Hosts::parse(&read_first(&sources.hosts)?);
+        let snapshot = Snapshot { hosts: Arc::new(names), directions: Arc::new(directions), generation: 0 };
+        let state = State { checked: now, resolv_conf, hosts, snapshot: Arc::new(snapshot) };
+        Ok(Files { sources, state: Mutex::new(state) })
+    }
+
+    /// What the files say now; looks at them if that was not done for a moment.
+    pub(super) fn current(&self, now: Instant) -> Arc<Snapshot> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if now.duration_since(state.checked) >= RECHECK {
+            state.checked = now;
+            state.look_again(&self.sources);
+        }
+        Arc::clone(&state.snapshot)
+    }
+}
+
+impl State {
+    fn look_again(&mut self, sources: &NameSources) {
+        let (resolv_conf, hosts) = (Stamp::of(&sources.resolv_conf), Stamp::of(&sources.hosts));
+        let mut next = Snapshot {
+            hosts: Arc::clone(&self.snapshot.hosts),
+            directions: Arc::clone(&self.snapshot.directions),
+            generation: self.snapshot.generation + 1,
+        };
+        let (new_conf, new_hosts) = (resolv_conf != self.resolv_conf, hosts != self.hosts);
+        if !new_conf && !new_hosts {
+            return;
+        }
+        // Remembered even where the file cannot be used, so that the log says so once.
+        (self.resolv_conf, self.hosts) = (resolv_conf, hosts);
+        if new_conf && let Some(text) = read_again(&sources.resolv_conf) {
+            // A file that is being written may be empty for a moment, and would send all questions to this machine.
+            if Directions::names_a_server(&text) {
+                next.directions = Arc::new(Directions::parse(&text, sources.name_server_port));
+            } else {
+                warn!(file = %sources.resolv_conf.display(), "names no name server; what it said before stays in force");
+            }
+        }
+        if new_hosts && let Some(text) = read_again(&sources.hosts) {
+            next.hosts = Arc::new(Hosts::parse(&text));
+        }
+        self.snapshot = Arc::new(next);
+    }
+}
+
+fn read_first(path: &Path) -> Result<Vec<u8>, (PathBuf, io::Error)> {
+    match read(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        text => text.map_err(|error| (path.to_owned(), error)),
+    }
+}
+
+fn read_again(path: &Path) -> Option<Vec<u8>> {
+    let text = read(path);
+    match &text {
+        Ok(_) => info!(file = %path.display(), "changed, and read again"),
+        Err(error) => warn!(file = %path.display(), %error, "cannot be read; what it said before stays in force"),
+    }
+    text.ok()
+}
+
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    // Opening a pipe or a device could wait for ever.
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a file"));
+    }
+    let mut text = Vec::new();
+    std::fs::File::open(path)?.take(MAX_FILE_BYTES + 1).read_to_end(&mut text)?;
+    if text.len() as u64 > MAX_FILE_BYTES {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "too large"));
+    }
+    Ok(text)
+}
+
+/// Which file it is, and in which condition. It changes with every writing and replacing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stamp(Option<[i128; 5]>);
+
+impl Stamp {
+    fn of(path: &Path) -> Stamp {
+        let nanoseconds = |seconds: i64, rest: i64| i128::from(seconds) * 1_000_000_000 + i128::from(rest);
+        Stamp(std::fs::metadata(path).ok().map(|file| {
+            let (written, changed) =
+                (nanoseconds(file.mtime(), file.mtime_nsec()), nanoseconds(file.ctime(), file.ctime_nsec()));
+            [file.dev().into(), file.ino().into(), file.size().into(), written, changed]
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sources(directory: &Path) -> NameSources {
+        let (resolv_conf, hosts) = (directory.join("resolv.conf"), directory.join("hosts"));
+        NameSources { resolv_conf, hosts, ..NameSources::default() }
+    }
+
+    fn first_server(snapshot: &Snapshot) -> String {
+        snapshot.directions.servers(Instant::now())[0].address.ip().to_string()
+    }
+
+    #[test]
+    fn without_files_the_name_server_on_this_machine_is_asked() {
+        let directory = tempfile::tempdir().unwrap();
+        let files = Files::read(sources(directory.path()), Instant::now()).unwrap();
+        assert_eq!(first_server(&files.current(Instant::now())), "127.0.0.1");
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_an_error_at_the_start_and_later_leaves_the_former_one_in_force() {
+        let directory = tempfile::tempdir().unwrap();
+        let (sources, now) = (sources(directory.path()), Instant::now());
+        std::fs::write(&sources.resolv_conf, "nameserver 10.0.0.1\n").unwrap();
+        let files = Files::read(sources.clone(), now).unwrap();
+        let unusable: [fn(&Path); 3] = [
+            |path| std::fs::remove_file(path).unwrap(),
+            |path| std::fs::create_dir(path).unwrap(),
+            |path| {
+                std::fs::remove_dir(path).unwrap();
+                std::fs::write(path, "search a.test\n").unwrap();
+            },
+        ];
+        for (number, make) in unusable.into_iter().enumerate() {
+            make(&sources.resolv_conf);
+            let later = now + RECHECK * (number as u32 + 1);
+            assert_eq!(first_server(&files.current(later)), "10.0.0.1");
+        }
+        std::fs::write(&sources.resolv_conf, "nameserver 10.0.0.2\n").unwrap();
+        assert_eq!(first_server(&files.current(now + RECHECK * 9)), "10.0.0.2");
+        std::fs::remove_file(&sources.resolv_conf).unwrap();
+        std::fs::create_dir(&sources.resolv_conf).unwrap();
+        assert!(Files::read(sources, now).is_err());
+    }
+
+    #[test]
+    fn a_file_above_the_bound_is_not_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let sources = sources(directory.path());
+        std::fs::File::create(&sources.hosts).unwrap().set_len(MAX_FILE_BYTES + 1).unwrap();
+        assert_eq!(Files::read(sources, Instant::now()).unwrap_err().1.kind(), io::ErrorKind::FileTooLarge);
+    }
+}

@@ -1,0 +1,365 @@
+//! Who may ask the name servers now. Places are few, because each holds a socket, and a place at a silent name server
+//! is held for long; so places are shared out among *groups* of names, and nobody keeps one while others have none.
+//!
+//! - A group holds at most [`Limits::open_per_group`] places, so one domain cannot take them all.
+//! - A place that becomes free goes to the waiting group that holds the fewest, and among equals to who came first.
+//! - A place is safe for [`SLICE`]. Afterwards its holder has to step back to the end of the line as soon as someone
+//!   waits who may take it: one of its own group, or a group that holds no place at all. So all places change hands
+//!   once a slice while others wait, and a newcomer's turn comes after as many slices as it takes to give each group
+//!   that came earlier a place.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+/// How long a place is safe. Name servers mostly answer in a fraction of it; one that needs longer goes on searching
+/// meanwhile, and will know the answer when the question comes again.
+pub(super) const SLICE: Duration = Duration::from_millis(500);
+
+/// The bounds of a line.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// Places in all.
+    pub(super) open: usize,
+    /// Places of one group.
+    pub(super) open_per_group: usize,
+    /// Those who wait, in all.
+    pub(super) waiting: usize,
+    /// Those of one group who wait.
+    pub(super) waiting_per_group: usize,
+}
+
+/// There is no room left, not even to wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Full {
+    /// Too many of the same group wait.
+    Group,
+    /// Too many wait.
+    All,
+}
+
+/// A number of places, and those who wait for one. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(super) struct Line {
+    limits: Limits,
+    state: Arc<Mutex<State>>,
+}
+
+impl Line {
+    /// A line in which nobody stands.
+    pub(super) fn new(limits: Limits) -> Line {
+        Line { limits, state: Arc::default() }
+    }
+
+    /// Waits for a place for one of `group`. Dropping the future leaves the line.
+    ///
+    /// # Errors
+    /// [`Full`].
+    pub(super) async fn enter(&self, group: &str) -> Result<Place, Full> {
+        let place = self.stand(group)?;
+        place.signals.granted.notified().await;
+        Ok(place)
+    }
+
+    fn stand(&self, group: &str) -> Result<Place, Full> {
+        let group: Arc<str> = group.into();
+        let signals = Arc::new(Signals::default());
+        let mut state = self.lock();
+        let mine = state.groups.get(&group);
+        if state.waiting >= self.limits.waiting {
+            return Err(Full::All);
+        }
+        if mine.is_some_and(|mine| mine.waiting.len() >= self.limits.waiting_per_group) {
+            return Err(Full::Group);
+        }
+        let id = state.arrive(&group, Arc::clone(&signals));
+        state.settle(self.limits);
+        drop(state);
+        Ok(Place { line: self.clone(), id, group, signals })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Places that are taken, and those who wait.
+    #[cfg(test)]
+    pub(super) fn taken_and_waiting(&self) -> (usize, usize) {
+        let state = self.lock();
+        (state.open.len(), state.waiting)
+    }
+}
+
+/// A place, or the hope for one until it is granted; given back when it is dropped.
+#[derive(Debug)]
+pub(super) struct Place {
+    line: Line,
+    id: u64,
+    group: Arc<str>,
+    signals: Arc<Signals>,
+}
+
+impl Place {
+    /// Completes when the holder has had its slice and someone else is to have the place. To be awaited from the
+    /// moment the place was granted.
+    pub(super) async fn wanted(&self) {
+        tokio::time::sleep(SLICE).await;
+        {
+            let mut state = self.line.lock();
+            state.overdue.insert(self.id);
+            state.settle(self.line.limits);
+        }
+        self.signals.wanted.notified().await;
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut state = self.line.lock();
+        state.leave(self.id, &self.group);
+        state.settle(self.line.limits);
+    }
+}
+
+#[derive(Debug, Default)]
+struct Signals {
+    granted: Notify,
+    wanted: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Also the order of arrival.
+    next_id: u64,
+    groups: HashMap<Arc<str>, Group>,
+    /// The groups of which someone waits: by the places they hold, then by who came first.
+    turns: BTreeSet<(usize, u64, Arc<str>)>,
+    waiting: usize,
+    /// The places that are taken.
+    open: HashMap<u64, Held>,
+    /// Those of them whose slice is over, and who were not yet asked to step back.
+    overdue: BTreeSet<u64>,
+    /// Holders that were asked to step back and have not yet.
+    leaving: usize,
+}
+
+#[derive(Debug, Default)]
+struct Group {
+    open: usize,
+    leaving: usize,
+    waiting: VecDeque<Waiter>,
+}
+
+#[derive(Debug)]
+struct Waiter {
+    id: u64,
+    signals: Arc<Signals>,
+}
+
+#[derive(Debug)]
+struct Held {
+    group: Arc<str>,
+    signals: Arc<Signals>,
+    /// It was asked to step back.
+    leaving: bool,
+}
+
+impl State {
+    /// Changes a group, and its turn with it.
+    fn change<T>(&mut self, name: &Arc<str>, change: impl FnOnce(&mut Group) -> T) -> T {
+        let group = self.groups.entry(Arc::clone(name)).or_default();
+        let turn = |group: &Group| group.waiting.front().map(|first| (group.open, first.id, Arc::clone(name)));
+        if let Some(turn) = turn(group) {
+            self.turns.remove(&turn);
+        }
+        let result = change(group);
+        match turn(group) {
+            Some(turn) => drop(self.turns.insert(turn)),
+            None if group.open == 0 => drop(self.groups.remove(name)),
+            None => {}
+        }
+        result
+    }
+
+    fn arrive(&mut self, name: &Arc<str>, signals: Arc<Signals>) -> u64 {
+        let id = self.next_id;
+        self.next_id += 1;
+        self.waiting += 1;
+        self.change(name, |group| group.waiting.push_back(Waiter { id, signals }));
+        id
+    }
+
+    fn leave(&mut self, id: u64, name: &Arc<str>) {
+        self.overdue.remove(&id);
+        if let Some(held) = self.open.remove(&id) {
+            self.leaving -= usize::from(held.leaving);
+            self.change(name, |group| {
+                group.open -= 1;
+                group.leaving -= usize::from(held.leaving);
+            });
+        } else {
+            self.waiting -= 1;
+            self.change(name, |group| group.waiting.retain(|waiter| waiter.id != id));
+        }
+    }
+
+    /// Hands out what is free, and asks to step back whom others wait for.
+    fn settle(&mut self, limits: Limits) {
+        while self.open.len() < limits.open
+            && let Some((open, _, name)) = self.turns.first().cloned()
+            && open < limits.open_per_group
+        {
+            self.grant(&name);
+        }
+        while let Some(id) = self.in_the_way() {
+            self.ask_to_leave(id);
+        }
+    }
+
+    fn grant(&mut self, name: &Arc<str>) {
+        let first = self.change(name, |group| {
+            group.open += 1;
+            group.waiting.pop_front()
+        });
+        let Some(Waiter { id, signals }) = first else { return };
+        self.waiting -= 1;
+        signals.granted.notify_one();
+        self.open.insert(id, Held { group: Arc::clone(name), signals, leaving: false });
+    }
+
+    /// The holder that is to step back next: its slice is over, and someone of its own group or of a group without any
+    /// place waits for whom nobody is stepping back yet. The group that holds the most goes first, and in it who has
+    /// held its place for longest.
+    fn in_the_way(&self) -> Option<u64> {
+        if self.waiting == 0 {
+            return None;
+        }
+        let newcomers = self.turns.iter().take_while(|(open, ..)| *open == 0);
+        let newcomer = newcomers.take(self.leaving + 1).count() > self.leaving;
+        let loads = self.overdue.iter().filter_map(|id| {
+            let group = self.groups.get(&self.open.get(id)?.group)?;
+            (newcomer || group.waiting.len() > group.leaving).then_some((group.open, Reverse(*id)))
+        });
+        loads.max().map(|(_, Reverse(id))| id)
+    }
+
+    fn ask_to_leave(&mut self, id: u64) {
+        self.overdue.remove(&id);
+        let Some(held) = self.open.get_mut(&id) else { return };
+        held.leaving = true;
+        held.signals.wanted.notify_one();
+        let name = Arc::clone(&held.group);
+        self.leaving += 1;
+        self.change(&name, |group| group.leaving += 1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::{advance, timeout};
+
+    use super::*;
+
+    const LIMITS: Limits = Limits { open: 4, open_per_group: 2, waiting: 5, waiting_per_group: 3 };
+
+    /// Whether `place` is granted without anybody's doing.
+    async fn is_granted(place: &Place) -> bool {
+        timeout(Duration::ZERO, place.signals.granted.notified()).await.is_ok()
+    }
+
+    /// Holds `place` until it is asked to step back.
+    async fn hold(place: Place) {
+        tokio::spawn(async move { place.wanted().await });
+        tokio::task::yield_now().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_group_never_holds_more_than_its_places_and_leaves_the_rest_to_others() {
+        let line = Line::new(LIMITS);
+        let _crowd: Vec<Place> = (0..5).map(|_| line.stand("crowd").unwrap()).collect();
+        assert_eq!(line.taken_and_waiting(), (2, 3));
+        assert!(timeout(Duration::ZERO, line.enter("other")).await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_full_line_says_whose_it_is() {
+        let line = Line::new(LIMITS);
+        let _crowd: Vec<Place> = (0..5).map(|_| line.stand("crowd").unwrap()).collect();
+        assert_eq!(line.stand("crowd").err(), Some(Full::Group));
+        let _others: Vec<Place> = ["a", "b", "c", "d"].iter().map(|group| line.stand(group).unwrap()).collect();
+        assert_eq!(line.stand("e").err(), Some(Full::All));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_free_place_goes_to_the_group_that_holds_the_fewest() {
+        let line = Line::new(LIMITS);
+        let mut held: Vec<Place> = ["a", "a", "b", "c"].iter().map(|group| line.stand(group).unwrap()).collect();
+        let (second_b, newcomer) = (line.stand("b").unwrap(), line.stand("new").unwrap());
+        drop(held.pop());
+        assert!(is_granted(&newcomer).await && !is_granted(&second_b).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_newcomer_has_a_place_after_a_slice_however_many_hold_on_to_theirs() {
+        let line = Line::new(LIMITS);
+        for group in ["a", "a", "b", "b"] {
+            let place = line.enter(group).await.unwrap();
+            hold(place).await;
+        }
+        let newcomer = timeout(SLICE + Duration::from_millis(1), line.enter("new")).await;
+        assert!(newcomer.is_ok());
+        assert_eq!(line.taken_and_waiting(), (4, 0), "one stepped back, and no more than one");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whom_others_overtake_has_a_place_a_slice_later() {
+        let line = Line::new(LIMITS);
+        for group in ["a", "a", "b", "b"] {
+            let place = line.enter(group).await.unwrap();
+            hold(place).await;
+        }
+        advance(SLICE / 2).await;
+        let (own, newcomer) = (line.stand("a").unwrap(), line.stand("new").unwrap());
+        for place in [own, newcomer] {
+            assert!(timeout(SLICE, place.signals.granted.notified()).await.is_ok());
+            hold(place).await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_of_the_same_group_has_a_place_after_a_slice() {
+        let line = Line::new(LIMITS);
+        for group in ["a", "a"] {
+            let place = line.enter(group).await.unwrap();
+            hold(place).await;
+        }
+        advance(SLICE * 2).await;
+        let another = timeout(Duration::from_millis(1), line.enter("a")).await;
+        assert!(another.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_place_is_safe_while_nobody_waits_and_for_its_slice() {
+        let line = Line::new(LIMITS);
+        let place = line.enter("a").await.unwrap();
+        assert!(timeout(SLICE * 100, place.wanted()).await.is_err());
+        let full = Line::new(Limits { open: 1, ..LIMITS });
+        let place = full.enter("a").await.unwrap();
+        let _waiter = full.stand("b").unwrap();
+        assert!(timeout(SLICE / 2, place.wanted()).await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_leaves_the_line_leaves_nothing_behind() {
+        let line = Line::new(LIMITS);
+        let held: Vec<Place> = ["a", "a", "b", "b"].iter().map(|group| line.stand(group).unwrap()).collect();
+        assert!(timeout(SLICE, line.enter("new")).await.is_err());
+        assert_eq!(line.taken_and_waiting(), (4, 0));
+        drop(held);
+        assert_eq!(line.taken_and_waiting(), (0, 0));
+        assert!(line.lock().groups.is_empty());
+    }
+}

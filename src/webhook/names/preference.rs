@@ -1,0 +1,48 @@
+//! The order in which addresses are tried: a little of RFC 6724. What cannot be reached from here goes last (rule 1),
+//! IPv6 goes before IPv4 (the precedences of section 2.1), and otherwise the name server's order stays.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
+
+/// A port to name when asking for a route. Nothing is sent to it.
+const ANY_PORT: u16 = 9;
+
+/// `addresses` in the order of preference, judged by the routes that this machine has now.
+pub(super) fn by_preference(addresses: Vec<IpAddr>) -> Vec<IpAddr> {
+    sorted(addresses, has_route)
+}
+
+fn sorted(mut addresses: Vec<IpAddr>, has_route: impl Fn(IpAddr) -> bool) -> Vec<IpAddr> {
+    addresses.sort_by_cached_key(|address| (!has_route(*address), address.is_ipv4()));
+    addresses
+}
+
+/// Whether the system knows a way to `address`. Connecting a UDP socket asks the routing table and sends nothing. Where
+/// even the socket fails, all addresses are treated alike.
+fn has_route(address: IpAddr) -> bool {
+    let any = match address {
+        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    };
+    UdpSocket::bind((any, 0)).and_then(|socket| socket.connect((address, ANY_PORT))).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reachable_before_unreachable_and_v6_before_v4_and_else_the_servers_order() {
+        let parse = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<IpAddr>>();
+        let found = parse(&["192.0.2.2", "192.0.2.1", "2001:db8::2", "2001:db8::1"]);
+        let all = parse(&["2001:db8::2", "2001:db8::1", "192.0.2.2", "192.0.2.1"]);
+        assert_eq!(sorted(found.clone(), |_| true), all);
+        assert_eq!(sorted(found.clone(), |_| false), all);
+        let v4_only = parse(&["192.0.2.2", "192.0.2.1", "2001:db8::2", "2001:db8::1"]);
+        assert_eq!(sorted(found, |address| address.is_ipv4()), v4_only);
+    }
+
+    #[test]
+    fn this_machine_has_a_route_to_itself() {
+        assert!(has_route(IpAddr::V4(Ipv4Addr::LOCALHOST)));
+    }
+}

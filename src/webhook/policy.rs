@@ -1,0 +1,48 @@
+//! The client's settings as the [`Policy`] that dispatchers compare.
+
+use ipnet::IpNet;
+use serde_json::json;
+
+use super::Settings;
+use crate::domain::policy::Policy;
+
+impl Settings {
+    /// These settings as a policy: ranges that contain each other or lie side by side are joined, and sorted, so that the
+    /// same permission is always the same text.
+    pub fn policy(&self) -> Policy {
+        let mut policy = Policy::default();
+        if self.allow_http {
+            policy = policy.with("allow_http", json!(true));
+        }
+        let mut ranges = IpNet::aggregate(&self.allow_targets);
+        ranges.sort();
+        if !ranges.is_empty() {
+            let ranges: Vec<String> = ranges.iter().map(IpNet::to_string).collect();
+            policy = policy.with("allow_targets", json!(ranges));
+        }
+        policy
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(allow_http: bool, ranges: &[&str]) -> Settings {
+        Settings { allow_http, allow_targets: ranges.iter().map(|range| range.parse().unwrap()).collect(), names: None }
+    }
+
+    #[test]
+    fn the_same_permission_is_the_same_policy_however_it_is_written() {
+        let written = settings(true, &["fd00::/8", "10.0.0.0/8", "127.0.0.0/8"]).policy();
+        for same in [
+            &["127.0.0.0/8", "10.0.0.0/8", "fd00::/8"][..],
+            &["127.0.0.0/8", "127.1.2.3/32", "10.0.0.0/9", "10.128.0.0/9", "fd00::1/8"],
+        ] {
+            assert_eq!(settings(true, same).policy(), written, "{same:?}");
+        }
+        assert_ne!(settings(false, &["fd00::/8", "10.0.0.0/8", "127.0.0.0/8"]).policy(), written);
+        assert_ne!(settings(true, &["fd00::/8", "10.0.0.0/8"]).policy(), written);
+        assert_eq!(settings(false, &[]).policy(), Policy::default());
+    }
+}

@@ -1,0 +1,189 @@
+//! Who may do what: the complete list of rights, held against the catalog in both directions.
+
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
+
+use crate::support::database::Database;
+
+/// Every right that somebody other than the owner has, and why. A line that is not here, or is here in vain, is a mistake.
+const RIGHTS: &[&str] = &[
+    // Inserts calls, and reads back the id. Its id's default is evaluated with its own rights.
+    "platform: USAGE on schema postcall",
+    "platform: INSERT on columns of outbox (agent, call, id)",
+    "platform: SELECT on columns of outbox (id)",
+    "platform: EXECUTE on function uuid_v7",
+    // Moves deliveries from waiting to sending to history; reads calls and templates.
+    "dispatcher: USAGE on schema postcall",
+    "dispatcher: DELETE, INSERT, SELECT, UPDATE on table waiting",
+    "dispatcher: DELETE, INSERT, SELECT, UPDATE on table sending",
+    "dispatcher: INSERT, SELECT on table delivery",
+    "dispatcher: SELECT on table outbox",
+    "dispatcher: SELECT on table action",
+    "dispatcher: SELECT on table action_version",
+    "dispatcher: SELECT on table replay",
+    // Its own lease, and the end of others.
+    "dispatcher: INSERT, SELECT on table dispatcher",
+    "dispatcher: UPDATE on columns of dispatcher (claim_epoch, lease_until, lost_at, stopped_at)",
+    // What comes late: with neither time nor user of its choice.
+    "dispatcher: SELECT on table resolution",
+    "dispatcher: INSERT on columns of resolution (body_end, connected_ms, delivery_id, dns_ms, error_detail, error_kind, \
+     head_ms, latency_ms, method, reason, request_bytes, request_sha256, resolved_by, response_bytes, response_code, \
+     response_sha256, source, state, unresolved, url)",
+    "dispatcher: SELECT, UPDATE on sequence bell",
+    "dispatcher: EXECUTE on function make_partitions",
+    // The previous release's dispatchers call it.
+    "dispatcher: EXECUTE on function call_sid",
+    // Looks at the ledger, at history and at the accounts.
+    "dispatcher: SELECT on table _sqlx_migrations",
+    "dispatcher: SELECT on table action_switch",
+    "dispatcher: SELECT on view delivery_history",
+    "dispatcher: EXECUTE on function history_begins",
+    "dispatcher: EXECUTE on function uuid_v7_floor",
+    // Publishes, switches, replays, resolves. Neither times nor the database user are its to choose, nor the queue to write.
+    "publisher: USAGE on schema postcall",
+    "publisher: INSERT on columns of action (agent, enabled, name, version)",
+    "publisher: UPDATE on columns of action (enabled, version)",
+    "publisher: INSERT on columns of action_version (action_id, body, headers, method, published_by, timeout_ms, url, \
+     version)",
+    "publisher: INSERT on columns of replay (reason, replay_of, replayed_by)",
+    "publisher: INSERT on columns of resolution (delivery_id, reason, resolved_by, state)",
+    "publisher: EXECUTE on function lock_deliveries",
+    "publisher: SELECT on table action",
+    "publisher: SELECT on table action_version",
+    "publisher: SELECT on table action_switch",
+    "publisher: SELECT on table waiting",
+    "publisher: SELECT on table sending",
+    "publisher: SELECT on table delivery",
+    "publisher: SELECT on table replay",
+    "publisher: SELECT on table resolution",
+    "publisher: SELECT on table dispatcher",
+    "publisher: SELECT on view delivery_history",
+    "publisher: SELECT on columns of outbox (action_ids, agent, call_bytes, call_sid, created_at, id)",
+    "publisher: SELECT on table _sqlx_migrations",
+    "publisher: EXECUTE on function history_begins",
+    "publisher: EXECUTE on function uuid_v7_floor",
+    // Reads what happened and who did it: neither calls nor templates.
+    "auditor: USAGE on schema postcall",
+    "auditor: SELECT on columns of action_version (action_id, db_user, method, published_at, published_by, timeout_ms, \
+     version)",
+    "auditor: SELECT on columns of outbox (action_ids, agent, call_bytes, call_sid, created_at, id)",
+    "auditor: SELECT on table action",
+    "auditor: SELECT on table action_switch",
+    "auditor: SELECT on table waiting",
+    "auditor: SELECT on table sending",
+    "auditor: SELECT on table delivery",
+    "auditor: SELECT on table replay",
+    "auditor: SELECT on table resolution",
+    "auditor: SELECT on table dispatcher",
+    "auditor: SELECT on view delivery_history",
+    "auditor: SELECT on table _sqlx_migrations",
+    "auditor: EXECUTE on function history_begins",
+    "auditor: EXECUTE on function uuid_v7_floor",
+];
+
+/// Functions that work with the rights of their owner: all of them triggers but the two that say so.
+const OWNERS_RIGHTS: &str = "admit_finding, await_deliveries, await_replay, identify_replay, lock_deliveries, make_partitions, \
+     record_switch, register_call";
+
+/// The rights in the catalog, in the form of [`RIGHTS`]: on the schema, tables, views, sequences, columns, functions and types,
+/// and the defaults for what is created later.
+const CATALOG: &str = r#"
+    WITH granted AS (
+        SELECT 'schema ' || nspname AS object, nspowner AS owner, acl.*
+        FROM pg_namespace, aclexplode(coalesce(nspacl, acldefault('n', nspowner))) AS acl
+        WHERE nspname = 'postcall'
+        UNION ALL
+        SELECT CASE relkind WHEN 'S' THEN 'sequence ' WHEN 'v' THEN 'view ' ELSE 'table ' END || relname::text, relowner, acl.*
+        FROM pg_class,
+             aclexplode(coalesce(relacl, acldefault(CASE relkind WHEN 'S' THEN 's' ELSE 'r' END::"char", relowner))) AS acl
+        WHERE relnamespace = 'postcall'::regnamespace AND relkind NOT IN ('i', 'I')
+        UNION ALL
+        SELECT 'columns of ' || relname || ' (' || string_agg(attname, ', ' ORDER BY attname) || ')', relowner, acl.*
+        FROM pg_class JOIN pg_attribute ON attrelid = pg_class.oid, aclexplode(attacl) AS acl
+        WHERE relnamespace = 'postcall'::regnamespace AND NOT attisdropped
+        GROUP BY relname, relowner, acl.grantor, acl.grantee, acl.privilege_type, acl.is_grantable
+        UNION ALL
+        SELECT 'function ' || proname, proowner, acl.*
+        FROM pg_proc, aclexplode(coalesce(proacl, acldefault('f', proowner))) AS acl
+        WHERE pronamespace = 'postcall'::regnamespace
+        UNION ALL
+        SELECT 'type ' || typname, typowner, acl.*
+        FROM pg_type, aclexplode(typacl) AS acl WHERE typnamespace = 'postcall'::regnamespace
+        UNION ALL
+        SELECT 'default of ' || defaclobjtype::text, defaclrole, acl.*
+        FROM pg_default_acl, aclexplode(defaclacl) AS acl
+    )
+    SELECT CASE grantee WHEN 0 THEN 'PUBLIC' ELSE regexp_replace(grantee::regrole::text, '^postcall_', '') END || ': '
+           || string_agg(privilege_type || CASE WHEN is_grantable THEN ' WITH GRANT OPTION' ELSE '' END, ', '
+                         ORDER BY privilege_type)
+           || ' on ' || object
+    FROM granted WHERE grantee <> owner
+    GROUP BY grantee, object"#;
+
+/// The newest migration that the previous release has.
+const LAST_OF_THE_PREVIOUS_RELEASE: u64 = 20_261_123_000_014;
+
+async fn texts(database: &Database, sql: &str) -> Vec<String> {
+    let mut texts: Vec<String> = sqlx::query_scalar(AssertSqlSafe(sql)).fetch_all(&database.pool).await.unwrap();
+    texts.sort();
+    texts
+}
+
+#[tokio::test]
+async fn each_role_has_the_rights_of_the_list_and_no_other() {
+    let database = Database::new().await;
+    let mut expected: Vec<String> = RIGHTS.iter().map(|&right| right.to_owned()).collect();
+    expected.sort();
+    assert_eq!(texts(&database, CATALOG).await, expected);
+}
+
+#[tokio::test]
+async fn migrating_changes_no_default_of_a_platform_s_own_functions() {
+    let database = Database::new().await;
+    assert_eq!(database.number("SELECT count(*) FROM pg_default_acl").await, 0);
+    // What the migrating user creates for the platform afterwards is as open as it was before.
+    database.execute("CREATE FUNCTION public.price() RETURNS integer LANGUAGE sql RETURN 1").await;
+    assert_eq!(
+        database.number("SELECT has_function_privilege('pg_monitor', 'public.price()', 'EXECUTE')::int::bigint").await,
+        1
+    );
+}
+
+#[tokio::test]
+async fn no_function_looks_for_anything_along_its_caller_s_path() {
+    let database = Database::new().await;
+    // Either its path is fixed, or its body was bound when it was created.
+    let astray = "SELECT proname::text FROM pg_proc
+                  WHERE pronamespace = 'postcall'::regnamespace
+                    AND NOT coalesce('search_path=pg_catalog, pg_temp' = ANY (proconfig), prosqlbody IS NOT NULL)";
+    assert_eq!(texts(&database, astray).await, Vec::<String>::new());
+    let owners = "SELECT string_agg(proname, ', ' ORDER BY proname) FROM pg_proc
+                  WHERE pronamespace = 'postcall'::regnamespace AND prosecdef";
+    assert_eq!(database.text(owners).await.unwrap(), OWNERS_RIGHTS);
+    let unbound = "SELECT proname::text FROM pg_proc WHERE pronamespace = 'postcall'::regnamespace AND prosecdef
+                   AND NOT coalesce('search_path=pg_catalog, pg_temp' = ANY (proconfig), false)";
+    assert_eq!(texts(&database, unbound).await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn whoever_was_granted_the_outbox_directly_can_still_insert_after_the_migration() {
+    let database = Database::at_version(LAST_OF_THE_PREVIOUS_RELEASE).await;
+    let own = database.login(&[]).await;
+    let user = own.split(['/', '@']).nth(2).unwrap();
+    database
+        .execute(&format!(
+            "GRANT USAGE ON SCHEMA postcall TO {user}; GRANT INSERT (agent, call) ON postcall.outbox TO {user}"
+        ))
+        .await;
+    database.store.migrate().await.unwrap();
+    let mut platform = PgConnection::connect(&own).await.unwrap();
+    let insert = "INSERT INTO postcall.outbox (agent, call) VALUES ('a', '{}')";
+    sqlx::query(insert).execute(&mut platform).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_user_who_only_reads_can_back_up_everything() {
+    let database = Database::new().await;
+    // Row-level security, even one that hides nothing, makes pg_dump fail for such a user.
+    let hiding = "SELECT relname::text FROM pg_class WHERE relnamespace = 'postcall'::regnamespace AND relrowsecurity";
+    assert_eq!(texts(&database, hiding).await, Vec::<String>::new());
+}
