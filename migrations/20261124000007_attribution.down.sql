@@ -21,3 +21,7 @@ ALTER TABLE postcall.action_switch DROP COLUMN switched_by, DROP COLUMN db_user;
 ALTER TABLE postcall.action_version
     DROP CONSTRAINT published_by_has_at_most_200_characters,
     DROP COLUMN db_user;
+
+COMMENT ON COLUMN postcall.action_version.published_by IS 'The database user who published it';
+COMMENT ON COLUMN postcall.replay.replayed_by IS 'Who asked for it';
+COMMENT ON COLUMN postcall.resolution.resolved_by IS 'The dispatcher, or the person';

@@ -117,7 +117,9 @@ async fn one_after_the_other_the_second_is_told_in_plain_words() {
         "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1;
          INSERT INTO postcall.resolution (delivery_id, state, resolved_by, reason) VALUES ('{first}', 'failed', 'Ada', 'r')"
     );
-    assert!(database.error_of(&sql).await.contains("READ COMMITTED"));
+    let mut connection = PgConnection::connect(&database.url).await.unwrap();
+    let error = sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await.unwrap_err();
+    assert!(error.to_string().contains("READ COMMITTED"), "{error}");
     database
         .execute(&format!("INSERT INTO postcall.resolution (delivery_id, state, resolved_by, reason) VALUES ('{first}', 'failed', 'Ada', 'r')"))
         .await;
