@@ -1,9 +1,16 @@
--- A partition of foreign ids that holds calls stays: they would be lost with it.
+-- Partitions of foreign ids that hold calls stay: the calls would be lost with them.
 DO $$
+DECLARE
+    partition text;
+    holds     boolean;
 BEGIN
-    IF to_regclass('postcall.outbox_foreign') IS NOT NULL AND NOT EXISTS (SELECT FROM postcall.outbox_foreign) THEN
-        DROP TABLE postcall.outbox_foreign;
-    END IF;
+    FOREACH partition IN ARRAY ARRAY['outbox_past', 'outbox_foreign'] LOOP
+        CONTINUE WHEN to_regclass('postcall.' || partition) IS NULL;
+        EXECUTE format('SELECT EXISTS (SELECT FROM postcall.%I)', partition) INTO holds;
+        IF NOT holds THEN
+            EXECUTE format('DROP TABLE postcall.%I', partition);
+        END IF;
+    END LOOP;
 END
 $$;
 

@@ -36,17 +36,6 @@ pub enum Invariant {
 }
 
 impl Invariant {
-    /// All of them.
-    pub const ALL: [Invariant; 7] = [
-        Invariant::OnePlace,
-        Invariant::OneDelivery,
-        Invariant::NoneMissing,
-        Invariant::NoReplayMissing,
-        Invariant::Complete,
-        Invariant::NoneStuck,
-        Invariant::GuardsOn,
-    ];
-
     /// Its name, for programs.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -97,7 +86,18 @@ pub struct Accounts {
 
 struct Offender {
     who: String,
+    /// How many there are, named or not.
     total: i64,
+}
+
+impl Checked {
+    fn from(invariant: Invariant, offenders: Vec<Offender>) -> Checked {
+        Checked {
+            invariant,
+            violations: offenders.first().map_or(0, |offender| offender.total),
+            offenders: offenders.into_iter().map(|offender| offender.who).collect(),
+        }
+    }
 }
 
 impl Store {
@@ -111,27 +111,33 @@ impl Store {
         // to one that has. It is committed nowhere, so dropping it on an error is all that there is to clean up.
         let mut snapshot = self.pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
         prepare(&mut snapshot).await?;
-        let mut checked = Vec::with_capacity(Invariant::ALL.len());
-        for invariant in Invariant::ALL {
-            let offenders = match invariant {
-                Invariant::OnePlace => in_two_places(&mut snapshot).await?,
-                Invariant::OneDelivery => delivered_twice(&mut snapshot).await?,
-                Invariant::NoneMissing => missing(&mut snapshot).await?,
-                Invariant::NoReplayMissing => missing_replays(&mut snapshot).await?,
-                Invariant::Complete => incomplete(&mut snapshot).await?,
-                Invariant::NoneStuck => stuck(&mut snapshot).await?,
-                Invariant::GuardsOn => unguarded(&mut snapshot).await?,
-            };
-            checked.push(Checked {
-                invariant,
-                violations: offenders.first().map_or(0, |offender| offender.total),
-                offenders: offenders.into_iter().map(|offender| offender.who).collect(),
-            });
-        }
+        let (twice, missing) = balance(&mut snapshot).await?;
+        let found = [
+            (Invariant::OnePlace, in_two_places(&mut snapshot).await?),
+            (Invariant::OneDelivery, twice),
+            (Invariant::NoneMissing, missing),
+            (Invariant::NoReplayMissing, missing_replays(&mut snapshot).await?),
+            (Invariant::Complete, incomplete(&mut snapshot).await?),
+            (Invariant::NoneStuck, stuck(&mut snapshot).await?),
+            (Invariant::GuardsOn, unguarded(&mut snapshot).await?),
+        ];
+        let checked = found.into_iter().map(|(invariant, offenders)| Checked::from(invariant, offenders)).collect();
         let ages = ages(&mut snapshot).await?;
         let undecided_calls = undecided_calls(&mut snapshot).await?;
         snapshot.commit().await?;
         Ok(Accounts { checked, ages, undecided_calls })
+    }
+}
+
+impl Store {
+    /// Every guard that the database has, shipped or not.
+    ///
+    /// # Errors
+    /// Only those of the database.
+    pub async fn guards(&self) -> Result<Vec<guards::Guard>, StoreError> {
+        let mut transaction = self.pool.begin_with("BEGIN READ ONLY").await?;
+        prepare(&mut transaction).await?;
+        Ok(guards::present(&mut transaction).await?)
     }
 }
 
@@ -165,68 +171,64 @@ async fn in_two_places(snapshot: &mut PgConnection) -> Result<Vec<Offender>, sql
     .await
 }
 
-async fn delivered_twice(snapshot: &mut PgConnection) -> Result<Vec<Offender>, sqlx::Error> {
-    // In two steps: what is found more than once, which takes one pass over narrow rows; and of these few, whether the
-    // deliveries differ, so that one that is in two places is not counted here once more.
-    sqlx::query_as!(
-        Offender,
-        r#"
-        WITH suspect AS MATERIALIZED (
-            SELECT call_id, action_id
-            FROM (SELECT call_id, action_id FROM postcall.waiting
-                  UNION ALL SELECT call_id, action_id FROM postcall.sending
-                  UNION ALL SELECT call_id, action_id FROM postcall.delivery) AS one
-            GROUP BY call_id, action_id
-            HAVING count(*) > 1
-        ),
-        original AS (
-            SELECT call_id, action_id, delivery_id
-            FROM suspect, LATERAL (
-                SELECT delivery_id FROM postcall.waiting
-                WHERE waiting.call_id = suspect.call_id AND waiting.action_id = suspect.action_id
-                UNION SELECT delivery_id FROM postcall.sending
-                WHERE sending.call_id = suspect.call_id AND sending.action_id = suspect.action_id
-                UNION SELECT delivery_id FROM postcall.delivery
-                WHERE delivery.call_id = suspect.call_id AND delivery.action_id = suspect.action_id) AS one
-            WHERE NOT EXISTS (SELECT FROM postcall.replay WHERE replay.delivery_id = one.delivery_id)
-        )
-        SELECT call_id || ' ' || coalesce(action.name, '?') AS "who!", count(*) OVER () AS "total!"
-        FROM (SELECT call_id, action_id FROM original GROUP BY call_id, action_id HAVING count(*) > 1) AS twice
-        LEFT JOIN postcall.action USING (action_id)
-        ORDER BY 1 LIMIT $1
-        "#,
-        NAMED as i64,
-    )
-    .fetch_all(snapshot)
-    .await
-}
-
-async fn missing(snapshot: &mut PgConnection) -> Result<Vec<Offender>, sqlx::Error> {
-    // - Exactly what was decided when the call was inserted is asked for. A call from before that was kept (null) is not
+/// Calls with two deliveries of one action, and calls without a delivery that they ought to have.
+async fn balance(snapshot: &mut PgConnection) -> Result<(Vec<Offender>, Vec<Offender>), sqlx::Error> {
+    // One pass over what was decided and what is there, because it is by far the longest.
+    // - Exactly what was decided when a call was inserted is asked for. A call from before that was kept (null) is not
     //   asked about.
     // - History may have been dropped up to its oldest partition, so calls from before that are not asked about. The
     //   beginning is looked up once, by a subquery of its own.
     // - A replay does not stand in for the original.
-    sqlx::query_as!(
-        Offender,
+    // - Of what is there more than once it is asked whether the deliveries differ: one that is in two places is not
+    //   counted here once more. That takes index look-ups, for these few only.
+    let rows = sqlx::query!(
         r#"
-        SELECT decided.id || ' ' || coalesce(action.name, '?') AS "who!", count(*) OVER () AS "total!"
-        FROM (SELECT outbox.id, action_id
-              FROM postcall.outbox, unnest(outbox.action_ids) AS action_id
-              WHERE outbox.created_at >= (SELECT postcall.history_begins())
-              EXCEPT ALL
-              SELECT call_id, action_id
-              FROM (SELECT delivery_id, call_id, action_id FROM postcall.waiting
-                    UNION ALL SELECT delivery_id, call_id, action_id FROM postcall.sending
-                    UNION ALL SELECT delivery_id, call_id, action_id FROM postcall.delivery) AS one
-              WHERE NOT EXISTS (SELECT FROM postcall.replay WHERE replay.delivery_id = one.delivery_id)) AS decided
+        WITH wrong AS MATERIALIZED (
+            SELECT call_id, action_id, count(*) FILTER (WHERE NOT is_decision) AS deliveries
+            FROM (SELECT outbox.id AS call_id, action_id, true AS is_decision
+                  FROM postcall.outbox, unnest(outbox.action_ids) AS action_id
+                  WHERE outbox.created_at >= (SELECT postcall.history_begins())
+                  UNION ALL
+                  SELECT call_id, action_id, false
+                  FROM (SELECT delivery_id, call_id, action_id FROM postcall.waiting
+                        UNION ALL SELECT delivery_id, call_id, action_id FROM postcall.sending
+                        UNION ALL SELECT delivery_id, call_id, action_id FROM postcall.delivery) AS one
+                  WHERE NOT EXISTS (SELECT FROM postcall.replay WHERE replay.delivery_id = one.delivery_id)) AS entry
+            GROUP BY call_id, action_id
+            HAVING count(*) FILTER (WHERE NOT is_decision) <> 1
+        ),
+        twice AS MATERIALIZED (
+            SELECT call_id, action_id
+            FROM wrong, LATERAL (
+                SELECT delivery_id FROM postcall.waiting
+                WHERE waiting.call_id = wrong.call_id AND waiting.action_id = wrong.action_id
+                UNION SELECT delivery_id FROM postcall.sending
+                WHERE sending.call_id = wrong.call_id AND sending.action_id = wrong.action_id
+                UNION SELECT delivery_id FROM postcall.delivery
+                WHERE delivery.call_id = wrong.call_id AND delivery.action_id = wrong.action_id) AS one
+            WHERE deliveries > 1 AND NOT EXISTS (SELECT FROM postcall.replay WHERE replay.delivery_id = one.delivery_id)
+            GROUP BY call_id, action_id
+            HAVING count(*) > 1
+        )
+        SELECT is_missing AS "is_missing!", call_id || ' ' || coalesce(action.name, '?') AS "who!", total AS "total!"
+        FROM ((SELECT false AS is_missing, call_id, action_id, count(*) OVER () AS total
+               FROM twice ORDER BY call_id, action_id LIMIT $1)
+              UNION ALL
+              (SELECT true, call_id, action_id, count(*) OVER ()
+               FROM wrong WHERE deliveries = 0 ORDER BY call_id, action_id LIMIT $1)) AS named
         LEFT JOIN postcall.action USING (action_id)
-        ORDER BY 1 LIMIT $1
+        ORDER BY call_id, action_id
         "#,
         NAMED as i64,
     )
     .fetch_all(snapshot)
-    .await
+    .await?;
+    let (mut twice, mut missing) = (Vec::new(), Vec::new());
+    for row in rows {
+        let offenders = if row.is_missing { &mut missing } else { &mut twice };
+        offenders.push(Offender { who: row.who, total: row.total });
+    }
+    Ok((twice, missing))
 }
 
 async fn undecided_calls(snapshot: &mut PgConnection) -> Result<i64, sqlx::Error> {

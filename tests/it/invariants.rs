@@ -1,29 +1,45 @@
-//! The accounts: right while everything is in motion, and whatever is taken away or added by hand shows.
+//! The accounts: right while everything is in motion, and whatever is taken away or added by hand shows, as does a guard that
+//! is switched off.
+
+use std::collections::BTreeSet;
 
 use nix::sys::signal::Signal;
+use postcall::store::guards;
+use postcall::store::invariants::Invariant;
 use serde_json::{Value, json};
+use sqlx::{Connection, PgConnection};
 
 use crate::support::database::Database;
 use crate::support::inbox::Inbox;
 use crate::support::process::{Dispatcher, postcall_at, postcall_on, stderr, stdout};
 
-/// A database whose action has been enabled for an hour, so that calls are counted on.
+/// A database with one enabled action of agent `a`.
 async fn database_with_action(url: &str) -> Database {
     let database = Database::new().await;
     database.publish("a", "default", &json!({"method": "POST", "url": url})).await;
-    an_hour_later(&database).await;
     database
 }
 
-/// Moves all switches of actions into the past.
-async fn an_hour_later(database: &Database) {
-    database
-        .execute(
-            "SET session_replication_role = replica;
-             UPDATE postcall.action_switch SET switched_at = switched_at - interval '1 hour';
-             RESET session_replication_role",
-        )
-        .await;
+/// Runs a statement as an owner who switches the guards of history off for it.
+async fn past_the_guards(database: &Database, sql: &str) {
+    let tables: Vec<String> = sqlx::query_scalar(
+        "SELECT tgrelid::regclass::text FROM pg_trigger WHERE tgname = 'history_is_immutable' ORDER BY 1",
+    )
+    .fetch_all(&database.pool)
+    .await
+    .unwrap();
+    let switch = |how: &str| -> String {
+        let each = |table: &String| format!("ALTER TABLE {table} {how} TRIGGER history_is_immutable;");
+        tables.iter().map(each).collect()
+    };
+    database.execute(&format!("{} {sql}; {}", switch("DISABLE"), switch("ENABLE ALWAYS"))).await;
+}
+
+/// The URL of a new user who has `role` and nothing else.
+async fn login(database: &Database, role: &str) -> String {
+    let name = format!("{role}_of_{}", database.text("SELECT current_database()").await.unwrap());
+    database.execute(&format!("CREATE USER {name} IN ROLE {role}")).await;
+    database.url.replace("postgres@", &format!("{name}@"))
 }
 
 /// What the command says: the violated invariants with their offenders.
@@ -104,11 +120,7 @@ async fn a_delivery_in_flight_or_in_history_that_is_taken_away_is_missed() {
     let _dispatcher = Dispatcher::start(&other, &[]).await;
     other.settled().await;
     assert_eq!(violated(&other), []);
-    other
-        .execute(
-            "SET session_replication_role = replica; DELETE FROM postcall.delivery; RESET session_replication_role",
-        )
-        .await;
+    past_the_guards(&other, "DELETE FROM postcall.delivery").await;
     assert_eq!(violated(&other), only("none_missing", format!("{call} default")));
 }
 
@@ -169,33 +181,58 @@ async fn what_waits_without_its_call_or_action_shows() {
 async fn nobody_is_accused_because_an_action_was_switched() {
     let database = Database::new().await;
     let action = json!({"method": "POST", "url": "https://receiver.example/"});
-    // Not yet there, then enabled, then disabled: calls of all three times, each in its right.
+    // Not yet there, then enabled, then disabled, then enabled again: calls of all four times, each in its right.
     database.insert_call("a", &json!({})).await;
     database.publish("a", "default", &action).await;
     database.insert_call("a", &json!({})).await;
     assert!(postcall_on(&database, &["action", "disable", "a"]).status.success());
     database.insert_call("a", &json!({})).await;
-    assert_eq!(violated(&database), []);
-    an_hour_later(&database).await;
-    let late = database.insert_call("a", &json!({})).await;
-    assert_eq!(violated(&database), [], "it was disabled when {late} came");
-    // Close to a switch a call may have been given a delivery or not.
     assert!(postcall_on(&database, &["action", "enable", "a"]).status.success());
+    let right_after = database.insert_call("a", &json!({})).await;
     assert_eq!(violated(&database), []);
-    let near = database.insert_call("a", &json!({})).await;
-    database.execute("DELETE FROM postcall.waiting").await;
-    assert_eq!(violated(&database), [], "{near} is not asked about");
-    // A publication that leaves it enabled is no switch.
-    an_hour_later(&database).await;
-    database.publish("a", "default", &action).await;
-    assert_eq!(database.number("SELECT count(*) FROM postcall.action_switch").await, 3);
-    let well_inside = database.insert_call("a", &json!({})).await;
-    assert_eq!(violated(&database).len(), 1, "near is now an hour from any switch, and has no delivery");
-    database.execute(&format!("DELETE FROM postcall.outbox WHERE id = '{near}'")).await;
-    database.execute("DELETE FROM postcall.outbox WHERE id NOT IN (SELECT call_id FROM postcall.waiting)").await;
+    // The moment makes no difference: what was decided a moment after a switch is counted on too.
+    database.execute(&format!("DELETE FROM postcall.waiting WHERE call_id = '{right_after}'")).await;
+    assert_eq!(violated(&database), only("none_missing", format!("{right_after} default")));
+}
+
+#[tokio::test]
+async fn a_call_is_judged_by_what_its_own_transaction_saw_however_old_that_is() {
+    let database = Database::new().await;
+    let mut platform = PgConnection::connect(&database.url).await.unwrap();
+    let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM postcall.action";
+    sqlx::raw_sql(begin).execute(&mut platform).await.unwrap();
+    // Enabled hours ago by every record, and yet not for this transaction, which is older than that.
+    database.publish("a", "default", &json!({"method": "POST", "url": "https://receiver.example/"})).await;
+    database
+        .execute(
+            "ALTER TABLE postcall.action_switch DISABLE TRIGGER switches_are_immutable;
+             UPDATE postcall.action_switch SET switched_at = switched_at - interval '5 hours';
+             ALTER TABLE postcall.action_switch ENABLE ALWAYS TRIGGER switches_are_immutable",
+        )
+        .await;
+    let insert = "INSERT INTO postcall.outbox (agent, call) VALUES ('a', '{}'); COMMIT";
+    sqlx::raw_sql(insert).execute(&mut platform).await.unwrap();
+    assert_eq!(database.number("SELECT count(*) FROM postcall.waiting").await, 0);
     assert_eq!(violated(&database), []);
-    database.execute("DELETE FROM postcall.waiting").await;
-    assert_eq!(violated(&database), only("none_missing", format!("{well_inside} default")));
+}
+
+#[tokio::test]
+async fn calls_from_before_the_decision_was_kept_are_counted_and_not_asked_about() {
+    let database = database_with_action("https://receiver.example/").await;
+    // As a call from before the migration: no decision, no delivery.
+    database
+        .execute(
+            "SET session_replication_role = replica;
+             INSERT INTO postcall.outbox (agent, call) VALUES ('a', '{}');
+             RESET session_replication_role",
+        )
+        .await;
+    assert_eq!(violated(&database), []);
+    let report: Value =
+        serde_json::from_str(&stdout(&postcall_on(&database, &["check-invariants", "--json"]))).unwrap();
+    assert_eq!(report["calls_not_asked_about"], json!(1));
+    let text = stdout(&postcall_on(&database, &["check-invariants"]));
+    assert!(text.ends_with("calls from before their actions were kept: 1\n"), "{text}");
 }
 
 #[tokio::test]
@@ -230,26 +267,132 @@ async fn what_is_in_flight_for_too_long_shows() {
         assert_eq!(violated(&database), expected, "{lease}, {ended}, {claimed}");
         database.execute("DELETE FROM postcall.sending; DELETE FROM postcall.outbox").await;
     }
+    // What is held by nobody that ever was is wrong at once.
+    database
+        .execute(
+            "WITH call AS (INSERT INTO postcall.outbox (agent, call) VALUES ('a', '{}') RETURNING id)
+             INSERT INTO postcall.sending
+             SELECT postcall.uuid_v7(), id, 'a', 1, 1, now(), 999, gen_random_uuid(), now() FROM call",
+        )
+        .await;
+    database.execute("DELETE FROM postcall.waiting").await;
+    let id = database.text("SELECT delivery_id::text FROM postcall.sending").await.unwrap();
+    assert_eq!(violated(&database), only("none_stuck", id));
 }
 
 #[tokio::test]
-async fn the_report_names_ten_offenders_and_tells_the_ages_and_needs_the_dispatcher_s_role_only() {
+async fn the_list_of_guards_is_that_of_the_migrated_schema_in_both_directions() {
+    let database = Database::new().await;
+    let kept = |guard: &guards::Guard| !["partition", "detached"].contains(&guard.kind.as_str());
+    let present = database.store.guards().await.unwrap();
+    let present: BTreeSet<String> = present.iter().filter(|guard| kept(guard)).map(guards::Guard::line).collect();
+    let listed: BTreeSet<String> = guards::shipped().into_iter().map(str::to_owned).collect();
+    let unlisted: Vec<&String> = present.difference(&listed).collect();
+    let absent: Vec<&String> = listed.difference(&present).collect();
+    assert!(unlisted.is_empty() && absent.is_empty(), "not in the list: {unlisted:#?}\nonly in the list: {absent:#?}");
+}
+
+/// What is said of the guards.
+async fn unguarded(database: &Database) -> Vec<String> {
+    let accounts = database.store.check_invariants().await.unwrap();
+    let checked = accounts.checked.into_iter().find(|checked| checked.invariant == Invariant::GuardsOn).unwrap();
+    assert_eq!(usize::try_from(checked.violations).unwrap().min(10), checked.offenders.len());
+    checked.offenders
+}
+
+#[tokio::test]
+async fn every_guard_that_is_switched_off_shows_on_each_partition_too() {
+    let database = Database::new().await;
+    assert_eq!(unguarded(&database).await, Vec::<String>::new());
+    // Partitions from after the migrations have theirs as well.
+    database.execute("CREATE TABLE postcall.delivery_20250101 PARTITION OF postcall.delivery
+                      FOR VALUES FROM ('01940000-0000-0000-0000-000000000000') TO ('01950000-0000-0000-0000-000000000000')")
+        .await;
+    let without = ["delivery_20250101: trigger rows_are_not_truncated is missing"];
+    assert_eq!(unguarded(&database).await, without);
+    database.execute("SELECT postcall.guard_against_truncate('postcall.delivery_20250101')").await;
+    assert_eq!(unguarded(&database).await, Vec::<String>::new());
+    let triggers: Vec<(String, String, String)> = sqlx::query_as(
+        "SELECT relname::text, tgname::text, CASE tgenabled WHEN 'A' THEN 'ENABLE ALWAYS' ELSE 'ENABLE' END
+         FROM pg_trigger JOIN pg_class ON pg_class.oid = tgrelid
+         WHERE relnamespace = 'postcall'::regnamespace AND NOT tgisinternal AND relkind = 'r'",
+    )
+    .fetch_all(&database.pool)
+    .await
+    .unwrap();
+    assert!(triggers.len() > 30, "{triggers:?}");
+    for (table, trigger, on) in triggers {
+        database.execute(&format!("ALTER TABLE postcall.{table} DISABLE TRIGGER {trigger}")).await;
+        assert_eq!(unguarded(&database).await, [format!("{table}: trigger {trigger} is switched off")]);
+        database.execute(&format!("ALTER TABLE postcall.{table} {on} TRIGGER {trigger}")).await;
+    }
+    assert_eq!(unguarded(&database).await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_guard_that_is_dropped_weakened_or_hollowed_out_shows() {
+    let said_after = async |sql: &str| {
+        let database = Database::new().await;
+        database.execute(sql).await;
+        unguarded(&database).await
+    };
+    for (sql, said) in [
+        ("DROP TRIGGER actions_stay ON postcall.action", "action: trigger actions_stay is missing"),
+        (
+            "ALTER TABLE postcall.resolution DROP CONSTRAINT a_late_delivery_means_2xx",
+            "resolution: constraint a_late_delivery_means_2xx is missing",
+        ),
+        (
+            "ALTER TABLE postcall.delivery DROP CONSTRAINT delivered_means_2xx",
+            "delivery: constraint delivered_means_2xx is missing",
+        ),
+        (
+            "ALTER TABLE postcall.replay ENABLE TRIGGER replays_are_immutable",
+            "replay: trigger replays_are_immutable is not the one that was shipped",
+        ),
+        (
+            "DROP TRIGGER evidence_is_immutable ON postcall.resolution;
+             CREATE TRIGGER evidence_is_immutable BEFORE UPDATE ON postcall.resolution
+                 FOR EACH ROW EXECUTE FUNCTION postcall.refuse_change();
+             ALTER TABLE postcall.resolution ENABLE ALWAYS TRIGGER evidence_is_immutable",
+            "resolution: trigger evidence_is_immutable is not the one that was shipped",
+        ),
+        (
+            "CREATE OR REPLACE FUNCTION postcall.refuse_change() RETURNS trigger LANGUAGE plpgsql
+                 AS 'BEGIN RETURN NEW; END'",
+            "function refuse_change is not the one that was shipped",
+        ),
+        (
+            "DO $$ DECLARE name text; BEGIN
+                 SELECT inhrelid::regclass INTO name FROM pg_inherits
+                 WHERE inhparent = 'postcall.delivery'::regclass AND inhrelid <> 'postcall.delivery_default'::regclass
+                 ORDER BY 1 LIMIT 1;
+                 EXECUTE 'ALTER TABLE postcall.delivery DETACH PARTITION ' || name;
+                 EXECUTE 'ALTER TABLE ' || name || ' RENAME TO delivery_19990101'; END $$",
+            "delivery_19990101 is a partition no longer: what it holds is not searched and not checked",
+        ),
+    ] {
+        assert_eq!(said_after(sql).await, [said], "{sql}");
+    }
+}
+
+#[tokio::test]
+async fn the_report_names_ten_offenders_and_tells_the_ages_and_needs_an_auditor_s_rights_only() {
     let database = database_with_action("https://receiver.example/").await;
-    let name = database.text("SELECT current_database()").await.unwrap();
-    database.execute(&format!("CREATE USER checker_of_{name} IN ROLE postcall_dispatcher")).await;
-    let url = database.url.replace("postgres@", &format!("checker_of_{name}@"));
-    let output = postcall_at(&url, &["check-invariants"]);
-    assert!(output.status.success(), "{}", stderr(&output));
     let expected = "holds     one_place\nholds     one_delivery\nholds     none_missing\nholds     no_replay_missing\n\
-                    holds     complete\nholds     none_stuck\noldest waiting: none\noldest sending: none\n\
-                    oldest unknown: none\n";
-    assert_eq!(stdout(&output), expected);
+                    holds     complete\nholds     none_stuck\nholds     guards_on\noldest waiting: none\n\
+                    oldest sending: none\noldest unknown: none\ncalls from before their actions were kept: 0\n";
+    for role in ["postcall_auditor", "postcall_dispatcher", "postcall_publisher"] {
+        let output = postcall_at(&login(&database, role).await, &["check-invariants"]);
+        assert!(output.status.success(), "{role}: {}", stderr(&output));
+        assert_eq!(stdout(&output), expected, "{role}");
+    }
     database.execute("INSERT INTO postcall.outbox (agent, call) SELECT 'a', '{}' FROM generate_series(1, 12)").await;
     database.execute("DELETE FROM postcall.waiting").await;
     database.insert_call("a", &json!({})).await;
     let output = postcall_on(&database, &["check-invariants"]);
     let said = stdout(&output);
-    assert!(said.contains("VIOLATED  none_missing: calls without a delivery of an enabled action: 12\n"), "{said}");
+    assert!(said.contains("VIOLATED  none_missing: calls without a delivery that they ought to have: 12\n"), "{said}");
     assert!(said.contains("          and 2 more\n") && said.contains("oldest waiting: 0."), "{said}");
-    assert!(stderr(&output).contains("1 of 6 invariants are violated"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("1 of 7 invariants are violated"), "{}", stderr(&output));
 }
