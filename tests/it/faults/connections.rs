@@ -149,9 +149,8 @@ async fn connections_to_a_receiver_cut_at_random_cause_doubt_and_no_second_reque
     let (cuts, calls) = (sized(30, 300), sized(3_000, 30_000));
     let (database, tally) = (Database::new().await, Tally::open().await);
     let proxy = Proxy::to_receiver_of(&tally.url()).await;
-    // Now and then the client does not notice that a connection ended before it took its request, and waits for the
-    // deadline. It then knows that nothing was sent.
-    send_calls_within(&database, &proxy.url_of(&tally.url()), 5_000).await;
+    const TIMEOUT_MS: u32 = 20_000;
+    send_calls_within(&database, &proxy.url_of(&tally.url()), TIMEOUT_MS).await;
     let mut fleet = Fleet::with_lease(LONG_LEASE_MS, &database.url, 2, 16).await;
     let platform = complete_calls(&database.url, calls);
     for cut in 0..cuts {
@@ -164,4 +163,9 @@ async fn connections_to_a_receiver_cut_at_random_cause_doubt_and_no_second_reque
     let accounts = accounts::check(&database.pool, &tally, &acknowledged).await;
     assert_eq!(accounts.shown("delivered") + accounts.shown("unknown") + accounts.shown("failed"), calls);
     assert!(accounts.shown("unknown") <= cuts * 32, "{accounts}");
+    let longest: i32 = sqlx::query_scalar("SELECT max(latency_ms)::int FROM postcall.delivery_history")
+        .fetch_one(&database.pool)
+        .await
+        .unwrap();
+    assert!(longest < TIMEOUT_MS as i32, "an attempt whose connection had ended waited for its deadline");
 }
