@@ -1,6 +1,7 @@
 //! Dispatchers one room of which fails, against a real server and a real receiver: the room's work is replaced by one that
 //! panics or returns. Nothing in the program itself can be told to fail.
 
+use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use axum::Router;
