@@ -22,6 +22,7 @@ mod replay;
 mod resolve;
 mod support;
 mod webhook_cut;
+mod webhook_name_servers;
 mod webhook_names;
 mod webhook_outcomes;
 mod webhook_tls;
