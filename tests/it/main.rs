@@ -41,6 +41,7 @@ mod webhook_answers;
 mod webhook_connect;
 mod webhook_cut;
 mod webhook_idle;
+mod webhook_name_servers;
 mod webhook_names;
 mod webhook_outcomes;
 mod webhook_tls;
