@@ -29,7 +29,7 @@ use crate::store::{Store, StoreError};
 use crate::webhook::Webhook;
 use claimer::Claimer;
 pub use finisher::Tally;
-use finisher::{Books, Finisher};
+use finisher::{Books, Finisher, Handed};
 pub use lease::MIN_LEASE;
 use lease::{Identity, Keeper, Lease, Unregistered};
 use place::{Losses, Places};
@@ -135,6 +135,8 @@ struct Dispatcher {
     attempts: TaskTracker,
     losses: Losses,
     books: Books,
+    /// Keeps the finisher's queue open until the claimer has ended, so that none of the two ends the other's work.
+    settled: mpsc::Sender<Handed>,
     /// Tells the finisher to try no longer.
     given_up: CancellationToken,
     /// Tells the keeper of the lease that nothing is left that needs it.
@@ -163,14 +165,15 @@ impl Dispatcher {
         let (settled, inbox) = mpsc::channel(settings.concurrency);
         let finisher = Finisher::new(store.session(PATIENCE), inbox, given_up.clone(), books.clone());
         let webhook = Arc::new(webhook);
-        let claimer = Claimer::new(store, lease.clone(), places, attempts.clone(), webhook, settled, stop.clone());
+        let claimer =
+            Claimer::new(store, lease.clone(), places, attempts.clone(), webhook, settled.clone(), stop.clone());
         let rooms = Rooms {
             claimer: ends_well(claimer.run()),
             finisher: ends_well(finisher.run()),
             lease: Box::pin(keeper.run(lease.clone(), all_settled.clone())),
             housekeeping: ends_well(housekeeping::run(store.clone(), stop.drain.clone())),
         };
-        Ok((Dispatcher { settings, stop, lease, attempts, losses, books, given_up, all_settled }, rooms))
+        Ok((Dispatcher { settings, stop, lease, attempts, losses, books, settled, given_up, all_settled }, rooms))
     }
 
     /// Lets the rooms work until told to stop, or until one of them ends by itself; then lets them end, one after the
@@ -194,6 +197,7 @@ impl Dispatcher {
         watch.end_of(Room::Claimer).await;
         // From here on it ends by itself once the last attempt has handed over its result.
         watch.dismiss(Room::Finisher);
+        drop(self.settled);
         watch.until(drain(&self.attempts, self.settings.drain_timeout, &self.stop.cut)).await;
         let _ended_in_time = tokio::time::timeout(LAST_WRITES, watch.end_of(Room::Finisher)).await;
         self.given_up.cancel();

@@ -204,6 +204,21 @@ async fn what_the_finisher_recorded_before_its_defect_is_told_at_the_end() {
     assert_eq!((tally.delivered, tally.unwritten), (3, 0));
 }
 
+/// The finisher must not end because the claimer has: whichever task comes first then would look like a defect.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn asked_to_stop_with_nothing_in_flight_it_ends_without_a_complaint_every_time() {
+    let database = Database::new().await;
+    for _ in 0..40 {
+        let (dispatcher, rooms) = prepared(&database).await;
+        let stopping = dispatcher.stop.drain.clone();
+        let running = tokio::spawn(dispatcher.supervise(rooms));
+        tokio::task::yield_now().await;
+        stopping.cancel();
+        let ended = in_time(running).await.unwrap();
+        assert!(ended.is_ok(), "{ended:?}");
+    }
+}
+
 #[tokio::test]
 async fn asked_to_stop_it_ends_without_a_complaint() {
     let (mut database, receiver) = (Database::new().await, Receiver::holding().await);
