@@ -210,6 +210,28 @@ async fn what_the_finisher_recorded_before_its_defect_is_told_at_the_end() {
     assert_eq!((tally.delivered, tally.unwritten), (3, 0));
 }
 
+/// Between the end of a room's work and the end of its task another task may run. What the claimer lets go of there must not
+/// end the finisher, which would look like a defect.
+#[tokio::test]
+async fn the_finisher_does_not_end_because_the_claimer_is_about_to() {
+    let database = Database::new().await;
+    let (dispatcher, mut rooms) = prepared(&database).await;
+    let work = rooms.claimer;
+    rooms.claimer = Box::pin(async move {
+        let ended = work.await;
+        // One thread runs all: each other task that is ready has run by then.
+        for _ in 0..1_000 {
+            tokio::task::yield_now().await;
+        }
+        ended
+    });
+    let stopping = dispatcher.stop.drain.clone();
+    let running = tokio::spawn(dispatcher.supervise(rooms));
+    stopping.cancel();
+    let ended = in_time(running).await.unwrap();
+    assert!(ended.is_ok(), "{ended:?}");
+}
+
 #[tokio::test]
 async fn asked_to_stop_it_ends_without_a_complaint() {
     let (mut database, receiver) = (Database::new().await, Receiver::holding().await);
