@@ -3,6 +3,9 @@
 --
 -- NOT VALID: rows that exist are left alone, so that no table is read under a lock; every new row is checked.
 SET LOCAL lock_timeout = '3s';
+-- First what an insert of the platform locks first: in another order, the two could wait for each other in a circle, and the
+-- server would make one of them fail.
+LOCK TABLE postcall.outbox IN ACCESS EXCLUSIVE MODE;
 
 -- An action with a longer name could not even be disabled any more. Calls of its agent would be refused as well, so this is
 -- said before, and not found out by the platform.
