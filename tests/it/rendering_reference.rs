@@ -128,12 +128,12 @@ fn token() -> impl Strategy<Value = String> {
 }
 
 fn json() -> impl Strategy<Value = Json> {
-    token().prop_map(Json::Token).prop_recursive(5, 60, 6, |inner| {
+    token().prop_map(Json::Token).prop_recursive(4, 24, 5, |inner| {
         prop_oneof![
             2 => prop::collection::vec((blank(), inner.clone()), 0..5).prop_map(Json::Array),
             3 => prop::collection::vec((blank(), name(), inner.clone()), 0..6).prop_map(Json::Object),
             // More names than are compared one by one.
-            1 => prop::collection::vec((blank(), string(), inner), 15..40).prop_map(Json::Object),
+            1 => prop::collection::vec((blank(), string(), token().prop_map(Json::Token)), 15..24).prop_map(Json::Object),
         ]
     })
 }
