@@ -222,7 +222,9 @@ impl Dispatcher {
         self.given_up.cancel();
         watch.end_of(Room::Finisher).await;
         watch.end_of(Room::Housekeeping).await;
+        // Both are told at the same time, and either may be the first to end.
         watch.dismiss(Room::Recovery);
+        watch.dismiss(Room::Lease);
         self.all_settled.cancel();
         watch.end_of(Room::Recovery).await;
         watch.end_of(Room::Lease).await;
