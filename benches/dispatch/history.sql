@@ -48,7 +48,7 @@ SELECT action_id, 1, 'POST', 'https://receiver.example/hook', 15000 FROM postcal
 INSERT INTO postcall.action_switch (action_id, enabled, switched_at)
 SELECT action_id, true, now() - interval '1 year' FROM postcall.action;
 INSERT INTO postcall.dispatcher (name, version, lease_until)
-SELECT 'host-' || n || ':1234', '0.1.0', now() + interval '1 minute' FROM generate_series(1, 20) AS n;
+SELECT 'host-' || n || ':1234', '0.1.0', now() + interval '1 hour' FROM generate_series(1, 20) AS n;
 
 INSERT INTO postcall.outbox (id, agent, call, created_at, action_ids, call_bytes, call_sid)
 SELECT pg_temp.id_at(at), actions.agent,

@@ -13,6 +13,7 @@ use clap::{Parser, ValueEnum};
 mod baseline;
 mod calls;
 mod database;
+mod history;
 mod latency;
 mod platform;
 mod print;
@@ -40,9 +41,17 @@ struct Arguments {
     #[arg(long, default_value_t = 5)]
     seconds: u64,
 
-    /// Rows in the long queue.
+    /// Rows in the long queue, and those that wait beside a history.
     #[arg(long, default_value_t = 1_000_000)]
     waiting: i64,
+
+    /// Deliveries in the history.
+    #[arg(long, default_value_t = 1_000_000)]
+    rows: i64,
+
+    /// Print the plan of each statement that is asked of the history.
+    #[arg(long)]
+    plans: bool,
 
     /// How this program starts itself: send the baseline's requests to this URL, print requests a second, and end.
     #[arg(long, hide = true)]
@@ -65,6 +74,8 @@ enum Subject {
     Platform,
     /// What a claim costs with a short and a long queue.
     Queue,
+    /// What a question costs a database with a long history.
+    History,
 }
 
 fn main() {
@@ -100,5 +111,8 @@ async fn measure(arguments: &Arguments) {
     }
     if wanted(Subject::Queue) {
         queue::measure(arguments.waiting).await;
+    }
+    if wanted(Subject::History) {
+        history::measure(arguments.rows, arguments.waiting, arguments.plans).await;
     }
 }

@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use super::{COMMAND_PATIENCE, Store, StoreError, matching};
 use crate::domain::delivery::{Doubt, Failure, State};
+use crate::domain::kept;
 
 /// By how much the time in a delivery's id and its `created_at` may differ: the id is made at the end of the statement
 /// that inserts the calls, `created_at` when each of them is inserted.
@@ -162,6 +163,12 @@ impl HistoryFilter {
         let states: Vec<String> =
             State::ALL.iter().filter(|state| possible(state)).map(|state| state.as_str().to_owned()).collect();
         (states.len() < State::ALL.len()).then_some(states)
+    }
+
+    /// The provider's id that is asked for, cut as it was when it was kept.
+    pub(super) fn kept_call_sid(&self) -> Option<String> {
+        let most = usize::try_from(kept::MAX_CALL_SID_CHARS).unwrap_or(usize::MAX);
+        self.call_sid.as_ref().map(|sid| sid.chars().take(most).collect())
     }
 
     /// The ids that can match: from the first up to and without the last. `after` is the end of an earlier page.

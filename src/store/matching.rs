@@ -31,13 +31,12 @@ macro_rules! arms {
             //   see [`prepare`]. So does an arm whose state is not asked for.
             // - Time is asked of created_at, and of the time-ordered id too, which lets whole partitions and most of the
             //   index be skipped.
-            // - A provider's id is cut as it was when it was kept.
             r#"
                 WHERE ($1::text IS NULL OR agent = $1)
                   AND ($2::text IS NULL OR action_id = ANY (ARRAY(
                       SELECT action.action_id FROM postcall.action WHERE action.name = $2)))
                   AND ($3::text[] IS NULL OR state = ANY ($3))
-                  AND ($4::text IS NULL OR call_sid = left($4, 256))
+                  AND ($4::text IS NULL OR call_sid = $4)
                   AND ($5::uuid IS NULL OR call_id = $5)
                   AND ($6::text IS NULL OR error_kind = $6)
                   AND ($7::int2 IS NULL OR response_code = $7)
@@ -104,7 +103,7 @@ macro_rules! arms {
             $filter.agent,
             $filter.action,
             $states,
-            $filter.call_sid,
+            $filter.kept_call_sid(),
             $filter.call_id,
             $filter.error_kind,
             $filter.response_code,

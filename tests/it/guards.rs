@@ -22,12 +22,13 @@ async fn database_with_rows_everywhere() -> Database {
         database.execute("SELECT postcall.make_partitions()").await;
         assert_eq!(database.text(&last.replace("PARENT", parent)).await.unwrap(), partition);
     }
-    // The least id of each partition, and one that lies before all of them.
+    // The least id of each partition, one that lies before all of them, and one that lies between them.
     database
         .execute(
             "INSERT INTO postcall.outbox (id, agent, call)
-             SELECT coalesce(substring(pg_get_expr(relpartbound, oid) FROM $$FROM \\('([^']+)'\\)$$),
-                             '00000000-0000-4000-8000-000000000000')::uuid, 'a', '{}'
+             SELECT CASE WHEN relname ~ '_default$' THEN '01d00000-0000-7000-8000-000000000000'
+                         ELSE coalesce(substring(pg_get_expr(relpartbound, oid) FROM $$FROM \\('([^']+)'\\)$$),
+                                       '00000000-0000-4000-8000-000000000000') END::uuid, 'a', '{}'
              FROM pg_class WHERE relnamespace = 'postcall'::regnamespace AND relispartition AND relname ~ '^(outbox|delivery)'
                  AND relkind = 'r'
              ON CONFLICT DO NOTHING;

@@ -192,6 +192,39 @@ async fn history_finds_what_it_is_asked_for_and_only_that() {
 }
 
 #[tokio::test]
+async fn a_call_is_found_by_its_whole_provider_s_id_in_every_state_however_long_or_numeric() {
+    let (database, inbox) = (Database::new().await, Inbox::holding().await);
+    database.publish("a", "default", &json!({"method": "POST", "url": inbox.url("/")})).await;
+    let long = format!("CA\u{e9}{}", "0123456789".repeat(40));
+    let calls = [
+        (json!({"callInfo": {"callSid": long}}), long.as_str()),
+        (json!({"callInfo": {"callSid": 12_345_678_901_234_567_890_u64}}), "12345678901234567890"),
+        (json!({"callInfo": {"callSid": "CA 'quoted' %"}}), "CA 'quoted' %"),
+    ];
+    for (call, _) in &calls {
+        database.insert_call("a", call).await;
+    }
+    let found = |state: &str| {
+        for (_, sid) in &calls {
+            let rows = listed(&database, &["--call-sid", sid]);
+            assert_eq!(rows.len(), 1, "{state}: {sid}");
+            assert_eq!(rows[0]["state"], json!(state), "{sid}");
+            let kept: String = sid.chars().take(256).collect();
+            assert_eq!(rows[0]["call_sid"], json!(kept));
+        }
+        assert_eq!(listed(&database, &["--call-sid", &long[..150]]).len(), 0, "no other is taken for it");
+    };
+    found("waiting");
+    let dispatcher = Dispatcher::start(&database, &[]).await;
+    inbox.has(3).await;
+    found("sending");
+    inbox.answer(3);
+    database.settled().await;
+    drop(dispatcher);
+    found("delivered");
+}
+
+#[tokio::test]
 async fn pages_follow_each_other_without_gap_or_overlap() {
     let (database, _inbox) = storied().await;
     let all: Vec<Value> = listed(&database, &[]).iter().map(|row| row["delivery_id"].clone()).collect();
