@@ -7,6 +7,10 @@ SET LOCAL lock_timeout = '3s';
 -- server would make one of them fail.
 LOCK TABLE postcall.outbox IN ACCESS EXCLUSIVE MODE;
 
+-- The outbox first, as an insert does: who inserts then either is through, or waits without holding anything that this file
+-- needs. In any other order the platform could be the victim of a deadlock.
+LOCK TABLE postcall.outbox IN ACCESS EXCLUSIVE MODE;
+
 -- An action with a longer name could not even be disabled any more. Calls of its agent would be refused as well, so this is
 -- said before, and not found out by the platform.
 DO $$

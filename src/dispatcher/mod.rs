@@ -222,7 +222,7 @@ impl Dispatcher {
         self.given_up.cancel();
         watch.end_of(Room::Finisher).await;
         watch.end_of(Room::Housekeeping).await;
-        // Both end on the same word, in whichever order.
+        // Both are told at the same time, and either may be the first to end.
         watch.dismiss(Room::Recovery);
         watch.dismiss(Room::Lease);
         self.all_settled.cancel();

@@ -231,3 +231,45 @@ async fn a_migration_whose_session_is_ended_in_the_middle_is_repeated_from_where
         assert_eq!(migrate(&url), "the schema is up to date\n");
     }
 }
+
+/// The versions of this release's migrations, in their order.
+fn of_this_release() -> Vec<String> {
+    let files = std::fs::read_dir(root().join("migrations")).unwrap().map(|file| file.unwrap().file_name());
+    let mut versions: Vec<String> = files
+        .filter_map(|file| Some(file.to_str().unwrap().strip_suffix(".up.sql")?.split('_').next()?.to_owned()))
+        .collect();
+    versions.retain(|version| version.as_str() > FIRST_RELEASE);
+    versions.sort();
+    versions
+}
+
+/// Runs `sqlx migrate …` while an insert is half way: it has the outbox and comes to the other tables only when the
+/// migration stands in its way, if that ever does. Neither may fail.
+async fn during_an_insert(url: &str, arguments: &[&str]) {
+    let mut platform = PgConnection::connect(url).await.unwrap();
+    sqlx::raw_sql("BEGIN; LOCK TABLE postcall.outbox IN ROW EXCLUSIVE MODE").execute(&mut platform).await.unwrap();
+    let mut sqlx = tokio::process::Command::new("sqlx");
+    let sqlx = sqlx.arg("migrate").args(arguments).current_dir(root()).env("DATABASE_URL", url).kill_on_drop(true);
+    let mut migrating = sqlx.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().unwrap();
+    let waits = "SELECT count(*) FROM pg_stat_activity
+                 WHERE datname = current_database() AND wait_event_type = 'Lock' AND wait_event = 'relation'";
+    while migrating.try_wait().unwrap().is_none() && number(url, waits).await == 0 {}
+    let rest = "SELECT FROM postcall.action; LOCK TABLE postcall.waiting IN ROW EXCLUSIVE MODE; COMMIT";
+    sqlx::raw_sql(rest).execute(&mut platform).await.unwrap_or_else(|error| panic!("{arguments:?}: {error}"));
+    assert!(migrating.wait().await.unwrap().success(), "{arguments:?}");
+}
+
+#[tokio::test]
+async fn no_migration_up_or_down_can_make_an_insert_the_victim_of_a_deadlock() {
+    let url = Database::created("TEMPLATE template0").await;
+    sqlx_migrate(&url, root(), &["run", "--target-version", FIRST_RELEASE]);
+    let versions = of_this_release();
+    assert!(versions.len() >= 10, "{versions:?}");
+    for version in &versions {
+        during_an_insert(&url, &["run", "--target-version", version]).await;
+    }
+    for _ in &versions {
+        during_an_insert(&url, &["revert"]).await;
+    }
+    assert_eq!(number(&url, "SELECT count(*) FROM postcall._sqlx_migrations").await, 14);
+}
