@@ -146,10 +146,13 @@ impl CliError {
 }
 
 impl Cli {
-    /// Sends logs to stderr. Other crates only report warnings, at every level: their finer lines could quote requests.
+    /// Sends logs to stderr. Other crates only report warnings, at every level: their finer lines could quote requests. Of a
+    /// slow statement the driver warns where it dispatches; a command that reads a whole history is slow by nature.
     pub fn start_logging(&self) {
+        let statements = if matches!(self.command, Command::Run(_)) { LevelFilter::WARN } else { LevelFilter::OFF };
         let filter = Targets::new()
             .with_default(self.log.min(LevelFilter::WARN))
+            .with_target("sqlx::query", self.log.min(statements))
             .with_target(env!("CARGO_CRATE_NAME"), self.log);
         let lines = tracing_subscriber::fmt::layer()
             .with_writer(std::io::stderr)

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{CliError, Format, print_line, print_text, spreadsheet};
-use crate::domain::visible::visible;
+use crate::domain::visible::{acts, visible};
 
 /// Width of a table where stdout is no terminal, in characters.
 const WIDTH_WITHOUT_TERMINAL: u16 = 160;
@@ -51,10 +51,25 @@ impl Table {
     }
 }
 
-/// Prints anything as indented JSON: exactly, for programs.
+/// Prints anything as indented JSON, for programs: exactly, and in a terminal without effect.
 pub(super) fn print_json<T: Serialize + ?Sized>(value: &T) -> Result<(), CliError> {
     let text = serde_json::to_string_pretty(value).map_err(std::io::Error::from)?;
-    print_text(&text)
+    print_text(&without_effect(&text))
+}
+
+/// JSON of the same value in which whatever acts on a terminal, or cannot be seen, is an escape.
+fn without_effect(json: &str) -> String {
+    let mut text = String::with_capacity(json.len());
+    for c in json.chars() {
+        // Outside of strings only line breaks and spaces do not show, and they are the layout.
+        if c == '\n' || !acts(c) {
+            text.push(c);
+        } else {
+            let units = &mut [0; 2];
+            text.extend(c.encode_utf16(units).iter().map(|unit| format!("\\u{unit:04x}")));
+        }
+    }
+    text
 }
 
 fn print_csv(header: &[&'static str], rows: &[Vec<String>]) -> Result<(), CliError> {

@@ -32,8 +32,8 @@ fn push(shown: &mut String, c: char) {
     if acts(c) { shown.extend(c.escape_default()) } else { shown.push(c) }
 }
 
-/// Whether it does something other than to be seen.
-fn acts(c: char) -> bool {
+/// Whether it does something other than to be seen: it acts on a terminal, or hides.
+pub fn acts(c: char) -> bool {
     use GeneralCategory::{Control, Format, LineSeparator, ParagraphSeparator};
     matches!(c.general_category(), Control | Format | LineSeparator | ParagraphSeparator) || is_blank_letter(c)
 }

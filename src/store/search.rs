@@ -202,14 +202,14 @@ impl Window {
         (!self.is_narrowest()).then(|| Window { width: (self.width / 16).max(LEAST_WINDOW), ..self.clone() })
     }
 
-    /// What follows when this one took `took` and there is so much time `left`: the next one is four times as wide if
-    /// even eight times as much would fit into the time, or as wide as this one if that fits with some to spare.
+    /// What follows when this one took `took` and there is so much time `left`: the next one is eight times as wide if even
+    /// ten times as much would fit into the time, or as wide as this one if that fits with some to spare.
     fn next(&self, took: Duration, left: Duration) -> Next {
         if self.since() <= self.oldest {
             return Next::End;
         }
         let width = match took {
-            took if took * 8 <= left => self.width * 4,
+            took if took * 10 <= left => self.width * 8,
             took if took * 3 / 2 <= left => self.width,
             _ => return Next::TimeIsUp(self.since()),
         };
@@ -236,10 +236,10 @@ mod tests {
         assert_eq!(window.ids(&all).end, Uuid::max(), "what is newer than the newest belongs to the first");
         while let Next::Window(next) = window.next(Duration::from_millis(10), Duration::from_millis(500)) {
             assert_eq!(next.ids(&all).end, window.ids(&all).start);
-            assert_eq!(next.width, window.width * 4);
+            assert_eq!(next.width, window.width * 8);
             (window, searched) = (next, searched + 1);
         }
-        assert!(window.since() <= window.oldest && searched < 10, "{searched}");
+        assert!(window.since() <= window.oldest && searched < 8, "{searched}");
     }
 
     #[test]

@@ -34,8 +34,8 @@ async fn hostile() -> (Database, String) {
                 call_sid, ARRAY[$1, '=x'] FROM ended")
     .await;
     run("INSERT INTO postcall.replay (replay_of, replayed_by, reason) SELECT delivery_id, $1, $1 FROM postcall.delivery").await;
-    run("INSERT INTO postcall.resolution (delivery_id, source, state, resolved_by, reason)
-         SELECT delivery_id, 'claim', 'failed', $1, $1 FROM postcall.delivery")
+    run("INSERT INTO postcall.resolution (delivery_id, source, state, resolved_by, reason, method, url)
+         SELECT delivery_id, 'claim', 'failed', $1, $1, 'POST', $1 FROM postcall.delivery")
     .await;
     let id = database.text("SELECT delivery_id::text FROM postcall.delivery").await.unwrap();
     (database, id)
@@ -64,7 +64,7 @@ async fn no_text_of_others_acts_on_the_terminal_or_begins_a_line_of_its_own() {
     };
     let history = stdout(&plain(&["history"]));
     assert!(history.contains(r"\u{1b}[2J") && history.contains(r"\u{202e}"), "{history}");
-    let rows = history.lines().filter(|line| line.starts_with("20")).count();
+    let rows = history.lines().filter(|line| line.trim_start().starts_with("20")).count();
     assert_eq!(rows, 2, "{history}");
     assert!(stdout(&plain(&["show", &id])).contains(r"because      x\u{1b}[2J"));
     plain(&["show", &replay]);
@@ -79,6 +79,7 @@ async fn no_text_of_others_acts_on_the_terminal_or_begins_a_line_of_its_own() {
     plain(&["replay", "--agent", HOSTILE, "--reason", "r", "--dry-run"]);
     plain(&["replay", &replay, &id, "--reason", "r", "--dry-run"]);
     plain(&["resolve", &id, "--as", "failed", "--reason", "r", "--by", "Ada"]);
+    assert!(plain(&["action", "enable", HOSTILE, "--name", HOSTILE]).status.success());
     database.execute("DELETE FROM postcall.waiting").await;
     database.insert_call(HOSTILE, &json!({})).await;
     database.execute("DELETE FROM postcall.waiting").await;
