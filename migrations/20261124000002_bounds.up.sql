@@ -3,10 +3,6 @@
 --
 -- NOT VALID: rows that exist are left alone, so that no table is read under a lock; every new row is checked.
 SET LOCAL lock_timeout = '3s';
--- First what an insert of the platform locks first: in another order, the two could wait for each other in a circle, and the
--- server would make one of them fail.
-LOCK TABLE postcall.outbox IN ACCESS EXCLUSIVE MODE;
-
 -- The outbox first, as an insert does: who inserts then either is through, or waits without holding anything that this file
 -- needs. In any other order the platform could be the victim of a deadlock.
 LOCK TABLE postcall.outbox IN ACCESS EXCLUSIVE MODE;
