@@ -25,4 +25,6 @@ DROP TRIGGER versions_are_not_early ON postcall.action_version;
 DROP FUNCTION postcall.refuse_early_version();
 DROP TRIGGER versions_count_up ON postcall.action;
 ALTER TABLE postcall.action DROP CONSTRAINT the_newest_version_exists;
+DROP TRIGGER admit_action ON postcall.action;
+DROP FUNCTION postcall.admit_action();
 DROP FUNCTION postcall.guard_against_truncate(regclass);

@@ -31,6 +31,32 @@ CREATE TRIGGER versions_count_up BEFORE UPDATE ON postcall.action
     FOR EACH ROW WHEN (NEW.version NOT IN (OLD.version, OLD.version + 1))
     EXECUTE FUNCTION postcall.refuse_change('To go back to an older version, publish it anew.');
 
+-- An action begins with version 1: one that began with the largest number could never be published again. And an agent has a
+-- bounded number of actions, because each of them costs the platform's insert of each of its calls something. Publishers at
+-- the same moment may pass the bound by a few: it keeps costs in bounds, and nothing depends on its being exact.
+CREATE FUNCTION postcall.admit_action() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    most_actions CONSTANT integer := 100;
+BEGIN
+    IF NEW.version <> 1 THEN
+        RAISE EXCEPTION 'an action begins with version 1, not with %', NEW.version USING ERRCODE = 'restrict_violation';
+    END IF;
+    IF (SELECT count(*) FROM postcall.action
+        WHERE action.agent = NEW.agent AND action.name <> NEW.name) >= most_actions THEN
+        RAISE EXCEPTION 'the agent has % actions, and no agent can have more', most_actions
+            USING ERRCODE = 'restrict_violation', HINT = 'Publish under the name of an action that it has.';
+    END IF;
+    RETURN NEW;
+END
+$$;
+COMMENT ON FUNCTION postcall.admit_action() IS
+    'Trigger on postcall.action: a new action begins with version 1, and an agent has a bounded number of them';
+REVOKE EXECUTE ON FUNCTION postcall.admit_action() FROM PUBLIC;
+CREATE TRIGGER admit_action BEFORE INSERT ON postcall.action
+    FOR EACH ROW EXECUTE FUNCTION postcall.admit_action();
+
 CREATE FUNCTION postcall.refuse_early_version() RETURNS trigger
     LANGUAGE plpgsql
     SET search_path = pg_catalog, pg_temp AS $$

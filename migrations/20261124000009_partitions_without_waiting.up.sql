@@ -24,7 +24,7 @@ DECLARE
     warmed    bigint;
 BEGIN
     -- Whoever may execute this can make the partitions of these months and no others.
-    IF at NOT BETWEEN now() - interval '1 day' AND now() + interval '1 day' THEN
+    IF at IS NULL OR at NOT BETWEEN now() - interval '1 day' AND now() + interval '1 day' THEN
         RAISE EXCEPTION 'partitions are made for the present only, not for %', at
             USING ERRCODE = 'invalid_parameter_value';
     END IF;

@@ -126,7 +126,7 @@ impl Session {
         let renewed = sqlx::query!(
             r#"
             UPDATE postcall.dispatcher SET lease_until = clock_timestamp() + $2 * interval '1 millisecond'
-            WHERE dispatcher_id = $1 AND lost_at IS NULL
+            WHERE dispatcher_id = $1 AND lost_at IS NULL AND stopped_at IS NULL
             "#,
             dispatcher_id,
             millis(lease),
@@ -153,13 +153,16 @@ impl Session {
     }
 }
 
+/// How much longer than the longest lease one may look while two statements run.
+const CLOCKS_APART: Duration = Duration::from_secs(60);
+
 /// What [`insert_dispatcher`] finds: one row per neighbour, or one row without any.
 struct LookedUp {
     registered_id: Option<i32>,
     dispatcher_id: Option<i32>,
     name: Option<String>,
     version: Option<String>,
-    policy: Option<Json<Policy>>,
+    policy: Option<String>,
     lease_left_ms: Option<f64>,
 }
 
@@ -169,7 +172,8 @@ impl LookedUp {
             dispatcher_id: self.dispatcher_id?,
             name: self.name?,
             version: self.version?,
-            policy: self.policy.map(|Json(policy)| policy),
+            // One that cannot be read counts as one that was not said.
+            policy: self.policy.and_then(|policy| serde_json::from_str(&policy).ok()),
             lease_left: Duration::from_secs_f64((self.lease_left_ms? / 1_000.0).max(0.0)),
         })
     }
@@ -196,6 +200,8 @@ async fn insert_dispatcher(
                    policy IS NOT NULL AND dispatcher_id > $5 AS decides
             FROM postcall.dispatcher
             WHERE stopped_at IS NULL AND lost_at IS NULL AND lease_until > clock_timestamp()
+              -- No dispatcher has a longer lease, so a row that says so is none.
+              AND lease_until < clock_timestamp() + $7 * interval '1 millisecond'
               AND policy IS DISTINCT FROM $4
         ),
         registered AS (
@@ -205,7 +211,7 @@ async fn insert_dispatcher(
             RETURNING dispatcher_id
         )
         SELECT registered.dispatcher_id AS "registered_id?", neighbour.dispatcher_id AS "dispatcher_id?",
-               neighbour.name AS "name?", neighbour.version AS "version?", neighbour.policy AS "policy?: Json<Policy>",
+               neighbour.name AS "name?", neighbour.version AS "version?", neighbour.policy::text AS "policy?",
                (extract(epoch FROM neighbour.lease_until - clock_timestamp()) * 1000)::float8 AS "lease_left_ms?"
         FROM (VALUES (1)) AS always LEFT JOIN registered ON true
         LEFT JOIN (SELECT * FROM neighbour ORDER BY decides DESC, dispatcher_id DESC LIMIT $6) AS neighbour
@@ -217,6 +223,7 @@ async fn insert_dispatcher(
         Json(newcomer.policy) as _,
         standing,
         MOST_NEIGHBOURS,
+        millis(LONGEST_LEASE + CLOCKS_APART),
     )
     .fetch_all(&mut *transaction)
     .await?;

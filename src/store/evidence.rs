@@ -85,8 +85,8 @@ impl Session {
         let mut connection = self.take().await?;
         let news = sqlx::query!(
             r#"
-            INSERT INTO postcall.resolution (delivery_id, source, resolved_by, reason, state)
-            SELECT delivery.delivery_id, 'claim', $1, $2, 'failed'
+            INSERT INTO postcall.resolution (delivery_id, source, resolved_by, reason, state, error_detail)
+            SELECT delivery.delivery_id, 'claim', $1, $2, 'failed', $2
             FROM unnest($3::uuid[], $4::uuid[]) AS held (delivery_id, claim)
             JOIN postcall.delivery ON delivery.delivery_id = held.delivery_id AND delivery.claim = held.claim
             WHERE delivery.state = 'unknown'
@@ -113,8 +113,8 @@ impl Session {
         let mut connection = self.take().await?;
         let news = sqlx::query!(
             r#"
-            INSERT INTO postcall.resolution (delivery_id, source, resolved_by, reason, state)
-            SELECT delivery_id, 'claim', $1, $2, 'failed'
+            INSERT INTO postcall.resolution (delivery_id, source, resolved_by, reason, state, error_detail)
+            SELECT delivery_id, 'claim', $1, $2, 'failed', $2
             FROM (SELECT delivery_id, claim, error_kind FROM postcall.delivery
                   WHERE state = 'unknown' ORDER BY delivery_id DESC LIMIT $3) AS newest
             WHERE claim = $4 AND error_kind = 'dispatcher_lost'

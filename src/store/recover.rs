@@ -14,8 +14,9 @@ impl Session {
     /// # Errors
     /// Only those of the database.
     pub async fn declare_lost(&mut self) -> Result<u64, StoreError> {
-        // By the database's clock, which also set the lease. SKIP LOCKED: a row that is locked is being renewed, used
-        // for a claim, or declared lost by somebody else.
+        // By the database's clock, which also set the lease. SKIP LOCKED: a row that is locked is being renewed, or declared
+        // lost by somebody else. NO KEY: a claim's lock (FOR KEY SHARE) does not count, since a claim whose dispatcher was
+        // stopped in the middle of its answer can hold it without end; what it takes late is found by `left_behind`.
         let mut connection = self.take().await?;
         let lost = sqlx::query!(
             r#"
@@ -23,7 +24,7 @@ impl Session {
             WHERE dispatcher_id IN (
                 SELECT dispatcher_id FROM postcall.dispatcher
                 WHERE stopped_at IS NULL AND lost_at IS NULL AND lease_until < clock_timestamp()
-                FOR UPDATE SKIP LOCKED
+                FOR NO KEY UPDATE SKIP LOCKED
             )
             "#
         )

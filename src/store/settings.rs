@@ -20,6 +20,9 @@ const OF_ALL: &[(&str, &str)] = &[
     ("lock_timeout", "0"),
     ("transaction_timeout", "0"),
     ("exit_on_error", "off"),
+    // A client that was stopped in the middle of a large answer would hold its locks for as long as it stands still: the
+    // server ends a connection whose peer takes nothing for so long (milliseconds). No statement's time limit does.
+    ("tcp_user_timeout", "20000"),
     // Rather an error than rows that are silently left out.
     ("row_security", "off"),
     // Only where it is not so. Only a superuser may set it; otherwise the server refuses, which says what is wrong: the

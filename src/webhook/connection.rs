@@ -8,6 +8,7 @@ use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -15,6 +16,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1::{Builder, Connection as Driver, SendRequest};
 use hyper_util::rt::TokioIo;
 
+use super::clock::Moment;
 use super::evidence::Trace;
 use super::fault::Fault;
 use super::gate::{Bar, Gate, Line, Socket};
@@ -55,6 +57,7 @@ pub(super) struct Connection {
     tls: bool,
     /// Whether it has carried a request.
     reused: bool,
+    opened: Moment,
 }
 
 /// Why an exchange gave no response head.
@@ -81,7 +84,7 @@ impl Connection {
             .allow_obsolete_multiline_headers_in_responses(true)
             .handshake(TokioIo::new(gate))
             .await?;
-        Ok(Connection { sender, driver: Some(driver), line, tls, reused: false })
+        Ok(Connection { sender, driver: Some(driver), line, tls, reused: false, opened: Moment::now() })
     }
 
     /// Writes `request` as soon as the gate lets it pass, and waits for the head of its answer.
@@ -113,17 +116,27 @@ impl Connection {
         }
     }
 
-    /// Whether it may carry another request: the last one was written and answered to the end, both sides want to keep
+    /// Whether the gate ended it because more came than an answer may have.
+    pub(super) fn was_excessive(&self) -> bool {
+        self.line.bar() == Some(Bar::Excess)
+    }
+
+    /// Whether it may carry another request: it is not too old, the last one was written and answered to the end, both sides want to keep
     /// the connection, and nothing has come after the answer.
     pub(super) fn is_reusable(&mut self) -> bool {
         poll_driver(&mut self.driver, &mut Context::from_waker(Waker::noop()));
-        let reusable = self.driver.is_some() && self.sender.is_ready() && self.line.bar().is_none();
+        let young = Moment::now().saturating_since(self.opened) < MAX_AGE;
+        let reusable = young && self.driver.is_some() && self.sender.is_ready() && self.line.bar().is_none();
         if reusable {
             self.line.rest();
         }
         reusable
     }
 }
+
+/// How long a connection may be kept for further requests. Then the host's name is resolved anew, and its addresses are
+/// judged anew, however busy the connection is.
+const MAX_AGE: Duration = Duration::from_secs(60);
 
 /// hyper's buffer has to hold a whole head. The gate's bound is the one that counts.
 const MAX_BUFFER_BYTES: usize = MAX_HEAD_BYTES + 64 * 1024;
@@ -150,12 +163,9 @@ fn poll_driver(driver: &mut Option<Driver<TokioIo<Gate>, Content>>, cx: &mut Con
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::{TcpListener, TcpStream};
 
-    use super::super::clock::Moment;
     use super::super::fence::Fence;
     use super::*;
 

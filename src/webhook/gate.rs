@@ -61,11 +61,15 @@ enum State {
     Offered(Offer),
     /// It is being written, or out. The heads of its answer are watched.
     Awaiting(HeadWatch),
-    /// The final head has passed.
-    Answering,
+    /// The final head has passed, and since then so many bytes.
+    Answering(usize),
     /// It ends.
     Barred(Bar),
 }
+
+/// Most bytes that are read after a final head, framing included. Twice what is read of a body
+/// (`response::MAX_RESPONSE_BYTES`): some thousand chunks of usual size fit into it many times over.
+const MAX_BODY_BYTES_ON_THE_WIRE: usize = 2 * super::response::MAX_RESPONSE_BYTES;
 
 /// A request that waits to be written.
 #[derive(Debug)]
@@ -128,7 +132,7 @@ impl Line {
     fn may_write(&self, socket: &Socket) -> io::Result<()> {
         let mut inner = self.lock();
         let offer = match &inner.state {
-            State::Awaiting(_) | State::Answering => return Ok(()),
+            State::Awaiting(_) | State::Answering(_) => return Ok(()),
             State::Offered(offer) => offer,
             State::Resting => return Err(refused()),
             State::Barred(_) => return Err(refused()),
@@ -155,10 +159,17 @@ impl Line {
             State::Resting | State::Offered(_) => State::Barred(Bar::Ended),
             State::Awaiting(watch) => match watch.pass(bytes) {
                 Seen::More => return Ok(()),
-                Seen::Final => State::Answering,
+                Seen::Final => State::Answering(0),
                 Seen::Excess => State::Barred(Bar::Excess),
             },
-            State::Answering | State::Barred(_) => return Ok(()),
+            // A body is bounded by what it holds, and its framing by nothing but this: chunk sizes may have any number of
+            // zeros before them, and chunks may be of one byte each.
+            State::Answering(passed) if *passed > MAX_BODY_BYTES_ON_THE_WIRE => State::Barred(Bar::Excess),
+            State::Answering(passed) => {
+                *passed += bytes.len();
+                return Ok(());
+            }
+            State::Barred(_) => return Ok(()),
         };
         let excess = matches!(next, State::Barred(Bar::Excess));
         inner.state = next;
@@ -170,7 +181,7 @@ impl Line {
     fn write_failed<T>(&self, error: io::Error) -> Poll<io::Result<T>> {
         let mut inner = self.lock();
         match inner.state {
-            State::Awaiting(_) | State::Answering => {
+            State::Awaiting(_) | State::Answering(_) => {
                 inner.write_error.get_or_insert(error.kind());
                 Poll::Pending
             }

@@ -11,7 +11,7 @@ use crate::domain::delivery::{Answer, BodyEnd};
 
 /// Most bytes of a response body that are read. Receivers answer with a word or two; the rest of a longer answer is of no
 /// use to anybody, and is left unread by closing the connection.
-const MAX_RESPONSE_BYTES: usize = 64 * 1024;
+pub(super) const MAX_RESPONSE_BYTES: usize = 64 * 1024;
 
 /// Reads the body of `response` from `connection` until it ends, in whatever way, or `stop` does.
 pub(super) async fn read(
@@ -25,12 +25,15 @@ pub(super) async fn read(
     let body_end = loop {
         let chunk = tokio::select! {
             biased;
-            chunk = connection.next_chunk(&mut body) => chunk,
+            // First: a receiver that always has another chunk ready must not outrun the deadline. The state is decided.
             stopped = &mut stop => break match stopped {
                 Stop::Deadline => BodyEnd::Timeout,
                 Stop::Cut => BodyEnd::Cut,
             },
+            chunk = connection.next_chunk(&mut body) => chunk,
         };
+        // Nor may it keep the thread from others.
+        tokio::task::consume_budget().await;
         match chunk {
             Some(Ok(chunk)) => {
                 let read = chunk.len().min(room);
@@ -41,6 +44,7 @@ pub(super) async fn read(
                 }
             }
             None => break BodyEnd::Complete,
+            Some(Err(_)) if connection.was_excessive() => break BodyEnd::Truncated,
             Some(Err(_)) => break BodyEnd::Reset,
         }
     };

@@ -21,7 +21,8 @@ const RIGHTS: &[&str] = &[
     "dispatcher: SELECT on table action_version",
     "dispatcher: SELECT on table replay",
     // Its own lease, and the end of others.
-    "dispatcher: INSERT, SELECT on table dispatcher",
+    "dispatcher: SELECT on table dispatcher",
+    "dispatcher: INSERT on columns of dispatcher (lease_until, name, policy, version)",
     "dispatcher: UPDATE on columns of dispatcher (claim_epoch, lease_until, lost_at, stopped_at)",
     // What comes late: with neither time nor user of its choice.
     "dispatcher: SELECT on table resolution",
