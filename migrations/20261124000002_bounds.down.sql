@@ -1,3 +1,6 @@
+-- As on the way up, the outbox first: no insert may be the victim of a deadlock.
+LOCK TABLE postcall.outbox IN ACCESS EXCLUSIVE MODE;
+
 ALTER TABLE postcall.resolution
     DROP CONSTRAINT resolved_by_has_at_most_200_characters,
     DROP CONSTRAINT resolution_reason_has_at_most_1000_characters,

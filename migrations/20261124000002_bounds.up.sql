@@ -3,6 +3,9 @@
 --
 -- NOT VALID: rows that exist are left alone, so that no table is read under a lock; every new row is checked.
 SET LOCAL lock_timeout = '3s';
+-- The outbox first, as an insert does: who inserts then either is through, or waits without holding anything that this file
+-- needs. In any other order the platform could be the victim of a deadlock.
+LOCK TABLE postcall.outbox IN ACCESS EXCLUSIVE MODE;
 
 -- An action with a longer name could not even be disabled any more. Calls of its agent would be refused as well, so this is
 -- said before, and not found out by the platform.

@@ -7,6 +7,9 @@
 -- - call_sid is carried along to waiting, sending and history.
 -- Rows from before this migration have null in all three.
 SET LOCAL lock_timeout = '3s';
+-- First what an insert of the platform locks first: in another order, the two could wait for each other in a circle, and the
+-- server would make one of them fail.
+LOCK TABLE postcall.outbox IN ACCESS EXCLUSIVE MODE;
 
 -- The former version called a subquery, which kept the planner from inlining it (39 µs instead of 4).
 -- 60 bits of time: microseconds since 1970 times 4096/1000 are the milliseconds and, in twelve more bits, their fraction.

@@ -1,3 +1,6 @@
+-- The outbox first, as an insert does: none may be the victim of a deadlock.
+LOCK TABLE postcall.outbox IN ACCESS EXCLUSIVE MODE;
+
 DO $$
 DECLARE
     guarded   regclass;

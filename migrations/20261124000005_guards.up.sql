@@ -1,6 +1,9 @@
 -- What must not be changed or erased is guarded by triggers that also fire in a session which replays somebody else's changes
 -- (ENABLE ALWAYS). An owner can switch a guard off: `postcall check-invariants` then says so.
 SET LOCAL lock_timeout = '3s';
+-- First what an insert of the platform locks first: in another order, the two could wait for each other in a circle, and the
+-- server would make one of them fail.
+LOCK TABLE postcall.outbox IN ACCESS EXCLUSIVE MODE;
 
 CREATE TRIGGER calls_are_immutable BEFORE UPDATE ON postcall.outbox
     FOR EACH ROW EXECUTE FUNCTION postcall.refuse_change('A call is kept as the platform wrote it.');

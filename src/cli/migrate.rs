@@ -10,7 +10,8 @@ use crate::store::schema::SchemaVersion;
 ///
 /// Applies the migrations that are missing, from the same files and to the same ledger
 /// (postcall._sqlx_migrations) as `sqlx migrate run`; either continues where the other stopped.
-/// To go back, use `sqlx migrate revert`.
+/// To go back, use `sqlx migrate revert`. What keeps migrations from being applied is said before anything
+/// changes, with the statements that help.
 #[derive(Args)]
 pub struct Arguments {
     #[command(flatten)]

@@ -12,7 +12,9 @@ use super::signals::stop_on_signals;
 use super::{CliError, Database};
 use crate::dispatcher::{self, RunError, Stop, Tally};
 use crate::domain::policy::Policy;
+use crate::store::StoreError;
 use crate::store::dispatchers::LONGEST_LEASE;
+use crate::store::obstacles::Obstacle;
 use crate::webhook::{self, Webhook};
 
 /// Connections of a dispatcher's pool: the bell's. Claimer, finisher, lease and recovery have one each beside it, and
@@ -127,6 +129,9 @@ impl Arguments {
     pub(super) async fn run(self) -> Result<(), CliError> {
         self.check_budget()?;
         let store = self.database.open(CONNECTIONS).await?;
+        if store.is_standby().await? {
+            return Err(StoreError::from(Obstacle::Standby).into());
+        }
         let (webhook, policy) = self.targets.webhook()?;
         let settings = dispatcher::Settings {
             concurrency: self.concurrency,

@@ -34,7 +34,7 @@ use budget::Budget;
 pub use budget::{DEFAULT_MAX_BYTES_IN_FLIGHT, DEFAULT_MAX_CALL_BYTES, least_bytes_in_flight};
 use claimer::Claimer;
 pub use finisher::Tally;
-use finisher::{Books, Finisher};
+use finisher::{Books, Finisher, Handed};
 pub use lease::MIN_LEASE;
 use lease::{Identity, Keeper, Lease, Unregistered};
 use place::{Losses, Places};
@@ -150,6 +150,8 @@ struct Dispatcher {
     attempts: TaskTracker,
     losses: Losses,
     books: Books,
+    /// Keeps the finisher's queue open until the claimer has ended, so that none of the two ends the other's work.
+    settled: mpsc::Sender<Handed>,
     /// Tells the finisher to try no longer.
     given_up: CancellationToken,
     /// Tells the keeper of the lease that nothing is left that needs it.
@@ -180,7 +182,7 @@ impl Dispatcher {
         let budget = Arc::new(Budget::new(settings.max_bytes_in_flight, settings.max_call_bytes));
         let means = Means { webhook: Arc::new(webhook), budget, cut: stop.cut.clone() };
         let drain = stop.drain.clone();
-        let claimer = Claimer::new(store, lease.clone(), places, attempts.clone(), means, settled, drain);
+        let claimer = Claimer::new(store, lease.clone(), places, attempts.clone(), means, settled.clone(), drain);
         let recovery = Recovery::new(store, lease.clone(), settings.lease);
         let rooms = Rooms {
             claimer: ends_well(claimer.run()),
@@ -189,7 +191,7 @@ impl Dispatcher {
             lease: Box::pin(keeper.run(lease.clone(), all_settled.clone())),
             housekeeping: ends_well(housekeeping::run(store.clone(), stop.drain.clone())),
         };
-        Ok((Dispatcher { settings, stop, lease, attempts, losses, books, given_up, all_settled }, rooms))
+        Ok((Dispatcher { settings, stop, lease, attempts, losses, books, settled, given_up, all_settled }, rooms))
     }
 
     /// Lets the rooms work until told to stop, or until one of them ends by itself; then lets them end, one after the
@@ -214,12 +216,15 @@ impl Dispatcher {
         watch.end_of(Room::Claimer).await;
         // From here on it ends by itself once the last attempt has handed over its result.
         watch.dismiss(Room::Finisher);
+        drop(self.settled);
         watch.until(drain(&self.attempts, self.settings.drain_timeout, &self.stop.cut)).await;
         let _ended_in_time = tokio::time::timeout(LAST_WRITES, watch.end_of(Room::Finisher)).await;
         self.given_up.cancel();
         watch.end_of(Room::Finisher).await;
         watch.end_of(Room::Housekeeping).await;
+        // Both are told at the same time, and either may be the first to end.
         watch.dismiss(Room::Recovery);
+        watch.dismiss(Room::Lease);
         self.all_settled.cancel();
         watch.end_of(Room::Recovery).await;
         watch.end_of(Room::Lease).await;

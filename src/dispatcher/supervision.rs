@@ -139,10 +139,14 @@ impl fmt::Display for Room {
 #[cfg(test)]
 mod tests {
     use std::sync::{Arc, Mutex};
+    use std::time::Duration;
 
     use tokio_util::sync::CancellationToken;
 
     use super::*;
+
+    /// How long the alarm may take.
+    const PATIENCE: Duration = Duration::from_secs(30);
 
     type Alarms = Arc<Mutex<Vec<Room>>>;
 
@@ -176,7 +180,7 @@ mod tests {
                     tokio::task::yield_now().await;
                 }
             };
-            watch.until(rung).await;
+            tokio::time::timeout(PATIENCE, watch.until(rung)).await.expect("the alarm rings");
             assert_eq!(*alarms.lock().unwrap(), [Room::Finisher]);
             told.cancel();
             watch.end_of(Room::Claimer).await;

@@ -312,8 +312,8 @@ mod tests {
     #[test]
     fn a_body_is_never_longer_than_foretold() {
         let hard = ["\"\"\"", "\\", "\u{1}\u{1}", "é", "1E5"];
-        for text in hard {
-            let call = json!({"x": text, "o": {text: [text, {}]}});
+        for text in hard.map(|text| text.repeat(1000)) {
+            let call = json!({"x": text, "o": {&text: [text, {}]}});
             render("[\"${x}\", ${x}, \"${o}\", ${o}, ${nothing}]", &call).unwrap();
             render("\"${o}\"", &call).unwrap();
         }

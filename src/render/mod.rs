@@ -204,6 +204,40 @@ mod tests {
     }
 
     #[test]
+    fn a_request_names_few_of_many_paths_that_found_nothing_and_the_action_all() {
+        let names: Vec<String> = (0..300).map(|number| format!("missing_{number}")).collect();
+        let body = format!("[{}]", names.iter().map(|name| format!("${{{name}}}")).collect::<Vec<_>>().join(","));
+        let action = CompiledAction::compile(&spec(Method::Post, "https://h/?${missing_7}", "", &body)).unwrap();
+        let call = Call::new("{}").unwrap();
+        let told = action.render(call).unwrap().unresolved;
+        assert_eq!((told.len(), told[0].as_str(), told[32].as_str()), (33, "missing_7", "… and 268 more"));
+        assert_eq!(action.unresolved(call).unwrap().len(), names.len());
+    }
+
+    #[test]
+    fn what_is_no_call_is_refused_at_its_place_before_anything_else() {
+        let actions = [
+            spec(Method::Post, "https://h/", "", ""),
+            spec(Method::Post, "https://h/${x}", "", "[${y}]"),
+            spec(Method::Get, "https://h/", "", ""),
+        ];
+        for action in actions {
+            for (text, place) in [("{\"a\":\n é}", Some((2, 2))), ("", Some((1, 1))), ("[1]", None), ("null", None)] {
+                let problem = render(&action, text).unwrap_err();
+                let found = problem.place.map(|place| (place.line, place.column));
+                assert_eq!((problem.code, problem.field, found), (Code::BadCall, Field::Call, place), "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_call_may_be_rendered_on_any_thread() {
+        fn movable<T: Send + Sync + 'static>() {}
+        movable::<CompiledAction>();
+        movable::<Request>();
+    }
+
+    #[test]
     fn a_body_without_content_type_gets_the_one_of_json_and_no_body_gets_none() {
         let headers = |method, template: &str| {
             render(&spec(method, "https://h/", template, "{}"), "{}").unwrap().headers.into_iter().collect::<Vec<_>>()

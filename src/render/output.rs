@@ -144,3 +144,19 @@ impl Sink for HeaderText<'_> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_output_never_allocates_more_than_its_limit() {
+        for (limit, expected) in [(1000, 0), (1000, 700), (1000, 5000), (0, 10)] {
+            let mut output = Output::new(limit, expected);
+            while output.write("0123456").is_ok() {
+                assert!(output.text.capacity() <= limit, "{}", output.text.capacity());
+            }
+            assert!(output.mark() + 7 > limit && output.text.capacity() <= limit);
+        }
+    }
+}

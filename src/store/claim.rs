@@ -90,7 +90,7 @@ impl Session {
         //   no plan in which the planner could read the whole queue. A locked row keeps its address.
         // - The payload is fetched by a scalar subquery for the same reason: it can only be an index look-up per row.
         // - action.version decides here, at the last moment, which version is sent. Where the action is gone it is 0,
-        //   which no action has; an infinite time of insertion gives way to the present: neither may stop the claim.
+        //   which no action has; a time of insertion beyond all bounds gives way to the present: neither may stop the claim.
         // - FOR KEY SHARE on the claimant's own row: a claim that was disowned or whose claimant was declared lost takes
         //   nothing, however late it arrives; and whoever wants to disown it (FOR UPDATE) waits until it is through. A
         //   renewal of the lease changes no key and so does not wait for it, however long a large answer takes.
@@ -108,17 +108,16 @@ impl Session {
                   AND (call_bytes <= $7::bigint OR call_bytes > $8::bigint OR call_bytes IS NULL AND $7 >= $8)
                 ORDER BY delivery_id LIMIT $1 FOR UPDATE SKIP LOCKED
             ),
-            weighed AS (
-                SELECT address, delivery_id, CASE WHEN bytes > $8 THEN 0 ELSE bytes END AS weight
-                FROM candidate, LATERAL (SELECT coalesce(
-                    call_bytes, CASE WHEN $9 THEN (postcall.registration(call_id)).call_bytes END, 0)) AS measured (bytes)
-            ),
             taken AS (
                 DELETE FROM postcall.waiting
                 WHERE ctid = ANY (ARRAY(
                     SELECT address
                     FROM (SELECT address, weight, sum(weight) OVER (ORDER BY delivery_id ROWS UNBOUNDED PRECEDING) AS total
-                          FROM weighed) AS summed
+                          FROM candidate,
+                               LATERAL (SELECT coalesce(
+                                   call_bytes, CASE WHEN $9 THEN (postcall.registration(call_id)).call_bytes END, 0))
+                                   AS measured (bytes),
+                               LATERAL (SELECT CASE WHEN bytes > $8 THEN 0 ELSE bytes END) AS weighed (weight)) AS summed
                     WHERE total <= $6 OR total = weight
                 ))
                 RETURNING delivery_id, call_id, agent, action_id, created_at, call_bytes, call_sid
@@ -128,7 +127,7 @@ impl Session {
                                               dispatcher_id, claim, claimed_at, call_bytes, sid)
                 SELECT delivery_id, call_id, agent, action_id,
                        coalesce((SELECT version FROM postcall.action WHERE action.action_id = taken.action_id), 0),
-                       CASE WHEN isfinite(created_at) THEN created_at ELSE clock_timestamp() END, $2, $3,
+                       CASE WHEN created_at >= '2000-01-01Z' AND created_at < '10000-01-01Z' THEN created_at ELSE clock_timestamp() END, $2, $3,
                        clock_timestamp(),
                        CASE WHEN call_bytes IS NULL AND $9
                             THEN (postcall.registration(call_id)).call_bytes ELSE call_bytes END,

@@ -75,7 +75,7 @@ impl Session {
                  request_sha256, unresolved, response_code, response_bytes, response_sha256, body_end, latency_ms,
                  dns_ms, connected_ms, head_ms)
             SELECT ended.delivery_id, call_id, ended.claim, action_id,
-                   CASE WHEN isfinite(created_at) THEN created_at ELSE claimed_at END, claimed_at,
+                   CASE WHEN created_at >= '2000-01-01Z' AND created_at < '10000-01-01Z' THEN created_at ELSE claimed_at END, claimed_at,
                    greatest(clock_timestamp(), claimed_at), action_version, dispatcher_id, left(agent, $20), state,
                    error_kind, error_detail, CASE WHEN keep_sid THEN left(sid, $21) END, method, url, request_bytes,
                    request_sha256,

@@ -4,7 +4,7 @@ use std::fmt;
 
 use sqlx::PgConnection;
 
-use super::StoreError;
+use super::{Store, StoreError};
 
 /// The roles that the migrations grant rights to, and make where they are missing and the user may.
 const ROLES: [&str; 4] = ["postcall_platform", "postcall_dispatcher", "postcall_publisher", "postcall_auditor"];
@@ -99,6 +99,17 @@ pub(super) async fn find(connection: &mut PgConnection) -> Result<Option<Obstacl
     Ok(situation.obstacle())
 }
 
+impl Store {
+    /// Whether the server follows another one, so that nothing can be written.
+    ///
+    /// # Errors
+    /// Only those of the database.
+    pub async fn is_standby(&self) -> Result<bool, StoreError> {
+        // Asks the server about itself.
+        Ok(sqlx::query_scalar!(r#"SELECT pg_is_in_recovery() AS "standby!""#).fetch_one(&self.pool).await?)
+    }
+}
+
 /// Looks for a ledger of sqlx outside of postcall's schema that says that some of `ours` (versions and checksums that our
 /// own ledger does not hold) were applied. The platform's own ledger, with its own migrations, is none.
 pub(super) async fn find_elsewhere(
@@ -141,7 +152,7 @@ pub(super) async fn find_elsewhere(
 impl fmt::Display for Obstacle {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Obstacle::Standby => formatter.write_str("this server is a standby: migrate the server that it follows"),
+            Obstacle::Standby => formatter.write_str("this server is a standby: use the server that it follows"),
             Obstacle::MayNotCreateSchema { user, database } => write!(
                 formatter,
                 "the user {user} may not create the schema postcall in the database {database}. Let its owner or a \

@@ -89,7 +89,7 @@ impl Session {
                 (delivery_id, call_id, claim, action_id, created_at, claimed_at, finished_at, action_version,
                  dispatcher_id, agent, state, error_kind, error_detail, call_sid)
             SELECT delivery_id, call_id, claim, action_id,
-                   CASE WHEN isfinite(created_at) THEN created_at ELSE claimed_at END, claimed_at,
+                   CASE WHEN created_at >= '2000-01-01Z' AND created_at < '10000-01-01Z' THEN created_at ELSE claimed_at END, claimed_at,
                    greatest(clock_timestamp(), claimed_at), action_version, dispatcher_id, left(agent, $4), 'unknown',
                    'dispatcher_lost', 'the dispatcher went away and left no result',
                    CASE WHEN $3 THEN left(

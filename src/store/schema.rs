@@ -14,6 +14,13 @@ static MIGRATIONS: Migrator = sqlx::migrate!();
 /// How long one statement of a migration may take: some rewrite what waits.
 const PATIENCE: Duration = Duration::from_secs(3_600);
 
+/// How often a migration is tried that is the victim of a deadlock.
+const MOST_TRIES: u32 = 20;
+/// SQLSTATE deadlock_detected.
+const DEADLOCK: &str = "40P01";
+/// SQLSTATE lock_not_available.
+const LOCK_TIMEOUT: &str = "55P03";
+
 /// How the database's schema relates to the one this program was built for.
 #[derive(Debug, PartialEq, Eq)]
 pub enum SchemaVersion {
@@ -67,7 +74,7 @@ impl Store {
         let mut connection = self.pool.acquire().await?;
         let before = self.applied_versions(&mut connection).await?;
         settings::be_patient(&mut connection, PATIENCE).await?;
-        migrator(&mut connection).await?.run(&mut *connection).await.map_err(explain)?;
+        apply(&mut connection).await?;
         Ok(MIGRATIONS
             .iter()
             .filter(|migration| migration.migration_type.is_up_migration() && !before.contains(&migration.version))
@@ -131,6 +138,26 @@ async fn has_ledger(connection: &mut PgConnection) -> Result<bool, StoreError> {
     Ok(row.try_get(0)?)
 }
 
+/// Applies what is missing. A migration that is the victim of a deadlock (with a claim, say, which takes the same tables in
+/// another order) was rolled back, and is tried again.
+async fn apply(connection: &mut PgConnection) -> Result<(), StoreError> {
+    let migrator = migrator(connection).await?;
+    let mut tries = 1;
+    loop {
+        match migrator.run(&mut *connection).await {
+            Err(MigrateError::ExecuteMigration(cause, _)) if has_code(&cause, DEADLOCK) && tries < MOST_TRIES => {
+                tries += 1
+            }
+            Err(MigrateError::ExecuteMigration(cause, version))
+                if has_code(&cause, LOCK_TIMEOUT) || has_code(&cause, DEADLOCK) =>
+            {
+                return Err(StoreError::TableInUse(version));
+            }
+            result => return Ok(result?),
+        }
+    }
+}
+
 /// The migrations, ready to be applied. Where the schema is there, they do not try to create it: even `IF NOT EXISTS` asks for
 /// the right to create schemas, which the owner of this one need not have.
 async fn migrator(connection: &mut PgConnection) -> Result<Migrator, StoreError> {
@@ -146,17 +173,8 @@ async fn migrator(connection: &mut PgConnection) -> Result<Migrator, StoreError>
     Ok(migrator)
 }
 
-/// Says of a migration that met a table in use what that is and what to do.
-fn explain(error: MigrateError) -> StoreError {
-    match error {
-        MigrateError::ExecuteMigration(cause, version) if is_lock_timeout(&cause) => StoreError::TableInUse(version),
-        error => StoreError::Migrate(error),
-    }
-}
-
-fn is_lock_timeout(error: &sqlx::Error) -> bool {
-    // lock_not_available
-    error.as_database_error().is_some_and(|reported| reported.code().as_deref() == Some("55P03"))
+fn has_code(error: &sqlx::Error, code: &str) -> bool {
+    error.as_database_error().is_some_and(|reported| reported.code().as_deref() == Some(code))
 }
 
 /// The migrations that go up.

@@ -104,18 +104,16 @@ async fn migrations_that_stand_in_another_ledger_are_found_and_the_statements_gi
     let elsewhere = tempfile::tempdir().unwrap();
     let source = root().join("migrations");
     let source = ["run", "--source", source.to_str().unwrap()];
-    // As it came about: the ledger was made from the repository's root, and the migrations applied from elsewhere. The
-    // platform has migrations of its own in its own ledger.
+    // As it came about: the ledger was made from the repository's root, and the migrations applied from elsewhere. Once all
+    // of them, once some, into the ledger that holds the platform's own as well.
     for steps in [&source[..], &[&source[..], &["--target-version", FIRST_RELEASE]].concat()] {
         let url = Database::created("TEMPLATE template0").await;
         sqlx_migrate(&url, root(), &["info"]);
         sqlx_migrate(&url, elsewhere.path(), steps);
-        let platform =
-            "INSERT INTO public._sqlx_migrations VALUES (20261123000003, 'the platform''s', now(), true, 'x', 1)";
-        if steps.len() == source.len() {
-            execute(&url, "UPDATE public._sqlx_migrations SET success = success").await;
-        } else {
-            execute(&url, &platform.replace("20261123000003", "20261123120000")).await;
+        // A version that lies among ours by its number, and is not ours.
+        let platform = "INSERT INTO public._sqlx_migrations VALUES (20261123120000, 'platform', now(), true, 'x', 1)";
+        if steps.len() != source.len() {
+            execute(&url, platform).await;
         }
         for command in ["migrate", "run"] {
             let words = refusal(&url, &[command]);
@@ -232,4 +230,46 @@ async fn a_migration_whose_session_is_ended_in_the_middle_is_repeated_from_where
         migrate(&url);
         assert_eq!(migrate(&url), "the schema is up to date\n");
     }
+}
+
+/// The versions of this release's migrations, in their order.
+fn of_this_release() -> Vec<String> {
+    let files = std::fs::read_dir(root().join("migrations")).unwrap().map(|file| file.unwrap().file_name());
+    let mut versions: Vec<String> = files
+        .filter_map(|file| Some(file.to_str().unwrap().strip_suffix(".up.sql")?.split('_').next()?.to_owned()))
+        .collect();
+    versions.retain(|version| version.as_str() > FIRST_RELEASE);
+    versions.sort();
+    versions
+}
+
+/// Runs `sqlx migrate …` while an insert is half way: it has the outbox and comes to the other tables only when the
+/// migration stands in its way, if that ever does. Neither may fail.
+async fn during_an_insert(url: &str, arguments: &[&str]) {
+    let mut platform = PgConnection::connect(url).await.unwrap();
+    sqlx::raw_sql("BEGIN; LOCK TABLE postcall.outbox IN ROW EXCLUSIVE MODE").execute(&mut platform).await.unwrap();
+    let mut sqlx = tokio::process::Command::new("sqlx");
+    let sqlx = sqlx.arg("migrate").args(arguments).current_dir(root()).env("DATABASE_URL", url).kill_on_drop(true);
+    let mut migrating = sqlx.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().unwrap();
+    let waits = "SELECT count(*) FROM pg_stat_activity
+                 WHERE datname = current_database() AND wait_event_type = 'Lock' AND wait_event = 'relation'";
+    while migrating.try_wait().unwrap().is_none() && number(url, waits).await == 0 {}
+    let rest = "SELECT FROM postcall.action; LOCK TABLE postcall.waiting IN ROW EXCLUSIVE MODE; COMMIT";
+    sqlx::raw_sql(rest).execute(&mut platform).await.unwrap_or_else(|error| panic!("{arguments:?}: {error}"));
+    assert!(migrating.wait().await.unwrap().success(), "{arguments:?}");
+}
+
+#[tokio::test]
+async fn no_migration_up_or_down_can_make_an_insert_the_victim_of_a_deadlock() {
+    let url = Database::created("TEMPLATE template0").await;
+    sqlx_migrate(&url, root(), &["run", "--target-version", FIRST_RELEASE]);
+    let versions = of_this_release();
+    assert!(versions.len() >= 10, "{versions:?}");
+    for version in &versions {
+        during_an_insert(&url, &["run", "--target-version", version]).await;
+    }
+    for _ in &versions {
+        during_an_insert(&url, &["revert"]).await;
+    }
+    assert_eq!(number(&url, "SELECT count(*) FROM postcall._sqlx_migrations").await, 14);
 }

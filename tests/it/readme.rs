@@ -95,7 +95,11 @@ fn every_test_that_the_readme_cites_exists() {
             // Named as `cargo test` prints it: unit tests say `tests` before their own name.
             let (place, name) = test.rsplit_once("::").expect(test);
             let file = match place.strip_suffix("::tests") {
-                Some(module) => format!("src/{}.rs", module.replace("::", "/")),
+                Some(module) => {
+                    let path = format!("src/{}", module.replace("::", "/"));
+                    let own_file = format!("{path}/tests.rs");
+                    if root.join(&own_file).exists() { own_file } else { format!("{path}.rs") }
+                }
                 None => format!("tests/it/{}.rs", place.replace("::", "/")),
             };
             let source = std::fs::read_to_string(root.join(&file)).expect(&file);

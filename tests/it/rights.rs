@@ -37,6 +37,7 @@ const RIGHTS: &[&str] = &[
     "dispatcher: SELECT on table action_switch",
     "dispatcher: SELECT on view delivery_history",
     "dispatcher: EXECUTE on function history_begins",
+    "dispatcher: EXECUTE on function registration",
     "dispatcher: EXECUTE on function uuid_v7_floor",
     // Publishes, switches, replays, resolves. Neither times nor the database user are its to choose, nor the queue to write.
     "publisher: USAGE on schema postcall",

@@ -3,9 +3,11 @@
 use nix::sys::signal::Signal;
 use serde_json::json;
 
+use crate::support::cluster::Cluster;
 use crate::support::database::Database;
 use crate::support::inbox::Inbox;
 use crate::support::process::{Dispatcher, postcall_at, stderr};
+use crate::support::proxy::Proxy;
 
 /// Defaults with which a session of ours could not work, or not well.
 const HOSTILE: &[&str] = &[
@@ -13,7 +15,8 @@ const HOSTILE: &[&str] = &[
     "default_transaction_read_only = on",
     "default_transaction_deferrable = on",
     "lock_timeout = '1ms'",
-    "statement_timeout = '250ms'",
+    // Long enough for the statement that sets it anew, on a machine that is busy with everything else.
+    "statement_timeout = '3s'",
     "idle_session_timeout = '50ms'",
     "idle_in_transaction_session_timeout = '1ms'",
     "synchronous_commit = off",
@@ -99,6 +102,19 @@ async fn a_database_that_is_read_only_on_purpose_is_not_written_to() {
     let output = postcall_at(&database.url, &["run"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr(&output).contains("read-only transaction"), "{}", stderr(&output));
+}
+
+#[tokio::test]
+async fn a_standby_is_refused_in_plain_words() {
+    let cluster = Cluster::start().await;
+    Database::on(&cluster.server(), "").await;
+    let line = Proxy::to(&cluster.address()).await;
+    let standby = cluster.synchronous_standby(&line).await;
+    for command in ["run", "migrate"] {
+        let output = postcall_at(&standby.url_of("postcall"), &[command]);
+        assert_eq!(output.status.code(), Some(1), "{command}");
+        assert!(stderr(&output).contains("this server is a standby"), "{command}: {}", stderr(&output));
+    }
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use crate::support::accounts;
 use crate::support::database::Database;
-use crate::support::process::{Dispatcher, THIS_MACHINE, file, postcall_at, previous_release, stderr};
+use crate::support::process::{Dispatcher, THIS_MACHINE, file, postcall_at, previous_release, sqlx_migrate, stderr};
 use crate::support::tally::Tally;
 
 const PERMITS: usize = 8;
@@ -141,4 +141,9 @@ async fn neither_release_starts_on_a_schema_that_is_not_its_own_and_both_say_so(
         assert!(stderr(&refused).contains("newer than this program"), "{}", stderr(&refused));
         assert!(stderr(&refused).contains("Install a newer postcall"), "{}", stderr(&refused));
     }
+    // Back: the migrations of this release reverted, the previous one works as before.
+    sqlx_migrate(&url, Path::new(env!("CARGO_MANIFEST_DIR")), &["revert", "--target-version", "20261123000014"]);
+    let history = old(&program, &url, &["history"]);
+    assert!(history.status.success(), "{}", stderr(&history));
+    let _dispatcher = dispatcher(&program, &url).await;
 }

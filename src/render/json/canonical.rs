@@ -161,9 +161,9 @@ mod tests {
 
     #[test]
     fn many_names_in_many_levels_take_no_more_than_linear_time() {
-        let flat: String = (0..200_000).map(|number| format!(",\"n{number}\":1,\"n{number}\":2")).collect();
+        let flat: String = (0..20_000).map(|number| format!(",\"n{number}\":1,\"n{number}\":2")).collect();
         let written = canonical(&format!("{{{}}}", &flat[1..]));
-        assert!(written.starts_with("{\"n0\":2,\"n1\":2,") && written.ends_with(",\"n199999\":2}"));
+        assert!(written.starts_with("{\"n0\":2,\"n1\":2,") && written.ends_with(",\"n19999\":2}"));
         let deep = format!("{}1{}", "{\"a\":".repeat(120), ",\"b\":1,\"b\":2}".repeat(120));
         assert_eq!(canonical(&deep), format!("{}1{}", "{\"a\":".repeat(120), ",\"b\":2}".repeat(120)));
     }

@@ -96,10 +96,28 @@ fn insert(many: &mut HashTable<u32>, hasher: &RandomState, text: &str, start: us
     }
 }
 
-/// Of the characters and not of the bytes: `a` and `\u0061` are one name.
+/// Of the characters and not of the spelling: `a` and `\u0061` are one name. Both are handed to the hasher in the same
+/// pieces, because a hasher may tell pieces apart.
 fn hash(hasher: &RandomState, name: Raw<'_>) -> u64 {
+    const PIECE: usize = 32;
     let mut state = hasher.build_hasher();
-    name.chars().for_each(|c| state.write_u32(c.into()));
+    if !name.escaped {
+        name.text.as_bytes().chunks(PIECE).for_each(|piece| state.write(piece));
+        return state.finish();
+    }
+    let mut piece = Vec::with_capacity(PIECE);
+    for c in name.chars() {
+        for byte in c.encode_utf8(&mut [0; 4]).bytes() {
+            piece.push(byte);
+            if piece.len() == PIECE {
+                state.write(&piece);
+                piece.clear();
+            }
+        }
+    }
+    if !piece.is_empty() {
+        state.write(&piece);
+    }
     state.finish()
 }
 
@@ -135,8 +153,19 @@ mod tests {
     }
 
     #[test]
+    fn a_long_name_is_known_in_every_spelling() {
+        for length in [31, 32, 33, 64, 100] {
+            let plain = "é".repeat(length);
+            let escaped = "\\u00e9".repeat(length);
+            let others = || (0..40).map(|number| format!("n{number}"));
+            assert!(met_twice(&object(others().chain([plain.clone(), escaped.clone()]))), "{length}");
+            assert!(!met_twice(&object(others().chain([plain + "x", escaped]))), "{length}");
+        }
+    }
+
+    #[test]
     fn many_names_are_told_apart_and_the_one_that_stands_twice_is_noticed() {
-        for count in [15, 16, 17, 18, 1000, 100_000] {
+        for count in [15, 16, 17, 18, 1000, 5_000] {
             let names = || {
                 (0..count).map(|number| if number % 3 == 0 { format!("\\u0061{number}") } else { format!("n{number}") })
             };

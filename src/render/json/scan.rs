@@ -165,13 +165,7 @@ impl<'c, W: Watcher> Scanner<'c, W> {
                 self.close(array);
                 return Ok(false);
             }
-            (Some(b','), true) => {
-                self.at += 1;
-                // Without this, `[1,]` would end like `[1]`.
-                if self.peek() == Some(b']') {
-                    return Err(self.here());
-                }
-            }
+            (Some(b','), true) => self.at += 1,
             (_, false) => array.begun = true,
             _ => return Err(self.here()),
         }

@@ -42,11 +42,8 @@ impl<K: Clone + Eq + Hash, T: Clone + Send + Sync + 'static> Questions<K, T> {
                 }
             }
         };
-        let mut waiting = Waiting { open: Arc::clone(&self.open), key, question: Some(question) };
-        match &mut waiting.question {
-            Some(question) => question.await,
-            None => unreachable!("a question is there until it is dropped"),
-        }
+        let _waiting = Waiting { open: Arc::clone(&self.open), key, question: Some(question.clone()) };
+        question.await
     }
 
     /// How many there are.
@@ -66,7 +63,7 @@ struct Waiting<K: Eq + Hash, T: Clone> {
 impl<K: Eq + Hash, T: Clone> Drop for Waiting<K, T> {
     fn drop(&mut self) {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        // Under the lock, so that nobody joins a question between its end and its removal.
+        // Under the lock, so that nobody joins the question between its end and its removal.
         drop(self.question.take());
         if open.get(&self.key).is_some_and(|question| question.upgrade().is_none()) {
             open.remove(&self.key);

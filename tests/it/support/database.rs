@@ -79,13 +79,6 @@ impl Database {
         server.url_of(&name)
     }
 
-    /// A migrated database without an encoding of its own: it takes any bytes for text.
-    pub async fn without_encoding() -> Database {
-        let database = Database::copy_of("template0 ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C'").await;
-        database.store.migrate().await.unwrap();
-        database
-    }
-
     async fn copy_of(template: &str) -> Database {
         let (server, name) = (Server::shared(), new_name());
         server.create(&name, &format!("TEMPLATE {template}")).await;

@@ -1,6 +1,7 @@
 //! Name servers on the loopback, over UDP and TCP, that say what a test wants; and the files that send a client to them.
 
 use std::collections::BTreeSet;
+use std::future::pending;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -9,11 +10,16 @@ use std::time::Duration;
 use hickory_proto::op::{Message, MessageType, ResponseCode};
 use hickory_proto::rr::rdata::{A, AAAA, CNAME};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
-use postcall::webhook::{NameSources, Settings, Webhook};
+use postcall::domain::delivery::BodyEnd;
+use postcall::webhook::{Attempt, Fence, NameSources, Settings, Webhook};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::task::JoinHandle;
+use uuid::Uuid;
+
+use crate::support::attempt::{assert_answered, post};
+use crate::support::receiver::Receiver;
 
 /// How long any event is waited for before the test fails.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -135,10 +141,13 @@ impl NameServer {
         self.asked.lock().unwrap().clone()
     }
 
-    /// The names that were asked for in a domain, one for each question for IPv4 addresses.
+    /// The names that were asked for in a domain, one for each question for IPv4 addresses; those that are sent again
+    /// because no answer came count once.
     pub fn names_in(&self, domain: &str) -> Vec<String> {
+        let mut seen = BTreeSet::new();
         let asked = self.asked().into_iter().filter(|asked| asked.kind == RecordType::A && asked.is_in(domain));
-        asked.map(|asked| asked.name).collect()
+        let new = asked.filter(|asked| seen.insert((asked.name.clone(), asked.message.metadata.id)));
+        new.map(|asked| asked.name).collect()
     }
 
     /// Waits until something was asked that is `wanted`.
@@ -273,5 +282,66 @@ impl NameFiles {
         let names = NameSources { resolv_conf, hosts, name_server_port: self.port };
         let allow_targets = vec!["127.0.0.0/8".parse().unwrap()];
         Webhook::new(Settings { allow_http: true, allow_targets, names: Some(names) }).unwrap()
+    }
+}
+
+/// Where the receivers of these tests are.
+pub const HERE: &[&str] = &["127.0.0.1"];
+
+/// Silent about what is in `dead.test` or `dead-*.test`; everything else is here.
+pub fn silent_about_the_dead(asked: &Asked) -> Replies {
+    let is_dead = asked.name.split('.').any(|label| label.starts_with("dead"));
+    if is_dead { Vec::new() } else { asked.addresses(HERE, 60) }
+}
+
+/// Sends to a receiver under this name.
+pub async fn send_to(webhook: &Webhook, host: &str, receiver: &Receiver, timeout_ms: u32) -> Attempt {
+    let url = format!("http://{host}:{}/", receiver.address().port());
+    webhook.send(&post(&url, timeout_ms), Uuid::now_v7(), &Fence::open(), pending()).await
+}
+
+/// It was delivered.
+#[track_caller]
+pub fn assert_delivered(attempt: &Attempt) {
+    assert_answered(attempt, 200, b"ok", BodyEnd::Complete);
+}
+
+/// Two name servers at different addresses and the same port.
+pub async fn two_servers(
+    first: impl Fn(&Asked) -> Replies + Send + Sync + 'static,
+    second: impl Fn(&Asked) -> Replies + Send + Sync + 'static,
+) -> (NameServer, NameServer) {
+    let first = NameServer::start(first).await;
+    let beside = SocketAddr::new("127.0.0.2".parse().unwrap(), first.address().port());
+    let second = NameServer::start_at(beside, second).await;
+    (first, second)
+}
+
+/// Longer than any of these tests takes.
+const ENDLESS_MS: u32 = 600_000;
+
+/// Attempts to reach these hosts, which go on beside the test; aborted when the value is dropped.
+pub struct Crowd(Vec<JoinHandle<Attempt>>);
+
+impl Crowd {
+    /// One attempt for each of `hosts`.
+    pub fn of(webhook: &Arc<Webhook>, hosts: impl Iterator<Item = String>) -> Crowd {
+        let attempt = |host: String| {
+            let webhook = Arc::clone(webhook);
+            let request = post(&format!("http://{host}/"), ENDLESS_MS);
+            tokio::spawn(async move { webhook.send(&request, Uuid::now_v7(), &Fence::open(), pending()).await })
+        };
+        Crowd(hosts.map(attempt).collect())
+    }
+
+    /// How many have ended.
+    pub fn finished(&self) -> usize {
+        self.0.iter().filter(|attempt| attempt.is_finished()).count()
+    }
+}
+
+impl Drop for Crowd {
+    fn drop(&mut self) {
+        self.0.iter().for_each(JoinHandle::abort);
     }
 }

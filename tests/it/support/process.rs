@@ -13,7 +13,7 @@ use tokio::process::{Child, ChildStderr, Command};
 use super::database::Database;
 
 /// The program under test.
-const POSTCALL: &str = env!("CARGO_BIN_EXE_postcall");
+pub const POSTCALL: &str = env!("CARGO_BIN_EXE_postcall");
 
 /// The program of the previous release, if `scripts/build-previous` could build it.
 pub fn previous_release() -> Option<PathBuf> {
