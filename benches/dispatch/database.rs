@@ -40,6 +40,13 @@ impl Database {
             sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
         }
         let url = format!("{}/{name}", server.rsplit_once('/').expect("DATABASE_URL ends in /database").0);
+        let database = Database::at(&url).await;
+        database.store.migrate().await.unwrap();
+        database
+    }
+
+    /// One that exists.
+    pub async fn at(url: &str) -> Database {
         let options: PgConnectOptions = url.parse().unwrap();
         let pool = PgPoolOptions::new()
             .min_connections(8)
@@ -48,9 +55,8 @@ impl Database {
             .connect_with(options)
             .await
             .unwrap();
-        let store = Store::connect(&url, 1).await.unwrap();
-        store.migrate().await.unwrap();
-        Database { url, pool, store }
+        let store = Store::connect(url, 1).await.unwrap();
+        Database { url: url.to_owned(), pool, store }
     }
 
     /// Publishes one action for each agent, all sending to `url`.

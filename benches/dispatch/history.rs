@@ -27,11 +27,18 @@ const ACCOUNTS_MS: f64 = 30_000.0;
 /// Rows in a page, and one that tells whether there is another.
 const PAGE: usize = 51;
 
-/// Measures and prints.
-pub async fn measure(rows: i64, waiting: i64, plans: bool) {
-    chapter(&format!("History: {rows} deliveries of a year, and {waiting} that wait"));
+/// A database with so many deliveries of a year, and so many that wait.
+pub async fn database(rows: i64, waiting: i64) -> Database {
     let database = Database::new("bench_history").await;
     fill(&database, rows, waiting).await;
+    database
+}
+
+/// Measures and prints.
+pub async fn measure(database: Database, plans: bool) {
+    let [rows, waiting] = ["delivery", "waiting"].map(|table| format!("SELECT count(*) FROM postcall.{table}"));
+    let (rows, waiting) = (database.number(&rows).await, database.number(&waiting).await);
+    chapter(&format!("History: {rows} deliveries of a year, and {waiting} that wait"));
     if plans {
         explain_everything(&database).await;
     }
@@ -72,7 +79,11 @@ async fn explain_everything(database: &Database) {
         "auto_explain.log_level = 'notice'",
         "client_min_messages = 'notice'",
     ] {
-        database.execute(&format!("ALTER DATABASE bench_history SET {setting}")).await;
+        let set = format!(
+            "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET {}', current_database()); END $$",
+            setting.replace('\'', "''")
+        );
+        database.execute(&set).await;
     }
 }
 

@@ -49,6 +49,10 @@ struct Arguments {
     #[arg(long, default_value_t = 1_000_000)]
     rows: i64,
 
+    /// Ask a database whose history an earlier run (or benches/dispatch/history.sql) has made, instead of making one.
+    #[arg(long, value_name = "URL")]
+    filled: Option<String>,
+
     /// Print the plan of each statement that is asked of the history.
     #[arg(long)]
     plans: bool,
@@ -113,6 +117,10 @@ async fn measure(arguments: &Arguments) {
         queue::measure(arguments.waiting).await;
     }
     if wanted(Subject::History) {
-        history::measure(arguments.rows, arguments.waiting, arguments.plans).await;
+        let database = match &arguments.filled {
+            Some(url) => database::Database::at(url).await,
+            None => history::database(arguments.rows, arguments.waiting).await,
+        };
+        history::measure(database, arguments.plans).await;
     }
 }
