@@ -212,6 +212,11 @@ impl Claimer {
             if !exhausted {
                 return Ok(());
             }
+            // Not even one delivery, and without its text: the queue itself cannot take it on. The others go on without it.
+            if let Some(first) = self.session.first_waiting(self.mark.after()).await? {
+                warn!(delivery_id = %first, "the database refuses to let this delivery be claimed; passing over it for a while");
+                self.mark.pass_over(&[first]);
+            }
         }
         Err(failure)
     }

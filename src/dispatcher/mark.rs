@@ -49,6 +49,11 @@ impl Mark {
         self.after
     }
 
+    /// The id behind which the last claim looked.
+    pub(super) fn after(&self) -> Uuid {
+        self.after
+    }
+
     /// Moves behind what that claim took. Whether it must be made again, because it found nothing and saw only a part.
     pub(super) fn note(&mut self, taken: &Taken) -> bool {
         let partial = self.after > self.beginning();

@@ -1,7 +1,7 @@
 //! Gives up what lost dispatchers had in flight. A room with a session of its own, so that neither a long list nor a row
 //! that the database refuses keeps this dispatcher from renewing its lease.
 
-use std::collections::VecDeque;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,8 +21,9 @@ use crate::store::{Store, StoreError};
 const LOOKS: u32 = 5;
 /// Deliveries that one statement gives up at most.
 const BATCH: usize = 100;
-/// Deliveries that history refused, and which are therefore left alone. When there are more, the oldest are tried again.
-const MAX_REFUSED: usize = 1_000;
+/// Deliveries that history refused, and which are therefore left alone. When there are more, the others are tried again at
+/// every look.
+const MAX_REFUSED: usize = 10_000;
 
 /// The room.
 pub(super) struct Recovery {
@@ -31,13 +32,13 @@ pub(super) struct Recovery {
     /// How long a lease is.
     length: Duration,
     outage: Outage,
-    refused: VecDeque<Uuid>,
+    refused: HashSet<Uuid>,
 }
 
 impl Recovery {
     pub(super) fn new(store: &Store, lease: Arc<Lease>, length: Duration) -> Recovery {
         let (session, outage) = (store.session(PATIENCE), Outage::none("recovery"));
-        Recovery { session, lease, length, outage, refused: VecDeque::new() }
+        Recovery { session, lease, length, outage, refused: HashSet::new() }
     }
 
     /// Looks after the others, at once and then several times within a lease, until `stop`.
@@ -69,20 +70,16 @@ impl Recovery {
         Ok(())
     }
 
-    /// Batch by batch, until there is nothing more to give up, or only what somebody else is at work on.
+    /// Batch by batch, from the smallest id to the largest: what history refuses keeps nobody behind it from their turn.
     async fn give_up_all(&mut self) -> Result<u64, StoreError> {
-        let mut unknown = 0;
+        let (mut unknown, mut after) = (0, Uuid::nil());
         loop {
             let limit = i64::try_from(BATCH).unwrap_or(i64::MAX);
-            let except = self.refused.make_contiguous();
-            let left_behind = self.session.left_behind(except, limit).await?;
-            let (found, refused_before) = (left_behind.len(), self.refused.len());
-            let given_up = self.give_up(left_behind).await?;
-            unknown += given_up;
-            let nothing_moved = given_up == 0 && self.refused.len() == refused_before;
-            if found < BATCH || nothing_moved {
-                return Ok(unknown);
-            }
+            let mut batch = self.session.left_behind(after, limit).await?;
+            let Some(last) = batch.last() else { return Ok(unknown) };
+            after = last.delivery_id();
+            batch.retain(|one| !self.refused.contains(&one.delivery_id()));
+            unknown += self.give_up(batch).await?;
         }
     }
 
@@ -115,10 +112,9 @@ impl Recovery {
         match given_up {
             Err(refusal) if refusal.is_about_the_data() => {
                 error!(delivery_id = %one.delivery_id(), error = %refusal, "history refuses a delivery that a lost dispatcher left behind");
-                if self.refused.len() >= MAX_REFUSED {
-                    self.refused.pop_front();
+                if self.refused.len() < MAX_REFUSED {
+                    self.refused.insert(one.delivery_id());
                 }
-                self.refused.push_back(one.delivery_id());
                 Ok(0)
             }
             given_up => given_up,

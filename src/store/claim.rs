@@ -174,6 +174,22 @@ impl Session {
         Ok(Taken { claimed, filled })
     }
 
+    /// The first delivery that waits behind `after`, whoever has locked it.
+    ///
+    /// # Errors
+    /// Only those of the database.
+    pub async fn first_waiting(&mut self, after: Uuid) -> Result<Option<Uuid>, StoreError> {
+        // By the primary key, as the claim itself: one row.
+        let mut connection = self.take().await?;
+        let first = sqlx::query_scalar!(
+            "SELECT delivery_id FROM postcall.waiting WHERE delivery_id > $1 ORDER BY delivery_id LIMIT 1",
+            after
+        )
+        .fetch_optional(&mut connection);
+        let first = self.within(first).await;
+        self.keep(connection, first)
+    }
+
     /// Settles a claim whose answer was lost, for a caller that never learnt what it took and so cannot have sent any of
     /// it: everything that it took goes back to waiting, and what others have given up meanwhile is recorded as never
     /// sent. If the claim has not arrived yet, it will take nothing when it does.

@@ -121,10 +121,11 @@ impl StoreError {
         self.has_class(&["57014"])
     }
 
-    /// Whether the database refuses what it was given (SQLSTATE classes 22, data exception, 23, integrity constraint
-    /// violation, and 54, program limit exceeded), so that trying again is no use.
+    /// Whether the database refuses what it was given, so that trying again is no use: SQLSTATE classes 21 (cardinality
+    /// violation), 22 (data exception), 23 (integrity constraint violation), 38 and 39 (external routine), 44 (check option),
+    /// 54 (program limit exceeded), and P0 (a trigger of somebody's own that raises an error).
     pub fn is_about_the_data(&self) -> bool {
-        self.has_class(&["22", "23", "54"])
+        self.has_class(&["21", "22", "23", "38", "39", "44", "54", "P0"])
     }
 
     /// Whether it could not be read what the database holds: as [`StoreError::is_about_the_data`], or because it is

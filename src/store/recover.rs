@@ -33,25 +33,25 @@ impl Session {
         Ok(self.keep(connection, lost)?.rows_affected())
     }
 
-    /// Deliveries in flight of dispatchers that are lost, stopped, or not known, the oldest first: `limit` at most, and
-    /// none of those in `except`.
+    /// Deliveries in flight of dispatchers that are lost, stopped, or not known, behind `after` and in the order of their
+    /// ids: `limit` at most.
     ///
     /// # Errors
     /// Only those of the database.
-    pub async fn left_behind(&mut self, except: &[Uuid], limit: i64) -> Result<Vec<Hold>, StoreError> {
+    pub async fn left_behind(&mut self, after: Uuid, limit: i64) -> Result<Vec<Hold>, StoreError> {
         // All dispatchers that have ended, not only those declared lost just now: a claim may have been committed late,
         // and an earlier attempt to give up may have failed. `sending` is small, and read in the order of its key.
         let mut connection = self.take().await?;
         let rows = sqlx::query!(
             r#"
             SELECT delivery_id, claim FROM postcall.sending
-            WHERE delivery_id <> ALL ($1)
+            WHERE delivery_id > $1
               AND NOT EXISTS (SELECT FROM postcall.dispatcher
                               WHERE dispatcher.dispatcher_id = sending.dispatcher_id
                                 AND lost_at IS NULL AND stopped_at IS NULL)
             ORDER BY delivery_id LIMIT $2
             "#,
-            except,
+            after,
             limit,
         )
         .fetch_all(&mut connection);

@@ -317,7 +317,7 @@ async fn what_was_given_up_of_a_claim_whose_answer_was_lost_is_known_to_have_nev
     assert_eq!(session.claim(claimant, token, Uuid::nil(), Portion::of(3)).await.unwrap().claimed.len(), 3);
     // Its answer is lost, and the dispatcher is declared lost before it can give the claim back.
     database.execute("UPDATE postcall.dispatcher SET lost_at = now()").await;
-    let left_behind = session.left_behind(&[], 2).await.unwrap();
+    let left_behind = session.left_behind(Uuid::nil(), 2).await.unwrap();
     assert_eq!(session.give_up(&left_behind, Texts::Kept).await.unwrap(), 2);
     let disowned = session.disown_claim(claimant, token).await.unwrap();
     assert_eq!((disowned.released.len(), disowned.unsent), (1, 2));
@@ -335,7 +335,7 @@ async fn what_is_no_longer_left_behind_is_not_given_up() {
     let dispatcher_id = Database::register(&mut session).await;
     let claimant = Claimant { dispatcher_id, epoch: 1 };
     session.claim(claimant, Uuid::now_v7(), Uuid::nil(), Portion::of(1)).await.unwrap();
-    assert!(session.left_behind(&[], 10).await.unwrap().is_empty(), "its dispatcher lives");
+    assert!(session.left_behind(Uuid::nil(), 10).await.unwrap().is_empty(), "its dispatcher lives");
     let id = Uuid::parse_str(&database.text("SELECT delivery_id::text FROM postcall.sending").await.unwrap()).unwrap();
     // Found under an earlier claim, and claimed anew meanwhile.
     assert_eq!(session.give_up(&[Hold::new(id, Uuid::now_v7())], Texts::Kept).await.unwrap(), 0);
