@@ -37,7 +37,7 @@ pub const DEFAULT_MAX_CALL_BYTES: usize = MAX_CALL_BYTES;
 /// The bytes in flight, unless told otherwise.
 pub const DEFAULT_MAX_BYTES_IN_FLIGHT: usize = 64 * 1024 * 1024;
 
-/// The least that [`Budget::new`] works with: one largest claim beside one largest body.
+/// The least that `Budget::new` works with: one largest claim beside one largest body.
 pub fn least_bytes_in_flight(max_call_bytes: usize) -> usize {
     largest_claim(max_call_bytes) + MAX_BODY_BYTES
 }

@@ -15,7 +15,7 @@
 //!   or has refused it for good: so `sending` never holds more of a dispatcher than its permits and what was refused.
 //! - No row, call or version that is too large, damaged or refused keeps any other from being sent or recorded.
 //! - No request begins under a lease that may be over, and the lease is kept until everything is settled.
-//! - A room that ends early ends the dispatcher: it drains, and says which it was ([`supervision`]).
+//! - A room that ends early ends the dispatcher: it drains, and says which it was ([`Cause`]).
 //! - Dispatchers never talk to each other: Postgres is what they share.
 
 use std::sync::{Arc, PoisonError};
