@@ -123,6 +123,55 @@ async fn an_outcome_that_history_refuses_is_recorded_without_its_texts_and_costs
 }
 
 #[tokio::test]
+async fn what_a_trigger_of_an_operator_refuses_holds_up_nobody() {
+    let inbox = Inbox::open().await;
+    let database = database_for(&inbox).await;
+    database.publish("bad", "default", &json!({"method": "POST", "url": inbox.url("/")})).await;
+    database
+        .execute(
+            "CREATE FUNCTION public.refuse_bad() RETURNS trigger LANGUAGE plpgsql AS
+             $$ BEGIN IF NEW.agent = 'bad' THEN RAISE EXCEPTION 'not this one'; END IF; RETURN NEW; END $$;
+             CREATE TRIGGER of_an_operator BEFORE INSERT ON postcall.delivery
+                 FOR EACH ROW EXECUTE FUNCTION public.refuse_bad()",
+        )
+        .await;
+    database.insert_call("bad", &json!({})).await;
+    insert_calls(&database, 20).await;
+    let _dispatcher = Dispatcher::start(&database, &[]).await;
+    database.until("SELECT count(*) = 20 FROM postcall.delivery").await;
+    assert_eq!(database.text(STATES).await.unwrap(), "delivered 20, sending 1");
+}
+
+#[tokio::test]
+async fn a_delivery_that_cannot_be_claimed_is_passed_over_and_holds_up_nobody() {
+    let inbox = Inbox::open().await;
+    let database = database_for(&inbox).await;
+    database.publish("bad", "default", &json!({"method": "POST", "url": inbox.url("/")})).await;
+    database.execute("ALTER TABLE postcall.sending ADD CONSTRAINT an_operator_s CHECK (agent <> 'bad')").await;
+    for _ in 0..2 {
+        insert_calls(&database, 3).await;
+        database.insert_call("bad", &json!({})).await;
+    }
+    insert_calls(&database, 10).await;
+    let _dispatcher = Dispatcher::start(&database, &[]).await;
+    database.until("SELECT count(*) = 16 FROM postcall.delivery").await;
+    assert_eq!(database.text(STATES).await.unwrap(), "delivered 16, waiting 2");
+}
+
+#[tokio::test]
+async fn however_many_rows_history_refuses_those_behind_them_are_given_up() {
+    let inbox = Inbox::open().await;
+    let database = database_for(&inbox).await;
+    database.execute("ALTER TABLE postcall.delivery ADD CONSTRAINT an_operator_s CHECK (agent <> 'bad')").await;
+    leave_behind(&database, 424_242, 250, "NULL").await;
+    database.execute("UPDATE postcall.sending SET agent = 'bad'").await;
+    leave_behind(&database, 424_242, 10, "NULL").await;
+    let _dispatcher = Dispatcher::start(&database, &[]).await;
+    database.until("SELECT count(*) = 10 FROM postcall.delivery").await;
+    assert_eq!(database.text(STATES).await.unwrap(), "sending 250, unknown 10");
+}
+
+#[tokio::test]
 async fn an_outcome_that_is_refused_even_so_stays_in_flight_takes_nobody_s_place_and_is_given_up_once_it_can_be() {
     let inbox = Inbox::open().await;
     let database = database_for(&inbox).await;

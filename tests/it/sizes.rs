@@ -108,6 +108,32 @@ async fn a_lease_is_renewed_while_a_large_claim_is_on_its_way() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_dispatcher_that_stands_still_in_the_middle_of_a_claim_keeps_nothing_from_the_others() {
+    let (database, inbox) = (Database::new().await, Inbox::open().await);
+    database.publish("a", "default", &json!({"method": "POST", "url": inbox.url("/"), "body": "${number}"})).await;
+    let proxy = Proxy::to_server_of(&database.url).await;
+    proxy.limit_rate(200_000);
+    let _still = Dispatcher::start_leased(&proxy.url_of(&database.url), 1_000, 4).await;
+    insert_large_calls(&database, "a", 1, 8_000_000).await;
+    database
+        .until(
+            "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database()
+                                   AND query LIKE '%WITH claimant%' AND wait_event = 'ClientWrite')",
+        )
+        .await;
+    // From now on it neither takes its answer nor renews its lease; its connections stay open.
+    proxy.hold_back(true);
+    let other = Dispatcher::start_leased(&database.url, 1_000, 4).await;
+    database.until("SELECT EXISTS (SELECT FROM postcall.dispatcher WHERE lost_at IS NOT NULL)").await;
+    // The server ends the connection whose peer takes nothing, and the claim with it.
+    inbox.has(1).await;
+    database.settled().await;
+    let sender = database.number("SELECT dispatcher_id::bigint FROM postcall.delivery").await;
+    assert_eq!(sender, i64::from(other.id()));
+    stopped_well(other).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_call_beyond_the_limit_fails_by_its_size_unread_and_holds_up_nobody() {
     let (database, inbox) = (Database::new().await, Inbox::open().await);
     send_whole_calls_to(&database, "a", &inbox.url("/")).await;

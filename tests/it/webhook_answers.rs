@@ -39,11 +39,13 @@ const ENDLESS_HEADS: [(&[u8], &[u8]); 5] = [
 ];
 
 /// What may come after a head, and never ends, with the end of the body that is noted.
-const ENDLESS_BODIES: [(&[u8], &[u8], BodyEnd); 4] = [
+const ENDLESS_BODIES: [(&[u8], &[u8], BodyEnd); 6] = [
     (b"HTTP/1.1 200 OK\r\n\r\n", b"x", BodyEnd::Truncated),
     (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n", b"1\r\nx\r\n", BodyEnd::Truncated),
     (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1;", b"extension;", BodyEnd::Reset),
     (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n0\r\n", b"name: value\r\n", BodyEnd::Reset),
+    (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n", b"0000000000000000", BodyEnd::Truncated),
+    (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1", b"                ", BodyEnd::Truncated),
 ];
 
 #[tokio::test]
