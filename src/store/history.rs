@@ -173,8 +173,9 @@ impl HistoryFilter {
 
     /// The ids that can match: from the first up to and without the last. `after` is the end of an earlier page.
     pub(super) fn possible_ids(&self, after: Option<Uuid>) -> Range<Uuid> {
-        let from = self.since.map_or(Uuid::nil(), |since| floor(since - LONGEST_INSERT));
-        let until = self.until.map_or(Uuid::max(), |until| floor(until + LONGEST_INSERT));
+        let since = self.since.and_then(|since| since.checked_sub_signed(LONGEST_INSERT));
+        let until = self.until.and_then(|until| until.checked_add_signed(LONGEST_INSERT));
+        let (from, until) = (since.map_or(Uuid::nil(), floor), until.map_or(Uuid::max(), floor));
         from..after.map_or(until, |after| until.min(after))
     }
 }
@@ -325,5 +326,8 @@ mod tests {
         assert_eq!(HistoryFilter::default().possible_ids(None), Uuid::nil()..Uuid::max());
         assert_eq!(floor(at).as_u128() >> 80, 1_795_512_600_000);
         assert_eq!(floor(DateTime::<Utc>::MIN_UTC), Uuid::nil());
+        let (since, until) = (Some(DateTime::<Utc>::MIN_UTC), Some(DateTime::<Utc>::MAX_UTC));
+        let filter = HistoryFilter { since, until, ..HistoryFilter::default() };
+        assert_eq!(filter.possible_ids(None), Uuid::nil()..Uuid::max(), "no time is too far away");
     }
 }

@@ -180,7 +180,7 @@ async fn balance(snapshot: &mut PgConnection) -> Result<(Vec<Offender>, Vec<Offe
     //   beginning is looked up once, by a subquery of its own.
     // - A replay does not stand in for the original.
     // - Of what is there more than once it is asked whether the deliveries differ: one that is in two places is not
-    //   counted here once more. That takes index look-ups, for these few only.
+    //   counted here once more. Where nothing is there more than once, that reads nothing.
     let rows = sqlx::query!(
         r#"
         WITH wrong AS MATERIALIZED (
@@ -199,14 +199,14 @@ async fn balance(snapshot: &mut PgConnection) -> Result<(Vec<Offender>, Vec<Offe
         ),
         twice AS MATERIALIZED (
             SELECT call_id, action_id
-            FROM wrong, LATERAL (
-                SELECT delivery_id FROM postcall.waiting
-                WHERE waiting.call_id = wrong.call_id AND waiting.action_id = wrong.action_id
-                UNION SELECT delivery_id FROM postcall.sending
-                WHERE sending.call_id = wrong.call_id AND sending.action_id = wrong.action_id
-                UNION SELECT delivery_id FROM postcall.delivery
-                WHERE delivery.call_id = wrong.call_id AND delivery.action_id = wrong.action_id) AS one
-            WHERE deliveries > 1 AND NOT EXISTS (SELECT FROM postcall.replay WHERE replay.delivery_id = one.delivery_id)
+            FROM (SELECT DISTINCT call_id, action_id, delivery_id
+                  FROM wrong
+                  JOIN (SELECT delivery_id, call_id, action_id FROM postcall.waiting
+                        UNION ALL SELECT delivery_id, call_id, action_id FROM postcall.sending
+                        UNION ALL SELECT delivery_id, call_id, action_id FROM postcall.delivery) AS one
+                  USING (call_id, action_id)
+                  WHERE deliveries > 1
+                    AND NOT EXISTS (SELECT FROM postcall.replay WHERE replay.delivery_id = one.delivery_id)) AS original
             GROUP BY call_id, action_id
             HAVING count(*) > 1
         )

@@ -28,7 +28,7 @@ macro_rules! arms {
         arms!(
             @ $row, $before, $filter, $states, $ids, $limit, $behind,
             // - An absent criterion is `NULL IS NULL`, which the planner folds away, as it plans with the values at hand;
-            //   see [`prepare`]. So does an arm whose state is not asked for.
+            //   see [`prepare`]. So it does with an arm whose state is not asked for.
             // - Time is asked of created_at, and of the time-ordered id too, which lets whole partitions and most of the
             //   index be skipped.
             r#"
