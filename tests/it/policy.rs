@@ -150,7 +150,7 @@ async fn a_dispatcher_of_an_earlier_release_is_warned_of_and_keeps_nobody_from_s
     let database = Database::new().await;
     database
         .execute(
-            "INSERT INTO postcall.dispatcher (name, version, lease_until) VALUES ('old:1', '0.1.0', now() + interval '1 hour')",
+            "INSERT INTO postcall.dispatcher (name, version, lease_until) VALUES ('old:1', '0.1.0', now() + interval '5 minutes')",
         )
         .await;
     let mut starting = Dispatcher::starting(&database.url);
