@@ -216,6 +216,7 @@ impl Claimer {
             if let Some(first) = self.session.first_waiting(self.mark.after()).await? {
                 warn!(delivery_id = %first, "the database refuses to let this delivery be claimed; passing over it for a while");
                 self.mark.pass_over(&[first]);
+                self.change_pace(Pace::passed_over);
             }
         }
         Err(failure)

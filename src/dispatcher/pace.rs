@@ -91,6 +91,11 @@ impl Pace {
         }
         exhausted
     }
+
+    /// What was refused is passed over: the next claim is for another delivery, and fetches its call.
+    pub(super) fn passed_over(&mut self) {
+        self.blind = false;
+    }
 }
 
 #[cfg(test)]
