@@ -21,7 +21,7 @@ impl Store {
     /// Only those of the database.
     pub async fn open_demo_books(&self) -> Result<(), StoreError> {
         // Not part of the checked schema: it belongs to the pretend platform, hence no macro (here and below).
-        sqlx::query("CREATE TABLE IF NOT EXISTS call_ledger (call_sid text PRIMARY KEY, minutes numeric NOT NULL)")
+        sqlx::query("CREATE TABLE IF NOT EXISTS public.call_ledger (call_sid text PRIMARY KEY, minutes numeric NOT NULL)")
             .execute(&self.pool)
             .await?;
         Ok(())
@@ -40,7 +40,7 @@ impl Store {
         close: Close,
     ) -> Result<Uuid, StoreError> {
         let mut transaction = self.pool.begin().await?;
-        sqlx::query("INSERT INTO call_ledger (call_sid, minutes) VALUES ($1, $2 / 60.0)")
+        sqlx::query("INSERT INTO public.call_ledger (call_sid, minutes) VALUES ($1, $2 / 60.0)")
             .bind(call_sid)
             .bind(seconds)
             .execute(&mut *transaction)
