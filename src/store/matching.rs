@@ -51,7 +51,19 @@ macro_rules! arms {
     (@ $row:path, $before:literal, $filter:expr, $states:expr, $ids:expr, $limit:expr, $behind:literal, $matches:literal) => {
         sqlx::query_as!(
             $row,
-            $before
+            // The queue first and apart: among the others, which are merged in order, the planner would walk it in order,
+            // and that takes twice as long as reading it where nothing in it matches.
+            r#"
+            WITH queued AS MATERIALIZED (
+                SELECT delivery_id
+                FROM (SELECT delivery_id, call_id, call_sid, agent, action_id, 'waiting'::text AS state,
+                             NULL::text AS error_kind, NULL::int2 AS response_code, created_at
+                      FROM postcall.waiting) AS waits
+            "#
+                + $matches
+                + r#")
+            "#
+                + $before
                 + r#"
             ((SELECT delivery_id
               FROM (SELECT delivery_id, call_id, call_sid, agent, action_id, state, error_kind, response_code, created_at
@@ -72,7 +84,7 @@ macro_rules! arms {
                 + r#")
              UNION ALL
              (SELECT delivery_id
-              FROM (SELECT learnt.delivery_id, call_id, call_sid, agent, action_id, learnt.state, learnt.error_kind,
+              FROM (SELECT delivery.delivery_id, call_id, call_sid, agent, action_id, learnt.state, learnt.error_kind,
                            learnt.response_code, created_at
                     FROM postcall.resolution AS learnt
                     JOIN postcall.delivery ON delivery.delivery_id = learnt.delivery_id
@@ -91,13 +103,7 @@ macro_rules! arms {
                 + $matches
                 + r#")
              UNION ALL
-             (SELECT delivery_id
-              FROM (SELECT delivery_id, call_id, call_sid, agent, action_id, 'waiting'::text AS state,
-                           NULL::text AS error_kind, NULL::int2 AS response_code, created_at
-                    FROM postcall.waiting) AS queued
-            "#
-                + $matches
-                + r#"))
+             (SELECT delivery_id FROM queued))
             "#
                 + $behind,
             $filter.agent,
