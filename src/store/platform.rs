@@ -21,9 +21,11 @@ impl Store {
     /// Only those of the database.
     pub async fn open_demo_books(&self) -> Result<(), StoreError> {
         // Not part of the checked schema: it belongs to the pretend platform, hence no macro (here and below).
-        sqlx::query("CREATE TABLE IF NOT EXISTS public.call_ledger (call_sid text PRIMARY KEY, minutes numeric NOT NULL)")
-            .execute(&self.pool)
-            .await?;
+        sqlx::query(
+            "CREATE TABLE IF NOT EXISTS public.call_ledger (call_sid text PRIMARY KEY, minutes numeric NOT NULL)",
+        )
+        .execute(&self.pool)
+        .await?;
         Ok(())
     }
 
