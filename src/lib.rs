@@ -58,5 +58,6 @@ pub mod cli;
 pub mod dispatcher;
 pub mod domain;
 pub mod render;
+pub mod scheduler;
 pub mod store;
 pub mod webhook;

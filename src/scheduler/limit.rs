@@ -1,0 +1,144 @@
+//! How many requests one host may have in flight: a limit that adapts to what the host shows.
+//!
+//! It begins small, because nothing is known of the host. Every answer that arrives while the limit is used to the full
+//! raises it: by one until the host was first too slow (so it doubles with every round of answers), and by one for each
+//! whole round afterwards. A request that times out halves it, once for all the requests that were out together: they
+//! all tell the same story. This is how TCP finds the share of a link that it can use (RFC 5681, section 3.1), with the
+//! timeout in place of a lost segment.
+//!
+//! A limit that was not used for a while begins small again: what the host could take then says little about now.
+
+use std::time::{Duration, Instant};
+
+/// Requests in flight to a host of which nothing is known.
+pub const FIRST_LIMIT: usize = 4;
+/// After so long without a request, the limit is no larger than the first one.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
+
+/// The limit of one host.
+#[derive(Clone, Debug)]
+pub(super) struct AdaptiveLimit {
+    limit: usize,
+    /// The configured limit, which it never exceeds.
+    most: usize,
+    /// Up to here each answer counts as one; above, a whole round does.
+    fast_until: usize,
+    /// Answers since the limit last grew by a round.
+    answers: usize,
+    /// When it was last halved. Requests that began before have told their story.
+    halved_at: Option<Instant>,
+    /// When it was last asked for.
+    used_at: Instant,
+}
+
+impl AdaptiveLimit {
+    pub(super) fn new(most: usize, now: Instant) -> AdaptiveLimit {
+        let limit = FIRST_LIMIT.min(most);
+        AdaptiveLimit { limit, most, fast_until: most, answers: 0, halved_at: None, used_at: now }
+    }
+
+    /// A limit that does not adapt.
+    pub(super) fn fixed(most: usize, now: Instant) -> AdaptiveLimit {
+        AdaptiveLimit { limit: most, fast_until: 0, ..AdaptiveLimit::new(most, now) }
+    }
+
+    pub(super) fn get(&self) -> usize {
+        self.limit
+    }
+
+    /// A request is about to begin.
+    pub(super) fn used(&mut self, now: Instant) {
+        if now.saturating_duration_since(self.used_at) >= FORGOTTEN_AFTER {
+            self.begin_small();
+        }
+        self.used_at = now;
+    }
+
+    /// The host is about to be tried anew.
+    pub(super) fn begin_small(&mut self) {
+        self.limit = self.limit.min(FIRST_LIMIT);
+        (self.fast_until, self.answers) = (self.most, 0);
+    }
+
+    /// An answer arrived in time, while so many requests were in flight.
+    pub(super) fn answered(&mut self, in_flight: usize) {
+        if in_flight < self.limit || self.limit >= self.most {
+            return;
+        }
+        self.answers += 1;
+        if self.limit < self.fast_until || self.answers >= self.limit {
+            self.limit += 1;
+            self.answers = 0;
+        }
+    }
+
+    /// A request that began at `started` timed out.
+    pub(super) fn timed_out(&mut self, started: Instant, now: Instant) {
+        if self.halved_at.is_some_and(|halved| started < halved) {
+            return;
+        }
+        self.halved_at = Some(now);
+        self.limit = (self.limit / 2).max(1);
+        self.fast_until = self.limit;
+        self.answers = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_begins_small_doubles_with_each_round_of_answers_and_never_exceeds_what_is_configured() {
+        let mut limit = AdaptiveLimit::new(50, Instant::now());
+        assert_eq!(limit.get(), FIRST_LIMIT);
+        for round in [8, 16, 32, 50, 50] {
+            for _ in 0..limit.get() {
+                limit.answered(limit.get());
+            }
+            assert_eq!(limit.get(), round);
+        }
+        assert_eq!(AdaptiveLimit::new(2, Instant::now()).get(), 2);
+    }
+
+    #[test]
+    fn requests_that_time_out_together_halve_it_once_and_then_it_grows_by_one_a_round() {
+        let now = Instant::now();
+        let mut limit = AdaptiveLimit::new(100, now);
+        (0..60).for_each(|_| limit.answered(limit.get()));
+        assert_eq!(limit.get(), 64);
+        let later = now + Duration::from_secs(15);
+        (0..64).for_each(|_| limit.timed_out(now, later));
+        assert_eq!(limit.get(), 32);
+        (0..32).for_each(|_| limit.answered(limit.get()));
+        assert_eq!(limit.get(), 33);
+        limit.timed_out(later, later + Duration::from_secs(15));
+        assert_eq!(limit.get(), 16);
+    }
+
+    #[test]
+    fn it_stays_at_least_one_and_grows_only_where_it_is_used_to_the_full() {
+        let mut now = Instant::now();
+        let mut limit = AdaptiveLimit::new(100, now);
+        for _ in 0..10 {
+            limit.timed_out(now, now);
+            now += Duration::from_secs(1);
+        }
+        assert_eq!(limit.get(), 1);
+        let mut limit = AdaptiveLimit::new(100, now);
+        (0..1_000).for_each(|_| limit.answered(FIRST_LIMIT - 1));
+        assert_eq!(limit.get(), FIRST_LIMIT);
+    }
+
+    #[test]
+    fn after_a_long_pause_it_begins_small_again() {
+        let mut now = Instant::now();
+        let mut limit = AdaptiveLimit::new(100, now);
+        (0..60).for_each(|_| limit.answered(limit.get()));
+        limit.used(now + FORGOTTEN_AFTER / 2);
+        assert_eq!(limit.get(), 64);
+        now += FORGOTTEN_AFTER * 2;
+        limit.used(now);
+        assert_eq!(limit.get(), FIRST_LIMIT);
+    }
+}

@@ -1,0 +1,267 @@
+//! Taking places and giving them back, and the queues in which lanes wait for one.
+//!
+//! A lane waits at its agent's gate or at its host's. Where it is not the host's own limit that is reached but the one
+//! that it shares with all hosts of its [`Manner`], its lanes wait at the host's gate all the same, and the host waits at
+//! the shared one: so when the host's manner changes, its lanes are at hand.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::gate::Gate;
+use super::host::{Heard, Manner};
+use super::lane::{State, Ticket};
+use super::{Block, Caller, LaneId, Owners, Scheduler};
+
+impl Scheduler {
+    /// Places that a lane may take now, by all limits but that of the whole dispatcher.
+    pub(super) fn room(&self, lane: LaneId, owners: &Owners) -> Result<usize, Block> {
+        if self.paused.covers(lane, owners) {
+            return Err(Block::Paused);
+        }
+        let of_agent = self.agents.get(&owners.agent).map_or(0, |agent| agent.gate.free(self.limits.per_agent));
+        if of_agent == 0 {
+            return Err(Block::Agent);
+        }
+        let Some(host) = owners.host.as_ref().and_then(|name| self.hosts.get(name)) else { return Ok(of_agent) };
+        let of_host = host.gate.free(host.limit()).min(self.free_of(host.manner));
+        if of_host == 0 { Err(Block::Host) } else { Ok(of_agent.min(of_host)) }
+    }
+
+    /// The next lane to look at: those that were called first, then the ring.
+    pub(super) fn next_lane(&mut self) -> Option<(LaneId, Owners, Option<Caller>)> {
+        loop {
+            let (ticket, caller) = match self.called.pop_front() {
+                Some((ticket, caller)) => (ticket, Some(caller)),
+                None => (self.ready.pop_front()?, None),
+            };
+            #[cfg(test)]
+            {
+                self.looks += 1;
+            }
+            if let Some(caller) = &caller {
+                self.looked_at(caller);
+            }
+            match self.lanes.get(&ticket.lane).filter(|lane| lane.number == ticket.number) {
+                Some(lane) => return Some((ticket.lane, lane.owners.clone(), caller)),
+                None => caller.iter().for_each(|caller| self.call_again(caller)),
+            }
+        }
+    }
+
+    /// Takes places for requests that are about to begin.
+    pub(super) fn take(&mut self, owners: &Owners, places: usize, now: Instant) {
+        if places == 0 {
+            return;
+        }
+        self.in_flight += places;
+        if let Some(agent) = self.agents.get_mut(&owners.agent) {
+            agent.gate.in_flight += places;
+        }
+        let Some(name) = &owners.host else { return };
+        let Some(host) = self.hosts.get_mut(name) else { return };
+        host.take(places, now);
+        let manner = host.manner;
+        self.count(manner, |in_flight| in_flight + places);
+        self.watch(name, now);
+    }
+
+    /// Gives places back, and calls those that waited for them.
+    pub(super) fn release(&mut self, owners: &Owners, places: usize) {
+        if places == 0 {
+            return;
+        }
+        self.in_flight -= places;
+        if let Some(name) = &owners.host
+            && let Some(host) = self.hosts.get_mut(name)
+        {
+            host.gate.in_flight -= places;
+            let manner = host.manner;
+            self.count(manner, |in_flight| in_flight - places);
+            self.call_host(name);
+            self.call_manner(manner);
+            self.forget_host_if_unused(name);
+        }
+        if let Some(agent) = self.agents.get_mut(&owners.agent) {
+            agent.gate.in_flight -= places;
+            self.call_agent(&owners.agent);
+            self.forget_agent_if_unused(&owners.agent);
+        }
+    }
+
+    /// A lane that may not run waits where it is held up.
+    pub(super) fn hold(&mut self, lane: LaneId, owners: &Owners, block: Block) {
+        let Some(ticket) = self.set(lane, State::Held) else { return };
+        match (block, &owners.host) {
+            (Block::Paused, _) => self.held_back.push(ticket),
+            (Block::Agent, _) => {
+                self.agents.get_mut(&owners.agent).map_or((), |agent| agent.gate.wait(ticket));
+            }
+            (Block::Host, Some(name)) => {
+                self.hosts.get_mut(name).map_or((), |host| host.gate.wait(ticket));
+                self.call_host(name);
+            }
+            // Nobody is held up by a host that there is not.
+            (Block::Host, None) => {}
+        }
+    }
+
+    /// A lane that a gate has called was looked at.
+    fn looked_at(&mut self, caller: &Caller) {
+        match caller {
+            Caller::Agent(name) => {
+                self.agents.get_mut(name).map_or((), |agent| agent.gate.looked_at());
+            }
+            Caller::Host(name, manner) => {
+                self.hosts.get_mut(name).map_or((), |host| host.gate.looked_at());
+                self.shared(*manner).map_or((), Gate::looked_at);
+            }
+        }
+    }
+
+    /// The lane that was called may not have taken its place, which then goes to the next.
+    pub(super) fn call_again(&mut self, caller: &Caller) {
+        match caller {
+            Caller::Agent(name) => self.call_agent(name),
+            Caller::Host(name, manner) => {
+                self.call_host(name);
+                self.call_manner(*manner);
+            }
+        }
+    }
+
+    /// Calls as many lanes of an agent as it has free places.
+    fn call_agent(&mut self, name: &Arc<str>) {
+        let Some(agent) = self.agents.get_mut(name) else { return };
+        while agent.gate.can_call(self.limits.per_agent)
+            && let Some(ticket) = agent.gate.next()
+        {
+            agent.gate.call();
+            self.called.push_back((ticket, Caller::Agent(name.clone())));
+        }
+    }
+
+    /// Calls as many lanes of a host as it has free places.
+    pub(super) fn call_host(&mut self, name: &Arc<str>) {
+        while self.call_one(name) {}
+    }
+
+    /// Calls a lane of a host, if it has a free place. If it is the shared limit that it lacks, it waits for that.
+    fn call_one(&mut self, name: &Arc<str>) -> bool {
+        let Some(host) = self.hosts.get_mut(name) else { return false };
+        if host.gate.waiting() == 0 || !host.gate.can_call(host.limit()) {
+            return false;
+        }
+        let manner = host.manner;
+        let limit = self.limits.of_manner(manner);
+        if let Some(shared) = manner_gate(&mut self.untried, &mut self.silent, manner) {
+            if !shared.can_call(limit) {
+                if host.waits_as != Some(manner) {
+                    host.waits_as = Some(manner);
+                    shared.wait(name.clone());
+                }
+                return false;
+            }
+            shared.call();
+        }
+        let Some(ticket) = host.gate.next() else { return false };
+        host.gate.call();
+        self.called.push_back((ticket, Caller::Host(name.clone(), manner)));
+        true
+    }
+
+    /// Lets the hosts that wait at a shared limit have the places that are free there, one each in their turn.
+    pub(super) fn call_manner(&mut self, manner: Manner) {
+        let limit = self.limits.of_manner(manner);
+        while let Some(shared) = self.shared(manner).filter(|shared| shared.can_call(limit))
+            && let Some(name) = shared.next()
+        {
+            let Some(host) = self.hosts.get_mut(&name).filter(|host| host.waits_as == Some(manner)) else { continue };
+            host.waits_as = None;
+            if self.call_one(&name)
+                && let Some(host) = self.hosts.get_mut(&name)
+                && host.gate.waiting() > 0
+                && host.waits_as.is_none()
+            {
+                host.waits_as = Some(manner);
+                self.shared(manner).map_or((), |shared| shared.wait(name));
+            }
+        }
+    }
+
+    /// A host answers, or has fallen silent.
+    pub(super) fn change_manner(&mut self, name: &Arc<str>, manner: Manner) {
+        let Some(host) = self.hosts.get_mut(name) else { return };
+        let former = std::mem::replace(&mut host.manner, manner);
+        if former == manner {
+            return;
+        }
+        host.waits_as = None;
+        let in_flight = host.gate.in_flight;
+        self.count(former, |all| all - in_flight);
+        self.count(manner, |all| all + in_flight);
+        self.call_host(name);
+        self.call_manner(former);
+    }
+
+    /// Listens to a host in time, unless that is arranged already. One that is silent is heard of when it answers.
+    pub(super) fn watch(&mut self, name: &Arc<str>, now: Instant) {
+        let Some(host) = self.hosts.get_mut(name) else { return };
+        if self.limits.adapt
+            && !host.watched
+            && host.manner != Manner::Silent
+            && let Heard::AskAgain(due) = host.listen(now)
+        {
+            host.watched = true;
+            self.listening.insert((due, name.clone()));
+        }
+    }
+
+    /// Places that are left to all hosts of this manner together.
+    fn free_of(&self, manner: Manner) -> usize {
+        match manner {
+            Manner::Untried => self.untried.free(self.limits.of_manner(manner)),
+            Manner::Silent => self.silent.free(self.limits.of_manner(manner)),
+            Manner::Answering => usize::MAX,
+        }
+    }
+
+    fn shared(&mut self, manner: Manner) -> Option<&mut Gate<Arc<str>>> {
+        manner_gate(&mut self.untried, &mut self.silent, manner)
+    }
+
+    fn count(&mut self, manner: Manner, change: impl FnOnce(usize) -> usize) {
+        if let Some(gate) = self.shared(manner) {
+            gate.in_flight = change(gate.in_flight);
+        }
+    }
+
+    /// Gives a lane a new state, and with it a new ticket.
+    pub(super) fn set(&mut self, lane: LaneId, state: State) -> Option<Ticket> {
+        self.last_number += 1;
+        let number = self.last_number;
+        let known = self.lanes.get_mut(&lane)?;
+        (known.state, known.number) = (state, number);
+        Some(Ticket { lane, number })
+    }
+
+    pub(super) fn make_ready(&mut self, lane: LaneId) {
+        let ticket = self.set(lane, State::Ready);
+        self.ready.extend(ticket);
+    }
+
+    pub(super) fn is_current(&self, ticket: Ticket) -> bool {
+        self.lanes.get(&ticket.lane).is_some_and(|lane| lane.number == ticket.number)
+    }
+}
+
+fn manner_gate<'a>(
+    untried: &'a mut Gate<Arc<str>>,
+    silent: &'a mut Gate<Arc<str>>,
+    manner: Manner,
+) -> Option<&'a mut Gate<Arc<str>>> {
+    match manner {
+        Manner::Untried => Some(untried),
+        Manner::Silent => Some(silent),
+        Manner::Answering => None,
+    }
+}

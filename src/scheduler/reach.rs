@@ -1,0 +1,143 @@
+//! Whether a host can be reached. After a few deliveries in a row that provably reached nobody, it counts as
+//! unreachable: what is for it waits, and a probe, which connects and sends nothing, tells when it is back.
+
+use std::time::{Duration, Instant};
+
+use crate::domain::delivery::Failure;
+
+/// So many deliveries in a row that reached nobody make a host unreachable.
+pub const FAILURES_IN_A_ROW: u32 = 3;
+/// The first probe comes after this pause.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// Every further pause is twice as long, up to this one. A host that is back is noticed after this much time at most.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+/// What is known of a host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// It was reached, or nothing is known of it; this many deliveries in a row have failed to reach it.
+    Reachable {
+        /// Failures in a row.
+        failures: u32,
+    },
+    /// It cannot be reached.
+    Unreachable {
+        /// Since when.
+        since: Instant,
+        /// How the last delivery failed.
+        last: Failure,
+        /// The pause before the next probe.
+        pause: Duration,
+        /// When that is; `None` while one is under way.
+        probe_at: Option<Instant>,
+    },
+}
+
+impl Reach {
+    /// Of a host of which nothing is known.
+    pub(super) fn unknown() -> Reach {
+        Reach::Reachable { failures: 0 }
+    }
+
+    pub(super) fn is_unreachable(&self) -> bool {
+        matches!(self, Reach::Unreachable { .. })
+    }
+
+    /// A delivery reached it.
+    pub(super) fn reached(&mut self) {
+        *self = Reach::unknown();
+    }
+
+    /// A delivery provably reached nobody. Whether that made the host unreachable; if so, the first probe is due at the
+    /// time that is returned.
+    pub(super) fn failed(&mut self, kind: Failure, now: Instant) -> Option<Instant> {
+        let Reach::Reachable { failures } = self else { return None };
+        *failures += 1;
+        if *failures < FAILURES_IN_A_ROW {
+            return None;
+        }
+        let probe_at = now + FIRST_PAUSE;
+        *self = Reach::Unreachable { since: now, last: kind, pause: FIRST_PAUSE, probe_at: Some(probe_at) };
+        Some(probe_at)
+    }
+
+    /// The probe that was due at `due` begins. `false` if none was due then.
+    pub(super) fn begin_probe(&mut self, due: Instant) -> bool {
+        match self {
+            Reach::Unreachable { probe_at, .. } if *probe_at == Some(due) => {
+                *probe_at = None;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// The probe connected. The next delivery shows whether that is enough: one more failure, and the host is
+    /// unreachable again.
+    pub(super) fn probe_connected(&mut self) {
+        if self.is_unreachable() {
+            self.suspect();
+        }
+    }
+
+    /// Nobody waits for the host any more, so it is not probed either. What comes next finds out.
+    pub(super) fn suspect(&mut self) {
+        *self = Reach::Reachable { failures: FAILURES_IN_A_ROW - 1 };
+    }
+
+    /// The probe did not connect. When the next one is due.
+    pub(super) fn probe_failed(&mut self, now: Instant) -> Option<Instant> {
+        let Reach::Unreachable { pause, probe_at, .. } = self else { return None };
+        *pause = (*pause * 2).min(LONGEST_PAUSE);
+        *probe_at = Some(now + *pause);
+        *probe_at
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_failures_in_a_row_make_a_host_unreachable() {
+        let (mut reach, now) = (Reach::unknown(), Instant::now());
+        for _ in 0..10 {
+            for _ in 1..FAILURES_IN_A_ROW {
+                assert_eq!(reach.failed(Failure::Connect, now), None);
+            }
+            reach.reached();
+        }
+        for _ in 1..FAILURES_IN_A_ROW {
+            reach.failed(Failure::Dns, now);
+        }
+        assert!(!reach.is_unreachable());
+        assert_eq!(reach.failed(Failure::Tls, now), Some(now + FIRST_PAUSE));
+        assert!(reach.is_unreachable());
+        assert_eq!(reach.failed(Failure::Tls, now), None, "the probe is due already");
+    }
+
+    #[test]
+    fn pauses_between_probes_grow_up_to_a_bound_and_each_probe_is_made_once() {
+        let (mut reach, mut now) = (Reach::unknown(), Instant::now());
+        let mut due = (0..FAILURES_IN_A_ROW).find_map(|_| reach.failed(Failure::Connect, now)).unwrap();
+        let mut pauses = vec![];
+        for _ in 0..8 {
+            assert!(reach.begin_probe(due) && !reach.begin_probe(due));
+            pauses.push(due - now);
+            now = due;
+            due = reach.probe_failed(now).unwrap();
+        }
+        assert!(pauses.is_sorted() && pauses[0] == FIRST_PAUSE && pauses[7] == LONGEST_PAUSE, "{pauses:?}");
+    }
+
+    #[test]
+    fn after_a_probe_that_connected_one_failure_is_enough() {
+        let (mut reach, now) = (Reach::unknown(), Instant::now());
+        (0..FAILURES_IN_A_ROW).for_each(|_| drop(reach.failed(Failure::Connect, now)));
+        reach.probe_connected();
+        assert!(!reach.is_unreachable());
+        assert!(reach.failed(Failure::Connect, now).is_some());
+        reach.reached();
+        assert_eq!(reach, Reach::unknown());
+    }
+}

@@ -1,0 +1,417 @@
+//! What the scheduler promises, held against a small world: lanes with deliveries that wait, receivers that answer, hang
+//! or cannot be reached, and people who pause things.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// One request that is out.
+struct Out {
+    seat: Seat,
+    started: Instant,
+    number: u32,
+}
+
+/// Lanes, and what waits in them.
+struct World {
+    scheduler: Scheduler,
+    limits: Limits,
+    now: Instant,
+    owners: Vec<Owners>,
+    waiting: Vec<u32>,
+    /// The number of the next delivery of each lane.
+    next: Vec<u32>,
+    out: Vec<Out>,
+    paused: Paused,
+    starts: usize,
+    /// Turns that were given, ever.
+    turns: usize,
+}
+
+impl World {
+    fn new(limits: Limits, lanes: &[(u8, u8)]) -> World {
+        let now = Instant::now();
+        let mut scheduler = Scheduler::new(limits.clone());
+        let owners: Vec<Owners> = lanes
+            .iter()
+            .map(|(agent, host)| Owners {
+                agent: format!("agent {agent}").into(),
+                host: Some(format!("h{host}.example:443").into()),
+            })
+            .collect();
+        for (lane, owners) in owners.iter().enumerate() {
+            assert!(scheduler.admit(lane as LaneId, owners.clone(), now));
+        }
+        let (waiting, next) = (vec![0; lanes.len()], vec![0; lanes.len()]);
+        World { scheduler, limits, now, owners, waiting, next, out: vec![], paused: Paused::default(), starts: 0, turns: 0 }
+    }
+
+    fn arrive(&mut self, lane: usize, deliveries: u32) {
+        self.waiting[lane] += deliveries;
+        assert!(self.scheduler.found(lane as LaneId));
+    }
+
+    /// Plans, claims what there is, and returns the lanes that started something.
+    fn run(&mut self, most: usize) -> Vec<usize> {
+        let turns = self.scheduler.plan(most, self.now);
+        let lanes: HashSet<LaneId> = turns.iter().map(|turn| turn.lane).collect();
+        assert_eq!(lanes.len(), turns.len(), "a lane has one turn at a time");
+        assert!(turns.iter().all(|turn| turn.quota > 0));
+        let quotas: usize = turns.iter().map(|turn| turn.quota).sum();
+        assert!(quotas <= most);
+        self.assert_limits_hold();
+        self.turns += turns.len();
+        let mut started = vec![];
+        for turn in turns {
+            let lane = turn.lane as usize;
+            let taken = (self.waiting[lane] as usize).min(turn.quota);
+            self.waiting[lane] -= taken as u32;
+            let more = taken == turn.quota;
+            for seat in self.scheduler.claimed(turn, taken, more) {
+                self.out.push(Out { seat, started: self.now, number: self.next[lane] });
+                self.next[lane] += 1;
+            }
+            self.starts += taken;
+            if taken > 0 {
+                started.push(lane);
+            }
+        }
+        started
+    }
+
+    fn end(&mut self, index: usize, signal: Signal) {
+        let Out { seat, started, .. } = self.out.swap_remove(index);
+        self.scheduler.ended(&seat, started, signal, self.now);
+    }
+
+    fn in_flight(&self, of: impl Fn(&Owners) -> bool) -> usize {
+        self.out.iter().filter(|out| of(&self.owners[out.seat.lane as usize])).count()
+    }
+
+    /// Whether a lane could start something now, by all limits; looked up in the world rather than in the queues.
+    fn may_run(&self, lane: usize) -> bool {
+        let owners = &self.owners[lane];
+        let (agent, host) = (&owners.agent, owners.host.as_ref().unwrap());
+        let known = &self.scheduler.hosts[host];
+        let of_manner = |manner| {
+            self.in_flight(|other| self.scheduler.hosts[other.host.as_ref().unwrap()].manner == manner)
+        };
+        self.waiting[lane] > 0
+            && !self.paused.covers(lane as LaneId, owners)
+            && self.in_flight(|other| other.agent == *agent) < self.limits.per_agent
+            && self.in_flight(|other| other.host.as_ref() == Some(host)) < known.limit()
+            && (known.manner == Manner::Answering || of_manner(known.manner) < self.limits.of_manner(known.manner))
+    }
+
+    fn assert_limits_hold(&self) {
+        let scheduler = &self.scheduler;
+        assert!(scheduler.in_flight <= self.limits.in_flight);
+        for agent in scheduler.agents.values() {
+            assert!(agent.gate.in_flight <= self.limits.per_agent);
+        }
+        for host in scheduler.hosts.values() {
+            assert!(host.gate.in_flight <= self.limits.per_host);
+        }
+    }
+
+    /// What the scheduler counts is what is out.
+    fn assert_counts_are_right(&self) {
+        let scheduler = &self.scheduler;
+        assert_eq!(scheduler.in_flight, self.out.len());
+        for (name, agent) in &scheduler.agents {
+            assert_eq!(agent.gate.in_flight, self.in_flight(|owners| owners.agent == *name));
+        }
+        for (name, host) in &scheduler.hosts {
+            assert_eq!(host.gate.in_flight, self.in_flight(|owners| owners.host.as_ref() == Some(name)));
+        }
+        for (gate, manner) in [(&scheduler.untried, Manner::Untried), (&scheduler.silent, Manner::Silent)] {
+            let in_flight: usize =
+                scheduler.hosts.values().filter(|host| host.manner == manner).map(|host| host.gate.in_flight).sum();
+            assert_eq!(gate.in_flight, in_flight, "{manner:?}");
+        }
+    }
+}
+
+/// Something that happens.
+#[derive(Clone, Debug)]
+enum Event {
+    Arrive(usize, u32),
+    End(usize, u8),
+    Time(u64),
+    Pause(u8),
+    Probe(bool),
+    Publish(usize, u8),
+}
+
+fn events(lanes: usize) -> impl Strategy<Value = Vec<Event>> {
+    let event = prop_oneof![
+        3 => (0..lanes, 1..20_u32).prop_map(|(lane, deliveries)| Event::Arrive(lane, deliveries)),
+        6 => (any::<usize>(), 0..6_u8).prop_map(|(which, signal)| Event::End(which, signal)),
+        1 => (0..3_000_u64).prop_map(Event::Time),
+        1 => (0..4_u8).prop_map(Event::Pause),
+        1 => any::<bool>().prop_map(Event::Probe),
+        1 => (0..lanes, 0..6_u8).prop_map(|(lane, host)| Event::Publish(lane, host)),
+    ];
+    prop::collection::vec(event, 1..150)
+}
+
+fn limits() -> impl Strategy<Value = Limits> {
+    (1..20_usize, 1..10_usize, 1..10_usize, any::<bool>(), any::<bool>()).prop_map(
+        |(in_flight, per_agent, per_host, adapt, hold_unreachable)| Limits {
+            in_flight,
+            per_agent,
+            per_host,
+            adapt,
+            hold_unreachable,
+        },
+    )
+}
+
+fn signal(number: u8) -> Signal {
+    match number {
+        0 => Signal::TimedOut,
+        1 => Signal::Unreached(Failure::Connect),
+        2 => Signal::Nothing,
+        3 => Signal::Reached,
+        _ => Signal::Answered,
+    }
+}
+
+impl World {
+    fn happen(&mut self, event: &Event) {
+        match event {
+            Event::Arrive(lane, deliveries) => self.arrive(*lane, *deliveries),
+            Event::End(which, number) if !self.out.is_empty() => self.end(which % self.out.len(), signal(*number)),
+            Event::End(..) => {}
+            Event::Time(millis) => self.now += Duration::from_millis(*millis),
+            Event::Pause(agent) => {
+                self.paused = Paused { agents: HashSet::from([format!("agent {agent}").into()]), ..Paused::default() };
+                self.scheduler.pause(self.paused.clone());
+            }
+            Event::Probe(connects) => {
+                for host in self.scheduler.probes_due(10, self.now) {
+                    self.scheduler.probed(&host, *connects, self.now);
+                }
+            }
+            // Nothing of the lane may be out in the world's own books, which know one host per lane.
+            Event::Publish(lane, host) if self.out.iter().all(|out| out.seat.lane as usize != *lane) => {
+                self.owners[*lane].host = Some(format!("h{host}.example:443").into());
+                assert!(self.scheduler.admit(*lane as LaneId, self.owners[*lane].clone(), self.now));
+            }
+            Event::Publish(..) => {}
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn limits_are_kept_and_no_place_is_free_while_a_lane_that_may_run_has_work(
+        limits in limits(),
+        lanes in prop::collection::vec((0..5_u8, 0..6_u8), 1..12),
+        seed in any::<u64>(),
+        all in events(12),
+    ) {
+        let mut world = World::new(limits, &lanes);
+        for event in &all {
+            let event = match event {
+                Event::Arrive(lane, deliveries) => Event::Arrive(lane % lanes.len(), *deliveries),
+                Event::Publish(lane, host) => Event::Publish(lane % lanes.len(), *host),
+                other => other.clone(),
+            };
+            world.happen(&event);
+            world.assert_counts_are_right();
+            // Claims follow each other until there is no turn to give.
+            let mut turns = usize::MAX;
+            while turns != world.turns {
+                turns = world.turns;
+                world.run(1 + seed as usize % 7);
+                world.assert_counts_are_right();
+            }
+            if world.scheduler.free() > 0 {
+                let idle: Vec<usize> = (0..lanes.len()).filter(|lane| world.may_run(*lane)).collect();
+                prop_assert!(idle.is_empty(), "{idle:?} may run, and {} places are free", world.scheduler.free());
+            }
+        }
+    }
+
+    #[test]
+    fn a_lane_that_may_run_starts_after_a_bounded_number_of_turns_of_others(
+        limits in limits(),
+        lanes in prop::collection::vec((0..5_u8, 0..6_u8), 2..12),
+        ends in prop::collection::vec(any::<usize>(), 200),
+        most in 1..8_usize,
+    ) {
+        let mut world = World::new(limits, &lanes);
+        (0..lanes.len()).for_each(|lane| world.arrive(lane, 1_000));
+        // Turns that others had while a lane could have run, each time that places were given out.
+        let mut passed_over = vec![0; lanes.len()];
+        for which in ends {
+            let may_run: Vec<bool> = (0..lanes.len()).map(|lane| world.may_run(lane)).collect();
+            let started = world.run(most);
+            for (lane, passed) in passed_over.iter_mut().enumerate() {
+                if started.contains(&lane) {
+                    *passed = 0;
+                } else if may_run[lane] {
+                    *passed += started.len();
+                }
+                prop_assert!(*passed <= 3 * lanes.len(), "lane {lane} was passed over by {passed} turns");
+            }
+            if !world.out.is_empty() {
+                world.end(which % world.out.len(), Signal::Answered);
+            }
+        }
+    }
+
+    #[test]
+    fn the_deliveries_of_a_lane_start_in_their_order(
+        limits in limits(),
+        lanes in prop::collection::vec((0..5_u8, 0..6_u8), 1..12),
+        all in events(1),
+    ) {
+        let mut world = World::new(limits, &lanes);
+        let mut last = HashMap::new();
+        for event in &all {
+            world.happen(event);
+            let before = world.out.len();
+            world.run(5);
+            for out in &world.out[before..] {
+                let previous = last.insert(out.seat.lane, out.number);
+                prop_assert!(previous.is_none_or(|previous| previous + 1 == out.number));
+            }
+        }
+    }
+}
+
+fn many(limits: Limits, lanes: usize) -> World {
+    let mut world = World::new(limits.clone(), &[]);
+    for lane in 0..lanes {
+        let owners = Owners {
+            agent: format!("agent {}", lane % 1_000).into(),
+            host: Some(format!("h{}.example:443", lane % 997).into()),
+        };
+        assert!(world.scheduler.admit(lane as LaneId, owners.clone(), world.now));
+        world.owners.push(owners);
+        world.waiting.push(0);
+        world.next.push(0);
+    }
+    (0..lanes).for_each(|lane| world.arrive(lane, 100));
+    world
+}
+
+const USUAL: Limits = Limits { in_flight: 256, per_agent: 64, per_host: 64, adapt: true, hold_unreachable: true };
+
+#[test]
+fn the_effort_of_a_start_does_not_grow_with_the_number_of_lanes() {
+    let looks_per_start = |lanes| {
+        let mut world = many(USUAL, lanes);
+        // Everybody has been looked at.
+        while world.starts < 3 * lanes {
+            world.run(64);
+            (0..32.min(world.out.len())).for_each(|_| world.end(0, Signal::Answered));
+        }
+        let (looks, starts) = (world.scheduler.looks, world.starts);
+        while world.starts < starts + 20_000 {
+            world.run(64);
+            (0..32.min(world.out.len())).for_each(|_| world.end(0, Signal::Answered));
+        }
+        (world.scheduler.looks - looks) as f64 / (world.starts - starts) as f64
+    };
+    let (few, lots) = (looks_per_start(300), looks_per_start(10_000));
+    assert!(few < 3.0 && lots < 3.0, "{few} looks a start with few lanes, {lots} with many");
+}
+
+#[test]
+fn hosts_that_never_answer_leave_a_quarter_of_all_places_to_the_others_from_the_beginning_and_half_when_they_are_known() {
+    let mut world = many(USUAL, 10_000);
+    // 300 of 997 hosts hang. The others answer at once.
+    let hangs = |out: &Out| out.seat.lane as usize % 997 < 300;
+    let mut longest = 0;
+    for step in 0..4_000 {
+        world.now += Duration::from_millis(5);
+        world.run(64);
+        let mut index = 0;
+        while index < world.out.len() {
+            match hangs(&world.out[index]) {
+                true if world.now - world.out[index].started >= Duration::from_secs(15) => {
+                    world.end(index, Signal::TimedOut);
+                }
+                true => index += 1,
+                false => world.end(index, Signal::Answered),
+            }
+        }
+        (world.waiting.iter().position(|waiting| *waiting < 50)).map(|lane| world.arrive(lane, 50));
+        longest = longest.max(world.out.len());
+        assert!(world.out.len() <= 192, "{} places are held at step {step}", world.out.len());
+    }
+    assert!(longest > 100, "the test is about nothing: {longest}");
+}
+
+#[test]
+fn an_unreachable_host_is_left_alone_until_a_probe_connects() {
+    let mut world = World::new(USUAL, &[(0, 0), (1, 1)]);
+    world.arrive(0, 1_000);
+    let mut failed = 0;
+    while !world.run(64).is_empty() {
+        failed += world.out.len();
+        while !world.out.is_empty() {
+            world.end(0, Signal::Unreached(Failure::Connect));
+        }
+    }
+    assert!(failed <= FIRST_LIMIT, "{failed} failed");
+    world.arrive(1, 1);
+    assert_eq!(world.run(64), [1], "others go on");
+    assert!(world.scheduler.probes_due(10, world.now).is_empty());
+    world.now = world.scheduler.next_probe().unwrap();
+    let hosts = world.scheduler.probes_due(10, world.now);
+    assert_eq!(hosts.len(), 1);
+    world.scheduler.probed(&hosts[0], false, world.now);
+    assert!(world.run(64).is_empty());
+    world.now = world.scheduler.next_probe().unwrap();
+    let hosts = world.scheduler.probes_due(10, world.now);
+    world.scheduler.probed(&hosts[0], true, world.now);
+    assert_eq!(world.run(64), [0]);
+}
+
+#[test]
+fn what_is_published_anew_leaves_the_host_that_it_waited_for() {
+    let mut world = World::new(USUAL, &[(0, 0)]);
+    world.arrive(0, 100);
+    world.run(64);
+    while !world.out.is_empty() {
+        world.end(0, Signal::Unreached(Failure::Dns));
+    }
+    assert!(world.run(64).is_empty());
+    world.owners[0].host = Some("other.example:443".into());
+    assert!(world.scheduler.admit(0, world.owners[0].clone(), world.now));
+    assert_eq!(world.run(64), [0]);
+}
+
+#[test]
+fn idle_lanes_are_forgotten_where_there_are_too_many_and_never_those_with_work() {
+    let owners = Owners { agent: "a".into(), host: Some("h.example:443".into()) };
+    let now = Instant::now();
+    let mut scheduler = Scheduler::new(USUAL);
+    for lane in 0..MAX_LANES as LaneId {
+        assert!(scheduler.admit(lane, owners.clone(), now));
+        scheduler.found(lane);
+    }
+    assert!(!scheduler.admit(-1, owners.clone(), now), "all of them have work");
+    let turns = scheduler.plan(1, now);
+    let idle = turns[0].lane;
+    for turn in turns {
+        scheduler.claimed(turn, 0, false);
+    }
+    assert!(scheduler.admit(-1, owners.clone(), now));
+    assert_eq!((scheduler.lanes.len(), scheduler.lanes.contains_key(&idle)), (MAX_LANES, false));
+    assert!(!scheduler.found(idle));
+    for _ in 0..10_000 {
+        scheduler.found(-1);
+        if let Some(turn) = scheduler.plan(MAX_TURNS, now).pop() {
+            scheduler.claimed(turn, 0, false);
+        }
+    }
+    assert!(scheduler.idle.len() <= 2 * MAX_LANES + 65, "what is kept of idle lanes is bounded");
+}
