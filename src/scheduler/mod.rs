@@ -6,8 +6,8 @@
 //! - **In all**: requests in flight, whoever they are for.
 //! - **Per agent**: a fixed limit.
 //! - **Per host**: a limit that adapts ([`limit`]); nothing while the host is unreachable ([`reach`]).
-//! - **Hosts that do not answer** hold half of all places at most, all together, and hosts that were never tried a
-//!   quarter. So a quarter at least is always left to those that answer, whatever the number of the others.
+//! - **Hosts that do not answer** hold a quarter of all places at most, all together, and so do hosts that were never
+//!   tried. So half of all places is always left to those that answer, whatever the number of the others.
 //!
 //! Lanes that may run take turns, in a ring; each gets an equal part of the free places, and one at least. A lane that
 //! finds a limit reached waits at that limit's [`gate`], and is called, in order, when a place comes free there; lanes
@@ -24,7 +24,7 @@ use hashbrown::HashMap;
 
 use crate::domain::delivery::Failure;
 use gate::Gate;
-use host::{Heard, Host, Manner};
+use host::{Heard, Host, Manner, QUIET};
 use lane::{Lane, State, Ticket};
 pub use lane::{LaneId, Owners};
 pub use limit::FIRST_LIMIT;
@@ -157,8 +157,7 @@ impl Limits {
     /// Places that all hosts of a manner have together.
     fn of_manner(&self, manner: Manner) -> usize {
         match manner {
-            Manner::Untried => (self.in_flight / 4).max(1),
-            Manner::Silent => (self.in_flight / 2).max(1),
+            Manner::Untried | Manner::Silent => (self.in_flight / 4).max(1),
             Manner::Answering => usize::MAX,
         }
     }
@@ -348,11 +347,18 @@ impl Scheduler {
             self.listening.pop_first();
             let Some(host) = self.hosts.get_mut(&name) else { continue };
             host.watched = false;
+            let silent_places = self.silent.free(self.limits.of_manner(Manner::Silent));
             match host.listen(now) {
                 Heard::NothingToHear => {}
                 Heard::AskAgain(due) => {
                     host.watched = true;
                     self.listening.insert((due, name));
+                }
+                // A new host goes on counting as new where there is no place for one more that is silent: or else any
+                // number of new hosts, each silent after a while, would hold all places.
+                Heard::Silence if host.manner == Manner::Untried && host.gate.in_flight > silent_places => {
+                    host.watched = true;
+                    self.listening.insert((now + QUIET, name));
                 }
                 Heard::Silence => self.change_manner(&name, Manner::Silent),
             }

@@ -1,5 +1,7 @@
 //! Claiming, and giving back what was claimed and never sent.
 
+use std::collections::HashMap;
+
 use uuid::Uuid;
 
 use super::StoreError;
@@ -15,12 +17,10 @@ pub struct Claimant {
     pub epoch: i32,
 }
 
-/// How much one claim takes at most.
+/// How much one claim takes at most, beside what each lane is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Portion {
-    /// Deliveries.
-    pub deliveries: usize,
-    /// Bytes of their calls' texts together. The first delivery is taken whatever its call weighs.
+    /// Bytes of the texts of its calls together. The first delivery is taken whatever its call weighs.
     pub bytes: usize,
     /// Bytes of a single text; deliveries of larger calls are passed over and go on waiting.
     pub call_bytes: usize,
@@ -32,10 +32,20 @@ pub struct Portion {
 }
 
 impl Portion {
-    /// So many deliveries, whatever they weigh.
-    pub fn of(deliveries: usize) -> Portion {
-        Portion { deliveries, bytes: usize::MAX, call_bytes: usize::MAX, max_call_bytes: usize::MAX, fetch: true }
-    }
+    /// Whatever there is.
+    pub const UNBOUNDED: Portion =
+        Portion { bytes: usize::MAX, call_bytes: usize::MAX, max_call_bytes: usize::MAX, fetch: true };
+}
+
+/// What a claim asks one lane for. A lane is what waits for one action.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ask {
+    /// The action.
+    pub action_id: i64,
+    /// Deliveries at most.
+    pub deliveries: usize,
+    /// Only deliveries with a larger id.
+    pub after: Uuid,
 }
 
 /// What a claim took.
@@ -43,8 +53,11 @@ impl Portion {
 pub struct Taken {
     /// The deliveries, in no particular order.
     pub claimed: Vec<Claimed>,
-    /// Whether it saw as many deliveries as it was asked for, so that more may be waiting behind them.
-    pub filled: bool,
+    /// Deliveries that it saw in each lane of which it took any. As many as were asked for: more may be waiting.
+    pub seen: HashMap<i64, usize>,
+    /// Whether it saw deliveries that it left, because there was no room for their bytes. Then a lane of which it took
+    /// nothing may hold some.
+    pub cut_short: bool,
 }
 
 /// What became of a claim that was disowned.
@@ -59,9 +72,9 @@ pub struct Disowned {
 }
 
 impl Session {
-    /// Moves deliveries from waiting to sending for the claimant, the oldest behind `after` first and no more than the
-    /// portion, and returns them; none if the claimant was declared lost. When this returns, the claim is committed and
-    /// durable, and no lock is held.
+    /// Moves deliveries from waiting to sending for the claimant, of each lane the oldest that it was asked for and no more
+    /// than the portion in all, and returns them; none if the claimant was declared lost. When this returns, the claim is
+    /// committed and durable, and no lock is held.
     ///
     /// `claim` is a new token chosen by the caller, so that it can tell, even if the answer is lost, what this very
     /// statement took.
@@ -75,12 +88,13 @@ impl Session {
         &mut self,
         claimant: Claimant,
         claim: Uuid,
-        after: Uuid,
+        lanes: &[Ask],
         portion: Portion,
     ) -> Result<Taken, StoreError> {
         // One statement, and so one transaction and one round trip.
         // - FOR UPDATE SKIP LOCKED: dispatchers pass over each other's rows instead of queueing for them.
-        // - Ids below `after` are skipped, and with them the remains of earlier claims; the caller has to come back for
+        // - Each lane is one look-up by (action_id, delivery_id), so that a claim costs the same whatever waits in others.
+        //   Ids below its `after` are skipped, and with them the remains of earlier claims; the caller has to come back for
         //   those that commit late.
         // - What a text weighs is known before it is read. Candidates are taken until their sum is reached; those beyond
         //   it stay locked as long as the answer is on its way, and stay waiting.
@@ -103,16 +117,21 @@ impl Session {
                 FOR KEY SHARE
             ),
             candidate AS MATERIALIZED (
-                SELECT ctid AS address, delivery_id, call_id, call_bytes FROM postcall.waiting
-                WHERE EXISTS (SELECT FROM claimant) AND delivery_id > $5
-                  AND (call_bytes <= $7::bigint OR call_bytes > $8::bigint OR call_bytes IS NULL AND $7 >= $8)
-                ORDER BY delivery_id LIMIT $1 FOR UPDATE SKIP LOCKED
+                SELECT lane.place, lane.action_id, oldest.*
+                FROM unnest($10::bigint[], $1::bigint[], $5::uuid[]) WITH ORDINALITY
+                         AS lane (action_id, deliveries, after, place)
+                CROSS JOIN LATERAL (
+                    SELECT ctid AS address, delivery_id, call_id, call_bytes FROM postcall.waiting
+                    WHERE EXISTS (SELECT FROM claimant) AND waiting.action_id = lane.action_id AND delivery_id > lane.after
+                      AND (call_bytes <= $7::bigint OR call_bytes > $8::bigint OR call_bytes IS NULL AND $7 >= $8)
+                    ORDER BY delivery_id LIMIT lane.deliveries FOR UPDATE SKIP LOCKED
+                ) AS oldest
             ),
             taken AS (
                 DELETE FROM postcall.waiting
                 WHERE ctid = ANY (ARRAY(
                     SELECT address
-                    FROM (SELECT address, weight, sum(weight) OVER (ORDER BY delivery_id ROWS UNBOUNDED PRECEDING) AS total
+                    FROM (SELECT address, weight, sum(weight) OVER (ORDER BY place, delivery_id ROWS UNBOUNDED PRECEDING) AS total
                           FROM candidate,
                                LATERAL (SELECT coalesce(
                                    call_bytes, CASE WHEN $9 THEN (postcall.registration(call_id)).call_bytes END, 0))
@@ -144,23 +163,26 @@ impl Session {
                    coalesce(call_bytes, 0) AS "call_bytes!",
                    CASE WHEN $9 AND coalesce(call_bytes, 0) <= $8
                         THEN (SELECT call::text FROM postcall.outbox WHERE outbox.id = claimed.call_id) END AS call,
-                   (SELECT count(*) FROM candidate) AS "seen!"
+                   (SELECT count(*) FROM candidate WHERE candidate.action_id = claimed.action_id) AS "seen!",
+                   (SELECT count(*) FROM candidate) AS "seen_in_all!"
             FROM claimed
             "#,
-            limit(portion.deliveries),
+            &lanes.iter().map(|lane| limit(lane.deliveries)).collect::<Vec<_>>(),
             claimant.dispatcher_id,
             claim,
             claimant.epoch,
-            after,
+            &lanes.iter().map(|lane| lane.after).collect::<Vec<_>>(),
             limit(portion.bytes),
             limit(portion.call_bytes),
             limit(portion.max_call_bytes),
             portion.fetch,
+            &lanes.iter().map(|lane| lane.action_id).collect::<Vec<_>>(),
         )
         .fetch_all(&mut connection);
         let rows = self.within(rows).await;
         let rows = self.keep(connection, rows)?;
-        let filled = rows.first().is_some_and(|row| row.seen >= limit(portion.deliveries));
+        let seen = rows.iter().map(|row| (row.action_id, usize::try_from(row.seen).unwrap_or(0))).collect();
+        let cut_short = rows.first().is_some_and(|row| row.seen_in_all > limit(rows.len()));
         let claimed = rows
             .into_iter()
             .map(|row| Claimed {
@@ -171,18 +193,19 @@ impl Session {
                 payload: payload(row.call, row.call_bytes, portion),
             })
             .collect();
-        Ok(Taken { claimed, filled })
+        Ok(Taken { claimed, seen, cut_short })
     }
 
-    /// The first delivery that waits behind `after`, whoever has locked it.
+    /// The first delivery that waits in a lane behind `after`, whoever has locked it.
     ///
     /// # Errors
     /// Only those of the database.
-    pub async fn first_waiting(&mut self, after: Uuid) -> Result<Option<Uuid>, StoreError> {
-        // By the primary key, as the claim itself: one row.
+    pub async fn first_waiting(&mut self, action_id: i64, after: Uuid) -> Result<Option<Uuid>, StoreError> {
+        // As the claim itself: one row, by the index.
         let mut connection = self.take().await?;
         let first = sqlx::query_scalar!(
-            "SELECT delivery_id FROM postcall.waiting WHERE delivery_id > $1 ORDER BY delivery_id LIMIT 1",
+            "SELECT delivery_id FROM postcall.waiting WHERE action_id = $1 AND delivery_id > $2 ORDER BY delivery_id LIMIT 1",
+            action_id,
             after
         )
         .fetch_optional(&mut connection);

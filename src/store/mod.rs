@@ -20,6 +20,7 @@ pub mod finish;
 pub mod guards;
 pub mod history;
 pub mod invariants;
+pub mod lanes;
 mod matching;
 pub mod obstacles;
 pub mod partitions;
