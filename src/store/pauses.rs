@@ -1,5 +1,5 @@
 //! Pauses: what is paused, since when, by whom, and what was paused before. Each is a row that stays; that of what is paused now
-//! stands beside it in a small table, which triggers keep ([`postcall.admit_pause`](NamedTarget)).
+//! stands beside it in a small table, which triggers keep (`postcall.admit_pause`, `postcall.admit_pause_end`).
 
 use std::collections::BTreeMap;
 
@@ -21,8 +21,8 @@ pub enum Pausing {
         /// The pause.
         pause_id: i64,
     },
-    /// It was paused before; nothing was recorded.
-    AlreadyPaused(PauseRecord),
+    /// It was paused before, as this says; nothing was recorded.
+    AlreadyPaused(Deed),
     /// Too many pauses are active.
     TooMany,
     /// There is no such agent or action.
@@ -34,8 +34,8 @@ pub enum Pausing {
 /// What resuming came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Resuming {
-    /// It is no longer paused; here is the pause with its end.
-    Resumed(PauseRecord),
+    /// It is no longer paused; this is how it had been paused.
+    Resumed(Deed),
     /// It was not paused, or somebody else was first to resume it.
     NotPaused,
 }
@@ -153,7 +153,7 @@ impl Store {
             None => None,
         };
         Ok(match (record, row.exists) {
-            (Some(record), _) => Pausing::AlreadyPaused(record),
+            (Some(record), _) => Pausing::AlreadyPaused(record.begun),
             (None, true) => Pausing::JustResumed,
             (None, false) => Pausing::NoSuchTarget,
         })
@@ -186,7 +186,7 @@ impl Store {
         .await?;
         let Some(pause_id) = resumed else { return Ok(Resuming::NotPaused) };
         let record = self.describe_pauses(&[pause_id]).await?.pop();
-        Ok(record.map_or(Resuming::NotPaused, Resuming::Resumed))
+        Ok(record.map_or(Resuming::NotPaused, |record| Resuming::Resumed(record.begun)))
     }
 
     /// What is paused, the newest first, no more than `limit`.
