@@ -60,9 +60,10 @@ async fn an_empty_database_has_nothing_to_tell() {
 #[tokio::test]
 async fn each_delivery_is_counted_where_it_is() {
     let database = Database::new().await;
-    wait_for(&database, "a", "default", "https://crm.example/", 3).await;
+    database.publish("a", "default", &json!({"method": "POST", "url": "https://crm.example/"})).await;
     let unknown = ended(&database, "unknown", 3).await;
     ended(&database, "delivered", 2).await;
+    wait_for(&database, "a", "default", "https://crm.example/", 3).await;
     let resolve = ["resolve", &unknown[0], "--as", "delivered", "--reason", "r"];
     assert!(postcall_on(&database, &resolve).status.success());
     let mut session = database.session();
