@@ -20,6 +20,7 @@ mod demo;
 mod filter;
 mod history;
 mod migrate;
+mod pause;
 mod render;
 mod replay;
 mod resolve;
@@ -27,6 +28,7 @@ mod run;
 mod show;
 mod signals;
 mod spreadsheet;
+mod status;
 mod table;
 
 /// Sends each completed call to its webhooks at most once, and shows every doubt.
@@ -61,7 +63,10 @@ enum LogFormat {
 enum Command {
     Migrate(migrate::Arguments),
     Run(run::Arguments),
+    Status(status::Arguments),
     Action(action::Arguments),
+    Pause(pause::Arguments),
+    Resume(pause::ResumeArguments),
     Render(render::Arguments),
     History(history::Arguments),
     Show(show::Arguments),
@@ -92,6 +97,9 @@ impl Database {
         Ok(Store::connect(&self.url, connections).await?)
     }
 }
+
+/// As whom commands work that change nothing.
+const READER: &str = "a database user with the role postcall_auditor or postcall_publisher";
 
 /// Connections of a command that does one thing after the other.
 const ONE_CONNECTION: u32 = 1;
@@ -186,7 +194,10 @@ impl Command {
         match self {
             Command::Migrate(arguments) => arguments.run().await,
             Command::Run(arguments) => arguments.run().await,
+            Command::Status(arguments) => arguments.run().await,
             Command::Action(arguments) => arguments.run().await,
+            Command::Pause(arguments) => arguments.run().await,
+            Command::Resume(arguments) => arguments.run().await,
             Command::Render(arguments) => arguments.run(),
             Command::History(arguments) => arguments.run().await,
             Command::Show(arguments) => arguments.run().await,
@@ -202,11 +213,10 @@ impl Command {
         match self {
             Command::Migrate(_) | Command::Demo(_) | Command::Render(_) => "the owner of the schema",
             Command::Run(_) => "a database user with the role postcall_dispatcher",
-            Command::Action(_) | Command::Resolve(_) | Command::Replay(_) => {
+            Command::Pause(arguments) if arguments.only_reads() => READER,
+            Command::Status(_) | Command::History(_) | Command::Show(_) | Command::CheckInvariants(_) => READER,
+            Command::Action(_) | Command::Pause(_) | Command::Resume(_) | Command::Resolve(_) | Command::Replay(_) => {
                 "a database user with the role postcall_publisher"
-            }
-            Command::History(_) | Command::Show(_) | Command::CheckInvariants(_) => {
-                "a database user with the role postcall_auditor or postcall_publisher"
             }
         }
     }

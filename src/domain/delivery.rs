@@ -12,7 +12,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Where a delivery stands. In the database the first two are tables of their own; the others are final and share the
 /// history.
@@ -36,7 +36,7 @@ pub enum State {
 }
 
 /// Why a delivery failed, that is: how far it got before it was certain that nothing would be sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Failure {
     /// Call and template gave no valid request.

@@ -24,14 +24,17 @@ pub mod lanes;
 mod matching;
 pub mod obstacles;
 pub mod partitions;
+pub mod pauses;
 pub mod platform;
 pub mod recover;
 pub mod replay;
+pub mod reports;
 pub mod resolve;
 pub mod schema;
 pub mod search;
 pub mod session;
 mod settings;
+pub mod status;
 pub mod wake;
 
 use obstacles::Obstacle;

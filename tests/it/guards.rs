@@ -46,7 +46,11 @@ async fn database_with_rows_everywhere() -> Database {
              INSERT INTO postcall.dispatcher (name, version, lease_until, lost_at) VALUES ('d', '1', now(), now());
              INSERT INTO postcall.sending (delivery_id, call_id, agent, action_id, action_version, created_at,
                  dispatcher_id, claim, claimed_at)
-             VALUES (postcall.uuid_v7(), postcall.uuid_v7(), 'a', 1, 1, now(), 1, postcall.uuid_v7(), now())",
+             VALUES (postcall.uuid_v7(), postcall.uuid_v7(), 'a', 1, 1, now(), 1, postcall.uuid_v7(), now());
+             INSERT INTO postcall.dispatcher_report (dispatcher_id, concurrency, in_flight, unrecorded, hosts, hosts_left_out)
+             VALUES (1, 1, 1, 1, '[]', 0);
+             INSERT INTO postcall.pause (agent, reason, paused_by) VALUES ('a', 'r', 'Ada'), ('b', 'r', 'Ada');
+             INSERT INTO postcall.pause_end (pause_id, reason, resumed_by) VALUES (1, 'r', 'Ada')",
         )
         .await;
     database
@@ -90,10 +94,16 @@ async fn no_table_and_no_partition_can_be_emptied_by_truncate() {
 async fn rows_that_are_kept_for_good_are_neither_changed_nor_deleted_by_whatever_name_of_their_table() {
     let database = database_with_rows_everywhere().await;
     let kept = "(oid IN ('postcall.delivery'::regclass, 'postcall.action_version'::regclass, 'postcall.action_switch'::regclass,
-                         'postcall.replay'::regclass, 'postcall.resolution'::regclass)
+                         'postcall.replay'::regclass, 'postcall.resolution'::regclass, 'postcall.pause'::regclass,
+                         'postcall.pause_end'::regclass)
                  OR oid IN (SELECT inhrelid FROM pg_inherits WHERE inhparent = 'postcall.delivery'::regclass))";
     for table in tables(&database, kept).await {
-        let column = if table.contains("action") { "action_id" } else { "delivery_id" };
+        let column = match table.as_str() {
+            "postcall.pause" => "host",
+            "postcall.pause_end" => "pause_id",
+            table if table.contains("action") => "action_id",
+            _ => "delivery_id",
+        };
         for session in SESSIONS {
             for sql in [
                 format!("UPDATE {table} SET {column} = {column}"),
@@ -118,6 +128,7 @@ async fn rows_that_are_kept_for_good_are_neither_changed_nor_deleted_by_whatever
         refused(&database, session, "UPDATE postcall.action SET agent = 'b'").await;
         refused(&database, session, "UPDATE postcall.action SET name = 'b'").await;
         refused(&database, session, "DELETE FROM postcall.dispatcher").await;
+        refused(&database, session, "UPDATE postcall.active_pause SET agent = 'c'").await;
     }
 }
 

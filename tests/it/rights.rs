@@ -40,6 +40,12 @@ const RIGHTS: &[&str] = &[
     "dispatcher: EXECUTE on function history_begins",
     "dispatcher: EXECUTE on function registration",
     "dispatcher: EXECUTE on function uuid_v7_floor",
+    // Heeds what is paused; says about itself what goes on.
+    "dispatcher: SELECT on table pause",
+    "dispatcher: SELECT on table pause_end",
+    "dispatcher: SELECT on table active_pause",
+    "dispatcher: SELECT on view action_target",
+    "dispatcher: DELETE, INSERT, SELECT, UPDATE on table dispatcher_report",
     // Publishes, switches, replays, resolves. Neither times nor the database user are its to choose, nor the queue to write.
     "publisher: USAGE on schema postcall",
     "publisher: INSERT on columns of action (agent, enabled, name, version)",
@@ -49,6 +55,13 @@ const RIGHTS: &[&str] = &[
     "publisher: INSERT on columns of replay (reason, replay_of, replayed_by)",
     "publisher: INSERT on columns of resolution (delivery_id, reason, resolved_by, state)",
     "publisher: EXECUTE on function lock_deliveries",
+    "publisher: INSERT on columns of pause (action_id, agent, host, paused_by, reason)",
+    "publisher: INSERT on columns of pause_end (pause_id, reason, resumed_by)",
+    "publisher: SELECT on table pause",
+    "publisher: SELECT on table pause_end",
+    "publisher: SELECT on table active_pause",
+    "publisher: SELECT on view action_target",
+    "publisher: SELECT on table dispatcher_report",
     "publisher: SELECT on table action",
     "publisher: SELECT on table action_version",
     "publisher: SELECT on table action_switch",
@@ -77,14 +90,20 @@ const RIGHTS: &[&str] = &[
     "auditor: SELECT on table resolution",
     "auditor: SELECT on table dispatcher",
     "auditor: SELECT on view delivery_history",
+    "auditor: SELECT on table pause",
+    "auditor: SELECT on table pause_end",
+    "auditor: SELECT on table active_pause",
+    // Of an action's URL scheme, host and port.
+    "auditor: SELECT on view action_target",
+    "auditor: SELECT on table dispatcher_report",
     "auditor: SELECT on table _sqlx_migrations",
     "auditor: EXECUTE on function history_begins",
     "auditor: EXECUTE on function uuid_v7_floor",
 ];
 
 /// Functions that work with the rights of their owner: all of them triggers but the two that say so.
-const OWNERS_RIGHTS: &str = "admit_finding, await_deliveries, await_replay, identify_replay, lock_deliveries, make_partitions, \
-     record_switch, register_call";
+const OWNERS_RIGHTS: &str = "admit_finding, admit_pause, admit_pause_end, await_deliveries, await_replay, identify_replay, \
+     lock_deliveries, make_partitions, record_switch, register_call";
 
 /// The rights in the catalog, in the form of [`RIGHTS`]: on the schema, tables, views, sequences, columns, functions and types,
 /// and the defaults for what is created later.

@@ -1,0 +1,302 @@
+//! `postcall pause` and `postcall resume`: what is paused waits, and does not fail.
+
+use clap::builder::RangedU64ValueParser;
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+use super::accountable::Accountable;
+use super::table::{Table, time};
+use super::{CliError, Database, Format, ONE_CONNECTION, print_line};
+use crate::domain::action::DEFAULT_NAME;
+use crate::domain::host::HostPattern;
+use crate::domain::nearest::nearest;
+use crate::domain::pause::{MOST_PAUSES, NamedTarget};
+use crate::domain::visible::visible;
+use crate::store::Store;
+use crate::store::pauses::{Deed, PauseRecord, Pausing, Resuming};
+
+/// Send nothing of an agent, an action or a host for the time being.
+///
+/// What is paused waits: new calls are accepted, none of them fails, and everything is sent once it is
+/// resumed. What is in flight already comes to its end. It takes effect within about two seconds, in all
+/// dispatchers, and holds until `postcall resume`, whatever is restarted meanwhile.
+///
+/// What several pauses cover waits until all of them have ended. `postcall status` shows what is paused and how
+/// much waits for it. Needs the role postcall_publisher; to list pauses, postcall_auditor suffices.
+#[derive(Args)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Pause all actions of an agent, those that it gets later included.
+    Agent(AgentOrder),
+    /// Pause one action.
+    Action(ActionOrder),
+    /// Pause all that goes to a host, whoever's it is.
+    Host(HostOrder),
+    /// List what is paused: since when, by whom and why.
+    List {
+        /// Also the pauses that have ended, with their ends.
+        #[arg(long)]
+        all: bool,
+        /// Pauses that are listed at most, the newest.
+        #[arg(long, default_value_t = 1_000, value_name = "N",
+              value_parser = RangedU64ValueParser::<i64>::new().range(1..=100_000))]
+        limit: i64,
+        /// How to print them.
+        #[arg(long, value_enum, default_value = "table")]
+        format: Format,
+        #[command(flatten)]
+        database: Database,
+    },
+}
+
+/// Send again what was paused.
+///
+/// The target is named as it was for `postcall pause`; `postcall pause list` shows what is paused. What has waited is
+/// sent within about two seconds, the oldest first, as fast as limits allow. A pause and its end stay on record
+/// (`postcall pause list --all`). Needs the role postcall_publisher.
+#[derive(Args)]
+pub struct ResumeArguments {
+    #[command(subcommand)]
+    command: ResumeCommand,
+}
+
+#[derive(Subcommand)]
+enum ResumeCommand {
+    /// Resume an agent that was paused.
+    Agent(AgentOrder),
+    /// Resume an action that was paused.
+    Action(ActionOrder),
+    /// Resume a host that was paused.
+    Host(HostOrder),
+}
+
+#[derive(Args)]
+struct AgentOrder {
+    /// The agent, as the platform calls it.
+    agent: String,
+    #[command(flatten)]
+    order: Order,
+}
+
+#[derive(Args)]
+struct ActionOrder {
+    /// The agent whose action it is.
+    agent: String,
+    /// Its name among the agent's actions.
+    #[arg(long, default_value = DEFAULT_NAME)]
+    name: String,
+    #[command(flatten)]
+    order: Order,
+}
+
+#[derive(Args)]
+struct HostOrder {
+    /// The host: `crm.example` for all its ports, `crm.example:8443` for one of them.
+    host: HostPattern,
+    #[command(flatten)]
+    order: Order,
+}
+
+#[derive(Args)]
+struct Order {
+    #[command(flatten)]
+    accountable: Accountable,
+    #[command(flatten)]
+    database: Database,
+}
+
+impl From<AgentOrder> for (NamedTarget, Order) {
+    fn from(AgentOrder { agent, order }: AgentOrder) -> (NamedTarget, Order) {
+        (NamedTarget::Agent(agent), order)
+    }
+}
+
+impl From<ActionOrder> for (NamedTarget, Order) {
+    fn from(ActionOrder { agent, name, order }: ActionOrder) -> (NamedTarget, Order) {
+        (NamedTarget::Action { agent, name }, order)
+    }
+}
+
+impl From<HostOrder> for (NamedTarget, Order) {
+    fn from(HostOrder { host, order }: HostOrder) -> (NamedTarget, Order) {
+        (NamedTarget::Host(host.to_string()), order)
+    }
+}
+
+impl Arguments {
+    pub(super) async fn run(self) -> Result<(), CliError> {
+        let (target, order) = match self.command {
+            Command::Agent(order) => order.into(),
+            Command::Action(order) => order.into(),
+            Command::Host(order) => order.into(),
+            Command::List { all, limit, format, database } => return list(&database, all, limit, format).await,
+        };
+        pause(&target, order).await
+    }
+
+    /// Whether it changes nothing.
+    pub(super) fn only_reads(&self) -> bool {
+        matches!(self.command, Command::List { .. })
+    }
+}
+
+impl ResumeArguments {
+    pub(super) async fn run(self) -> Result<(), CliError> {
+        let (target, order) = match self.command {
+            ResumeCommand::Agent(order) => order.into(),
+            ResumeCommand::Action(order) => order.into(),
+            ResumeCommand::Host(order) => order.into(),
+        };
+        resume(&target, order).await
+    }
+}
+
+async fn pause(target: &NamedTarget, order: Order) -> Result<(), CliError> {
+    let by = order.accountable.by()?;
+    let store = order.database.open(ONE_CONNECTION).await?;
+    let shown = visible(&target.to_string()).into_owned();
+    match store.pause(target, &order.accountable.reason, &by).await? {
+        Pausing::Paused { .. } => {
+            warn_of_unused_host(&store, target).await?;
+            print_line(&format!("{shown} is paused; what waits for it is sent once it is resumed"))
+        }
+        Pausing::AlreadyPaused(begun) => {
+            print_line(&format!("{shown} was paused already, {}; nothing is recorded", told(&begun)))
+        }
+        Pausing::TooMany => Err(CliError::Problem(format!(
+            "not paused: {MOST_PAUSES} pauses are active, and there cannot be more; resume what need not be paused any longer"
+        ))),
+        Pausing::NoSuchTarget => Err(no_such_target(&store, target).await?),
+        Pausing::JustResumed => Err(CliError::Problem(format!(
+            "{shown} was paused and resumed by others at this moment; repeat the command"
+        ))),
+    }
+}
+
+/// A host need not be known, and is probably a slip if it is not.
+async fn warn_of_unused_host(store: &Store, target: &NamedTarget) -> Result<(), CliError> {
+    let NamedTarget::Host(host) = target else { return Ok(()) };
+    if let Ok(pattern) = host.parse()
+        && store.actions_of_host(&pattern).await? == 0
+    {
+        eprintln!("warning: no action goes to host {host} at present; is it spelt as in the actions' URLs?");
+    }
+    Ok(())
+}
+
+async fn no_such_target(store: &Store, target: &NamedTarget) -> Result<CliError, CliError> {
+    let names = store.names().await?;
+    let meant = |name: Option<&str>| match name {
+        Some(name) => format!(": did you mean {}?", visible(name)),
+        None => String::new(),
+    };
+    let problem = match target {
+        NamedTarget::Action { agent, name } if names.contains_key(agent) => {
+            let of_agent = names.get(agent).into_iter().flatten().map(String::as_str);
+            let (agent, meant) = (visible(agent), meant(nearest(name, of_agent)));
+            format!(
+                "not paused: agent {agent} has no action {}{meant}; `postcall action list {agent}` shows what it has",
+                visible(name)
+            )
+        }
+        NamedTarget::Agent(agent) | NamedTarget::Action { agent, .. } => {
+            let meant = meant(nearest(agent, names.keys().map(String::as_str)));
+            format!(
+                "not paused: agent {} has no actions{meant}; `postcall action list` shows the agents that have",
+                visible(agent)
+            )
+        }
+        NamedTarget::Host(host) => format!("not paused: host {host}"),
+    };
+    Ok(CliError::Problem(problem))
+}
+
+/// Of what is paused, so much is named to somebody who resumes what is not.
+const MOST_NAMED: i64 = 10;
+
+async fn resume(target: &NamedTarget, order: Order) -> Result<(), CliError> {
+    let by = order.accountable.by()?;
+    let store = order.database.open(ONE_CONNECTION).await?;
+    let shown = visible(&target.to_string()).into_owned();
+    match store.resume(target, &order.accountable.reason, &by).await? {
+        Resuming::Resumed(begun) => print_line(&format!("{shown} is resumed; it was paused {}", told(&begun))),
+        Resuming::NotPaused => {
+            let paused = store.active_pauses(MOST_NAMED + 1).await?;
+            Err(CliError::Problem(format!("{shown} is not paused; {}", what_is_paused(&paused))))
+        }
+    }
+}
+
+fn what_is_paused(paused: &[PauseRecord]) -> String {
+    if paused.is_empty() {
+        return "nothing is".to_owned();
+    }
+    let most = usize::try_from(MOST_NAMED).unwrap_or(usize::MAX);
+    let named: Vec<String> =
+        paused.iter().take(most).map(|pause| visible(&pause.target.to_string()).into_owned()).collect();
+    let more = if paused.len() > most { " and more (`postcall pause list`)" } else { "" };
+    format!("what is: {}{more}", named.join(", "))
+}
+
+/// When, by whom and why, in one line.
+fn told(deed: &Deed) -> String {
+    format!("{} by {}: {}", time(deed.at), visible(&by(deed)), visible(&deed.reason))
+}
+
+/// Whom it is put down to: the name that a person gave, and the database's user, which no person can choose.
+fn by(deed: &Deed) -> String {
+    format!("{} (database user {})", deed.by, deed.db_user)
+}
+
+async fn list(database: &Database, all: bool, limit: i64, format: Format) -> Result<(), CliError> {
+    let store = database.open(ONE_CONNECTION).await?;
+    // One more than is listed tells whether there are others.
+    let mut pauses = if all { store.all_pauses(limit + 1).await? } else { store.active_pauses(limit + 1).await? };
+    let listed = usize::try_from(limit).unwrap_or(usize::MAX);
+    let is_more = pauses.len() > listed;
+    pauses.truncate(listed);
+    let mut header = vec!["paused", "since", "by", "why"];
+    header.extend(all.then_some(["until", "resumed by", "resumed why"]).into_iter().flatten());
+    let mut table = Table::new(&header);
+    for pause in &pauses {
+        let mut cells =
+            vec![pause.target.to_string(), time(pause.begun.at), by(&pause.begun), pause.begun.reason.clone()];
+        if all {
+            cells.extend(match &pause.ended {
+                Some(end) => [time(end.at), by(end), end.reason.clone()],
+                None => [const { String::new() }; 3],
+            });
+        }
+        table.row(cells);
+    }
+    let objects: Vec<Value> = pauses.iter().map(described_pause).collect();
+    table.print(format, &objects)?;
+    if is_more {
+        eprintln!("more: repeat with a larger --limit");
+    }
+    Ok(())
+}
+
+/// A pause as programs read it.
+pub(super) fn described_pause(pause: &PauseRecord) -> Value {
+    let mut object = match &pause.target {
+        NamedTarget::Agent(agent) => json!({ "target": "agent", "agent": agent }),
+        NamedTarget::Action { agent, name } => json!({ "target": "action", "agent": agent, "name": name }),
+        NamedTarget::Host(host) => json!({ "target": "host", "host": host }),
+    };
+    object["paused_at"] = json!(pause.begun.at);
+    object["paused_by"] = json!(pause.begun.by);
+    object["paused_db_user"] = json!(pause.begun.db_user);
+    object["reason"] = json!(pause.begun.reason);
+    let end = pause.ended.as_ref();
+    object["resumed_at"] = json!(end.map(|end| end.at));
+    object["resumed_by"] = json!(end.map(|end| &end.by));
+    object["resumed_db_user"] = json!(end.map(|end| &end.db_user));
+    object["resume_reason"] = json!(end.map(|end| &end.reason));
+    object
+}

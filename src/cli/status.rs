@@ -1,0 +1,249 @@
+//! `postcall status`: what goes on at this moment.
+
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use serde_json::{Value, json};
+
+use super::pause::described_pause;
+use super::table::{Table, print_json, time};
+use super::{CliError, Database, Format, ONE_CONNECTION, print_line};
+use crate::domain::report::{HostCondition, HostReport};
+use crate::store::status::{Count, DispatcherStatus, Life, Oldest, Paused, Reported, Status};
+
+/// Show what goes on at this moment: dispatchers, the queue, what is paused, and how well the hosts are.
+///
+/// In flight, by dispatcher, is what the database says: what it has claimed and what has not been recorded as
+/// over. What a dispatcher reports it has said itself, some seconds ago: how many of its places are taken, and
+/// how the hosts do that it sends to:
+///
+///   answering     it answers
+///   silent        it takes requests and does not answer in time; it is given few places until it does
+///   unreachable   nothing reaches it: what is meant for it waits until a connection can be made again
+///
+/// A dispatcher is alive while its lease holds, and overdue once that is over, until another one declares it
+/// lost; those that stopped or were lost within the last hour are shown too. Unknown are the deliveries in
+/// doubt of which nobody has found out more, among the newest 10,000 that ended so.
+///
+/// Counting stops at 100,000, so that the answer comes at once; then it says `more than`. The role
+/// postcall_auditor suffices.
+#[derive(Args)]
+#[command(verbatim_doc_comment)]
+pub struct Arguments {
+    /// How to print it.
+    #[arg(long, value_enum, default_value = "table")]
+    format: StatusFormat,
+
+    #[command(flatten)]
+    database: Database,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum StatusFormat {
+    /// For people.
+    Table,
+    /// For programs.
+    Json,
+}
+
+impl Arguments {
+    pub(super) async fn run(self) -> Result<(), CliError> {
+        let status = self.database.open(ONE_CONNECTION).await?.status().await?;
+        match self.format {
+            StatusFormat::Table => show(&status),
+            StatusFormat::Json => print_json(&described(&status)),
+        }
+    }
+}
+
+fn show(status: &Status) -> Result<(), CliError> {
+    match status.dispatchers.as_slice() {
+        [] => print_line("no dispatcher runs: `postcall run` starts one")?,
+        dispatchers => show_dispatchers(dispatchers)?,
+    }
+    print_line("")?;
+    let oldest = match status.oldest_waiting {
+        Some(Oldest { created_at, age_ms }) => format!(", the oldest since {} ({})", time(created_at), long(age_ms)),
+        None => String::new(),
+    };
+    print_line(&format!("waiting    {}{oldest}", shown(status.waiting)))?;
+    print_line(&format!("in flight  {}", status.in_flight))?;
+    print_line(&format!("unknown    {}", shown(status.in_doubt)))?;
+    print_line("")?;
+    show_paused(status)?;
+    show_hosts(&status.dispatchers)
+}
+
+fn show_dispatchers(dispatchers: &[DispatcherStatus]) -> Result<(), CliError> {
+    let mut table = Table::new(&["dispatcher", "name", "version", "state", "in flight", "reports"]);
+    for dispatcher in dispatchers {
+        table.row(vec![
+            dispatcher.dispatcher_id.to_string(),
+            dispatcher.name.clone(),
+            dispatcher.version.clone(),
+            life(dispatcher.life),
+            dispatcher.in_flight.to_string(),
+            dispatcher.reported.as_ref().map_or("nothing".to_owned(), reported),
+        ]);
+    }
+    table.print::<Value>(Format::Table, &[])
+}
+
+fn life(life: Life) -> String {
+    match life {
+        Life::Alive { lease_left_ms } => format!("alive, lease for {}", long(lease_left_ms)),
+        Life::Overdue { since_ms } => format!("overdue, lease over for {}", long(since_ms)),
+        Life::Stopped { at } => format!("stopped {}", time(at)),
+        Life::Lost { at } => format!("lost {}", time(at)),
+    }
+}
+
+fn reported(Reported { age_ms, report }: &Reported) -> String {
+    let unrecorded = match report.unrecorded {
+        0 => String::new(),
+        results => format!(", {results} results to record"),
+    };
+    format!("{} of {} places taken{unrecorded}, {} ago", report.in_flight, report.concurrency, long(*age_ms))
+}
+
+fn show_paused(status: &Status) -> Result<(), CliError> {
+    if status.paused.is_empty() {
+        return print_line("nothing is paused");
+    }
+    let mut table = Table::new(&["paused", "waiting", "since", "by", "why"]);
+    for Paused { pause, waiting } in &status.paused {
+        table.row(vec![
+            pause.target.to_string(),
+            shown(*waiting),
+            time(pause.begun.at),
+            pause.begun.by.clone(),
+            pause.begun.reason.clone(),
+        ]);
+    }
+    table.print::<Value>(Format::Table, &[])?;
+    match pauses_left_out(status) {
+        0 => Ok(()),
+        more => print_line(&format!("and {more} more (`postcall pause list`)")),
+    }
+}
+
+fn pauses_left_out(status: &Status) -> i64 {
+    let shown = i64::try_from(status.paused.len()).unwrap_or(i64::MAX);
+    (status.active_pauses - shown).max(0)
+}
+
+/// The hosts as the dispatchers that live see them, those that are not well first.
+fn show_hosts(dispatchers: &[DispatcherStatus]) -> Result<(), CliError> {
+    let reports = dispatchers.iter().filter(|dispatcher| matches!(dispatcher.life, Life::Alive { .. }));
+    let reports: Vec<(i32, &Reported)> =
+        reports.filter_map(|dispatcher| Some((dispatcher.dispatcher_id, dispatcher.reported.as_ref()?))).collect();
+    let mut hosts: Vec<(i32, &HostReport)> = reports
+        .iter()
+        .flat_map(|(dispatcher_id, reported)| reported.report.hosts.iter().map(|host| (*dispatcher_id, host)))
+        .collect();
+    if hosts.is_empty() {
+        return Ok(());
+    }
+    hosts.sort_by(|(_, a), (_, b)| a.urgency().cmp(&b.urgency()));
+    print_line("")?;
+    let mut table = Table::new(&["host", "condition", "in flight", "limit", "actions waiting", "dispatcher"]);
+    for (dispatcher_id, host) in hosts {
+        table.row(vec![
+            host.host.clone(),
+            condition(host.condition),
+            host.in_flight.to_string(),
+            host.limit.to_string(),
+            host.waiting_lanes.to_string(),
+            dispatcher_id.to_string(),
+        ]);
+    }
+    table.print::<Value>(Format::Table, &[])?;
+    let left_out: usize = reports.iter().map(|(_, reported)| reported.report.hosts_left_out).sum();
+    if left_out == 0 { Ok(()) } else { print_line(&format!("and {left_out} more, all of them less urgent")) }
+}
+
+fn condition(condition: HostCondition) -> String {
+    let name = condition.as_str();
+    match condition {
+        HostCondition::Answering => name.to_owned(),
+        HostCondition::Silent { since_ms } => format!("{name} for {}", long(millis(since_ms))),
+        HostCondition::Unreachable { since_ms, last_error_kind, next_probe_in_ms } => format!(
+            "{name} for {} ({}), next probe within {}",
+            long(millis(since_ms)),
+            last_error_kind.as_str(),
+            long(millis(next_probe_in_ms))
+        ),
+    }
+}
+
+fn millis(ms: u64) -> i64 {
+    i64::try_from(ms).unwrap_or(i64::MAX)
+}
+
+fn shown(Count { counted, is_more }: Count) -> String {
+    if is_more { format!("more than {counted}") } else { counted.to_string() }
+}
+
+/// How long something lasts, in its two largest units.
+fn long(ms: i64) -> String {
+    let seconds = Duration::from_millis(u64::try_from(ms).unwrap_or(0)).as_secs();
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds} s"),
+        (0, 0, _) => format!("{minutes} min {} s", seconds % 60),
+        (0, _, _) => format!("{hours} h {minutes} min"),
+        _ => format!("{days} d {hours} h"),
+    }
+}
+
+fn described(status: &Status) -> Value {
+    let paused: Vec<Value> = status
+        .paused
+        .iter()
+        .map(|paused| {
+            let mut object = described_pause(&paused.pause);
+            object["waiting"] = described_count(paused.waiting);
+            object
+        })
+        .collect();
+    json!({
+        "dispatchers": status.dispatchers.iter().map(described_dispatcher).collect::<Vec<Value>>(),
+        "waiting": described_count(status.waiting),
+        "oldest_waiting": status.oldest_waiting.map(|oldest| {
+            json!({ "created_at": oldest.created_at, "age_ms": oldest.age_ms })
+        }),
+        "in_flight": status.in_flight,
+        "unknown": described_count(status.in_doubt),
+        "paused": paused,
+        "pauses_left_out": pauses_left_out(status),
+    })
+}
+
+fn described_count(Count { counted, is_more }: Count) -> Value {
+    json!({ "count": counted, "is_more": is_more })
+}
+
+fn described_dispatcher(dispatcher: &DispatcherStatus) -> Value {
+    let state = match dispatcher.life {
+        Life::Alive { lease_left_ms } => json!({ "is": "alive", "lease_left_ms": lease_left_ms }),
+        Life::Overdue { since_ms } => json!({ "is": "overdue", "since_ms": since_ms }),
+        Life::Stopped { at } => json!({ "is": "stopped", "at": at }),
+        Life::Lost { at } => json!({ "is": "lost", "at": at }),
+    };
+    json!({
+        "dispatcher_id": dispatcher.dispatcher_id,
+        "name": dispatcher.name,
+        "version": dispatcher.version,
+        "started_at": dispatcher.started_at,
+        "state": state,
+        "in_flight": dispatcher.in_flight,
+        "report": dispatcher.reported.as_ref().map(|Reported { age_ms, report }| json!({
+            "age_ms": age_ms,
+            "concurrency": report.concurrency,
+            "in_flight": report.in_flight,
+            "unrecorded": report.unrecorded,
+            "hosts": report.hosts,
+            "hosts_left_out": report.hosts_left_out,
+        })),
+    })
+}

@@ -1,0 +1,92 @@
+//! A pause: what is paused waits, and does not fail. What is in flight when it begins comes to its end.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::host::{Host, HostPattern};
+
+/// How many pauses can be active at the same time; the schema refuses more (`postcall.admit_pause`).
+pub const MOST_PAUSES: usize = 1_000;
+
+/// A pause that is active.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pause {
+    /// Its identity; a new one each time something is paused.
+    pub pause_id: i64,
+    /// What is paused.
+    pub target: PauseTarget,
+}
+
+/// What a pause keeps from being sent, as a dispatcher heeds it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum PauseTarget {
+    /// All actions of an agent, those that it gets later included.
+    Agent(Arc<str>),
+    /// One action, by its id.
+    Action(i64),
+    /// All that goes to a host, whoever's it is.
+    Host(HostPattern),
+}
+
+impl PauseTarget {
+    /// Whether it keeps an action of this agent, which goes to this host, from being sent.
+    pub fn covers(&self, agent: &str, action_id: i64, host: Option<&Host>) -> bool {
+        match self {
+            PauseTarget::Agent(paused) => **paused == *agent,
+            PauseTarget::Action(paused) => *paused == action_id,
+            PauseTarget::Host(pattern) => host.is_some_and(|host| pattern.matches(host)),
+        }
+    }
+}
+
+/// What a person asks to pause or to resume: an action by its name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NamedTarget {
+    /// All actions of an agent.
+    Agent(String),
+    /// One action.
+    Action {
+        /// Its agent.
+        agent: String,
+        /// Its name among the agent's actions.
+        name: String,
+    },
+    /// All that goes to a host. A text, and no [`HostPattern`], where it is read from the database.
+    Host(String),
+}
+
+impl fmt::Display for NamedTarget {
+    /// With the words of the commands that pause and resume.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            NamedTarget::Agent(agent) => write!(formatter, "agent {agent}"),
+            NamedTarget::Action { agent, name } => write!(formatter, "action {agent} {name}"),
+            NamedTarget::Host(host) => write!(formatter, "host {host}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pause_covers_what_it_names_and_nothing_beside_it() {
+        let (crm, other) =
+            (Host::of_url("https://crm.example/").unwrap(), Host::of_url("https://other.example/").unwrap());
+        let lanes = [("a", 1, Some(&crm)), ("a", 2, Some(&other)), ("b", 3, Some(&crm)), ("b", 4, None)];
+        for (target, covered) in [
+            (PauseTarget::Agent("a".into()), vec![1, 2]),
+            (PauseTarget::Action(3), vec![3]),
+            (PauseTarget::Host("crm.example".parse().unwrap()), vec![1, 3]),
+            (PauseTarget::Host("crm.example:8443".parse().unwrap()), vec![]),
+        ] {
+            let found: Vec<i64> = lanes
+                .iter()
+                .filter(|(agent, action_id, host)| target.covers(agent, *action_id, *host))
+                .map(|(_, action_id, _)| *action_id)
+                .collect();
+            assert_eq!(found, covered, "{target:?}");
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! What dispatchers say about themselves, one row each, rewritten every few seconds.
+
+use sqlx::types::Json;
+
+use super::StoreError;
+use super::session::Session;
+use crate::domain::report::Report;
+
+/// Days after which the last report of a dispatcher that is gone is cleared away.
+const KEPT_DAYS: i32 = 7;
+/// Reports cleared away at a time.
+const MOST_CLEARED: i64 = 1_000;
+
+impl Session {
+    /// Writes down what a dispatcher says about itself, in the place of what it said before.
+    ///
+    /// # Errors
+    /// Only those of the database. Nothing depends on a report: the caller may pass over an error and say more later.
+    pub async fn report(&mut self, dispatcher_id: i32, report: &Report) -> Result<(), StoreError> {
+        let mut connection = self.take().await?;
+        // xmax is 0 in a row that was inserted, and not in one that was updated.
+        let is_first = sqlx::query_scalar!(
+            r#"
+            INSERT INTO postcall.dispatcher_report
+                (dispatcher_id, concurrency, in_flight, unrecorded, hosts, hosts_left_out)
+            VALUES ($1, $2, $3, $4, $5, $6)
+            ON CONFLICT (dispatcher_id) DO UPDATE
+                SET (reported_at, concurrency, in_flight, unrecorded, hosts, hosts_left_out)
+                  = (clock_timestamp(), excluded.concurrency, excluded.in_flight, excluded.unrecorded, excluded.hosts,
+                     excluded.hosts_left_out)
+            RETURNING xmax = 0 AS "is_first!"
+            "#,
+            dispatcher_id,
+            number(report.concurrency),
+            number(report.in_flight),
+            number(report.unrecorded),
+            Json(&report.hosts) as _,
+            number(report.hosts_left_out),
+        )
+        .fetch_one(&mut connection);
+        let is_first = self.within(is_first).await;
+        if self.keep(connection, is_first)? { self.clear_old_reports().await } else { Ok(()) }
+    }
+
+    /// Clears away what dispatchers said that have been gone for long: otherwise every start would leave a row for good.
+    async fn clear_old_reports(&mut self) -> Result<(), StoreError> {
+        let mut connection = self.take().await?;
+        // SKIP LOCKED: of several that start at the same time, none waits for another. As every start clears, the table is small.
+        let cleared = sqlx::query!(
+            r#"
+            DELETE FROM postcall.dispatcher_report WHERE dispatcher_id IN (
+                SELECT dispatcher_id FROM postcall.dispatcher_report
+                WHERE reported_at < clock_timestamp() - $1 * interval '1 day'
+                ORDER BY dispatcher_id LIMIT $2 FOR UPDATE SKIP LOCKED)
+            "#,
+            f64::from(KEPT_DAYS),
+            MOST_CLEARED,
+        )
+        .execute(&mut connection);
+        let cleared = self.within(cleared).await;
+        self.keep(connection, cleared).map(drop)
+    }
+}
+
+fn number(count: usize) -> i32 {
+    i32::try_from(count).unwrap_or(i32::MAX)
+}
