@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use postcall::domain::policy::Policy;
-use postcall::store::claim::{Claimant, Portion};
+use postcall::store::claim::{Ask, Claimant, Portion};
 use postcall::store::dispatchers::{Newcomer, Registering, Standing};
 use postcall::store::session::Session;
 use uuid::Uuid;
@@ -88,6 +88,9 @@ async fn fill(database: &Database, rows: i64) {
         .await;
 }
 
+/// The action of the first agent.
+const FIRST_LANE: i64 = 1;
+
 /// A dispatcher's claimer, without what follows.
 struct Claimer {
     session: Session,
@@ -106,8 +109,8 @@ impl Claimer {
     }
 
     async fn claim(&mut self, limit: usize) -> usize {
-        let portion = Portion::of(limit);
-        self.session.claim(self.claimant, Uuid::now_v7(), Uuid::nil(), portion).await.unwrap().claimed.len()
+        let lane = [Ask { action_id: FIRST_LANE, deliveries: limit, after: Uuid::nil() }];
+        self.session.claim(self.claimant, Uuid::now_v7(), &lane, Portion::UNBOUNDED).await.unwrap().claimed.len()
     }
 
     /// The milliseconds of each of `count` claims, which have to find `found` deliveries each.

@@ -19,6 +19,7 @@ mod check_invariants;
 mod demo;
 mod filter;
 mod history;
+mod limits;
 mod migrate;
 mod pause;
 mod render;

@@ -8,6 +8,7 @@ use clap::builder::{FalseyValueParser, RangedU64ValueParser};
 use ipnet::IpNet;
 use tracing::{info, warn};
 
+use super::limits::LimitArguments;
 use super::signals::stop_on_signals;
 use super::{CliError, Database};
 use crate::dispatcher::{self, RunError, Stop, Tally};
@@ -17,8 +18,8 @@ use crate::store::dispatchers::LONGEST_LEASE;
 use crate::store::obstacles::Obstacle;
 use crate::webhook::{self, Webhook};
 
-/// Connections of a dispatcher's pool: the bell's. Claimer, finisher, lease and recovery have one each beside it, and
-/// housekeeping for a moment.
+/// Connections of a dispatcher's pool: the bell's. Scout, claimer, finisher, lease, recovery and reporter have one each
+/// beside it, and housekeeping for a moment.
 const CONNECTIONS: u32 = 1;
 /// The shortest lease.
 const MIN_LEASE_MS: u64 = dispatcher::MIN_LEASE.as_millis() as u64;
@@ -40,10 +41,8 @@ pub struct Arguments {
     #[command(flatten)]
     database: Database,
 
-    /// Requests in flight at most.
-    #[arg(long, env = "POSTCALL_CONCURRENCY", default_value_t = 64, value_name = "N",
-          value_parser = RangedU64ValueParser::<usize>::new().range(1..=10_000))]
-    concurrency: usize,
+    #[command(flatten)]
+    limits: LimitArguments,
 
     /// After how long without a sign of life this dispatcher counts as lost, in milliseconds. Others then
     /// give up what it had in flight, as `unknown`.
@@ -116,9 +115,13 @@ impl FromStr for Ranges {
 
 impl Targets {
     /// The client that may call these targets, and what that is as a policy.
-    pub(super) fn webhook(self) -> Result<(Webhook, Policy), CliError> {
-        let settings =
-            webhook::Settings { allow_http: self.allow_http, allow_targets: self.allow_targets.0, names: None };
+    pub(super) fn webhook(self, hold_unreachable: bool) -> Result<(Webhook, Policy), CliError> {
+        let settings = webhook::Settings {
+            allow_http: self.allow_http,
+            allow_targets: self.allow_targets.0,
+            hold_unreachable,
+            ..webhook::Settings::default()
+        };
         let policy = settings.policy();
         let webhook = Webhook::new(settings).map_err(|error| CliError::Problem(error.to_string()))?;
         Ok((webhook, policy))
@@ -132,9 +135,11 @@ impl Arguments {
         if store.is_standby().await? {
             return Err(StoreError::from(Obstacle::Standby).into());
         }
-        let (webhook, policy) = self.targets.webhook()?;
+        let limits = self.limits.limits();
+        let (webhook, policy) = self.targets.webhook(limits.hold_unreachable)?;
         let settings = dispatcher::Settings {
-            concurrency: self.concurrency,
+            limits,
+            max_unrecorded: self.limits.max_unrecorded,
             lease: Duration::from_millis(self.lease_ms),
             drain_timeout: Duration::from_millis(self.drain_timeout_ms),
             policy,

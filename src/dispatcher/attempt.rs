@@ -11,8 +11,9 @@ use uuid::Uuid;
 use super::budget::{Budget, Share};
 use super::prepare::{Prepared, prepare};
 use super::templates::Template;
-use crate::domain::claim::{Claimed, Settled, Story};
+use crate::domain::claim::{Claimed, Finished, Settled, Story};
 use crate::domain::delivery::{Doubt, Ending, Failure, Outcome};
+use crate::scheduler::Signal;
 use crate::webhook::{Fence, Webhook};
 
 /// What all attempts of a dispatcher share.
@@ -45,6 +46,21 @@ pub(super) async fn attempt(
             hold.settle(ending, story)
         }
         Err(ending) => hold.settle(ending, Story::default()),
+    }
+}
+
+/// What a result says about the host.
+pub(super) fn signal(settled: &Settled) -> Signal {
+    let Settled::Finished(Finished { outcome, .. }) = settled else { return Signal::Nothing };
+    match outcome {
+        Outcome::Answered(_) => Signal::Answered,
+        Outcome::Unknown { kind: Doubt::Timeout, .. } => Signal::TimedOut,
+        Outcome::Unknown { kind: Doubt::Reset | Doubt::Protocol, .. } => Signal::Reached,
+        Outcome::Failed { kind: kind @ (Failure::Dns | Failure::Connect | Failure::Tls), .. } => {
+            Signal::Unreached(*kind)
+        }
+        Outcome::Failed { kind: Failure::Render | Failure::Blocked, .. } => Signal::Nothing,
+        Outcome::Unknown { kind: Doubt::DispatcherLost, .. } | Outcome::Skipped => Signal::Nothing,
     }
 }
 

@@ -1,36 +1,37 @@
-//! Claims as many deliveries as there are free permits, and no more bytes than the budget has room for, and starts an
-//! attempt for each.
+//! Claims what the scheduler plans, and no more bytes than the budget has room for, and starts an attempt for each delivery.
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 use uuid::Uuid;
 
-use super::attempt::{Means, attempt};
+use super::attempt::{Means, attempt, signal};
 use super::backoff::Outage;
 use super::budget::{SMALL_TEXT, Share};
 use super::finisher::Handed;
 use super::lease::{Lease, Registration};
-use super::mark::Mark;
-use super::pace::{self, Pace};
+use super::pace::Pace;
 use super::place::{Place, Places};
-use super::rest::Rest;
 use super::templates::{Compiled, Template, Templates};
 use super::unstarted::Unstarted;
 use crate::domain::claim::{Claimed, VersionKey};
-use crate::store::claim::{Claimant, Disowned, Portion};
+use crate::scheduler::Turn;
+use crate::store::claim::{Claimant, Disowned, Portion, Taken};
 use crate::store::session::Session;
 use crate::store::{Store, StoreError};
 use crate::webhook::Fence;
 
 /// The epoch of a dispatcher that has not disowned a claim yet.
 const FIRST_EPOCH: i32 = 1;
+/// How long the claimer waits for room for large calls before it asks for small ones again.
+const SMALL_ONLY_PAUSE: Duration = Duration::from_millis(20);
 
 pub(super) struct Claimer {
     store: Store,
@@ -38,7 +39,6 @@ pub(super) struct Claimer {
     lease: Arc<Lease>,
     /// In whose name the next claim is made.
     claimant: Claimant,
-    mark: Mark,
     pace: Pace,
     places: Places,
     attempts: TaskTracker,
@@ -46,7 +46,6 @@ pub(super) struct Claimer {
     settled: mpsc::Sender<Handed>,
     drain: CancellationToken,
     templates: Templates,
-    rest: Rest,
     outage: Outage,
     /// A claim whose answer was lost. Nothing of it was sent; it must be disowned before anything else is claimed.
     in_doubt: Option<Doubted>,
@@ -57,8 +56,13 @@ pub(super) struct Claimer {
 struct Doubted {
     claimant: Claimant,
     token: Uuid,
-    /// Whether what it took is to be passed over, because it took too long in all the time there is.
-    pass_over: bool,
+}
+
+/// Turns that are claimed together.
+struct Group {
+    turns: Vec<Turn>,
+    /// Whether the calls are fetched. Not so for a single delivery whose call the database could not give.
+    fetch: bool,
 }
 
 impl Claimer {
@@ -77,7 +81,6 @@ impl Claimer {
             store: store.clone(),
             claimant: Claimant { dispatcher_id: lease.current().dispatcher_id, epoch: FIRST_EPOCH },
             lease,
-            mark: Mark::start(),
             pace,
             places,
             attempts,
@@ -85,7 +88,6 @@ impl Claimer {
             settled,
             drain,
             templates: Templates::new(),
-            rest: Rest::new(store.clone()),
             outage: Outage::none("claimer"),
             in_doubt: None,
         }
@@ -103,123 +105,149 @@ impl Claimer {
 
     async fn claim_until_drained(&mut self) {
         let drain = self.drain.clone();
+        let schedule = self.places.schedule.clone();
         while !drain.is_cancelled() {
-            let Some(permits) = drain.run_until_cancelled(self.free_permits()).await else { break };
-            match self.claim(permits).await {
-                Ok(Found::Work) => self.rest.over(),
-                Ok(Found::Nothing) => drop(drain.run_until_cancelled(self.rest.rest(&mut self.session)).await),
-                Ok(Found::NothingSmall) => drop(drain.run_until_cancelled(self.rest_or_room()).await),
+            let turns = schedule.turns(self.pace.deliveries());
+            let Some(turns) = drain.run_until_cancelled(turns).await else { break };
+            match self.claim_all(turns).await {
+                Ok(Found::Work | Found::Nothing) => {}
+                Ok(Found::NothingSmall) => drop(drain.run_until_cancelled(self.room_for_large()).await),
+                Ok(Found::Closed) => drop(drain.run_until_cancelled(tokio::time::sleep(SMALL_ONLY_PAUSE)).await),
                 Err(error) => drop(drain.run_until_cancelled(self.outage.wait(&error)).await),
             }
         }
     }
 
-    /// Rests, but no longer than until there is room for large calls.
-    async fn rest_or_room(&mut self) {
-        tokio::select! {
-            () = self.means.budget.texts_free() => {}
-            () = self.rest.rest(&mut self.session) => {}
+    /// Waits until there is room for large calls, or for a moment.
+    async fn room_for_large(&self) {
+        tokio::time::timeout(SMALL_ONLY_PAUSE, self.means.budget.texts_free()).await.ok();
+    }
+
+    /// Claims these turns, and starts the attempts. Turns that the database refuses together are claimed in parts, so that
+    /// a row that cannot be claimed holds up nobody else.
+    async fn claim_all(&mut self, turns: Vec<Turn>) -> Result<Found, StoreError> {
+        let mut due = vec![Group { turns, fetch: true }];
+        let mut found = Found::Nothing;
+        while let Some(group) = due.pop() {
+            let turns = group.turns.len();
+            match self.claim(group).await {
+                Ok(of_group) => found = found.and(of_group),
+                Err((group, refusal)) if refusal.is_about_what_is_stored() => {
+                    let doubles = self.session.drop_doubles().await.unwrap_or_default();
+                    warn!(error = %refusal, turns, doubles, "the database refuses a claim; making smaller ones");
+                    due.extend(self.smaller(group).await);
+                }
+                Err((group, failure)) => {
+                    due.push(group);
+                    self.places.schedule.give_back(due.into_iter().flat_map(|group| group.turns));
+                    return Err(failure);
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// What to claim instead of a group that the database refuses: its halves; fewer of a single lane; a single delivery
+    /// without its call; nothing, if that was refused already: then it is passed over for a while.
+    async fn smaller(&mut self, mut group: Group) -> Vec<Group> {
+        let schedule = &self.places.schedule;
+        if group.turns.len() > 1 {
+            let back = group.turns.split_off(group.turns.len() / 2);
+            return vec![Group { turns: back, fetch: true }, group];
+        }
+        let Some(turn) = group.turns.first_mut() else { return vec![] };
+        match (turn.quota, group.fetch) {
+            (1, true) => vec![Group { fetch: false, ..group }],
+            (1, false) => {
+                let lane = turn.lane;
+                if let Ok(Some(first)) = self.session.first_waiting(lane, schedule.after(lane)).await {
+                    warn!(delivery_id = %first, "the database refuses to let this delivery be claimed; passing over it for a while");
+                    schedule.pass_over(lane, first);
+                }
+                schedule.give_back(group.turns);
+                vec![]
+            }
+            (quota, _) => {
+                schedule.shrink(turn, quota / 2);
+                vec![group]
+            }
         }
     }
 
-    /// Waits for a free permit and takes all that are free by then.
-    async fn free_permits(&self) -> OwnedSemaphorePermit {
-        let Ok(mut permits) = self.places.permits.clone().acquire_owned().await else {
-            // Only a closed semaphore refuses, and nobody closes this one.
-            return std::future::pending().await;
-        };
-        let more = self.places.permits.available_permits().min(pace::MAX_DELIVERIES - 1);
-        if let Ok(more) = self.places.permits.clone().try_acquire_many_owned(u32::try_from(more).unwrap_or(0)) {
-            permits.merge(more);
+    /// Claims one group. An error gives the group back to the caller.
+    async fn claim(&mut self, group: Group) -> Result<Found, (Group, StoreError)> {
+        if let Err(error) = self.settle_doubt().await {
+            return Err((group, error));
         }
-        permits
-    }
-
-    /// Claims for these permits and starts the attempts.
-    async fn claim(&mut self, permits: OwnedSemaphorePermit) -> Result<Found, StoreError> {
-        self.settle_doubt().await?;
         // Asked before the claim: what is claimed under an id goes behind the fence of that id, whatever happens meanwhile.
         let Registration { dispatcher_id, fence } = self.lease.current();
         if fence.is_closed() {
             // Nothing that is claimed now could be sent.
-            return Ok(Found::Nothing);
+            self.places.schedule.give_back(group.turns);
+            return Ok(Found::Closed);
         }
         if self.claimant.dispatcher_id != dispatcher_id {
             self.claimant = Claimant { dispatcher_id, epoch: FIRST_EPOCH };
         }
         let texts = self.means.budget.reserve_texts();
-        let claimed = self.take(permits.num_permits(), texts.is_some()).await?;
+        let taken = match self.take(&group, texts.is_some()).await {
+            Ok(taken) => taken,
+            Err(error) => return Err((group, error)),
+        };
         self.outage.over();
-        let found = match (claimed.is_empty(), &texts) {
+        let found = match (taken.claimed.is_empty(), &texts) {
             (false, _) => Found::Work,
             (true, Some(_)) => Found::Nothing,
             (true, None) => Found::NothingSmall,
         };
+        let seats = self.places.schedule.claimed(group.turns, &taken, texts.is_none());
         // Whatever ends the starting, what was not started goes back to waiting.
-        let unstarted = Unstarted::new(claimed, permits, &self.places.losses, self.settled.clone());
-        let templates = self.templates.get(&mut self.session, unstarted.iter().map(|one| one.version)).await?;
-        self.start_all(unstarted, &templates, &fence, texts);
+        let unstarted = Unstarted::new(taken.claimed, seats, &self.places, self.settled.clone());
+        match self.templates.get(&mut self.session, unstarted.iter().map(|one| one.version)).await {
+            Ok(templates) => self.start_all(unstarted, &templates, &fence, texts),
+            Err(error) => return Err((Group { turns: vec![], fetch: true }, error)),
+        }
         Ok(found)
     }
 
-    /// What the next claim takes at most.
-    fn portion(&self, permits: usize, room_for_large: bool) -> Portion {
+    /// The claim itself.
+    async fn take(&mut self, group: &Group, room_for_large: bool) -> Result<Taken, StoreError> {
+        let token = Uuid::now_v7();
         let max_call_bytes = self.means.budget.max_call_bytes();
-        Portion {
-            deliveries: self.pace.deliveries().min(permits),
+        let portion = Portion {
             bytes: self.pace.bytes(),
             call_bytes: if room_for_large { max_call_bytes } else { SMALL_TEXT.min(max_call_bytes) },
             max_call_bytes,
-            fetch: self.pace.fetches(),
-        }
-    }
-
-    /// The claim itself; a second one where the first saw only a part of the queue and found nothing in it, or where the
-    /// database refused a row of it.
-    async fn take(&mut self, permits: usize, room_for_large: bool) -> Result<Vec<Claimed>, StoreError> {
-        loop {
-            let (token, portion) = (Uuid::now_v7(), self.portion(permits, room_for_large));
-            let after = self.mark.next();
-            // Noted before, so that a panic leaves it in doubt, too.
-            self.in_doubt = Some(Doubted { claimant: self.claimant, token, pass_over: false });
-            match self.session.claim(self.claimant, token, after, portion).await {
-                Ok(taken) => {
-                    self.in_doubt = None;
-                    self.change_pace(|pace| pace.answered(taken.claimed.len()));
-                    if !self.mark.note(&taken) {
-                        return Ok(taken.claimed);
-                    }
+            fetch: group.fetch,
+        };
+        let asks = self.places.schedule.asks(&group.turns);
+        // Noted before, so that a panic leaves it in doubt, too.
+        self.in_doubt = Some(Doubted { claimant: self.claimant, token });
+        match self.session.claim(self.claimant, token, &asks, portion).await {
+            Ok(taken) => {
+                self.in_doubt = None;
+                self.change_pace(|pace| pace.answered(taken.claimed.len()));
+                Ok(taken)
+            }
+            Err(failure) => {
+                if failure.is_about_time() && self.change_pace(Pace::unanswered) {
+                    self.pass_over_what_is_too_slow(&group.turns).await;
                 }
-                Err(error) => self.after_failure(error).await?,
+                Err(failure)
             }
         }
     }
 
-    /// What a claim that failed says about the next one. Returns the failure if it is to be waited out.
-    async fn after_failure(&mut self, failure: StoreError) -> Result<(), StoreError> {
-        if failure.is_about_time() {
-            let exhausted = self.change_pace(Pace::unanswered);
-            if let Some(doubted) = &mut self.in_doubt {
-                doubted.pass_over = exhausted;
-            }
-            return Err(failure);
+    /// A single delivery had all the time there is, and its call did not come.
+    async fn pass_over_what_is_too_slow(&mut self, turns: &[Turn]) {
+        let Ok(Some(Disowned { released, .. })) = self.settle_doubt().await else { return };
+        if let ([turn], Some(last)) = (turns, released.iter().max()) {
+            warn!(
+                deliveries = ?released,
+                "the calls of these deliveries do not come over the link to the database in time; passing over them for a while"
+            );
+            self.places.schedule.pass_over(turn.lane, *last);
         }
-        if failure.is_about_what_is_stored() {
-            let exhausted = self.change_pace(Pace::refused);
-            self.settle_doubt().await?;
-            let doubles = self.session.drop_doubles().await?;
-            warn!(error = %failure, doubles, "the database refuses a claim; making a smaller one");
-            if !exhausted {
-                return Ok(());
-            }
-            // Not even one delivery, and without its text: the queue itself cannot take it on. The others go on without it.
-            if let Some(first) = self.session.first_waiting(self.mark.after()).await? {
-                warn!(delivery_id = %first, "the database refuses to let this delivery be claimed; passing over it for a while");
-                self.mark.pass_over(&[first]);
-                self.change_pace(Pace::passed_over);
-            }
-        }
-        Err(failure)
     }
 
     /// Changes the pace, and with it how long the session waits.
@@ -248,40 +276,52 @@ impl Claimer {
         }
     }
 
-    fn start(&self, claimed: Claimed, template: Template, text_share: Option<Share>, fence: Fence, place: Place) {
+    fn start(&self, claimed: Claimed, template: Template, text_share: Option<Share>, fence: Fence, mut place: Place) {
         let (means, settled) = (self.means.clone(), self.settled.clone());
         self.attempts.spawn(async move {
+            let started = Instant::now();
             let result = attempt(claimed, template, text_share, &means, &fence).await;
+            place.ended(started, signal(&result));
             // The finisher's queue has room for every place. Without a finisher the place counts the loss.
             settled.send(Handed { settled: result, place }).await.ok();
         });
     }
 
-    async fn settle_doubt(&mut self) -> Result<(), StoreError> {
-        if let Some(Doubted { claimant, token, pass_over }) = self.in_doubt {
-            let Disowned { claimant, released, unsent } = self.session.disown_claim(claimant, token).await?;
-            self.in_doubt = None;
-            self.claimant = claimant;
-            info!(released = released.len(), unsent, "a claim whose answer was lost has been given back");
-            if pass_over && !released.is_empty() {
-                warn!(
-                    deliveries = ?released,
-                    "the calls of these deliveries do not come over the link to the database in time; passing over them for a while"
-                );
-                self.mark.pass_over(&released);
-            }
-        }
-        Ok(())
+    /// Disowns a claim whose answer was lost.
+    async fn settle_doubt(&mut self) -> Result<Option<Disowned>, StoreError> {
+        let Some(Doubted { claimant, token }) = self.in_doubt else { return Ok(None) };
+        let disowned = self.session.disown_claim(claimant, token).await?;
+        self.in_doubt = None;
+        self.claimant = disowned.claimant;
+        info!(
+            released = disowned.released.len(),
+            unsent = disowned.unsent,
+            "a claim whose answer was lost has been given back"
+        );
+        Ok(Some(disowned))
     }
 }
 
-/// What a claim found.
+/// What claims have found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Found {
     /// Deliveries.
     Work,
-    /// Nothing waits.
+    /// Nothing.
     Nothing,
-    /// No small delivery waits, and there was no room to look for large ones.
+    /// No small delivery, and there was no room to look for large ones.
     NothingSmall,
+    /// The lease is not certain; nothing may be claimed.
+    Closed,
+}
+
+impl Found {
+    /// Both of two claims.
+    fn and(self, other: Found) -> Found {
+        match (self, other) {
+            (Found::Work, _) | (_, Found::Work) => Found::Work,
+            (Found::Nothing, other) => other,
+            (found, _) => found,
+        }
+    }
 }

@@ -42,8 +42,8 @@ pub struct Tally {
     pub unwritten: usize,
 }
 
-/// A result and the place in which it came about. The place goes with the result, and comes free when the database has it,
-/// or refuses it for good: so a dispatcher that dies leaves no more in `sending` than it had permits and results that were
+/// A result and the place in which it came about. The place goes with the result, and is left when the database has it, or
+/// refuses it for good: so a dispatcher that dies leaves no more in `sending` than it had places and results that were
 /// refused, each of which the log has named.
 pub(super) struct Handed {
     /// What became of the delivery.
@@ -84,16 +84,26 @@ impl Finisher {
         while self.inbox.recv_many(&mut batch, MAX_BATCH).await > 0 {
             let mut finished = Vec::with_capacity(batch.len());
             let mut unsent = Vec::new();
+            let mut returning = Vec::new();
             let mut places = Vec::with_capacity(batch.len());
             for handed in batch.drain(..) {
-                places.push(handed.place);
                 match handed.settled {
-                    Settled::Finished(one) => finished.push(one),
-                    Settled::Unsent(hold) => unsent.push(hold),
+                    Settled::Finished(one) => {
+                        finished.push(one);
+                        places.push(handed.place);
+                    }
+                    Settled::Unsent(hold) => {
+                        returning.push((hold.delivery_id(), handed.place));
+                        unsent.push(hold);
+                    }
                 }
             }
             self.record(finished).await;
             self.release(unsent).await;
+            for (delivery_id, place) in returning {
+                place.returned(delivery_id);
+                place.leave();
+            }
             places.into_iter().for_each(Place::leave);
         }
         self.blocked.flush();

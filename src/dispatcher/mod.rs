@@ -1,18 +1,23 @@
-//! The loop: permits, claim, attempt, finish; wake, drain.
+//! The loop: which lanes have work, who is next, claim, attempt, finish; wake, drain.
 //!
 //! ```text
-//!            permits                       one task per delivery                  batches
-//! claimer ──────────▶ store.claim ──spawn──▶ attempt: render, send ──settled──▶ finisher ──▶ store.finish
-//!    ▲ rest: poll fast, then slower, then sleep until the bell rings               │ permit returns when recorded
+//! scout: what arrives, what is paused        prober: which hosts are back
+//!    │ rests, then sleeps until the bell         │
+//!    ▼                                           ▼
+//! schedule (crate::scheduler) ◀──────────────── permits come back with the answers ─┐
+//!    │ turns: which lanes, how many                                                 │
+//!    ▼                                      one task per delivery                   │         batches
+//! claimer ──────────▶ store.claim ──spawn──▶ attempt: render, send ──settled────────┴▶ finisher ──▶ store.finish
 //! ```
 //!
 //! What must not break:
 //! - No request starts before the claim that covers it is committed, and each claimed delivery is attempted once.
-//! - No more is claimed than there are free permits and room for its bytes, so whatever is in `sending` is being sent, or
-//!   waits for no more than the bytes that others hold.
+//! - No more is claimed than there are free permits and room for its bytes, so whatever is in `sending` is being sent,
+//!   waits for no more than the bytes that others hold, or has been answered and is about to be recorded.
 //! - No transaction is open while a request is out.
-//! - A result that is in hand is written, whatever stops in the meantime. Its permit comes back when the database has it,
-//!   or has refused it for good: so `sending` never holds more of a dispatcher than its permits and what was refused.
+//! - A result that is in hand is written, whatever stops in the meantime. No more than a bounded number of results wait for
+//!   that beside the permits (see `place`): so `sending` never holds more of a dispatcher than its permits, that bound, and
+//!   what was refused for good.
 //! - No row, call or version that is too large, damaged or refused keeps any other from being sent or recorded.
 //! - No request begins under a lease that may be over, and the lease is kept until everything is settled.
 //! - A room that ends early ends the dispatcher: it drains, and says which it was ([`Cause`]).
@@ -27,6 +32,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use crate::domain::policy::Policy;
+use crate::scheduler::Limits;
 use crate::store::{Store, StoreError};
 use crate::webhook::Webhook;
 use attempt::Means;
@@ -40,6 +46,9 @@ use lease::{Identity, Keeper, Lease, Unregistered};
 use place::{Losses, Places};
 pub use policy::PolicyConflict;
 use recovery::Recovery;
+use reporter::Reporter;
+use schedule::Schedule;
+use scout::Scout;
 pub use supervision::{Cause, Room};
 use supervision::{Watch, Work};
 
@@ -48,16 +57,20 @@ mod backoff;
 mod blocked;
 mod budget;
 mod claimer;
+mod cursors;
 mod finisher;
 mod housekeeping;
 mod lease;
-mod mark;
 mod pace;
 mod place;
 mod policy;
 mod prepare;
+mod prober;
 mod recovery;
+mod reporter;
 mod rest;
+mod schedule;
+mod scout;
 mod supervision;
 mod templates;
 mod unstarted;
@@ -73,8 +86,10 @@ const LAST_WRITES: Duration = Duration::from_secs(10);
 /// What the dispatcher itself is told.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Requests in flight at most, at least 1.
-    pub concurrency: usize,
+    /// Requests in flight: in all, per agent, per host.
+    pub limits: Limits,
+    /// Results that may wait to be recorded beside the requests in flight.
+    pub max_unrecorded: usize,
     /// After how long without a sign of life it counts as lost, at least [`MIN_LEASE`].
     pub lease: Duration,
     /// How long what is in flight may take to end once claiming has stopped.
@@ -135,11 +150,14 @@ pub async fn run(
 
 /// The work of each room. Apart from the [`Dispatcher`], so that a test can put a room in its place that fails.
 struct Rooms {
+    scout: Work,
     claimer: Work,
     finisher: Work,
     lease: Work,
     recovery: Work,
     housekeeping: Work,
+    prober: Work,
+    reporter: Work,
 }
 
 /// What holds the rooms together.
@@ -175,16 +193,25 @@ impl Dispatcher {
         })?;
         let (given_up, all_settled) = (CancellationToken::new(), CancellationToken::new());
         let (attempts, books) = (TaskTracker::new(), Books::default());
-        let places = Places::new(settings.concurrency);
+        let schedule = Arc::new(Schedule::new(settings.limits.clone()));
+        let (concurrency, max_unrecorded) = (settings.limits.in_flight, settings.max_unrecorded);
+        let places = Places::new(schedule.clone(), max_unrecorded);
         let losses = places.losses.clone();
-        let (settled, inbox) = mpsc::channel(settings.concurrency);
+        // Room for every place: whoever has one never waits here.
+        let (settled, inbox) = mpsc::channel(concurrency + max_unrecorded);
         let finisher = Finisher::new(store.session(PATIENCE), inbox, given_up.clone(), books.clone());
         let budget = Arc::new(Budget::new(settings.max_bytes_in_flight, settings.max_call_bytes));
-        let means = Means { webhook: Arc::new(webhook), budget, cut: stop.cut.clone() };
+        let webhook = Arc::new(webhook);
+        let means = Means { webhook: webhook.clone(), budget, cut: stop.cut.clone() };
         let drain = stop.drain.clone();
+        let scout = Scout::new(store, schedule.clone());
+        let reporter = Reporter::new(store, lease.clone(), places.clone(), concurrency, max_unrecorded);
         let claimer = Claimer::new(store, lease.clone(), places, attempts.clone(), means, settled.clone(), drain);
         let recovery = Recovery::new(store, lease.clone(), settings.lease);
         let rooms = Rooms {
+            scout: ends_well(scout.run(stop.drain.clone())),
+            prober: ends_well(prober::run(schedule, webhook, stop.drain.clone())),
+            reporter: ends_well(reporter.run(stop.drain.clone())),
             claimer: ends_well(claimer.run()),
             finisher: ends_well(finisher.run()),
             recovery: ends_well(recovery.run(all_settled.clone())),
@@ -208,11 +235,16 @@ impl Dispatcher {
         watch.open(Room::Recovery, rooms.recovery);
         watch.open(Room::Finisher, rooms.finisher);
         watch.open(Room::Housekeeping, rooms.housekeeping);
+        watch.open(Room::Prober, rooms.prober);
+        watch.open(Room::Reporter, rooms.reporter);
+        watch.open(Room::Scout, rooms.scout);
         watch.open(Room::Claimer, rooms.claimer);
-        info!(concurrency = self.settings.concurrency, "dispatching");
+        info!(concurrency = self.settings.limits.in_flight, "dispatching");
         watch.until(self.stop.drain.cancelled()).await;
 
-        watch.dismiss(Room::Housekeeping);
+        // These have been told by the same token, and any of them may be the first to end.
+        let told = [Room::Housekeeping, Room::Scout, Room::Prober, Room::Reporter];
+        told.iter().for_each(|room| watch.dismiss(*room));
         watch.end_of(Room::Claimer).await;
         // From here on it ends by itself once the last attempt has handed over its result.
         watch.dismiss(Room::Finisher);
@@ -221,7 +253,9 @@ impl Dispatcher {
         let _ended_in_time = tokio::time::timeout(LAST_WRITES, watch.end_of(Room::Finisher)).await;
         self.given_up.cancel();
         watch.end_of(Room::Finisher).await;
-        watch.end_of(Room::Housekeeping).await;
+        for room in told {
+            watch.end_of(room).await;
+        }
         // Both are told at the same time, and either may be the first to end.
         watch.dismiss(Room::Recovery);
         watch.dismiss(Room::Lease);

@@ -34,14 +34,12 @@ pub(super) struct Pace {
     steps: u32,
     /// Claims that succeeded since the last step.
     successes: u32,
-    /// The next claim is for a single delivery whose call is not fetched, since the database could not give it.
-    blind: bool,
 }
 
 impl Pace {
     /// Deliveries that the next claim may take.
     pub(super) fn deliveries(&self) -> usize {
-        match self.steps >= STEPS_TO_ONE || self.blind {
+        match self.steps >= STEPS_TO_ONE {
             true => 1,
             false => MAX_DELIVERIES >> (STEP_BITS * self.steps),
         }
@@ -57,14 +55,8 @@ impl Pace {
         LONGEST_PATIENCE.min(PATIENCE * (1 << self.steps.saturating_sub(STEPS_TO_ONE)))
     }
 
-    /// Whether it fetches the calls.
-    pub(super) fn fetches(&self) -> bool {
-        !self.blind
-    }
-
     /// A claim was answered, and took so many deliveries. One that took none proves nothing about the link.
     pub(super) fn answered(&mut self, deliveries: usize) {
-        self.blind = false;
         self.successes += u32::from(deliveries > 0);
         if self.successes >= SUCCESSES_TO_GROW {
             self.successes = 0;
@@ -78,23 +70,6 @@ impl Pace {
         let exhausted = self.steps >= STEPS;
         self.steps = (self.steps + 1).min(STEPS);
         exhausted
-    }
-
-    /// The database refused a claim: somewhere in it is a row that it cannot give or move. Whether there is nothing
-    /// smaller left to try.
-    pub(super) fn refused(&mut self) -> bool {
-        self.successes = 0;
-        let exhausted = self.blind;
-        match self.deliveries() {
-            1 => self.blind = true,
-            _ => self.steps += 1,
-        }
-        exhausted
-    }
-
-    /// What was refused is passed over: the next claim is for another delivery, and fetches its call.
-    pub(super) fn passed_over(&mut self) {
-        self.blind = false;
     }
 }
 
@@ -141,20 +116,11 @@ mod tests {
     }
 
     #[test]
-    fn what_the_database_cannot_give_is_found_and_then_claimed_unread_once() {
+    fn an_empty_queue_proves_nothing() {
         let mut pace = Pace::default();
-        let mut claims = 0;
-        while pace.fetches() {
-            assert!(!pace.refused());
-            claims += 1;
-            assert!(claims < 10, "{pace:?}");
-        }
-        assert_eq!(pace.deliveries(), 1);
-        assert_eq!(pace.patience(), PATIENCE);
-        pace.answered(1);
-        assert!(pace.fetches());
+        pace.unanswered();
         let before = pace.clone();
-        pace.answered(0);
-        assert_eq!(pace, before, "an empty queue proves nothing");
+        (0..100).for_each(|_| pace.answered(0));
+        assert_eq!(pace, before);
     }
 }

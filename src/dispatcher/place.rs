@@ -1,10 +1,21 @@
-//! A delivery's place among what is in flight: its permit, and the knowledge that its result has not been written yet.
-//! However a result is lost (a task that panics, a finisher that is gone), its place counts it.
+//! A delivery's place among what is in flight, from its claim until its result is recorded. It holds a permit, which is
+//! what the limits count, and it knows that its result has not been written yet: however a result is lost (a task that
+//! panics, a finisher that is gone), its place counts it.
+//!
+//! The permit comes free with the answer, so that the next request need not wait for the database. What was answered and
+//! is not recorded yet would be in doubt if this process died, so there is a bound for it ([`Places::unrecorded`]): where
+//! it is reached, places keep their permits until their results are recorded. So a dispatcher that dies leaves no more in
+//! doubt than its permits and that bound.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use uuid::Uuid;
+
+use super::schedule::{Permit, Schedule};
+use crate::scheduler::{LaneId, Seat, Signal};
 
 /// How many results were lost on their way to the database.
 #[derive(Clone, Debug, Default)]
@@ -20,64 +31,131 @@ impl Losses {
 /// All places of a dispatcher.
 #[derive(Clone, Debug)]
 pub(super) struct Places {
-    /// One permit for each that is free.
-    pub(super) permits: Arc<Semaphore>,
+    /// Who gets the permits.
+    pub(super) schedule: Arc<Schedule>,
+    /// One for each result that may wait to be recorded without a permit.
+    unrecorded: Arc<Semaphore>,
     /// Where a place counts that was not left in good order.
     pub(super) losses: Losses,
 }
 
 impl Places {
-    /// So many, all free.
-    pub(super) fn new(count: usize) -> Places {
-        Places { permits: Arc::new(Semaphore::new(count)), losses: Losses::default() }
+    /// Places of this schedule. So many results may wait to be recorded beside them.
+    pub(super) fn new(schedule: Arc<Schedule>, unrecorded: usize) -> Places {
+        let unrecorded = Arc::new(Semaphore::new(unrecorded.min(Semaphore::MAX_PERMITS)));
+        Places { schedule, unrecorded, losses: Losses::default() }
+    }
+
+    /// A place for a delivery that has been claimed.
+    pub(super) fn take(&self, seat: Seat) -> Place {
+        let lane = seat.lane;
+        Place {
+            permit: Some(Permit::new(seat, &self.schedule)),
+            unrecorded: None,
+            lane,
+            places: self.clone(),
+            left: false,
+        }
+    }
+
+    /// Results that wait to be recorded without a permit. `of` is how many may.
+    pub(super) fn waiting_to_be_recorded(&self, of: usize) -> usize {
+        of.saturating_sub(self.unrecorded.available_permits())
     }
 }
 
 /// One place. Dropped without [`Place::leave`], it counts as lost. Either way its permit comes free.
 #[derive(Debug)]
 pub(super) struct Place {
-    _permit: OwnedSemaphorePermit,
-    /// Where to count; `None` once it has been left in good order.
-    losses: Option<Losses>,
+    permit: Option<Permit>,
+    /// What it has instead, once its attempt has ended.
+    unrecorded: Option<OwnedSemaphorePermit>,
+    lane: LaneId,
+    places: Places,
+    left: bool,
 }
 
 impl Place {
-    /// A place for a delivery that has been claimed.
-    pub(super) fn take(permit: OwnedSemaphorePermit, losses: &Losses) -> Place {
-        Place { _permit: permit, losses: Some(losses.clone()) }
+    /// Its attempt, which began at `started`, has ended. The permit comes free if one more result may wait without.
+    pub(super) fn ended(&mut self, started: Instant, signal: Signal) {
+        if let Some(permit) = &self.permit {
+            permit.learn(started, signal);
+        }
+        if let Ok(slot) = self.places.unrecorded.clone().try_acquire_owned() {
+            self.unrecorded = Some(slot);
+            self.permit = None;
+        }
+    }
+
+    /// Its delivery went back to waiting.
+    pub(super) fn returned(&self, delivery_id: Uuid) {
+        self.places.schedule.returned(self.lane, delivery_id);
     }
 
     /// The result is in the database, or it has been counted by other means.
     pub(super) fn leave(mut self) {
-        self.losses = None;
+        self.left = true;
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        if let Some(losses) = &self.losses {
-            losses.0.fetch_add(1, Ordering::AcqRel);
+        if !self.left {
+            self.places.losses.0.fetch_add(1, Ordering::AcqRel);
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+    use crate::scheduler::{Edition, Limits, Owners};
+
+    /// The lane of [`places`].
+    pub(in crate::dispatcher) const LANE: LaneId = 1;
+
+    /// So many places, and a seat for each.
+    pub(in crate::dispatcher) fn places(count: usize, unrecorded: usize) -> (Places, Vec<Seat>) {
+        let limits =
+            Limits { in_flight: count, per_agent: count, per_host: count, adapt: false, hold_unreachable: false };
+        let schedule = Arc::new(Schedule::new(limits.clone()));
+        let mut scheduler = crate::scheduler::Scheduler::new(limits);
+        let owners = Owners { agent: "a".into(), host: None };
+        scheduler.admit(LANE, owners, Edition::default(), Instant::now());
+        scheduler.found(LANE);
+        let turn = scheduler.plan(count, Instant::now()).pop().unwrap();
+        let seats = scheduler.claimed(turn, count, false);
+        schedule.take_over(scheduler);
+        (Places::new(schedule, unrecorded), seats)
+    }
+
+    /// Permits that are free.
+    pub(in crate::dispatcher) fn free(places: &Places, of: usize) -> usize {
+        of - places.schedule.report().0
+    }
 
     #[test]
     fn a_result_that_nobody_wrote_is_counted_however_it_was_lost_and_its_permit_comes_free() {
-        let Places { permits, losses } = Places::new(3);
-        let place = || Place::take(permits.clone().try_acquire_owned().unwrap(), &losses);
-        place().leave();
-        assert_eq!(losses.count(), 0);
-        drop(place());
-        let held = place();
+        let (places, mut seats) = places(3, 0);
+        places.take(seats.pop().unwrap()).leave();
+        assert_eq!(places.losses.count(), 0);
+        drop(places.take(seats.pop().unwrap()));
+        let held = places.take(seats.pop().unwrap());
         let panicked = std::thread::spawn(move || {
             let _held = held;
             panic!("as this test wants it");
         });
         assert!(panicked.join().is_err());
-        assert_eq!((losses.count(), permits.available_permits()), (2, 3));
+        assert_eq!((places.losses.count(), free(&places, 3)), (2, 3));
+    }
+
+    #[test]
+    fn permits_come_free_with_the_answers_as_long_as_few_results_wait_to_be_recorded() {
+        let (places, seats) = places(3, 2);
+        let mut all: Vec<Place> = seats.into_iter().map(|seat| places.take(seat)).collect();
+        all.iter_mut().for_each(|place| place.ended(Instant::now(), Signal::Answered));
+        assert_eq!((free(&places, 3), places.waiting_to_be_recorded(2)), (2, 2), "the third keeps its permit");
+        all.into_iter().for_each(Place::leave);
+        assert_eq!((free(&places, 3), places.waiting_to_be_recorded(2), places.losses.count()), (3, 0, 0));
     }
 }

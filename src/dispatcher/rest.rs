@@ -1,4 +1,4 @@
-//! What the claimer does when there is nothing to claim: it looks again soon, then less and less often, and then sleeps
+//! What the scout does when nothing has arrived: it looks again soon, then less and less often, and then sleeps
 //! until the bell rings.
 //!
 //! Looking often while calls keep coming makes for short waits without any NOTIFY; sleeping when they stop spares the
@@ -17,9 +17,11 @@ use crate::store::wake::{Bell, Ring};
 use crate::store::{Store, StoreError};
 
 /// The pause after work was found.
-const SHORTEST_PAUSE: Duration = Duration::from_millis(4);
+const SHORTEST_PAUSE: Duration = Duration::from_micros(1_500);
 /// When pauses have grown past this, the dispatcher sleeps instead.
-const LONGEST_PAUSE: Duration = Duration::from_millis(250);
+const LONGEST_PAUSE: Duration = Duration::from_millis(16);
+/// The pause after listening was not possible.
+const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(250);
 /// A sleep's longest duration: what a call waits at most if its ring is missed.
 const SLEEP: Duration = Duration::from_secs(1);
 /// The bell is asked for a little longer than the sleep, so that it is never silent before the next look.
@@ -79,13 +81,13 @@ impl Rest {
                 }
                 Err(error) => {
                     warn!(%error, "cannot listen for new calls; polling instead");
-                    tokio::time::sleep(LONGEST_PAUSE).await;
+                    tokio::time::sleep(PAUSE_AFTER_FAILURE).await;
                 }
             },
             Depth::Asleep => self.sleep(session).await,
             Depth::Polling(left) => {
                 tokio::time::sleep(POLL_PAUSE).await;
-                self.depth = left.checked_sub(1).map_or(Depth::Dozing(LONGEST_PAUSE * 2), Depth::Polling);
+                self.depth = left.checked_sub(1).map_or(Depth::Dozing(POLL_PAUSE * 2), Depth::Polling);
             }
         }
     }

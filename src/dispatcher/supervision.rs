@@ -14,6 +14,8 @@ use super::policy::PolicyConflict;
 /// A room of a dispatcher.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Room {
+    /// Finds out which lanes have work, and what is paused.
+    Scout,
     /// Claims deliveries and starts their attempts.
     Claimer,
     /// Records what came of them.
@@ -24,6 +26,10 @@ pub enum Room {
     Recovery,
     /// Makes partitions.
     Housekeeping,
+    /// Finds out when hosts that could not be reached are back.
+    Prober,
+    /// Says what this dispatcher does.
+    Reporter,
 }
 
 /// Why a dispatcher stopped without being asked to.
@@ -127,11 +133,14 @@ impl<Alarm: FnMut(Room)> Watch<Alarm> {
 impl fmt::Display for Room {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
+            Room::Scout => "scout",
             Room::Claimer => "claimer",
             Room::Finisher => "finisher",
             Room::Lease => "lease keeper",
             Room::Recovery => "recovery",
             Room::Housekeeping => "housekeeping",
+            Room::Prober => "prober",
+            Room::Reporter => "reporter",
         })
     }
 }

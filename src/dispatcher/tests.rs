@@ -92,9 +92,16 @@ impl Receiver {
 /// A dispatcher that has not begun, with its rooms.
 async fn prepared(database: &Database) -> (Dispatcher, Rooms) {
     let allow_targets = vec!["127.0.0.0/8".parse().unwrap()];
-    let webhook = crate::webhook::Settings { allow_http: true, allow_targets, names: None };
+    let webhook = crate::webhook::Settings { allow_http: true, allow_targets, ..crate::webhook::Settings::default() };
     let settings = Settings {
-        concurrency: PERMITS,
+        limits: Limits {
+            in_flight: PERMITS,
+            per_agent: PERMITS,
+            per_host: PERMITS,
+            adapt: false,
+            hold_unreachable: false,
+        },
+        max_unrecorded: 0,
         lease: Duration::from_secs(60),
         drain_timeout: PATIENCE,
         policy: webhook.policy(),

@@ -1,12 +1,14 @@
 //! Deliveries that are claimed and whose attempts have not started. Nothing of them was sent, and that is known only here:
 //! so whatever ends the starting, an error or a panic, those that are left go back to waiting.
 
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use hashbrown::HashMap;
+use tokio::sync::mpsc;
 
 use super::finisher::Handed;
-use super::place::{Losses, Place};
+use super::place::{Place, Places};
 use crate::domain::claim::{Claimed, Story};
 use crate::domain::delivery::Ending;
+use crate::scheduler::{LaneId, Seat};
 
 /// What one claim took, each with its place.
 pub(super) struct Unstarted {
@@ -15,15 +17,17 @@ pub(super) struct Unstarted {
 }
 
 impl Unstarted {
-    /// Gives each delivery one of the permits under which it was claimed; there are as many as it was asked for at most.
-    /// Permits that are left over come free.
+    /// Gives each delivery one of the seats of its lane; there are as many as were claimed.
     pub(super) fn new(
         claimed: Vec<Claimed>,
-        mut permits: OwnedSemaphorePermit,
-        losses: &Losses,
+        mut seats: HashMap<LaneId, Vec<Seat>>,
+        places: &Places,
         settled: mpsc::Sender<Handed>,
     ) -> Unstarted {
-        let place = |one| Some((one, Place::take(permits.split(1)?, losses)));
+        let place = |one: Claimed| {
+            let seat = seats.get_mut(&one.version.action_id)?.pop()?;
+            Some((one, places.take(seat)))
+        };
         Unstarted { left: claimed.into_iter().filter_map(place).collect::<Vec<_>>().into_iter(), settled }
     }
 
@@ -52,7 +56,7 @@ impl Drop for Unstarted {
 mod tests {
     use uuid::Uuid;
 
-    use super::super::place::Places;
+    use super::super::place::tests::{LANE, free, places};
     use super::*;
     use crate::domain::claim::{Hold, Settled, VersionKey};
 
@@ -60,7 +64,7 @@ mod tests {
         Claimed {
             hold: Hold::new(Uuid::now_v7(), Uuid::nil()),
             message_id: Uuid::nil(),
-            version: VersionKey { action_id: 1, version: 1 },
+            version: VersionKey { action_id: LANE, version: 1 },
             enabled: true,
             payload: crate::domain::claim::Payload::Gone,
         }
@@ -68,10 +72,10 @@ mod tests {
 
     #[tokio::test]
     async fn what_a_panic_keeps_from_starting_goes_back_to_waiting() {
-        let Places { permits, losses } = Places::new(3);
+        let (places, seats) = places(3, 0);
         let (settled, mut finisher) = mpsc::channel(3);
-        let taken = permits.clone().try_acquire_many_owned(3).unwrap();
-        let mut unstarted = Unstarted::new(vec![claimed(), claimed(), claimed()], taken, &losses, settled);
+        let seats = HashMap::from_iter([(LANE, seats)]);
+        let mut unstarted = Unstarted::new(vec![claimed(), claimed(), claimed()], seats, &places, settled);
         let starts = tokio::spawn(async move {
             let (_started, place) = unstarted.next().unwrap();
             place.leave();
@@ -84,6 +88,6 @@ mod tests {
             handed.place.leave();
         }
         assert!(finisher.recv().await.is_none());
-        assert_eq!((losses.count(), permits.available_permits()), (0, 3));
+        assert_eq!((places.losses.count(), free(&places, 3)), (0, 3));
     }
 }

@@ -55,6 +55,32 @@ impl fmt::Display for Host {
     }
 }
 
+/// Scheme, host and port (RFC 6454, section 4): where an action's requests go. Cheap to clone.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Origin {
+    /// Whether TLS is spoken.
+    pub tls: bool,
+    /// Host and port.
+    pub host: Host,
+}
+
+impl Origin {
+    /// The origin of a URL, or of a template of one; `None` as for [`Host::of_url`].
+    pub fn of_url(text: &str) -> Option<Origin> {
+        let host = Host::of_url(text)?;
+        Some(Origin {
+            tls: text.trim_start().get(..6).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https:")),
+            host,
+        })
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}://{}", if self.tls { "https" } else { "http" }, self.host)
+    }
+}
+
 /// Which hosts a person means: one name, at one port or at every port. It is read from what a person types (`crm.example`,
 /// `crm.example:8443`, `[2001:db8::1]:443`), and written in the form in which it is kept, which can be read again.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -64,6 +90,11 @@ pub struct HostPattern {
 }
 
 impl HostPattern {
+    /// The patterns that mean this host: without a port, and with its own.
+    pub fn of(host: &Host) -> [HostPattern; 2] {
+        [None, Some(host.port)].map(|port| HostPattern { name: host.name.clone(), port })
+    }
+
     /// Whether it means this host.
     pub fn matches(&self, host: &Host) -> bool {
         self.name == host.name && self.port.is_none_or(|port| port == host.port)

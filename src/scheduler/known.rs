@@ -6,23 +6,32 @@ use std::time::Instant;
 use super::host::Host;
 use super::lane::{Lane, State};
 use super::limit::AdaptiveLimit;
-use super::{LaneId, MAX_LANES, Owners, Scheduler};
+use super::{Edition, LaneId, MAX_LANES, Owners, Scheduler};
+use crate::domain::host::Origin;
 
 impl Scheduler {
     /// Makes a lane known, or notes that its owners have changed. `false` if there are too many lanes in which something
     /// waits; it has to be said again later.
-    pub fn admit(&mut self, lane: LaneId, owners: Owners, now: Instant) -> bool {
+    pub fn admit(&mut self, lane: LaneId, owners: Owners, edition: Edition, now: Instant) -> bool {
         match self.lanes.get(&lane).map(|known| known.owners == owners) {
             Some(true) => {}
             Some(false) => self.change_owners(lane, owners, now),
             None if self.lanes.len() >= MAX_LANES && !self.forget_one() => return false,
             None => {
                 self.join(&owners, now);
-                self.lanes.insert(lane, Lane { owners, state: State::Idle, number: 0 });
+                self.lanes.insert(lane, Lane { owners, edition, state: State::Idle, number: 0 });
                 self.make_idle(lane);
             }
         }
+        if let Some(known) = self.lanes.get_mut(&lane) {
+            known.edition = edition;
+        }
         true
+    }
+
+    /// From what a lane's owners were read; `None` if it is not known.
+    pub fn edition(&self, lane: LaneId) -> Option<Edition> {
+        self.lanes.get(&lane).map(|lane| lane.edition)
     }
 
     /// Nothing is known to wait in this lane.
@@ -91,7 +100,7 @@ impl Scheduler {
         }
     }
 
-    pub(super) fn forget_host_if_unused(&mut self, name: &Arc<str>) {
+    pub(super) fn forget_host_if_unused(&mut self, name: &Origin) {
         if self.hosts.get(name).is_some_and(|host| host.lanes == 0 && host.gate.is_unused()) {
             self.hosts.remove(name);
         }

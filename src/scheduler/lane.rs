@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use crate::domain::host::Origin;
+
 /// The action's number.
 pub type LaneId = i64;
 
@@ -10,9 +12,9 @@ pub type LaneId = i64;
 pub struct Owners {
     /// The agent that the action belongs to.
     pub agent: Arc<str>,
-    /// Host and port that its requests go to (`crm.example:443`). `None` where nothing will be sent, because the action
-    /// is switched off or no URL of it can be read: then no host is waited for.
-    pub host: Option<Arc<str>>,
+    /// Where its requests go. `None` where nothing will be sent, because the action is switched off or gone, or no URL
+    /// of it can be read: then no host is waited for.
+    pub host: Option<Origin>,
 }
 
 /// What a lane does.
@@ -38,10 +40,20 @@ pub(super) struct Ticket {
     pub(super) number: u64,
 }
 
+/// From what a lane's owners were read. When it has changed, they are to be read again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Edition {
+    /// The newest version of the action.
+    pub version: i32,
+    /// Whether it is enabled.
+    pub enabled: bool,
+}
+
 /// What the scheduler knows of a lane.
 #[derive(Clone, Debug)]
 pub(super) struct Lane {
     pub(super) owners: Owners,
+    pub(super) edition: Edition,
     pub(super) state: State,
     /// Of the ticket that counts.
     pub(super) number: u64,

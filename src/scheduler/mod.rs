@@ -23,10 +23,11 @@ use std::time::Instant;
 use hashbrown::HashMap;
 
 use crate::domain::delivery::Failure;
+use crate::domain::host::Origin;
 use gate::Gate;
 use host::{Heard, Host, Manner, QUIET};
+pub use lane::{Edition, LaneId, Owners};
 use lane::{Lane, State, Ticket};
-pub use lane::{LaneId, Owners};
 pub use limit::FIRST_LIMIT;
 pub use paused::Paused;
 pub use reach::FAILURES_IN_A_ROW;
@@ -39,6 +40,7 @@ mod limit;
 mod paused;
 mod places;
 mod reach;
+mod report;
 
 #[cfg(test)]
 mod tests;
@@ -73,8 +75,8 @@ pub struct Turn {
     owners: Owners,
 }
 
-/// The place of one delivery that was claimed. Given back by [`Scheduler::ended`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The place of one delivery that was claimed. Given back by [`Scheduler::leave_seat`].
+#[derive(Debug, PartialEq, Eq)]
 pub struct Seat {
     /// The lane.
     pub lane: LaneId,
@@ -101,7 +103,7 @@ pub enum Signal {
 enum Caller {
     Agent(Arc<str>),
     /// A host, and the manner whose shared limit it counts under.
-    Host(Arc<str>, Manner),
+    Host(Origin, Manner),
 }
 
 /// Why a lane does not run.
@@ -121,11 +123,11 @@ pub struct Scheduler {
     in_flight: usize,
     lanes: HashMap<LaneId, Lane>,
     agents: HashMap<Arc<str>, Agent>,
-    hosts: HashMap<Arc<str>, Host>,
+    hosts: HashMap<Origin, Host>,
     /// Hosts that were never tried, all together.
-    untried: Gate<Arc<str>>,
+    untried: Gate<Origin>,
     /// Hosts that do not answer, all together.
-    silent: Gate<Arc<str>>,
+    silent: Gate<Origin>,
     paused: Paused,
     /// Lanes that wait because they are paused.
     held_back: Vec<Ticket>,
@@ -136,9 +138,9 @@ pub struct Scheduler {
     /// Lanes in which nothing waits, the longest idle first, for when there are too many.
     idle: VecDeque<Ticket>,
     /// When to listen to which host.
-    listening: BTreeSet<(Instant, Arc<str>)>,
+    listening: BTreeSet<(Instant, Origin)>,
     /// When to probe which host.
-    probes: BTreeSet<(Instant, Arc<str>)>,
+    probes: BTreeSet<(Instant, Origin)>,
     last_number: u64,
     /// Lanes that were looked at, ever: what planning costs.
     #[cfg(test)]
@@ -253,12 +255,23 @@ impl Scheduler {
         std::iter::repeat_with(|| Seat { lane, owners: owners.clone() }).take(taken.min(quota)).collect()
     }
 
-    /// An attempt that began at `started` has ended; its place comes free.
-    pub fn ended(&mut self, seat: &Seat, started: Instant, signal: Signal, now: Instant) {
-        if let Some(name) = &seat.owners.host {
-            self.learn(name, started, signal, now);
+    /// How an attempt that began at `started` has ended. Its place is still taken.
+    pub fn learn(&mut self, seat: &Seat, started: Instant, signal: Signal, now: Instant) {
+        if let Some(origin) = &seat.owners.host {
+            self.learn_of(origin, started, signal, now);
         }
+    }
+
+    /// A place comes free.
+    pub fn leave_seat(&mut self, seat: &Seat) {
         self.release(&seat.owners, 1);
+    }
+
+    /// A turn asks for less than was planned; `quota` is at least 1. The other places come free.
+    pub fn shrink(&mut self, turn: &mut Turn, quota: usize) {
+        let rest = turn.quota.saturating_sub(quota.max(1));
+        turn.quota -= rest;
+        self.release(&turn.owners, rest);
     }
 
     /// Replaces what is paused.
@@ -275,7 +288,7 @@ impl Scheduler {
     }
 
     /// Hosts that are to be probed now, `most` of them; each until [`Scheduler::probed`].
-    pub fn probes_due(&mut self, most: usize, now: Instant) -> Vec<Arc<str>> {
+    pub fn probes_due(&mut self, most: usize, now: Instant) -> Vec<Origin> {
         let mut hosts = Vec::new();
         while hosts.len() < most
             && let Some((due, name)) = self.probes.first().filter(|(due, _)| *due <= now).cloned()
@@ -297,7 +310,7 @@ impl Scheduler {
     }
 
     /// Whether a probe connected.
-    pub fn probed(&mut self, name: &Arc<str>, connected: bool, now: Instant) {
+    pub fn probed(&mut self, name: &Origin, connected: bool, now: Instant) {
         let Some(host) = self.hosts.get_mut(name) else { return };
         if connected {
             host.reach.probe_connected();
@@ -309,7 +322,7 @@ impl Scheduler {
     }
 
     /// What an end says about the host.
-    fn learn(&mut self, name: &Arc<str>, started: Instant, signal: Signal, now: Instant) {
+    fn learn_of(&mut self, name: &Origin, started: Instant, signal: Signal, now: Instant) {
         let Some(host) = self.hosts.get_mut(name) else { return };
         match signal {
             Signal::Answered => {
@@ -326,6 +339,7 @@ impl Scheduler {
                 if self.limits.adapt {
                     host.limit.timed_out(started, now);
                     if !host.was_heard_since(started) {
+                        host.silent_since.get_or_insert(started);
                         self.change_manner(name, Manner::Silent);
                     }
                 }

@@ -4,54 +4,69 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::lane::{LaneId, Owners};
+use crate::domain::host::HostPattern;
+use crate::domain::pause::PauseTarget;
 
-/// Everything that is paused now.
+/// Everything that is paused now; looked up by name, whatever the number of pauses.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Paused {
-    /// Agents.
-    pub agents: HashSet<Arc<str>>,
-    /// Actions.
-    pub lanes: HashSet<LaneId>,
-    /// Hosts, with a port (`crm.example:443`) or without (`crm.example`, which means all of its ports).
-    pub hosts: HashSet<Arc<str>>,
+    agents: HashSet<Arc<str>>,
+    lanes: HashSet<LaneId>,
+    hosts: HashSet<HostPattern>,
+}
+
+impl FromIterator<PauseTarget> for Paused {
+    fn from_iter<T: IntoIterator<Item = PauseTarget>>(targets: T) -> Paused {
+        let mut paused = Paused::default();
+        for target in targets {
+            match target {
+                PauseTarget::Agent(agent) => drop(paused.agents.insert(agent)),
+                PauseTarget::Action(lane) => drop(paused.lanes.insert(lane)),
+                PauseTarget::Host(host) => drop(paused.hosts.insert(host)),
+            }
+        }
+        paused
+    }
 }
 
 impl Paused {
     /// Whether a lane is paused, by whichever of its names.
     pub(super) fn covers(&self, lane: LaneId, owners: &Owners) -> bool {
-        let host_is_paused = |host: &Arc<str>| {
-            let name = host.rsplit_once(':').map_or(&**host, |(name, _port)| name);
-            self.hosts.contains(host) || self.hosts.contains(name)
-        };
         self.lanes.contains(&lane)
             || self.agents.contains(&owners.agent)
-            || (!self.hosts.is_empty() && owners.host.as_ref().is_some_and(host_is_paused))
+            || (!self.hosts.is_empty()
+                && owners.host.as_ref().is_some_and(|origin| {
+                    HostPattern::of(&origin.host).iter().any(|pattern| self.hosts.contains(pattern))
+                }))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::host::Origin;
 
     #[test]
-    fn a_lane_is_paused_by_its_action_its_agent_its_host_or_its_host_and_port() {
-        let owners = Owners { agent: "a".into(), host: Some("crm.example:443".into()) };
-        let paused = |lanes: &[LaneId], agents: &[&str], hosts: &[&str]| {
-            let names = |names: &[&str]| names.iter().map(|name| Arc::from(*name)).collect();
-            Paused { agents: names(agents), lanes: lanes.iter().copied().collect(), hosts: names(hosts) }
-        };
-        for covers in [
-            paused(&[1], &[], &[]),
-            paused(&[], &["a"], &[]),
-            paused(&[], &[], &["crm.example"]),
-            paused(&[], &[], &["crm.example:443"]),
-        ] {
-            assert!(covers.covers(1, &owners), "{covers:?}");
+    fn it_covers_exactly_what_one_of_its_targets_covers() {
+        let host = |text: &str| PauseTarget::Host(text.parse().unwrap());
+        let targets = [
+            PauseTarget::Agent("a".into()),
+            PauseTarget::Action(2),
+            host("crm.example"),
+            host("other.example:8443"),
+            host("[2001:db8::1]"),
+        ];
+        let urls =
+            ["https://crm.example/", "http://other.example/", "https://other.example:8443/", "http://[2001:db8::1]:1/"];
+        for target in &targets {
+            let paused: Paused = [target.clone()].into_iter().collect();
+            for (agent, lane) in [("a", 1), ("b", 2), ("b", 1)] {
+                for origin in urls.map(Origin::of_url).into_iter().chain([None]) {
+                    let covers = target.covers(agent, lane, origin.as_ref().map(|origin| &origin.host));
+                    let owners = Owners { agent: agent.into(), host: origin };
+                    assert_eq!(paused.covers(lane, &owners), covers, "{target:?} {owners:?}");
+                }
+            }
         }
-        assert!(!paused(&[2], &["b"], &["crm.example:80", "example", "443"]).covers(1, &owners));
-        let nowhere = Owners { host: None, ..owners };
-        assert!(!paused(&[], &[], &["crm.example"]).covers(1, &nowhere));
-        let v6 = Owners { agent: "a".into(), host: Some("[2001:db8::1]:443".into()) };
-        assert!(paused(&[], &[], &["[2001:db8::1]"]).covers(1, &v6));
     }
 }

@@ -11,6 +11,7 @@ use super::gate::Gate;
 use super::host::{Heard, Manner};
 use super::lane::{State, Ticket};
 use super::{Block, Caller, LaneId, Owners, Scheduler};
+use crate::domain::host::Origin;
 
 impl Scheduler {
     /// Places that a lane may take now, by all limits but that of the whole dispatcher.
@@ -94,10 +95,14 @@ impl Scheduler {
         match (block, &owners.host) {
             (Block::Paused, _) => self.held_back.push(ticket),
             (Block::Agent, _) => {
-                self.agents.get_mut(&owners.agent).map_or((), |agent| agent.gate.wait(ticket));
+                if let Some(agent) = self.agents.get_mut(&owners.agent) {
+                    agent.gate.wait(ticket);
+                }
             }
             (Block::Host, Some(name)) => {
-                self.hosts.get_mut(name).map_or((), |host| host.gate.wait(ticket));
+                if let Some(host) = self.hosts.get_mut(name) {
+                    host.gate.wait(ticket);
+                }
                 self.call_host(name);
             }
             // Nobody is held up by a host that there is not.
@@ -109,11 +114,17 @@ impl Scheduler {
     fn looked_at(&mut self, caller: &Caller) {
         match caller {
             Caller::Agent(name) => {
-                self.agents.get_mut(name).map_or((), |agent| agent.gate.looked_at());
+                if let Some(agent) = self.agents.get_mut(name) {
+                    agent.gate.looked_at();
+                }
             }
             Caller::Host(name, manner) => {
-                self.hosts.get_mut(name).map_or((), |host| host.gate.looked_at());
-                self.shared(*manner).map_or((), Gate::looked_at);
+                if let Some(host) = self.hosts.get_mut(name) {
+                    host.gate.looked_at();
+                }
+                if let Some(shared) = self.shared(*manner) {
+                    shared.looked_at();
+                }
             }
         }
     }
@@ -141,12 +152,12 @@ impl Scheduler {
     }
 
     /// Calls as many lanes of a host as it has free places.
-    pub(super) fn call_host(&mut self, name: &Arc<str>) {
+    pub(super) fn call_host(&mut self, name: &Origin) {
         while self.call_one(name) {}
     }
 
     /// Calls a lane of a host, if it has a free place. If it is the shared limit that it lacks, it waits for that.
-    fn call_one(&mut self, name: &Arc<str>) -> bool {
+    fn call_one(&mut self, name: &Origin) -> bool {
         let Some(host) = self.hosts.get_mut(name) else { return false };
         if host.gate.waiting() == 0 || !host.gate.can_call(host.limit()) {
             return false;
@@ -183,13 +194,15 @@ impl Scheduler {
                 && host.waits_as.is_none()
             {
                 host.waits_as = Some(manner);
-                self.shared(manner).map_or((), |shared| shared.wait(name));
+                if let Some(shared) = self.shared(manner) {
+                    shared.wait(name);
+                }
             }
         }
     }
 
     /// A host answers, or has fallen silent.
-    pub(super) fn change_manner(&mut self, name: &Arc<str>, manner: Manner) {
+    pub(super) fn change_manner(&mut self, name: &Origin, manner: Manner) {
         let Some(host) = self.hosts.get_mut(name) else { return };
         let former = std::mem::replace(&mut host.manner, manner);
         if former == manner {
@@ -204,7 +217,7 @@ impl Scheduler {
     }
 
     /// Listens to a host in time, unless that is arranged already. One that is silent is heard of when it answers.
-    pub(super) fn watch(&mut self, name: &Arc<str>, now: Instant) {
+    pub(super) fn watch(&mut self, name: &Origin, now: Instant) {
         let Some(host) = self.hosts.get_mut(name) else { return };
         if self.limits.adapt
             && !host.watched
@@ -225,7 +238,7 @@ impl Scheduler {
         }
     }
 
-    fn shared(&mut self, manner: Manner) -> Option<&mut Gate<Arc<str>>> {
+    fn shared(&mut self, manner: Manner) -> Option<&mut Gate<Origin>> {
         manner_gate(&mut self.untried, &mut self.silent, manner)
     }
 
@@ -255,10 +268,10 @@ impl Scheduler {
 }
 
 fn manner_gate<'a>(
-    untried: &'a mut Gate<Arc<str>>,
-    silent: &'a mut Gate<Arc<str>>,
+    untried: &'a mut Gate<Origin>,
+    silent: &'a mut Gate<Origin>,
     manner: Manner,
-) -> Option<&'a mut Gate<Arc<str>>> {
+) -> Option<&'a mut Gate<Origin>> {
     match manner {
         Manner::Untried => Some(untried),
         Manner::Silent => Some(silent),

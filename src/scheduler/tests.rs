@@ -7,6 +7,11 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
+use crate::domain::pause::PauseTarget;
+
+fn origin(number: impl std::fmt::Display) -> Option<Origin> {
+    Origin::of_url(&format!("https://h{number}.example/"))
+}
 
 /// One request that is out.
 struct Out {
@@ -37,16 +42,24 @@ impl World {
         let mut scheduler = Scheduler::new(limits.clone());
         let owners: Vec<Owners> = lanes
             .iter()
-            .map(|(agent, host)| Owners {
-                agent: format!("agent {agent}").into(),
-                host: Some(format!("h{host}.example:443").into()),
-            })
+            .map(|(agent, host)| Owners { agent: format!("agent {agent}").into(), host: origin(*host) })
             .collect();
         for (lane, owners) in owners.iter().enumerate() {
-            assert!(scheduler.admit(lane as LaneId, owners.clone(), now));
+            assert!(scheduler.admit(lane as LaneId, owners.clone(), Edition::default(), now));
         }
         let (waiting, next) = (vec![0; lanes.len()], vec![0; lanes.len()]);
-        World { scheduler, limits, now, owners, waiting, next, out: vec![], paused: Paused::default(), starts: 0, turns: 0 }
+        World {
+            scheduler,
+            limits,
+            now,
+            owners,
+            waiting,
+            next,
+            out: vec![],
+            paused: Paused::default(),
+            starts: 0,
+            turns: 0,
+        }
     }
 
     fn arrive(&mut self, lane: usize, deliveries: u32) {
@@ -84,7 +97,8 @@ impl World {
 
     fn end(&mut self, index: usize, signal: Signal) {
         let Out { seat, started, .. } = self.out.swap_remove(index);
-        self.scheduler.ended(&seat, started, signal, self.now);
+        self.scheduler.learn(&seat, started, signal, self.now);
+        self.scheduler.leave_seat(&seat);
     }
 
     fn in_flight(&self, of: impl Fn(&Owners) -> bool) -> usize {
@@ -96,9 +110,8 @@ impl World {
         let owners = &self.owners[lane];
         let (agent, host) = (&owners.agent, owners.host.as_ref().unwrap());
         let known = &self.scheduler.hosts[host];
-        let of_manner = |manner| {
-            self.in_flight(|other| self.scheduler.hosts[other.host.as_ref().unwrap()].manner == manner)
-        };
+        let of_manner =
+            |manner| self.in_flight(|other| self.scheduler.hosts[other.host.as_ref().unwrap()].manner == manner);
         self.waiting[lane] > 0
             && !self.paused.covers(lane as LaneId, owners)
             && self.in_flight(|other| other.agent == *agent) < self.limits.per_agent
@@ -188,7 +201,7 @@ impl World {
             Event::End(..) => {}
             Event::Time(millis) => self.now += Duration::from_millis(*millis),
             Event::Pause(agent) => {
-                self.paused = Paused { agents: HashSet::from([format!("agent {agent}").into()]), ..Paused::default() };
+                self.paused = Paused::from_iter([PauseTarget::Agent(format!("agent {agent}").into())]);
                 self.scheduler.pause(self.paused.clone());
             }
             Event::Probe(connects) => {
@@ -198,8 +211,13 @@ impl World {
             }
             // Nothing of the lane may be out in the world's own books, which know one host per lane.
             Event::Publish(lane, host) if self.out.iter().all(|out| out.seat.lane as usize != *lane) => {
-                self.owners[*lane].host = Some(format!("h{host}.example:443").into());
-                assert!(self.scheduler.admit(*lane as LaneId, self.owners[*lane].clone(), self.now));
+                self.owners[*lane].host = origin(*host);
+                assert!(self.scheduler.admit(
+                    *lane as LaneId,
+                    self.owners[*lane].clone(),
+                    Edition::default(),
+                    self.now
+                ));
             }
             Event::Publish(..) => {}
         }
@@ -288,11 +306,8 @@ proptest! {
 fn many(limits: Limits, lanes: usize) -> World {
     let mut world = World::new(limits.clone(), &[]);
     for lane in 0..lanes {
-        let owners = Owners {
-            agent: format!("agent {}", lane % 1_000).into(),
-            host: Some(format!("h{}.example:443", lane % 997).into()),
-        };
-        assert!(world.scheduler.admit(lane as LaneId, owners.clone(), world.now));
+        let owners = Owners { agent: format!("agent {}", lane % 1_000).into(), host: origin(lane % 997) };
+        assert!(world.scheduler.admit(lane as LaneId, owners.clone(), Edition::default(), world.now));
         world.owners.push(owners);
         world.waiting.push(0);
         world.next.push(0);
@@ -384,27 +399,27 @@ fn what_is_published_anew_leaves_the_host_that_it_waited_for() {
         world.end(0, Signal::Unreached(Failure::Dns));
     }
     assert!(world.run(64).is_empty());
-    world.owners[0].host = Some("other.example:443".into());
-    assert!(world.scheduler.admit(0, world.owners[0].clone(), world.now));
+    world.owners[0].host = origin(1);
+    assert!(world.scheduler.admit(0, world.owners[0].clone(), Edition::default(), world.now));
     assert_eq!(world.run(64), [0]);
 }
 
 #[test]
 fn idle_lanes_are_forgotten_where_there_are_too_many_and_never_those_with_work() {
-    let owners = Owners { agent: "a".into(), host: Some("h.example:443".into()) };
+    let owners = Owners { agent: "a".into(), host: origin(0) };
     let now = Instant::now();
     let mut scheduler = Scheduler::new(USUAL);
     for lane in 0..MAX_LANES as LaneId {
-        assert!(scheduler.admit(lane, owners.clone(), now));
+        assert!(scheduler.admit(lane, owners.clone(), Edition::default(), now));
         scheduler.found(lane);
     }
-    assert!(!scheduler.admit(-1, owners.clone(), now), "all of them have work");
+    assert!(!scheduler.admit(-1, owners.clone(), Edition::default(), now), "all of them have work");
     let turns = scheduler.plan(1, now);
     let idle = turns[0].lane;
     for turn in turns {
         scheduler.claimed(turn, 0, false);
     }
-    assert!(scheduler.admit(-1, owners.clone(), now));
+    assert!(scheduler.admit(-1, owners.clone(), Edition::default(), now));
     assert_eq!((scheduler.lanes.len(), scheduler.lanes.contains_key(&idle)), (MAX_LANES, false));
     assert!(!scheduler.found(idle));
     for _ in 0..10_000 {

@@ -96,8 +96,7 @@ impl Session {
         let first = rows.first().ok_or(sqlx::Error::RowNotFound)?;
         let (looked_at, newest, floor) = (usize::try_from(first.looked_at).unwrap_or(0), first.newest, first.floor);
         let seen = |action_id, version, enabled| LaneSeen { action_id, version, enabled };
-        let lanes =
-            rows.iter().filter_map(|row| Some(seen(row.action_id?, row.version, row.enabled))).collect();
+        let lanes = rows.iter().filter_map(|row| Some(seen(row.action_id?, row.version, row.enabled))).collect();
         Ok(Arrivals { lanes, looked_at, newest, floor })
     }
 
@@ -155,7 +154,8 @@ impl Session {
     /// # Errors
     /// Only those of the database.
     pub async fn check_lanes(&mut self, lanes: &[LaneCursor]) -> Result<Vec<LaneChecked>, StoreError> {
-        let (action_ids, cursors): (Vec<i64>, Vec<Uuid>) = lanes.iter().map(|lane| (lane.action_id, lane.after)).unzip();
+        let (action_ids, cursors): (Vec<i64>, Vec<Uuid>) =
+            lanes.iter().map(|lane| (lane.action_id, lane.after)).unzip();
         // Two look-ups a lane. The one behind the cursor wades through what was claimed and is not vacuumed yet; that is
         // what it is for, and why its caller makes it seldom.
         let mut connection = self.take().await?;

@@ -7,6 +7,7 @@ use rustls::ClientConfig;
 
 use super::connect::{Connector, NoConnection};
 use super::connection::{Broken, Connection};
+use super::door::{Doors, Unreachable, Way};
 use super::evidence::Trace;
 use super::fault::Fault;
 use super::gate::Bar;
@@ -22,6 +23,7 @@ use super::target::Target;
 pub(super) struct Client {
     connector: Connector,
     pool: Arc<Pool>,
+    doors: Arc<Doors>,
 }
 
 /// Why there is no response head. What it means depends on whether the request was taken.
@@ -34,20 +36,43 @@ pub(super) enum NoHead {
 }
 
 impl Client {
-    /// A client that connects only to what `guard` allows.
-    pub(super) fn new(guard: Guard, names: Names, tls: ClientConfig) -> Client {
-        Client { connector: Connector::new(guard, names, tls), pool: Arc::default() }
+    /// A client that connects only to what `guard` allows, through doors that hold unreachable targets or without.
+    pub(super) fn new(guard: Guard, names: Names, tls: ClientConfig, hold_unreachable: bool) -> Client {
+        let doors = Arc::new(Doors::new(hold_unreachable));
+        Client { connector: Connector::new(guard, names, tls), pool: Arc::default(), doors }
     }
 
-    /// Sends the request, and waits for the head of its answer. The rest comes over the connection.
+    /// Waits for a connection that is free, or for the right to open one. Nothing is attempted meanwhile. Cancel-safe.
+    pub(super) async fn way_to(&self, target: &Target) -> Result<Way<Connection>, Unreachable> {
+        self.doors.open(target, || self.pool.take(target)).await
+    }
+
+    /// Connects to a target and sends nothing. Whether that went well.
+    pub(super) async fn probe(&self, target: &Target, trace: &Trace) -> bool {
+        // What the guard refuses is for the deliveries to say.
+        let reached = matches!(self.connector.connect(target, trace).await, Ok(_) | Err(NoConnection::Blocked));
+        if reached {
+            self.doors.reached(target);
+        }
+        reached
+    }
+
+    /// Sends the request on this way, and waits for the head of its answer. The rest comes over the connection.
     pub(super) async fn send(
         &self,
+        way: Way<Connection>,
         prepared: &Prepared,
         trace: &Arc<Trace>,
     ) -> Result<(http::Response<Incoming>, Connection), NoHead> {
+        let (mut free, opening) = match way {
+            Way::Ready(connection) => (Some(connection), None),
+            Way::Open(opening) => (None, Some(opening)),
+        };
         // Those that were closed meanwhile, or on which something has arrived, are closed and passed over: at most as many
         // as one target may have.
-        while let Some(mut kept) = self.pool.take(&prepared.target) {
+        while let Some(mut kept) =
+            free.take().or_else(|| self.pool.take(&prepared.target).filter(|_| opening.is_none()))
+        {
             match kept.exchange(prepared.request(), trace).await {
                 Ok(response) => return Ok((response, kept)),
                 // No byte of it was written, so another connection is no second try.
@@ -56,6 +81,9 @@ impl Client {
             }
         }
         let socket = self.connector.connect(&prepared.target, trace).await.map_err(NoHead::NoConnection)?;
+        if let Some(opening) = opening {
+            opening.connected();
+        }
         let mut new = Connection::on(socket)
             .await
             .map_err(|error| NoHead::Broken(Broken { bar: None, fault: Fault::of(&error) }))?;
@@ -67,6 +95,7 @@ impl Client {
     pub(super) fn keep(&self, target: &Target, mut connection: Connection) {
         if connection.is_reusable() {
             self.pool.put(target, connection);
+            self.doors.one_is_free(target);
         }
     }
 }

@@ -15,7 +15,7 @@
 //!
 //! - `prepare`: the rendered request in the client's form; `target`: where it goes
 //! - `guard`: which targets may be called
-//! - `client`: gets the request there, over a connection from the `pool`, or over a new one
+//! - `client`: gets the request there, over a connection from the `pool`, or over a new one, if the `door` lets it
 //! - `connect`: opens a connection; `names`: finds the host's addresses, `race`: the one that answers first, `tls`: whom
 //!   to trust
 //! - `connection`: HTTP on a connected socket
@@ -28,13 +28,14 @@
 //!
 //! # What attempts share, and who waits for whom
 //!
-//! Nobody. The `pool` is asked and never waited for. Every queue, buffer and number of connections has a bound, named
+//! Only those with the same target, at its `door`, before their attempts begin. The `pool` is asked and never waited for. Every queue, buffer and number of connections has a bound, named
 //! where it is kept: what one receiver sends is read only as far as its own attempt's bounds.
 
 mod client;
 mod clock;
 mod connect;
 mod connection;
+mod door;
 mod evidence;
 mod fault;
 mod fence;
@@ -65,6 +66,8 @@ use uuid::Uuid;
 
 use self::client::{Client, NoHead};
 pub use self::clock::Moment;
+use self::connection::Connection;
+use self::door::Way;
 use self::evidence::Trace;
 pub use self::fence::Fence;
 use self::guard::Guard;
@@ -73,8 +76,13 @@ pub use self::names::NameSources;
 use self::names::Names;
 use self::outcome::{Cause, Stop, without_head};
 use self::prepare::Prepared;
+use self::target::Target;
 use crate::domain::delivery::{BodyEnd, Ending, Outcome, Timing};
+use crate::domain::host::Origin;
 use crate::domain::request::Request;
+
+/// How long a probe may take to connect.
+pub const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What may be called. The default is https to public addresses only.
 #[derive(Clone, Debug, Default)]
@@ -83,6 +91,9 @@ pub struct Settings {
     pub allow_http: bool,
     /// Ranges that may be called although they are not public (`--allow-target`).
     pub allow_targets: Vec<IpNet>,
+    /// Whether only a few connections to one target are opened at a time, so that a host which cannot be reached fails few
+    /// requests. Those that wait then are sent away unattempted.
+    pub hold_unreachable: bool,
     /// Where it is written down how names are resolved, if not where the system keeps it.
     pub names: Option<NameSources>,
 }
@@ -131,12 +142,15 @@ impl Webhook {
             Some(sources) => Names::from_sources(sources)?,
             None => Names::system()?,
         };
-        let client = Client::new(guard.clone(), names, tls);
+        let client = Client::new(guard.clone(), names, tls, settings.hold_unreachable);
         Ok(Webhook { client, guard })
     }
 
     /// Sends `request` at most once and waits for the answer, for no longer than `request.timeout_ms` in all, from the
     /// name's resolution to the last byte of the answer. `message_id` goes along as the header `webhook-id`.
+    ///
+    /// Before that it may wait at the target's door, for no longer than the timeout once more; where it is sent away, nothing
+    /// was attempted, and the ending is [`Ending::Unsent`].
     ///
     /// Once `fence` is closed the request does not begin any more; one that is out goes on.
     ///
@@ -149,8 +163,22 @@ impl Webhook {
         fence: &Fence,
         cut: impl Future<Output = ()>,
     ) -> Attempt {
+        let timeout = Duration::from_millis(request.timeout_ms.into());
+        let mut cut = pin!(cut);
+        let prepared = prepare::prepare(request, message_id, &self.guard);
+        let way = match &prepared {
+            Ok(prepared) => tokio::select! {
+                biased;
+                () = cut.as_mut() => None,
+                () = fence.closes() => None,
+                way = self.client.way_to(&prepared.target) => way.ok(),
+                () = tokio::time::sleep(timeout) => None,
+            },
+            Err(_) => None,
+        };
+        // The attempt begins here. What was waited for before is the queue's time.
         let trace = Arc::new(Trace::start(fence.clone()));
-        let deadline = trace.started() + Duration::from_millis(request.timeout_ms.into());
+        let deadline = trace.started() + timeout;
         let stop = pin!(async {
             tokio::select! {
                 biased;
@@ -158,25 +186,36 @@ impl Webhook {
                 () = tokio::time::sleep_until(deadline) => Stop::Deadline,
             }
         });
-        let (ending, head) = match prepare::prepare(request, message_id, &self.guard) {
-            Ok(prepared) => self.exchange(&prepared, &trace, fence, stop).await,
-            Err(refused) => (Ending::Final(refused), None),
+        let (ending, head) = match (prepared, way) {
+            (Ok(prepared), Some(way)) => self.exchange(way, &prepared, &trace, fence, stop).await,
+            (Ok(_), None) => (Ending::Unsent, None),
+            (Err(refused), _) => (Ending::Final(refused), None),
         };
         let progress = trace.progress();
         let timing = Timing { latency: trace.elapsed(), dns: progress.dns, connected: progress.connected, head };
         Attempt { ending, timing }
     }
 
+    /// Connects to a host, with TLS if its URLs say so, and sends nothing. Whether that went well, within
+    /// [`PROBE_TIMEOUT`].
+    pub async fn probe(&self, origin: &Origin) -> bool {
+        let Ok(host) = url::Host::parse(origin.host.name()) else { return true };
+        let target = Target { tls: origin.tls, host, port: origin.host.port() };
+        let trace = Trace::start(Fence::open());
+        tokio::time::timeout(PROBE_TIMEOUT, self.client.probe(&target, &trace)).await.unwrap_or(false)
+    }
+
     /// The ending of the exchange and, if a response head arrived, when.
     async fn exchange(
         &self,
+        way: Way<Connection>,
         prepared: &Prepared,
         trace: &Arc<Trace>,
         fence: &Fence,
         mut stop: Pin<&mut impl Future<Output = Stop>>,
     ) -> (Ending, Option<Duration>) {
         let cause = {
-            let head = pin!(self.client.send(prepared, trace));
+            let head = pin!(self.client.send(way, prepared, trace));
             match until_stopped(head, trace, fence, stop.as_mut()).await {
                 Ok((response, mut connection)) => {
                     let arrived = trace.elapsed();

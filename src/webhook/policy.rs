@@ -29,7 +29,11 @@ mod tests {
     use super::*;
 
     fn settings(allow_http: bool, ranges: &[&str]) -> Settings {
-        Settings { allow_http, allow_targets: ranges.iter().map(|range| range.parse().unwrap()).collect(), names: None }
+        Settings {
+            allow_http,
+            allow_targets: ranges.iter().map(|range| range.parse().unwrap()).collect(),
+            ..Settings::default()
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use postcall::store::session::Session;
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::support::database::Database;
+use crate::support::database::{Database, first_lane};
 use crate::support::inbox::Inbox;
 use crate::support::process::Dispatcher;
 
@@ -188,11 +188,13 @@ async fn a_result_counts_only_under_the_claim_that_still_holds_and_only_once() {
     database.insert_call("a", &json!({})).await;
     let (mut session, claimant) = session(&database).await;
     let (first, second) = (Uuid::now_v7(), Uuid::now_v7());
-    let id = session.claim(claimant, first, Uuid::nil(), Portion::of(10)).await.unwrap().claimed[0].hold.delivery_id();
+    let id = session.claim(claimant, first, &first_lane(10), Portion::UNBOUNDED).await.unwrap().claimed[0]
+        .hold
+        .delivery_id();
     // Disowned as never sent, and claimed again: the first claim is worth nothing now.
     let Disowned { claimant, released, .. } = session.disown_claim(claimant, first).await.unwrap();
     assert_eq!(released, [id]);
-    assert_eq!(session.claim(claimant, second, Uuid::nil(), Portion::of(10)).await.unwrap().claimed.len(), 1);
+    assert_eq!(session.claim(claimant, second, &first_lane(10), Portion::UNBOUNDED).await.unwrap().claimed.len(), 1);
     assert_eq!(finish(&mut session, Hold::new(id, first)).await, Recording::NotHeld);
     assert_eq!(session.release(&[Hold::new(id, first)]).await.unwrap(), Vec::<Uuid>::new());
     assert_eq!(database.text(STATES).await.unwrap(), "sending 1");
@@ -215,9 +217,12 @@ async fn a_claim_that_was_disowned_takes_nothing_however_late_it_arrives() {
     // Disowned before it reached the server, as when a connection breaks with the statement still on its way.
     let Disowned { claimant: current, released, .. } = session.disown_claim(claimant, late).await.unwrap();
     assert!(released.is_empty());
-    assert!(session.claim(claimant, late, Uuid::nil(), Portion::of(10)).await.unwrap().claimed.is_empty());
+    assert!(session.claim(claimant, late, &first_lane(10), Portion::UNBOUNDED).await.unwrap().claimed.is_empty());
     assert_eq!(database.text(STATES).await.unwrap(), "waiting 1");
-    assert_eq!(session.claim(current, Uuid::now_v7(), Uuid::nil(), Portion::of(10)).await.unwrap().claimed.len(), 1);
+    assert_eq!(
+        session.claim(current, Uuid::now_v7(), &first_lane(10), Portion::UNBOUNDED).await.unwrap().claimed.len(),
+        1
+    );
 }
 
 /// That so many sessions of this database wait for a lock.
@@ -244,7 +249,7 @@ async fn whoever_disowns_a_claim_waits_until_it_is_through_and_gives_back_all_of
     .await
     .unwrap();
     let claim = tokio::spawn(async move {
-        claiming.claim(claimant, token, Uuid::nil(), Portion::of(10)).await.map(|taken| taken.claimed.len())
+        claiming.claim(claimant, token, &first_lane(10), Portion::UNBOUNDED).await.map(|taken| taken.claimed.len())
     });
     database.until(&waiting_sessions(1)).await;
     let mut disowning = database.store.session(Duration::from_secs(30));

@@ -9,7 +9,7 @@ use serde_json::json;
 use std::time::Duration;
 use uuid::Uuid;
 
-use crate::support::database::Database;
+use crate::support::database::{Database, first_lane};
 use crate::support::fleet::LEASE_MS;
 use crate::support::inbox::Inbox;
 use crate::support::process::Dispatcher;
@@ -363,7 +363,7 @@ async fn what_was_given_up_of_a_claim_whose_answer_was_lost_is_known_to_have_nev
     let dispatcher_id = Database::register(&mut session).await;
     let claimant = Claimant { dispatcher_id, epoch: 1 };
     let token = Uuid::now_v7();
-    assert_eq!(session.claim(claimant, token, Uuid::nil(), Portion::of(3)).await.unwrap().claimed.len(), 3);
+    assert_eq!(session.claim(claimant, token, &first_lane(3), Portion::UNBOUNDED).await.unwrap().claimed.len(), 3);
     // Its answer is lost, and the dispatcher is declared lost before it can give the claim back.
     database.execute("UPDATE postcall.dispatcher SET lost_at = now()").await;
     let left_behind = session.left_behind(Uuid::nil(), 2).await.unwrap();
@@ -372,7 +372,7 @@ async fn what_was_given_up_of_a_claim_whose_answer_was_lost_is_known_to_have_nev
     assert_eq!((disowned.released.len(), disowned.unsent), (1, 2));
     assert_eq!(database.text(STATES).await.unwrap(), "failed 2, waiting 2");
     // A claim that arrives later still takes nothing, and a repetition is no news.
-    assert!(session.claim(claimant, token, Uuid::nil(), Portion::of(3)).await.unwrap().claimed.is_empty());
+    assert!(session.claim(claimant, token, &first_lane(3), Portion::UNBOUNDED).await.unwrap().claimed.is_empty());
     assert_eq!(session.disown_claim(claimant, token).await.unwrap().unsent, 0);
 }
 
@@ -383,7 +383,7 @@ async fn what_is_no_longer_left_behind_is_not_given_up() {
     let mut session = database.store.session(Duration::from_secs(10));
     let dispatcher_id = Database::register(&mut session).await;
     let claimant = Claimant { dispatcher_id, epoch: 1 };
-    session.claim(claimant, Uuid::now_v7(), Uuid::nil(), Portion::of(1)).await.unwrap();
+    session.claim(claimant, Uuid::now_v7(), &first_lane(1), Portion::UNBOUNDED).await.unwrap();
     assert!(session.left_behind(Uuid::nil(), 10).await.unwrap().is_empty(), "its dispatcher lives");
     let id = Uuid::parse_str(&database.text("SELECT delivery_id::text FROM postcall.sending").await.unwrap()).unwrap();
     // Found under an earlier claim, and claimed anew meanwhile.

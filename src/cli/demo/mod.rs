@@ -10,6 +10,7 @@ use super::action::{examine, shown};
 use super::run::{self, Ranges, Targets};
 use super::{CliError, Database, Format, history, print_line, signals};
 use crate::dispatcher::{self, Stop};
+use crate::scheduler::Limits;
 use crate::store::Store;
 use crate::store::history::HistoryFilter;
 use crate::store::platform::Close;
@@ -133,9 +134,10 @@ type Running = tokio::task::JoinHandle<Result<dispatcher::Tally, dispatcher::Run
 
 fn start_dispatcher(store: &Store) -> Result<(Stop, Running), CliError> {
     let loopback = ipnet::IpNet::from(std::net::IpAddr::from([127, 0, 0, 1]));
-    let (webhook, policy) = Targets { allow_targets: Ranges(vec![loopback]), allow_http: true }.webhook()?;
+    let (webhook, policy) = Targets { allow_targets: Ranges(vec![loopback]), allow_http: true }.webhook(true)?;
     let settings = dispatcher::Settings {
-        concurrency: 16,
+        limits: Limits { in_flight: 16, per_agent: 16, per_host: 16, adapt: true, hold_unreachable: true },
+        max_unrecorded: 16,
         lease: Duration::from_secs(15),
         drain_timeout: Duration::from_secs(5),
         policy,

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use postcall::store::Store;
+use postcall::store::claim::Ask;
 use postcall::store::dispatchers::{Newcomer, Registering, Standing};
 use postcall::store::session::Session;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
@@ -232,4 +233,9 @@ fn template() -> &'static str {
         .join()
         .unwrap()
     })
+}
+
+/// What a claim asks the lane of the first action of a database for.
+pub fn first_lane(deliveries: usize) -> [Ask; 1] {
+    [Ask { action_id: 1, deliveries, after: Uuid::nil() }]
 }

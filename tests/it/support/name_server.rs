@@ -281,7 +281,7 @@ impl NameFiles {
         let [resolv_conf, hosts] = self.paths();
         let names = NameSources { resolv_conf, hosts, name_server_port: self.port };
         let allow_targets = vec!["127.0.0.0/8".parse().unwrap()];
-        Webhook::new(Settings { allow_http: true, allow_targets, names: Some(names) }).unwrap()
+        Webhook::new(Settings { allow_http: true, allow_targets, names: Some(names), ..Settings::default() }).unwrap()
     }
 }
 

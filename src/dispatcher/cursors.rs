@@ -1,0 +1,143 @@
+//! Up to where each lane has been claimed, so that the next claim begins there.
+//!
+//! Rows that were claimed stay in the queue's index until vacuum clears them away, and while somebody holds a snapshot it
+//! cannot. A claim from a lane's smallest id wades through all of them; a claim from its cursor does not.
+//!
+//! Ids below a cursor may still appear: of a transaction that commits late, or of a delivery that was given back. So a
+//! cursor stays behind everything that was inserted within the last moment, and what is later still is found by a look
+//! behind the cursors ([`super::scout`]): such a delivery waits a moment longer, and is never passed over for good.
+
+use std::time::{Duration, Instant};
+
+use hashbrown::HashMap;
+use uuid::Uuid;
+
+use crate::scheduler::LaneId;
+use crate::store::lanes::LaneCursor;
+
+/// Cursors that are kept at most, 40 bytes each. A lane without one is claimed from its smallest id.
+const MAX_CURSORS: usize = 20_000;
+/// A cursor is dropped when its lane was not claimed from for so long.
+const KEPT_FOR: Duration = Duration::from_secs(600);
+/// How long a delivery is passed over that cannot be claimed.
+const PASSED_OVER_FOR: Duration = Duration::from_secs(60);
+/// Lanes of which something is passed over, at most.
+const MAX_PASSED_OVER: usize = 1_000;
+
+/// The cursors. Knows no clock: the time is passed in.
+#[derive(Debug, Default)]
+pub(super) struct Cursors {
+    cursors: HashMap<LaneId, (Uuid, Instant)>,
+    /// No cursor goes past this id: whatever was inserted later may still have neighbours that are not committed.
+    floor: Uuid,
+    /// Behind what a lane begins for a while, and until when.
+    passed_over: HashMap<LaneId, (Uuid, Instant)>,
+}
+
+impl Cursors {
+    /// The id behind which the next claim of a lane looks.
+    pub(super) fn after(&mut self, lane: LaneId, now: Instant) -> Uuid {
+        let cursor = self.cursors.get(&lane).map_or(Uuid::nil(), |(id, _)| *id);
+        match self.passed_over.get(&lane) {
+            Some((id, until)) if now < *until => cursor.max(*id),
+            Some(_) => {
+                self.passed_over.remove(&lane);
+                cursor
+            }
+            None => cursor,
+        }
+    }
+
+    /// Ids up to this one were made some time ago, by the database's clock.
+    pub(super) fn raise_floor(&mut self, floor: Uuid) {
+        self.floor = self.floor.max(floor);
+    }
+
+    /// A claim took this id last of a lane.
+    pub(super) fn advance(&mut self, lane: LaneId, last: Uuid, now: Instant) {
+        if self.cursors.len() >= MAX_CURSORS && !self.cursors.contains_key(&lane) {
+            return;
+        }
+        let cursor = self.cursors.entry(lane).or_insert((Uuid::nil(), now));
+        *cursor = (cursor.0.max(last.min(self.floor)), now);
+    }
+
+    /// A delivery of this lane waits at or behind its cursor.
+    pub(super) fn go_back(&mut self, lane: LaneId, id: Uuid) {
+        if let Some((cursor, _)) = self.cursors.get_mut(&lane) {
+            *cursor = (*cursor).min(Uuid::from_u128(id.as_u128().saturating_sub(1)));
+        }
+    }
+
+    /// Passes over what a lane has up to this id, for a while.
+    pub(super) fn pass_over(&mut self, lane: LaneId, last: Uuid, now: Instant) {
+        if self.passed_over.len() >= MAX_PASSED_OVER {
+            self.passed_over.retain(|_, (_, until)| now < *until);
+        }
+        if self.passed_over.len() < MAX_PASSED_OVER {
+            self.passed_over.insert(lane, (last, now + PASSED_OVER_FOR));
+        }
+    }
+
+    /// All cursors, in the order of their lanes, after those that were not used for long have been dropped.
+    pub(super) fn all(&mut self, now: Instant) -> Vec<LaneCursor> {
+        self.cursors.retain(|_, (_, used)| now.saturating_duration_since(*used) < KEPT_FOR);
+        let mut all: Vec<LaneCursor> =
+            self.cursors.iter().map(|(lane, (after, _))| LaneCursor { action_id: *lane, after: *after }).collect();
+        all.sort_unstable_by_key(|cursor| cursor.action_id);
+        all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(number: u128) -> Uuid {
+        Uuid::from_u128(number)
+    }
+
+    #[test]
+    fn a_cursor_never_goes_past_what_was_inserted_just_now() {
+        let (mut cursors, now) = (Cursors::default(), Instant::now());
+        cursors.advance(1, id(50), now);
+        assert_eq!(cursors.after(1, now), id(0), "nothing is known of the database's time yet");
+        cursors.raise_floor(id(100));
+        cursors.advance(1, id(50), now);
+        assert_eq!(cursors.after(1, now), id(50));
+        cursors.advance(1, id(150), now);
+        assert_eq!(cursors.after(1, now), id(100));
+        cursors.raise_floor(id(90));
+        cursors.advance(1, id(120), now);
+        assert_eq!((cursors.after(1, now), cursors.after(2, now)), (id(100), id(0)));
+    }
+
+    #[test]
+    fn what_waits_behind_a_cursor_is_reached_again() {
+        let (mut cursors, now) = (Cursors::default(), Instant::now());
+        cursors.raise_floor(id(100));
+        cursors.advance(1, id(50), now);
+        cursors.go_back(1, id(30));
+        assert_eq!(cursors.after(1, now), id(29));
+        cursors.go_back(1, id(40));
+        assert_eq!(cursors.after(1, now), id(29));
+    }
+
+    #[test]
+    fn what_is_passed_over_is_looked_at_again_after_a_while() {
+        let (mut cursors, now) = (Cursors::default(), Instant::now());
+        cursors.pass_over(1, id(5), now);
+        assert_eq!((cursors.after(1, now), cursors.after(2, now)), (id(5), id(0)));
+        assert_eq!(cursors.after(1, now + PASSED_OVER_FOR), id(0));
+    }
+
+    #[test]
+    fn cursors_are_bounded_and_those_that_are_not_used_are_dropped() {
+        let (mut cursors, now) = (Cursors::default(), Instant::now());
+        cursors.raise_floor(id(100));
+        (0..2 * MAX_CURSORS as LaneId).for_each(|lane| cursors.advance(lane, id(50), now));
+        assert_eq!(cursors.cursors.len(), MAX_CURSORS);
+        cursors.advance(7, id(60), now + KEPT_FOR / 2);
+        assert_eq!(cursors.all(now + KEPT_FOR), [LaneCursor { action_id: 7, after: id(60) }]);
+    }
+}

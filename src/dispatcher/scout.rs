@@ -1,0 +1,186 @@
+//! Finds out which lanes have work, and what is paused. A room with a session of its own, so that no look delays a claim.
+//!
+//! - **Arrivals**: what was inserted since the last look, by the order of insertion. Made all the time; this is how nearly
+//!   every delivery is found. A look begins a moment before the last one ended, for transactions that commit a little late.
+//! - **Rounds**: all lanes that have anything, slice by slice, and what lies behind the cursors of those that were claimed
+//!   from. A round finds what was there before this dispatcher, what was committed much later than it was inserted, and what
+//!   others gave back. It wades through what is not vacuumed, so it is made seldom, and the more it costs the more so.
+//! - **Pauses**, once a second.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::PATIENCE;
+use super::backoff::Outage;
+use super::rest::Rest;
+use super::schedule::Schedule;
+use crate::store::lanes::{LaneCursor, LaneSeen};
+use crate::store::session::Session;
+use crate::store::{Store, StoreError};
+
+/// Deliveries that one look at the arrivals reads at most.
+const ARRIVALS: usize = 1_000;
+/// Lanes that one statement of a round finds or checks at most.
+const SLICE: usize = 1_000;
+/// A transaction that commits no later than this after its insert is found by the looks at the arrivals.
+const MARGIN_MS: u32 = 250;
+/// Time from one round to the next, at least.
+const ROUND_EVERY: Duration = Duration::from_secs(1);
+/// A round takes no more than one part in so many of the time.
+const ROUND_RARITY: u32 = 20;
+/// What is paused is read this often.
+const PAUSES_EVERY: Duration = Duration::from_secs(1);
+/// The pause after a look that found much: others have their turn.
+const BUSY_PAUSE: Duration = Duration::from_millis(2);
+
+/// The room.
+pub(super) struct Scout {
+    session: Session,
+    schedule: Arc<Schedule>,
+    rest: Rest,
+    outage: Outage,
+    /// The next look at the arrivals begins behind this id.
+    after: Uuid,
+    /// The newest delivery that a look has seen.
+    newest: Uuid,
+    round_due: Instant,
+    pauses_due: Instant,
+}
+
+impl Scout {
+    pub(super) fn new(store: &Store, schedule: Arc<Schedule>) -> Scout {
+        let now = Instant::now();
+        Scout {
+            session: store.session(PATIENCE),
+            schedule,
+            rest: Rest::new(store.clone()),
+            outage: Outage::none("scout"),
+            after: Uuid::nil(),
+            newest: Uuid::nil(),
+            round_due: now,
+            pauses_due: now,
+        }
+    }
+
+    /// Looks until `stop`.
+    pub(super) async fn run(mut self, stop: CancellationToken) {
+        while !stop.is_cancelled() {
+            // Stopped in the middle of a statement, the session drops its connection; it only reads.
+            let Some(looked) = stop.run_until_cancelled(self.look()).await else { return };
+            match looked {
+                Ok(true) => {
+                    self.outage.over();
+                    self.rest.over();
+                    stop.run_until_cancelled(tokio::time::sleep(BUSY_PAUSE)).await;
+                }
+                Ok(false) => {
+                    self.outage.over();
+                    stop.run_until_cancelled(self.rest.rest(&mut self.session)).await;
+                }
+                Err(error) => drop(stop.run_until_cancelled(self.outage.wait(&error)).await),
+            }
+        }
+    }
+
+    /// Looks at whatever is due. Whether anything has arrived.
+    async fn look(&mut self) -> Result<bool, StoreError> {
+        // First what must not be sent, then what may.
+        if Instant::now() >= self.pauses_due {
+            let pauses = self.session.active_pauses().await?;
+            self.schedule.pause(pauses.into_iter().map(|pause| pause.target));
+            self.pauses_due = Instant::now() + PAUSES_EVERY;
+        }
+        if Instant::now() >= self.round_due {
+            let begun = Instant::now();
+            self.round().await?;
+            self.round_due = Instant::now() + ROUND_EVERY.max(begun.elapsed() * ROUND_RARITY);
+        }
+        self.arrivals().await
+    }
+
+    /// What has arrived. Whether it is news.
+    async fn arrivals(&mut self) -> Result<bool, StoreError> {
+        let arrivals = self.session.arrivals(self.after, ARRIVALS, MARGIN_MS).await?;
+        self.schedule.raise_floor(arrivals.floor);
+        let is_full = arrivals.looked_at >= ARRIVALS;
+        let newest = arrivals.newest.unwrap_or_default();
+        let is_news = newest > self.newest;
+        // The next look begins early enough for what commits late. What one look could not read, and is older than that,
+        // is left to the rounds.
+        self.after = self.after.max(arrivals.floor);
+        if is_full {
+            self.after = self.after.max(newest);
+        }
+        self.newest = self.newest.max(newest);
+        self.meet(arrivals.lanes).await?;
+        Ok(is_news)
+    }
+
+    /// All lanes, in slices.
+    async fn round(&mut self) -> Result<(), StoreError> {
+        let cursors = self.schedule.cursors();
+        for slice in cursors.chunks(SLICE) {
+            let checked = self.session.check_lanes(slice).await?;
+            let unknown = self.schedule.checked(checked);
+            self.introduce(unknown).await?;
+        }
+        let mut after = i64::MIN;
+        loop {
+            let known = boundaries(&cursors, after);
+            let lanes = self.session.lanes_with_work(after, &known, SLICE).await?;
+            let (is_full, last) = (lanes.len() >= SLICE, lanes.last().map(|lane| lane.action_id));
+            self.meet(lanes).await?;
+            after = match (is_full, last, known.last()) {
+                (true, Some(last), _) => last,
+                (_, _, Some(&end)) if end < i64::MAX => end,
+                _ => return Ok(()),
+            };
+        }
+    }
+
+    /// Lanes in which something waits.
+    async fn meet(&mut self, lanes: Vec<LaneSeen>) -> Result<(), StoreError> {
+        let unknown = self.schedule.found(lanes);
+        self.introduce(unknown).await
+    }
+
+    /// Finds out about lanes that are not known, or of which something has changed.
+    async fn introduce(&mut self, unknown: Vec<LaneSeen>) -> Result<(), StoreError> {
+        for slice in unknown.chunks(SLICE) {
+            let ids: Vec<i64> = slice.iter().map(|lane| lane.action_id).collect();
+            let about = self.session.lanes_about(&ids).await?;
+            self.schedule.introduce(slice, about);
+        }
+        Ok(())
+    }
+}
+
+/// The lanes behind `after` that have cursors, a slice of them, and the end of all lanes if these are the last.
+fn boundaries(cursors: &[LaneCursor], after: i64) -> Vec<i64> {
+    let first = cursors.partition_point(|cursor| cursor.action_id <= after);
+    let rest = &cursors[first..];
+    let mut known: Vec<i64> = rest.iter().take(SLICE).map(|cursor| cursor.action_id).collect();
+    if rest.len() <= SLICE {
+        known.push(i64::MAX);
+    }
+    known
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_slice_of_a_round_goes_on_where_the_last_one_ended_and_the_last_one_goes_to_the_end() {
+        let cursors: Vec<LaneCursor> =
+            (1..=2 * SLICE as i64).map(|lane| LaneCursor { action_id: lane, after: Uuid::nil() }).collect();
+        let first = boundaries(&cursors, i64::MIN);
+        assert_eq!((first.len(), first.last().copied()), (SLICE, Some(SLICE as i64)));
+        let second = boundaries(&cursors, SLICE as i64);
+        assert_eq!((second.len(), second[0], second.last().copied()), (SLICE + 1, SLICE as i64 + 1, Some(i64::MAX)));
+        assert_eq!(boundaries(&[], 5), [i64::MAX]);
+    }
+}

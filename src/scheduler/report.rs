@@ -1,0 +1,48 @@
+//! What people can see of the scheduler.
+
+use std::time::{Duration, Instant};
+
+use super::Scheduler;
+use super::host::{Host, Manner};
+use super::reach::Reach;
+use crate::domain::report::{HostCondition, HostReport};
+
+impl Scheduler {
+    /// All hosts that something is in flight to or waits for, or that are not well.
+    pub fn report(&self, now: Instant) -> Vec<HostReport> {
+        let is_of_interest = |host: &Host| {
+            host.gate.in_flight + host.gate.waiting() > 0 || host.condition(now) != HostCondition::Answering
+        };
+        self.hosts
+            .iter()
+            .filter(|(_, host)| is_of_interest(host))
+            .map(|(origin, host)| HostReport {
+                host: origin.host.to_string(),
+                limit: host.limit(),
+                in_flight: host.gate.in_flight,
+                waiting_lanes: host.gate.waiting(),
+                condition: host.condition(now),
+            })
+            .collect()
+    }
+}
+
+impl Host {
+    fn condition(&self, now: Instant) -> HostCondition {
+        match (&self.reach, self.manner, self.silent_since) {
+            (Reach::Unreachable { since, last, probe_at, .. }, _, _) => HostCondition::Unreachable {
+                since_ms: millis(now.saturating_duration_since(*since)),
+                last_error_kind: *last,
+                next_probe_in_ms: probe_at.map_or(0, |at| millis(at.saturating_duration_since(now))),
+            },
+            (_, Manner::Silent, Some(since)) => {
+                HostCondition::Silent { since_ms: millis(now.saturating_duration_since(since)) }
+            }
+            _ => HostCondition::Answering,
+        }
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
