@@ -34,6 +34,8 @@
 //!   flight becomes `unknown`; no request begins under a lease that may be over.
 //! - **Outcome**: what is known after the attempt.
 //! - **Resolution**: what was learnt later about an `unknown` delivery: the claim's own late result, or a person's finding.
+//! - **Pause**: what a person keeps from being sent for the time being: an agent, an action or a host. It waits, and does not
+//!   fail ([`domain::pause`]).
 //! - **Replay**: a delivery made by hand from an earlier one, linked to it, with who and why.
 //!
 //! # A row's table is its state

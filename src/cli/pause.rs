@@ -162,8 +162,8 @@ async fn pause(target: &NamedTarget, order: Order) -> Result<(), CliError> {
     let shown = visible(&target.to_string()).into_owned();
     match store.pause(target, &order.accountable.reason, &by).await? {
         Pausing::Paused { .. } => {
-            warn_of_unused_host(&store, target).await?;
-            print_line(&format!("{shown} is paused; what waits for it is sent once it is resumed"))
+            print_line(&format!("{shown} is paused; what waits for it is sent once it is resumed"))?;
+            warn_of_unused_host(&store, target).await
         }
         Pausing::AlreadyPaused(begun) => {
             print_line(&format!("{shown} was paused already, {}; nothing is recorded", told(&begun)))
@@ -182,7 +182,7 @@ async fn pause(target: &NamedTarget, order: Order) -> Result<(), CliError> {
 async fn warn_of_unused_host(store: &Store, target: &NamedTarget) -> Result<(), CliError> {
     let NamedTarget::Host(host) = target else { return Ok(()) };
     if let Ok(pattern) = host.parse()
-        && store.actions_of_host(&pattern).await? == 0
+        && !store.is_host_used(&pattern).await?
     {
         eprintln!("warning: no action goes to host {host} at present; is it spelt as in the actions' URLs?");
     }

@@ -11,19 +11,19 @@ use super::{CliError, Database, Format, ONE_CONNECTION, print_line};
 use crate::domain::report::{HostCondition, HostReport};
 use crate::store::status::{Count, DispatcherStatus, Life, Oldest, Paused, Reported, Status};
 
-/// Show what goes on at this moment: dispatchers, the queue, what is paused, and how well the hosts are.
+/// Show what goes on at this moment: dispatchers, queue, pauses, and how well the hosts are.
 ///
-/// In flight, by dispatcher, is what the database says: what it has claimed and what has not been recorded as
-/// over. What a dispatcher reports it has said itself, some seconds ago: how many of its places are taken, and
-/// how the hosts do that it sends to:
+/// In flight, by dispatcher, is what the database says: claimed, and not yet recorded as over. What a
+/// dispatcher reports it has said itself, some seconds ago: how many of its places are taken, and how
+/// the hosts do that it sends to:
 ///
 ///   answering     it answers
-///   silent        it takes requests and does not answer in time; it is given few places until it does
-///   unreachable   nothing reaches it: what is meant for it waits until a connection can be made again
+///   silent        it takes requests and does not answer in time; it gets few places until it does
+///   unreachable   nothing reaches it: its deliveries wait until a connection can be made again
 ///
-/// A dispatcher is alive while its lease holds, and overdue once that is over, until another one declares it
-/// lost; those that stopped or were lost within the last hour are shown too. Unknown are the deliveries in
-/// doubt of which nobody has found out more, among the newest 10,000 that ended so.
+/// A dispatcher is alive while its lease holds, and overdue once that is over, until another one
+/// declares it lost; those that stopped or were lost within the last hour are shown too. Unknown are
+/// the deliveries in doubt of which nobody has found out more, among the newest 10,000 that ended so.
 ///
 /// Counting stops at 100,000, so that the answer comes at once; then it says `more than`. The role
 /// postcall_auditor suffices.

@@ -34,8 +34,10 @@ impl Host {
             return None;
         }
         let url = Url::parse(&format!("{scheme}://{authority}/")).ok()?;
-        let name = without_last_dot(url.host_str()?);
-        (!name.is_empty()).then_some(Host { name: name.into(), port: url.port_or_known_default()? })
+        let name = without_last_dot(url.host_str()?)?;
+        // No connection can be made to port 0.
+        let port = url.port_or_known_default().filter(|port| *port > 0)?;
+        Some(Host { name: name.into(), port })
     }
 
     /// The name or the address; an IPv6 address in brackets.
@@ -142,11 +144,8 @@ impl FromStr for HostPattern {
             Err(_) => UrlHost::parse(name).map_err(|_| NotAHost::BadName)?,
         };
         let name = parsed.to_string();
-        let name = without_last_dot(&name);
-        if name.is_empty() || name.chars().count() > MAX_HOST_CHARS {
-            return Err(NotAHost::BadName);
-        }
-        Ok(HostPattern { name: name.into(), port })
+        let name = without_last_dot(&name).filter(|name| name.chars().count() <= MAX_HOST_CHARS);
+        Ok(HostPattern { name: name.ok_or(NotAHost::BadName)?.into(), port })
     }
 }
 
@@ -164,9 +163,11 @@ fn split_port(text: &str) -> Result<(&str, Option<u16>), NotAHost> {
     }
 }
 
-/// `crm.example.` and `crm.example` are the same host to a name server.
-fn without_last_dot(name: &str) -> &str {
-    name.strip_suffix('.').unwrap_or(name)
+/// `crm.example.` and `crm.example` are the same host to a name server. `None` for a name that ends with more dots, or is nothing
+/// without its dot: there is no such host.
+fn without_last_dot(name: &str) -> Option<&str> {
+    let name = name.strip_suffix('.').unwrap_or(name);
+    (!name.is_empty() && !name.ends_with('.')).then_some(name)
 }
 
 #[cfg(test)]
@@ -208,6 +209,9 @@ mod tests {
             "https://crm example/",
             "https://crm.example\\x/",
             "https://./",
+            "https://../",
+            "https://crm.example../",
+            "https://crm.example:0/",
         ] {
             assert_eq!(host(url), None, "{url}");
         }
@@ -256,6 +260,7 @@ mod tests {
             ("crm.example:65536", NotAHost::BadPort),
             ("", NotAHost::BadName),
             (".", NotAHost::BadName),
+            ("crm.example..", NotAHost::BadName),
             ("crm example", NotAHost::BadName),
             ("crm%2eexample", NotAHost::BadName),
             ("[::1", NotAHost::BadName),

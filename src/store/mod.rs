@@ -18,6 +18,7 @@ pub mod dispatchers;
 pub mod evidence;
 pub mod finish;
 pub mod guards;
+mod held_back;
 pub mod history;
 pub mod invariants;
 pub mod lanes;

@@ -6,11 +6,10 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
+use super::held_back::count_paused;
 use super::matching::prepare;
 use super::pauses::PauseRecord;
 use super::{Store, StoreError};
-use crate::domain::host::{Host, HostPattern};
-use crate::domain::pause::NamedTarget;
 use crate::domain::report::{HostReport, Report};
 
 /// How far what waits is counted.
@@ -19,10 +18,6 @@ const MOST_COUNTED: i64 = 100_000;
 const MOST_COUNTED_IN_DOUBT: i64 = 10_000;
 /// Pauses that are shown, the newest.
 pub const MOST_SHOWN_PAUSES: i64 = 100;
-/// What waits for all pauses that are shown is counted so far altogether, in equal parts.
-const MOST_COUNTED_FOR_PAUSES: i64 = 200_000;
-/// Actions with something waiting that are searched for those of a paused host.
-const MOST_LANES: i64 = 20_000;
 /// Dispatchers that are shown: those that run, and then those that ended last.
 const MOST_DISPATCHERS: i64 = 100;
 /// For how many minutes a dispatcher that has ended is shown.
@@ -42,7 +37,7 @@ pub struct Count {
 
 impl Count {
     /// `found` were found where one more than `most` was looked for.
-    fn up_to(most: i64, found: i64) -> Count {
+    pub(super) fn up_to(most: i64, found: i64) -> Count {
         Count { counted: found.min(most), is_more: found > most }
     }
 }
@@ -171,19 +166,6 @@ impl Store {
         snapshot.rollback().await?;
         Ok(status)
     }
-
-    /// How many actions go to a host, up to a bound of 20,000 actions that are looked at.
-    ///
-    /// # Errors
-    /// Only those of the database.
-    pub async fn actions_of_host(&self, pattern: &HostPattern) -> Result<usize, StoreError> {
-        // Only this side knows which names of a host are the same.
-        let targets = sqlx::query_scalar!("SELECT target FROM postcall.action_target LIMIT $1", MOST_LANES)
-            .fetch_all(&self.pool)
-            .await?;
-        let hosts = targets.iter().flatten().filter_map(|target| Host::of_url(target));
-        Ok(hosts.filter(|host| pattern.matches(host)).count())
-    }
 }
 
 struct Queue {
@@ -284,102 +266,4 @@ async fn dispatchers(snapshot: &mut PgConnection) -> Result<Vec<DispatcherStatus
         }
     });
     Ok(statuses.collect())
-}
-
-/// How many wait for each pause.
-async fn count_paused(snapshot: &mut PgConnection, pauses: Vec<PauseRecord>) -> Result<Vec<Paused>, sqlx::Error> {
-    let lanes = lanes_of_hosts(snapshot, &pauses).await?;
-    let most = MOST_COUNTED_FOR_PAUSES / i64::try_from(pauses.len()).unwrap_or(1).max(1);
-    let (mut ids, mut agents, mut actions, mut of_host) =
-        (Vec::new(), Vec::new(), Vec::new(), (Vec::new(), Vec::new()));
-    for pause in &pauses {
-        ids.push(pause.pause_id);
-        actions.push(pause.action_id);
-        agents.push(match &pause.target {
-            NamedTarget::Agent(agent) => Some(agent.clone()),
-            NamedTarget::Action { .. } | NamedTarget::Host(_) => None,
-        });
-    }
-    for (pause_id, action_id) in lanes {
-        of_host.0.push(pause_id);
-        of_host.1.push(action_id);
-    }
-    // Each lane by its index, which holds all that is asked; the limit ends the walk through a pause's lanes.
-    let rows = sqlx::query!(
-        r#"
-        SELECT pause.pause_id AS "pause_id!", counted.waiting AS "waiting!"
-        FROM unnest($1::bigint[], $2::text[], $3::bigint[]) AS pause (pause_id, agent, action_id)
-        CROSS JOIN LATERAL (
-            SELECT count(*) AS waiting
-            FROM (SELECT FROM (
-                      SELECT pause.action_id WHERE pause.action_id IS NOT NULL
-                      UNION ALL
-                      SELECT action.action_id FROM postcall.action WHERE action.agent = pause.agent
-                      UNION ALL
-                      SELECT of_host.action_id FROM unnest($4::bigint[], $5::bigint[]) AS of_host (pause_id, action_id)
-                      WHERE of_host.pause_id = pause.pause_id
-                  ) AS lane
-                  CROSS JOIN LATERAL (
-                      SELECT FROM postcall.waiting WHERE waiting.action_id = lane.action_id
-                      ORDER BY waiting.action_id, waiting.delivery_id LIMIT $6) AS held_back
-                  LIMIT $6) AS held_back
-        ) AS counted
-        "#,
-        &ids,
-        &agents as &[Option<String>],
-        &actions as &[Option<i64>],
-        &of_host.0,
-        &of_host.1,
-        most + 1,
-    )
-    .fetch_all(snapshot)
-    .await?;
-    let counts: std::collections::HashMap<i64, i64> = rows.into_iter().map(|row| (row.pause_id, row.waiting)).collect();
-    let paused = pauses.into_iter().map(|pause| {
-        let found = counts.get(&pause.pause_id).copied().unwrap_or(0);
-        Paused { waiting: Count::up_to(most, found), pause }
-    });
-    Ok(paused.collect())
-}
-
-/// The actions that go to a paused host and have something waiting, beside the id of the pause.
-async fn lanes_of_hosts(snapshot: &mut PgConnection, pauses: &[PauseRecord]) -> Result<Vec<(i64, i64)>, sqlx::Error> {
-    let patterns: Vec<(i64, HostPattern)> = pauses
-        .iter()
-        .filter_map(|pause| match &pause.target {
-            NamedTarget::Host(host) => Some((pause.pause_id, host.parse().ok()?)),
-            NamedTarget::Agent(_) | NamedTarget::Action { .. } => None,
-        })
-        .collect();
-    if patterns.is_empty() {
-        return Ok(Vec::new());
-    }
-    // A loose index scan: from each lane that has something waiting one step to the next, whatever the lanes hold. Which names of
-    // a host are the same, only this side knows.
-    let lanes = sqlx::query!(
-        r#"
-        WITH RECURSIVE lane AS (
-            (SELECT action_id, 1 AS number FROM postcall.waiting ORDER BY action_id LIMIT 1)
-            UNION ALL
-            SELECT next.action_id, lane.number + 1
-            FROM lane CROSS JOIN LATERAL (
-                SELECT waiting.action_id FROM postcall.waiting WHERE waiting.action_id > lane.action_id
-                ORDER BY waiting.action_id LIMIT 1) AS next
-            WHERE lane.number < $1
-        )
-        SELECT lane.action_id AS "action_id!", target AS "target!"
-        FROM lane JOIN postcall.action_target ON action_target.action_id = lane.action_id
-        WHERE target IS NOT NULL
-        "#,
-        i32::try_from(MOST_LANES).unwrap_or(i32::MAX),
-    )
-    .fetch_all(snapshot)
-    .await?;
-    let mut found = Vec::new();
-    for lane in lanes {
-        let Some(host) = Host::of_url(&lane.target) else { continue };
-        let held_by = patterns.iter().filter(|(_, pattern)| pattern.matches(&host));
-        found.extend(held_by.map(|(pause_id, _)| (*pause_id, lane.action_id)));
-    }
-    Ok(found)
 }

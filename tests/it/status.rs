@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use postcall::domain::delivery::Failure;
+use postcall::domain::host::Host;
 use postcall::domain::report::{HostCondition, HostReport, Report};
 use serde_json::{Value, json};
 
@@ -127,6 +128,39 @@ async fn of_each_pause_it_is_told_how_much_waits_for_it_and_of_a_host_by_the_new
     for words in ["action a second", "maintenance", "Ada"] {
         assert!(table.contains(words), "{table}");
     }
+}
+
+#[tokio::test]
+async fn where_an_action_goes_is_told_without_anything_that_can_be_a_secret() {
+    let database = Database::new().await;
+    // As a program of somebody's own may write them; ours refuses some.
+    let urls = [
+        ("https://v.example/hook/s3cret", Some("v.example:443")),
+        ("\\t http://v.example:8443?k=s3cret\\n", Some("v.example:8443")),
+        ("HTTPS://[::1]#s3cret", Some("[::1]:443")),
+        ("https://v.example ", Some("v.example:443")),
+        ("https://ada:s3cret@v.example/", None),
+        ("https:/s3cret/s3cret", None),
+        ("s3cret://v.example/", None),
+        ("s3cret", None),
+    ];
+    for (number, (url, _)) in urls.iter().enumerate() {
+        database
+            .execute(&format!(
+                "BEGIN; INSERT INTO postcall.action (agent, enabled, version) VALUES ('{number}', true, 1);
+                 INSERT INTO postcall.action_version (action_id, version, method, url, timeout_ms)
+                 SELECT action_id, 1, 'GET', E'{url}', 1000 FROM postcall.action WHERE agent = '{number}'; COMMIT"
+            ))
+            .await;
+    }
+    let mut auditor = database.connect_as(&["postcall_auditor"]).await;
+    let targets: Vec<Option<String>> = sqlx::query_scalar("SELECT target FROM postcall.action_target ORDER BY agent")
+        .fetch_all(&mut auditor)
+        .await
+        .unwrap();
+    let hosts = targets.iter().map(|target| Host::of_url(target.as_deref()?).map(|host| host.to_string()));
+    assert_eq!(hosts.collect::<Vec<_>>(), urls.map(|(_, host)| host.map(str::to_owned)));
+    assert!(!targets.iter().flatten().any(|target| target.contains("s3cret")), "{targets:?}");
 }
 
 #[tokio::test]

@@ -1,0 +1,150 @@
+//! What pauses hold back: how many deliveries wait for each.
+
+use std::collections::HashMap;
+
+use sqlx::PgConnection;
+
+use super::pauses::PauseRecord;
+use super::status::{Count, Paused};
+use super::{Store, StoreError};
+use crate::domain::host::{Host, HostPattern};
+use crate::domain::pause::NamedTarget;
+
+/// What waits for all pauses that are shown is counted so far altogether, in equal parts.
+const MOST_COUNTED_FOR_PAUSES: i64 = 200_000;
+/// Actions that are searched for those of a paused host. Where there are more, it is said that more may wait.
+const MOST_ACTIONS: i64 = 50_000;
+
+impl Store {
+    /// Whether an action goes to a host, among the first 50,000 that are found.
+    ///
+    /// # Errors
+    /// Only those of the database.
+    pub async fn is_host_used(&self, pattern: &HostPattern) -> Result<bool, StoreError> {
+        // Only this side knows which names of a host are the same.
+        let targets = sqlx::query_scalar!(
+            "SELECT DISTINCT target FROM (SELECT target FROM postcall.action_target LIMIT $1) AS read",
+            MOST_ACTIONS
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        let mut hosts = targets.iter().flatten().filter_map(|target| Host::of_url(target));
+        Ok(hosts.any(|host| pattern.matches(&host)))
+    }
+}
+
+/// How many wait for each pause.
+pub(super) async fn count_paused(
+    snapshot: &mut PgConnection,
+    pauses: Vec<PauseRecord>,
+) -> Result<Vec<Paused>, sqlx::Error> {
+    let of_hosts = actions_of_hosts(snapshot, &pauses).await?;
+    let most = MOST_COUNTED_FOR_PAUSES / i64::try_from(pauses.len()).unwrap_or(1).max(1);
+    let mut lanes = Lanes::default();
+    for pause in &pauses {
+        lanes.push(pause, of_hosts.found.get(&pause.pause_id).map_or(&[], Vec::as_slice));
+    }
+    // Each lane by its index, which holds all that is asked; the limit ends the walk through a pause's lanes.
+    let rows = sqlx::query!(
+        r#"
+        SELECT pause.pause_id AS "pause_id!", counted.waiting AS "waiting!"
+        FROM unnest($1::bigint[], $2::text[], $3::int[], $4::int[]) AS pause (pause_id, agent, first, last)
+        CROSS JOIN LATERAL (
+            SELECT count(*) AS waiting
+            FROM (SELECT FROM (
+                      SELECT action.action_id FROM postcall.action WHERE action.agent = pause.agent
+                      UNION ALL
+                      SELECT action_id FROM unnest(($5::bigint[])[pause.first:pause.last]) AS action_id
+                  ) AS lane
+                  CROSS JOIN LATERAL (
+                      SELECT FROM postcall.waiting WHERE waiting.action_id = lane.action_id
+                      ORDER BY waiting.action_id, waiting.delivery_id LIMIT $6) AS held_back
+                  LIMIT $6) AS held_back
+        ) AS counted
+        "#,
+        &lanes.pause_ids,
+        &lanes.agents as &[Option<String>],
+        &lanes.first,
+        &lanes.last,
+        &lanes.action_ids,
+        most + 1,
+    )
+    .fetch_all(snapshot)
+    .await?;
+    let counts: HashMap<i64, i64> = rows.into_iter().map(|row| (row.pause_id, row.waiting)).collect();
+    let paused = pauses.into_iter().map(|pause| {
+        let mut waiting = Count::up_to(most, counts.get(&pause.pause_id).copied().unwrap_or(0));
+        waiting.is_more |= of_hosts.is_more && matches!(pause.target, NamedTarget::Host(_));
+        Paused { pause, waiting }
+    });
+    Ok(paused.collect())
+}
+
+/// Pauses as parameters of a statement: an agent, or the part of `action_ids` from `first` to `last`, counted from 1.
+#[derive(Default)]
+struct Lanes {
+    pause_ids: Vec<i64>,
+    agents: Vec<Option<String>>,
+    first: Vec<i32>,
+    last: Vec<i32>,
+    action_ids: Vec<i64>,
+}
+
+impl Lanes {
+    fn push(&mut self, pause: &PauseRecord, of_host: &[i64]) {
+        let end = |ids: &[i64]| i32::try_from(ids.len()).unwrap_or(i32::MAX);
+        self.pause_ids.push(pause.pause_id);
+        self.agents.push(match &pause.target {
+            NamedTarget::Agent(agent) => Some(agent.clone()),
+            NamedTarget::Action { .. } | NamedTarget::Host(_) => None,
+        });
+        self.first.push(end(&self.action_ids).saturating_add(1));
+        self.action_ids.extend(pause.action_id);
+        self.action_ids.extend_from_slice(of_host);
+        self.last.push(end(&self.action_ids));
+    }
+}
+
+/// Which actions go to paused hosts.
+#[derive(Default)]
+struct OfHosts {
+    /// By the id of the pause.
+    found: HashMap<i64, Vec<i64>>,
+    /// Whether there are actions that were not looked at.
+    is_more: bool,
+}
+
+async fn actions_of_hosts(snapshot: &mut PgConnection, pauses: &[PauseRecord]) -> Result<OfHosts, sqlx::Error> {
+    let patterns: Vec<(i64, HostPattern)> = pauses
+        .iter()
+        .filter_map(|pause| match &pause.target {
+            NamedTarget::Host(host) => Some((pause.pause_id, host.parse().ok()?)),
+            NamedTarget::Agent(_) | NamedTarget::Action { .. } => None,
+        })
+        .collect();
+    if patterns.is_empty() {
+        return Ok(OfHosts::default());
+    }
+    // Which names of a host are the same only this side knows, so all actions are read, grouped by what stands in their URLs:
+    // one millisecond for a thousand of them.
+    let rows = sqlx::query!(
+        r#"
+        SELECT target, array_agg(action_id) AS "action_ids!"
+        FROM (SELECT action_id, target FROM postcall.action_target LIMIT $1) AS read
+        GROUP BY target
+        "#,
+        MOST_ACTIONS + 1,
+    )
+    .fetch_all(snapshot)
+    .await?;
+    let read: usize = rows.iter().map(|row| row.action_ids.len()).sum();
+    let mut of_hosts =
+        OfHosts { is_more: i64::try_from(read).is_ok_and(|read| read > MOST_ACTIONS), ..OfHosts::default() };
+    for row in rows {
+        let Some(host) = row.target.as_deref().and_then(Host::of_url) else { continue };
+        for (pause_id, _) in patterns.iter().filter(|(_, pattern)| pattern.matches(&host)) {
+            of_hosts.found.entry(*pause_id).or_default().extend(&row.action_ids);
+        }
+    }
+    Ok(of_hosts)
+}
