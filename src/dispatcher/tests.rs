@@ -153,6 +153,7 @@ async fn whichever_room_ends_early_the_dispatcher_drains_records_what_it_can_and
             let (dispatcher, mut rooms) = prepared(&database).await;
             let due = CancellationToken::new();
             let place = match room {
+                Room::Scout => &mut rooms.scout,
                 Room::Claimer => &mut rooms.claimer,
                 Room::Lease => &mut rooms.lease,
                 Room::Recovery => &mut rooms.recovery,
@@ -222,14 +223,27 @@ async fn what_the_finisher_recorded_before_its_defect_is_told_at_the_end() {
 #[tokio::test]
 async fn whichever_room_is_late_to_end_none_is_taken_for_a_defect() {
     let database = Database::new().await;
-    for late in [Room::Claimer, Room::Finisher, Room::Lease, Room::Recovery, Room::Housekeeping] {
+    let all = [
+        Room::Scout,
+        Room::Claimer,
+        Room::Finisher,
+        Room::Lease,
+        Room::Recovery,
+        Room::Housekeeping,
+        Room::Prober,
+        Room::Reporter,
+    ];
+    for late in all {
         let (dispatcher, mut rooms) = prepared(&database).await;
         let place = match late {
+            Room::Scout => &mut rooms.scout,
             Room::Claimer => &mut rooms.claimer,
             Room::Finisher => &mut rooms.finisher,
             Room::Lease => &mut rooms.lease,
             Room::Recovery => &mut rooms.recovery,
             Room::Housekeeping => &mut rooms.housekeeping,
+            Room::Prober => &mut rooms.prober,
+            Room::Reporter => &mut rooms.reporter,
         };
         let work = std::mem::replace(place, ends_well(async {}));
         *place = Box::pin(async move {

@@ -91,7 +91,8 @@ impl Session {
         lanes: &[Ask],
         portion: Portion,
     ) -> Result<Taken, StoreError> {
-        // One statement, and so one transaction and one round trip.
+        // One statement, and so one transaction and one round trip. What it does stands within its first 1,024 bytes, of which
+        // pg_stat_activity shows no more.
         // - FOR UPDATE SKIP LOCKED: dispatchers pass over each other's rows instead of queueing for them.
         // - Each lane is one look-up by (action_id, delivery_id), so that a claim costs the same whatever waits in others.
         //   Ids below its `after` are skipped, and with them the remains of earlier claims; the caller has to come back for
@@ -117,14 +118,12 @@ impl Session {
                 FOR KEY SHARE
             ),
             candidate AS MATERIALIZED (
-                SELECT lane.place, lane.action_id, oldest.*
-                FROM unnest($10::bigint[], $1::bigint[], $5::uuid[]) WITH ORDINALITY
-                         AS lane (action_id, deliveries, after, place)
-                CROSS JOIN LATERAL (
+                SELECT * FROM unnest($10::bigint[], $1::bigint[], $5::uuid[]) WITH ORDINALITY AS lane (id, most, after, place),
+                LATERAL (
                     SELECT ctid AS address, delivery_id, call_id, call_bytes FROM postcall.waiting
-                    WHERE EXISTS (SELECT FROM claimant) AND waiting.action_id = lane.action_id AND delivery_id > lane.after
+                    WHERE EXISTS (SELECT FROM claimant) AND action_id = lane.id AND delivery_id > after
                       AND (call_bytes <= $7::bigint OR call_bytes > $8::bigint OR call_bytes IS NULL AND $7 >= $8)
-                    ORDER BY delivery_id LIMIT lane.deliveries FOR UPDATE SKIP LOCKED
+                    ORDER BY delivery_id LIMIT most FOR UPDATE SKIP LOCKED
                 ) AS oldest
             ),
             taken AS (
@@ -163,7 +162,7 @@ impl Session {
                    coalesce(call_bytes, 0) AS "call_bytes!",
                    CASE WHEN $9 AND coalesce(call_bytes, 0) <= $8
                         THEN (SELECT call::text FROM postcall.outbox WHERE outbox.id = claimed.call_id) END AS call,
-                   (SELECT count(*) FROM candidate WHERE candidate.action_id = claimed.action_id) AS "seen!",
+                   (SELECT count(*) FROM candidate WHERE candidate.id = claimed.action_id) AS "seen!",
                    (SELECT count(*) FROM candidate) AS "seen_in_all!"
             FROM claimed
             "#,

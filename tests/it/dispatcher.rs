@@ -51,7 +51,7 @@ async fn no_more_is_claimed_than_can_be_sent_and_no_transaction_is_open_meanwhil
     for _ in 0..20 {
         database.insert_call("a", &json!({})).await;
     }
-    let _dispatcher = Dispatcher::start(&database, &["--concurrency", "7"]).await;
+    let _dispatcher = Dispatcher::start(&database, &["--concurrency", "7", "--adapt-to-hosts", "false"]).await;
     inbox.has(7).await;
     assert_eq!(database.text(STATES).await.unwrap(), "sending 7, waiting 13");
     // Every connection of the dispatcher is between transactions: none holds a snapshot, a lock or an id.
@@ -87,7 +87,7 @@ async fn on_sigterm_it_claims_no_more_finishes_what_is_in_flight_and_writes_ever
     for _ in 0..8 {
         database.insert_call("a", &json!({})).await;
     }
-    let mut dispatcher = Dispatcher::start(&database, &["--concurrency", "5"]).await;
+    let mut dispatcher = Dispatcher::start(&database, &["--concurrency", "5", "--adapt-to-hosts", "false"]).await;
     inbox.has(5).await;
     dispatcher.signal(Signal::SIGTERM);
     dispatcher.says("draining").await;

@@ -25,7 +25,9 @@ async fn what_a_killed_dispatcher_had_in_flight_becomes_unknown_and_is_never_req
     for _ in 0..5 {
         database.insert_call("a", &json!({"callInfo": {"callSid": "CA5"}})).await;
     }
-    let victim = Dispatcher::start(&database, &[&LEASE[..], &["--concurrency", "3"]].concat()).await;
+    let victim =
+        Dispatcher::start(&database, &[&LEASE[..], &["--concurrency", "3", "--adapt-to-hosts", "false"]].concat())
+            .await;
     inbox.has(3).await;
     victim.signal(Signal::SIGKILL);
     let heir = Dispatcher::start(&database, &LEASE).await;

@@ -29,7 +29,7 @@ async fn every_signal_that_means_an_end_lets_what_is_in_flight_finish() {
         for _ in 0..3 {
             database.insert_call("a", &json!({})).await;
         }
-        let mut dispatcher = Dispatcher::start(&database, &["--concurrency", "2"]).await;
+        let mut dispatcher = Dispatcher::start(&database, &["--concurrency", "2", "--adapt-to-hosts", "false"]).await;
         inbox.has(2).await;
         dispatcher.signal(signal);
         dispatcher.says(signal.as_str()).await;
