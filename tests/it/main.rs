@@ -9,6 +9,7 @@ mod attacks;
 mod dispatcher;
 mod documented;
 mod exactly_once;
+mod fair;
 mod faults;
 mod guards;
 mod history;

@@ -44,9 +44,21 @@ impl Tally {
 
     /// Takes requests and answers none until told to.
     pub async fn holding() -> Tally {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        Tally::holding_at(([127, 0, 0, 1], 0).into()).await
+    }
+
+    /// As [`Tally::holding`], at this address.
+    pub async fn holding_at(address: SocketAddr) -> Tally {
+        let listener = TcpListener::bind(address).await.unwrap();
         let tally = Tally::at(listener.local_addr().unwrap());
         tokio::spawn(accept(listener, tally.shared.clone()));
+        tally
+    }
+
+    /// As [`Tally::open`], at this address.
+    pub async fn open_at(address: SocketAddr) -> Tally {
+        let tally = Tally::holding_at(address).await;
+        tally.answer_all();
         tally
     }
 
