@@ -1,0 +1,76 @@
+//! A dispatcher that always has work, for long: calls are piled up as fast as they leave, and what is of interest is read
+//! from time to time.
+
+use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
+
+use crate::database::Database;
+use crate::receiver::Receiver;
+
+/// Calls that wait, at least and so many more at most.
+const BACKLOG: usize = 5_000;
+/// How often the backlog is looked at.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// How it stood at one moment.
+#[derive(Clone, Copy)]
+pub struct Sample {
+    /// Since the beginning.
+    pub elapsed: Duration,
+    /// Requests so far.
+    pub received: usize,
+    /// Megabytes of `waiting` and its indexes.
+    pub waiting_megabytes: f64,
+    /// The same of `sending`.
+    pub sending_megabytes: f64,
+}
+
+/// Keeps a backlog for the first `agents` agents while a dispatcher runs, and samples every `interval` until `go_on`
+/// breaks; then waits until everything is received. Returns how many calls there were, and the samples.
+pub async fn run(
+    database: &Database,
+    receiver: &Receiver,
+    agents: usize,
+    interval: Duration,
+    go_on: impl Fn(&Sample) -> ControlFlow<()>,
+) -> (usize, Vec<Sample>) {
+    let (started, mut inserted) = (Instant::now(), 0);
+    let mut samples = vec![sample(database, receiver, started).await];
+    loop {
+        if inserted < receiver.count() + BACKLOG {
+            database.pile(inserted..inserted + BACKLOG, agents).await;
+            inserted += BACKLOG;
+        } else {
+            tokio::time::sleep(LOOK).await;
+        }
+        let next = samples.last().map_or(Duration::ZERO, |last| last.elapsed + interval);
+        if started.elapsed() >= next {
+            let now = sample(database, receiver, started).await;
+            samples.push(now);
+            if go_on(&now).is_break() {
+                break;
+            }
+        }
+    }
+    receiver.has(inserted).await;
+    (inserted, samples)
+}
+
+/// Requests a second between each two samples.
+pub fn rates(samples: &[Sample]) -> Vec<f64> {
+    let rate = |pair: &[Sample]| {
+        (pair[1].received - pair[0].received) as f64 / (pair[1].elapsed - pair[0].elapsed).as_secs_f64()
+    };
+    samples.windows(2).map(rate).collect()
+}
+
+async fn sample(database: &Database, receiver: &Receiver, started: Instant) -> Sample {
+    let megabytes =
+        async |table: &str| database.number(&format!("SELECT pg_total_relation_size('postcall.{table}')")).await / 1e6;
+    Sample {
+        waiting_megabytes: megabytes("waiting").await,
+        sending_megabytes: megabytes("sending").await,
+        elapsed: started.elapsed(),
+        received: receiver.count(),
+    }
+}
