@@ -71,6 +71,10 @@ pub struct Arguments {
     #[arg(long, default_value_t = 5_000, value_name = "N")]
     pub burst: usize,
 
+    /// Seconds for which honest calls are waited for after the last was written.
+    #[arg(long, default_value_t = 20, value_name = "N")]
+    pub patience_seconds: u64,
+
     /// Seconds for which a host is down.
     #[arg(long, default_value_t = 600, value_name = "N")]
     pub down_seconds: u64,
@@ -163,6 +167,7 @@ impl Arguments {
             idle_seconds: 5,
             backlog: 200,
             burst: 200,
+            patience_seconds: 3,
             down_seconds: 3,
             lanes: 200,
             waiting: 20_000,
@@ -200,6 +205,7 @@ impl Arguments {
             rate: self.rate,
             seconds: self.stream_seconds,
             burst: self.burst,
+            patience: Duration::from_secs(self.patience_seconds),
             down: Duration::from_secs(self.down_seconds),
             lanes: self.lanes,
             calls: self.calls,

@@ -83,7 +83,10 @@ pub fn describe() -> String {
         let calls = all_of(size);
         calls.iter().map(String::len).sum::<usize>() / calls.len()
     });
-    format!("calls of {small} bytes on average (large ones {large}), {AGENTS} agents with one action each, templates of {} bytes", BODY.len())
+    format!(
+        "calls of {small} bytes on average (large ones {large}), {AGENTS} agents with one action each, templates of {} bytes",
+        BODY.len()
+    )
 }
 
 /// Its body.

@@ -147,6 +147,12 @@ impl Database {
         sqlx::raw_sql(AssertSqlSafe(sql)).execute(&self.pool).await.unwrap();
     }
 
+    /// Takes everything that waits out of the queue, and clears it away. By DELETE: the queue refuses TRUNCATE.
+    pub async fn empty_queue(&self) {
+        self.execute("DELETE FROM postcall.waiting").await;
+        self.execute("VACUUM postcall.waiting").await;
+    }
+
     /// One number.
     pub async fn number(&self, sql: &str) -> f64 {
         let sql = format!("SELECT ({sql})::float8");

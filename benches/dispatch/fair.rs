@@ -16,8 +16,6 @@ use crate::throughput::{self, Arrival, Setup, order};
 
 /// Until what hangs has taken all that it gets.
 const SETTLING: Duration = Duration::from_secs(2);
-/// How long honest calls are waited for after the last was written.
-const PATIENCE: Duration = Duration::from_secs(20);
 /// How long the rest of a backlog is waited for after its host is back.
 const REST_PATIENCE: Duration = Duration::from_secs(180);
 /// Numbers of the calls of a backlog begin here, beyond those of honest ones.
@@ -57,6 +55,8 @@ pub struct Sizes {
     pub seconds: u64,
     /// Honest calls that come at once in the end.
     pub burst: usize,
+    /// How long honest calls are waited for after the last was written.
+    pub patience: Duration,
     /// For how long the host is down.
     pub down: Duration,
     /// The many lanes.
@@ -121,7 +121,10 @@ async fn beside_trouble(programs: &[&Program], case: Case, sizes: Sizes) {
         "Fair: {} honest agents ({} hosts) beside {} that {:?} ({} hosts), {backlog} calls waiting",
         honest.count, honest.hosts, trouble.count, trouble.behaviour, trouble.hosts
     ));
-    note("Honest calls come at a steady rate, one transaction each, then a burst in one; the same without the others.");
+    note(
+        "Honest calls come at a steady rate, one transaction each, then a burst in one; the same without the others. Whoever is\n\
+           not delivered some time after the last counts with the time waited until then.",
+    );
     for program in programs {
         let mut seen: [Vec<Seen>; 2] = [Vec::new(), Vec::new()];
         for round in 0..sizes.rounds {
@@ -157,13 +160,13 @@ async fn play(program: &Program, scene: &Scene, with_trouble: bool, sizes: Sizes
     let count = (sizes.rate * sizes.seconds as f64) as usize;
     let pace = Pace::Even(Duration::from_secs_f64(1.0 / sizes.rate));
     let written = stream::write(&database, &honest, 0, count, pace).await;
-    let streamed = receiver.waits_for(&lanes, count, PATIENCE).await.total;
+    let streamed = receiver.waits_for(&lanes, count, sizes.patience).await.total;
     let until = Instant::now();
     let (waits, missing) = waits(&written, &receiver.all(), until);
 
     database.fill_with(count..count + sizes.burst, &honest, &calls::all()).await;
     let began = Instant::now();
-    let burst = receiver.waits_for(&lanes, count + sizes.burst, PATIENCE).await;
+    let burst = receiver.waits_for(&lanes, count + sizes.burst, sizes.patience).await;
     let received = burst.total - streamed;
     let took = if burst.total < count + sizes.burst { began.elapsed() } else { burst.last - began };
     dispatcher.kill().await;
@@ -183,7 +186,7 @@ fn tell(program: &Program, without: &mut [Seen], with: &mut [Seen]) {
         ("COMMIT to receipt, p50", |seen| percentile(&mut seen.waits, 0.5), "ms"),
         ("COMMIT to receipt, p99", |seen| percentile(&mut seen.waits, 0.99), "ms"),
         ("COMMIT to receipt, longest", |seen| percentile(&mut seen.waits, 1.0), "ms"),
-        ("not delivered 20 s after the last of the stream", |seen| seen.missing as f64, "calls"),
+        ("of the stream, not delivered in time", |seen| seen.missing as f64, "calls"),
         ("throughput of the burst", |seen| seen.burst_per_second, "/s"),
     ];
     for (what, value, unit) in figures {
@@ -195,9 +198,8 @@ fn tell(program: &Program, without: &mut [Seen], with: &mut [Seen]) {
             measured(&format!("{label}: beside against alone: {what}"), &ratios(&beside, &alone), "");
         }
     }
-    let least_and_most = |share: f64| -> Vec<f64> {
-        with.iter_mut().map(|seen| percentile(&mut seen.troubled, share)).collect()
-    };
+    let least_and_most =
+        |share: f64| -> Vec<f64> { with.iter_mut().map(|seen| percentile(&mut seen.troubled, share)).collect() };
     let [least, most] = [0.0, 1.0].map(least_and_most);
     measured(&format!("{label}: requests to the lane in trouble that got least"), &least, "");
     measured(&format!("{label}: requests to the lane in trouble that got most"), &most, "");
@@ -234,7 +236,7 @@ async fn host_down(programs: &[&Program], sizes: Sizes) {
         figure(&format!("{label}: failed while it was down"), failed_while_down, "of all");
         figure(&format!("{label}: failed in all"), database.number(failed).await, "of all");
         figure(&format!("{label}: delivered after it was back"), counted.total, "");
-        figure(&format!("{label}: not delivered in {} s"  , REST_PATIENCE.as_secs()), rest - counted.total, "");
+        figure(&format!("{label}: not delivered in {} s", REST_PATIENCE.as_secs()), rest - counted.total, "");
         if counted.total > 0 {
             let seconds = |moment: Instant| rounded(moment.saturating_duration_since(back).as_secs_f64());
             figure(&format!("{label}: until the first was received"), seconds(counted.first), "s");
@@ -249,7 +251,11 @@ async fn host_down(programs: &[&Program], sizes: Sizes) {
 /// What being fair costs: throughput with few and with many lanes; beside a reference that takes the oldest first.
 async fn many_lanes(programs: &[&Program], sizes: Sizes) {
     let Sizes { calls, concurrency, rounds, .. } = sizes;
-    chapter(&format!("Fair: throughput with {} and with {} lanes, {concurrency} in flight", calls::AGENTS, sizes.lanes));
+    chapter(&format!(
+        "Fair: throughput with {} and with {} lanes, {concurrency} in flight",
+        calls::AGENTS,
+        sizes.lanes
+    ));
     let receiver = Receiver::start();
     let (body, size, arrival) = (Body::Rendered, Size::Small, Arrival::BeforeTheDispatcher);
     let counts = [calls::AGENTS, sizes.lanes];

@@ -129,7 +129,8 @@ async fn held_snapshot(sizes: Sizes) {
     let until = |sample: &soak::Sample| {
         if sample.elapsed < sizes.held { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     };
-    let (calls, samples) = soak::run(&database, &receiver, calls::AGENTS, sizes.held / WINDOWS, until).await;
+    let (calls, samples) =
+        soak::run(&database, &receiver, (calls::AGENTS, sizes.calls), sizes.held / WINDOWS, until).await;
     report.rollback().await.unwrap();
     let rates = soak::rates(&samples);
     let (first, last) = (rates[0], rates[rates.len() - 1]);
@@ -149,11 +150,12 @@ async fn bounded_tables(sizes: Sizes) {
     let until = |sample: &soak::Sample| {
         if sample.received < sizes.deliveries { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     };
-    let (calls, samples) = soak::run(&database, &receiver, calls::AGENTS, READING, until).await;
+    let (calls, samples) = soak::run(&database, &receiver, (calls::AGENTS, sizes.calls), READING, until).await;
     measured("deliveries in each second", &soak::rates(&samples), "/s");
     tell_sizes(&samples);
     for table in ["waiting", "sending"] {
-        let vacuums = format!("SELECT autovacuum_count FROM pg_stat_user_tables WHERE relid = 'postcall.{table}'::regclass");
+        let vacuums =
+            format!("SELECT autovacuum_count FROM pg_stat_user_tables WHERE relid = 'postcall.{table}'::regclass");
         figure(&format!("autovacuums of {table}"), database.number(&vacuums).await, "");
     }
     finish(database, dispatcher, &receiver, calls).await;
@@ -168,6 +170,8 @@ async fn loaded() -> (Receiver, Database) {
 }
 
 fn tell_sizes(samples: &[soak::Sample]) {
+    let open: Vec<f64> = samples.iter().map(|sample| sample.open as f64).collect();
+    measured("calls waiting or in flight meanwhile; near 0 it was the writer who was slow", &open, "");
     let tables: [(&str, fn(&soak::Sample) -> f64); 2] =
         [("waiting", |sample| sample.waiting_megabytes), ("sending", |sample| sample.sending_megabytes)];
     for (table, size) in tables {

@@ -11,6 +11,8 @@ use serde_json::{Map, Value, json};
 struct Report {
     /// The subject that is being measured.
     subject: String,
+    /// The group of figures that is being told.
+    chapter: String,
     /// Under which circumstances: machine, versions, settings.
     circumstances: Map<String, Value>,
     figures: Vec<Value>,
@@ -23,6 +25,7 @@ fn with_report<T>(work: impl FnOnce(&mut Report) -> T) -> T {
     let mut report: MutexGuard<Option<Report>> = REPORT.lock().unwrap_or_else(PoisonError::into_inner);
     work(report.get_or_insert_with(|| Report {
         subject: String::new(),
+        chapter: String::new(),
         circumstances: Map::new(),
         figures: Vec::new(),
     }))
@@ -53,6 +56,7 @@ pub fn subject(name: &str) {
 /// Begins a group of figures.
 pub fn chapter(title: &str) {
     println!("\n── {title} {}", "─".repeat(98_usize.saturating_sub(title.chars().count())));
+    with_report(|report| title.clone_into(&mut report.chapter));
 }
 
 /// A sentence that figures need to be understood.
@@ -88,9 +92,9 @@ pub fn measured(what: &str, values: &[f64], unit: &str) -> Option<f64> {
 /// Keeps a figure for the report without printing it: the median of `n` measurements, and least and most of them.
 pub fn keep(what: &str, value: Value, unit: &str, spread: Option<[f64; 2]>, n: usize) {
     with_report(|report| {
-        let subject = &report.subject;
+        let Report { subject, chapter, .. } = report;
         let figure = json!({
-            "subject": subject, "name": what, "value": value, "unit": unit, "spread": spread, "n": n,
+            "subject": subject, "chapter": chapter, "name": what, "value": value, "unit": unit, "spread": spread, "n": n,
         });
         report.figures.push(figure);
     });
@@ -125,5 +129,10 @@ pub fn percentile(values: &mut [f64], share: f64) -> f64 {
 /// Quotients, pair by pair: what was measured beside each other is compared with each other. A pair without a measurable
 /// second value is left out.
 pub fn ratios(values: &[f64], references: &[f64]) -> Vec<f64> {
-    values.iter().zip(references).filter(|(_, reference)| **reference > 0.0).map(|(value, reference)| value / reference).collect()
+    values
+        .iter()
+        .zip(references)
+        .filter(|(_, reference)| **reference > 0.0)
+        .map(|(value, reference)| value / reference)
+        .collect()
 }

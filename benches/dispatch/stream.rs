@@ -53,7 +53,8 @@ pub async fn write(database: &Database, agents: &[String], first: usize, count: 
             Pace::Chance { per_second } => Duration::from_secs_f64(-(1.0 - chance.f64()).ln() / per_second),
         };
         tokio::time::sleep_until(due).await;
-        let (pool, text, agent) = (database.pool.clone(), calls::nth(&texts, index), agents[index % agents.len()].clone());
+        let (pool, text, agent) =
+            (database.pool.clone(), calls::nth(&texts, index), agents[index % agents.len()].clone());
         writing.push(tokio::spawn(async move { insert(&pool, &agent, &text, index as u64).await }));
     }
     let mut written = Vec::with_capacity(count);

@@ -115,7 +115,11 @@ async fn against_the_client(programs: &[&Program], setup: Setup, rounds: usize) 
 /// This build against another one.
 fn compare(candidate: &[Run], reference: &[Run]) {
     let rates = |runs: &[Run]| -> Vec<f64> { runs.iter().map(|run| run.per_second).collect() };
-    measured("this build against the reference, deliveries a second", &ratios(&rates(candidate), &rates(reference)), "");
+    measured(
+        "this build against the reference, deliveries a second",
+        &ratios(&rates(candidate), &rates(reference)),
+        "",
+    );
 }
 
 /// Two dispatchers that share the work of one database, beside one alone.
@@ -126,8 +130,7 @@ async fn two_dispatchers(program: &Program, calls: usize, concurrency: usize, ro
     let mut rates = [Vec::new(), Vec::new()];
     for round in 0..rounds {
         for index in order(2, round) {
-            let setup =
-                Setup { calls, concurrency, body, size, lanes: calls::AGENTS, dispatchers: index + 1, arrival };
+            let setup = Setup { calls, concurrency, body, size, lanes: calls::AGENTS, dispatchers: index + 1, arrival };
             rates[index].push(once(program, setup, &receiver).await.per_second);
         }
     }

@@ -239,9 +239,5 @@ fn arrival(line: &str) -> Arrival {
 fn count(answer: &str) -> Count {
     let mut numbers = answer.split(' ').map(|number| number.parse::<u64>().unwrap());
     let mut next = || numbers.next().unwrap();
-    Count {
-        total: usize::try_from(next()).unwrap(),
-        first: clock::instant(next()),
-        last: clock::instant(next()),
-    }
+    Count { total: usize::try_from(next()).unwrap(), first: clock::instant(next()), last: clock::instant(next()) }
 }
