@@ -102,7 +102,9 @@ async fn measure(subject: Subject, programs: &[&Program], arguments: &Arguments)
             platform::measure(arguments.seconds).await;
             writers::measure(Duration::from_secs(arguments.seconds), rounds).await;
         }
-        Subject::Prune => prune::measure(arguments.rows, arguments.stream_seconds, arguments.full_concurrency()).await,
+        Subject::Prune => {
+            prune::measure(programs, arguments.rows, arguments.stream_seconds, arguments.full_concurrency()).await
+        }
         Subject::Queue => queue::measure(arguments.waiting).await,
         Subject::History => {
             let database = match &arguments.filled {

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use tokio::process::Command;
+
 use crate::calls;
 use crate::database::Database;
 use crate::history;
@@ -18,15 +20,21 @@ const KEPT_DAYS: &str = "180";
 const BEFORE: Duration = Duration::from_secs(1);
 
 /// Measures and prints. `rows` deliveries of a year, about half of which leave; the load lasts for `seconds` at least.
-pub async fn measure(rows: i64, seconds: u64, concurrency: usize) {
-    chapter(&format!("Prune: half of {rows} deliveries of a year leave under {RATE} calls a second"));
-    let program = Program::candidate();
-    if !program.has_prune() {
-        note("skipped: this binary has no prune");
-        return;
+pub async fn measure(programs: &[&Program], rows: i64, seconds: u64, concurrency: usize) {
+    for program in programs {
+        let label = program.label;
+        chapter(&format!("Prune, {label}: half of {rows} deliveries of a year leave under {RATE} calls a second"));
+        if program.has_prune() {
+            beside_load(program, rows, seconds, concurrency).await;
+        } else {
+            note("skipped: this binary has no prune");
+        }
     }
+}
+
+async fn beside_load(program: &Program, rows: i64, seconds: u64, concurrency: usize) {
     let receiver = Receiver::start();
-    let database = Database::new("bench_prune").await;
+    let database = Database::of(program, "bench_prune").await;
     history::fill(&database, rows, 0).await;
     database.publish(&receiver.url()).await;
     let dispatcher = Dispatcher::of(program, &database.url, concurrency, Shares::All).await;
@@ -35,7 +43,9 @@ pub async fn measure(rows: i64, seconds: u64, concurrency: usize) {
     let (partitions, kept) = (partitions(&database).await, rows_kept(&database).await);
 
     let quiet = load(&database, 0, count).await;
-    let pruning = tokio::spawn(prune(program, database.url.clone()));
+    let mut command = program.command(&database.url);
+    command.args(["prune", "--keep-calls-days", KEPT_DAYS, "--keep-history-days", KEPT_DAYS]);
+    let pruning = tokio::spawn(prune(command));
     let mut noisy = Vec::new();
     // Not shorter than the pruning.
     while noisy.is_empty() || !pruning.is_finished() {
@@ -68,12 +78,10 @@ async fn load(database: &Database, first: usize, count: usize) -> Vec<Written> {
     stream::write(database, &agents, first, count, Pace::Even(Duration::from_secs(1) / RATE)).await
 }
 
-/// Prunes by the program, and says how long that took.
-async fn prune(program: &'static Program, url: String) -> Duration {
+/// Prunes a little later than the load begins, and says how long that took.
+async fn prune(mut command: Command) -> Duration {
     tokio::time::sleep(BEFORE).await;
     let started = Instant::now();
-    let mut command = program.command(&url);
-    command.args(["prune", "--keep-calls-days", KEPT_DAYS, "--keep-history-days", KEPT_DAYS]);
     let output = command.output().await.unwrap();
     assert!(output.status.success(), "prune: {}", String::from_utf8_lossy(&output.stderr));
     started.elapsed()
