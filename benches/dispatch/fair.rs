@@ -8,7 +8,7 @@ use clap::ValueEnum;
 use crate::calls::{self, Size};
 use crate::database::Database;
 use crate::lanes::{Body, Group, Lane};
-use crate::print::{chapter, figure, measured, note, percentile, ratios, rounded};
+use crate::print::{Figure, chapter, figure, measured, note, percentile, ratios, rounded};
 use crate::process::{Dispatcher, Program, Shares};
 use crate::receiver::{self, Behaviour, Receiver};
 use crate::stream::{self, Pace, waits};
@@ -132,7 +132,7 @@ async fn beside_trouble(programs: &[&Program], case: Case, sizes: Sizes) {
                 seen[with_trouble].push(play(program, &scene, with_trouble == 1, sizes).await);
             }
         }
-        let [without, with] = &mut seen;
+        let [without, with] = &seen;
         tell(program, without, with);
     }
 }
@@ -180,17 +180,17 @@ async fn play(program: &Program, scene: &Scene, with_trouble: bool, sizes: Sizes
     Seen { waits, missing, burst_per_second: received as f64 / took.as_secs_f64(), troubled }
 }
 
-fn tell(program: &Program, without: &mut [Seen], with: &mut [Seen]) {
+fn tell(program: &Program, without: &[Seen], with: &[Seen]) {
     let label = program.label;
-    let figures: [(&str, fn(&mut Seen) -> f64, &str); 5] = [
-        ("COMMIT to receipt, p50", |seen| percentile(&mut seen.waits, 0.5), "ms"),
-        ("COMMIT to receipt, p99", |seen| percentile(&mut seen.waits, 0.99), "ms"),
-        ("COMMIT to receipt, longest", |seen| percentile(&mut seen.waits, 1.0), "ms"),
+    let figures: [Figure<Seen>; 5] = [
+        ("COMMIT to receipt, p50", |seen| percentile(&mut seen.waits.clone(), 0.5), "ms"),
+        ("COMMIT to receipt, p99", |seen| percentile(&mut seen.waits.clone(), 0.99), "ms"),
+        ("COMMIT to receipt, longest", |seen| percentile(&mut seen.waits.clone(), 1.0), "ms"),
         ("of the stream, not delivered in time", |seen| seen.missing as f64, "calls"),
         ("throughput of the burst", |seen| seen.burst_per_second, "/s"),
     ];
     for (what, value, unit) in figures {
-        let values = |rounds: &mut [Seen]| rounds.iter_mut().map(value).collect::<Vec<f64>>();
+        let values = |rounds: &[Seen]| rounds.iter().map(value).collect::<Vec<f64>>();
         let (alone, beside) = (values(without), values(with));
         measured(&format!("{label}: honest alone: {what}"), &alone, unit);
         measured(&format!("{label}: honest beside the others: {what}"), &beside, unit);
@@ -199,7 +199,7 @@ fn tell(program: &Program, without: &mut [Seen], with: &mut [Seen]) {
         }
     }
     let least_and_most =
-        |share: f64| -> Vec<f64> { with.iter_mut().map(|seen| percentile(&mut seen.troubled, share)).collect() };
+        |share: f64| -> Vec<f64> { with.iter().map(|seen| percentile(&mut seen.troubled.clone(), share)).collect() };
     let [least, most] = [0.0, 1.0].map(least_and_most);
     measured(&format!("{label}: requests to the lane in trouble that got least"), &least, "");
     measured(&format!("{label}: requests to the lane in trouble that got most"), &most, "");

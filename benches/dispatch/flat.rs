@@ -8,7 +8,7 @@ use crate::calls;
 use crate::database::Database;
 use crate::history;
 use crate::lanes::{Body, Lane};
-use crate::print::{chapter, figure, measured, note, ratios, rounded};
+use crate::print::{Figure, chapter, figure, measured, note, ratios, rounded};
 use crate::process::{Dispatcher, Program, Shares};
 use crate::receiver::Receiver;
 use crate::soak;
@@ -86,7 +86,7 @@ async fn cost(sizes: Sizes) {
         }
     }
     full.close().await;
-    let figures: [(&str, fn(&Cost) -> f64, &str); 3] = [
+    let figures: [Figure<Cost>; 3] = [
         ("deliveries", |cost| cost.per_second, "/s"),
         ("CPU of a delivery, Postgres, all its processes", |cost| cost.server_us, "µs"),
         ("CPU of a delivery, dispatcher", |cost| cost.dispatcher_us, "µs"),
@@ -172,12 +172,12 @@ async fn loaded() -> (Receiver, Database) {
 fn tell_sizes(samples: &[soak::Sample]) {
     let open: Vec<f64> = samples.iter().map(|sample| sample.open as f64).collect();
     measured("calls waiting or in flight meanwhile; near 0 it was the writer who was slow", &open, "");
-    let tables: [(&str, fn(&soak::Sample) -> f64); 2] =
-        [("waiting", |sample| sample.waiting_megabytes), ("sending", |sample| sample.sending_megabytes)];
-    for (table, size) in tables {
+    let tables: [Figure<soak::Sample>; 2] =
+        [("waiting", |sample| sample.waiting_megabytes, "MB"), ("sending", |sample| sample.sending_megabytes, "MB")];
+    for (table, size, unit) in tables {
         let sizes: Vec<f64> = samples.iter().map(size).collect();
-        measured(&format!("size of {table} with its indexes, over time"), &sizes, "MB");
-        figure(&format!("size of {table} with its indexes, at the end"), rounded(sizes[sizes.len() - 1]), "MB");
+        measured(&format!("size of {table} with its indexes, over time"), &sizes, unit);
+        figure(&format!("size of {table} with its indexes, at the end"), rounded(sizes[sizes.len() - 1]), unit);
     }
 }
 

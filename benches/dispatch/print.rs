@@ -7,6 +7,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde_json::{Map, Value, json};
 
+/// A figure of a `T`: what it is, how it is found, and its unit.
+pub type Figure<T> = (&'static str, fn(&T) -> f64, &'static str);
+
 /// What has been told so far.
 struct Report {
     /// The subject that is being measured.
