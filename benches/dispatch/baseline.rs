@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
+use clap::ValueEnum;
+use clap::builder::PossibleValue;
 use postcall::domain::call::Call;
 use postcall::domain::delivery::{Ending, Outcome};
 use postcall::domain::request::Request;
@@ -14,15 +16,16 @@ use postcall::render::CompiledAction;
 use postcall::webhook::{Fence, Settings, Webhook};
 use uuid::Uuid;
 
-use crate::calls;
+use crate::calls::{self, Size};
+use crate::lanes::Body;
 
 /// Requests a second, measured by another process of this program.
-pub async fn requests_per_second(url: &str, requests: usize, concurrency: usize) -> f64 {
+pub async fn requests_per_second(url: &str, requests: usize, concurrency: usize, body: Body, size: Size) -> f64 {
+    let name = |value: Option<PossibleValue>| value.unwrap().get_name().to_owned();
     let output = tokio::process::Command::new(std::env::current_exe().unwrap())
-        .args(["--bench", "--baseline", url, "--calls"])
-        .arg(requests.to_string())
-        .arg("--concurrency")
-        .arg(concurrency.to_string())
+        .args(["--bench", "--baseline", url, "--calls", &requests.to_string()])
+        .args(["--concurrency", &concurrency.to_string()])
+        .args(["--body", &name(body.to_possible_value()), "--size", &name(size.to_possible_value())])
         .stderr(Stdio::inherit())
         .output()
         .await
@@ -32,16 +35,16 @@ pub async fn requests_per_second(url: &str, requests: usize, concurrency: usize)
 }
 
 /// That other process: sends, and prints requests a second.
-pub fn run(url: &str, requests: usize, concurrency: usize) {
+pub fn run(url: &str, requests: usize, concurrency: usize, body: Body, size: Size) {
     // As `postcall run` has it.
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    println!("{}", runtime.block_on(send_all(url, requests, concurrency)));
+    println!("{}", runtime.block_on(send_all(requests, concurrency, rendered(url, body, size))));
 }
 
-async fn send_all(url: &str, count: usize, concurrency: usize) -> f64 {
+async fn send_all(count: usize, concurrency: usize, requests: Vec<Request>) -> f64 {
     let allow_targets = vec!["127.0.0.0/8".parse().unwrap()];
     let webhook = Arc::new(Webhook::new(Settings { allow_http: true, allow_targets, ..Settings::default() }).unwrap());
-    let requests = Arc::new(rendered(url));
+    let requests = Arc::new(requests);
     let next = Arc::new(AtomicUsize::new(0));
     let started = Instant::now();
     let senders: Vec<_> = (0..concurrency)
@@ -66,7 +69,11 @@ async fn send_all(url: &str, count: usize, concurrency: usize) -> f64 {
     count as f64 / started.elapsed().as_secs_f64()
 }
 
-fn rendered(url: &str) -> Vec<Request> {
-    let action = CompiledAction::compile(&calls::action(url).spec).unwrap();
-    calls::all().iter().map(|text| action.render(Call::new(text).unwrap()).unwrap()).collect()
+fn rendered(url: &str, body: Body, size: Size) -> Vec<Request> {
+    let mut spec = calls::action(url).spec;
+    if body == Body::Default {
+        spec.body = None;
+    }
+    let action = CompiledAction::compile(&spec).unwrap();
+    calls::all_of(size).iter().map(|text| action.render(Call::new(text).unwrap()).unwrap()).collect()
 }

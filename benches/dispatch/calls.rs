@@ -1,5 +1,6 @@
-//! What is sent: calls of about two kilobytes, and the action of the platform's documentation.
+//! What is sent: calls of about two and about twenty kilobytes, and the action of the platform's documentation.
 
+use clap::ValueEnum;
 use postcall::domain::action_file::ActionFile;
 use serde_json::{Value, json};
 
@@ -12,14 +13,43 @@ const VARIETY: usize = 100;
 /// Stands in the texts for the provider's id, and is as long as one.
 const SID: &str = "CA000000000000000000000000example0";
 
-/// The name of the `index`-th agent.
-pub fn agent(index: usize) -> String {
-    format!("agent_{:05}", index % AGENTS)
+/// How long calls are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Size {
+    /// About 2 KB: a minute's talk.
+    Small,
+    /// About 20 KB: a long talk.
+    Large,
 }
 
-/// The texts of all different calls, but for their ids.
+impl Size {
+    /// How often the lines of the transcript are spoken.
+    fn rounds(self) -> usize {
+        match self {
+            Size::Small => 1,
+            Size::Large => 18,
+        }
+    }
+}
+
+/// The name of the agent that holds the `index`-th call.
+pub fn agent(index: usize) -> String {
+    agent_of(index % AGENTS)
+}
+
+/// The name of the agent with that number.
+pub fn agent_of(number: usize) -> String {
+    format!("agent_{number:05}")
+}
+
+/// The texts of all different small calls, but for their ids.
 pub fn all() -> Vec<String> {
-    (0..VARIETY).map(|index| call(index).to_string()).collect()
+    all_of(Size::Small)
+}
+
+/// The texts of all different calls of that size, but for their ids.
+pub fn all_of(size: Size) -> Vec<String> {
+    (0..VARIETY).map(|index| call(index, size.rounds()).to_string()).collect()
 }
 
 /// The `index`-th call of a run, made of the texts of [`all`]: each with an id of its own, in no order, as providers'
@@ -30,21 +60,37 @@ pub fn nth(texts: &[String], index: usize) -> String {
     texts[index % texts.len()].replace(SID, &format!("CA{scattered:016x}{index:016x}"))
 }
 
+/// The number of a call, from the provider's id that [`nth`] gave it; 0 of any other id.
+pub fn index_of(sid: &str) -> u64 {
+    sid.get(18..).and_then(|digits| u64::from_str_radix(digits, 16).ok()).unwrap_or(0)
+}
+
 /// The example action, sending to `url`.
 pub fn action(url: &str) -> ActionFile {
-    let headers = r#"{"Content-Type": "application/json", "X-Call": "${callInfo.callSid}"}"#;
-    let file = json!({ "method": "POST", "url": url, "timeout": 15_000, "headers": headers, "body": BODY });
+    let file = json!({ "method": "POST", "url": url, "timeout": TIMEOUT_MS, "headers": HEADERS, "body": BODY });
     ActionFile::parse(&file.to_string()).unwrap()
 }
 
+/// The example's deadline of a request, milliseconds.
+pub const TIMEOUT_MS: u32 = 15_000;
+
+/// Its headers. Receivers tell calls by `X-Call`.
+pub const HEADERS: &str = r#"{"Content-Type": "application/json", "X-Call": "${callInfo.callSid}"}"#;
+
 /// Says how large they are.
 pub fn describe() -> String {
-    let calls = all();
-    let mean = calls.iter().map(String::len).sum::<usize>() / calls.len();
-    format!("calls of {mean} bytes on average, {AGENTS} agents with one action each, templates of {} bytes", BODY.len())
+    let [small, large] = [Size::Small, Size::Large].map(|size| {
+        let calls = all_of(size);
+        calls.iter().map(String::len).sum::<usize>() / calls.len()
+    });
+    format!(
+        "calls of {small} bytes on average (large ones {large}), {AGENTS} agents with one action each, templates of {} bytes",
+        BODY.len()
+    )
 }
 
-const BODY: &str = r#"{
+/// Its body.
+pub const BODY: &str = r#"{
   "caller": "${callInfo.from}",
   "callee": "${callInfo.to}",
   "callType": "${callInfo.type}",
@@ -67,7 +113,8 @@ const LINES: [&str; 8] = [
     "Then see you at eleven. Thank you, good-bye!",
 ];
 
-fn call(index: usize) -> Value {
+fn call(index: usize, rounds: usize) -> Value {
+    let turns = LINES.len() * rounds;
     let begin = 1_722_576_050_000_u64 + 60_000 * index as u64;
     let turn = |(place, line): (usize, &&str)| {
         let role = if place.is_multiple_of(2) { "assistant" } else { "user" };
@@ -97,7 +144,7 @@ fn call(index: usize) -> Value {
         "price": 0.25,
         "beginTimestamp": begin,
         "context": { "leadId": format!("L-{index}"), "Order ID": "ORD 77/B", "is-vip": false },
-        "stats": { "latency": { "llm": 754, "tts": 212.5 }, "turns": LINES.len() },
-        "transcript": LINES.iter().enumerate().map(turn).collect::<Vec<_>>(),
+        "stats": { "latency": { "llm": 754, "tts": 212.5 }, "turns": turns },
+        "transcript": LINES.iter().cycle().take(turns).enumerate().map(turn).collect::<Vec<_>>(),
     })
 }

@@ -1,14 +1,19 @@
 //! A database of its own for each subject, and what the server counts.
 
+use std::ops::Range;
+
 use postcall::store::Store;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
 
 use crate::calls;
-use crate::process;
+use crate::lanes::{Body, Lane};
+use crate::process::{self, Program};
 
 /// Calls inserted by one statement while a queue is filled.
-const FILL_BATCH: usize = 1_000;
+const FILL_BATCH: usize = 500;
+/// The same where the server makes the calls.
+const PILE_BATCH: usize = 50_000;
 
 /// A migrated database on the server that `scripts/bench` started.
 pub struct Database {
@@ -32,17 +37,21 @@ pub struct Counters {
 }
 
 impl Database {
-    /// An empty one called `name`, instead of whatever had that name.
+    /// An empty one called `name`, instead of whatever had that name, with the schema of this build.
     pub async fn new(name: &str) -> Database {
+        Database::of(Program::candidate(), name).await
+    }
+
+    /// The same with the schema of another build.
+    pub async fn of(program: &Program, name: &str) -> Database {
         let server = server_url();
         let mut connection = PgConnection::connect(&server).await.unwrap();
         for sql in [format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"), format!("CREATE DATABASE {name}")] {
             sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
         }
         let url = format!("{}/{name}", server.rsplit_once('/').expect("DATABASE_URL ends in /database").0);
-        let database = Database::at(&url).await;
-        database.store.migrate().await.unwrap();
-        database
+        program.migrate(&url).await;
+        Database::at(&url).await
     }
 
     /// One that exists.
@@ -59,27 +68,56 @@ impl Database {
         Database { url: url.to_owned(), pool, store }
     }
 
-    /// Publishes one action for each agent, all sending to `url`.
+    /// Publishes one action for each of the usual agents, all sending to `url`.
     pub async fn publish(&self, url: &str) {
-        let file = calls::action(url);
-        for index in 0..calls::AGENTS {
-            self.store.publish_action(&calls::agent(index), "default", &file.spec, true, "the bench").await.unwrap();
-        }
+        let lane = |number| Lane { agent: calls::agent_of(number), url: url.to_owned(), body: Body::Rendered };
+        self.publish_lanes(&(0..calls::AGENTS).map(lane).collect::<Vec<_>>()).await;
     }
 
-    /// Commits `count` calls at once.
+    /// Publishes the actions of all these lanes. By SQL, which is the same for every release, and takes a second where
+    /// there are ten thousand.
+    pub async fn publish_lanes(&self, lanes: &[Lane]) {
+        let agents: Vec<&str> = lanes.iter().map(|lane| lane.agent.as_str()).collect();
+        let urls: Vec<&str> = lanes.iter().map(|lane| lane.url.as_str()).collect();
+        let bodies: Vec<Option<&str>> =
+            lanes.iter().map(|lane| (lane.body == Body::Rendered).then_some(calls::BODY)).collect();
+        sqlx::query(
+            "WITH published AS (
+                 INSERT INTO postcall.action (agent, name, enabled, version)
+                 SELECT agent, 'default', true, 1 FROM unnest($1::text[]) AS lane (agent)
+                 RETURNING agent, action_id)
+             INSERT INTO postcall.action_version (action_id, version, method, url, timeout_ms, headers, body)
+             SELECT action_id, 1, 'POST', url, $4, $5, body
+             FROM unnest($1::text[], $2::text[], $3::text[]) AS lane (agent, url, body) JOIN published USING (agent)",
+        )
+        .bind(agents)
+        .bind(urls)
+        .bind(bodies)
+        .bind(i32::try_from(calls::TIMEOUT_MS).unwrap())
+        .bind(calls::HEADERS)
+        .execute(&self.pool)
+        .await
+        .unwrap();
+    }
+
+    /// Commits `count` small calls of the usual agents at once.
     pub async fn fill(&self, count: usize) {
-        let texts = calls::all();
+        let agents: Vec<String> = (0..calls::AGENTS).map(calls::agent_of).collect();
+        self.fill_with(0..count, &agents, &calls::all()).await;
+    }
+
+    /// Commits the calls of these numbers at once, one of each agent in turn.
+    pub async fn fill_with(&self, numbers: Range<usize>, agents: &[String], texts: &[String]) {
         let mut transaction = self.pool.begin().await.unwrap();
-        for start in (0..count).step_by(FILL_BATCH) {
-            let range = start..count.min(start + FILL_BATCH);
-            let agents: Vec<String> = range.clone().map(calls::agent).collect();
-            let batch: Vec<String> = range.map(|index| calls::nth(&texts, index)).collect();
+        for start in numbers.clone().step_by(FILL_BATCH) {
+            let range = start..numbers.end.min(start + FILL_BATCH);
+            let whose: Vec<&str> = range.clone().map(|index| agents[index % agents.len()].as_str()).collect();
+            let batch: Vec<String> = range.map(|index| calls::nth(texts, index)).collect();
             sqlx::query(
                 "INSERT INTO postcall.outbox (agent, call)
                  SELECT agent, call::json FROM unnest($1::text[], $2::text[]) AS new_call (agent, call)",
             )
-            .bind(agents)
+            .bind(whose)
             .bind(batch)
             .execute(&mut *transaction)
             .await
@@ -88,15 +126,43 @@ impl Database {
         transaction.commit().await.unwrap();
     }
 
+    /// Commits the calls of these numbers, of some 130 bytes each, one of each of the first `agents` agents in turn,
+    /// without sending their texts to the server: for millions. Each portion is a transaction of its own.
+    pub async fn pile(&self, numbers: Range<usize>, agents: usize) {
+        for start in numbers.clone().step_by(PILE_BATCH) {
+            let end = numbers.end.min(start + PILE_BATCH) - 1;
+            self.execute(&format!(
+                "INSERT INTO postcall.outbox (agent, call)
+                 SELECT 'agent_' || lpad((n % {agents})::text, 5, '0'),
+                        format('{{\"callInfo\":{{\"callSid\":\"CA%s%s\",\"from\":\"+15551234567\"}},\"outcome\":\"qualified\"}}',
+                               left(md5(n::text), 16), lpad(to_hex(n), 16, '0'))::json
+                 FROM generate_series({start}, {end}) AS n"
+            ))
+            .await;
+        }
+    }
+
     /// Runs statements for their effect.
     pub async fn execute(&self, sql: &str) {
         sqlx::raw_sql(AssertSqlSafe(sql)).execute(&self.pool).await.unwrap();
+    }
+
+    /// Takes everything that waits out of the queue, and clears it away. By DELETE: the queue refuses TRUNCATE.
+    pub async fn empty_queue(&self) {
+        self.execute("DELETE FROM postcall.waiting").await;
+        self.execute("VACUUM postcall.waiting").await;
     }
 
     /// One number.
     pub async fn number(&self, sql: &str) -> f64 {
         let sql = format!("SELECT ({sql})::float8");
         sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&self.pool).await.unwrap()
+    }
+
+    /// One number, or nothing where this release's tables do not know it.
+    pub async fn number_if_known(&self, sql: &str) -> Option<f64> {
+        let sql = format!("SELECT ({sql})::float8");
+        sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&self.pool).await.ok()
     }
 
     /// Waits until history holds `count` deliveries.
@@ -112,10 +178,17 @@ impl Database {
 
     /// Every committed call and action is in exactly one state, and here that is `delivered`.
     pub async fn assert_all_delivered(&self, count: usize) {
-        let delivered = self.number("SELECT count(*) FROM postcall.delivery WHERE state = 'delivered'").await;
+        // By the view, which is the same whatever the tables look like.
+        let delivered = self.number("SELECT count(*) FROM postcall.delivery_history WHERE state = 'delivered'").await;
         let open =
             self.number("(SELECT count(*) FROM postcall.waiting) + (SELECT count(*) FROM postcall.sending)").await;
         assert_eq!((delivered, open), (count as f64, 0.0), "LOST: delivered, and still open");
+    }
+
+    /// Every committed call and action is in exactly one place, whichever.
+    pub async fn assert_accounted_for(&self, count: usize) {
+        let seen = self.number("SELECT count(*) FROM postcall.delivery_history").await;
+        assert_eq!(seen, count as f64, "LOST: waiting, in flight and over");
     }
 
     /// What is counted now.

@@ -8,11 +8,12 @@ use chrono::{DateTime, TimeDelta, Utc};
 use postcall::store::history::HistoryFilter;
 use postcall::store::invariants::Invariant;
 use postcall::store::search::Reached;
+use serde_json::json;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use uuid::Uuid;
 
 use crate::database::Database;
-use crate::print::{chapter, note, percentile, rounded};
+use crate::print::{chapter, keep, note, percentile, rounded};
 
 /// How the rows are made; see there.
 const ROWS: &str = include_str!("history.sql");
@@ -63,7 +64,8 @@ pub async fn measure(database: Database, plans: bool) {
     database.close().await;
 }
 
-async fn fill(database: &Database, rows: i64, waiting: i64) {
+/// Makes so many deliveries of a year, and so many that wait.
+pub async fn fill(database: &Database, rows: i64, waiting: i64) {
     let started = Instant::now();
     let mut connection = PgConnection::connect(&database.url).await.unwrap();
     let script = format!("SET bench.rows = {rows}; SET bench.waiting = {waiting}; {ROWS}");
@@ -233,6 +235,7 @@ fn limit_of(title: &str) -> f64 {
 }
 
 fn line(what: &str, ms: f64, limit: f64, told: &str) {
+    keep(what, json!(ms), "ms", None, ASKED);
     let mark = if ms > limit { "ABOVE" } else { "" };
     let limit = rounded(limit);
     println!("{what:<58}{:>10} ms  of {limit:>6}  {mark:<6}{told}", rounded(ms));

@@ -1,114 +1,101 @@
-//! From the platform's commit to the receiver.
+//! From the platform's commit to the receiver, and what a dispatcher costs that has nothing to do.
 
-use std::collections::HashMap;
 use std::time::{Duration, Instant};
-
-use uuid::Uuid;
 
 use crate::calls;
 use crate::database::Database;
-use crate::print::{chapter, figure, note, percentiles, rounded};
-use crate::process::{Dispatcher, cpu_seconds};
+use crate::print::{chapter, figure, measured, rounded};
+use crate::process::{Dispatcher, Program, Shares};
 use crate::receiver::Receiver;
+use crate::stream::{self, Pace, Written, ms, percentiles, waits};
+use crate::throughput::order;
 
-/// The steady stream's calls a second.
-const RATE: u32 = 100;
+/// The stream's calls a second.
+const RATE: f64 = 100.0;
 /// The rare calls: so far apart that the dispatcher sleeps in between.
 const RARE: (usize, Duration) = (5, Duration::from_secs(2));
-/// In how long the idle dispatcher's own cost is counted.
-const IDLE: Duration = Duration::from_secs(5);
+/// Until a dispatcher has got over its start.
+const SETTLING: Duration = Duration::from_secs(2);
 
-/// When the platform did what.
-struct Written {
-    call_id: Uuid,
-    began: Instant,
-    committing: Instant,
+/// What the rounds of one program came to.
+#[derive(Default)]
+struct Rounds {
+    idle_percent: Vec<f64>,
+    idle_server_percent: Vec<f64>,
+    idle_transactions: Vec<f64>,
+    from_commit: Vec<Vec<f64>>,
+    from_insert: Vec<Vec<f64>>,
+    busy_percent: Vec<f64>,
+    rare: Vec<Vec<f64>>,
 }
 
-/// Measures and prints.
-pub async fn measure(seconds: u64) {
-    chapter("Latency: from the platform to the receiver, one transaction a call");
+/// Measures and prints. A round streams for `seconds`, and is idle for `idle` before.
+pub async fn measure(programs: &[&Program], seconds: u64, idle: Duration, concurrency: usize, rounds: usize) {
+    chapter("Latency: from the platform to the receiver, one transaction a call, arrivals by chance");
+    let mut all: Vec<Rounds> = programs.iter().map(|_| Rounds::default()).collect();
+    for round in 0..rounds {
+        for index in order(programs.len(), round) {
+            measure_round(programs[index], seconds, idle, concurrency, &mut all[index]).await;
+        }
+    }
+    for (program, mut rounds) in programs.iter().zip(all) {
+        let label = program.label;
+        figure(&format!("{label}: calls of each round of the stream"), rounded(RATE * seconds as f64), "");
+        percentiles(&format!("{label}: {RATE} calls a second, COMMIT to receipt"), &mut rounds.from_commit);
+        percentiles(&format!("{label}: {RATE} calls a second, INSERT to receipt"), &mut rounds.from_insert);
+        measured(&format!("{label}: share of a core that everything used for that"), &rounds.busy_percent, "%");
+        percentiles(&format!("{label}: asleep, a call every 2 s, COMMIT to receipt"), &mut rounds.rare);
+        measured(&format!("{label}: idle dispatcher, share of a core"), &rounds.idle_percent, "%");
+        let what = format!("{label}: idle dispatcher, share of a core that Postgres uses more than without");
+        measured(&what, &rounds.idle_server_percent, "%");
+        measured(&format!("{label}: idle dispatcher, transactions"), &rounds.idle_transactions, "/s");
+    }
+}
+
+async fn measure_round(program: &Program, seconds: u64, idle: Duration, concurrency: usize, rounds: &mut Rounds) {
     let receiver = Receiver::start();
-    let database = Database::new("bench_latency").await;
+    let database = Database::of(program, "bench_latency").await;
     database.publish(&receiver.url()).await;
-    let dispatcher = Dispatcher::start(&database.url, 64).await;
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    let (cpu, counters) = (dispatcher.cpu_seconds(), database.counters().await);
-    tokio::time::sleep(IDLE).await;
-    let share = (dispatcher.cpu_seconds() - cpu) / IDLE.as_secs_f64();
-    let transactions = database.counters().await.transactions - counters.transactions;
-    figure("an idle dispatcher: share of one core", rounded(share * 100.0), "%");
-    figure("an idle dispatcher: transactions", rounded(transactions as f64 / IDLE.as_secs_f64()), "/s");
+    let agents: Vec<String> = (0..calls::AGENTS).map(calls::agent_of).collect();
+    let percent = |from: f64, to: f64| (to - from) * 100.0 / idle.as_secs_f64();
 
-    let server = database.cpu_seconds().await + dispatcher.cpu_seconds() + cpu_seconds(std::process::id());
-    let count = usize::try_from(seconds * 2).unwrap() * RATE as usize;
-    let mut written = stream(&database, count, Duration::from_secs(1) / RATE).await;
-    let used = database.cpu_seconds().await + dispatcher.cpu_seconds() + cpu_seconds(std::process::id()) - server;
-    let share = used / (seconds * 2) as f64;
-    print(&database, &receiver, &written, &format!("{RATE} calls a second")).await;
-    figure("share of one core that everything together used for that", rounded(share * 100.0), "%");
+    let server = database.cpu_seconds().await;
+    tokio::time::sleep(idle).await;
+    let without = percent(server, database.cpu_seconds().await);
+    let dispatcher = Dispatcher::of(program, &database.url, concurrency, Shares::All).await;
+    tokio::time::sleep(SETTLING).await;
+    let (server, cpu) = (database.cpu_seconds().await, dispatcher.cpu_seconds());
+    let transactions = database.counters().await.transactions;
+    tokio::time::sleep(idle).await;
+    rounds.idle_percent.push(percent(cpu, dispatcher.cpu_seconds()));
+    rounds.idle_server_percent.push(percent(server, database.cpu_seconds().await) - without);
+    let transactions = database.counters().await.transactions - transactions;
+    rounds.idle_transactions.push(transactions as f64 / idle.as_secs_f64());
 
-    note("Asleep: one call every two seconds, so that the dispatcher has to be woken by the bell.");
+    let cpu = dispatcher.cpu_seconds() + database.cpu_seconds().await + receiver.cpu_seconds();
+    let (count, started) = ((RATE * seconds as f64) as usize, Instant::now());
+    let written = stream::write(&database, &agents, 0, count, Pace::Chance { per_second: RATE }).await;
+    let used = dispatcher.cpu_seconds() + database.cpu_seconds().await + receiver.cpu_seconds() - cpu;
+    rounds.busy_percent.push(used * 100.0 / started.elapsed().as_secs_f64());
+    let (from_commit, from_insert) = received(&receiver, &written).await;
+    rounds.from_commit.push(from_commit);
+    rounds.from_insert.push(from_insert);
+
     receiver.forget();
-    database.execute("ALTER TABLE postcall.delivery DISABLE TRIGGER ALL; TRUNCATE postcall.delivery").await;
-    written = stream(&database, RARE.0, RARE.1).await;
-    print(&database, &receiver, &written, "a call every 2 s").await;
+    let written = stream::write(&database, &agents, count, RARE.0, Pace::Even(RARE.1)).await;
+    rounds.rare.push(received(&receiver, &written).await.0);
+    database.has_recorded(count + RARE.0).await;
     dispatcher.stop().await;
+    database.assert_all_delivered(count + RARE.0).await;
     database.close().await;
 }
 
-/// Writes calls evenly spaced, each when it is due, however long the one before it takes.
-async fn stream(database: &Database, count: usize, spacing: Duration) -> Vec<Written> {
-    let texts = calls::all();
-    let mut due = tokio::time::interval(spacing);
-    // The first tick comes at once.
-    due.tick().await;
-    let mut writing = Vec::with_capacity(count);
-    for index in 0..count {
-        due.tick().await;
-        let (pool, text) = (database.pool.clone(), calls::nth(&texts, index));
-        writing.push(tokio::spawn(async move { write(&pool, &calls::agent(index), &text).await }));
-    }
-    let mut written = Vec::with_capacity(count);
-    for one in writing {
-        written.push(one.await.unwrap());
-    }
-    written
-}
-
-/// The platform's transaction.
-async fn write(pool: &sqlx::PgPool, agent: &str, call: &str) -> Written {
-    let mut transaction = pool.begin().await.unwrap();
-    let began = Instant::now();
-    let call_id =
-        sqlx::query_scalar("INSERT INTO postcall.outbox (agent, call) VALUES ($1, $2::text::json) RETURNING id")
-            .bind(agent)
-            .bind(call)
-            .fetch_one(&mut *transaction)
-            .await
-            .unwrap();
-    let committing = Instant::now();
-    transaction.commit().await.unwrap();
-    Written { call_id, began, committing }
-}
-
-async fn print(database: &Database, receiver: &Receiver, written: &[Written], what: &str) {
+/// The milliseconds to each receipt, from COMMIT and from INSERT. Panics if one is missing.
+async fn received(receiver: &Receiver, written: &[Written]) -> (Vec<f64>, Vec<f64>) {
     receiver.has(written.len()).await;
-    database.has_recorded(written.len()).await;
-    let arrivals = receiver.arrivals(written.len());
-    let calls: HashMap<Uuid, Uuid> =
-        sqlx::query_as::<_, (Uuid, Uuid)>("SELECT call_id, delivery_id FROM postcall.delivery")
-            .fetch_all(&database.pool)
-            .await
-            .unwrap()
-            .into_iter()
-            .collect();
-    let since = |start: fn(&Written) -> Instant| -> Vec<f64> {
-        written
-            .iter()
-            .map(|one| arrivals[&calls[&one.call_id]].saturating_duration_since(start(one)).as_secs_f64() * 1_000.0)
-            .collect()
-    };
-    percentiles(&format!("{what}: from COMMIT to receipt"), &mut since(|one| one.committing));
-    percentiles(&format!("{what}: from INSERT to receipt"), &mut since(|one| one.began));
+    let arrivals = receiver.all();
+    let (from_commit, missing) = waits(written, &arrivals, Instant::now());
+    assert_eq!(missing, 0, "LOST: as many calls have to arrive as were committed");
+    let inserting = written.iter().zip(&from_commit).map(|(one, wait)| ms(one.began, one.committing) + wait).collect();
+    (from_commit, inserting)
 }

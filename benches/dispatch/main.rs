@@ -1,126 +1,117 @@
-//! Figures, not tests: how fast, how soon, and at what cost to the platform. `scripts/bench` starts it beside a private,
-//! durable Postgres server. Nothing here passes or fails by time; a delivery that is lost or doubled ends the run.
+//! Figures, not tests: how fast, how soon, how fair, and at what cost to the platform. `scripts/bench` starts it beside a
+//! private, durable Postgres server. Nothing here passes or fails by time; a delivery that is lost or doubled ends the run.
 //!
-//! Three processes share the machine, as little work as possible going into the two that are not measured: this one,
-//! with the receiver on a thread of its own; `postcall run`, the release binary; and the server. Whatever is compared
-//! is measured in the same run, because the machine's own speed changes from run to run.
+//! Processes share the machine, as little work as possible going into those that are not measured: this one; the receiver
+//! ([`receiver`]), which is this program again; `postcall run`, the release binary; and the server. Whatever is compared
+//! is measured in the same run and in turns, because the machine's own speed changes from run to run. Medians are told,
+//! and between which values all lie.
 
 #![expect(clippy::unwrap_used, reason = "a benchmark that cannot go on stops where it stands")]
 #![expect(clippy::expect_used, reason = "likewise, saying why")]
 
-use clap::{Parser, ValueEnum};
+use std::time::Duration;
 
+use clap::ValueEnum;
+use serde_json::json;
+
+use arguments::{Arguments, Subject};
+use process::Program;
+
+mod arguments;
 mod baseline;
 mod calls;
+mod clock;
 mod database;
+mod fair;
+mod flat;
 mod history;
+mod lanes;
 mod latency;
 mod platform;
 mod print;
 mod process;
+mod prune;
 mod queue;
 mod receiver;
+mod soak;
+mod stream;
 mod throughput;
-
-/// What to measure, and how much of it.
-#[derive(Parser)]
-struct Arguments {
-    /// What to measure; everything if nothing is named.
-    #[arg(value_enum)]
-    subjects: Vec<Subject>,
-
-    /// Calls of the throughput figures.
-    #[arg(long, default_value_t = 20_000)]
-    calls: usize,
-
-    /// Requests in flight.
-    #[arg(long, default_value_t = 64)]
-    concurrency: usize,
-
-    /// Seconds of each of the platform's turns and of the steady stream.
-    #[arg(long, default_value_t = 5)]
-    seconds: u64,
-
-    /// Rows in the long queue, and those that wait beside a history.
-    #[arg(long, default_value_t = 1_000_000)]
-    waiting: i64,
-
-    /// Deliveries in the history.
-    #[arg(long, default_value_t = 1_000_000)]
-    rows: i64,
-
-    /// Ask a database whose history an earlier run (or benches/dispatch/history.sql) has made, instead of making one.
-    #[arg(long, value_name = "URL")]
-    filled: Option<String>,
-
-    /// Print the plan of each statement that is asked of the history.
-    #[arg(long)]
-    plans: bool,
-
-    /// How this program starts itself: send the baseline's requests to this URL, print requests a second, and end.
-    #[arg(long, hide = true)]
-    baseline: Option<String>,
-
-    /// Said by cargo.
-    #[arg(long, hide = true)]
-    bench: bool,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Subject {
-    /// Deliveries a second beside the bare HTTP client, WAL, transactions, CPU and memory of it.
-    Throughput,
-    /// The same, for calls that all arrive at once while the dispatcher sleeps.
-    Burst,
-    /// From the platform's commit to the receiver.
-    Latency,
-    /// What the platform pays for inserting into the outbox: commits a second, WAL.
-    Platform,
-    /// What a claim costs with a short and a long queue.
-    Queue,
-    /// What a question costs a database with a long history.
-    History,
-}
+mod writers;
 
 fn main() {
-    let arguments = Arguments::parse();
+    let arguments = Arguments::read();
     if !arguments.bench {
         eprintln!("a benchmark: run it by scripts/bench");
         return;
     }
     if let Some(url) = &arguments.baseline {
-        return baseline::run(url, arguments.calls, arguments.concurrency);
+        let concurrency = arguments.usual_concurrency();
+        return baseline::run(url, arguments.calls, concurrency, arguments.body, arguments.size);
+    }
+    if arguments.receiver {
+        return receiver::server::run();
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    runtime.block_on(measure(&arguments));
+    runtime.block_on(measure_all(&arguments));
 }
 
-async fn measure(arguments: &Arguments) {
-    let wanted = |subject| arguments.subjects.is_empty() || arguments.subjects.contains(&subject);
+async fn measure_all(arguments: &Arguments) {
+    let reference = arguments.binary.as_ref().map(|path| Program::at("reference", path));
+    let programs: Vec<&Program> = [Program::candidate()].into_iter().chain(&reference).collect();
+    describe(&programs).await;
+    for subject in Subject::value_variants().iter().filter(|subject| arguments.wants(**subject)) {
+        print::subject(subject.to_possible_value().unwrap().get_name());
+        measure(*subject, &programs, arguments).await;
+        // After each, so that a run that is broken off has what it had.
+        if let Some(path) = &arguments.json {
+            print::write_json(path);
+        }
+    }
+}
+
+/// What the figures depend on.
+async fn describe(programs: &[&Program]) {
     print::machine();
     print::chapter("The machine");
-    print::note(&database::describe_server().await);
+    let server = database::describe_server().await;
+    print::note(&server);
     print::note(&calls::describe());
-    if wanted(Subject::Throughput) {
-        throughput::measure(throughput::Arrival::BeforeTheDispatcher, arguments.calls, arguments.concurrency).await;
+    for program in programs {
+        print::note(&format!("{}: {}", program.label, program.version()));
+        print::circumstance(program.label, json!(program.version()));
     }
-    if wanted(Subject::Burst) {
-        throughput::measure(throughput::Arrival::WhileItSleeps, arguments.calls, arguments.concurrency).await;
-    }
-    if wanted(Subject::Latency) {
-        latency::measure(arguments.seconds).await;
-    }
-    if wanted(Subject::Platform) {
-        platform::measure(arguments.seconds).await;
-    }
-    if wanted(Subject::Queue) {
-        queue::measure(arguments.waiting).await;
-    }
-    if wanted(Subject::History) {
-        let database = match &arguments.filled {
-            Some(url) => database::Database::at(url).await,
-            None => history::database(arguments.rows, arguments.waiting).await,
-        };
-        history::measure(database, arguments.plans).await;
+    print::circumstance("server", json!(server));
+    print::circumstance("calls", json!(calls::describe()));
+    print::circumstance("arguments", json!(std::env::args().skip(1).collect::<Vec<_>>()));
+}
+
+async fn measure(subject: Subject, programs: &[&Program], arguments: &Arguments) {
+    let (rounds, concurrency) = (arguments.rounds(), arguments.usual_concurrency());
+    match subject {
+        Subject::Throughput => {
+            throughput::measure(programs, arguments.calls, &arguments.concurrency, rounds).await;
+        }
+        Subject::Burst => throughput::burst(programs, arguments.calls, concurrency, rounds).await,
+        Subject::Latency => {
+            let idle = Duration::from_secs(arguments.idle_seconds);
+            latency::measure(programs, arguments.stream_seconds, idle, concurrency, rounds).await;
+        }
+        Subject::Fair => fair::measure(programs, &arguments.cases, arguments.fair()).await,
+        Subject::Flat => flat::measure(arguments.flat()).await,
+        Subject::Platform => {
+            platform::measure(arguments.seconds).await;
+            writers::measure(Duration::from_secs(arguments.seconds), rounds).await;
+        }
+        Subject::Prune => {
+            prune::measure(programs, arguments.rows, arguments.stream_seconds, arguments.full_concurrency()).await
+        }
+        Subject::Queue => queue::measure(arguments.waiting).await,
+        Subject::History => {
+            let database = match &arguments.filled {
+                Some(url) => database::Database::at(url).await,
+                None => history::database(arguments.rows, arguments.waiting).await,
+            };
+            history::measure(database, arguments.plans).await;
+        }
     }
 }

@@ -45,7 +45,7 @@ pub async fn measure(seconds: u64) {
         plain += write(&database, PLAIN, None, turn).await.1;
         quiet += write(&database, OUTBOX, Some(QUIET_AGENT), turn).await.1;
         stopped += write(&database, OUTBOX, None, turn).await.1;
-        database.execute("TRUNCATE postcall.waiting").await;
+        database.empty_queue().await;
         let (rate, rung) = beside_dispatcher(&database, &receiver, turn).await;
         running += rate;
         rings += rung;
@@ -73,7 +73,7 @@ async fn wal(database: &Database) {
     figure("WAL of an insert into the outbox, agent without an action", rounded(quiet), "bytes");
     figure("WAL of an insert into the outbox, agent with an action", rounded(action), "bytes");
     figure("which is what the queue's row costs", rounded(action - quiet), "bytes");
-    database.execute("TRUNCATE postcall.waiting").await;
+    database.empty_queue().await;
 }
 
 async fn wal_of(database: &Database, sql: &'static str, agent: Option<&str>) -> f64 {

@@ -1,18 +1,65 @@
-//! How figures are printed: what it is, how much, of what.
+//! How figures are told: on standard output what it is, how much, of what; and the same kept for `--json`. A run has one
+//! report, and so the process has one.
 
 use std::fmt::Display;
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use serde_json::{Map, Value, json};
+
+/// A figure of a `T`: what it is, how it is found, and its unit.
+pub type Figure<T> = (&'static str, fn(&T) -> f64, &'static str);
+
+/// What has been told so far.
+struct Report {
+    /// The subject that is being measured.
+    subject: String,
+    /// The group of figures that is being told.
+    chapter: String,
+    /// Under which circumstances: machine, versions, settings.
+    circumstances: Map<String, Value>,
+    figures: Vec<Value>,
+}
+
+static REPORT: Mutex<Option<Report>> = Mutex::new(None);
+
+/// Gives the report to `work`.
+fn with_report<T>(work: impl FnOnce(&mut Report) -> T) -> T {
+    let mut report: MutexGuard<Option<Report>> = REPORT.lock().unwrap_or_else(PoisonError::into_inner);
+    work(report.get_or_insert_with(|| Report {
+        subject: String::new(),
+        chapter: String::new(),
+        circumstances: Map::new(),
+        figures: Vec::new(),
+    }))
+}
 
 /// The load at the start: figures of a busy machine mean little.
 pub fn machine() {
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let load: Vec<&str> = load.split_whitespace().take(3).collect();
+    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     println!("{cores} cores, load averages at the start: {}", load.join(" "));
+    circumstance("cores", json!(cores));
+    circumstance("kernel", json!(kernel.trim()));
+    circumstance("load_averages", json!(load));
+}
+
+/// Something the figures depend on, for the report only.
+pub fn circumstance(name: &str, value: Value) {
+    with_report(|report| report.circumstances.insert(name.to_owned(), value));
+}
+
+/// Says which subject the following figures belong to.
+pub fn subject(name: &str) {
+    with_report(|report| name.clone_into(&mut report.subject));
 }
 
 /// Begins a group of figures.
 pub fn chapter(title: &str) {
     println!("\n── {title} {}", "─".repeat(98_usize.saturating_sub(title.chars().count())));
+    with_report(|report| title.clone_into(&mut report.chapter));
 }
 
 /// A sentence that figures need to be understood.
@@ -20,9 +67,50 @@ pub fn note(text: &str) {
     println!("{text}");
 }
 
-/// One figure.
+/// One figure that was measured once.
 pub fn figure(what: &str, value: impl Display, unit: &str) {
     println!("{what:<76}{value:>12} {unit}");
+    let text = value.to_string();
+    let value = text.parse::<f64>().map_or_else(|_| json!(text), |number| json!(number));
+    keep(what, value, unit, None, 1);
+}
+
+/// One figure that was measured several times: the median, and between which values all lie. Returns the median. Nothing
+/// is told of what was never measured.
+pub fn measured(what: &str, values: &[f64], unit: &str) -> Option<f64> {
+    if values.is_empty() {
+        return None;
+    }
+    let mut sorted = values.to_vec();
+    let [least, median, most] = [0.0, 0.5, 1.0].map(|share| percentile(&mut sorted, share));
+    let spread = match values.len() {
+        1 => String::new(),
+        n => format!("  ({}–{} of {n})", rounded(least), rounded(most)),
+    };
+    println!("{what:<76}{:>12} {unit}{spread}", rounded(median));
+    keep(what, json!(median), unit, Some([least, most]), values.len());
+    Some(median)
+}
+
+/// Keeps a figure for the report without printing it: the median of `n` measurements, and least and most of them.
+pub fn keep(what: &str, value: Value, unit: &str, spread: Option<[f64; 2]>, n: usize) {
+    with_report(|report| {
+        let Report { subject, chapter, .. } = report;
+        let figure = json!({
+            "subject": subject, "chapter": chapter, "name": what, "value": value, "unit": unit, "spread": spread, "n": n,
+        });
+        report.figures.push(figure);
+    });
+}
+
+/// Writes everything that was told so far.
+pub fn write_json(path: &Path) {
+    let text = with_report(|report| {
+        let mut all = report.circumstances.clone();
+        all.insert("figures".to_owned(), Value::Array(report.figures.clone()));
+        serde_json::to_string_pretty(&Value::Object(all)).unwrap()
+    });
+    std::fs::write(path, text + "\n").unwrap();
 }
 
 /// A number of moderate size for people.
@@ -41,8 +129,13 @@ pub fn percentile(values: &mut [f64], share: f64) -> f64 {
     values[(last as f64 * share).round() as usize]
 }
 
-/// One line with the percentiles of milliseconds.
-pub fn percentiles(what: &str, values: &mut [f64]) {
-    let [p50, p95, p99, max] = [0.5, 0.95, 0.99, 1.0].map(|share| rounded(percentile(values, share)));
-    println!("{what:<60} p50 {p50}  p95 {p95}  p99 {p99}  max {max} ms ({} calls)", values.len());
+/// Quotients, pair by pair: what was measured beside each other is compared with each other. A pair without a measurable
+/// second value is left out.
+pub fn ratios(values: &[f64], references: &[f64]) -> Vec<f64> {
+    values
+        .iter()
+        .zip(references)
+        .filter(|(_, reference)| **reference > 0.0)
+        .map(|(value, reference)| value / reference)
+        .collect()
 }

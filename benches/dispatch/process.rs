@@ -1,40 +1,109 @@
 //! `postcall run` as operators run it, and what processes have used.
 
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::OnceLock;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use tokio::io::{AsyncBufReadExt, BufReader, Lines};
-use tokio::process::{Child, ChildStderr, Command};
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 
 /// Ticks in a second of `/proc/PID/stat`: 100 on every Linux there is.
 const TICKS: f64 = 100.0;
+/// Warnings of a dispatcher that are shown; the rest are counted.
+const WARNINGS_SHOWN: usize = 5;
+/// Settings that a release may not have yet.
+const OWN_LIMITS: [&str; 2] = ["--concurrency-per-agent", "--concurrency-per-host"];
+
+/// A build of postcall.
+#[derive(Debug)]
+pub struct Program {
+    /// What it is called beside the figures.
+    pub label: &'static str,
+    path: PathBuf,
+    help: String,
+    has_prune: bool,
+}
+
+impl Program {
+    /// The build of this source tree.
+    pub fn candidate() -> &'static Program {
+        static CANDIDATE: OnceLock<Program> = OnceLock::new();
+        CANDIDATE.get_or_init(|| Program::at("this build", Path::new(env!("CARGO_BIN_EXE_postcall"))))
+    }
+
+    /// Another build.
+    pub fn at(label: &'static str, path: &Path) -> Program {
+        let ask = |arguments: &[&str]| std::process::Command::new(path).args(arguments).output().unwrap();
+        let help = String::from_utf8(ask(&["run", "--help"]).stdout).unwrap();
+        assert!(help.contains("--concurrency"), "{} is no postcall", path.display());
+        let has_prune = ask(&["prune", "--help"]).status.success();
+        Program { label, path: path.to_owned(), help, has_prune }
+    }
+
+    /// What it says its version is.
+    pub fn version(&self) -> String {
+        let output = std::process::Command::new(&self.path).arg("--version").output().unwrap();
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    }
+
+    /// Whether it can prune.
+    pub fn has_prune(&self) -> bool {
+        self.has_prune
+    }
+
+    /// It, about to work with a database.
+    pub fn command(&self, database_url: &str) -> Command {
+        let mut command = Command::new(&self.path);
+        command.env("DATABASE_URL", database_url).kill_on_drop(true);
+        command
+    }
+
+    /// Makes its schema.
+    pub async fn migrate(&self, database_url: &str) {
+        let output = self.command(database_url).arg("migrate").output().await.unwrap();
+        assert!(output.status.success(), "migrate: {}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+/// What one agent and one host may take of the places.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shares {
+    /// Whatever the program's defaults say.
+    Default,
+    /// All of them: where a single receiver is to be served as fast as it goes.
+    All,
+}
 
 /// A running dispatcher, killed when it is dropped.
 pub struct Dispatcher {
     child: Child,
-    log: Lines<BufReader<ChildStderr>>,
+    log: JoinHandle<Vec<String>>,
 }
 
 impl Dispatcher {
-    /// Starts one that may call this machine, and waits until it dispatches.
+    /// Starts one of this build that gives all its places to whoever has work, and waits until it dispatches.
     pub async fn start(database_url: &str, concurrency: usize) -> Dispatcher {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_postcall"))
-            .env("DATABASE_URL", database_url)
-            .args(["run", "--allow-http", "--allow-target", "127.0.0.0/8", "--concurrency"])
-            .arg(concurrency.to_string())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
-        let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
-        while let Some(line) = log.next_line().await.unwrap() {
-            if line.contains("dispatching") {
-                return Dispatcher { child, log };
-            }
-            eprintln!("{line}");
+        Dispatcher::of(Program::candidate(), database_url, concurrency, Shares::All).await
+    }
+
+    /// Starts one that may call this machine, and waits until it dispatches.
+    pub async fn of(program: &Program, database_url: &str, concurrency: usize, shares: Shares) -> Dispatcher {
+        let mut command = program.command(database_url);
+        command.args(["run", "--allow-http", "--allow-target", "127.0.0.0/8", "--concurrency"]);
+        command.arg(concurrency.to_string());
+        for limit in OWN_LIMITS.iter().filter(|limit| shares == Shares::All && program.help.contains(**limit)) {
+            command.arg(limit).arg(concurrency.to_string());
         }
-        panic!("the dispatcher did not start");
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        let (started, dispatches) = oneshot::channel();
+        // Read to its end by a task: a pipe that nobody empties would hold up what is measured.
+        let log = tokio::spawn(read_log(child.stderr.take().unwrap(), started));
+        assert!(dispatches.await.is_ok(), "the dispatcher did not start: {:?}", log.await);
+        Dispatcher { child, log }
     }
 
     /// CPU seconds used so far.
@@ -52,13 +121,33 @@ impl Dispatcher {
     /// Ends it in good order. What it warned about is shown.
     pub async fn stop(mut self) {
         kill(Pid::from_raw(self.child.id().unwrap().try_into().unwrap()), Signal::SIGTERM).unwrap();
-        while let Some(line) = self.log.next_line().await.unwrap() {
-            if line.contains("WARN") || line.contains("ERROR") {
-                println!("dispatcher: {line}");
-            }
+        for warning in self.log.await.unwrap() {
+            println!("dispatcher: {warning}");
         }
         assert!(self.child.wait().await.unwrap().success(), "the dispatcher did not end well");
     }
+
+    /// Ends it as it stands: where what hangs would keep it, and what is in flight is of no interest any more.
+    pub async fn kill(mut self) {
+        self.child.kill().await.unwrap();
+    }
+}
+
+/// The first warnings of a log, and how many more there were.
+async fn read_log(log: tokio::process::ChildStderr, started: oneshot::Sender<()>) -> Vec<String> {
+    let mut lines = BufReader::new(log).lines();
+    let (mut started, mut warnings, mut more) = (Some(started), Vec::new(), 0);
+    while let Some(line) = lines.next_line().await.unwrap() {
+        if started.is_some() && line.contains("dispatching") {
+            started.take().and_then(|started| started.send(()).ok());
+        } else if line.contains("WARN") || line.contains("ERROR") || line.starts_with("postcall:") {
+            if warnings.len() < WARNINGS_SHOWN { warnings.push(line) } else { more += 1 }
+        }
+    }
+    if more > 0 {
+        warnings.push(format!("and {more} more warnings"));
+    }
+    warnings
 }
 
 /// CPU seconds that a process has used, in its own code and in the kernel's; 0 for one that is gone.

@@ -1,0 +1,191 @@
+//! Whether a delivery goes on costing the same: beside a long history and a long queue, while somebody holds a snapshot,
+//! and after very many others.
+
+use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
+
+use crate::calls;
+use crate::database::Database;
+use crate::history;
+use crate::lanes::{Body, Lane};
+use crate::print::{Figure, chapter, figure, measured, note, ratios, rounded};
+use crate::process::{Dispatcher, Program, Shares};
+use crate::receiver::Receiver;
+use crate::soak;
+use crate::throughput::order;
+
+/// Delivered before the counting begins, as a share of what is counted.
+const WARMING_SHARE: usize = 5;
+/// Of a held snapshot's time, the beginning and the end that are compared.
+const WINDOWS: u32 = 10;
+/// How often the sizes of tables are read.
+const READING: Duration = Duration::from_secs(1);
+
+/// How much of it.
+#[derive(Clone, Copy)]
+pub struct Sizes {
+    /// Deliveries in the long history.
+    pub rows: i64,
+    /// Calls in the long queue.
+    pub waiting: usize,
+    /// Lanes that it is spread over.
+    pub lanes: usize,
+    /// Deliveries whose cost is counted.
+    pub calls: usize,
+    /// How long a snapshot is held.
+    pub held: Duration,
+    /// Deliveries after which the sizes of the tables are looked at.
+    pub deliveries: usize,
+    /// Requests in flight.
+    pub concurrency: usize,
+    /// Repetitions.
+    pub rounds: usize,
+}
+
+/// Measures and prints.
+pub async fn measure(sizes: Sizes) {
+    cost(sizes).await;
+    held_snapshot(sizes).await;
+    bounded_tables(sizes).await;
+}
+
+/// What a delivery cost, and how fast they went.
+struct Cost {
+    per_second: f64,
+    server_us: f64,
+    dispatcher_us: f64,
+}
+
+/// The same deliveries from an empty database, and beside a long history and a long queue of other lanes.
+async fn cost(sizes: Sizes) {
+    let Sizes { rows, waiting, lanes, calls, rounds, .. } = sizes;
+    chapter(&format!("Flat: {rows} deliveries in history and {waiting} waiting in {lanes} lanes, against nothing"));
+    let receiver = Receiver::start();
+    let full = Database::new("bench_full").await;
+    history::fill(&full, rows, 0).await;
+    full.publish_lanes(&Lane::on_one_host(&receiver, lanes, Body::Default)).await;
+    let started = Instant::now();
+    full.pile(0..waiting, lanes).await;
+    full.execute("CHECKPOINT").await;
+    note(&format!("The queue was filled in {} s.", started.elapsed().as_secs()));
+    // Each round takes some of the queue, which is not made longer again: a small share of it.
+    let mut costs = [Vec::new(), Vec::new()];
+    for round in 0..rounds {
+        for which in order(2, round) {
+            if which == 1 {
+                costs[1].push(cost_of(&full, &receiver, sizes).await);
+                continue;
+            }
+            let empty = Database::new("bench_empty").await;
+            empty.publish_lanes(&Lane::on_one_host(&receiver, calls::AGENTS, Body::Default)).await;
+            // Enough that the last ones counted do not meet an empty queue.
+            empty.pile(0..calls * 2, calls::AGENTS).await;
+            empty.execute("CHECKPOINT").await;
+            costs[0].push(cost_of(&empty, &receiver, sizes).await);
+            empty.close().await;
+        }
+    }
+    full.close().await;
+    let figures: [Figure<Cost>; 3] = [
+        ("deliveries", |cost| cost.per_second, "/s"),
+        ("CPU of a delivery, Postgres, all its processes", |cost| cost.server_us, "µs"),
+        ("CPU of a delivery, dispatcher", |cost| cost.dispatcher_us, "µs"),
+    ];
+    for (what, value, unit) in figures {
+        let [empty, full] = [&costs[0], &costs[1]].map(|costs| costs.iter().map(value).collect::<Vec<f64>>());
+        measured(&format!("empty: {what}"), &empty, unit);
+        measured(&format!("full: {what}"), &full, unit);
+        measured(&format!("full against empty: {what}"), &ratios(&full, &empty), "");
+    }
+}
+
+/// Lets a dispatcher work until so many are delivered, and stops it; what it does at its start and end does not count.
+async fn cost_of(database: &Database, receiver: &Receiver, sizes: Sizes) -> Cost {
+    receiver.forget();
+    let dispatcher = Dispatcher::of(Program::candidate(), &database.url, sizes.concurrency, Shares::All).await;
+    let snapshot = async || (receiver.count(), Instant::now(), database.cpu_seconds().await, dispatcher.cpu_seconds());
+    receiver.has(sizes.calls / WARMING_SHARE).await;
+    let (from, began, server, own) = snapshot().await;
+    receiver.has(from + sizes.calls).await;
+    let (to, ended, server_then, own_then) = snapshot().await;
+    dispatcher.stop().await;
+    receiver.all();
+    let count = (to - from) as f64;
+    Cost {
+        per_second: count / (ended - began).as_secs_f64(),
+        server_us: (server_then - server) * 1e6 / count,
+        dispatcher_us: (own_then - own) * 1e6 / count,
+    }
+}
+
+/// A dispatcher at full load while a transaction holds a snapshot, so that nothing of what is deleted can be cleared away.
+async fn held_snapshot(sizes: Sizes) {
+    chapter(&format!("Flat: under load while a snapshot is held for {} s", sizes.held.as_secs()));
+    let (receiver, database) = loaded().await;
+    let dispatcher = Dispatcher::of(Program::candidate(), &database.url, sizes.concurrency, Shares::All).await;
+    let mut report = database.pool.begin().await.unwrap();
+    sqlx::query("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ").execute(&mut *report).await.unwrap();
+    sqlx::query("SELECT FROM postcall.waiting LIMIT 1").execute(&mut *report).await.unwrap();
+    let until = |sample: &soak::Sample| {
+        if sample.elapsed < sizes.held { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    };
+    let (calls, samples) =
+        soak::run(&database, &receiver, (calls::AGENTS, sizes.calls), sizes.held / WINDOWS, until).await;
+    report.rollback().await.unwrap();
+    let rates = soak::rates(&samples);
+    let (first, last) = (rates[0], rates[rates.len() - 1]);
+    measured("deliveries in each tenth of the time", &rates, "/s");
+    figure("deliveries in the first tenth", rounded(first), "/s");
+    figure("deliveries in the last tenth", rounded(last), "/s");
+    figure("last against first", rounded(last / first), "");
+    tell_sizes(&samples);
+    finish(database, dispatcher, &receiver, calls).await;
+}
+
+/// Sizes of the tables that every delivery passes through, with autovacuum as the server has it.
+async fn bounded_tables(sizes: Sizes) {
+    chapter(&format!("Flat: tables after {} deliveries, plain autovacuum", sizes.deliveries));
+    let (receiver, database) = loaded().await;
+    let dispatcher = Dispatcher::of(Program::candidate(), &database.url, sizes.concurrency, Shares::All).await;
+    let until = |sample: &soak::Sample| {
+        if sample.received < sizes.deliveries { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    };
+    let (calls, samples) = soak::run(&database, &receiver, (calls::AGENTS, sizes.calls), READING, until).await;
+    measured("deliveries in each second", &soak::rates(&samples), "/s");
+    tell_sizes(&samples);
+    for table in ["waiting", "sending"] {
+        let vacuums =
+            format!("SELECT autovacuum_count FROM pg_stat_user_tables WHERE relid = 'postcall.{table}'::regclass");
+        figure(&format!("autovacuums of {table}"), database.number(&vacuums).await, "");
+    }
+    finish(database, dispatcher, &receiver, calls).await;
+}
+
+async fn loaded() -> (Receiver, Database) {
+    let receiver = Receiver::start();
+    receiver.count_only();
+    let database = Database::new("bench_soak").await;
+    database.publish_lanes(&Lane::on_one_host(&receiver, calls::AGENTS, Body::Default)).await;
+    (receiver, database)
+}
+
+fn tell_sizes(samples: &[soak::Sample]) {
+    let open: Vec<f64> = samples.iter().map(|sample| sample.open as f64).collect();
+    measured("calls waiting or in flight meanwhile; near 0 it was the writer who was slow", &open, "");
+    let tables: [Figure<soak::Sample>; 2] =
+        [("waiting", |sample| sample.waiting_megabytes, "MB"), ("sending", |sample| sample.sending_megabytes, "MB")];
+    for (table, size, unit) in tables {
+        let sizes: Vec<f64> = samples.iter().map(size).collect();
+        measured(&format!("size of {table} with its indexes, over time"), &sizes, unit);
+        figure(&format!("size of {table} with its indexes, at the end"), rounded(sizes[sizes.len() - 1]), unit);
+    }
+}
+
+/// Nothing was lost, and nothing sent twice: as many requests as deliveries.
+async fn finish(database: Database, dispatcher: Dispatcher, receiver: &Receiver, calls: usize) {
+    database.has_recorded(calls).await;
+    dispatcher.stop().await;
+    database.assert_all_delivered(calls).await;
+    assert_eq!(receiver.count(), calls, "DOUBLED: as many requests as calls");
+    database.close().await;
+}

@@ -1,0 +1,243 @@
+//! The receiver: a process of its own ([`server`]), so that what it costs can be told apart, and this side of the pipes to
+//! it. Where it listens everybody of 127.0.0.0/8 is served, which makes as many hosts as are wanted; what it does with a
+//! request, the path says.
+
+use std::collections::{HashMap, HashSet};
+use std::io::{BufRead, BufReader, Write};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::Range;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use uuid::Uuid;
+
+use crate::{clock, process};
+
+pub mod server;
+
+/// How often it is asked how much has come.
+const ASKING: Duration = Duration::from_millis(5);
+/// The same by lanes, which costs it more.
+const ASKING_LANES: Duration = Duration::from_millis(50);
+/// How long nothing may come where something has to.
+const SILENCE: Duration = Duration::from_secs(30);
+
+/// What it does with a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Behaviour {
+    /// It answers 200 at once.
+    Answer,
+    /// It answers 200 after so long.
+    AnswerAfter(Duration),
+    /// It never answers.
+    Hang,
+}
+
+/// One request that came.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrival {
+    /// Its `webhook-id`.
+    pub message: Uuid,
+    /// The call's number ([`crate::calls::nth`]).
+    pub call: u64,
+    /// The lane in its path.
+    pub lane: usize,
+    /// When it was complete.
+    pub at: Instant,
+}
+
+/// How many requests came, and when.
+#[derive(Clone, Copy, Debug)]
+pub struct Count {
+    /// Requests.
+    pub total: usize,
+    /// When the first came; of no meaning if none did.
+    pub first: Instant,
+    /// When the last came; likewise.
+    pub last: Instant,
+}
+
+/// A running receiver; it ends with this value.
+pub struct Receiver {
+    child: Child,
+    address: SocketAddr,
+    pipes: Mutex<Pipes>,
+}
+
+struct Pipes {
+    commands: ChildStdin,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Pipes {
+    fn ask(&mut self, command: &str) -> String {
+        writeln!(self.commands, "{command}").unwrap();
+        self.line()
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        assert_ne!(self.answers.read_line(&mut line).unwrap(), 0, "the receiver has ended");
+        line.trim_end().to_owned()
+    }
+}
+
+impl Receiver {
+    /// Starts one on a free port, for every address of this machine.
+    pub fn start() -> Receiver {
+        // The clock's anchor comes before everything that is measured by it.
+        clock::instant(clock::now_ns());
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--bench", "--receiver"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (commands, answers) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
+        let mut pipes = Pipes { commands, answers };
+        let address = pipes.ask("listen 0.0.0.0:0").parse().unwrap();
+        Receiver { child, address, pipes: Mutex::new(pipes) }
+    }
+
+    /// Where it answers at once.
+    pub fn url(&self) -> String {
+        self.url_of(Behaviour::Answer, Ipv4Addr::LOCALHOST, 0)
+    }
+
+    /// Where it behaves like that, on a host of 127.0.0.0/8, and notes the number of a lane.
+    pub fn url_of(&self, behaviour: Behaviour, host: Ipv4Addr, lane: usize) -> String {
+        url(behaviour, SocketAddr::new(host.into(), self.address.port()), lane)
+    }
+
+    /// Opens another address, which can be closed; its port is chosen if it is 0.
+    pub fn open(&self, address: SocketAddr) -> SocketAddr {
+        self.ask(&format!("listen {address}")).parse().unwrap()
+    }
+
+    /// Closes one that was opened, with all its connections: whoever connects then is refused.
+    pub fn close(&self, address: SocketAddr) {
+        self.ask(&format!("close {address}"));
+    }
+
+    /// CPU seconds that it has used so far.
+    pub fn cpu_seconds(&self) -> f64 {
+        process::cpu_seconds(self.child.id())
+    }
+
+    /// How much has come.
+    pub fn counted(&self) -> Count {
+        count(&self.ask("count"))
+    }
+
+    /// How much has come for these lanes.
+    pub fn counted_of(&self, lanes: &Range<usize>) -> Count {
+        count(&self.ask(&format!("lanes {} {}", lanes.start, lanes.end)))
+    }
+
+    /// Requests so far.
+    pub fn count(&self) -> usize {
+        self.counted().total
+    }
+
+    /// Waits until there were `count` requests for these lanes, or until `patience` is over, and says what there was.
+    pub async fn waits_for(&self, lanes: &Range<usize>, count: usize, patience: Duration) -> Count {
+        let began = Instant::now();
+        loop {
+            let now = self.counted_of(lanes);
+            if now.total >= count || began.elapsed() >= patience {
+                return now;
+            }
+            tokio::time::sleep(ASKING_LANES).await;
+        }
+    }
+
+    /// Waits until there were `count` requests. Panics when none has come for half a minute.
+    pub async fn has(&self, count: usize) {
+        let mut seen = (self.count(), Instant::now());
+        while seen.0 < count {
+            tokio::time::sleep(ASKING).await;
+            let now = self.count();
+            if now > seen.0 {
+                seen = (now, Instant::now());
+            }
+            assert!(seen.1.elapsed() < SILENCE, "LOST: {} of {count} requests arrived", seen.0);
+        }
+    }
+
+    /// When each message arrived. Panics if one arrived twice, or if there are not exactly `count`.
+    pub fn arrivals(&self, count: usize) -> HashMap<Uuid, Instant> {
+        let by_message: HashMap<Uuid, Instant> = self.all().iter().map(|one| (one.message, one.at)).collect();
+        assert_eq!(by_message.len(), count, "LOST: as many messages have to arrive as were committed");
+        by_message
+    }
+
+    /// Everything that arrived, in order. Panics if a message or a call arrived twice.
+    pub fn all(&self) -> Vec<Arrival> {
+        let mut pipes = self.pipes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut line = pipes.ask("arrivals");
+        let mut arrivals = Vec::new();
+        while line != "end" {
+            arrivals.push(arrival(&line));
+            line = pipes.line();
+        }
+        let messages: HashSet<Uuid> = arrivals.iter().map(|one| one.message).collect();
+        assert_eq!(messages.len(), arrivals.len(), "DOUBLED: a message arrived more than once");
+        arrivals
+    }
+
+    /// Forgets what arrived.
+    pub fn forget(&self) {
+        self.ask("forget");
+    }
+
+    /// Counts from now on what comes, and no longer keeps it one by one: for long runs.
+    pub fn count_only(&self) {
+        self.ask("count-only");
+    }
+
+    fn ask(&self, command: &str) -> String {
+        self.pipes.lock().unwrap_or_else(PoisonError::into_inner).ask(command)
+    }
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        // It has nothing to tidy up, and may be gone already.
+        let _gone = self.child.kill();
+        let _reaped = self.child.wait();
+    }
+}
+
+/// The URL of an address at which a receiver behaves like that.
+pub fn url(behaviour: Behaviour, address: SocketAddr, lane: usize) -> String {
+    match behaviour {
+        Behaviour::Answer => format!("http://{address}/answer/{lane}"),
+        Behaviour::AnswerAfter(delay) => format!("http://{address}/delay/{}/{lane}", delay.as_millis()),
+        Behaviour::Hang => format!("http://{address}/hang/{lane}"),
+    }
+}
+
+/// A host of 127.0.0.0/8 for each number up to a million, and never 127.0.0.x.
+pub fn host(number: usize) -> Ipv4Addr {
+    let part = |number: usize| u8::try_from(number % 250 + 1).unwrap();
+    Ipv4Addr::new(127, part(number / 62_500), part(number / 250), part(number))
+}
+
+fn arrival(line: &str) -> Arrival {
+    let mut parts = line.split(' ');
+    let mut next = || parts.next().unwrap();
+    let (message, call, lane, at_ns): (&str, &str, &str, &str) = (next(), next(), next(), next());
+    Arrival {
+        message: message.parse().unwrap(),
+        call: call.parse().unwrap(),
+        lane: lane.parse().unwrap(),
+        at: clock::instant(at_ns.parse().unwrap()),
+    }
+}
+
+fn count(answer: &str) -> Count {
+    let mut numbers = answer.split(' ').map(|number| number.parse::<u64>().unwrap());
+    let mut next = || numbers.next().unwrap();
+    Count { total: usize::try_from(next()).unwrap(), first: clock::instant(next()), last: clock::instant(next()) }
+}
