@@ -32,13 +32,15 @@ pub(super) fn stop_on_signals(stop: Stop) -> io::Result<()> {
     let mut hangup = if is_ignored(SignalKind::hangup()) { None } else { Some(signal(SignalKind::hangup())?) };
     tokio::spawn(async move {
         for token in [stop.drain, stop.cut] {
-            tokio::select! {
-                _ = terminate.recv() => info!("SIGTERM"),
-                _ = interrupt.recv() => info!("SIGINT"),
-                _ = quit.recv() => info!("SIGQUIT"),
-                () = arrives(&mut hangup) => info!("SIGHUP"),
-            }
+            let name = tokio::select! {
+                _ = terminate.recv() => "SIGTERM",
+                _ = interrupt.recv() => "SIGINT",
+                _ = quit.recv() => "SIGQUIT",
+                () = arrives(&mut hangup) => "SIGHUP",
+            };
+            // Whoever reads the line may rely on it: nothing is claimed any more.
             token.cancel();
+            info!("{name}");
         }
     });
     Ok(())

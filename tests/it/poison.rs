@@ -12,7 +12,7 @@ use uuid::Uuid;
 use crate::support::database::{Database, first_lane};
 use crate::support::fleet::LEASE_MS;
 use crate::support::inbox::Inbox;
-use crate::support::process::Dispatcher;
+use crate::support::process::{ALL_FOR_ONE, Dispatcher};
 use crate::support::proxy::{Fate, Proxy};
 
 const STATES: &str = "SELECT string_agg(state || ' ' || n, ', ' ORDER BY state)
@@ -96,7 +96,7 @@ async fn an_outcome_that_history_refuses_is_recorded_without_its_texts_and_costs
     database.insert_call("a", &json!({"kind": "poison", "callInfo": {"callSid": "CA1"}})).await;
     insert_calls(&database, 33).await;
     let proxy = Proxy::to_server_of(&database.url).await;
-    let dispatcher = Dispatcher::start_at(&proxy.url_of(&database.url), &[]).await;
+    let dispatcher = Dispatcher::start_at(&proxy.url_of(&database.url), &ALL_FOR_ONE).await;
     inbox.has(64).await;
     // Recording is stopped until all results are there, so that they are one batch.
     let mut lock = database.pool.begin().await.unwrap();
@@ -296,7 +296,7 @@ async fn a_delivery_that_was_put_back_into_the_queue_while_it_is_in_flight_holds
     let inbox = Inbox::holding().await;
     let database = database_for(&inbox).await;
     insert_calls(&database, 1).await;
-    let dispatcher = Dispatcher::start(&database, &[]).await;
+    let dispatcher = Dispatcher::start(&database, &ALL_FOR_ONE).await;
     inbox.has(1).await;
     database
         .execute(

@@ -31,6 +31,18 @@ pub const THIS_MACHINE: [&str; 3] = ["--allow-http", "--allow-target", "127.0.0.
 /// How long any event is waited for before the test fails.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Settings with which one host may hold all of 64 places.
+pub const ALL_FOR_ONE: [&str; 8] = [
+    "--concurrency",
+    "64",
+    "--concurrency-per-agent",
+    "64",
+    "--concurrency-per-host",
+    "64",
+    "--adapt-to-hosts",
+    "false",
+];
+
 /// Runs a command to its end, without a database.
 pub fn postcall(arguments: &[&str]) -> Output {
     std::process::Command::new(POSTCALL).env_remove("DATABASE_URL").args(arguments).output().unwrap()
