@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::support::accounts;
 use crate::support::database::Database;
 use crate::support::inbox::Inbox;
-use crate::support::process::{Dispatcher, postcall_on, stderr};
+use crate::support::process::{ALL_FOR_ONE, Dispatcher, postcall_on, stderr};
 use crate::support::proxy::Proxy;
 use crate::support::tally::Tally;
 
@@ -156,7 +156,7 @@ async fn a_call_beyond_the_limit_fails_by_its_size_unread_and_holds_up_nobody() 
 /// the most memory that it took against what was allowed: 64 MiB, and as much again for what the allocator, the HTTP client
 /// and the driver hold of the same bytes, and some for the program. All of the calls at once take far more.
 async fn assert_memory_is_bounded(database: &Database, tally: &Tally) {
-    let dispatcher = Dispatcher::start(database, &[]).await;
+    let dispatcher = Dispatcher::start(database, &ALL_FOR_ONE).await;
     // As many as there is room for are out, and wait for their answers.
     tally.has(8).await;
     tally.answer_all();
@@ -192,7 +192,7 @@ async fn small_deliveries_do_not_wait_for_the_bytes_of_large_ones() {
     send_whole_calls_to(&database, "small", &inbox.url("/")).await;
     // More large ones than permits: what keeps them from taking all of these is the room for their bytes.
     insert_large_calls(&database, "large", 20, 5_000_000).await;
-    let dispatcher = Dispatcher::start(&database, &["--concurrency", "16"]).await;
+    let dispatcher = Dispatcher::start(&database, &["--concurrency", "16", "--adapt-to-hosts", "false"]).await;
     tally.has(8).await;
     insert_large_calls(&database, "small", 100, 100).await;
     inbox.has(100).await;
@@ -235,7 +235,7 @@ async fn what_waits_for_bytes_at_the_end_of_the_drain_goes_back_to_waiting() {
     let (database, tally) = (Database::new().await, Tally::holding().await);
     send_whole_calls_to(&database, "a", &tally.url()).await;
     insert_large_calls(&database, "a", 30, 5_000_000).await;
-    let dispatcher = Dispatcher::start(&database, &["--drain-timeout-ms", "100"]).await;
+    let dispatcher = Dispatcher::start(&database, &["--adapt-to-hosts", "false", "--drain-timeout-ms", "100"]).await;
     tally.has(8).await;
     // More are claimed than can be sent: those hold the texts only.
     database.until("SELECT count(*) > 9 FROM postcall.sending").await;
