@@ -20,6 +20,7 @@ mod demo;
 mod filter;
 mod history;
 mod migrate;
+mod prune;
 mod render;
 mod replay;
 mod resolve;
@@ -67,6 +68,7 @@ enum Command {
     Show(show::Arguments),
     Resolve(resolve::Arguments),
     Replay(replay::Arguments),
+    Prune(prune::Arguments),
     CheckInvariants(check_invariants::Arguments),
     Demo(demo::Arguments),
 }
@@ -192,6 +194,7 @@ impl Command {
             Command::Show(arguments) => arguments.run().await,
             Command::Resolve(arguments) => arguments.run().await,
             Command::Replay(arguments) => arguments.run().await,
+            Command::Prune(arguments) => arguments.run().await,
             Command::CheckInvariants(arguments) => arguments.run().await,
             Command::Demo(arguments) => arguments.run().await,
         }
@@ -201,6 +204,10 @@ impl Command {
     fn needed_user(&self) -> &'static str {
         match self {
             Command::Migrate(_) | Command::Demo(_) | Command::Render(_) => "the owner of the schema",
+            Command::Prune(_) => {
+                "the owner of the schema, or within the bounds of postcall.retention a database user with the role \
+                 postcall_publisher or postcall_dispatcher"
+            }
             Command::Run(_) => "a database user with the role postcall_dispatcher",
             Command::Action(_) | Command::Resolve(_) | Command::Replay(_) => {
                 "a database user with the role postcall_publisher"

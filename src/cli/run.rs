@@ -8,6 +8,7 @@ use clap::builder::{FalseyValueParser, RangedU64ValueParser};
 use ipnet::IpNet;
 use tracing::{info, warn};
 
+use super::prune::Keep;
 use super::signals::stop_on_signals;
 use super::{CliError, Database};
 use crate::dispatcher::{self, RunError, Stop, Tally};
@@ -70,6 +71,9 @@ pub struct Arguments {
     max_bytes_in_flight: usize,
 
     #[command(flatten)]
+    keep: Keep,
+
+    #[command(flatten)]
     targets: Targets,
 
     /// Start although dispatchers run that may call other targets: the settings are being changed. Restart
@@ -128,9 +132,14 @@ impl Targets {
 impl Arguments {
     pub(super) async fn run(self) -> Result<(), CliError> {
         self.check_budget()?;
+        let retention = self.keep.retention()?;
         let store = self.database.open(CONNECTIONS).await?;
         if store.is_standby().await? {
             return Err(StoreError::from(Obstacle::Standby).into());
+        }
+        if !retention.is_for_ever() {
+            // Said now, and not in the log every hour.
+            store.session(dispatcher::retention::PRUNING_PATIENCE).require_permitted(retention).await?;
         }
         let (webhook, policy) = self.targets.webhook()?;
         let settings = dispatcher::Settings {
@@ -141,6 +150,7 @@ impl Arguments {
             change_policy: self.change_policy,
             max_call_bytes: self.max_call_bytes,
             max_bytes_in_flight: self.max_bytes_in_flight,
+            retention,
         };
         let stop = Stop::default();
         stop_on_signals(stop.clone())?;

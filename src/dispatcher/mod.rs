@@ -27,6 +27,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use crate::domain::policy::Policy;
+use crate::domain::retention::Retention;
 use crate::store::{Store, StoreError};
 use crate::webhook::Webhook;
 use attempt::Means;
@@ -58,6 +59,7 @@ mod policy;
 mod prepare;
 mod recovery;
 mod rest;
+pub mod retention;
 mod supervision;
 mod templates;
 mod unstarted;
@@ -87,6 +89,8 @@ pub struct Settings {
     pub max_call_bytes: usize,
     /// Bytes of calls and bodies held at the same time, at least [`least_bytes_in_flight`].
     pub max_bytes_in_flight: usize,
+    /// For how long calls and history are kept.
+    pub retention: Retention,
 }
 
 /// How the outside stops a dispatcher.
@@ -189,7 +193,7 @@ impl Dispatcher {
             finisher: ends_well(finisher.run()),
             recovery: ends_well(recovery.run(all_settled.clone())),
             lease: Box::pin(keeper.run(lease.clone(), all_settled.clone())),
-            housekeeping: ends_well(housekeeping::run(store.clone(), stop.drain.clone())),
+            housekeeping: ends_well(housekeeping::run(store.clone(), settings.retention, stop.drain.clone())),
         };
         Ok((Dispatcher { settings, stop, lease, attempts, losses, books, settled, given_up, all_settled }, rooms))
     }

@@ -13,4 +13,5 @@ pub mod mask;
 pub mod policy;
 pub mod problem;
 pub mod request;
+pub mod retention;
 pub mod visible;

@@ -27,6 +27,7 @@ pub mod platform;
 pub mod recover;
 pub mod replay;
 pub mod resolve;
+pub mod retention;
 pub mod schema;
 pub mod search;
 pub mod session;
