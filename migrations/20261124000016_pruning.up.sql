@@ -168,8 +168,6 @@ BEGIN
         RAISE EXCEPTION 'a partition is dropped in a transaction of isolation level READ COMMITTED'
             USING ERRCODE = 'feature_not_supported';
     END IF;
-    -- One at a time, and none while the accounts are checked.
-    LOCK TABLE postcall.retention IN ACCESS EXCLUSIVE MODE NOWAIT;
     SELECT * INTO part FROM postcall.partitions_by_time() AS p WHERE p.partition = prune_partition.partition;
     IF NOT FOUND THEN
         outcome := 'gone';
@@ -179,6 +177,12 @@ BEGIN
     IF postcall.time_of_id(part.to_id)
        > postcall.kept_since(what, CASE what WHEN 'calls' THEN keep_calls_days ELSE keep_history_days END) THEN
         outcome := 'young';
+        RETURN;
+    END IF;
+    -- One at a time, and none while the accounts are checked. Whoever was here before may have taken it away.
+    LOCK TABLE postcall.retention IN ACCESS EXCLUSIVE MODE;
+    IF NOT EXISTS (SELECT FROM postcall.partitions_by_time() AS p WHERE p = part) THEN
+        outcome := 'gone';
         RETURN;
     END IF;
     IF what = 'calls' THEN
