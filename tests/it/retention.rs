@@ -376,7 +376,8 @@ async fn a_call_whose_history_is_missing_is_still_missed_if_it_is_younger_than_w
 #[tokio::test]
 async fn whoever_checks_the_accounts_never_sees_a_partition_half_gone() {
     let database = database_with_past().await;
-    // The call is young enough to be asked about, and stays; its delivery leaves.
+    // The call stays; its delivery leaves, although there is an older partition that does not.
+    partition(&database, "delivery", "delivery_20250501", "2025-05-01Z", "2025-06-01Z").await;
     calls_of(&database, THEN, 1).await;
     end_all(&database, "delivered").await;
     let mut pruner = PgConnection::connect(&database.url).await.unwrap();
@@ -529,6 +530,12 @@ async fn what_is_found_to_be_pending_or_leaves_by_row_locks_nothing_that_inserts
         // While that transaction is open.
         insert_at_once(&database).await;
     }
+    // What leaves as a whole locks its parent and the default partition, and no other partition.
+    database.execute("DELETE FROM postcall.waiting").await;
+    let mut pruner = PgConnection::connect(&database.url).await.unwrap();
+    let dropped = format!("BEGIN; SELECT outcome FROM postcall.prune_partition('{WEEK}', 30, NULL)");
+    sqlx::raw_sql(AssertSqlSafe(dropped)).execute(&mut pruner).await.unwrap();
+    assert_eq!(locked(&mut pruner).await, ["outbox", "outbox_default", "replay", "retention"]);
 }
 
 #[tokio::test]
