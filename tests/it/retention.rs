@@ -165,6 +165,9 @@ async fn a_partition_with_a_call_that_waits_or_is_in_flight_stays_and_the_delive
     for expected in [waiting, sending] {
         let said = prune(&database, &days);
         assert_eq!(outcome(&said, WEEK), "stays");
+        // Whatever the plan said before.
+        let dropped = database.session().prune_partition(WEEK, keep("30", "")).await.unwrap();
+        assert!(matches!(dropped, Dropped::Pending(Some(_))), "{dropped:?}");
         let id = database.text(expected).await.unwrap();
         assert!(why(&said, WEEK).contains(&id) || expected == waiting, "{said:?}");
         assert!(why(&said, WEEK).contains("is still to be sent"), "{said:?}");
