@@ -18,6 +18,7 @@ mod latency;
 mod platform;
 mod print;
 mod process;
+mod prune;
 mod queue;
 mod receiver;
 mod throughput;
@@ -80,6 +81,8 @@ enum Subject {
     Queue,
     /// What a question costs a database with a long history.
     History,
+    /// What inserts and claims notice while full partitions leave.
+    Prune,
 }
 
 fn main() {
@@ -122,5 +125,8 @@ async fn measure(arguments: &Arguments) {
             None => history::database(arguments.rows, arguments.waiting).await,
         };
         history::measure(database, arguments.plans).await;
+    }
+    if wanted(Subject::Prune) {
+        prune::measure(arguments.calls, arguments.waiting, arguments.seconds).await;
     }
 }

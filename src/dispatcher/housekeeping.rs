@@ -25,9 +25,9 @@ pub(super) async fn run(store: Store, retention: Retention, stop: CancellationTo
             Err(error) => warn!(%error, "could not make partitions; the default ones take what comes"),
         }
         if !retention.is_for_ever() {
-            match stop.run_until_cancelled(let_go(&store, retention)).await {
-                Some(Err(error)) => warn!(%error, "could not remove what is old; it stays until the next time"),
-                Some(Ok(())) | None => {}
+            let pruned = stop.run_until_cancelled(let_go(&store, retention)).await;
+            if let Some(Err(error)) = pruned {
+                warn!(%error, "could not remove what is old; it stays until the next time");
             }
         }
     }
