@@ -179,9 +179,9 @@ async fn balance(snapshot: &mut PgConnection) -> Result<(Vec<Offender>, Vec<Offe
     // One pass over what was decided and what is there, because it is by far the longest.
     // - Exactly what was decided when a call was inserted is asked for. A call from before that was kept (null) is not
     //   asked about.
-    // - What has left history is not asked about: deliveries leave with a bound on their time, which history_begins knows,
-    //   and no call is inserted after its deliveries' ids are made. The
-    //   beginning is looked up once, by a subquery of its own.
+    // - What has left history is not asked about: whatever removes deliveries raises history_begins to their bound in the
+    //   same transaction, and no call is inserted after its deliveries' ids are made. The beginning is looked up once, by
+    //   a subquery of its own.
     // - A replay does not stand in for the original.
     // - Of what is there more than once it is asked whether the deliveries differ: one that is in two places is not
     //   counted here once more. Where nothing is there more than once, that reads nothing.
