@@ -2,7 +2,7 @@
 --
 -- A partition is dropped in one transaction, so that nothing that dies in the middle leaves anything half done. DETACH …
 -- CONCURRENTLY is not to be had beside a default partition, and a plain DETACH takes the same lock as the drop, for as long. What
--- the platform notices of a drop is that lock: it is waited for no longer than 40 ms, because whoever comes behind waits with it,
+-- the platform notices of a drop is that lock: it is waited for no longer than 25 ms, because whoever comes behind waits with it,
 -- and held for a few milliseconds. Reading, deleting files and writing payloads happen outside of it.
 --
 -- What a malicious caller can make these functions do: nothing beyond the owner's bounds (postcall.retention), which are checked
@@ -159,7 +159,7 @@ CREATE FUNCTION postcall.prune_partition(partition text, keep_calls_days integer
     OUT outcome text, OUT pending uuid)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
-    SET lock_timeout = '40ms' AS $$
+    SET lock_timeout = '25ms' AS $$
 DECLARE
     part  record;
     what  text;
@@ -218,7 +218,7 @@ CREATE FUNCTION postcall.prune_rows(source text, keep_calls_days integer, keep_h
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
     SET enable_seqscan = 'on' SET enable_sort = 'on' SET enable_bitmapscan = 'on'
-    SET lock_timeout = '40ms' AS $$
+    SET lock_timeout = '25ms' AS $$
 DECLARE
     -- 2,000 calls of 2 KB are deleted in some 20 ms.
     portion CONSTANT integer := 2000;

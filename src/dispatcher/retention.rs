@@ -16,7 +16,7 @@ pub const PRUNING_PATIENCE: Duration = Duration::from_secs(120);
 const MOST_TRIES: u32 = 12;
 /// The first pause after a try in vain; each is twice the one before.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
-/// The longest pause between tries. So whoever has to wait behind a try (40 ms) does so for 2 % of the time.
+/// The longest pause between tries. So whoever has to wait behind a try (25 ms) does so for 1 % of the time.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// Between portions of rows: the database has other things to do.
 const BETWEEN_PORTIONS: Duration = Duration::from_millis(20);

@@ -197,7 +197,7 @@ impl Session {
     }
 
     /// Drops a partition if all of it is old and nothing in it is still to be sent. What it waits for keeps the platform
-    /// waiting for 40 ms at most.
+    /// waiting for 25 ms at most.
     ///
     /// # Errors
     /// As [`Session::require_permitted`]. After an error it may have left; it can be tried again.
