@@ -47,6 +47,8 @@
 //! | `sending`  | deliveries in flight                      | inserted by the claim, deleted by whoever finishes it |
 //! | `delivery` | deliveries that came to an end            | inserted once, never changed; leaves with its partition |
 //!
+//! What is old leaves by [`dispatcher::retention`], if it is to; never a call that is still to be sent.
+//!
 //! `waiting` and `sending` stay small, so that a claim costs the same whatever the length of history.
 //!
 //! # The rooms

@@ -17,7 +17,7 @@ use crate::store::invariants::{Accounts, Ages, Checked, Invariant};
 ///   none_missing        a call has a delivery of each action that was enabled for its agent when it was
 ///                       inserted: exactly those that were decided on then (outbox.action_ids). Not asked
 ///                       about calls from before that was kept, which are counted below, nor about calls
-///                       from before the oldest partition of history
+///                       from before history begins (postcall.history_begins)
 ///   no_replay_missing   the delivery of every replay exists, as far back as history is kept
 ///   complete            what waits or is in flight has its call and its action
 ///   none_stuck          nothing is in flight under a dispatcher that was never there. Beyond that it is

@@ -22,6 +22,7 @@ mod history;
 mod limits;
 mod migrate;
 mod pause;
+mod prune;
 mod render;
 mod replay;
 mod resolve;
@@ -73,6 +74,7 @@ enum Command {
     Show(show::Arguments),
     Resolve(resolve::Arguments),
     Replay(replay::Arguments),
+    Prune(prune::Arguments),
     CheckInvariants(check_invariants::Arguments),
     Demo(demo::Arguments),
 }
@@ -204,6 +206,7 @@ impl Command {
             Command::Show(arguments) => arguments.run().await,
             Command::Resolve(arguments) => arguments.run().await,
             Command::Replay(arguments) => arguments.run().await,
+            Command::Prune(arguments) => arguments.run().await,
             Command::CheckInvariants(arguments) => arguments.run().await,
             Command::Demo(arguments) => arguments.run().await,
         }
@@ -213,6 +216,10 @@ impl Command {
     fn needed_user(&self) -> &'static str {
         match self {
             Command::Migrate(_) | Command::Demo(_) | Command::Render(_) => "the owner of the schema",
+            Command::Prune(_) => {
+                "the owner of the schema, or within the bounds of postcall.retention a database user with the role \
+                 postcall_publisher or postcall_dispatcher"
+            }
             Command::Run(_) => "a database user with the role postcall_dispatcher",
             Command::Pause(arguments) if arguments.only_reads() => READER,
             Command::Status(_) | Command::History(_) | Command::Show(_) | Command::CheckInvariants(_) => READER,

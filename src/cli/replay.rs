@@ -32,7 +32,8 @@ const BATCH: usize = 500;
 /// history`, what must not be replayed is left out, and said on stderr. Refused are:
 ///
 ///   delivered               the message was delivered before, unless --include-delivered
-///   unknown                 the message may have been received, unless --include-unknown
+///   unknown                 the message may have been received, or the history of an earlier delivery of it
+///                           is no longer kept, unless --include-unknown
 ///   waiting, sending        it is still on its way
 ///   replayed already        replay its replay instead, once that has ended
 ///   disabled action         it would be skipped: enable the action first

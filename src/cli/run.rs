@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use tracing::{info, warn};
 
 use super::limits::LimitArguments;
+use super::prune::Keep;
 use super::signals::stop_on_signals;
 use super::{CliError, Database};
 use crate::dispatcher::{self, RunError, Stop, Tally};
@@ -67,6 +68,9 @@ pub struct Arguments {
     #[arg(long, env = "POSTCALL_MAX_BYTES_IN_FLIGHT", default_value_t = dispatcher::DEFAULT_MAX_BYTES_IN_FLIGHT,
           value_name = "BYTES", value_parser = RangedU64ValueParser::<usize>::new().range(1..=MAX_MAX_BYTES_IN_FLIGHT))]
     max_bytes_in_flight: usize,
+
+    #[command(flatten)]
+    keep: Keep,
 
     #[command(flatten)]
     targets: Targets,
@@ -131,9 +135,14 @@ impl Targets {
 impl Arguments {
     pub(super) async fn run(self) -> Result<(), CliError> {
         self.check_budget()?;
+        let retention = self.keep.retention()?;
         let store = self.database.open(CONNECTIONS).await?;
         if store.is_standby().await? {
             return Err(StoreError::from(Obstacle::Standby).into());
+        }
+        if !retention.is_for_ever() {
+            // Said now, and not in the log every hour.
+            store.session(dispatcher::retention::PRUNING_PATIENCE).require_permitted(retention).await?;
         }
         let limits = self.limits.limits();
         let (webhook, policy) = self.targets.webhook(limits.hold_unreachable)?;
@@ -146,6 +155,7 @@ impl Arguments {
             change_policy: self.change_policy,
             max_call_bytes: self.max_call_bytes,
             max_bytes_in_flight: self.max_bytes_in_flight,
+            retention,
         };
         let stop = Stop::default();
         stop_on_signals(stop.clone())?;

@@ -1,4 +1,4 @@
-//! What has to be done now and then: making partitions before they are needed.
+//! What has to be done now and then: making partitions before they are needed, and letting go what is old.
 
 use std::time::Duration;
 
@@ -6,13 +6,16 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::PATIENCE;
-use crate::store::Store;
+use super::retention::{Outcome, PRUNING_PATIENCE, prune};
+use crate::domain::retention::Retention;
+use crate::store::retention::Verdict;
+use crate::store::{Store, StoreError};
 
-/// Partitions are made two periods ahead, so an hour more or less does not matter.
+/// Partitions are made two periods ahead, and what leaves is at least a day old: an hour more or less does not matter.
 const EVERY: Duration = Duration::from_secs(3_600);
 
-/// Works at once and then every hour, until `stop`.
-pub(super) async fn run(store: Store, stop: CancellationToken) {
+/// Works at once and then every hour, until `stop`. Pruning is cut off by it: nothing of it is ever half done.
+pub(super) async fn run(store: Store, retention: Retention, stop: CancellationToken) {
     let mut hours = tokio::time::interval(EVERY);
     while stop.run_until_cancelled(hours.tick()).await.is_some() {
         // A connection for the occasion: it would idle for an hour.
@@ -21,5 +24,29 @@ pub(super) async fn run(store: Store, stop: CancellationToken) {
             Ok(names) => info!(partitions = names.join(", "), "made partitions ahead of time"),
             Err(error) => warn!(%error, "could not make partitions; the default ones take what comes"),
         }
+        if !retention.is_for_ever() {
+            let pruned = stop.run_until_cancelled(let_go(&store, retention)).await;
+            if let Some(Err(error)) = pruned {
+                warn!(%error, "could not remove what is old; it stays until the next time");
+            }
+        }
     }
+}
+
+async fn let_go(store: &Store, retention: Retention) -> Result<(), StoreError> {
+    let mut session = store.session(PRUNING_PATIENCE);
+    prune(&mut session, retention, |source, _, outcome| match outcome {
+        Outcome::Left(None) => info!(partition = source, "removed an old partition"),
+        Outcome::Left(Some(rows)) => info!(source, rows, "removed old rows"),
+        Outcome::Stays(Verdict::Pending(delivery)) => {
+            let delivery = delivery.map(tracing::field::display);
+            warn!(partition = source, delivery, "an old partition stays: this delivery of it is still to be sent");
+        }
+        Outcome::Stays(Verdict::NoIndex) => {
+            warn!(partition = source, "old calls stay: no index finds them (`postcall prune --dry-run` says more)");
+        }
+        Outcome::InUse => info!(partition = source, "an old partition is in use; it stays until the next time"),
+        Outcome::Stays(Verdict::Young | Verdict::Detached | Verdict::Due) => {}
+    })
+    .await
 }

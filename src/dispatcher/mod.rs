@@ -32,6 +32,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use crate::domain::policy::Policy;
+use crate::domain::retention::Retention;
 use crate::scheduler::Limits;
 use crate::store::{Store, StoreError};
 use crate::webhook::Webhook;
@@ -69,6 +70,7 @@ mod prober;
 mod recovery;
 mod reporter;
 mod rest;
+pub mod retention;
 mod schedule;
 mod scout;
 mod supervision;
@@ -102,6 +104,8 @@ pub struct Settings {
     pub max_call_bytes: usize,
     /// Bytes of calls and bodies held at the same time, at least [`least_bytes_in_flight`].
     pub max_bytes_in_flight: usize,
+    /// For how long calls and history are kept.
+    pub retention: Retention,
 }
 
 /// How the outside stops a dispatcher.
@@ -216,7 +220,7 @@ impl Dispatcher {
             finisher: ends_well(finisher.run()),
             recovery: ends_well(recovery.run(all_settled.clone())),
             lease: Box::pin(keeper.run(lease.clone(), all_settled.clone())),
-            housekeeping: ends_well(housekeeping::run(store.clone(), stop.drain.clone())),
+            housekeeping: ends_well(housekeeping::run(store.clone(), settings.retention, stop.drain.clone())),
         };
         Ok((Dispatcher { settings, stop, lease, attempts, losses, books, settled, given_up, all_settled }, rooms))
     }

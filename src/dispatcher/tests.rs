@@ -108,6 +108,7 @@ async fn prepared(database: &Database) -> (Dispatcher, Rooms) {
         change_policy: false,
         max_call_bytes: DEFAULT_MAX_CALL_BYTES,
         max_bytes_in_flight: DEFAULT_MAX_BYTES_IN_FLIGHT,
+        retention: Default::default(),
     };
     let webhook = Webhook::new(webhook).unwrap();
     let prepared = Dispatcher::prepare(&database.store, webhook, settings, "test", Stop::default()).await;

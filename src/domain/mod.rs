@@ -17,4 +17,5 @@ pub mod policy;
 pub mod problem;
 pub mod report;
 pub mod request;
+pub mod retention;
 pub mod visible;

@@ -110,6 +110,9 @@ impl Store {
         // One snapshot for all statements: between two of them a delivery could move from a table that has not been read
         // to one that has. It is committed nowhere, so dropping it on an error is all that there is to clean up.
         let mut snapshot = self.pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
+        // Before the snapshot, which the first query takes: a partition leaves for all snapshots at once, and what the older ones
+        // still show would then be accused. Nothing leaves as long as this is held; ACCESS SHARE holds up nobody else.
+        sqlx::query!("LOCK TABLE postcall.retention IN ACCESS SHARE MODE").execute(&mut *snapshot).await?;
         prepare(&mut snapshot).await?;
         let (twice, missing) = balance(&mut snapshot).await?;
         let found = [
@@ -176,8 +179,9 @@ async fn balance(snapshot: &mut PgConnection) -> Result<(Vec<Offender>, Vec<Offe
     // One pass over what was decided and what is there, because it is by far the longest.
     // - Exactly what was decided when a call was inserted is asked for. A call from before that was kept (null) is not
     //   asked about.
-    // - History may have been dropped up to its oldest partition, so calls from before that are not asked about. The
-    //   beginning is looked up once, by a subquery of its own.
+    // - What has left history is not asked about: whatever removes deliveries raises history_begins to their bound in the
+    //   same transaction, and no call is inserted after its deliveries' ids are made. The beginning is looked up once, by
+    //   a subquery of its own.
     // - A replay does not stand in for the original.
     // - Of what is there more than once it is asked whether the deliveries differ: one that is in two places is not
     //   counted here once more. Where nothing is there more than once, that reads nothing.
@@ -245,7 +249,7 @@ async fn unguarded(snapshot: &mut PgConnection) -> Result<Vec<Offender>, sqlx::E
 }
 
 async fn missing_replays(snapshot: &mut PgConnection) -> Result<Vec<Offender>, sqlx::Error> {
-    // As above: what history may have lost with a partition is not asked about.
+    // As above: what may have left history is not asked about.
     sqlx::query_as!(
         Offender,
         r#"

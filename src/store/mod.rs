@@ -31,6 +31,7 @@ pub mod recover;
 pub mod replay;
 pub mod reports;
 pub mod resolve;
+pub mod retention;
 pub mod schema;
 pub mod search;
 pub mod session;

@@ -56,7 +56,7 @@ pub enum Refusal {
     },
     /// The message was delivered, by it or by another delivery of the chain.
     Delivered,
-    /// The message may have been received, by it or by another delivery of the chain.
+    /// The message may have been received, by it or by another delivery of the chain, which may have left history.
     Unknown,
     /// Its action is disabled, so that it would be skipped.
     ActionDisabled {
@@ -208,6 +208,7 @@ async fn replay(
     // - Two people at the same time: the second waits until the first has committed, and then sees its replay. The unique
     //   constraint decides where somebody replays without the lock; ORDER BY gives all the same order, so that nobody
     //   waits in a circle.
+    // - Where a delivery of the chain has left history, nobody can see any more what it came to: that is a doubt.
     // - The triggers of postcall.replay give the new delivery its id and its message, and put it into the queue.
     // - The payload is looked for by a scalar subquery: it can only be an index look-up per row.
     // - No bell is rung: a dispatcher that sleeps looks by itself within a second.
@@ -230,7 +231,9 @@ async fn replay(
             WHERE delivery_id = ANY (ARRAY(SELECT delivery_id FROM chain))
         ),
         past AS MATERIALIZED (
-            SELECT message_id, bool_or(state = 'delivered') AS delivered, bool_or(state = 'unknown') AS unknown
+            SELECT message_id, bool_or(state = 'delivered') AS delivered,
+                   bool_or(state = 'unknown')
+                   OR count(*) < (SELECT count(*) FROM chain WHERE chain.message_id = story.message_id) AS unknown
             FROM story GROUP BY message_id
         ),
         judged AS MATERIALIZED (

@@ -24,9 +24,8 @@ async fn publish(database: &Database, agent: &str, url: &str) {
 }
 
 async fn insert_calls(database: &Database, agent: &str, calls: usize) {
-    let insert = format!(
-        "INSERT INTO postcall.outbox (agent, call) SELECT '{agent}', '{{}}' FROM generate_series(1, {calls})"
-    );
+    let insert =
+        format!("INSERT INTO postcall.outbox (agent, call) SELECT '{agent}', '{{}}' FROM generate_series(1, {calls})");
     database.execute(&insert).await;
 }
 

@@ -34,6 +34,7 @@ mod rendering_reference;
 mod replay;
 mod replay_or_finding;
 mod resolve;
+mod retention;
 mod rights;
 mod search;
 mod secrecy;

@@ -31,6 +31,12 @@ const RIGHTS: &[&str] = &[
      response_sha256, source, state, unresolved, url)",
     "dispatcher: SELECT, UPDATE on sequence bell",
     "dispatcher: EXECUTE on function make_partitions",
+    // Lets go what is old, within the owner's bounds (retention).
+    "dispatcher: SELECT on table retention",
+    "dispatcher: EXECUTE on function kept_since",
+    "dispatcher: EXECUTE on function prune_partition",
+    "dispatcher: EXECUTE on function prune_plan",
+    "dispatcher: EXECUTE on function prune_rows",
     // The previous release's dispatchers call it.
     "dispatcher: EXECUTE on function call_sid",
     // Looks at the ledger, at history and at the accounts.
@@ -62,6 +68,12 @@ const RIGHTS: &[&str] = &[
     "publisher: SELECT on table active_pause",
     "publisher: SELECT on view action_target",
     "publisher: SELECT on table dispatcher_report",
+    // Lets go what is old, within the owner's bounds (retention).
+    "publisher: SELECT on table retention",
+    "publisher: EXECUTE on function kept_since",
+    "publisher: EXECUTE on function prune_partition",
+    "publisher: EXECUTE on function prune_plan",
+    "publisher: EXECUTE on function prune_rows",
     "publisher: SELECT on table action",
     "publisher: SELECT on table action_version",
     "publisher: SELECT on table action_switch",
@@ -96,14 +108,15 @@ const RIGHTS: &[&str] = &[
     // Of an action's URL scheme, host and port.
     "auditor: SELECT on view action_target",
     "auditor: SELECT on table dispatcher_report",
+    "auditor: SELECT on table retention",
     "auditor: SELECT on table _sqlx_migrations",
     "auditor: EXECUTE on function history_begins",
     "auditor: EXECUTE on function uuid_v7_floor",
 ];
 
-/// Functions that work with the rights of their owner: all of them triggers but the two that say so.
+/// Functions that work with the rights of their owner: all of them triggers but those that are granted above.
 const OWNERS_RIGHTS: &str = "admit_finding, admit_pause, admit_pause_end, await_deliveries, await_replay, identify_replay, \
-     lock_deliveries, make_partitions, record_switch, register_call";
+     lock_deliveries, make_partitions, prune_partition, prune_plan, prune_rows, record_switch, register_call";
 
 /// The rights in the catalog, in the form of [`RIGHTS`]: on the schema, tables, views, sequences, columns, functions and types,
 /// and the defaults for what is created later.

@@ -144,6 +144,7 @@ fn start_dispatcher(store: &Store) -> Result<(Stop, Running), CliError> {
         change_policy: false,
         max_call_bytes: dispatcher::DEFAULT_MAX_CALL_BYTES,
         max_bytes_in_flight: dispatcher::DEFAULT_MAX_BYTES_IN_FLIGHT,
+        retention: Default::default(),
     };
     let (stop, store) = (Stop::default(), store.clone());
     let until = stop.clone();

@@ -1,0 +1,115 @@
+//! Pruning: calls and history that are old leave, one partition or portion after the other.
+//!
+//! Nobody waits for it for long: what is in use is left alone and tried again after a pause, a bounded number of times, and
+//! otherwise left for the next round. Killed in the middle it leaves nothing half done; a repetition finds what is left.
+
+use std::time::Duration;
+
+use crate::domain::retention::Retention;
+use crate::store::StoreError;
+use crate::store::retention::{Dropped, Place, Planned, Portion, Verdict, sources_by_row};
+use crate::store::session::Session;
+
+/// How long a statement of pruning may take: it reads the queue.
+pub const PRUNING_PATIENCE: Duration = Duration::from_secs(120);
+/// How often something that is in use is tried.
+const MOST_TRIES: u32 = 12;
+/// The first pause after a try in vain; each is twice the one before.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// The longest pause between tries. So whoever has to wait behind a try (25 ms) does so for 1 % of the time.
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// Between portions of rows: the database has other things to do.
+const BETWEEN_PORTIONS: Duration = Duration::from_millis(20);
+
+/// What became of one partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It has left, or so many of its rows have.
+    Left(Option<u64>),
+    /// It stays, for this reason.
+    Stays(Verdict),
+    /// It was in use at every try.
+    InUse,
+}
+
+/// Removes what is old, and tells `report` of each partition as soon as it is known what became of it.
+///
+/// # Errors
+/// Those of the database, and of what the owner of the schema does not permit. What has left until then stays away.
+pub async fn prune(
+    session: &mut Session,
+    retention: Retention,
+    mut report: impl FnMut(&str, Option<&Planned>, Outcome),
+) -> Result<(), StoreError> {
+    let plan = session.plan_pruning(retention).await?;
+    for planned in &plan {
+        let outcome = match planned.verdict {
+            Verdict::Due if planned.leaves_whole() => drop_partition(session, &planned.source, retention).await?,
+            // Below, in their order.
+            Verdict::Due => continue,
+            stays => Outcome::Stays(stays),
+        };
+        report(&planned.source, Some(planned), outcome);
+    }
+    for source in sources_by_row(retention) {
+        let planned = plan.iter().find(|planned| planned.source == source);
+        // What is not in the plan is told about history.
+        if planned.is_some_and(|planned| planned.verdict != Verdict::Due) {
+            continue;
+        }
+        let outcome = delete_rows(session, source, retention).await?;
+        if planned.is_some() || outcome != Outcome::Left(Some(0)) {
+            report(source, planned, outcome);
+        }
+    }
+    Ok(())
+}
+
+async fn drop_partition(session: &mut Session, partition: &str, retention: Retention) -> Result<Outcome, StoreError> {
+    for attempt in 0..MOST_TRIES {
+        match session.prune_partition(partition, retention).await? {
+            Dropped::Left | Dropped::Gone => return Ok(Outcome::Left(None)),
+            Dropped::Pending(delivery) => return Ok(Outcome::Stays(Verdict::Pending(delivery))),
+            Dropped::Young => return Ok(Outcome::Stays(Verdict::Young)),
+            Dropped::InUse => tokio::time::sleep(pause(attempt, fastrand::f64())).await,
+        }
+    }
+    Ok(Outcome::InUse)
+}
+
+async fn delete_rows(session: &mut Session, source: &str, retention: Retention) -> Result<Outcome, StoreError> {
+    let (mut place, mut removed, mut attempt) = (Place::FIRST, 0, 0);
+    while attempt < MOST_TRIES {
+        match session.prune_rows(source, retention, place).await? {
+            Portion::More(more, next) => {
+                (place, removed, attempt) = (next, removed + more, 0);
+                tokio::time::sleep(BETWEEN_PORTIONS).await;
+            }
+            Portion::Last(more) => return Ok(Outcome::Left(Some(removed + more))),
+            Portion::NoIndex => return Ok(Outcome::Stays(Verdict::NoIndex)),
+            Portion::InUse => {
+                tokio::time::sleep(pause(attempt, fastrand::f64())).await;
+                attempt += 1;
+            }
+        }
+    }
+    Ok(if removed > 0 { Outcome::Left(Some(removed)) } else { Outcome::InUse })
+}
+
+/// How long to pause after a try in vain (from 0). `jitter`, from 0 to 1, spreads it over its second half.
+fn pause(attempt: u32, jitter: f64) -> Duration {
+    FIRST_PAUSE.saturating_mul(1 << attempt.min(16)).min(LONGEST_PAUSE).mul_f64(0.5 + jitter / 2.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_to_a_bound() {
+        assert_eq!(pause(0, 1.0), FIRST_PAUSE);
+        assert_eq!(pause(1, 0.0), FIRST_PAUSE);
+        assert_eq!(pause(MOST_TRIES, 1.0), LONGEST_PAUSE);
+        assert_eq!(pause(u32::MAX, 1.0), LONGEST_PAUSE);
+    }
+}

@@ -1,0 +1,102 @@
+//! For how long calls and history are kept.
+
+use std::str::FromStr;
+
+/// The most days that can be said.
+const MAX_DAYS: u32 = 36_500;
+
+/// For how long something is kept: for so many days, or for ever.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Days(Option<u32>);
+
+impl FromStr for Days {
+    type Err = String;
+
+    /// Nothing means for ever, as an unset variable of a compose file is.
+    fn from_str(text: &str) -> Result<Days, String> {
+        match text.trim() {
+            "" => Ok(Days(None)),
+            number => match number.parse() {
+                Ok(days @ 1..=MAX_DAYS) => Ok(Days(Some(days))),
+                _ => Err(format!("it must be a number of days, 1 to {MAX_DAYS}")),
+            },
+        }
+    }
+}
+
+/// For how long calls and history are kept, in days; `None` means for ever. Valid once made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Retention {
+    calls_days: Option<u32>,
+    history_days: Option<u32>,
+}
+
+/// History would leave before the calls that it is about: a call could then be sent again without anybody seeing that it
+/// was sent before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("history must be kept for at least as long as calls: --keep-history-days is {history_days}, --keep-calls-days is {}",
+        .calls_days.map_or("for ever".to_owned(), |days| days.to_string()))]
+pub struct HistoryLeavesFirst {
+    history_days: u32,
+    calls_days: Option<u32>,
+}
+
+impl Retention {
+    /// Keeps calls and history for so long.
+    ///
+    /// # Errors
+    /// History that is kept for less long than calls.
+    pub fn new(calls: Days, history: Days) -> Result<Retention, HistoryLeavesFirst> {
+        match (calls.0, history.0) {
+            (calls_days, Some(history_days)) if calls_days.is_none_or(|days| days > history_days) => {
+                Err(HistoryLeavesFirst { history_days, calls_days })
+            }
+            (calls_days, history_days) => Ok(Retention { calls_days, history_days }),
+        }
+    }
+
+    /// Whether everything is kept for ever.
+    pub fn is_for_ever(self) -> bool {
+        self.calls_days.is_none()
+    }
+
+    /// Days for which calls are kept.
+    pub fn calls_days(self) -> Option<u32> {
+        self.calls_days
+    }
+
+    /// Days for which history is kept.
+    pub fn history_days(self) -> Option<u32> {
+        self.history_days
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn retention(calls: &str, history: &str) -> Result<Retention, HistoryLeavesFirst> {
+        Retention::new(calls.parse().unwrap(), history.parse().unwrap())
+    }
+
+    #[test]
+    fn days_are_at_least_one_and_nothing_means_for_ever() {
+        assert!(retention("", "").unwrap().is_for_ever());
+        assert_eq!("36500".parse(), Ok(Days(Some(36_500))));
+        for wrong in ["0", "-1", "36501", "1.5", "ten"] {
+            assert!(wrong.parse::<Days>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn history_is_kept_for_at_least_as_long_as_calls() {
+        for (calls, history) in [("7", "7"), ("7", "8"), ("7", "")] {
+            assert!(retention(calls, history).is_ok(), "{calls} {history}");
+        }
+        for (calls, history) in [("8", "7"), ("", "7")] {
+            assert!(retention(calls, history).is_err(), "{calls} {history}");
+        }
+        let error = retention("", "7").unwrap_err().to_string();
+        assert!(error.ends_with("--keep-history-days is 7, --keep-calls-days is for ever"), "{error}");
+    }
+}
