@@ -4,7 +4,13 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
+use mimalloc::MiMalloc;
 use postcall::cli::Cli;
+
+/// A delivery allocates some hundred times, on one thread and frees on another; measured, this allocator saves a tenth of a
+/// dispatcher's processor time.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 #[tokio::main]
 async fn main() -> ExitCode {

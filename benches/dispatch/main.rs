@@ -17,6 +17,10 @@ use serde_json::json;
 use arguments::{Arguments, Subject};
 use process::Program;
 
+/// That of the program, so that the bare client is measured on the same terms.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 mod arguments;
 mod baseline;
 mod calls;

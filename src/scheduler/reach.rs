@@ -133,7 +133,9 @@ mod tests {
     #[test]
     fn after_a_probe_that_connected_one_failure_is_enough() {
         let (mut reach, now) = (Reach::unknown(), Instant::now());
-        (0..FAILURES_IN_A_ROW).for_each(|_| drop(reach.failed(Failure::Connect, now)));
+        for _ in 0..FAILURES_IN_A_ROW {
+            reach.failed(Failure::Connect, now);
+        }
         reach.probe_connected();
         assert!(!reach.is_unreachable());
         assert!(reach.failed(Failure::Connect, now).is_some());
