@@ -123,14 +123,15 @@ impl Session {
         let (deliveries, claims): (Vec<Uuid>, Vec<Uuid>) =
             missing.iter().map(|done| (done.hold.delivery_id(), done.hold.claim())).unzip();
         // By primary key, and by claim, so that another claim's outcome is not taken for ours; nor is what others wrote
-        // when they gave the delivery up under this claim.
+        // when they gave the delivery up under this claim. LIMIT as above: a join may read a whole partition.
         let mut connection = self.take().await?;
         let rows = sqlx::query_scalar!(
             r#"
             SELECT delivery.delivery_id
             FROM unnest($1::uuid[], $2::uuid[]) AS held (delivery_id, claim)
-            JOIN postcall.delivery ON delivery.delivery_id = held.delivery_id AND delivery.claim = held.claim
-            WHERE delivery.error_kind IS DISTINCT FROM 'dispatcher_lost'
+            JOIN LATERAL (SELECT delivery_id, error_kind FROM postcall.delivery
+                          WHERE delivery.delivery_id = held.delivery_id AND delivery.claim = held.claim LIMIT 1)
+                AS delivery ON delivery.error_kind IS DISTINCT FROM 'dispatcher_lost'
             "#,
             &deliveries,
             &claims,
