@@ -15,6 +15,7 @@ mod history;
 mod history_states;
 mod invariants;
 mod leases;
+mod lookups;
 mod migrations;
 mod names_of_the_system;
 mod obstacles;
