@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use sqlx::AssertSqlSafe;
 use sqlx::postgres::PgListener;
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use crate::calls;
 use crate::database::Database;
@@ -15,6 +15,8 @@ use crate::receiver::Receiver;
 
 /// Sessions that write at the same time.
 const WRITERS: usize = 8;
+/// The same, where the outbox is held against a second insert.
+const FEW_AND_MANY_WRITERS: [usize; 3] = [1, 8, 32];
 /// Each case is measured so often, in turns, so that a slow moment of the machine does not fall on one alone.
 const ROUNDS: usize = 3;
 /// Single inserts whose write-ahead log is counted.
@@ -26,6 +28,10 @@ const OUTBOX: &str = "INSERT INTO postcall.outbox (agent, call) VALUES ($1, $2::
 const PLAIN: &str = "INSERT INTO plain (agent, call) VALUES ($1, $2::text::json)";
 const PLAIN_TABLE: &str = "CREATE TABLE plain (id uuid PRIMARY KEY DEFAULT postcall.uuid_v7(), agent text NOT NULL,
     call json COMPRESSION lz4 NOT NULL, created_at timestamptz NOT NULL DEFAULT clock_timestamp())";
+/// What a platform would write instead: a narrow row of its own, in the same transaction.
+const SECOND: &str = "INSERT INTO second (agent) VALUES ($1)";
+const SECOND_TABLE: &str = "CREATE TABLE second (id uuid PRIMARY KEY DEFAULT postcall.uuid_v7(), agent text NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT clock_timestamp())";
 /// An agent without an action: its calls are kept, and nothing is sent.
 const QUIET_AGENT: &str = "agent_without_action";
 
@@ -45,7 +51,7 @@ pub async fn measure(seconds: u64) {
         plain += write(&database, PLAIN, None, turn).await.1;
         quiet += write(&database, OUTBOX, Some(QUIET_AGENT), turn).await.1;
         stopped += write(&database, OUTBOX, None, turn).await.1;
-        database.execute("TRUNCATE postcall.waiting").await;
+        empty_the_queue(&database).await;
         let (rate, rung) = beside_dispatcher(&database, &receiver, turn).await;
         running += rate;
         rings += rung;
@@ -60,7 +66,99 @@ pub async fn measure(seconds: u64) {
     line("the outbox, agent with an action, no dispatcher runs", stopped);
     line("the outbox, agent with an action, a dispatcher delivers on the same two cores", running);
     figure("notifications rung during the last, in all its turns", rings, "");
+    beside_a_second_insert(&database, turn).await;
     database.close().await;
+}
+
+/// The outbox, which makes the row of the queue itself, beside a plain table and a second insert by hand.
+async fn beside_a_second_insert(database: &Database, turn: Duration) {
+    chapter("The outbox beside a plain table and a plain second insert, each in a transaction: BEGIN, INSERT, COMMIT");
+    database.execute(SECOND_TABLE).await;
+    for writers in FEW_AND_MANY_WRITERS {
+        let (mut by_hand, mut outbox) = (Cost::default(), Cost::default());
+        for _ in 0..ROUNDS {
+            by_hand += transactions(database, &[PLAIN, SECOND], writers, turn).await;
+            outbox += transactions(database, &[OUTBOX], writers, turn).await;
+            database.execute("TRUNCATE plain, second").await;
+            empty_the_queue(database).await;
+        }
+        note(&format!("{writers} sessions, in turns, three times each."));
+        figure("plain table and second insert", rounded(by_hand.per_second()), "commits/s");
+        let ratio = rounded(outbox.per_second() / by_hand.per_second());
+        figure("the outbox", format!("{} ({ratio})", rounded(outbox.per_second())), "commits/s");
+        figure("CPU of Postgres for the first", rounded(by_hand.micros_each()), "µs");
+        let ratio = rounded(by_hand.micros_each() / outbox.micros_each());
+        figure("CPU of Postgres for the second", format!("{} ({ratio})", rounded(outbox.micros_each())), "µs");
+    }
+}
+
+/// What a number of commits took.
+#[derive(Clone, Copy, Default)]
+struct Cost {
+    commits: f64,
+    seconds: f64,
+    server_seconds: f64,
+}
+
+impl Cost {
+    fn per_second(self) -> f64 {
+        self.commits / self.seconds
+    }
+
+    fn micros_each(self) -> f64 {
+        self.server_seconds * 1e6 / self.commits
+    }
+}
+
+impl std::ops::AddAssign for Cost {
+    fn add_assign(&mut self, other: Cost) {
+        self.commits += other.commits;
+        self.seconds += other.seconds;
+        self.server_seconds += other.server_seconds;
+    }
+}
+
+/// Lets `writers` sessions commit transactions of these inserts for as long as `turn`.
+async fn transactions(database: &Database, inserts: &'static [&'static str], writers: usize, turn: Duration) -> Cost {
+    let texts = Arc::new(calls::all());
+    let mut connections = Vec::new();
+    for _ in 0..writers {
+        connections.push(PgConnection::connect(&database.url).await.unwrap());
+    }
+    let (server, started) = (database.cpu_seconds().await, Instant::now());
+    let tasks: Vec<_> = connections
+        .into_iter()
+        .enumerate()
+        .map(|(writer, mut connection)| {
+            let texts = texts.clone();
+            tokio::spawn(async move {
+                let mut count = 0;
+                while started.elapsed() < turn {
+                    let index = writer + count * writers;
+                    let mut transaction = connection.begin().await.unwrap();
+                    for sql in inserts {
+                        let insert = sqlx::query(AssertSqlSafe(*sql)).bind(calls::agent(index));
+                        // The second insert has no call.
+                        let insert = if sql.contains("$2") { insert.bind(calls::nth(&texts, index)) } else { insert };
+                        insert.execute(&mut *transaction).await.unwrap();
+                    }
+                    transaction.commit().await.unwrap();
+                    count += 1;
+                }
+                (count, connection)
+            })
+        })
+        .collect();
+    let (mut count, mut open) = (0, Vec::new());
+    for task in tasks {
+        let (committed, connection) = task.await.unwrap();
+        count += committed;
+        open.push(connection);
+    }
+    let seconds = started.elapsed().as_secs_f64();
+    // Read before the sessions end: what they used is gone with them.
+    let server_seconds = database.cpu_seconds().await - server;
+    Cost { commits: count as f64, seconds, server_seconds }
 }
 
 /// Write-ahead log of single inserts.
@@ -73,7 +171,13 @@ async fn wal(database: &Database) {
     figure("WAL of an insert into the outbox, agent without an action", rounded(quiet), "bytes");
     figure("WAL of an insert into the outbox, agent with an action", rounded(action), "bytes");
     figure("which is what the queue's row costs", rounded(action - quiet), "bytes");
-    database.execute("TRUNCATE postcall.waiting").await;
+    empty_the_queue(database).await;
+}
+
+/// What was written for nobody to send.
+async fn empty_the_queue(database: &Database) {
+    database.execute("DELETE FROM postcall.waiting").await;
+    database.execute("VACUUM postcall.waiting").await;
 }
 
 async fn wal_of(database: &Database, sql: &'static str, agent: Option<&str>) -> f64 {
