@@ -290,14 +290,20 @@ impl Session {
     pub async fn release(&mut self, holds: &[Hold]) -> Result<Vec<Uuid>, StoreError> {
         let (deliveries, claims): (Vec<Uuid>, Vec<Uuid>) =
             holds.iter().map(|hold| (hold.delivery_id(), hold.claim())).unzip();
-        // As above, but by delivery, because the rest of the claim may be on its way.
+        // As above, but by delivery, because the rest of the claim may be on its way. Each is looked up by the key, as in
+        // finish.rs.
         let mut connection = self.take().await?;
         let rows = sqlx::query_scalar!(
             r#"
             WITH released AS (
                 DELETE FROM postcall.sending
-                USING unnest($1::uuid[], $2::uuid[]) AS held (delivery_id, claim)
-                WHERE sending.delivery_id = held.delivery_id AND sending.claim = held.claim
+                WHERE ctid = ANY (ARRAY(
+                    SELECT found.address
+                    FROM unnest($1::uuid[], $2::uuid[]) AS held (delivery_id, claim),
+                         LATERAL (SELECT ctid AS address FROM postcall.sending
+                                  WHERE sending.delivery_id = held.delivery_id AND sending.claim = held.claim
+                                  LIMIT 1) AS found
+                ))
                 RETURNING sending.delivery_id, call_id, agent, action_id, created_at, call_bytes, sid
             )
             INSERT INTO postcall.waiting (delivery_id, call_id, agent, action_id, created_at, call_bytes, call_sid)

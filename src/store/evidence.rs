@@ -27,6 +27,7 @@ impl Session {
         let columns = Columns::from(late);
         // - The claim is the fence: a delivery that has been replayed or claimed anew has nothing to do with it.
         // - Only what is unknown can be resolved, and only by something more certain.
+        // - Each is looked up by the key: LIMIT keeps the planner from a join, for which it may read a whole partition.
         let mut connection = self.take().await?;
         let news = sqlx::query!(
             r#"
@@ -44,8 +45,10 @@ impl Session {
                 AS done (delivery_id, claim, state, error_kind, error_detail, method, url, request_bytes, request_sha256,
                          unresolved, response_code, response_bytes, response_sha256, body_end, latency_ms, dns_ms,
                          connected_ms, head_ms)
-            JOIN postcall.delivery ON delivery.delivery_id = done.delivery_id AND delivery.claim = done.claim
-            WHERE delivery.state = 'unknown' AND done.state IN ('delivered', 'rejected', 'failed')
+            JOIN LATERAL (SELECT delivery_id, state FROM postcall.delivery
+                          WHERE delivery.delivery_id = done.delivery_id AND delivery.claim = done.claim LIMIT 1)
+                AS delivery ON delivery.state = 'unknown'
+            WHERE done.state IN ('delivered', 'rejected', 'failed')
             ON CONFLICT DO NOTHING
             "#,
             BY,
@@ -88,8 +91,9 @@ impl Session {
             INSERT INTO postcall.resolution (delivery_id, source, resolved_by, reason, state, error_detail)
             SELECT delivery.delivery_id, 'claim', $1, $2, 'failed', $2
             FROM unnest($3::uuid[], $4::uuid[]) AS held (delivery_id, claim)
-            JOIN postcall.delivery ON delivery.delivery_id = held.delivery_id AND delivery.claim = held.claim
-            WHERE delivery.state = 'unknown'
+            JOIN LATERAL (SELECT delivery_id, state FROM postcall.delivery
+                          WHERE delivery.delivery_id = held.delivery_id AND delivery.claim = held.claim LIMIT 1)
+                AS delivery ON delivery.state = 'unknown'
             ON CONFLICT DO NOTHING
             "#,
             BY,

@@ -48,40 +48,48 @@ impl Session {
         // - unnest: one statement of one shape, whatever the size of the batch.
         // - DELETE … RETURNING is the fence: only a row that this claim still holds leaves sending, and only a row that
         //   left sending enters history. A repetition finds nothing to delete and so inserts nothing.
+        // - Each row is looked up by the key, and then deleted at the physical address that was found: LIMIT keeps the planner
+        //   from making one join of both, for which it reads the index of sending as a whole, with all the dead entries that
+        //   somebody's old snapshot keeps in it. A row of sending never changes, so it keeps its address.
+        // - What was found goes through the DELETE together with the outcome: there is nothing to be joined afterwards, which
+        //   would cost the square of the batch.
         // - finished_at is never before claimed_at even if the server's clock was set back in between.
         // - What the database itself knows of the call is cut here, by the bounds of domain::kept. A time of insertion
         //   that no calculation can use, in a row from before that was refused, gives way to that of the claim.
         let mut connection = self.take().await?;
         let moved = sqlx::query_scalar!(
             r#"
-            WITH done AS (
-                SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::bool[],
-                                     $7::text[], $8::text[], $9::int[], $10::bytea[], $11::text[], $12::int2[],
-                                     $13::int[], $14::bytea[], $15::text[], $16::int[], $17::int[], $18::int[],
-                                     $19::int[])
-                    AS done (delivery_id, claim, state, error_kind, error_detail, keep_sid,
-                             method, url, request_bytes, request_sha256, unresolved, response_code,
-                             response_bytes, response_sha256, body_end, latency_ms, dns_ms, connected_ms,
-                             head_ms)
-            ),
-            ended AS (
-                DELETE FROM postcall.sending USING done
-                WHERE sending.delivery_id = done.delivery_id AND sending.claim = done.claim
-                RETURNING sending.*
+            WITH ended AS (
+                DELETE FROM postcall.sending
+                USING (
+                    SELECT done.*, held.address
+                    FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::bool[],
+                                $7::text[], $8::text[], $9::int[], $10::bytea[], $11::text[], $12::int2[],
+                                $13::int[], $14::bytea[], $15::text[], $16::int[], $17::int[], $18::int[],
+                                $19::int[])
+                        AS done (held_delivery, held_claim, state, error_kind, error_detail, keep_sid,
+                                 method, url, request_bytes, request_sha256, unresolved, response_code,
+                                 response_bytes, response_sha256, body_end, latency_ms, dns_ms, connected_ms,
+                                 head_ms),
+                        LATERAL (SELECT ctid AS address FROM postcall.sending
+                                 WHERE sending.delivery_id = held_delivery AND sending.claim = held_claim LIMIT 1) AS held
+                ) AS done
+                WHERE sending.ctid = done.address
+                RETURNING sending.*, done.*
             )
             INSERT INTO postcall.delivery
                 (delivery_id, call_id, claim, action_id, created_at, claimed_at, finished_at, action_version,
                  dispatcher_id, agent, state, error_kind, error_detail, call_sid, method, url, request_bytes,
                  request_sha256, unresolved, response_code, response_bytes, response_sha256, body_end, latency_ms,
                  dns_ms, connected_ms, head_ms)
-            SELECT ended.delivery_id, call_id, ended.claim, action_id,
+            SELECT delivery_id, call_id, claim, action_id,
                    CASE WHEN created_at >= '2000-01-01Z' AND created_at < '10000-01-01Z' THEN created_at ELSE claimed_at END, claimed_at,
                    greatest(clock_timestamp(), claimed_at), action_version, dispatcher_id, left(agent, $20), state,
                    error_kind, error_detail, CASE WHEN keep_sid THEN left(sid, $21) END, method, url, request_bytes,
                    request_sha256,
                    string_to_array(unresolved, E'\n'), response_code, response_bytes, response_sha256, body_end,
                    latency_ms, dns_ms, connected_ms, head_ms
-            FROM ended JOIN done USING (delivery_id)
+            FROM ended
             RETURNING delivery_id
             "#,
             &columns.delivery_id,
@@ -115,14 +123,15 @@ impl Session {
         let (deliveries, claims): (Vec<Uuid>, Vec<Uuid>) =
             missing.iter().map(|done| (done.hold.delivery_id(), done.hold.claim())).unzip();
         // By primary key, and by claim, so that another claim's outcome is not taken for ours; nor is what others wrote
-        // when they gave the delivery up under this claim.
+        // when they gave the delivery up under this claim. LIMIT as above: a join may read a whole partition.
         let mut connection = self.take().await?;
         let rows = sqlx::query_scalar!(
             r#"
             SELECT delivery.delivery_id
             FROM unnest($1::uuid[], $2::uuid[]) AS held (delivery_id, claim)
-            JOIN postcall.delivery ON delivery.delivery_id = held.delivery_id AND delivery.claim = held.claim
-            WHERE delivery.error_kind IS DISTINCT FROM 'dispatcher_lost'
+            JOIN LATERAL (SELECT delivery_id, error_kind FROM postcall.delivery
+                          WHERE delivery.delivery_id = held.delivery_id AND delivery.claim = held.claim LIMIT 1)
+                AS delivery ON delivery.error_kind IS DISTINCT FROM 'dispatcher_lost'
             "#,
             &deliveries,
             &claims,

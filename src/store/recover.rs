@@ -71,6 +71,7 @@ impl Session {
         // - By claim, so that a delivery which went back to waiting and was claimed by somebody who lives is not touched.
         // - DELETE … RETURNING fences it against the holder's own result: whoever deletes the row writes its end.
         // - SKIP LOCKED: a row that somebody holds on to does not hold up the others.
+        // - Each is looked up by the key, as in finish.rs.
         // - Cut as in finish.rs. A row that a dispatcher of the previous release moved has no provider id of its own; the
         //   outbox keeps it beside the payload.
         let mut connection = self.take().await?;
@@ -79,10 +80,11 @@ impl Session {
             WITH given_up AS (
                 DELETE FROM postcall.sending
                 WHERE ctid = ANY (ARRAY(
-                    SELECT sending.ctid FROM postcall.sending
-                    JOIN unnest($1::uuid[], $2::uuid[]) AS held (delivery_id, claim)
-                      ON sending.delivery_id = held.delivery_id AND sending.claim = held.claim
-                    FOR UPDATE OF sending SKIP LOCKED
+                    SELECT found.address
+                    FROM unnest($1::uuid[], $2::uuid[]) AS held (delivery_id, claim),
+                         LATERAL (SELECT ctid AS address FROM postcall.sending
+                                  WHERE sending.delivery_id = held.delivery_id AND sending.claim = held.claim
+                                  LIMIT 1 FOR UPDATE SKIP LOCKED) AS found
                 ))
                 RETURNING sending.*
             )

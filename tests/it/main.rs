@@ -16,6 +16,7 @@ mod history;
 mod history_states;
 mod invariants;
 mod leases;
+mod lookups;
 mod migrations;
 mod names_of_the_system;
 mod obstacles;

@@ -58,6 +58,25 @@ async fn what_others_insert_and_read_never_runs_code_of_somebody_s_own() {
     }
 }
 
+#[tokio::test]
+async fn what_an_insert_writes_is_the_same_whatever_its_session_has_put_earlier_in_the_path() {
+    let database = database_with_secrets().await;
+    let insert =
+        "INSERT INTO postcall.outbox (agent, call) VALUES ('a', '{\"callInfo\": {\"callSid\": \"CA3\"}, \"half\": 1}')";
+    let mut connection = database.connect_as(&["postcall_platform"]).await;
+    sqlx::raw_sql(insert).execute(&mut connection).await.unwrap();
+    shadow_everything(&database, &mut connection).await;
+    sqlx::raw_sql(insert).execute(&mut connection).await.unwrap();
+    // The same session again: what it has planned before was planned along another path.
+    sqlx::raw_sql("SET search_path = pg_temp, shadow, pg_catalog").execute(&mut connection).await.unwrap();
+    sqlx::raw_sql(insert).execute(&mut connection).await.unwrap();
+    let written = "SELECT string_agg(concat_ws(' ', outbox.call_sid, outbox.call_bytes, outbox.action_ids::text,
+                                               waiting.action_id, waiting.call_sid, waiting.call_bytes), ', ')
+                   FROM postcall.outbox JOIN postcall.waiting ON waiting.call_id = outbox.id WHERE outbox.call_sid = 'CA3'";
+    let each = "CA3 43 {1} 1 CA3 43";
+    assert_eq!(database.text(written).await.unwrap(), [each; 3].join(", "));
+}
+
 /// Puts, earlier in the path, an operator and a function of the user's own beside each that Postgres has. All of them fail,
 /// and count that they were reached, which no handler of exceptions takes back.
 async fn shadow_everything(database: &Database, connection: &mut PgConnection) {
@@ -70,11 +89,11 @@ async fn shadow_everything(database: &Database, connection: &mut PgConnection) {
              made record;
          BEGIN
              FOR made IN
-                 SELECT format('CREATE FUNCTION shadow.%I(%s) RETURNS %s LANGUAGE plpgsql AS
+                 SELECT format('CREATE FUNCTION shadow.%I(%s) RETURNS %s %s LANGUAGE plpgsql AS
                                 $body$ BEGIN PERFORM pg_catalog.nextval(''shadow.reached''); RAISE EXCEPTION ''caught''; END $body$', proname,
-                               pg_get_function_identity_arguments(oid), prorettype::regtype) AS sql
+                               pg_get_function_identity_arguments(oid), CASE WHEN proretset THEN 'SETOF' END, prorettype::regtype) AS sql
                  FROM pg_proc
-                 WHERE pronamespace = 'pg_catalog'::regnamespace AND prokind = 'f' AND NOT proretset AND provariadic = 0
+                 WHERE pronamespace = 'pg_catalog'::regnamespace AND prokind = 'f' AND provariadic = 0
                    AND 'internal'::regtype::oid <> ALL (proargtypes::oid[]) AND 'cstring'::regtype::oid <> ALL (proargtypes::oid[])
                    AND proname NOT IN ('format', 'format_type', 'pg_get_function_identity_arguments')
                    AND prorettype NOT IN ('internal'::regtype, 'cstring'::regtype, 'trigger'::regtype, 'event_trigger'::regtype)
@@ -91,7 +110,17 @@ async fn shadow_everything(database: &Database, connection: &mut PgConnection) {
                  EXCEPTION WHEN OTHERS THEN NULL;
                  END;
              END LOOP;
+             -- Types: each of them fails, as soon as a value is made one of it.
+             CREATE FUNCTION shadow.trap() RETURNS boolean LANGUAGE plpgsql AS
+                 $body$ BEGIN PERFORM pg_catalog.nextval('shadow.reached'); RAISE EXCEPTION 'caught'; END $body$;
+             FOR made IN SELECT typname FROM pg_type WHERE typname IN ('text', 'json', 'uuid', 'bool', 'int8', 'float8', 'timestamptz') LOOP
+                 EXECUTE format('CREATE DOMAIN shadow.%I AS pg_catalog.%I CHECK (shadow.trap())', made.typname, made.typname);
+             END LOOP;
          END $$;
+         -- Tables: nothing is in them.
+         CREATE TABLE shadow.new_call
+             (id uuid, agent text, created_at timestamptz, action_ids bigint[], call_bytes integer, call_sid text);
+         CREATE TEMP TABLE new_call AS TABLE shadow.new_call;
          SET search_path = shadow, pg_catalog",
     )
     .execute(&mut *connection)
