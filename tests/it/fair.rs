@@ -45,7 +45,7 @@ async fn a_receiver_that_hangs_holds_up_nobody_else_however_much_waits_for_it() 
     }
     let _dispatcher = Dispatcher::start(&database, &["--concurrency", "16"]).await;
     honest.has(200).await;
-    database.until(&format!("({}) = 200", count("honest%", "delivered"))).await;
+    database.until(&format!("SELECT ({}) = 200", count("honest%", "delivered"))).await;
     assert!((1..=8).contains(&hanging.requests()), "{} of 16 places", hanging.requests());
     assert_eq!(database.number(&count("hangs", "delivered")).await, 0);
 }
@@ -66,7 +66,7 @@ async fn hosts_that_hang_leave_half_of_all_places_to_the_others_however_many_the
     // Until all that they may hold is held.
     database.until("SELECT count(*) >= 8 FROM postcall.sending WHERE agent LIKE 'hangs%'").await;
     insert_calls(&database, "honest", 300).await;
-    database.until(&format!("({}) = 300", count("honest", "delivered"))).await;
+    database.until(&format!("SELECT ({}) = 300", count("honest", "delivered"))).await;
     let held: usize = listeners.iter().map(Tally::requests).sum();
     assert!(held <= 16, "{held} of 32 places");
 }
@@ -80,8 +80,8 @@ async fn what_is_for_a_host_that_cannot_be_reached_waits_until_it_is_back_and_no
     insert_calls(&database, "down", 300).await;
     insert_calls(&database, "honest", 50).await;
     let mut dispatcher = Dispatcher::start(&database, &[]).await;
-    database.until(&format!("({}) = 50", count("honest", "delivered"))).await;
-    database.until(&format!("({}) >= 3", count("down", "failed"))).await;
+    database.until(&format!("SELECT ({}) = 50", count("honest", "delivered"))).await;
+    database.until(&format!("SELECT ({}) >= 3", count("down", "failed"))).await;
     database.until("SELECT count(*) = 0 FROM postcall.sending").await;
     let failed = database.number(&count("down", "failed")).await;
     assert!(failed <= 10, "{failed} failed");
@@ -101,7 +101,7 @@ async fn without_holding_each_delivery_to_an_unreachable_host_fails() {
     publish(&database, "down", &format!("http://{}/", closed_port().await)).await;
     insert_calls(&database, "down", 50).await;
     let _dispatcher = Dispatcher::start(&database, &["--hold-unreachable", "false"]).await;
-    database.until(&format!("({}) = 50", count("down", "failed"))).await;
+    database.until(&format!("SELECT ({}) = 50", count("down", "failed"))).await;
 }
 
 #[tokio::test]
@@ -110,7 +110,7 @@ async fn what_waits_for_an_unreachable_host_is_sent_elsewhere_as_soon_as_that_is
     publish(&database, "a", &format!("http://{}/", closed_port().await)).await;
     insert_calls(&database, "a", 50).await;
     let _dispatcher = Dispatcher::start(&database, &[]).await;
-    database.until(&format!("({}) >= 3", count("a", "failed"))).await;
+    database.until(&format!("SELECT ({}) >= 3", count("a", "failed"))).await;
     publish(&database, "a", &inbox.url("/")).await;
     database.settled().await;
     assert!(database.number(&count("a", "delivered")).await >= 40);
@@ -131,7 +131,7 @@ async fn what_is_paused_waits_and_is_sent_when_it_is_resumed_and_nobody_else_not
     for agent in ["paused", "other"] {
         insert_calls(&database, agent, 20).await;
     }
-    database.until(&format!("({}) = 20", count("other", "delivered"))).await;
+    database.until(&format!("SELECT ({}) = 20", count("other", "delivered"))).await;
     assert_eq!(database.number(&count("paused", "waiting")).await, 20);
     run(&["resume", "agent", "paused", "--reason", "moved", "--by", "test"]);
     database.settled().await;
@@ -142,9 +142,9 @@ async fn what_is_paused_waits_and_is_sent_when_it_is_resumed_and_nobody_else_not
     tokio::time::sleep(Duration::from_secs(3)).await;
     insert_calls(&database, "other", 5).await;
     insert_calls(&database, "nobody", 1).await;
-    database.until(&format!("({}) = 5", count("other", "waiting"))).await;
+    database.until(&format!("SELECT ({}) = 5", count("other", "waiting"))).await;
     run(&["resume", "host", &host, "--reason", "done", "--by", "test"]);
-    database.until(&format!("({}) = 25", count("other", "delivered"))).await;
+    database.until(&format!("SELECT ({}) = 25", count("other", "delivered"))).await;
 }
 
 #[tokio::test]
@@ -158,7 +158,7 @@ async fn a_call_that_commits_long_after_later_ones_were_sent_is_delivered() {
         insert_calls(&database, "a", 10).await;
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    database.until(&format!("({}) = 200", count("a", "delivered"))).await;
+    database.until(&format!("SELECT ({}) = 200", count("a", "delivered"))).await;
     late.commit().await.unwrap();
     inbox.has(201).await;
 }
