@@ -33,6 +33,10 @@ const FIRST_EPOCH: i32 = 1;
 /// How long the claimer waits for room for large calls before it asks for small ones again.
 const SMALL_ONLY_PAUSE: Duration = Duration::from_millis(20);
 
+/// Under load the claimer waits so long for more places to come free: one claim for many costs little more than one for
+/// few. (The runtime's timer makes it one to two milliseconds.)
+const GATHERING: Duration = Duration::from_millis(1);
+
 pub(super) struct Claimer {
     store: Store,
     session: Session,
@@ -110,6 +114,9 @@ impl Claimer {
             let turns = schedule.turns(self.pace.deliveries());
             let Some(turns) = drain.run_until_cancelled(turns).await else { break };
             match self.claim_all(turns).await {
+                Ok(Found::Work) if schedule.is_short_of_places() => {
+                    drain.run_until_cancelled(tokio::time::sleep(GATHERING)).await;
+                }
                 Ok(Found::Work | Found::Nothing) => {}
                 Ok(Found::NothingSmall) => drop(drain.run_until_cancelled(self.room_for_large()).await),
                 Ok(Found::Closed) => drop(drain.run_until_cancelled(tokio::time::sleep(SMALL_ONLY_PAUSE)).await),

@@ -6,6 +6,7 @@
 //! every other: a result that nobody can write must not take a place from those that can be.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -22,6 +23,13 @@ use crate::store::session::Session;
 
 /// Results in one statement at most. Whatever has come in while the last statement ran goes into the next one.
 const MAX_BATCH: usize = 500;
+
+/// Fewer results than this are recorded at once: there is no load.
+const FEW: usize = 4;
+/// So many are a batch that is worth its statement.
+const MANY: usize = 64;
+/// How long more results are waited for between the two. (The runtime's timer makes it one to two milliseconds.)
+const GATHERING: Duration = Duration::from_millis(1);
 
 /// How many deliveries were recorded in each final state, and how many went back to waiting.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -82,6 +90,7 @@ impl Finisher {
     pub(super) async fn run(mut self) {
         let mut batch = Vec::with_capacity(MAX_BATCH);
         while self.inbox.recv_many(&mut batch, MAX_BATCH).await > 0 {
+            self.gather(&mut batch).await;
             let mut finished = Vec::with_capacity(batch.len());
             let mut unsent = Vec::new();
             let mut returning = Vec::new();
@@ -107,6 +116,18 @@ impl Finisher {
             places.into_iter().for_each(Place::leave);
         }
         self.blocked.flush();
+    }
+
+    /// Under load, when results come in while others are being written, waits a moment for more.
+    async fn gather(&mut self, batch: &mut Vec<Handed>) {
+        if (FEW..MANY).contains(&batch.len()) {
+            tokio::time::sleep(GATHERING).await;
+            while batch.len() < MAX_BATCH
+                && let Ok(more) = self.inbox.try_recv()
+            {
+                batch.push(more);
+            }
+        }
     }
 
     /// Writes until the database has taken it or refused it for good, or until nobody waits for it any more.

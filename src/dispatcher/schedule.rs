@@ -50,6 +50,12 @@ impl Schedule {
         }
     }
 
+    /// Whether less than a quarter of all places is free.
+    pub(super) fn is_short_of_places(&self) -> bool {
+        let inner = self.lock();
+        inner.scheduler.free() < (inner.scheduler.free() + inner.scheduler.in_flight()) / 4
+    }
+
     /// What a claim asks for these turns.
     pub(super) fn asks(&self, turns: &[Turn]) -> Vec<Ask> {
         let (mut inner, now) = (self.lock(), Instant::now());

@@ -60,7 +60,12 @@ impl Host {
 
     /// Requests that may be in flight to it now.
     pub(super) fn limit(&self) -> usize {
-        if self.reach.is_unreachable() { 0 } else { self.limit.get() }
+        match (self.reach.is_unreachable(), self.manner) {
+            (true, _) => 0,
+            // One shows whether it answers as well as several, and leaves the other places to other hosts that are new.
+            (false, Manner::Untried) => self.limit.get().min(1),
+            (false, _) => self.limit.get(),
+        }
     }
 
     /// Places are taken for requests that are about to begin.

@@ -7,7 +7,9 @@
 //! - **Per agent**: a fixed limit.
 //! - **Per host**: a limit that adapts ([`limit`]); nothing while the host is unreachable ([`reach`]).
 //! - **Hosts that do not answer** hold a quarter of all places at most, all together, and so do hosts that were never
-//!   tried. So half of all places is always left to those that answer, whatever the number of the others.
+//!   tried, each with one request until it answers. So half of all places is always left to those that answer, whatever
+//!   the number of the others. (A host that is new has to wait for a place when more new hosts than that hang at the same
+//!   time: until one of their requests times out.)
 //!
 //! Lanes that may run take turns, in a ring; each gets an equal part of the free places, and one at least. A lane that
 //! finds a limit reached waits at that limit's [`gate`], and is called, in order, when a place comes free there; lanes

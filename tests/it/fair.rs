@@ -53,6 +53,10 @@ async fn a_receiver_that_hangs_holds_up_nobody_else_however_much_waits_for_it() 
 #[tokio::test]
 async fn hosts_that_hang_leave_half_of_all_places_to_the_others_however_many_they_are() {
     let (database, honest) = (Database::new().await, Inbox::open().await);
+    publish(&database, "honest", &honest.url("/")).await;
+    insert_calls(&database, "honest", 1).await;
+    let _dispatcher = Dispatcher::start(&database, &["--concurrency", "32"]).await;
+    database.until(&format!("SELECT ({}) = 1", count("honest", "delivered"))).await;
     // Each address of the loopback network is a host of its own.
     let mut listeners = Vec::new();
     for host in 1..=40 {
@@ -61,12 +65,10 @@ async fn hosts_that_hang_leave_half_of_all_places_to_the_others_however_many_the
         insert_calls(&database, &format!("hangs {host}"), 5).await;
         listeners.push(tally);
     }
-    publish(&database, "honest", &honest.url("/")).await;
-    let _dispatcher = Dispatcher::start(&database, &["--concurrency", "32"]).await;
     // Until all that they may hold is held.
-    database.until("SELECT count(*) >= 8 FROM postcall.sending WHERE agent LIKE 'hangs%'").await;
+    database.until("SELECT count(*) >= 16 FROM postcall.sending WHERE agent LIKE 'hangs%'").await;
     insert_calls(&database, "honest", 300).await;
-    database.until(&format!("SELECT ({}) = 300", count("honest", "delivered"))).await;
+    database.until(&format!("SELECT ({}) = 301", count("honest", "delivered"))).await;
     let held: usize = listeners.iter().map(Tally::requests).sum();
     assert!(held <= 16, "{held} of 32 places");
 }
