@@ -109,7 +109,7 @@ impl Drop for Place {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::scheduler::{Edition, Limits, Owners};
+    use crate::scheduler::{Edition, Limits, Manner, Owners};
 
     /// The lane of [`places`].
     pub(in crate::dispatcher) const LANE: LaneId = 1;
@@ -121,7 +121,7 @@ pub(super) mod tests {
         let schedule = Arc::new(Schedule::new(limits.clone()));
         let mut scheduler = crate::scheduler::Scheduler::new(limits);
         let owners = Owners { agent: "a".into(), host: None };
-        scheduler.admit(LANE, owners, Edition::default(), Instant::now());
+        scheduler.admit(LANE, owners, Edition::default(), Manner::Untried, Instant::now());
         scheduler.found(LANE);
         let turn = scheduler.plan(count, Instant::now()).pop().unwrap();
         let seats = scheduler.claimed(turn, count, false);

@@ -12,7 +12,7 @@ use super::cursors::Cursors;
 use crate::domain::host::Origin;
 use crate::domain::pause::PauseTarget;
 use crate::domain::report::HostReport;
-use crate::scheduler::{Edition, LaneId, Limits, Owners, Scheduler, Seat, Signal, Turn};
+use crate::scheduler::{Edition, LaneId, Limits, Manner, Owners, Scheduler, Seat, Signal, Turn};
 use crate::store::claim::{Ask, Taken};
 use crate::store::lanes::{LaneAbout, LaneChecked, LaneCursor, LaneSeen};
 
@@ -164,15 +164,23 @@ impl Schedule {
         let (mut inner, now) = (self.lock(), Instant::now());
         for lane in seen {
             let id = lane.action_id;
-            let (owners, edition) = match told.remove(&id) {
-                Some(LaneAbout { lane, agent, url }) => {
+            let (owners, edition, manner) = match told.remove(&id) {
+                Some(LaneAbout { lane, agent, url, answered }) => {
                     let host = if lane.enabled { Origin::of_url(&url) } else { None };
                     let edition = Edition { version: lane.version, enabled: lane.enabled };
-                    (Owners { agent: agent.into(), host }, edition)
+                    // What history says spares a dispatcher that starts finding it out again.
+                    let manner = match answered {
+                        Some(true) => Manner::Answering,
+                        Some(false) => Manner::Silent,
+                        None => Manner::Untried,
+                    };
+                    (Owners { agent: agent.into(), host }, edition, manner)
                 }
-                None => (Owners { agent: "".into(), host: None }, Edition { version: 0, enabled: true }),
+                None => {
+                    (Owners { agent: "".into(), host: None }, Edition { version: 0, enabled: true }, Manner::Untried)
+                }
             };
-            if inner.scheduler.admit(id, owners, edition, now) {
+            if inner.scheduler.admit(id, owners, edition, manner, now) {
                 inner.scheduler.found(id);
             }
         }

@@ -39,6 +39,11 @@ impl<Waiting> Gate<Waiting> {
         self.waiting.pop_front()
     }
 
+    /// Who has waited shortest, and waits no more.
+    pub(super) fn newest(&mut self) -> Option<Waiting> {
+        self.waiting.pop_back()
+    }
+
     /// A lane was called. The scheduler looks at it soon and then says [`Gate::looked_at`].
     pub(super) fn call(&mut self) {
         self.called += 1;

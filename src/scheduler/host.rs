@@ -13,7 +13,7 @@ pub(super) const QUIET: Duration = Duration::from_secs(1);
 /// Whether a host answers. All hosts that do not share a part of the places, so that any number of them leaves the rest
 /// to those that do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Manner {
+pub enum Manner {
     /// It has not answered yet, and has had no time to.
     Untried,
     /// It answers.
@@ -43,17 +43,17 @@ pub(super) struct Host {
 }
 
 impl Host {
-    /// A host that is new. Where limits do not adapt, it counts as one that answers.
-    pub(super) fn new(limit: AdaptiveLimit, adapt: bool, now: Instant) -> Host {
+    /// A host of which nothing else is known than its manner.
+    pub(super) fn new(limit: AdaptiveLimit, manner: Manner, now: Instant) -> Host {
         Host {
             gate: Gate::default(),
             limit,
             reach: Reach::unknown(),
-            manner: if adapt { Manner::Untried } else { Manner::Answering },
+            manner,
             waits_as: None,
             lanes: 0,
             heard_at: now,
-            silent_since: None,
+            silent_since: (manner == Manner::Silent).then_some(now),
             watched: false,
         }
     }

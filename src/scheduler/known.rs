@@ -3,22 +3,22 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::host::Host;
+use super::host::{Host, Manner};
 use super::lane::{Lane, State};
 use super::limit::AdaptiveLimit;
 use super::{Edition, LaneId, MAX_LANES, Owners, Scheduler};
 use crate::domain::host::Origin;
 
 impl Scheduler {
-    /// Makes a lane known, or notes that its owners have changed. `false` if there are too many lanes in which something
-    /// waits; it has to be said again later.
-    pub fn admit(&mut self, lane: LaneId, owners: Owners, edition: Edition, now: Instant) -> bool {
+    /// Makes a lane known, or notes that its owners have changed. `manner` is what is said of its host, in case that is new.
+    /// `false` if there are too many lanes in which something waits; it has to be said again later.
+    pub fn admit(&mut self, lane: LaneId, owners: Owners, edition: Edition, manner: Manner, now: Instant) -> bool {
         match self.lanes.get(&lane).map(|known| known.owners == owners) {
             Some(true) => {}
-            Some(false) => self.change_owners(lane, owners, now),
+            Some(false) => self.change_owners(lane, owners, manner, now),
             None if self.lanes.len() >= MAX_LANES && !self.forget_one() => return false,
             None => {
-                self.join(&owners, now);
+                self.join(&owners, manner, now);
                 self.lanes.insert(lane, Lane { owners, edition, state: State::Idle, number: 0 });
                 self.make_idle(lane);
             }
@@ -60,8 +60,8 @@ impl Scheduler {
     }
 
     /// Its action was published anew, or switched: what waits goes to another host. What is in flight keeps its seat.
-    fn change_owners(&mut self, lane: LaneId, owners: Owners, now: Instant) {
-        self.join(&owners, now);
+    fn change_owners(&mut self, lane: LaneId, owners: Owners, manner: Manner, now: Instant) {
+        self.join(&owners, manner, now);
         let Some(known) = self.lanes.get_mut(&lane) else { return };
         let former = std::mem::replace(&mut known.owners, owners);
         // A turn that is under way ends as it began; in whatever queue the lane stands otherwise, it may be the wrong one.
@@ -72,12 +72,15 @@ impl Scheduler {
         self.leave(&former);
     }
 
-    fn join(&mut self, owners: &Owners, now: Instant) {
+    fn join(&mut self, owners: &Owners, manner: Manner, now: Instant) {
         self.agents.entry(owners.agent.clone()).or_default().lanes += 1;
         if let Some(name) = &owners.host {
             let (most, adapt) = (self.limits.per_host, self.limits.adapt);
-            let limit = || if adapt { AdaptiveLimit::new(most, now) } else { AdaptiveLimit::fixed(most, now) };
-            self.hosts.entry(name.clone()).or_insert_with(|| Host::new(limit(), adapt, now)).lanes += 1;
+            let new = || match adapt {
+                true => Host::new(AdaptiveLimit::new(most, now), manner, now),
+                false => Host::new(AdaptiveLimit::fixed(most, now), Manner::Answering, now),
+            };
+            self.hosts.entry(name.clone()).or_insert_with(new).lanes += 1;
         }
     }
 

@@ -6,10 +6,8 @@
 //! - **In all**: requests in flight, whoever they are for.
 //! - **Per agent**: a fixed limit.
 //! - **Per host**: a limit that adapts ([`limit`]); nothing while the host is unreachable ([`reach`]).
-//! - **Hosts that do not answer** hold a quarter of all places at most, all together, and so do hosts that were never
-//!   tried, each with one request until it answers. So half of all places is always left to those that answer, whatever
-//!   the number of the others. (A host that is new has to wait for a place when more new hosts than that hang at the same
-//!   time: until one of their requests times out.)
+//! - **Hosts that are not known to answer** hold half of all places at most, all together, whatever their number: new ones,
+//!   each with one request until it answers and the newest first, and those that are silent.
 //!
 //! Lanes that may run take turns, in a ring; each gets an equal part of the free places, and one at least. A lane that
 //! finds a limit reached waits at that limit's [`gate`], and is called, in order, when a place comes free there; lanes
@@ -27,7 +25,8 @@ use hashbrown::HashMap;
 use crate::domain::delivery::Failure;
 use crate::domain::host::Origin;
 use gate::Gate;
-use host::{Heard, Host, Manner, QUIET};
+pub use host::Manner;
+use host::{Heard, Host};
 pub use lane::{Edition, LaneId, Owners};
 use lane::{Lane, State, Ticket};
 pub use limit::FIRST_LIMIT;
@@ -158,11 +157,32 @@ struct Agent {
 }
 
 impl Limits {
-    /// Places that all hosts of a manner have together.
-    fn of_manner(&self, manner: Manner) -> usize {
+    /// Places that hosts which are not known to answer may have, all together.
+    fn of_doubtful_hosts(&self) -> usize {
+        (self.in_flight / 2).max(1)
+    }
+
+    /// Places that all hosts of a manner have together, while silent ones have so many in flight.
+    ///
+    /// New hosts get a quarter of what silent ones leave. They show within [`host::QUIET`] what they are, and then either
+    /// take no part in this any more, or count as silent: so, however many new hosts hang, there is a place for the next
+    /// one at almost any time.
+    fn of_manner(&self, manner: Manner, silent: usize) -> usize {
         match manner {
-            Manner::Untried | Manner::Silent => (self.in_flight / 4).max(1),
+            Manner::Untried => self.of_doubtful_hosts().saturating_sub(silent).div_ceil(4),
+            Manner::Silent => (self.of_doubtful_hosts() / 2).max(1),
             Manner::Answering => usize::MAX,
+        }
+    }
+
+    /// How far hosts that wait for a shared place are called. New ones that wait do so because others like them hang, or
+    /// hang themselves; they leave half to hosts that come now.
+    fn of_those_waiting(&self, manner: Manner, silent: usize) -> usize {
+        let limit = self.of_manner(manner, silent);
+        match manner {
+            Manner::Untried if silent < self.of_doubtful_hosts().div_ceil(2) => limit.div_ceil(2),
+            Manner::Untried => limit / 2,
+            Manner::Silent | Manner::Answering => limit,
         }
     }
 }
@@ -363,18 +383,11 @@ impl Scheduler {
             self.listening.pop_first();
             let Some(host) = self.hosts.get_mut(&name) else { continue };
             host.watched = false;
-            let silent_places = self.silent.free(self.limits.of_manner(Manner::Silent));
             match host.listen(now) {
                 Heard::NothingToHear => {}
                 Heard::AskAgain(due) => {
                     host.watched = true;
                     self.listening.insert((due, name));
-                }
-                // A new host goes on counting as new where there is no place for one more that is silent: or else any
-                // number of new hosts, each silent after a while, would hold all places.
-                Heard::Silence if host.manner == Manner::Untried && host.gate.in_flight > silent_places => {
-                    host.watched = true;
-                    self.listening.insert((now + QUIET, name));
                 }
                 Heard::Silence => self.change_manner(&name, Manner::Silent),
             }

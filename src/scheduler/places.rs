@@ -79,7 +79,7 @@ impl Scheduler {
             let manner = host.manner;
             self.count(manner, |in_flight| in_flight - places);
             self.call_host(name);
-            self.call_manner(manner);
+            self.call_shared(manner);
             self.forget_host_if_unused(name);
         }
         if let Some(agent) = self.agents.get_mut(&owners.agent) {
@@ -135,7 +135,7 @@ impl Scheduler {
             Caller::Agent(name) => self.call_agent(name),
             Caller::Host(name, manner) => {
                 self.call_host(name);
-                self.call_manner(*manner);
+                self.call_shared(*manner);
             }
         }
     }
@@ -163,7 +163,7 @@ impl Scheduler {
             return false;
         }
         let manner = host.manner;
-        let limit = self.limits.of_manner(manner);
+        let limit = self.limits.of_those_waiting(manner, self.silent.in_flight);
         if let Some(shared) = manner_gate(&mut self.untried, &mut self.silent, manner) {
             if !shared.can_call(limit) {
                 if host.waits_as != Some(manner) {
@@ -180,11 +180,12 @@ impl Scheduler {
         true
     }
 
-    /// Lets the hosts that wait at a shared limit have the places that are free there, one each in their turn.
-    pub(super) fn call_manner(&mut self, manner: Manner) {
-        let limit = self.limits.of_manner(manner);
+    /// Lets the hosts that wait at a shared limit have the places that are free there, one each in their turn. Of new hosts
+    /// the newest goes first: those that have waited longer do so because others like them hang.
+    fn call_manner(&mut self, manner: Manner) {
+        let limit = self.limits.of_those_waiting(manner, self.silent.in_flight);
         while let Some(shared) = self.shared(manner).filter(|shared| shared.can_call(limit))
-            && let Some(name) = shared.next()
+            && let Some(name) = if manner == Manner::Untried { shared.newest() } else { shared.next() }
         {
             let Some(host) = self.hosts.get_mut(&name).filter(|host| host.waits_as == Some(manner)) else { continue };
             host.waits_as = None;
@@ -213,7 +214,16 @@ impl Scheduler {
         self.count(former, |all| all - in_flight);
         self.count(manner, |all| all + in_flight);
         self.call_host(name);
-        self.call_manner(former);
+        self.call_shared(former);
+    }
+
+    /// Places of hosts of this manner have come free, or may have.
+    fn call_shared(&mut self, manner: Manner) {
+        self.call_manner(manner);
+        if manner == Manner::Silent {
+            // What silent hosts leave is for new ones.
+            self.call_manner(Manner::Untried);
+        }
     }
 
     /// Listens to a host in time, unless that is arranged already. One that is silent is heard of when it answers.
@@ -232,8 +242,8 @@ impl Scheduler {
     /// Places that are left to all hosts of this manner together.
     fn free_of(&self, manner: Manner) -> usize {
         match manner {
-            Manner::Untried => self.untried.free(self.limits.of_manner(manner)),
-            Manner::Silent => self.silent.free(self.limits.of_manner(manner)),
+            Manner::Untried => self.untried.free(self.limits.of_manner(manner, self.silent.in_flight)),
+            Manner::Silent => self.silent.free(self.limits.of_manner(manner, self.silent.in_flight)),
             Manner::Answering => usize::MAX,
         }
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
+use super::host::QUIET;
 use super::*;
 use crate::domain::pause::PauseTarget;
 
@@ -45,7 +46,7 @@ impl World {
             .map(|(agent, host)| Owners { agent: format!("agent {agent}").into(), host: origin(*host) })
             .collect();
         for (lane, owners) in owners.iter().enumerate() {
-            assert!(scheduler.admit(lane as LaneId, owners.clone(), Edition::default(), now));
+            assert!(scheduler.admit(lane as LaneId, owners.clone(), Edition::default(), Manner::Untried, now));
         }
         let (waiting, next) = (vec![0; lanes.len()], vec![0; lanes.len()]);
         World {
@@ -116,7 +117,8 @@ impl World {
             && !self.paused.covers(lane as LaneId, owners)
             && self.in_flight(|other| other.agent == *agent) < self.limits.per_agent
             && self.in_flight(|other| other.host.as_ref() == Some(host)) < known.limit()
-            && (known.manner == Manner::Answering || of_manner(known.manner) < self.limits.of_manner(known.manner))
+            && (known.manner == Manner::Answering
+                || of_manner(known.manner) < self.limits.of_those_waiting(known.manner, of_manner(Manner::Silent)))
     }
 
     fn assert_limits_hold(&self) {
@@ -216,6 +218,7 @@ impl World {
                     *lane as LaneId,
                     self.owners[*lane].clone(),
                     Edition::default(),
+                    Manner::Untried,
                     self.now
                 ));
             }
@@ -307,7 +310,7 @@ fn many(limits: Limits, lanes: usize) -> World {
     let mut world = World::new(limits.clone(), &[]);
     for lane in 0..lanes {
         let owners = Owners { agent: format!("agent {}", lane % 1_000).into(), host: origin(lane % 997) };
-        assert!(world.scheduler.admit(lane as LaneId, owners.clone(), Edition::default(), world.now));
+        assert!(world.scheduler.admit(lane as LaneId, owners.clone(), Edition::default(), Manner::Untried, world.now));
         world.owners.push(owners);
         world.waiting.push(0);
         world.next.push(0);
@@ -402,7 +405,7 @@ fn what_is_published_anew_leaves_the_host_that_it_waited_for() {
         }
     }
     world.owners[0].host = origin(1);
-    assert!(world.scheduler.admit(0, world.owners[0].clone(), Edition::default(), world.now));
+    assert!(world.scheduler.admit(0, world.owners[0].clone(), Edition::default(), Manner::Untried, world.now));
     assert_eq!(world.run(64), [0]);
 }
 
@@ -412,16 +415,16 @@ fn idle_lanes_are_forgotten_where_there_are_too_many_and_never_those_with_work()
     let now = Instant::now();
     let mut scheduler = Scheduler::new(USUAL);
     for lane in 0..MAX_LANES as LaneId {
-        assert!(scheduler.admit(lane, owners.clone(), Edition::default(), now));
+        assert!(scheduler.admit(lane, owners.clone(), Edition::default(), Manner::Untried, now));
         scheduler.found(lane);
     }
-    assert!(!scheduler.admit(-1, owners.clone(), Edition::default(), now), "all of them have work");
+    assert!(!scheduler.admit(-1, owners.clone(), Edition::default(), Manner::Untried, now), "all of them have work");
     let turns = scheduler.plan(1, now);
     let idle = turns[0].lane;
     for turn in turns {
         scheduler.claimed(turn, 0, false);
     }
-    assert!(scheduler.admit(-1, owners.clone(), Edition::default(), now));
+    assert!(scheduler.admit(-1, owners.clone(), Edition::default(), Manner::Untried, now));
     assert_eq!((scheduler.lanes.len(), scheduler.lanes.contains_key(&idle)), (MAX_LANES, false));
     assert!(!scheduler.found(idle));
     for _ in 0..10_000 {
@@ -431,4 +434,37 @@ fn idle_lanes_are_forgotten_where_there_are_too_many_and_never_those_with_work()
         }
     }
     assert!(scheduler.idle.len() <= 2 * MAX_LANES + 65, "what is kept of idle lanes is bounded");
+}
+
+#[test]
+fn a_host_that_is_new_and_answers_waits_for_none_of_those_that_hang_however_many_they_are() {
+    let mut world = World::new(USUAL, &[]);
+    let owners = |number: usize| Owners { agent: format!("agent {number}").into(), host: origin(number) };
+    let add = |world: &mut World, number: usize| {
+        assert!(world.scheduler.admit(
+            number as LaneId,
+            owners(number),
+            Edition::default(),
+            Manner::Untried,
+            world.now
+        ));
+        world.owners.push(owners(number));
+        world.waiting.push(0);
+        world.next.push(0);
+        world.arrive(number, if number < 300 { 10 } else { 1 });
+    };
+    // 300 hosts hang, for longer than this test lasts. Within the first moment it shows that they do.
+    (0..300).for_each(|number| add(&mut world, number));
+    world.run(64);
+    world.now += QUIET;
+    for number in 300..340 {
+        for _ in 0..25 {
+            world.now += Duration::from_millis(10);
+            world.run(64);
+        }
+        add(&mut world, number);
+        assert!(world.run(64).contains(&number), "after {} s", (number - 300) / 4);
+        let index = world.out.iter().position(|out| out.seat.lane as usize == number).unwrap();
+        world.end(index, Signal::Answered);
+    }
 }

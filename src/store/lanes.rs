@@ -9,6 +9,9 @@ use uuid::Uuid;
 use super::StoreError;
 use super::session::Session;
 
+/// Deliveries of an agent that are looked at for the last one of an action.
+const LATE_DELIVERIES: i64 = 10;
+
 /// A lane in which something waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LaneSeen {
@@ -60,6 +63,8 @@ pub struct LaneAbout {
     pub agent: String,
     /// The beginning of its URL template: enough for a scheme, a host and a port.
     pub url: String,
+    /// Whether its last delivery was answered; `None` if history has none of late, or it says nothing about that.
+    pub answered: Option<bool>,
 }
 
 impl Session {
@@ -193,23 +198,34 @@ impl Session {
     /// # Errors
     /// Only those of the database.
     pub async fn lanes_about(&mut self, action_ids: &[i64]) -> Result<Vec<LaneAbout>, StoreError> {
-        // By primary keys. A host name has 253 characters at most, so 300 hold whatever can be a host and a port.
+        // - By primary keys. A host name has 253 characters at most, so 300 hold whatever can be a host and a port.
+        // - Of history a few rows of the agent, by the index of agents: those of this very version say how its host is.
         let mut connection = self.take().await?;
         let rows = sqlx::query!(
             r#"
-            SELECT action_id, agent, version, enabled, left(url, 300) AS "url!"
+            SELECT action.action_id, action.agent, action.version, enabled, left(action_version.url, 300) AS "url!",
+                   (SELECT CASE WHEN late.response_code IS NOT NULL THEN true WHEN late.error_kind = 'timeout' THEN false END
+                    FROM (SELECT delivery_id, action_id, action_version, response_code, error_kind FROM postcall.delivery
+                          WHERE delivery.agent = action.agent ORDER BY delivery_id DESC LIMIT $2) AS late
+                    WHERE late.action_id = action.action_id AND late.action_version = action.version
+                    ORDER BY late.delivery_id DESC LIMIT 1) AS answered
             FROM postcall.action JOIN postcall.action_version USING (action_id, version)
-            WHERE action_id = ANY ($1)
+            WHERE action.action_id = ANY ($1)
             "#,
             action_ids,
+            LATE_DELIVERIES,
         )
         .fetch_all(&mut connection);
         let rows = self.within(rows).await;
         let rows = self.keep(connection, rows)?;
-        let about = |action_id, agent, version, enabled, url| {
-            let lane = LaneSeen { action_id, version, enabled };
-            LaneAbout { lane, agent, url }
-        };
-        Ok(rows.into_iter().map(|row| about(row.action_id, row.agent, row.version, row.enabled, row.url)).collect())
+        Ok(rows
+            .into_iter()
+            .map(|row| LaneAbout {
+                lane: LaneSeen { action_id: row.action_id, version: row.version, enabled: row.enabled },
+                agent: row.agent,
+                url: row.url,
+                answered: row.answered,
+            })
+            .collect())
     }
 }
