@@ -18,21 +18,20 @@ pub(super) struct LimitArguments {
           value_parser = RangedU64ValueParser::<usize>::new().range(1..=10_000))]
     concurrency: usize,
 
-    /// Requests in flight for the actions of one agent at most. By default a quarter of --concurrency, and at
-    /// least 16.
+    /// Requests in flight for the actions of one agent at most. By default a quarter of all, and at least 16.
     #[arg(long, env = "POSTCALL_CONCURRENCY_PER_AGENT", value_name = "N",
           value_parser = RangedU64ValueParser::<usize>::new().range(1..=10_000))]
     concurrency_per_agent: Option<usize>,
 
     /// Requests in flight to one host and port at most, whoever's actions they are of. By default a quarter of
-    /// --concurrency, and at least 16. Each host's own limit adapts below that: it begins with 4, grows with
-    /// answers that come in time, and is halved by a timeout.
+    /// all, and at least 16. Each host's own limit adapts below that: it begins small, grows with answers that
+    /// come in time, and is halved by a timeout.
     #[arg(long, env = "POSTCALL_CONCURRENCY_PER_HOST", value_name = "N",
           value_parser = RangedU64ValueParser::<usize>::new().range(1..=10_000))]
     concurrency_per_host: Option<usize>,
 
-    /// Whether the limits of hosts adapt, and hosts that do not answer share a part of all places. With `false`,
-    /// every host has --concurrency-per-host.
+    /// Whether the limits of hosts adapt, and hosts that do not answer share a part of all places. With `false`
+    /// every host has all that one host may have.
     #[arg(long, env = "POSTCALL_ADAPT_TO_HOSTS", value_name = "BOOL", default_value_t = true,
           action = clap::ArgAction::Set, value_parser = BoolishValueParser::new())]
     adapt_to_hosts: bool,
@@ -44,7 +43,7 @@ pub(super) struct LimitArguments {
     hold_unreachable: bool,
 
     /// Results that may wait to be recorded after their answers have made room for the next requests. What a
-    /// killed dispatcher leaves as `unknown` is no more than --concurrency and this together.
+    /// killed dispatcher leaves as `unknown` is no more than its requests in flight and this together.
     #[arg(long, env = "POSTCALL_MAX_UNRECORDED", default_value_t = 64, value_name = "N",
           value_parser = RangedU64ValueParser::<usize>::new().range(0..=10_000))]
     pub(super) max_unrecorded: usize,

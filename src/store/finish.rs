@@ -59,18 +59,21 @@ impl Session {
         let mut connection = self.take().await?;
         let moved = sqlx::query_scalar!(
             r#"
-            WITH ended AS (
+            WITH done AS (
+                SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::bool[],
+                                     $7::text[], $8::text[], $9::int[], $10::bytea[], $11::text[], $12::int2[],
+                                     $13::int[], $14::bytea[], $15::text[], $16::int[], $17::int[], $18::int[],
+                                     $19::int[])
+                    AS done (held_delivery, held_claim, state, error_kind, error_detail, keep_sid,
+                             method, url, request_bytes, request_sha256, unresolved, response_code,
+                             response_bytes, response_sha256, body_end, latency_ms, dns_ms, connected_ms,
+                             head_ms)
+            ),
+            ended AS (
                 DELETE FROM postcall.sending
                 USING (
                     SELECT done.*, held.address
-                    FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::bool[],
-                                $7::text[], $8::text[], $9::int[], $10::bytea[], $11::text[], $12::int2[],
-                                $13::int[], $14::bytea[], $15::text[], $16::int[], $17::int[], $18::int[],
-                                $19::int[])
-                        AS done (held_delivery, held_claim, state, error_kind, error_detail, keep_sid,
-                                 method, url, request_bytes, request_sha256, unresolved, response_code,
-                                 response_bytes, response_sha256, body_end, latency_ms, dns_ms, connected_ms,
-                                 head_ms),
+                    FROM done,
                         LATERAL (SELECT ctid AS address FROM postcall.sending
                                  WHERE sending.delivery_id = held_delivery AND sending.claim = held_claim LIMIT 1) AS held
                 ) AS done
