@@ -187,3 +187,16 @@ async fn a_killed_dispatcher_leaves_no_more_in_doubt_than_its_places_and_what_ma
     assert_eq!(database.number(&count("a", "delivered")).await, 43);
     assert!(tally.arrivals().values().all(|arrivals| arrivals.count == 1));
 }
+
+#[tokio::test]
+async fn a_round_that_never_comes_to_its_end_keeps_nobody_from_finding_what_arrives() {
+    let (database, inbox) = (Database::new().await, Inbox::open().await);
+    publish(&database, "a", &inbox.url("/")).await;
+    let proxy = Proxy::to_server_of(&database.url).await;
+    // As where so much of the queue is not vacuumed yet that a look at all lanes takes longer than a statement may.
+    proxy.judge(|sql| if sql.contains("WITH RECURSIVE step") { Fate::Hold } else { Fate::Pass });
+    let _dispatcher = Dispatcher::start_at(&proxy.url_of(&database.url), &[]).await;
+    proxy.intervened(1).await;
+    insert_calls(&database, "a", 10).await;
+    inbox.has(10).await;
+}
