@@ -97,7 +97,9 @@ impl World {
 
     fn end(&mut self, index: usize, signal: Signal) {
         let Out { seat, started, .. } = self.out.swap_remove(index);
-        self.scheduler.learn(&seat, started, signal, self.now);
+        if let Some(host) = &seat.owners.host {
+            self.scheduler.learn(host, started, signal, self.now);
+        }
         self.scheduler.leave_seat(&seat);
     }
 
