@@ -13,6 +13,7 @@ use super::prepare::{Prepared, prepare};
 use super::templates::Template;
 use crate::domain::claim::{Claimed, Finished, Settled, Story};
 use crate::domain::delivery::{Doubt, Ending, Failure, Outcome};
+use crate::domain::host::Origin;
 use crate::scheduler::Signal;
 use crate::webhook::{Fence, Webhook};
 
@@ -62,6 +63,13 @@ pub(super) fn signal(settled: &Settled) -> Signal {
         Outcome::Failed { kind: Failure::Render | Failure::Blocked, .. } => Signal::Nothing,
         Outcome::Unknown { kind: Doubt::DispatcherLost, .. } | Outcome::Skipped => Signal::Nothing,
     }
+}
+
+/// Where the request went, or was about to go: as the version says that was claimed, whatever the scheduler knew of the
+/// action when it gave the place.
+pub(super) fn host(settled: &Settled) -> Option<Origin> {
+    let Settled::Finished(Finished { story, .. }) = settled else { return None };
+    Origin::of_url(&story.sent.as_ref()?.url)
 }
 
 /// Sends the request. A defect of ours that panics must not leave the delivery without an end; it may have happened with

@@ -9,10 +9,10 @@ use futures_util::FutureExt;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 use uuid::Uuid;
 
-use super::attempt::{Means, attempt, signal};
+use super::attempt::{Means, attempt, host, signal};
 use super::backoff::Outage;
 use super::budget::{SMALL_TEXT, Share};
 use super::finisher::Handed;
@@ -24,6 +24,7 @@ use super::unstarted::Unstarted;
 use crate::domain::claim::{Claimed, VersionKey};
 use crate::scheduler::Turn;
 use crate::store::claim::{Claimant, Disowned, Portion, Taken};
+use crate::store::lanes::LaneSeen;
 use crate::store::session::Session;
 use crate::store::{Store, StoreError};
 use crate::webhook::Fence;
@@ -208,13 +209,28 @@ impl Claimer {
             (true, None) => Found::NothingSmall,
         };
         let seats = self.places.schedule.claimed(group.turns, &taken, texts.is_none());
+        let outdated = self.places.schedule.outdated(&taken);
         // Whatever ends the starting, what was not started goes back to waiting.
         let unstarted = Unstarted::new(taken.claimed, seats, &self.places, self.settled.clone());
+        self.read_again(&outdated).await;
         match self.templates.get(&mut self.session, unstarted.iter().map(|one| one.version)).await {
             Ok(templates) => self.start_all(unstarted, &templates, &fence, texts),
             Err(error) => return Err((Group { turns: vec![], fetch: true }, error)),
         }
         Ok(found)
+    }
+
+    /// Reads again what lanes are known by, so that the next claim asks the limits of the hosts that their deliveries go to
+    /// now. What was claimed goes out in the places that it has.
+    async fn read_again(&mut self, outdated: &[LaneSeen]) {
+        if outdated.is_empty() {
+            return;
+        }
+        let ids: Vec<i64> = outdated.iter().map(|lane| lane.action_id).collect();
+        match self.session.lanes_about(&ids).await {
+            Ok(about) => self.places.schedule.introduce(outdated, about),
+            Err(error) => debug!(%error, "cannot read again where lanes send to; the scout will"),
+        }
     }
 
     /// The claim itself.
@@ -288,7 +304,7 @@ impl Claimer {
         self.attempts.spawn(async move {
             let started = Instant::now();
             let result = attempt(claimed, template, text_share, &means, &fence).await;
-            place.ended(started, signal(&result));
+            place.ended(host(&result).as_ref(), started, signal(&result));
             // The finisher's queue has room for every place. Without a finisher the place counts the loss.
             settled.send(Handed { settled: result, place }).await.ok();
         });

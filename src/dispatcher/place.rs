@@ -15,6 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use uuid::Uuid;
 
 use super::schedule::{Permit, Schedule};
+use crate::domain::host::Origin;
 use crate::scheduler::{LaneId, Seat, Signal};
 
 /// How many results were lost on their way to the database.
@@ -76,10 +77,11 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// Its attempt, which began at `started`, has ended. The permit comes free if one more result may wait without.
-    pub(super) fn ended(&mut self, started: Instant, signal: Signal) {
-        if let Some(permit) = &self.permit {
-            permit.learn(started, signal);
+    /// Its attempt at this host, which began at `started`, has ended. The permit comes free if one more result may wait
+    /// without.
+    pub(super) fn ended(&mut self, host: Option<&Origin>, started: Instant, signal: Signal) {
+        if let Some(host) = host {
+            self.places.schedule.learn(host, started, signal);
         }
         if let Ok(slot) = self.places.unrecorded.clone().try_acquire_owned() {
             self.unrecorded = Some(slot);
@@ -153,7 +155,7 @@ pub(super) mod tests {
     fn permits_come_free_with_the_answers_as_long_as_few_results_wait_to_be_recorded() {
         let (places, seats) = places(3, 2);
         let mut all: Vec<Place> = seats.into_iter().map(|seat| places.take(seat)).collect();
-        all.iter_mut().for_each(|place| place.ended(Instant::now(), Signal::Answered));
+        all.iter_mut().for_each(|place| place.ended(None, Instant::now(), Signal::Answered));
         assert_eq!((free(&places, 3), places.waiting_to_be_recorded(2)), (2, 2), "the third keeps its permit");
         all.into_iter().for_each(Place::leave);
         assert_eq!((free(&places, 3), places.waiting_to_be_recorded(2), places.losses.count()), (3, 0, 0));

@@ -114,9 +114,9 @@ impl Schedule {
         self.lock().scheduler.shrink(turn, quota);
     }
 
-    /// How an attempt has ended.
-    pub(super) fn learn(&self, seat: &Seat, started: Instant, signal: Signal) {
-        self.lock().scheduler.learn(seat, started, signal, Instant::now());
+    /// How an attempt at this host has ended.
+    pub(super) fn learn(&self, host: &Origin, started: Instant, signal: Signal) {
+        self.lock().scheduler.learn(host, started, signal, Instant::now());
         if matches!(signal, Signal::Unreached(_)) {
             self.probe.notify_one();
         }
@@ -155,6 +155,20 @@ impl Schedule {
         }
         drop(inner);
         self.found(lanes.into_iter().map(|checked| checked.lane))
+    }
+
+    /// Lanes of which the claim has met another version, or another switch, than they are known by: the claim reads the
+    /// newest, and the scout may not have told of it yet.
+    pub(super) fn outdated(&self, taken: &Taken) -> Vec<LaneSeen> {
+        let inner = self.lock();
+        let mut outdated: HashMap<LaneId, LaneSeen> = HashMap::new();
+        for one in &taken.claimed {
+            let (action_id, version, enabled) = (one.version.action_id, one.version.version, one.enabled);
+            if inner.scheduler.edition(action_id).is_some_and(|known| known != Edition { version, enabled }) {
+                outdated.insert(action_id, LaneSeen { action_id, version, enabled });
+            }
+        }
+        outdated.into_values().collect()
     }
 
     /// Makes lanes known in which something waits. Those of `seen` that are not told about have no action.
@@ -268,11 +282,6 @@ pub(super) struct Permit {
 impl Permit {
     pub(super) fn new(seat: Seat, schedule: &Arc<Schedule>) -> Permit {
         Permit { seat, schedule: schedule.clone() }
-    }
-
-    /// How the attempt has ended.
-    pub(super) fn learn(&self, started: Instant, signal: Signal) {
-        self.schedule.learn(&self.seat, started, signal);
     }
 }
 

@@ -93,12 +93,16 @@ impl Scout {
             self.schedule.pause(pauses.into_iter().map(|pause| pause.target));
             self.pauses_due = Instant::now() + PAUSES_EVERY;
         }
+        let mut is_news = self.arrivals().await?;
         if Instant::now() >= self.round_due {
             let begun = Instant::now();
-            self.round().await?;
+            let round = self.round().await;
+            // Also where it failed: a round that takes longer than a statement may must not keep the arrivals from being
+            // looked at.
             self.round_due = Instant::now() + ROUND_EVERY.max(begun.elapsed() * ROUND_RARITY);
+            is_news |= round?;
         }
-        self.arrivals().await
+        Ok(is_news)
     }
 
     /// What has arrived. Whether it is news.
@@ -119,13 +123,15 @@ impl Scout {
         Ok(is_news)
     }
 
-    /// All lanes, in slices.
-    async fn round(&mut self) -> Result<(), StoreError> {
+    /// All lanes, in slices, with a look at the arrivals after each. Whether any of those was news.
+    async fn round(&mut self) -> Result<bool, StoreError> {
         let cursors = self.schedule.cursors();
+        let mut is_news = false;
         for slice in cursors.chunks(SLICE) {
             let checked = self.session.check_lanes(slice).await?;
             let unknown = self.schedule.checked(checked);
             self.introduce(unknown).await?;
+            is_news |= self.arrivals().await?;
         }
         let mut after = i64::MIN;
         loop {
@@ -133,10 +139,11 @@ impl Scout {
             let lanes = self.session.lanes_with_work(after, &known, SLICE).await?;
             let (is_full, last) = (lanes.len() >= SLICE, lanes.last().map(|lane| lane.action_id));
             self.meet(lanes).await?;
+            is_news |= self.arrivals().await?;
             after = match (is_full, last, known.last()) {
                 (true, Some(last), _) => last,
                 (_, _, Some(&end)) if end < i64::MAX => end,
-                _ => return Ok(()),
+                _ => return Ok(is_news),
             };
         }
     }

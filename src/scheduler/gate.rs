@@ -54,6 +54,11 @@ impl<Waiting> Gate<Waiting> {
         self.called = self.called.saturating_sub(1);
     }
 
+    /// Nobody waits any more.
+    pub(super) fn forget_waiting(&mut self) {
+        self.waiting.clear();
+    }
+
     /// How many wait; those that have gone elsewhere count until it is their turn.
     pub(super) fn waiting(&self) -> usize {
         self.waiting.len()

@@ -93,6 +93,10 @@ impl Scheduler {
             && let Some(host) = self.hosts.get_mut(name)
         {
             host.lanes -= 1;
+            if host.lanes == 0 {
+                // Whoever stood in this queue has gone.
+                host.gate.forget_waiting();
+            }
             self.forget_host_if_unused(name);
         }
     }

@@ -277,11 +277,39 @@ impl Scheduler {
         std::iter::repeat_with(|| Seat { lane, owners: owners.clone() }).take(taken.min(quota)).collect()
     }
 
-    /// How an attempt that began at `started` has ended. Its place is still taken.
-    pub fn learn(&mut self, seat: &Seat, started: Instant, signal: Signal, now: Instant) {
-        if let Some(origin) = &seat.owners.host {
-            self.learn_of(origin, started, signal, now);
+    /// How an attempt at this host that began at `started` has ended. Its place is still taken. The place may be another
+    /// host's, if a new version of the action was published between the turn and the claim: that one learns nothing.
+    pub fn learn(&mut self, name: &Origin, started: Instant, signal: Signal, now: Instant) {
+        let Some(host) = self.hosts.get_mut(name) else { return };
+        match signal {
+            Signal::Answered => {
+                host.answered(now);
+                host.reach.reached();
+                if self.limits.adapt {
+                    host.limit.answered(host.gate.in_flight);
+                }
+                self.change_manner(name, Manner::Answering);
+                self.watch(name, now);
+            }
+            Signal::TimedOut => {
+                host.reach.reached();
+                if self.limits.adapt {
+                    host.limit.timed_out(started, now);
+                    if !host.was_heard_since(started) {
+                        host.silent_since.get_or_insert(started);
+                        self.change_manner(name, Manner::Silent);
+                    }
+                }
+            }
+            Signal::Reached => host.reach.reached(),
+            Signal::Unreached(kind) if self.limits.hold_unreachable => {
+                if let Some(due) = host.reach.failed(kind, now) {
+                    self.probes.insert((due, name.clone()));
+                }
+            }
+            Signal::Unreached(_) | Signal::Nothing => {}
         }
+        self.call_host(name);
     }
 
     /// A place comes free.
@@ -341,40 +369,6 @@ impl Scheduler {
         } else if let Some(due) = host.reach.probe_failed(now) {
             self.probes.insert((due, name.clone()));
         }
-    }
-
-    /// What an end says about the host.
-    fn learn_of(&mut self, name: &Origin, started: Instant, signal: Signal, now: Instant) {
-        let Some(host) = self.hosts.get_mut(name) else { return };
-        match signal {
-            Signal::Answered => {
-                host.answered(now);
-                host.reach.reached();
-                if self.limits.adapt {
-                    host.limit.answered(host.gate.in_flight);
-                }
-                self.change_manner(name, Manner::Answering);
-                self.watch(name, now);
-            }
-            Signal::TimedOut => {
-                host.reach.reached();
-                if self.limits.adapt {
-                    host.limit.timed_out(started, now);
-                    if !host.was_heard_since(started) {
-                        host.silent_since.get_or_insert(started);
-                        self.change_manner(name, Manner::Silent);
-                    }
-                }
-            }
-            Signal::Reached => host.reach.reached(),
-            Signal::Unreached(kind) if self.limits.hold_unreachable => {
-                if let Some(due) = host.reach.failed(kind, now) {
-                    self.probes.insert((due, name.clone()));
-                }
-            }
-            Signal::Unreached(_) | Signal::Nothing => {}
-        }
-        self.call_host(name);
     }
 
     /// Notes which hosts have fallen silent.

@@ -136,6 +136,7 @@ impl Scheduler {
             Caller::Host(name, manner) => {
                 self.call_host(name);
                 self.call_shared(*manner);
+                self.forget_host_if_unused(name);
             }
         }
     }

@@ -98,7 +98,9 @@ impl World {
 
     fn end(&mut self, index: usize, signal: Signal) {
         let Out { seat, started, .. } = self.out.swap_remove(index);
-        self.scheduler.learn(&seat, started, signal, self.now);
+        if let Some(host) = &seat.owners.host {
+            self.scheduler.learn(host, started, signal, self.now);
+        }
         self.scheduler.leave_seat(&seat);
     }
 
@@ -407,6 +409,40 @@ fn what_is_published_anew_leaves_the_host_that_it_waited_for() {
     world.owners[0].host = origin(1);
     assert!(world.scheduler.admit(0, world.owners[0].clone(), Edition::default(), Manner::Untried, world.now));
     assert_eq!(world.run(64), [0]);
+}
+
+#[test]
+fn a_host_that_no_lane_sends_to_any_more_is_forgotten_and_not_probed() {
+    let mut world = World::new(USUAL, &[(0, 0)]);
+    world.arrive(0, 100);
+    world.run(64);
+    while !world.out.is_empty() {
+        world.end(0, Signal::Unreached(Failure::Dns));
+    }
+    assert!(world.run(64).is_empty(), "it waits for its host");
+    world.owners[0].host = origin(1);
+    assert!(world.scheduler.admit(0, world.owners[0].clone(), Edition::default(), world.now));
+    assert_eq!(world.run(64), [0]);
+    assert_eq!(world.scheduler.hosts.keys().collect::<Vec<_>>(), [&origin(1).unwrap()]);
+    world.now += Duration::from_secs(10);
+    assert!(world.scheduler.probes_due(10, world.now).is_empty());
+}
+
+#[test]
+fn a_host_whose_last_lane_left_while_it_was_called_is_forgotten() {
+    let mut world = World::new(Limits { per_host: 1, ..USUAL }, &[(0, 0), (1, 0)]);
+    (0..2).for_each(|lane| world.arrive(lane, 1));
+    world.run(64);
+    assert_eq!(world.out.len(), 1);
+    // The other lane is called, and both leave before it is looked at.
+    world.end(0, Signal::Answered);
+    for lane in 0..2 {
+        let owners = Owners { host: origin(1), ..world.owners[lane].clone() };
+        world.owners[lane] = owners.clone();
+        assert!(world.scheduler.admit(lane as LaneId, owners, Edition::default(), world.now));
+    }
+    world.run(64);
+    assert_eq!(world.scheduler.hosts.keys().collect::<Vec<_>>(), [&origin(1).unwrap()]);
 }
 
 #[test]

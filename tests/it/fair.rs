@@ -189,3 +189,42 @@ async fn a_killed_dispatcher_leaves_no_more_in_doubt_than_its_places_and_what_ma
     assert_eq!(database.number(&count("a", "delivered")).await, 43);
     assert!(tally.arrivals().values().all(|arrivals| arrivals.count == 1));
 }
+
+#[tokio::test]
+async fn a_round_that_never_comes_to_its_end_keeps_nobody_from_finding_what_arrives() {
+    let (database, inbox) = (Database::new().await, Inbox::open().await);
+    publish(&database, "a", &inbox.url("/")).await;
+    let proxy = Proxy::to_server_of(&database.url).await;
+    // As where so much of the queue is not vacuumed yet that a look at all lanes takes longer than a statement may.
+    proxy.judge(|sql| if sql.contains("WITH RECURSIVE step") { Fate::Hold } else { Fate::Pass });
+    let _dispatcher = Dispatcher::start_at(&proxy.url_of(&database.url), &[]).await;
+    proxy.intervened(1).await;
+    insert_calls(&database, "a", 10).await;
+    inbox.has(10).await;
+}
+
+#[tokio::test]
+async fn a_host_is_not_held_for_what_a_lane_sends_elsewhere_since_a_new_version() {
+    let (database, shared) = (Database::new().await, Inbox::open().await);
+    publish(&database, "moves", &shared.url("/")).await;
+    insert_calls(&database, "moves", 3_000).await;
+    let proxy = Proxy::to_server_of(&database.url).await;
+    let dispatcher = Dispatcher::start_at(&proxy.url_of(&database.url), &["--concurrency", "16"]).await;
+    shared.has(100).await;
+    // The scout does not hear of the new version; only the claims do.
+    proxy.judge(|sql| if sql.contains("uuid_v7_floor") { Fate::Hold } else { Fate::Pass });
+    proxy.intervened(1).await;
+    let closed = closed_port().await;
+    publish(&database, "moves", &format!("http://{closed}/")).await;
+    database.until(&format!("SELECT ({}) >= 3", count("moves", "failed"))).await;
+    database.until("SELECT count(*) = 0 FROM postcall.sending").await;
+    let failed = database.number(&count("moves", "failed")).await;
+    assert!(failed <= 10, "{failed} failed");
+    // It is the new host that cannot be reached.
+    let reported =
+        format!("SELECT EXISTS (SELECT FROM postcall.dispatcher_report WHERE hosts::text LIKE '%{closed}%')");
+    database.until(&reported).await;
+    dispatcher.signal(Signal::SIGTERM);
+    let (_, lines) = dispatcher.ended_saying().await;
+    assert!(!lines.iter().any(|line| line.contains("a host can be reached again")), "{lines:?}");
+}
