@@ -421,7 +421,7 @@ fn a_host_that_no_lane_sends_to_any_more_is_forgotten_and_not_probed() {
     }
     assert!(world.run(64).is_empty(), "it waits for its host");
     world.owners[0].host = origin(1);
-    assert!(world.scheduler.admit(0, world.owners[0].clone(), Edition::default(), world.now));
+    assert!(world.scheduler.admit(0, world.owners[0].clone(), Edition::default(), Manner::Untried, world.now));
     assert_eq!(world.run(64), [0]);
     assert_eq!(world.scheduler.hosts.keys().collect::<Vec<_>>(), [&origin(1).unwrap()]);
     world.now += Duration::from_secs(10);
@@ -439,7 +439,7 @@ fn a_host_whose_last_lane_left_while_it_was_called_is_forgotten() {
     for lane in 0..2 {
         let owners = Owners { host: origin(1), ..world.owners[lane].clone() };
         world.owners[lane] = owners.clone();
-        assert!(world.scheduler.admit(lane as LaneId, owners, Edition::default(), world.now));
+        assert!(world.scheduler.admit(lane as LaneId, owners, Edition::default(), Manner::Untried, world.now));
     }
     world.run(64);
     assert_eq!(world.scheduler.hosts.keys().collect::<Vec<_>>(), [&origin(1).unwrap()]);

@@ -71,7 +71,7 @@ async fn a_portion_that_the_link_does_not_carry_in_time_is_followed_by_a_smaller
     insert_large_calls(&database, "a", 3, 1_300_000).await;
     let proxy = Proxy::to_server_of(&database.url).await;
     proxy.limit_rate(325_000);
-    let mut dispatcher = Dispatcher::start_at(&proxy.url_of(&database.url), &[]).await;
+    let mut dispatcher = Dispatcher::start_at(&proxy.url_of(&database.url), &["--adapt-to-hosts", "false"]).await;
     dispatcher.says("a claim whose answer was lost has been given back released=3").await;
     inbox.has(3).await;
     database.settled().await;

@@ -90,7 +90,9 @@ async fn a_running_system_is_upgraded_without_a_pause_and_everything_is_accounte
     let mut starting = Command::new(current);
     starting.env("DATABASE_URL", &url).stdout(Stdio::null()).arg("run").args(THIS_MACHINE);
     let permits = PERMITS.to_string();
-    let mut new = Dispatcher::spawned(starting.args(["--lease-ms", LEASE_MS, "--concurrency", &permits]));
+    starting.args(["--lease-ms", LEASE_MS, "--concurrency", &permits]);
+    // As the previous release has it: all places for whoever takes them, until the result is recorded.
+    let mut new = Dispatcher::spawned(starting.args(["--adapt-to-hosts", "false", "--max-unrecorded", "0"]));
     new.says("an earlier release runs beside this one").await;
     new.says("dispatching").await;
     more(200).await;
