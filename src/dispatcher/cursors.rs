@@ -74,9 +74,12 @@ impl Cursors {
         if self.passed_over.len() >= MAX_PASSED_OVER {
             self.passed_over.retain(|_, (_, until)| now < *until);
         }
-        if self.passed_over.len() < MAX_PASSED_OVER {
-            self.passed_over.insert(lane, (last, now + PASSED_OVER_FOR));
+        if self.passed_over.len() >= MAX_PASSED_OVER
+            && let Some(lane) = self.passed_over.iter().min_by_key(|(_, (_, until))| *until).map(|(lane, _)| *lane)
+        {
+            self.passed_over.remove(&lane);
         }
+        self.passed_over.insert(lane, (last, now + PASSED_OVER_FOR));
     }
 
     /// All cursors, in the order of their lanes, after those that were not used for long have been dropped.

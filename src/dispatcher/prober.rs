@@ -1,6 +1,7 @@
 //! Finds out when hosts that could not be reached are back: by connections, with TLS where the action's URL says https,
 //! over which nothing is sent. A request is never what tries a host out.
 
+use std::collections::HashSet;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
@@ -11,33 +12,46 @@ use tracing::{debug, info};
 
 use super::schedule::Schedule;
 use crate::domain::host::Origin;
+use crate::scheduler::Probe;
 use crate::webhook::Webhook;
 
-/// Probes that are under way at the same time. More hosts than that wait for their turn; each probe has a time limit.
-const MAX_PROBES: usize = 32;
+/// Probes that are under way at the same time, of hosts that say no at once or were not probed yet. Others wait for their turn.
+const MAX_PROBES: usize = 128;
+/// And of hosts that gave no answer the last time: each takes all the time that a probe has.
+const MAX_PROBES_OF_BLACK_HOLES: usize = 128;
 
 /// Probes hosts when that is due, until `stop`.
 pub(super) async fn run(schedule: Arc<Schedule>, webhook: Arc<Webhook>, stop: CancellationToken) {
-    let mut probes: JoinSet<(Origin, bool)> = JoinSet::new();
+    let mut probes: JoinSet<(Origin, Probe)> = JoinSet::new();
+    let mut silent: HashSet<Origin> = HashSet::new();
+    let mut black_holes = 0;
     loop {
-        let room = MAX_PROBES - probes.len();
+        let room_for_black_holes = MAX_PROBES_OF_BLACK_HOLES.saturating_sub(black_holes);
+        let room = MAX_PROBES.saturating_sub(probes.len() - black_holes);
         tokio::select! {
             () = stop.cancelled() => return,
-            Some(Ok((host, connected))) = probes.join_next() => {
-                match connected {
-                    true => info!(host = %host.host, "a host can be reached again"),
-                    false => debug!(host = %host.host, "a host still cannot be reached"),
+            Some(Ok((host, probe))) = probes.join_next() => {
+                black_holes -= usize::from(silent.remove(&host));
+                match probe {
+                    Probe::Connected => info!(host = %host.host, "a host can be reached again"),
+                    Probe::Refused | Probe::NoAnswer => debug!(host = %host.host, ?probe, "a host still cannot be reached"),
                 }
-                schedule.probed(&host, connected);
+                schedule.probed(&host, probe);
             }
-            hosts = schedule.probes_due(room), if room > 0 => {
-                for host in hosts {
+            (hosts, quiet) = schedule.probes_due(room, room_for_black_holes), if room + room_for_black_holes > 0 => {
+                black_holes += quiet.len();
+                silent.extend(quiet.iter().cloned());
+                for host in hosts.into_iter().chain(quiet) {
                     let webhook = webhook.clone();
                     probes.spawn(async move {
                         // A panic is a defect of ours, and no reason to leave a host alone for ever.
                         let probe = AssertUnwindSafe(webhook.probe(&host)).catch_unwind();
-                        let connected = probe.await.unwrap_or(false);
-                        (host, connected)
+                        let probe = match probe.await {
+                            Ok(Some(true)) => Probe::Connected,
+                            Ok(Some(false)) => Probe::Refused,
+                            Ok(None) | Err(_) => Probe::NoAnswer,
+                        };
+                        (host, probe)
                     });
                 }
             }

@@ -2,7 +2,7 @@
 //! cursors of the lanes, and a bell for the claimer.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use hashbrown::HashMap;
 use tokio::sync::Notify;
@@ -12,9 +12,12 @@ use super::cursors::Cursors;
 use crate::domain::host::Origin;
 use crate::domain::pause::PauseTarget;
 use crate::domain::report::HostReport;
-use crate::scheduler::{Edition, LaneId, Limits, Manner, Owners, Scheduler, Seat, Signal, Turn};
+use crate::scheduler::{Edition, LaneId, Limits, Manner, Owners, Probe, Scheduler, Seat, Signal, Turn};
 use crate::store::claim::{Ask, Taken};
 use crate::store::lanes::{LaneAbout, LaneChecked, LaneCursor, LaneSeen};
+
+/// The pause after which probes are looked for again that are due and had no room.
+const BETWEEN_PROBES: Duration = Duration::from_millis(100);
 
 /// The schedule of one dispatcher.
 #[derive(Debug)]
@@ -84,7 +87,7 @@ impl Schedule {
             let (lane, quota) = (turn.lane, turn.quota);
             let (count, last) = counts.get(&lane).copied().unwrap_or_default();
             let seen = taken.seen.get(&lane).copied().unwrap_or_default();
-            let more = seen >= quota || seen > count || (count == 0 && (taken.cut_short || small_only));
+            let more = seen >= quota || seen > count || small_only || (count == 0 && taken.cut_short);
             // Where large calls were left out, what lies before the last one may still wait.
             if count > 0 && !small_only {
                 inner.cursors.advance(lane, last, now);
@@ -237,27 +240,32 @@ impl Schedule {
         self.changed.notify_one();
     }
 
-    /// Waits until hosts are to be probed, and returns `most` of them at most. Cancel-safe.
-    pub(super) async fn probes_due(&self, most: usize) -> Vec<Origin> {
+    /// Waits until hosts are to be probed, and returns them: `most` at most, and of those that gave no answer the last time
+    /// `most_black_holes`. Cancel-safe.
+    pub(super) async fn probes_due(&self, most: usize, most_black_holes: usize) -> (Vec<Origin>, Vec<Origin>) {
         loop {
             let probe = self.probe.notified();
             let (hosts, next) = {
                 let mut inner = self.lock();
-                (inner.scheduler.probes_due(most, Instant::now()), inner.scheduler.next_probe())
+                (inner.scheduler.probes_due(most, most_black_holes, Instant::now()), inner.scheduler.next_probe())
             };
-            if !hosts.is_empty() {
+            if !hosts.0.is_empty() || !hosts.1.is_empty() {
                 return hosts;
             }
             match next {
-                Some(next) => drop(tokio::time::timeout_at(next.into(), probe).await),
+                // What is due already has to wait for probes that are under way.
+                Some(next) => {
+                    let next = next.max(Instant::now() + BETWEEN_PROBES);
+                    tokio::time::timeout_at(next.into(), probe).await.ok();
+                }
                 None => probe.await,
             }
         }
     }
 
-    /// Whether a probe connected.
-    pub(super) fn probed(&self, host: &Origin, connected: bool) {
-        self.lock().scheduler.probed(host, connected, Instant::now());
+    /// What a probe has shown.
+    pub(super) fn probed(&self, host: &Origin, probe: Probe) {
+        self.lock().scheduler.probed(host, probe, Instant::now());
         self.changed.notify_one();
     }
 

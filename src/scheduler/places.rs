@@ -182,12 +182,15 @@ impl Scheduler {
     }
 
     /// Lets the hosts that wait at a shared limit have the places that are free there, one each in their turn. Of new hosts
-    /// the newest goes first: those that have waited longer do so because others like them hang.
+    /// that is by turns the newest and the oldest: those that have waited long do so because others like them hang, but
+    /// however many new ones come, each has its turn.
     fn call_manner(&mut self, manner: Manner) {
         let limit = self.limits.of_those_waiting(manner, self.silent.in_flight);
+        let mut newest = manner == Manner::Untried && !self.oldest_is_next;
         while let Some(shared) = self.shared(manner).filter(|shared| shared.can_call(limit))
-            && let Some(name) = if manner == Manner::Untried { shared.newest() } else { shared.next() }
+            && let Some(name) = if newest { shared.newest() } else { shared.next() }
         {
+            newest = manner == Manner::Untried && !newest;
             let Some(host) = self.hosts.get_mut(&name).filter(|host| host.waits_as == Some(manner)) else { continue };
             host.waits_as = None;
             if self.call_one(&name)
@@ -200,6 +203,9 @@ impl Scheduler {
                     shared.wait(name);
                 }
             }
+        }
+        if manner == Manner::Untried {
+            self.oldest_is_next = !newest;
         }
     }
 

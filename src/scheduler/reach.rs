@@ -30,6 +30,8 @@ pub(super) enum Reach {
         pause: Duration,
         /// When that is; `None` while one is under way.
         probe_at: Option<Instant>,
+        /// Whether the last probe had no answer of any kind.
+        is_black_hole: bool,
     },
 }
 
@@ -57,7 +59,13 @@ impl Reach {
             return None;
         }
         let probe_at = now + FIRST_PAUSE;
-        *self = Reach::Unreachable { since: now, last: kind, pause: FIRST_PAUSE, probe_at: Some(probe_at) };
+        *self = Reach::Unreachable {
+            since: now,
+            last: kind,
+            pause: FIRST_PAUSE,
+            probe_at: Some(probe_at),
+            is_black_hole: false,
+        };
         Some(probe_at)
     }
 
@@ -85,9 +93,15 @@ impl Reach {
         *self = Reach::Reachable { failures: FAILURES_IN_A_ROW - 1 };
     }
 
-    /// The probe did not connect. When the next one is due.
-    pub(super) fn probe_failed(&mut self, now: Instant) -> Option<Instant> {
-        let Reach::Unreachable { pause, probe_at, .. } = self else { return None };
+    /// Whether its last probe had no answer of any kind.
+    pub(super) fn is_black_hole(&self) -> bool {
+        matches!(self, Reach::Unreachable { is_black_hole: true, .. })
+    }
+
+    /// The probe did not connect, and whether it had no answer of any kind. When the next one is due.
+    pub(super) fn probe_failed(&mut self, black_hole: bool, now: Instant) -> Option<Instant> {
+        let Reach::Unreachable { pause, probe_at, is_black_hole, .. } = self else { return None };
+        *is_black_hole = black_hole;
         *pause = (*pause * 2).min(LONGEST_PAUSE);
         *probe_at = Some(now + *pause);
         *probe_at
@@ -125,7 +139,7 @@ mod tests {
             assert!(reach.begin_probe(due) && !reach.begin_probe(due));
             pauses.push(due - now);
             now = due;
-            due = reach.probe_failed(now).unwrap();
+            due = reach.probe_failed(false, now).unwrap();
         }
         assert!(pauses.is_sorted() && pauses[0] == FIRST_PAUSE && pauses[7] == LONGEST_PAUSE, "{pauses:?}");
     }

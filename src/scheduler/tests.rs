@@ -209,8 +209,9 @@ impl World {
                 self.scheduler.pause(self.paused.clone());
             }
             Event::Probe(connects) => {
-                for host in self.scheduler.probes_due(10, self.now) {
-                    self.scheduler.probed(&host, *connects, self.now);
+                let (hosts, quiet) = self.scheduler.probes_due(10, 10, self.now);
+                for host in hosts.into_iter().chain(quiet) {
+                    self.scheduler.probed(&host, if *connects { Probe::Connected } else { Probe::Refused }, self.now);
                 }
             }
             // Nothing of the lane may be out in the world's own books, which know one host per lane.
@@ -385,15 +386,15 @@ fn an_unreachable_host_is_left_alone_until_a_probe_connects() {
     assert!(failed <= FAILURES_IN_A_ROW as usize, "{failed} failed");
     world.arrive(1, 1);
     assert_eq!(world.run(64), [1], "others go on");
-    assert!(world.scheduler.probes_due(10, world.now).is_empty());
+    assert!(world.scheduler.probes_due(10, 10, world.now).0.is_empty());
     world.now = world.scheduler.next_probe().unwrap();
-    let hosts = world.scheduler.probes_due(10, world.now);
+    let (hosts, _) = world.scheduler.probes_due(10, 10, world.now);
     assert_eq!(hosts.len(), 1);
-    world.scheduler.probed(&hosts[0], false, world.now);
+    world.scheduler.probed(&hosts[0], Probe::Refused, world.now);
     assert!(world.run(64).is_empty());
     world.now = world.scheduler.next_probe().unwrap();
-    let hosts = world.scheduler.probes_due(10, world.now);
-    world.scheduler.probed(&hosts[0], true, world.now);
+    let (hosts, _) = world.scheduler.probes_due(10, 10, world.now);
+    world.scheduler.probed(&hosts[0], Probe::Connected, world.now);
     assert_eq!(world.run(64), [0]);
 }
 
@@ -415,17 +416,18 @@ fn what_is_published_anew_leaves_the_host_that_it_waited_for() {
 fn a_host_that_no_lane_sends_to_any_more_is_forgotten_and_not_probed() {
     let mut world = World::new(USUAL, &[(0, 0)]);
     world.arrive(0, 100);
-    world.run(64);
-    while !world.out.is_empty() {
-        world.end(0, Signal::Unreached(Failure::Dns));
+    // Until it waits for its host.
+    while !world.run(64).is_empty() {
+        while !world.out.is_empty() {
+            world.end(0, Signal::Unreached(Failure::Dns));
+        }
     }
-    assert!(world.run(64).is_empty(), "it waits for its host");
     world.owners[0].host = origin(1);
     assert!(world.scheduler.admit(0, world.owners[0].clone(), Edition::default(), Manner::Untried, world.now));
     assert_eq!(world.run(64), [0]);
     assert_eq!(world.scheduler.hosts.keys().collect::<Vec<_>>(), [&origin(1).unwrap()]);
     world.now += Duration::from_secs(10);
-    assert!(world.scheduler.probes_due(10, world.now).is_empty());
+    assert!(world.scheduler.probes_due(10, 10, world.now).0.is_empty());
 }
 
 #[test]
@@ -503,4 +505,23 @@ fn a_host_that_is_new_and_answers_waits_for_none_of_those_that_hang_however_many
         let index = world.out.iter().position(|out| out.seat.lane as usize == number).unwrap();
         world.end(index, Signal::Answered);
     }
+}
+
+#[test]
+fn black_holes_keep_nobody_else_from_being_probed() {
+    let mut world = World::new(USUAL, &[(0, 0), (1, 1)]);
+    (0..2).for_each(|lane| world.arrive(lane, 100));
+    while !world.run(64).is_empty() {
+        while !world.out.is_empty() {
+            world.end(0, Signal::Unreached(Failure::Connect));
+        }
+    }
+    world.now = world.scheduler.next_probe().unwrap();
+    let (hosts, _) = world.scheduler.probes_due(2, 0, world.now);
+    assert_eq!(hosts.len(), 2);
+    world.scheduler.probed(&hosts[0], Probe::NoAnswer, world.now);
+    world.scheduler.probed(&hosts[1], Probe::Refused, world.now);
+    world.now += Duration::from_secs(60);
+    assert_eq!(world.scheduler.probes_due(2, 0, world.now).0, [hosts[1].clone()]);
+    assert_eq!(world.scheduler.probes_due(0, 2, world.now).1, [hosts[0].clone()]);
 }

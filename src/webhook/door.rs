@@ -145,7 +145,8 @@ impl Doors {
     /// Stands in front of a door. `None` where there are none.
     fn wait(self: &Arc<Doors>, target: &Target) -> Option<Waiting> {
         let mut doors = self.lock()?;
-        if doors.len() >= MANY {
+        // When the table would have to grow, so that the cost is that of growing.
+        if doors.len() >= MANY && doors.len() == doors.capacity() {
             let now = Moment::now();
             doors.retain(|_, door| !door.is_forgotten(now));
         }

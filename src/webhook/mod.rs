@@ -82,7 +82,7 @@ use crate::domain::host::Origin;
 use crate::domain::request::Request;
 
 /// How long a probe may take to connect.
-pub const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
+pub const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What may be called. The default is https to public addresses only.
 #[derive(Clone, Debug, Default)]
@@ -196,13 +196,13 @@ impl Webhook {
         Attempt { ending, timing }
     }
 
-    /// Connects to a host, with TLS if its URLs say so, and sends nothing. Whether that went well, within
-    /// [`PROBE_TIMEOUT`].
-    pub async fn probe(&self, origin: &Origin) -> bool {
-        let Ok(host) = url::Host::parse(origin.host.name()) else { return true };
+    /// Connects to a host, with TLS if its URLs say so, and sends nothing. Whether that went well; `None` if nothing was
+    /// known of it within [`PROBE_TIMEOUT`].
+    pub async fn probe(&self, origin: &Origin) -> Option<bool> {
+        let Ok(host) = url::Host::parse(origin.host.name()) else { return Some(true) };
         let target = Target { tls: origin.tls, host, port: origin.host.port() };
         let trace = Trace::start(Fence::open());
-        tokio::time::timeout(PROBE_TIMEOUT, self.client.probe(&target, &trace)).await.unwrap_or(false)
+        tokio::time::timeout(PROBE_TIMEOUT, self.client.probe(&target, &trace)).await.ok()
     }
 
     /// The ending of the exchange and, if a response head arrived, when.
