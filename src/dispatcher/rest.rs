@@ -17,9 +17,9 @@ use crate::store::wake::{Bell, Ring};
 use crate::store::{Store, StoreError};
 
 /// The pause after work was found.
-const SHORTEST_PAUSE: Duration = Duration::from_micros(1_500);
-/// When pauses have grown past this, the dispatcher sleeps instead.
-const LONGEST_PAUSE: Duration = Duration::from_millis(16);
+const SHORTEST_PAUSE: Duration = Duration::from_millis(1);
+/// When pauses have grown past this, the dispatcher sleeps instead: after three looks that found nothing.
+const LONGEST_PAUSE: Duration = Duration::from_micros(2_500);
 /// The pause after listening was not possible.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(250);
 /// A sleep's longest duration: what a call waits at most if its ring is missed.
@@ -50,16 +50,27 @@ pub(super) struct Rest {
     depth: Depth,
     /// The longest pause between two looks before it is asked for the bell; shorter where nobody rings.
     longest_pause: Duration,
+    /// Whether the bell has woken somebody and rings on.
+    rings_on: bool,
 }
 
 impl Rest {
     pub(super) fn new(store: Store) -> Rest {
-        Rest { store, bell: None, depth: Depth::Dozing(SHORTEST_PAUSE), longest_pause: LONGEST_PAUSE }
+        Rest { store, bell: None, depth: Depth::Dozing(SHORTEST_PAUSE), longest_pause: LONGEST_PAUSE, rings_on: false }
     }
 
     /// Work was found: the next rest begins light.
     pub(super) fn over(&mut self) {
         self.depth = Depth::Dozing(SHORTEST_PAUSE);
+    }
+
+    /// Stops the bell if it has woken somebody. Not before the look that it woke for, which must not wait for this.
+    pub(super) async fn silence(&mut self, session: &mut Session) {
+        if std::mem::take(&mut self.rings_on)
+            && let Err(error) = session.silence_bell().await
+        {
+            debug!(%error, "could not silence the bell; it stops by itself");
+        }
     }
 
     /// Returns when it is time to look again. Cancel-safe.
@@ -84,7 +95,7 @@ impl Rest {
                     tokio::time::sleep(PAUSE_AFTER_FAILURE).await;
                 }
             },
-            Depth::Asleep => self.sleep(session).await,
+            Depth::Asleep => self.sleep().await,
             Depth::Polling(left) => {
                 tokio::time::sleep(POLL_PAUSE).await;
                 self.depth = left.checked_sub(1).map_or(Depth::Dozing(POLL_PAUSE * 2), Depth::Polling);
@@ -102,16 +113,13 @@ impl Rest {
         session.ask_to_be_rung(SLEEP + BELL_MARGIN).await
     }
 
-    async fn sleep(&mut self, session: &mut Session) {
+    async fn sleep(&mut self) {
         // Whatever ends the sleep, the next rest asks for the bell anew or starts light.
         self.depth = Depth::Dozing(LONGEST_PAUSE * 2);
         let Some(bell) = &mut self.bell else { return };
         match tokio::time::timeout(SLEEP, bell.rung()).await {
             Ok(Ok(())) => {
-                self.depth = Depth::Dozing(SHORTEST_PAUSE);
-                if let Err(error) = session.silence_bell().await {
-                    debug!(%error, "could not silence the bell; it stops by itself");
-                }
+                (self.depth, self.rings_on) = (Depth::Dozing(SHORTEST_PAUSE), true);
             }
             Ok(Err(error)) => {
                 debug!(%error, "the bell's connection broke");

@@ -34,7 +34,7 @@ const ROUND_RARITY: u32 = 20;
 /// What is paused is read this often.
 const PAUSES_EVERY: Duration = Duration::from_secs(1);
 /// The pause after a look that found much: others have their turn.
-const BUSY_PAUSE: Duration = Duration::from_millis(2);
+const BUSY_PAUSE: Duration = Duration::from_millis(1);
 
 /// The room.
 pub(super) struct Scout {
@@ -70,6 +70,9 @@ impl Scout {
         while !stop.is_cancelled() {
             // Stopped in the middle of a statement, the session drops its connection; it only reads.
             let Some(looked) = stop.run_until_cancelled(self.look()).await else { return };
+            if looked.is_ok() && stop.run_until_cancelled(self.rest.silence(&mut self.session)).await.is_none() {
+                return;
+            }
             match looked {
                 Ok(true) => {
                     self.outage.over();
