@@ -27,6 +27,7 @@
 //! - **Outbox**: the table into which the platform inserts completed calls, in its own transaction.
 //! - **Delivery**: one call on its way to one action: at most one HTTP request, with its whole story
 //!   ([`domain::delivery`]).
+//! - **Lane**: what waits for one action; the unit of scheduling. Lanes take turns ([`scheduler`]).
 //! - **Claim**: the committed record, made before the first byte leaves, that this delivery is about to be sent by this
 //!   dispatcher ([`domain::claim`]).
 //! - **Dispatcher**: one running process; any number of them share one database.
@@ -54,8 +55,8 @@
 //! # The rooms
 //!
 //! Imports point one way. [`domain`] is known by all and knows none. [`render`], [`webhook`] and [`store`] do not know
-//! each other: templates know nothing of sockets, sockets nothing of SQL. [`dispatcher`] knows those three and ties them
-//! into the loop. [`cli`] knows everything and decides nothing.
+//! each other: templates know nothing of sockets, sockets nothing of SQL. [`scheduler`] decides whose turn it is, and knows
+//! none of them either. [`dispatcher`] knows those four and ties them into the loop. [`cli`] knows everything and decides nothing.
 #![forbid(unsafe_code)]
 
 pub mod cli;

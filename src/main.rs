@@ -7,8 +7,8 @@ use clap::Parser;
 use mimalloc::MiMalloc;
 use postcall::cli::Cli;
 
-/// A delivery allocates some hundred times, on one thread and frees on another; measured, this allocator saves a tenth of a
-/// dispatcher's processor time.
+/// What a delivery allocates on one thread is often freed on another, which this allocator takes well. It keeps more memory
+/// for that: a dispatcher's peak is 40 MB instead of 16.
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 

@@ -18,7 +18,7 @@ pub enum Manner {
     Untried,
     /// It answers.
     Answering,
-    /// It was silent for [`QUIET`] while something was in flight, and has not answered since.
+    /// It was silent for a second while something was in flight, and has not answered since.
     Silent,
 }
 
