@@ -7,7 +7,7 @@
 //! - **Per agent**: a fixed limit.
 //! - **Per host**: a limit that adapts (`limit`); nothing while the host is unreachable (`reach`).
 //! - **Hosts that are not known to answer** hold half of all places at most, all together, whatever their number: new ones,
-//!   each with one request until it answers and the newest first, and those that are silent.
+//!   each with one request until it answers, by turns the newest and the oldest, and those that are silent.
 //!
 //! Lanes that may run take turns, in a ring; each gets an equal part of the free places, and one at least. A lane that
 //! finds a limit reached waits at that limit's `gate`, and is called, in order, when a place comes free there; lanes
