@@ -17,7 +17,7 @@ const HOSTILE: &[&str] = &[
     "lock_timeout = '1ms'",
     // Long enough for the statement that sets it anew, on a machine that is busy with everything else.
     "statement_timeout = '3s'",
-    "idle_session_timeout = '50ms'",
+    "idle_session_timeout = '250ms'",
     "idle_in_transaction_session_timeout = '1ms'",
     "synchronous_commit = off",
     "exit_on_error = on",
