@@ -167,11 +167,13 @@ impl Session {
     pub async fn plan_pruning(&mut self, retention: Retention) -> Result<Vec<Planned>, StoreError> {
         let (calls, history) = days(retention);
         // A function, because callers cannot look into partitions by name. It reads the queue once for each that is due.
+        // A partition has no size if somebody else has let it go while the plan was made.
         let mut connection = self.take().await?;
         let rows = sqlx::query!(
             r#"
             SELECT what AS "what!", source AS "source!", begins, ends, bytes AS "bytes!", outcome AS "outcome!", pending
             FROM postcall.prune_plan($1, $2)
+            WHERE bytes IS NOT NULL
             "#,
             calls,
             history,
