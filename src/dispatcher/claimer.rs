@@ -189,8 +189,9 @@ impl Claimer {
         }
         // Asked before the claim: what is claimed under an id goes behind the fence of that id, whatever happens meanwhile.
         let Registration { dispatcher_id, fence } = self.lease.current();
-        if fence.is_closed() {
-            // Nothing that is claimed now could be sent.
+        // Behind a closed fence nothing that is claimed now could be sent. And whoever waits for a drain and for a place at
+        // once may be given the place although the drain came first.
+        if fence.is_closed() || self.drain.is_cancelled() {
             self.places.schedule.give_back(group.turns);
             return Ok(Found::Closed);
         }
@@ -334,7 +335,7 @@ enum Found {
     Nothing,
     /// No small delivery, and there was no room to look for large ones.
     NothingSmall,
-    /// The lease is not certain; nothing may be claimed.
+    /// The lease is not certain, or the dispatcher drains; nothing may be claimed.
     Closed,
 }
 

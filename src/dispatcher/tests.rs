@@ -131,6 +131,20 @@ fn returns_when(due: CancellationToken, work: Work) -> Work {
     })
 }
 
+/// The same work, which makes no step while it is `held`, as on a machine that is too busy to run it.
+fn standing_still_while(mut held: watch::Receiver<bool>, mut work: Work) -> Work {
+    Box::pin(async move {
+        loop {
+            tokio::select! {
+                biased;
+                is = held.wait_for(|held| *held) => drop(is),
+                ended = &mut work => return ended,
+            }
+            drop(held.wait_for(|held| !*held).await);
+        }
+    })
+}
+
 /// Waits for what must come, and not for ever.
 async fn in_time<T>(event: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, event).await.expect("waited in vain")
@@ -273,4 +287,25 @@ async fn asked_to_stop_it_ends_without_a_complaint() {
     receiver.answer_all();
     let tally = in_time(running).await.unwrap().unwrap();
     assert_eq!((tally.delivered, tally.unwritten), (2, 0));
+}
+
+#[tokio::test]
+async fn a_place_that_comes_free_after_the_drain_is_not_filled_however_late_the_claimer_sees_both() {
+    let (mut database, receiver) = (Database::new().await, Receiver::holding().await);
+    database.calls_for(&receiver, PERMITS + 1).await;
+    let (dispatcher, mut rooms) = prepared(&database).await;
+    let held = watch::Sender::new(false);
+    let claimer = std::mem::replace(&mut rooms.claimer, ends_well(async {}));
+    rooms.claimer = standing_still_while(held.subscribe(), claimer);
+    let stopping = dispatcher.stop.drain.clone();
+    let running = tokio::spawn(dispatcher.supervise(rooms));
+    receiver.has(PERMITS).await;
+    held.send_replace(true);
+    stopping.cancel();
+    receiver.answer_all();
+    let expected = format!("delivered {PERMITS}, waiting 1");
+    in_time(async { while database.states().await != expected {} }).await;
+    held.send_replace(false);
+    in_time(running).await.unwrap().unwrap();
+    assert_eq!(database.states().await, expected);
 }
