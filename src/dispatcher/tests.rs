@@ -300,6 +300,8 @@ async fn a_place_that_comes_free_after_the_drain_is_not_filled_however_late_the_
     let stopping = dispatcher.stop.drain.clone();
     let running = tokio::spawn(dispatcher.supervise(rooms));
     receiver.has(PERMITS).await;
+    // Long enough for the claimer to wait for a place; stopped earlier, it would not be at the point that is tested.
+    tokio::time::sleep(Duration::from_millis(50)).await;
     held.send_replace(true);
     stopping.cancel();
     receiver.answer_all();
