@@ -34,8 +34,8 @@ const FIRST_EPOCH: i32 = 1;
 /// How long the claimer waits for room for large calls before it asks for small ones again.
 const SMALL_ONLY_PAUSE: Duration = Duration::from_millis(20);
 
-/// Under load the claimer waits so long for more places to come free: one claim for many costs little more than one for
-/// few. (The runtime's timer makes it one to two milliseconds.)
+/// Under load the claimer waits so long at most for more places to come free. (The runtime's timer makes it one to two
+/// milliseconds.)
 const GATHERING: Duration = Duration::from_millis(1);
 
 pub(super) struct Claimer {
@@ -115,10 +115,8 @@ impl Claimer {
             let turns = schedule.turns(self.pace.deliveries());
             let Some(turns) = drain.run_until_cancelled(turns).await else { break };
             match self.claim_all(turns).await {
-                Ok(Found::Work) if schedule.is_short_of_places() => {
-                    drain.run_until_cancelled(tokio::time::sleep(GATHERING)).await;
-                }
-                Ok(Found::Work | Found::Nothing) => {}
+                Ok(Found::Work) => drop(drain.run_until_cancelled(schedule.gather_places(GATHERING)).await),
+                Ok(Found::Nothing) => {}
                 Ok(Found::NothingSmall) => drop(drain.run_until_cancelled(self.room_for_large()).await),
                 Ok(Found::Closed) => drop(drain.run_until_cancelled(tokio::time::sleep(SMALL_ONLY_PAUSE)).await),
                 Err(error) => drop(drain.run_until_cancelled(self.outage.wait(&error)).await),

@@ -28,7 +28,7 @@ const MAX_BATCH: usize = 500;
 const FEW: usize = 4;
 /// So many are a batch that is worth its statement.
 const MANY: usize = 64;
-/// How long more results are waited for between the two. (The runtime's timer makes it one to two milliseconds.)
+/// How long more results are waited for at most between the two. (The runtime's timer makes it one to two milliseconds.)
 const GATHERING: Duration = Duration::from_millis(1);
 
 /// How many deliveries were recorded in each final state, and how many went back to waiting.
@@ -118,16 +118,13 @@ impl Finisher {
         self.blocked.flush();
     }
 
-    /// Under load, when results come in while others are being written, waits a moment for more.
+    /// Under load, when results come in while others are being written, waits a moment for as many as are worth a statement.
     async fn gather(&mut self, batch: &mut Vec<Handed>) {
-        if (FEW..MANY).contains(&batch.len()) {
-            tokio::time::sleep(GATHERING).await;
-            while batch.len() < MAX_BATCH
-                && let Ok(more) = self.inbox.try_recv()
-            {
-                batch.push(more);
-            }
+        if batch.len() < FEW {
+            return;
         }
+        let enough = async { while batch.len() < MANY && self.inbox.recv_many(batch, MAX_BATCH - batch.len()).await > 0 {} };
+        tokio::time::timeout(GATHERING, enough).await.ok();
     }
 
     /// Writes until the database has taken it or refused it for good, or until nobody waits for it any more.
