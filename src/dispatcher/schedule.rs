@@ -94,7 +94,7 @@ impl Schedule {
         let mut counts: HashMap<LaneId, (usize, Uuid)> = HashMap::with_capacity(turns.len());
         for one in &taken.claimed {
             let (count, last) = counts.entry(one.version.action_id).or_insert((0, Uuid::nil()));
-            (*count, *last) = (*count + 1, (*last).max(one.hold.delivery_id()));
+            (*count, *last) = (*count + 1, (*last).max(one.token.delivery_id()));
         }
         // Lanes that got nothing because the bytes were used up go first the next time.
         if taken.cut_short {

@@ -6,14 +6,14 @@ use uuid::Uuid;
 
 use super::StoreError;
 use super::session::Session;
-use crate::domain::claim::{Claimed, Hold, Payload, VersionKey};
+use crate::domain::claim::{ClaimToken, Claimed, Payload, VersionKey};
 
 /// In whose name a claim is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Claimant {
     /// The dispatcher.
     pub dispatcher_id: i32,
-    /// Its current epoch; raised by every claim that it had to disown.
+    /// Its current epoch; raised by every claim that it had to revoke.
     pub epoch: i32,
 }
 
@@ -60,9 +60,9 @@ pub struct Taken {
     pub cut_short: bool,
 }
 
-/// What became of a claim that was disowned.
+/// What became of a claim that was revoked.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Disowned {
+pub struct Revoked {
     /// In whose name to claim from now on.
     pub claimant: Claimant,
     /// Deliveries that went back to waiting.
@@ -81,7 +81,7 @@ impl Session {
     ///
     /// # Errors
     /// After an error it is not known whether the claim was committed, nor whether it still will be; see
-    /// [`Session::disown_claim`]. One that is [`StoreError::is_about_what_is_stored`] may be about a single row: a smaller
+    /// [`Session::revoke_claim`]. One that is [`StoreError::is_about_what_is_stored`] may be about a single row: a smaller
     /// claim finds it, and one that fetches nothing takes it if its call is what the database cannot give; see also
     /// [`Session::drop_doubles`].
     pub async fn claim(
@@ -106,8 +106,8 @@ impl Session {
         // - The payload is fetched by a scalar subquery for the same reason: it can only be an index look-up per row.
         // - action.version decides here, at the last moment, which version is sent. Where the action is gone it is 0,
         //   which no action has; a time of insertion beyond all bounds gives way to the present: neither may stop the claim.
-        // - FOR KEY SHARE on the claimant's own row: a claim that was disowned or whose claimant was declared lost takes
-        //   nothing, however late it arrives; and whoever wants to disown it (FOR UPDATE) waits until it is through. A
+        // - FOR KEY SHARE on the claimant's own row: a claim that was revoked or whose claimant was declared lost takes
+        //   nothing, however late it arrives; and whoever wants to revoke it (FOR UPDATE) waits until it is through. A
         //   renewal of the lease changes no key and so does not wait for it, however long a large answer takes.
         let mut connection = self.take().await?;
         let rows = sqlx::query!(
@@ -186,7 +186,7 @@ impl Session {
             .into_iter()
             .map(|row| Claimed {
                 message_id: row.message_id.unwrap_or(row.delivery_id),
-                hold: Hold::new(row.delivery_id, claim),
+                token: ClaimToken::new(row.delivery_id, claim),
                 version: VersionKey { action_id: row.action_id, version: row.action_version },
                 enabled: row.enabled,
                 payload: payload(row.call, row.call_bytes, portion),
@@ -218,7 +218,7 @@ impl Session {
     ///
     /// # Errors
     /// Only those of the database. The call may be repeated.
-    pub async fn disown_claim(&mut self, claimant: Claimant, claim: Uuid) -> Result<Disowned, StoreError> {
+    pub async fn revoke_claim(&mut self, claimant: Claimant, claim: Uuid) -> Result<Revoked, StoreError> {
         // Statements of their own, because the second must see what the claim has committed while the first waited for
         // it. FOR UPDATE is what waits: the UPDATE alone is compatible with the claim's lock.
         let mut connection = self.take().await?;
@@ -256,7 +256,7 @@ impl Session {
         // Where the dispatcher's row is gone, its claims take nothing any more, and others have given up what they took.
         let (epoch, alive) = revoked.map_or((claimant.epoch, false), |row| (row.claim_epoch, row.alive));
         let unsent = if alive { 0 } else { self.record_claim_unsent(claim).await? };
-        Ok(Disowned { claimant: Claimant { epoch, ..claimant }, released, unsent })
+        Ok(Revoked { claimant: Claimant { epoch, ..claimant }, released, unsent })
     }
 
     /// Takes deliveries out of the queue that are in flight at the same time, because somebody has put them back by hand.
@@ -282,14 +282,14 @@ impl Session {
         Ok(self.keep(connection, dropped)?.rows_affected())
     }
 
-    /// Puts single deliveries back to waiting, known not to have been sent. Returns those that went back; a hold that
+    /// Puts single deliveries back to waiting, known not to have been sent. Returns those that went back; a token that
     /// is no longer valid is left out.
     ///
     /// # Errors
     /// Only those of the database; nothing has moved then, and the call may be repeated.
-    pub async fn release(&mut self, holds: &[Hold]) -> Result<Vec<Uuid>, StoreError> {
+    pub async fn release(&mut self, tokens: &[ClaimToken]) -> Result<Vec<Uuid>, StoreError> {
         let (deliveries, claims): (Vec<Uuid>, Vec<Uuid>) =
-            holds.iter().map(|hold| (hold.delivery_id(), hold.claim())).unzip();
+            tokens.iter().map(|token| (token.delivery_id(), token.claim())).unzip();
         // As above, but by delivery, because the rest of the claim may be on its way. Each is looked up by the key, as in
         // finish.rs.
         let mut connection = self.take().await?;

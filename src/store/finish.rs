@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use uuid::Uuid;
 
 use super::StoreError;
-use super::columns::Columns;
+use super::result_rows::ResultRows;
 use super::session::Session;
 use crate::domain::claim::Finished;
 use crate::domain::kept;
@@ -31,11 +31,11 @@ impl Session {
     /// single row of the batch.
     pub async fn finish(&mut self, batch: &[Finished]) -> Result<Vec<Recording>, StoreError> {
         let moved = self.move_into_history(batch).await?;
-        let missing: Vec<&Finished> = batch.iter().filter(|done| !moved.contains(&done.hold.delivery_id())).collect();
+        let missing: Vec<&Finished> = batch.iter().filter(|done| !moved.contains(&done.token.delivery_id())).collect();
         let earlier = if missing.is_empty() { HashSet::new() } else { self.recorded_earlier(&missing).await? };
         Ok(batch
             .iter()
-            .map(|done| match done.hold.delivery_id() {
+            .map(|done| match done.token.delivery_id() {
                 id if moved.contains(&id) => Recording::Recorded,
                 id if earlier.contains(&id) => Recording::AlreadyRecorded,
                 _ => Recording::NotHeld,
@@ -44,7 +44,7 @@ impl Session {
     }
 
     async fn move_into_history(&mut self, batch: &[Finished]) -> Result<HashSet<Uuid>, StoreError> {
-        let columns = Columns::from(batch);
+        let columns = ResultRows::from(batch);
         // - unnest: one statement of one shape, whatever the size of the batch.
         // - DELETE … RETURNING is the fence: only a row that this claim still holds leaves sending, and only a row that
         //   left sending enters history. A repetition finds nothing to delete and so inserts nothing.
@@ -124,7 +124,7 @@ impl Session {
 
     async fn recorded_earlier(&mut self, missing: &[&Finished]) -> Result<HashSet<Uuid>, StoreError> {
         let (deliveries, claims): (Vec<Uuid>, Vec<Uuid>) =
-            missing.iter().map(|done| (done.hold.delivery_id(), done.hold.claim())).unzip();
+            missing.iter().map(|done| (done.token.delivery_id(), done.token.claim())).unzip();
         // By primary key, and by claim, so that another claim's outcome is not taken for ours; nor is what others wrote
         // when they gave the delivery up under this claim. LIMIT as above: a join may read a whole partition.
         let mut connection = self.take().await?;

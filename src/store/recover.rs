@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::StoreError;
 use super::session::Session;
-use crate::domain::claim::{Hold, Texts};
+use crate::domain::claim::{ClaimToken, Texts};
 use crate::domain::kept;
 
 impl Session {
@@ -38,7 +38,7 @@ impl Session {
     ///
     /// # Errors
     /// Only those of the database.
-    pub async fn left_behind(&mut self, after: Uuid, limit: i64) -> Result<Vec<Hold>, StoreError> {
+    pub async fn left_behind(&mut self, after: Uuid, limit: i64) -> Result<Vec<ClaimToken>, StoreError> {
         // All dispatchers that have ended, not only those declared lost just now: a claim may have been committed late,
         // and an earlier attempt to give up may have failed. `sending` is small, and read in the order of its key.
         let mut connection = self.take().await?;
@@ -56,7 +56,7 @@ impl Session {
         )
         .fetch_all(&mut connection);
         let rows = self.within(rows).await;
-        Ok(self.keep(connection, rows)?.into_iter().map(|row| Hold::new(row.delivery_id, row.claim)).collect())
+        Ok(self.keep(connection, rows)?.into_iter().map(|row| ClaimToken::new(row.delivery_id, row.claim)).collect())
     }
 
     /// Turns deliveries that [`Session::left_behind`] has found into `unknown`. Returns how many; what somebody else is
@@ -65,9 +65,13 @@ impl Session {
     /// # Errors
     /// Only those of the database; nothing has moved then, and the call may be repeated. One that is
     /// [`StoreError::is_about_the_data`] may be about a single row.
-    pub async fn give_up(&mut self, left_behind: &[Hold], texts: Texts) -> Result<u64, StoreError> {
+    pub async fn mark_in_flight_unknown(
+        &mut self,
+        left_behind: &[ClaimToken],
+        texts: Texts,
+    ) -> Result<u64, StoreError> {
         let (deliveries, claims): (Vec<Uuid>, Vec<Uuid>) =
-            left_behind.iter().map(|hold| (hold.delivery_id(), hold.claim())).unzip();
+            left_behind.iter().map(|token| (token.delivery_id(), token.claim())).unzip();
         // - By claim, so that a delivery which went back to waiting and was claimed by somebody who lives is not touched.
         // - DELETE … RETURNING fences it against the holder's own result: whoever deletes the row writes its end.
         // - SKIP LOCKED: a row that somebody holds on to does not hold up the others.

@@ -15,14 +15,14 @@ use super::{Store, StoreError, settings};
 pub struct Session {
     options: PgConnectOptions,
     /// How long a statement, or opening the connection, may take.
-    patience: Duration,
+    statement_timeout: Duration,
     connection: Option<PgConnection>,
 }
 
 impl Store {
-    /// A session whose statements may take as long as `patience`. It connects when it is first used.
-    pub fn session(&self, patience: Duration) -> Session {
-        Session { options: (*self.pool.connect_options()).clone(), patience, connection: None }
+    /// A session whose statements may take as long as `statement_timeout`. It connects when it is first used.
+    pub fn session(&self, statement_timeout: Duration) -> Session {
+        Session { options: (*self.pool.connect_options()).clone(), statement_timeout, connection: None }
     }
 }
 
@@ -34,20 +34,20 @@ impl Session {
         }
         let open = async {
             let mut connection = self.options.connect().await?;
-            settings::prepare_dispatcher_session(&mut connection, self.patience).await?;
+            settings::prepare_dispatcher_session(&mut connection, self.statement_timeout).await?;
             Ok(connection)
         };
         self.within(open).await
     }
 
-    /// Waits for a statement's result no longer than this session's patience.
+    /// Waits for a statement's result no longer than this session's statement timeout.
     pub(super) async fn within<T>(
         &self,
         statement: impl Future<Output = Result<T, sqlx::Error>>,
     ) -> Result<T, StoreError> {
-        match tokio::time::timeout(self.patience, statement).await {
+        match tokio::time::timeout(self.statement_timeout, statement).await {
             Ok(result) => Ok(result?),
-            Err(_elapsed) => Err(StoreError::Unanswered(self.patience)),
+            Err(_elapsed) => Err(StoreError::Unanswered(self.statement_timeout)),
         }
     }
 

@@ -1,6 +1,6 @@
 //! What is moved is looked up by its key, whatever else is in flight or in history, and whatever the planner believes about that.
 
-use postcall::domain::claim::{Finished, Hold, Settled, Story, Texts};
+use postcall::domain::claim::{AttemptRecord, ClaimToken, Completion, Finished, Texts};
 use postcall::domain::delivery::{Ending, Failure, Outcome};
 use postcall::store::session::Session;
 use uuid::Uuid;
@@ -17,26 +17,26 @@ const STATEMENTS: usize = 3;
 const MOST_ENTRIES_READ: i64 = (2 * STATEMENTS * EACH) as i64;
 
 /// A result: no template, nothing sent.
-fn failed(hold: Hold) -> Finished {
+fn failed(hold: ClaimToken) -> Finished {
     let outcome = Outcome::Failed { kind: Failure::Render, detail: "no template".to_owned() };
-    match hold.settle(Ending::Final(outcome), Story::default()) {
-        Settled::Finished(finished) => finished,
-        Settled::Unsent(_) => panic!("an outcome finishes"),
+    match hold.settle(Ending::Final(outcome), AttemptRecord::default()) {
+        Completion::Finished(finished) => finished,
+        Completion::Unsent(_) => panic!("an outcome finishes"),
     }
 }
 
 /// One hold for each row of the answer.
-async fn holds(database: &Database, sql: &'static str) -> Vec<Hold> {
+async fn holds(database: &Database, sql: &'static str) -> Vec<ClaimToken> {
     let rows: Vec<(Uuid, Uuid)> = sqlx::query_as(sql).fetch_all(&database.pool).await.unwrap();
-    rows.into_iter().map(|(delivery_id, claim)| Hold::new(delivery_id, claim)).collect()
+    rows.into_iter().map(|(delivery_id, claim)| ClaimToken::new(delivery_id, claim)).collect()
 }
 
-async fn move_on(session: &mut Session, held: &mut Vec<Hold>) -> [usize; STATEMENTS] {
+async fn move_on(session: &mut Session, held: &mut Vec<ClaimToken>) -> [usize; STATEMENTS] {
     let mut some = || held.split_off(held.len() - EACH);
     let finished: Vec<Finished> = some().into_iter().map(failed).collect();
     session.finish(&finished).await.unwrap();
     let released = session.release(&some()).await.unwrap();
-    let given_up = session.give_up(&some(), Texts::Kept).await.unwrap();
+    let given_up = session.mark_in_flight_unknown(&some(), Texts::Kept).await.unwrap();
     [finished.len(), released.len(), usize::try_from(given_up).unwrap()]
 }
 
@@ -45,7 +45,7 @@ async fn session_with_plans_for_empty_tables(database: &Database) -> Session {
     database.execute("VACUUM ANALYZE postcall.sending").await;
     database.execute("VACUUM ANALYZE postcall.delivery").await;
     let mut session = database.session();
-    let nobody_s = || Hold::new(Uuid::nil(), Uuid::nil());
+    let nobody_s = || ClaimToken::new(Uuid::nil(), Uuid::nil());
     move_on(&mut session, &mut (0..STATEMENTS * EACH).map(|_| nobody_s()).collect()).await;
     session.record_evidence(&[failed(nobody_s())]).await.unwrap();
     session.record_unsent(&[&nobody_s()]).await.unwrap();
@@ -89,7 +89,7 @@ async fn late_evidence_finds_its_delivery_by_its_key_whatever_else_is_in_doubt()
     let mut held = held.into_iter();
     let late: Vec<Finished> = held.by_ref().take(EACH).map(failed).collect();
     assert_eq!(session.record_evidence(&late).await.unwrap(), 2);
-    let unsent: Vec<Hold> = held.by_ref().take(EACH).collect();
+    let unsent: Vec<ClaimToken> = held.by_ref().take(EACH).collect();
     assert_eq!(session.record_unsent(&unsent.iter().collect::<Vec<_>>()).await.unwrap(), 2);
     let again: Vec<Finished> = held.take(EACH).map(failed).collect();
     session.finish(&again).await.unwrap();

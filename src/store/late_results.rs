@@ -6,9 +6,9 @@ use std::borrow::Cow;
 use uuid::Uuid;
 
 use super::StoreError;
-use super::columns::Columns;
+use super::result_rows::ResultRows;
 use super::session::Session;
-use crate::domain::claim::{Finished, Hold};
+use crate::domain::claim::{ClaimToken, Finished};
 
 /// Whose evidence it is.
 const BY: &str = "the dispatcher that sent it";
@@ -24,7 +24,7 @@ impl Session {
     /// # Errors
     /// Only those of the database.
     pub async fn record_evidence(&mut self, late: &[Finished]) -> Result<u64, StoreError> {
-        let columns = Columns::from(late);
+        let columns = ResultRows::from(late);
         // - The claim is the fence: a delivery that has been replayed or claimed anew has nothing to do with it.
         // - Only what is unknown can be resolved, and only by something more certain.
         // - Each is looked up by the key: LIMIT keeps the planner from a join, for which it may read a whole partition.
@@ -81,9 +81,9 @@ impl Session {
     ///
     /// # Errors
     /// Only those of the database.
-    pub async fn record_unsent(&mut self, holds: &[&Hold]) -> Result<u64, StoreError> {
+    pub async fn record_unsent(&mut self, tokens: &[&ClaimToken]) -> Result<u64, StoreError> {
         let (deliveries, claims): (Vec<Uuid>, Vec<Uuid>) =
-            holds.iter().map(|hold| (hold.delivery_id(), hold.claim())).unzip();
+            tokens.iter().map(|token| (token.delivery_id(), token.claim())).unzip();
         // Fenced as above.
         let mut connection = self.take().await?;
         let news = sqlx::query!(
