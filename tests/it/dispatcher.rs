@@ -126,8 +126,8 @@ async fn what_the_drain_time_cuts_off_is_unknown_and_never_waits_again() {
         }
         let (well, last) = dispatcher.ended().await;
         assert!(well && last.contains("unknown=1"), "{last}");
-        let story = "SELECT concat_ws(' ', state, error_kind) FROM postcall.delivery_history";
-        assert_eq!(database.text(story).await.unwrap(), "unknown dispatcher_lost");
+        let record = "SELECT concat_ws(' ', state, error_kind) FROM postcall.delivery_history";
+        assert_eq!(database.text(record).await.unwrap(), "unknown dispatcher_lost");
         // A later dispatcher leaves it alone: the call after it is sent, it is not.
         let _later = Dispatcher::start(&database, &[]).await;
         database.insert_call("a", &json!({})).await;
@@ -172,7 +172,7 @@ async fn session(database: &Database) -> (Session, Claimant) {
     (session, Claimant { dispatcher_id, epoch: 1 })
 }
 
-fn delivered(hold: ClaimToken) -> Completion {
+fn delivered(token: ClaimToken) -> Completion {
     let answer =
         Answer { response_code: 200, response_bytes: 0, response_sha256: [0; 32], body_end: BodyEnd::Complete };
     let sent = postcall::domain::claim::Sent {
@@ -182,12 +182,12 @@ fn delivered(hold: ClaimToken) -> Completion {
         body_sha256: None,
         unresolved: Vec::new(),
     };
-    let story = AttemptRecord { sent: Some(sent), timing: Some(Default::default()) };
-    hold.settle(Ending::Final(Outcome::Answered(answer)), story)
+    let record = AttemptRecord { sent: Some(sent), timing: Some(Default::default()) };
+    token.complete(Ending::Final(Outcome::Answered(answer)), record)
 }
 
-async fn finish(session: &mut Session, hold: ClaimToken) -> Recording {
-    let Completion::Finished(finished) = delivered(hold) else { panic!("finished") };
+async fn finish(session: &mut Session, token: ClaimToken) -> Recording {
+    let Completion::Finished(finished) = delivered(token) else { panic!("finished") };
     session.finish(&[finished]).await.unwrap()[0]
 }
 
@@ -199,7 +199,7 @@ async fn a_result_counts_only_under_the_claim_that_still_holds_and_only_once() {
     let (mut session, claimant) = session(&database).await;
     let (first, second) = (Uuid::now_v7(), Uuid::now_v7());
     let id = session.claim(claimant, first, &first_lane(10), Portion::UNBOUNDED).await.unwrap().claimed[0]
-        .hold
+        .token
         .delivery_id();
     // Revoked as never sent, and claimed again: the first claim is worth nothing now.
     let Revoked { claimant, released, .. } = session.revoke_claim(claimant, first).await.unwrap();

@@ -174,7 +174,7 @@ async fn a_killed_dispatcher_leaves_no_more_in_doubt_than_its_places_and_what_ma
     insert_calls(&database, "a", 50).await;
     let proxy = Proxy::to_server_of(&database.url).await;
     // No completion ever arrives.
-    proxy.judge(|sql| if sql.contains("WITH done AS") { Fate::ClaimToken } else { Fate::Pass });
+    proxy.judge(|sql| if sql.contains("WITH done AS") { Fate::Hold } else { Fate::Pass });
     let (places, unrecorded) = (PLACES.to_string(), UNRECORDED.to_string());
     let arguments = ["--concurrency", &places, "--max-unrecorded", &unrecorded, "--lease-ms", "1000"];
     let dispatcher = Dispatcher::start_at(&proxy.url_of(&database.url), &arguments).await;
@@ -196,7 +196,7 @@ async fn a_round_that_never_comes_to_its_end_keeps_nobody_from_finding_what_arri
     publish(&database, "a", &inbox.url("/")).await;
     let proxy = Proxy::to_server_of(&database.url).await;
     // As where so much of the queue is not vacuumed yet that a look at all lanes takes longer than a statement may.
-    proxy.judge(|sql| if sql.contains("WITH RECURSIVE step") { Fate::ClaimToken } else { Fate::Pass });
+    proxy.judge(|sql| if sql.contains("WITH RECURSIVE step") { Fate::Hold } else { Fate::Pass });
     let _dispatcher = Dispatcher::start_at(&proxy.url_of(&database.url), &[]).await;
     proxy.intervened(1).await;
     insert_calls(&database, "a", 10).await;
@@ -212,7 +212,7 @@ async fn a_host_is_not_held_for_what_a_lane_sends_elsewhere_since_a_new_version(
     let dispatcher = Dispatcher::start_at(&proxy.url_of(&database.url), &["--concurrency", "16"]).await;
     shared.has(100).await;
     // The scout does not hear of the new version; only the claims do.
-    proxy.judge(|sql| if sql.contains("uuid_v7_floor") { Fate::ClaimToken } else { Fate::Pass });
+    proxy.judge(|sql| if sql.contains("uuid_v7_floor") { Fate::Hold } else { Fate::Pass });
     proxy.intervened(1).await;
     let closed = closed_port().await;
     publish(&database, "moves", &format!("http://{closed}/")).await;

@@ -17,9 +17,9 @@ const STATEMENTS: usize = 3;
 const MOST_ENTRIES_READ: i64 = (2 * STATEMENTS * EACH) as i64;
 
 /// A result: no template, nothing sent.
-fn failed(hold: ClaimToken) -> Finished {
+fn failed(token: ClaimToken) -> Finished {
     let outcome = Outcome::Failed { kind: Failure::Render, detail: "no template".to_owned() };
-    match hold.settle(Ending::Final(outcome), AttemptRecord::default()) {
+    match token.complete(Ending::Final(outcome), AttemptRecord::default()) {
         Completion::Finished(finished) => finished,
         Completion::Unsent(_) => panic!("an outcome finishes"),
     }

@@ -21,7 +21,7 @@ pub enum Fate {
     /// The server executes it to the end, and the connection ends instead of the answer.
     LoseAnswer,
     /// It stays here, and everything behind it on its connection, until the connection ends.
-    ClaimToken,
+    Hold,
 }
 
 /// How a connection ends for both sides.
@@ -260,7 +260,7 @@ async fn relay(client: &mut TcpStream, server: &mut TcpStream, shared: &Shared) 
                     lose_answer(server, message, &mut messages).await;
                     shared.intervene();
                 }
-                Fate::ClaimToken => {
+                Fate::Hold => {
                     shared.intervene();
                     ended(client).await;
                 }
