@@ -123,7 +123,8 @@ impl Finisher {
         if batch.len() < FEW {
             return;
         }
-        let enough = async { while batch.len() < MANY && self.inbox.recv_many(batch, MAX_BATCH - batch.len()).await > 0 {} };
+        let enough =
+            async { while batch.len() < MANY && self.inbox.recv_many(batch, MAX_BATCH - batch.len()).await > 0 {} };
         tokio::time::timeout(GATHERING, enough).await.ok();
     }
 
