@@ -19,6 +19,9 @@ use crate::store::{Store, StoreError};
 
 /// The others are looked after this often within a lease.
 const LOOKS: u32 = 5;
+/// Looking for what was left behind takes no more than one part in so many of the time. It reads all of `sending`, dead rows
+/// included, and while somebody holds a snapshot there are ever more of them.
+const RARITY: u32 = 20;
 /// Deliveries that one statement gives up at most.
 const BATCH: usize = 100;
 /// Deliveries that history refused, and which are therefore left alone. When there are more, the others are tried again at
@@ -32,13 +35,15 @@ pub(super) struct Recovery {
     /// How long a lease is.
     length: Duration,
     outage: Outage,
+    /// When it is time to look again for what was left behind.
+    look_due: Instant,
     refused: HashSet<Uuid>,
 }
 
 impl Recovery {
     pub(super) fn new(store: &Store, lease: Arc<Lease>, length: Duration) -> Recovery {
         let (session, outage) = (store.session(STATEMENT_TIMEOUT), Outage::none("recovery"));
-        Recovery { session, lease, length, outage, refused: HashSet::new() }
+        Recovery { session, lease, length, outage, look_due: Instant::now(), refused: HashSet::new() }
     }
 
     /// Looks after the others, at once and then several times within a lease, until `stop`.
@@ -63,7 +68,14 @@ impl Recovery {
     async fn look_after_others(&mut self) -> Result<(), StoreError> {
         let steady = self.lease.renewed_since().is_some_and(|since| Instant::now() - since >= self.length);
         let lost = if steady { self.session.declare_lost().await? } else { 0 };
-        let unknown = self.give_up_all().await?;
+        let begun = Instant::now();
+        if lost == 0 && begun < self.look_due {
+            return Ok(());
+        }
+        let given_up = self.give_up_all().await;
+        // Also where it failed: it may have been too much for one statement's time.
+        self.look_due = begun + begun.elapsed() * RARITY;
+        let unknown = given_up?;
         if lost > 0 || unknown > 0 {
             warn!(lost, unknown, "gave up what lost dispatchers had in flight");
         }

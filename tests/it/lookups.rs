@@ -52,10 +52,8 @@ async fn session_with_plans_for_empty_tables(database: &Database) -> Session {
     session
 }
 
-#[tokio::test]
-async fn what_is_in_flight_is_found_by_its_key_whatever_else_is_in_flight() {
-    let database = Database::new().await;
-    let mut session = session_with_plans_for_empty_tables(&database).await;
+/// Deliveries in flight of a dispatcher that nobody knows.
+async fn fill_sending(database: &Database) {
     let fill = format!(
         "INSERT INTO postcall.sending (delivery_id, call_id, agent, action_id, action_version, created_at, dispatcher_id, claim,
                                        claimed_at, call_bytes)
@@ -63,6 +61,13 @@ async fn what_is_in_flight_is_found_by_its_key_whatever_else_is_in_flight() {
          FROM generate_series(1, {OTHERS})"
     );
     database.execute(&fill).await;
+}
+
+#[tokio::test]
+async fn what_is_in_flight_is_found_by_its_key_whatever_else_is_in_flight() {
+    let database = Database::new().await;
+    let mut session = session_with_plans_for_empty_tables(&database).await;
+    fill_sending(&database).await;
     let mut held = holds(&database, "SELECT delivery_id, claim FROM postcall.sending ORDER BY claim LIMIT 6").await;
     assert_eq!(move_on(&mut session, &mut held).await, [EACH; STATEMENTS]);
     // The server counts what a session did when the session ends.
@@ -71,6 +76,23 @@ async fn what_is_in_flight_is_found_by_its_key_whatever_else_is_in_flight() {
     let read = "SELECT idx_tup_read FROM pg_stat_user_indexes WHERE indexrelname = 'sending_pkey'";
     let read = database.number(read).await;
     assert!(read <= MOST_ENTRIES_READ, "{read} entries were read");
+}
+
+/// The key leads to each row that was ever in flight, one by one, as long as somebody holds an old snapshot.
+#[tokio::test]
+async fn what_was_left_behind_is_looked_for_page_by_page() {
+    let database = Database::new().await;
+    let mut session = database.session();
+    assert!(session.left_behind(Uuid::nil(), 10).await.unwrap().is_empty());
+    fill_sending(&database).await;
+    let first = session.left_behind(Uuid::nil(), 10).await.unwrap();
+    let second = session.left_behind(first[9].delivery_id(), 10).await.unwrap();
+    let ids: Vec<Uuid> = first.iter().chain(&second).map(ClaimToken::delivery_id).collect();
+    assert!(ids.len() == 20 && ids.is_sorted(), "{ids:?}");
+    drop(session);
+    database.until("SELECT seq_scan >= 3 FROM pg_stat_user_tables WHERE relname = 'sending'").await;
+    let read = "SELECT idx_tup_read FROM pg_stat_user_indexes WHERE indexrelname = 'sending_pkey'";
+    assert_eq!(database.number(read).await, 0);
 }
 
 #[tokio::test]
