@@ -17,8 +17,7 @@ impl Session {
         // By the database's clock, which also set the lease. SKIP LOCKED: a row that is locked is being renewed, or declared
         // lost by somebody else. NO KEY: a claim's lock (FOR KEY SHARE) does not count, since a claim whose dispatcher was
         // stopped in the middle of its answer can hold it without end; what it takes late is found by `left_behind`.
-        let mut connection = self.take().await?;
-        let lost = sqlx::query!(
+        let statement = sqlx::query!(
             r#"
             UPDATE postcall.dispatcher SET lost_at = clock_timestamp()
             WHERE dispatcher_id IN (
@@ -27,10 +26,8 @@ impl Session {
                 FOR NO KEY UPDATE SKIP LOCKED
             )
             "#
-        )
-        .execute(&mut connection);
-        let lost = self.within(lost).await;
-        Ok(self.keep(connection, lost)?.rows_affected())
+        );
+        Ok(self.execute(statement).await?.rows_affected())
     }
 
     /// Deliveries in flight of dispatchers that are lost, stopped, or not known, behind `after` and in the order of their
@@ -43,8 +40,7 @@ impl Session {
         //   and an earlier attempt to give up may have failed.
         // - MATERIALIZED, and no order within: so it is read page by page. By the key, each dead row that somebody's old
         //   snapshot keeps would be looked up one by one, which takes some ten times as long.
-        let mut connection = self.take().await?;
-        let rows = sqlx::query!(
+        let statement = sqlx::query!(
             r#"
             WITH orphan AS MATERIALIZED (
                 SELECT delivery_id, claim FROM postcall.sending
@@ -56,10 +52,13 @@ impl Session {
             "#,
             after,
             limit,
-        )
-        .fetch_all(&mut connection);
-        let rows = self.within(rows).await;
-        Ok(self.keep(connection, rows)?.into_iter().map(|row| ClaimToken::new(row.delivery_id, row.claim)).collect())
+        );
+        Ok(self
+            .fetch_all(statement)
+            .await?
+            .into_iter()
+            .map(|row| ClaimToken::new(row.delivery_id, row.claim))
+            .collect())
     }
 
     /// Turns deliveries that [`Session::left_behind`] has found into `unknown`. Returns how many; what somebody else is
@@ -81,8 +80,7 @@ impl Session {
         // - Each is looked up by the key, as in finish.rs.
         // - Cut as in finish.rs. A row that a dispatcher of the previous release moved has no provider id of its own; the
         //   outbox keeps it beside the payload.
-        let mut connection = self.take().await?;
-        let given_up = sqlx::query!(
+        let statement = sqlx::query!(
             r#"
             WITH given_up AS (
                 DELETE FROM postcall.sending
@@ -113,9 +111,7 @@ impl Session {
             texts == Texts::Kept,
             kept::MAX_AGENT_CHARS,
             kept::MAX_CALL_SID_CHARS,
-        )
-        .execute(&mut connection);
-        let given_up = self.within(given_up).await;
-        Ok(self.keep(connection, given_up)?.rows_affected())
+        );
+        Ok(self.execute(statement).await?.rows_affected())
     }
 }

@@ -63,18 +63,15 @@ impl Session {
     pub async fn request_wake_up(&mut self, sleep: Duration) -> Result<WakeUp, StoreError> {
         // - The database's clock on both sides of the comparison, so that dispatchers' clocks do not matter.
         // - The setting is the one that the platform's sessions get, too, if it is the database's or the server's.
-        let mut connection = self.take().await?;
-        let asked = sqlx::query_scalar!(
+        let statement = sqlx::query_scalar!(
             r#"
             SELECT CASE WHEN coalesce(current_setting('postcall.wake_up', true), '') <> 'poll'
                         THEN setval('postcall.bell', (extract(epoch FROM clock_timestamp()) * 1000)::bigint + $1)
                    END
             "#,
             i64::try_from(sleep.as_millis()).unwrap_or(i64::MAX / 2)
-        )
-        .fetch_one(&mut connection);
-        let asked = self.within(asked).await;
-        Ok(match self.keep(connection, asked)? {
+        );
+        Ok(match self.fetch_one(statement).await? {
             Some(_until) => WakeUp::Requested,
             None => WakeUp::Unavailable,
         })
@@ -85,9 +82,8 @@ impl Session {
     /// # Errors
     /// Only those of the database.
     pub async fn cancel_wake_up(&mut self) -> Result<(), StoreError> {
-        let mut connection = self.take().await?;
-        let cancelled = sqlx::query!("SELECT setval('postcall.bell', 0)").fetch_one(&mut connection);
-        let cancelled = self.within(cancelled).await;
-        self.keep(connection, cancelled).map(drop)
+        let statement = sqlx::query!("SELECT setval('postcall.bell', 0)");
+        self.fetch_one(statement).await?;
+        Ok(())
     }
 }
