@@ -34,9 +34,8 @@ const FIRST_EPOCH: i32 = 1;
 /// How long the claimer waits for room for large calls before it asks for small ones again.
 const SMALL_ONLY_PAUSE: Duration = Duration::from_millis(20);
 
-/// Under load the claimer waits so long at most for more places to come free. (The runtime's timer makes it one to two
-/// milliseconds.)
-const GATHERING: Duration = Duration::from_millis(1);
+/// Under load the claimer waits so long at most for more places to come free.
+const GATHERING: Duration = Duration::from_millis(5);
 
 pub(super) struct Claimer {
     store: Store,

@@ -26,10 +26,8 @@ const MAX_BATCH: usize = 500;
 
 /// Fewer results than this are recorded at once: there is no load.
 const FEW: usize = 4;
-/// So many are a batch that is worth its statement.
-const MANY: usize = 64;
-/// How long more results are waited for at most between the two. (The runtime's timer makes it one to two milliseconds.)
-const GATHERING: Duration = Duration::from_millis(1);
+/// How long more results are waited for at most when there are a few.
+const GATHERING: Duration = Duration::from_millis(5);
 
 /// How many deliveries were recorded in each final state, and how many went back to waiting.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -66,6 +64,8 @@ pub(super) type Books = Arc<Mutex<Tally>>;
 pub(super) struct Finisher {
     session: Session,
     inbox: mpsc::Receiver<PendingResult>,
+    /// Results that are worth a statement without waiting for more.
+    enough: usize,
     given_up: CancellationToken,
     outage: Outage,
     blocked: BlockedWarning,
@@ -80,11 +80,21 @@ impl Finisher {
     pub(super) fn new(
         session: Session,
         inbox: mpsc::Receiver<PendingResult>,
+        concurrency: usize,
         given_up: CancellationToken,
         books: Books,
     ) -> Finisher {
         let (outage, blocked) = (Outage::none("finisher"), BlockedWarning::default());
-        Finisher { session, inbox, given_up, outage, blocked, tally: Tally::default(), books }
+        Finisher {
+            session,
+            inbox,
+            enough: (concurrency / 2).clamp(FEW, MAX_BATCH),
+            given_up,
+            outage,
+            blocked,
+            tally: Tally::default(),
+            books,
+        }
     }
 
     pub(super) async fn run(mut self) {
@@ -123,8 +133,9 @@ impl Finisher {
         if batch.len() < FEW {
             return;
         }
-        let enough =
-            async { while batch.len() < MANY && self.inbox.recv_many(batch, MAX_BATCH - batch.len()).await > 0 {} };
+        let enough = async {
+            while batch.len() < self.enough && self.inbox.recv_many(batch, MAX_BATCH - batch.len()).await > 0 {}
+        };
         tokio::time::timeout(GATHERING, enough).await.ok();
     }
 

@@ -204,7 +204,8 @@ impl Dispatcher {
         let losses = places.losses.clone();
         // Room for every place: whoever has one never waits here.
         let (results, inbox) = mpsc::channel(concurrency + max_unrecorded);
-        let finisher = Finisher::new(store.session(STATEMENT_TIMEOUT), inbox, given_up.clone(), books.clone());
+        let finisher =
+            Finisher::new(store.session(STATEMENT_TIMEOUT), inbox, concurrency, given_up.clone(), books.clone());
         let budget = Arc::new(Budget::new(settings.max_bytes_in_flight, settings.max_call_bytes));
         let webhook = Arc::new(webhook);
         let means = Means { webhook: webhook.clone(), budget, cut: stop.cut.clone() };

@@ -77,6 +77,11 @@ impl Host {
         self.gate.in_flight += places;
     }
 
+    /// A lane has used all the places that it was given.
+    pub(super) fn filled(&mut self) {
+        self.limit.filled(self.gate.in_flight);
+    }
+
     /// It answered.
     pub(super) fn answered(&mut self, now: Instant) {
         self.heard_at = now;

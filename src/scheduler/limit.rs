@@ -1,8 +1,9 @@
 //! How many requests one host may have in flight: a limit that adapts to what the host shows.
 //!
-//! It begins small, because nothing is known of the host. Every answer that arrives while the limit is used to the full
-//! raises it: by one until the host was first too slow (so it doubles with every round of answers), and by one for each
-//! whole round afterwards. A request that times out halves it, once for all the requests that were out together: they
+//! It begins small, because nothing is known of the host. Once it is used to the full, as many answers as it allows requests
+//! raise it: each by one until the host was first too slow (so it doubles with every round of answers), and all of them
+//! together by one afterwards. The answers of a host that is quick arrive before the next requests are out, so what counts is
+//! that the limit was reached, and not what is in flight when an answer arrives (RFC 7661, section 4.1). A request that times out halves it, once for all the requests that were out together: they
 //! all tell the same story. This is how TCP finds the share of a link that it can use (RFC 5681, section 3.1), with the
 //! timeout in place of a lost segment.
 //!
@@ -23,6 +24,8 @@ pub(super) struct AdaptiveLimit {
     most: usize,
     /// Up to here each answer counts as one; above, a whole round does.
     fast_until: usize,
+    /// Answers that count: as many as the limit allows requests, since it was last used to the full.
+    credit: usize,
     /// Answers since the limit last grew by a round.
     answers: usize,
     /// When it was last halved. Requests that began before have told their story.
@@ -34,7 +37,7 @@ pub(super) struct AdaptiveLimit {
 impl AdaptiveLimit {
     pub(super) fn new(most: usize, now: Instant) -> AdaptiveLimit {
         let limit = FIRST_LIMIT.min(most);
-        AdaptiveLimit { limit, most, fast_until: most, answers: 0, halved_at: None, used_at: now }
+        AdaptiveLimit { limit, most, fast_until: most, credit: 0, answers: 0, halved_at: None, used_at: now }
     }
 
     /// A limit that does not adapt.
@@ -54,17 +57,25 @@ impl AdaptiveLimit {
         self.used_at = now;
     }
 
+    /// Requests have begun, and more would have: so many are in flight now.
+    pub(super) fn filled(&mut self, in_flight: usize) {
+        if in_flight >= self.limit {
+            self.credit = self.limit;
+        }
+    }
+
     /// The host is about to be tried anew.
     pub(super) fn begin_small(&mut self) {
         self.limit = self.limit.min(FIRST_LIMIT);
-        (self.fast_until, self.answers) = (self.most, 0);
+        (self.fast_until, self.credit, self.answers) = (self.most, 0, 0);
     }
 
-    /// An answer arrived in time, while so many requests were in flight.
-    pub(super) fn answered(&mut self, in_flight: usize) {
-        if in_flight < self.limit || self.limit >= self.most {
+    /// An answer arrived in time.
+    pub(super) fn answered(&mut self) {
+        if self.credit == 0 || self.limit >= self.most {
             return;
         }
+        self.credit -= 1;
         self.answers += 1;
         if self.limit < self.fast_until || self.answers >= self.limit {
             self.limit += 1;
@@ -80,7 +91,7 @@ impl AdaptiveLimit {
         self.halved_at = Some(now);
         self.limit = (self.limit / 2).max(1);
         self.fast_until = self.limit;
-        self.answers = 0;
+        (self.credit, self.answers) = (0, 0);
     }
 }
 
@@ -88,15 +99,22 @@ impl AdaptiveLimit {
 mod tests {
     use super::*;
 
+    /// So many requests begin together, and all are answered before any other begins.
+    fn round(limit: &mut AdaptiveLimit, requests: usize, now: Instant) {
+        limit.used(now);
+        limit.filled(requests);
+        (0..requests).for_each(|_| limit.answered());
+    }
+
     #[test]
     fn it_begins_small_doubles_with_each_round_of_answers_and_never_exceeds_what_is_configured() {
-        let mut limit = AdaptiveLimit::new(50, Instant::now());
+        let now = Instant::now();
+        let mut limit = AdaptiveLimit::new(50, now);
         assert_eq!(limit.get(), FIRST_LIMIT);
-        for round in [8, 16, 32, 50, 50] {
-            for _ in 0..limit.get() {
-                limit.answered(limit.get());
-            }
-            assert_eq!(limit.get(), round);
+        for then in [8, 16, 32, 50, 50] {
+            let all = limit.get();
+            round(&mut limit, all, now);
+            assert_eq!(limit.get(), then);
         }
         assert_eq!(AdaptiveLimit::new(2, Instant::now()).get(), 2);
     }
@@ -105,12 +123,15 @@ mod tests {
     fn requests_that_time_out_together_halve_it_once_and_then_it_grows_by_one_a_round() {
         let now = Instant::now();
         let mut limit = AdaptiveLimit::new(100, now);
-        (0..60).for_each(|_| limit.answered(limit.get()));
+        [4, 8, 16, 32].iter().for_each(|requests| round(&mut limit, *requests, now));
         assert_eq!(limit.get(), 64);
         let later = now + Duration::from_secs(15);
         (0..64).for_each(|_| limit.timed_out(now, later));
         assert_eq!(limit.get(), 32);
-        (0..32).for_each(|_| limit.answered(limit.get()));
+        // What was out when it was halved is answered after all.
+        (0..32).for_each(|_| limit.answered());
+        assert_eq!(limit.get(), 32);
+        round(&mut limit, 32, later);
         assert_eq!(limit.get(), 33);
         limit.timed_out(later, later + Duration::from_secs(15));
         assert_eq!(limit.get(), 16);
@@ -126,7 +147,7 @@ mod tests {
         }
         assert_eq!(limit.get(), 1);
         let mut limit = AdaptiveLimit::new(100, now);
-        (0..1_000).for_each(|_| limit.answered(FIRST_LIMIT - 1));
+        (0..1_000).for_each(|_| round(&mut limit, FIRST_LIMIT - 1, now));
         assert_eq!(limit.get(), FIRST_LIMIT);
     }
 
@@ -134,7 +155,7 @@ mod tests {
     fn after_a_long_pause_it_begins_small_again() {
         let mut now = Instant::now();
         let mut limit = AdaptiveLimit::new(100, now);
-        (0..60).for_each(|_| limit.answered(limit.get()));
+        [4, 8, 16, 32].iter().for_each(|requests| round(&mut limit, *requests, now));
         limit.used(now + FORGOTTEN_AFTER / 2);
         assert_eq!(limit.get(), 64);
         now += FORGOTTEN_AFTER * 2;

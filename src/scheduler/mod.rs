@@ -276,6 +276,12 @@ impl Scheduler {
     pub fn claimed(&mut self, turn: Turn, taken: usize, more: bool) -> Vec<Seat> {
         let Turn { lane, quota, owners } = turn;
         self.release(&owners, quota.saturating_sub(taken));
+        // Where a lane needed fewer places than it was given, nobody knows whether the host could take more.
+        if taken >= quota
+            && let Some(host) = owners.host.as_ref().and_then(|name| self.hosts.get_mut(name))
+        {
+            host.filled();
+        }
         if let Some(Lane { state: State::Claiming { found_again }, .. }) = self.lanes.get(&lane) {
             match more || *found_again {
                 true => self.make_ready(lane),
@@ -294,7 +300,7 @@ impl Scheduler {
                 host.answered(now);
                 host.reach.reached();
                 if self.limits.adapt {
-                    host.limit.answered(host.gate.in_flight);
+                    host.limit.answered();
                 }
                 self.change_manner(name, Manner::Answering);
                 self.watch(name, now);
