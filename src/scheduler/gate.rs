@@ -24,6 +24,12 @@ impl<Waiting> Gate<Waiting> {
         limit.saturating_sub(self.in_flight)
     }
 
+    /// Places that one lane may take: all that are free but one for each other lane that was called for them.
+    pub(super) fn free_for_one(&self, limit: usize) -> usize {
+        let free = self.free(limit);
+        free.saturating_sub(self.called).max(free.min(1))
+    }
+
     /// Whether one more can be called under this limit.
     pub(super) fn can_call(&self, limit: usize) -> bool {
         self.in_flight + self.called < limit

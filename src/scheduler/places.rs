@@ -19,12 +19,12 @@ impl Scheduler {
         if self.paused.covers(lane, owners) {
             return Err(Block::Paused);
         }
-        let of_agent = self.agents.get(&owners.agent).map_or(0, |agent| agent.gate.free(self.limits.per_agent));
+        let of_agent = self.agents.get(&owners.agent).map_or(0, |agent| agent.gate.free_for_one(self.limits.per_agent));
         if of_agent == 0 {
             return Err(Block::Agent);
         }
         let Some(host) = owners.host.as_ref().and_then(|name| self.hosts.get(name)) else { return Ok(of_agent) };
-        let of_host = host.gate.free(host.limit()).min(self.free_of(host.manner));
+        let of_host = host.gate.free_for_one(host.limit()).min(self.free_of(host.manner));
         if of_host == 0 { Err(Block::Host) } else { Ok(of_agent.min(of_host)) }
     }
 
