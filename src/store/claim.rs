@@ -104,6 +104,7 @@ impl Session {
         // - ARRAY(…) is evaluated once, before the DELETE, and hands it physical row addresses: no second look-up, and
         //   no plan in which the planner could read the whole queue. A locked row keeps its address.
         // - The payload is fetched by a scalar subquery for the same reason: it can only be an index look-up per row.
+        // - What was seen of each lane is counted once and joined: counted for each row, it would cost the square of the claim.
         // - action.version decides here, at the last moment, which version is sent. Where the action is gone it is 0,
         //   which no action has; a time of insertion beyond all bounds gives way to the present: neither may stop the claim.
         // - FOR KEY SHARE on the claimant's own row: a claim that was revoked or whose claimant was declared lost takes
@@ -161,9 +162,9 @@ impl Session {
                    coalesce(call_bytes, 0) AS "call_bytes!",
                    CASE WHEN $9 AND coalesce(call_bytes, 0) <= $8
                         THEN (SELECT call::text FROM postcall.outbox WHERE outbox.id = claimed.call_id) END AS call,
-                   (SELECT count(*) FROM candidate WHERE candidate.id = claimed.action_id) AS "seen!",
-                   (SELECT count(*) FROM candidate) AS "seen_in_all!"
+                   lane.seen AS "seen!", (SELECT count(*) FROM candidate) AS "seen_in_all!"
             FROM claimed
+            JOIN (SELECT id AS action_id, count(*) AS seen FROM candidate GROUP BY id) AS lane USING (action_id)
             "#,
             &lanes.iter().map(|lane| limit(lane.deliveries)).collect::<Vec<_>>(),
             claimant.dispatcher_id,
