@@ -7,7 +7,7 @@ use clap::Args;
 use clap::builder::PossibleValuesParser;
 use uuid::Uuid;
 
-use crate::domain::delivery::{Doubt, Failure, State};
+use crate::domain::delivery::{Failure, State, UnknownReason};
 use crate::store::history::HistoryFilter;
 
 /// The name under which other arguments can refer to all criteria together.
@@ -73,7 +73,7 @@ impl From<Filter> for HistoryFilter {
 }
 
 fn error_kinds() -> impl Iterator<Item = &'static str> {
-    Failure::ALL.map(Failure::as_str).into_iter().chain(Doubt::ALL.map(Doubt::as_str))
+    Failure::ALL.map(Failure::as_str).into_iter().chain(UnknownReason::ALL.map(UnknownReason::as_str))
 }
 
 /// A day (its midnight, UTC) or a time with an offset.

@@ -13,8 +13,8 @@ use tracing_subscriber::util::SubscriberInitExt;
 use crate::domain::visible::visible_lines;
 use crate::store::{Store, StoreError};
 
-mod accountable;
 mod action;
+mod attribution;
 mod check_invariants;
 mod demo;
 mod filter;

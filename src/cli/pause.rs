@@ -4,7 +4,7 @@ use clap::builder::RangedU64ValueParser;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::accountable::Accountable;
+use super::attribution::Attribution;
 use super::table::{Table, time};
 use super::{CliError, Database, Format, ONE_CONNECTION, print_line};
 use crate::domain::action::DEFAULT_NAME;
@@ -105,7 +105,7 @@ struct HostOrder {
 #[derive(Args)]
 struct Order {
     #[command(flatten)]
-    accountable: Accountable,
+    attribution: Attribution,
     #[command(flatten)]
     database: Database,
 }
@@ -157,10 +157,10 @@ impl ResumeArguments {
 }
 
 async fn pause(target: &NamedTarget, order: Order) -> Result<(), CliError> {
-    let by = order.accountable.by()?;
+    let by = order.attribution.by()?;
     let store = order.database.open(ONE_CONNECTION).await?;
     let shown = visible(&target.to_string()).into_owned();
-    match store.pause(target, &order.accountable.reason, &by).await? {
+    match store.pause(target, &order.attribution.reason, &by).await? {
         Pausing::Paused { .. } => {
             print_line(&format!("{shown} is paused; what waits for it is sent once it is resumed"))?;
             warn_of_unused_host(&store, target).await
@@ -220,10 +220,10 @@ async fn no_such_target(store: &Store, target: &NamedTarget) -> Result<CliError,
 const MOST_NAMED: i64 = 10;
 
 async fn resume(target: &NamedTarget, order: Order) -> Result<(), CliError> {
-    let by = order.accountable.by()?;
+    let by = order.attribution.by()?;
     let store = order.database.open(ONE_CONNECTION).await?;
     let shown = visible(&target.to_string()).into_owned();
-    match store.resume(target, &order.accountable.reason, &by).await? {
+    match store.resume(target, &order.attribution.reason, &by).await? {
         Resuming::Resumed(begun) => print_line(&format!("{shown} is resumed; it was paused {}", told(&begun))),
         Resuming::NotPaused => {
             let paused = store.active_pauses(MOST_NAMED + 1).await?;

@@ -8,7 +8,7 @@ use clap::builder::RangedU64ValueParser;
 use indicatif::{ProgressBar, ProgressStyle};
 use uuid::Uuid;
 
-use super::accountable::Accountable;
+use super::attribution::Attribution;
 use super::filter::{self, Filter};
 use super::{CliError, Database, Format, ONE_CONNECTION, history, print_line};
 use crate::domain::visible::visible;
@@ -52,7 +52,7 @@ pub struct Arguments {
     filter: Filter,
 
     #[command(flatten)]
-    accountable: Accountable,
+    attribution: Attribution,
 
     /// Say how many and which, and change nothing.
     #[arg(long)]
@@ -78,8 +78,8 @@ pub struct Arguments {
 impl Arguments {
     pub(super) async fn run(self) -> Result<(), CliError> {
         let order = ReplayOrder {
-            by: self.accountable.by()?,
-            reason: self.accountable.reason,
+            by: self.attribution.by()?,
+            reason: self.attribution.reason,
             include_delivered: self.include_delivered,
             include_unknown: self.include_unknown,
         };

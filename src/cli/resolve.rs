@@ -3,7 +3,7 @@
 use clap::{Args, ValueEnum};
 use uuid::Uuid;
 
-use super::accountable::Accountable;
+use super::attribution::Attribution;
 use super::{CliError, Database, ONE_CONNECTION, print_line};
 use crate::domain::delivery::Finding;
 use crate::domain::visible::visible;
@@ -26,7 +26,7 @@ pub struct Arguments {
     finding: Found,
 
     #[command(flatten)]
-    accountable: Accountable,
+    attribution: Attribution,
 
     #[command(flatten)]
     database: Database,
@@ -54,9 +54,9 @@ impl From<Found> for Finding {
 
 impl Arguments {
     pub(super) async fn run(self) -> Result<(), CliError> {
-        let (id, finding, by) = (self.delivery_id, Finding::from(self.finding), self.accountable.by()?);
+        let (id, finding, by) = (self.delivery_id, Finding::from(self.finding), self.attribution.by()?);
         let store = self.database.open(ONE_CONNECTION).await?;
-        let problem = match store.resolve(id, finding, &by, &self.accountable.reason).await? {
+        let problem = match store.resolve(id, finding, &by, &self.attribution.reason).await? {
             Resolution::Resolved => {
                 return print_line(&format!("{id} is resolved as {}, says {}", finding.state(), visible(&by)));
             }

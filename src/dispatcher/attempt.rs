@@ -11,8 +11,8 @@ use uuid::Uuid;
 use super::budget::{Budget, Share};
 use super::prepare::{Prepared, prepare};
 use super::templates::Template;
-use crate::domain::claim::{Claimed, Finished, Settled, Story};
-use crate::domain::delivery::{Doubt, Ending, Failure, Outcome};
+use crate::domain::claim::{AttemptRecord, Claimed, Completion, Finished};
+use crate::domain::delivery::{Ending, Failure, Outcome, UnknownReason};
 use crate::domain::host::Origin;
 use crate::scheduler::Signal;
 use crate::webhook::{Fence, Webhook};
@@ -36,56 +36,56 @@ pub(super) async fn attempt(
     text_share: Option<Share>,
     means: &Means,
     fence: &Fence,
-) -> Settled {
-    let Claimed { hold, message_id, enabled, payload, .. } = claimed;
+) -> Completion {
+    let Claimed { token, message_id, enabled, payload, .. } = claimed;
     if !enabled {
-        return hold.settle(Ending::Final(Outcome::Skipped), Story::default());
+        return token.complete(Ending::Final(Outcome::Skipped), AttemptRecord::default());
     }
     match prepare(payload, text_share, template, &means.budget, fence, &means.cut).await {
         Ok(prepared) => {
-            let (ending, story) = send(prepared, message_id, means, fence).await;
-            hold.settle(ending, story)
+            let (ending, record) = send(prepared, message_id, means, fence).await;
+            token.complete(ending, record)
         }
-        Err(ending) => hold.settle(ending, Story::default()),
+        Err(ending) => token.complete(ending, AttemptRecord::default()),
     }
 }
 
 /// What a result says about the host.
-pub(super) fn signal(settled: &Settled) -> Signal {
-    let Settled::Finished(Finished { outcome, .. }) = settled else { return Signal::Nothing };
+pub(super) fn signal(completion: &Completion) -> Signal {
+    let Completion::Finished(Finished { outcome, .. }) = completion else { return Signal::Nothing };
     match outcome {
         Outcome::Answered(_) => Signal::Answered,
-        Outcome::Unknown { kind: Doubt::Timeout, .. } => Signal::TimedOut,
-        Outcome::Unknown { kind: Doubt::Reset | Doubt::Protocol, .. } => Signal::Reached,
+        Outcome::Unknown { kind: UnknownReason::Timeout, .. } => Signal::TimedOut,
+        Outcome::Unknown { kind: UnknownReason::Reset | UnknownReason::Protocol, .. } => Signal::Reached,
         Outcome::Failed { kind: kind @ (Failure::Dns | Failure::Connect | Failure::Tls), .. } => {
             Signal::Unreached(*kind)
         }
         Outcome::Failed { kind: Failure::Render | Failure::Blocked, .. } => Signal::Nothing,
-        Outcome::Unknown { kind: Doubt::DispatcherLost, .. } | Outcome::Skipped => Signal::Nothing,
+        Outcome::Unknown { kind: UnknownReason::DispatcherLost, .. } | Outcome::Skipped => Signal::Nothing,
     }
 }
 
 /// Where the request went, or was about to go: as the version says that was claimed, whatever the scheduler knew of the
 /// action when it gave the place.
-pub(super) fn host(settled: &Settled) -> Option<Origin> {
-    let Settled::Finished(Finished { story, .. }) = settled else { return None };
-    Origin::of_url(&story.sent.as_ref()?.url)
+pub(super) fn host(completion: &Completion) -> Option<Origin> {
+    let Completion::Finished(Finished { record, .. }) = completion else { return None };
+    Origin::of_url(&record.sent.as_ref()?.url)
 }
 
 /// Sends the request. A defect of ours that panics must not leave the delivery without an end; it may have happened with
 /// the request on its way, so it is a doubt.
-async fn send(prepared: Prepared, message_id: Uuid, means: &Means, fence: &Fence) -> (Ending, Story) {
+async fn send(prepared: Prepared, message_id: Uuid, means: &Means, fence: &Fence) -> (Ending, AttemptRecord) {
     // The share goes with the body: both are dropped at the end.
     let Prepared { request, sent, body_share: _body_share } = prepared;
     let sending = means.webhook.send(&request, message_id, fence, means.cut.cancelled());
     let Ok(attempt) = AssertUnwindSafe(sending).catch_unwind().await else {
         error!("sending a request panicked; its delivery is recorded as unknown");
         let detail = "an internal error ended the attempt; nobody knows how far it came".to_owned();
-        let outcome = Outcome::Unknown { kind: Doubt::DispatcherLost, detail };
-        return (Ending::Final(outcome), Story { sent: Some(sent), timing: None });
+        let outcome = Outcome::Unknown { kind: UnknownReason::DispatcherLost, detail };
+        return (Ending::Final(outcome), AttemptRecord { sent: Some(sent), timing: None });
     };
     // The client, too, may find that there is nothing to send: then nothing was attempted that could have a latency.
     let attempted = !matches!(attempt.ending, Ending::Final(Outcome::Failed { kind: Failure::Render, .. }));
     let timing = attempted.then_some(attempt.timing);
-    (attempt.ending, Story { sent: Some(sent), timing })
+    (attempt.ending, AttemptRecord { sent: Some(sent), timing })
 }

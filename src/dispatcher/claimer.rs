@@ -15,7 +15,7 @@ use uuid::Uuid;
 use super::attempt::{Means, attempt, host, signal};
 use super::backoff::Outage;
 use super::budget::{SMALL_TEXT, Share};
-use super::finisher::Handed;
+use super::finisher::PendingResult;
 use super::lease::{Lease, Registration};
 use super::pace::Pace;
 use super::place::{Place, Places};
@@ -23,19 +23,19 @@ use super::templates::{Compiled, Template, Templates};
 use super::unstarted::Unstarted;
 use crate::domain::claim::{Claimed, VersionKey};
 use crate::scheduler::Turn;
-use crate::store::claim::{Claimant, Disowned, Portion, Taken};
+use crate::store::claim::{Claimant, Portion, Revoked, Taken};
 use crate::store::lanes::LaneSeen;
 use crate::store::session::Session;
 use crate::store::{Store, StoreError};
 use crate::webhook::Fence;
 
-/// The epoch of a dispatcher that has not disowned a claim yet.
+/// The epoch of a dispatcher that has not revoked a claim yet.
 const FIRST_EPOCH: i32 = 1;
 /// How long the claimer waits for room for large calls before it asks for small ones again.
 const SMALL_ONLY_PAUSE: Duration = Duration::from_millis(20);
 
-/// Under load the claimer waits so long for more places to come free: one claim for many costs little more than one for
-/// few. (The runtime's timer makes it one to two milliseconds.)
+/// Under load the claimer waits so long at most for more places to come free. (The runtime's timer makes it one to two
+/// milliseconds.)
 const GATHERING: Duration = Duration::from_millis(1);
 
 pub(super) struct Claimer {
@@ -48,17 +48,17 @@ pub(super) struct Claimer {
     places: Places,
     attempts: TaskTracker,
     means: Means,
-    settled: mpsc::Sender<Handed>,
+    results: mpsc::Sender<PendingResult>,
     drain: CancellationToken,
     templates: Templates,
     outage: Outage,
-    /// A claim whose answer was lost. Nothing of it was sent; it must be disowned before anything else is claimed.
-    in_doubt: Option<Doubted>,
+    /// A claim whose answer was lost. Nothing of it was sent; it must be revoked before anything else is claimed.
+    in_doubt: Option<ClaimInDoubt>,
 }
 
 /// A claim whose answer was lost.
 #[derive(Clone, Copy)]
-struct Doubted {
+struct ClaimInDoubt {
     claimant: Claimant,
     token: Uuid,
 }
@@ -77,12 +77,12 @@ impl Claimer {
         places: Places,
         attempts: TaskTracker,
         means: Means,
-        settled: mpsc::Sender<Handed>,
+        results: mpsc::Sender<PendingResult>,
         drain: CancellationToken,
     ) -> Claimer {
         let pace = Pace::default();
         Claimer {
-            session: store.session(pace.patience()),
+            session: store.session(pace.statement_timeout()),
             store: store.clone(),
             claimant: Claimant { dispatcher_id: lease.current().dispatcher_id, epoch: FIRST_EPOCH },
             lease,
@@ -90,7 +90,7 @@ impl Claimer {
             places,
             attempts,
             means,
-            settled,
+            results,
             drain,
             templates: Templates::new(),
             outage: Outage::none("claimer"),
@@ -115,10 +115,8 @@ impl Claimer {
             let turns = schedule.turns(self.pace.deliveries());
             let Some(turns) = drain.run_until_cancelled(turns).await else { break };
             match self.claim_all(turns).await {
-                Ok(Found::Work) if schedule.is_short_of_places() => {
-                    drain.run_until_cancelled(tokio::time::sleep(GATHERING)).await;
-                }
-                Ok(Found::Work | Found::Nothing) => {}
+                Ok(Found::Work) => drop(drain.run_until_cancelled(schedule.gather_places(GATHERING)).await),
+                Ok(Found::Nothing) => {}
                 Ok(Found::NothingSmall) => drop(drain.run_until_cancelled(self.room_for_large()).await),
                 Ok(Found::Closed) => drop(drain.run_until_cancelled(tokio::time::sleep(SMALL_ONLY_PAUSE)).await),
                 Err(error) => drop(drain.run_until_cancelled(self.outage.wait(&error)).await),
@@ -212,7 +210,7 @@ impl Claimer {
         let seats = self.places.schedule.claimed(group.turns, &taken, texts.is_none());
         let outdated = self.places.schedule.outdated(&taken);
         // Whatever ends the starting, what was not started goes back to waiting.
-        let unstarted = Unstarted::new(taken.claimed, seats, &self.places, self.settled.clone());
+        let unstarted = Unstarted::new(taken.claimed, seats, &self.places, self.results.clone());
         self.read_again(&outdated).await;
         match self.templates.get(&mut self.session, unstarted.iter().map(|one| one.version)).await {
             Ok(templates) => self.start_all(unstarted, &templates, &fence, texts),
@@ -246,7 +244,7 @@ impl Claimer {
         };
         let asks = self.places.schedule.asks(&group.turns);
         // Noted before, so that a panic leaves it in doubt, too.
-        self.in_doubt = Some(Doubted { claimant: self.claimant, token });
+        self.in_doubt = Some(ClaimInDoubt { claimant: self.claimant, token });
         match self.session.claim(self.claimant, token, &asks, portion).await {
             Ok(taken) => {
                 self.in_doubt = None;
@@ -264,7 +262,7 @@ impl Claimer {
 
     /// A single delivery had all the time there is, and its call did not come.
     async fn pass_over_what_is_too_slow(&mut self, turns: &[Turn]) {
-        let Ok(Some(Disowned { released, .. })) = self.settle_doubt().await else { return };
+        let Ok(Some(Revoked { released, .. })) = self.settle_doubt().await else { return };
         if let ([turn], Some(last)) = (turns, released.iter().max()) {
             warn!(
                 deliveries = ?released,
@@ -276,10 +274,10 @@ impl Claimer {
 
     /// Changes the pace, and with it how long the session waits.
     fn change_pace<T>(&mut self, change: impl FnOnce(&mut Pace) -> T) -> T {
-        let patience = self.pace.patience();
+        let statement_timeout = self.pace.statement_timeout();
         let answer = change(&mut self.pace);
-        if self.pace.patience() != patience {
-            self.session = self.store.session(self.pace.patience());
+        if self.pace.statement_timeout() != statement_timeout {
+            self.session = self.store.session(self.pace.statement_timeout());
         }
         answer
     }
@@ -301,28 +299,28 @@ impl Claimer {
     }
 
     fn start(&self, claimed: Claimed, template: Template, text_share: Option<Share>, fence: Fence, mut place: Place) {
-        let (means, settled) = (self.means.clone(), self.settled.clone());
+        let (means, results) = (self.means.clone(), self.results.clone());
         self.attempts.spawn(async move {
             let started = Instant::now();
-            let result = attempt(claimed, template, text_share, &means, &fence).await;
-            place.ended(host(&result).as_ref(), started, signal(&result));
+            let completion = attempt(claimed, template, text_share, &means, &fence).await;
+            place.ended(host(&completion).as_ref(), started, signal(&completion));
             // The finisher's queue has room for every place. Without a finisher the place counts the loss.
-            settled.send(Handed { settled: result, place }).await.ok();
+            results.send(PendingResult { completion, place }).await.ok();
         });
     }
 
     /// Disowns a claim whose answer was lost.
-    async fn settle_doubt(&mut self) -> Result<Option<Disowned>, StoreError> {
-        let Some(Doubted { claimant, token }) = self.in_doubt else { return Ok(None) };
-        let disowned = self.session.disown_claim(claimant, token).await?;
+    async fn settle_doubt(&mut self) -> Result<Option<Revoked>, StoreError> {
+        let Some(ClaimInDoubt { claimant, token }) = self.in_doubt else { return Ok(None) };
+        let revoked = self.session.revoke_claim(claimant, token).await?;
         self.in_doubt = None;
-        self.claimant = disowned.claimant;
+        self.claimant = revoked.claimant;
         info!(
-            released = disowned.released.len(),
-            unsent = disowned.unsent,
+            released = revoked.released.len(),
+            unsent = revoked.unsent,
             "a claim whose answer was lost has been given back"
         );
-        Ok(Some(disowned))
+        Ok(Some(revoked))
     }
 }
 

@@ -15,7 +15,7 @@ use tracing::{debug, error, info, warn};
 use super::backoff::Outage;
 use super::blocked::BlockedWarning;
 use super::place::Place;
-use crate::domain::claim::{Finished, Hold, Settled, Texts};
+use crate::domain::claim::{ClaimToken, Completion, Finished, Texts};
 use crate::domain::delivery::{Failure, Outcome, State};
 use crate::store::StoreError;
 use crate::store::finish::Recording;
@@ -28,7 +28,7 @@ const MAX_BATCH: usize = 500;
 const FEW: usize = 4;
 /// So many are a batch that is worth its statement.
 const MANY: usize = 64;
-/// How long more results are waited for between the two. (The runtime's timer makes it one to two milliseconds.)
+/// How long more results are waited for at most between the two. (The runtime's timer makes it one to two milliseconds.)
 const GATHERING: Duration = Duration::from_millis(1);
 
 /// How many deliveries were recorded in each final state, and how many went back to waiting.
@@ -53,9 +53,9 @@ pub struct Tally {
 /// A result and the place in which it came about. The place goes with the result, and is left when the database has it, or
 /// refuses it for good: so a dispatcher that dies leaves no more in `sending` than it had places and results that were
 /// refused, each of which the log has named.
-pub(super) struct Handed {
+pub(super) struct PendingResult {
     /// What became of the delivery.
-    pub(super) settled: Settled,
+    pub(super) completion: Completion,
     /// Its place among what is in flight.
     pub(super) place: Place,
 }
@@ -65,7 +65,7 @@ pub(super) type Books = Arc<Mutex<Tally>>;
 
 pub(super) struct Finisher {
     session: Session,
-    inbox: mpsc::Receiver<Handed>,
+    inbox: mpsc::Receiver<PendingResult>,
     given_up: CancellationToken,
     outage: Outage,
     blocked: BlockedWarning,
@@ -79,7 +79,7 @@ impl Finisher {
     /// recorded is then to be found in `books`.
     pub(super) fn new(
         session: Session,
-        inbox: mpsc::Receiver<Handed>,
+        inbox: mpsc::Receiver<PendingResult>,
         given_up: CancellationToken,
         books: Books,
     ) -> Finisher {
@@ -95,15 +95,15 @@ impl Finisher {
             let mut unsent = Vec::new();
             let mut returning = Vec::new();
             let mut places = Vec::with_capacity(batch.len());
-            for handed in batch.drain(..) {
-                match handed.settled {
-                    Settled::Finished(one) => {
+            for pending in batch.drain(..) {
+                match pending.completion {
+                    Completion::Finished(one) => {
                         finished.push(one);
-                        places.push(handed.place);
+                        places.push(pending.place);
                     }
-                    Settled::Unsent(hold) => {
-                        returning.push((hold.delivery_id(), handed.place));
-                        unsent.push(hold);
+                    Completion::Unsent(token) => {
+                        returning.push((token.delivery_id(), pending.place));
+                        unsent.push(token);
                     }
                 }
             }
@@ -118,16 +118,14 @@ impl Finisher {
         self.blocked.flush();
     }
 
-    /// Under load, when results come in while others are being written, waits a moment for more.
-    async fn gather(&mut self, batch: &mut Vec<Handed>) {
-        if (FEW..MANY).contains(&batch.len()) {
-            tokio::time::sleep(GATHERING).await;
-            while batch.len() < MAX_BATCH
-                && let Ok(more) = self.inbox.try_recv()
-            {
-                batch.push(more);
-            }
+    /// Under load, when results come in while others are being written, waits a moment for as many as are worth a statement.
+    async fn gather(&mut self, batch: &mut Vec<PendingResult>) {
+        if batch.len() < FEW {
+            return;
         }
+        let enough =
+            async { while batch.len() < MANY && self.inbox.recv_many(batch, MAX_BATCH - batch.len()).await > 0 {} };
+        tokio::time::timeout(GATHERING, enough).await.ok();
     }
 
     /// Writes until the database has taken it or refused it for good, or until nobody waits for it any more.
@@ -180,7 +178,7 @@ impl Finisher {
     /// that was refused already.
     fn smaller(&mut self, mut batch: Vec<Finished>, refusal: &StoreError) -> Vec<Vec<Finished>> {
         if let [one] = &mut batch[..] {
-            let delivery_id = one.hold.delivery_id();
+            let delivery_id = one.token.delivery_id();
             if one.texts == Texts::Refused {
                 self.tally.unwritten += 1;
                 error!(%delivery_id, error = %refusal, "the database refuses to record this outcome");
@@ -195,7 +193,7 @@ impl Finisher {
     }
 
     /// Puts back to waiting what was not sent. What has been given up in the meantime stays so, as certainly unsent.
-    async fn release(&mut self, unsent: Vec<Hold>) {
+    async fn release(&mut self, unsent: Vec<ClaimToken>) {
         let mut due = vec![unsent];
         while let Some(mut batch) = due.pop() {
             if batch.is_empty() {
@@ -227,11 +225,12 @@ impl Finisher {
         }
     }
 
-    async fn release_once(&mut self, unsent: &[Hold]) -> Result<usize, StoreError> {
+    async fn release_once(&mut self, unsent: &[ClaimToken]) -> Result<usize, StoreError> {
         let released = self.session.release(unsent).await?;
-        let given_up: Vec<&Hold> = unsent.iter().filter(|hold| !released.contains(&hold.delivery_id())).collect();
-        if !given_up.is_empty() {
-            self.session.record_unsent(&given_up).await?;
+        let no_longer_held: Vec<&ClaimToken> =
+            unsent.iter().filter(|token| !released.contains(&token.delivery_id())).collect();
+        if !no_longer_held.is_empty() {
+            self.session.record_unsent(&no_longer_held).await?;
         }
         Ok(released.len())
     }
@@ -252,7 +251,7 @@ impl Finisher {
         let mut late = Vec::new();
         let mut blocked = 0;
         for (one, recording) in finished.into_iter().zip(recordings) {
-            let (delivery_id, state) = (one.hold.delivery_id(), one.outcome.state());
+            let (delivery_id, state) = (one.token.delivery_id(), one.outcome.state());
             if *recording == Recording::NotHeld {
                 late.push(one);
                 continue;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::PATIENCE;
+use super::STATEMENT_TIMEOUT;
 use super::retention::{Outcome, PRUNING_PATIENCE, prune};
 use crate::domain::retention::Retention;
 use crate::store::retention::Verdict;
@@ -19,7 +19,7 @@ pub(super) async fn run(store: Store, retention: Retention, stop: CancellationTo
     let mut hours = tokio::time::interval(EVERY);
     while stop.run_until_cancelled(hours.tick()).await.is_some() {
         // A connection for the occasion: it would idle for an hour.
-        match store.session(PATIENCE).make_partitions().await {
+        match store.session(STATEMENT_TIMEOUT).make_partitions().await {
             Ok(names) if names.is_empty() => {}
             Ok(names) => info!(partitions = names.join(", "), "made partitions ahead of time"),
             Err(error) => warn!(%error, "could not make partitions; the default ones take what comes"),

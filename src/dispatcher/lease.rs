@@ -118,23 +118,23 @@ pub(super) enum Unregistered {
 }
 
 /// Keeps the lease.
-pub(super) struct Keeper {
+pub(super) struct LeaseKeeper {
     session: Session,
     identity: Identity,
     length: Duration,
     outage: Outage,
 }
 
-impl Keeper {
+impl LeaseKeeper {
     /// Registers the dispatcher and returns its lease, open.
     pub(super) async fn start(
         store: &Store,
         identity: Identity,
         length: Duration,
-    ) -> Result<(Keeper, Arc<Lease>), Unregistered> {
+    ) -> Result<(LeaseKeeper, Arc<Lease>), Unregistered> {
         // No statement of the keeper may take so long that the next renewal comes too late.
         let session = store.session(length / RENEWALS);
-        let mut keeper = Keeper { session, identity, length, outage: Outage::none("lease") };
+        let mut keeper = LeaseKeeper { session, identity, length, outage: Outage::none("lease") };
         let standing = if keeper.identity.change_policy { Standing::BeforeAll } else { Standing::BehindAll };
         match keeper.register(standing).await {
             Ok(Ok(registration)) => Ok((keeper, Arc::new(Lease::of(registration)))),

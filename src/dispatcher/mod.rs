@@ -2,12 +2,12 @@
 //!
 //! ```text
 //! scout: what arrives, what is paused        prober: which hosts are back
-//!    │ rests, then sleeps until the bell         │
+//!    │ rests, then sleeps until a call comes     │
 //!    ▼                                           ▼
 //! schedule (crate::scheduler) ◀──────────────── permits come back with the answers ─┐
 //!    │ turns: which lanes, how many                                                 │
 //!    ▼                                      one task per delivery                   │         batches
-//! claimer ──────────▶ store.claim ──spawn──▶ attempt: render, send ──settled────────┴▶ finisher ──▶ store.finish
+//! claimer ──────────▶ store.claim ──spawn──▶ attempt: render, send ──completion─────┴▶ finisher ──▶ store.finish
 //! ```
 //!
 //! What must not break:
@@ -41,9 +41,9 @@ use budget::Budget;
 pub use budget::{DEFAULT_MAX_BYTES_IN_FLIGHT, DEFAULT_MAX_CALL_BYTES, least_bytes_in_flight};
 use claimer::Claimer;
 pub use finisher::Tally;
-use finisher::{Books, Finisher, Handed};
+use finisher::{Books, Finisher, PendingResult};
 pub use lease::MIN_LEASE;
-use lease::{Identity, Keeper, Lease, Unregistered};
+use lease::{Identity, Lease, LeaseKeeper, Unregistered};
 use place::{Losses, Places};
 pub use policy::PolicyConflict;
 use recovery::Recovery;
@@ -61,6 +61,7 @@ mod claimer;
 mod cursors;
 mod finisher;
 mod housekeeping;
+mod idle_wait;
 mod lease;
 mod pace;
 mod place;
@@ -69,7 +70,6 @@ mod prepare;
 mod prober;
 mod recovery;
 mod reporter;
-mod rest;
 pub mod retention;
 mod schedule;
 mod scout;
@@ -81,7 +81,7 @@ mod unstarted;
 mod tests;
 
 /// How long a statement may take before it is taken for lost.
-const PATIENCE: Duration = Duration::from_secs(10);
+const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the results of a drain may take to be written, on top of the drain itself.
 const LAST_WRITES: Duration = Duration::from_secs(10);
 
@@ -173,7 +173,7 @@ struct Dispatcher {
     losses: Losses,
     books: Books,
     /// Keeps the finisher's queue open until the claimer has ended, so that none of the two ends the other's work.
-    settled: mpsc::Sender<Handed>,
+    results: mpsc::Sender<PendingResult>,
     /// Tells the finisher to try no longer.
     given_up: CancellationToken,
     /// Tells the keeper of the lease that nothing is left that needs it.
@@ -191,10 +191,11 @@ impl Dispatcher {
     ) -> Result<(Dispatcher, Rooms), RunError> {
         let (policy, change_policy) = (settings.policy.clone(), settings.change_policy);
         let identity = Identity { name: name.to_owned(), policy, change_policy };
-        let (keeper, lease) = Keeper::start(store, identity, settings.lease).await.map_err(|error| match error {
-            Unregistered::Store(error) => RunError::Store(error),
-            Unregistered::Policy(conflict) => RunError::PolicyDiffers(conflict),
-        })?;
+        let (keeper, lease) =
+            LeaseKeeper::start(store, identity, settings.lease).await.map_err(|error| match error {
+                Unregistered::Store(error) => RunError::Store(error),
+                Unregistered::Policy(conflict) => RunError::PolicyDiffers(conflict),
+            })?;
         let (given_up, all_settled) = (CancellationToken::new(), CancellationToken::new());
         let (attempts, books) = (TaskTracker::new(), Books::default());
         let schedule = Arc::new(Schedule::new(settings.limits.clone()));
@@ -202,15 +203,15 @@ impl Dispatcher {
         let places = Places::new(schedule.clone(), max_unrecorded);
         let losses = places.losses.clone();
         // Room for every place: whoever has one never waits here.
-        let (settled, inbox) = mpsc::channel(concurrency + max_unrecorded);
-        let finisher = Finisher::new(store.session(PATIENCE), inbox, given_up.clone(), books.clone());
+        let (results, inbox) = mpsc::channel(concurrency + max_unrecorded);
+        let finisher = Finisher::new(store.session(STATEMENT_TIMEOUT), inbox, given_up.clone(), books.clone());
         let budget = Arc::new(Budget::new(settings.max_bytes_in_flight, settings.max_call_bytes));
         let webhook = Arc::new(webhook);
         let means = Means { webhook: webhook.clone(), budget, cut: stop.cut.clone() };
         let drain = stop.drain.clone();
         let scout = Scout::new(store, schedule.clone());
         let reporter = Reporter::new(store, lease.clone(), places.clone(), concurrency, max_unrecorded);
-        let claimer = Claimer::new(store, lease.clone(), places, attempts.clone(), means, settled.clone(), drain);
+        let claimer = Claimer::new(store, lease.clone(), places, attempts.clone(), means, results.clone(), drain);
         let recovery = Recovery::new(store, lease.clone(), settings.lease);
         let rooms = Rooms {
             scout: ends_well(scout.run(stop.drain.clone())),
@@ -222,7 +223,7 @@ impl Dispatcher {
             lease: Box::pin(keeper.run(lease.clone(), all_settled.clone())),
             housekeeping: ends_well(housekeeping::run(store.clone(), settings.retention, stop.drain.clone())),
         };
-        Ok((Dispatcher { settings, stop, lease, attempts, losses, books, settled, given_up, all_settled }, rooms))
+        Ok((Dispatcher { settings, stop, lease, attempts, losses, books, results, given_up, all_settled }, rooms))
     }
 
     /// Lets the rooms work until told to stop, or until one of them ends by itself; then lets them end, one after the
@@ -252,7 +253,7 @@ impl Dispatcher {
         watch.end_of(Room::Claimer).await;
         // From here on it ends by itself once the last attempt has handed over its result.
         watch.dismiss(Room::Finisher);
-        drop(self.settled);
+        drop(self.results);
         watch.until(drain(&self.attempts, self.settings.drain_timeout, &self.stop.cut)).await;
         let _ended_in_time = tokio::time::timeout(LAST_WRITES, watch.end_of(Room::Finisher)).await;
         self.given_up.cancel();

@@ -2,7 +2,7 @@
 //! delivery, which is then given more and more time. Growing back is gradual.
 //!
 //! Without that, a claim that is too large for the link to the database would be made again and again, and nothing would
-//! ever be delivered. The slowest link that still works carries one largest call in [`LONGEST_PATIENCE`]: with the usual
+//! ever be delivered. The slowest link that still works carries one largest call in [`LONGEST_STATEMENT_TIMEOUT`]: with the usual
 //! limit of 8 MiB that is 1.7 Mbit/s. A single call that needs longer is passed over for a while, so that those behind it
 //! have their turn.
 
@@ -14,15 +14,15 @@ pub(super) const MAX_DELIVERIES: usize = 500;
 /// at 100 Mbit/s, and no lock of a claim is held much longer.
 pub(super) const MAX_BYTES: usize = 4 * 1024 * 1024;
 /// How long a claim may take, unless it is for a single delivery that took too long before.
-const PATIENCE: Duration = super::PATIENCE;
+const STATEMENT_TIMEOUT: Duration = super::STATEMENT_TIMEOUT;
 /// How long a claim for a single delivery may take at most.
-const LONGEST_PATIENCE: Duration = Duration::from_secs(40);
+const LONGEST_STATEMENT_TIMEOUT: Duration = Duration::from_secs(40);
 
 /// Each step makes a claim four times smaller…
 const STEP_BITS: u32 = 2;
 /// … until, after so many, it is for a single delivery.
 const STEPS_TO_ONE: u32 = 4;
-/// Each further one doubles the patience, until it is [`LONGEST_PATIENCE`].
+/// Each further one doubles the statement timeout, until it is [`LONGEST_STATEMENT_TIMEOUT`].
 const STEPS: u32 = STEPS_TO_ONE + 2;
 /// So many claims in a row must succeed before they grow by a step.
 const SUCCESSES_TO_GROW: u32 = 8;
@@ -51,8 +51,8 @@ impl Pace {
     }
 
     /// How long it may take.
-    pub(super) fn patience(&self) -> Duration {
-        LONGEST_PATIENCE.min(PATIENCE * (1 << self.steps.saturating_sub(STEPS_TO_ONE)))
+    pub(super) fn statement_timeout(&self) -> Duration {
+        LONGEST_STATEMENT_TIMEOUT.min(STATEMENT_TIMEOUT * (1 << self.steps.saturating_sub(STEPS_TO_ONE)))
     }
 
     /// A claim was answered, and took so many deliveries. One that took none proves nothing about the link.
@@ -80,16 +80,19 @@ mod tests {
     #[test]
     fn a_claim_that_is_not_answered_is_followed_by_a_smaller_one_down_to_a_single_one_with_more_time() {
         let mut pace = Pace::default();
-        let mut seen = vec![(pace.deliveries(), pace.bytes(), pace.patience())];
+        let mut seen = vec![(pace.deliveries(), pace.bytes(), pace.statement_timeout())];
         while !pace.unanswered() {
-            seen.push((pace.deliveries(), pace.bytes(), pace.patience()));
+            seen.push((pace.deliveries(), pace.bytes(), pace.statement_timeout()));
         }
-        assert_eq!(seen[0], (MAX_DELIVERIES, MAX_BYTES, PATIENCE));
+        assert_eq!(seen[0], (MAX_DELIVERIES, MAX_BYTES, STATEMENT_TIMEOUT));
         for (before, after) in seen.iter().zip(&seen[1..]) {
-            assert!(after.0 < before.0 && after.2 == PATIENCE || after.0 == 1 && after.2 >= before.2, "{seen:?}");
+            assert!(
+                after.0 < before.0 && after.2 == STATEMENT_TIMEOUT || after.0 == 1 && after.2 >= before.2,
+                "{seen:?}"
+            );
             assert!(after.1 <= before.1, "{seen:?}");
         }
-        assert_eq!(seen.last().map(|last| (last.0, last.2)), Some((1, LONGEST_PATIENCE)));
+        assert_eq!(seen.last().map(|last| (last.0, last.2)), Some((1, LONGEST_STATEMENT_TIMEOUT)));
         assert!(pace.unanswered(), "and so it stays");
     }
 

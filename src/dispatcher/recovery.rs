@@ -10,15 +10,18 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 use uuid::Uuid;
 
-use super::PATIENCE;
+use super::STATEMENT_TIMEOUT;
 use super::backoff::Outage;
 use super::lease::Lease;
-use crate::domain::claim::{Hold, Texts};
+use crate::domain::claim::{ClaimToken, Texts};
 use crate::store::session::Session;
 use crate::store::{Store, StoreError};
 
 /// The others are looked after this often within a lease.
 const LOOKS: u32 = 5;
+/// Looking for what was left behind takes no more than one part in so many of the time. It reads all of `sending`, dead rows
+/// included, and while somebody holds a snapshot there are ever more of them.
+const RARITY: u32 = 20;
 /// Deliveries that one statement gives up at most.
 const BATCH: usize = 100;
 /// Deliveries that history refused, and which are therefore left alone. When there are more, the others are tried again at
@@ -32,13 +35,15 @@ pub(super) struct Recovery {
     /// How long a lease is.
     length: Duration,
     outage: Outage,
+    /// When it is time to look again for what was left behind.
+    look_due: Instant,
     refused: HashSet<Uuid>,
 }
 
 impl Recovery {
     pub(super) fn new(store: &Store, lease: Arc<Lease>, length: Duration) -> Recovery {
-        let (session, outage) = (store.session(PATIENCE), Outage::none("recovery"));
-        Recovery { session, lease, length, outage, refused: HashSet::new() }
+        let (session, outage) = (store.session(STATEMENT_TIMEOUT), Outage::none("recovery"));
+        Recovery { session, lease, length, outage, look_due: Instant::now(), refused: HashSet::new() }
     }
 
     /// Looks after the others, at once and then several times within a lease, until `stop`.
@@ -63,7 +68,14 @@ impl Recovery {
     async fn look_after_others(&mut self) -> Result<(), StoreError> {
         let steady = self.lease.renewed_since().is_some_and(|since| Instant::now() - since >= self.length);
         let lost = if steady { self.session.declare_lost().await? } else { 0 };
-        let unknown = self.give_up_all().await?;
+        let begun = Instant::now();
+        if lost == 0 && begun < self.look_due {
+            return Ok(());
+        }
+        let given_up = self.give_up_all().await;
+        // Also where it failed: it may have been too much for one statement's time.
+        self.look_due = begun + begun.elapsed() * RARITY;
+        let unknown = given_up?;
         if lost > 0 || unknown > 0 {
             warn!(lost, unknown, "gave up what lost dispatchers had in flight");
         }
@@ -79,22 +91,22 @@ impl Recovery {
             let Some(last) = batch.last() else { return Ok(unknown) };
             after = last.delivery_id();
             batch.retain(|one| !self.refused.contains(&one.delivery_id()));
-            unknown += self.give_up(batch).await?;
+            unknown += self.mark_in_flight_unknown(batch).await?;
         }
     }
 
     /// One batch. Where the database refuses it, the row that it refuses is found by halving.
-    async fn give_up(&mut self, batch: Vec<Hold>) -> Result<u64, StoreError> {
+    async fn mark_in_flight_unknown(&mut self, batch: Vec<ClaimToken>) -> Result<u64, StoreError> {
         let mut unknown = 0;
         let mut due = vec![batch];
         while let Some(mut batch) = due.pop() {
             if batch.is_empty() {
                 continue;
             }
-            match self.session.give_up(&batch, Texts::Kept).await {
+            match self.session.mark_in_flight_unknown(&batch, Texts::Kept).await {
                 Ok(given_up) => unknown += given_up,
                 Err(refusal) if refusal.is_about_the_data() => match &batch[..] {
-                    [one] => unknown += self.give_up_without_texts(one).await?,
+                    [one] => unknown += self.mark_unknown_without_texts(one).await?,
                     _ => {
                         due.push(batch.split_off(batch.len() / 2));
                         due.push(batch);
@@ -107,8 +119,8 @@ impl Recovery {
     }
 
     /// A row that history refuses even so stays in `sending`, where it is seen.
-    async fn give_up_without_texts(&mut self, one: &Hold) -> Result<u64, StoreError> {
-        let given_up = self.session.give_up(std::slice::from_ref(one), Texts::Refused).await;
+    async fn mark_unknown_without_texts(&mut self, one: &ClaimToken) -> Result<u64, StoreError> {
+        let given_up = self.session.mark_in_flight_unknown(std::slice::from_ref(one), Texts::Refused).await;
         match given_up {
             Err(refusal) if refusal.is_about_the_data() => {
                 error!(delivery_id = %one.delivery_id(), error = %refusal, "history refuses a delivery that a lost dispatcher left behind");

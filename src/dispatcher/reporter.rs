@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use super::PATIENCE;
+use super::STATEMENT_TIMEOUT;
 use super::lease::Lease;
 use super::place::Places;
 use crate::domain::report::Report;
@@ -36,7 +36,7 @@ impl Reporter {
         concurrency: usize,
         max_unrecorded: usize,
     ) -> Reporter {
-        Reporter { session: store.session(PATIENCE), lease, places, concurrency, max_unrecorded }
+        Reporter { session: store.session(STATEMENT_TIMEOUT), lease, places, concurrency, max_unrecorded }
     }
 
     /// Reports until `stop`.

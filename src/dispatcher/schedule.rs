@@ -53,10 +53,29 @@ impl Schedule {
         }
     }
 
-    /// Whether less than a quarter of all places is free.
-    pub(super) fn is_short_of_places(&self) -> bool {
-        let inner = self.lock();
-        inner.scheduler.free() < (inner.scheduler.free() + inner.scheduler.in_flight()) / 4
+    /// Under load, when less than a quarter of all places is free, waits until half of them are, for `at_most`: one claim for
+    /// many costs little more than one for few. Cancel-safe.
+    pub(super) async fn gather_places(&self, at_most: Duration) {
+        let share = || {
+            let inner = self.lock();
+            let (free, in_flight) = (inner.scheduler.free(), inner.scheduler.in_flight());
+            (free, free + in_flight)
+        };
+        let (free, all) = share();
+        if free >= all / 4 {
+            return;
+        }
+        let half_are_free = async {
+            loop {
+                let changed = self.changed.notified();
+                let (free, all) = share();
+                if free >= all / 2 {
+                    return;
+                }
+                changed.await;
+            }
+        };
+        tokio::time::timeout(at_most, half_are_free).await.ok();
     }
 
     /// What a claim asks for these turns.
@@ -75,7 +94,7 @@ impl Schedule {
         let mut counts: HashMap<LaneId, (usize, Uuid)> = HashMap::with_capacity(turns.len());
         for one in &taken.claimed {
             let (count, last) = counts.entry(one.version.action_id).or_insert((0, Uuid::nil()));
-            (*count, *last) = (*count + 1, (*last).max(one.hold.delivery_id()));
+            (*count, *last) = (*count + 1, (*last).max(one.token.delivery_id()));
         }
         // Lanes that got nothing because the bytes were used up go first the next time.
         if taken.cut_short {

@@ -13,9 +13,9 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::PATIENCE;
+use super::STATEMENT_TIMEOUT;
 use super::backoff::Outage;
-use super::rest::Rest;
+use super::idle_wait::IdleWait;
 use super::schedule::Schedule;
 use crate::store::lanes::{LaneCursor, LaneSeen};
 use crate::store::session::Session;
@@ -40,7 +40,7 @@ const BUSY_PAUSE: Duration = Duration::from_millis(1);
 pub(super) struct Scout {
     session: Session,
     schedule: Arc<Schedule>,
-    rest: Rest,
+    idle_wait: IdleWait,
     outage: Outage,
     /// The next look at the arrivals begins behind this id.
     after: Uuid,
@@ -54,9 +54,9 @@ impl Scout {
     pub(super) fn new(store: &Store, schedule: Arc<Schedule>) -> Scout {
         let now = Instant::now();
         Scout {
-            session: store.session(PATIENCE),
+            session: store.session(STATEMENT_TIMEOUT),
             schedule,
-            rest: Rest::new(store.clone()),
+            idle_wait: IdleWait::new(store.clone()),
             outage: Outage::none("scout"),
             after: Uuid::nil(),
             newest: Uuid::nil(),
@@ -70,18 +70,20 @@ impl Scout {
         while !stop.is_cancelled() {
             // Stopped in the middle of a statement, the session drops its connection; it only reads.
             let Some(looked) = stop.run_until_cancelled(self.look()).await else { return };
-            if looked.is_ok() && stop.run_until_cancelled(self.rest.silence(&mut self.session)).await.is_none() {
+            if looked.is_ok()
+                && stop.run_until_cancelled(self.idle_wait.cancel_wake_up(&mut self.session)).await.is_none()
+            {
                 return;
             }
             match looked {
                 Ok(true) => {
                     self.outage.over();
-                    self.rest.over();
+                    self.idle_wait.over();
                     stop.run_until_cancelled(tokio::time::sleep(BUSY_PAUSE)).await;
                 }
                 Ok(false) => {
                     self.outage.over();
-                    stop.run_until_cancelled(self.rest.rest(&mut self.session)).await;
+                    stop.run_until_cancelled(self.idle_wait.wait(&mut self.session)).await;
                 }
                 Err(error) => drop(stop.run_until_cancelled(self.outage.wait(&error)).await),
             }

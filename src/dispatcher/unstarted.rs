@@ -4,16 +4,16 @@
 use hashbrown::HashMap;
 use tokio::sync::mpsc;
 
-use super::finisher::Handed;
+use super::finisher::PendingResult;
 use super::place::{Place, Places};
-use crate::domain::claim::{Claimed, Story};
+use crate::domain::claim::{AttemptRecord, Claimed};
 use crate::domain::delivery::Ending;
 use crate::scheduler::{LaneId, Seat};
 
 /// What one claim took, each with its place.
 pub(super) struct Unstarted {
     left: std::vec::IntoIter<(Claimed, Place)>,
-    settled: mpsc::Sender<Handed>,
+    results: mpsc::Sender<PendingResult>,
 }
 
 impl Unstarted {
@@ -22,13 +22,13 @@ impl Unstarted {
         claimed: Vec<Claimed>,
         mut seats: HashMap<LaneId, Vec<Seat>>,
         places: &Places,
-        settled: mpsc::Sender<Handed>,
+        results: mpsc::Sender<PendingResult>,
     ) -> Unstarted {
         let place = |one: Claimed| {
             let seat = seats.get_mut(&one.version.action_id)?.pop()?;
             Some((one, places.take(seat)))
         };
-        Unstarted { left: claimed.into_iter().filter_map(place).collect::<Vec<_>>().into_iter(), settled }
+        Unstarted { left: claimed.into_iter().filter_map(place).collect::<Vec<_>>().into_iter(), results }
     }
 
     /// Those that are left.
@@ -45,9 +45,9 @@ impl Unstarted {
 impl Drop for Unstarted {
     fn drop(&mut self) {
         for (one, place) in self.left.by_ref() {
-            let settled = one.hold.settle(Ending::Unsent, Story::default());
+            let completion = one.token.complete(Ending::Unsent, AttemptRecord::default());
             // The queue has room for every place. Without a finisher nobody can give it back; the place counts that.
-            self.settled.try_send(Handed { settled, place }).ok();
+            self.results.try_send(PendingResult { completion, place }).ok();
         }
     }
 }
@@ -58,11 +58,11 @@ mod tests {
 
     use super::super::place::tests::{LANE, free, places};
     use super::*;
-    use crate::domain::claim::{Hold, Settled, VersionKey};
+    use crate::domain::claim::{ClaimToken, Completion, VersionKey};
 
     fn claimed() -> Claimed {
         Claimed {
-            hold: Hold::new(Uuid::now_v7(), Uuid::nil()),
+            token: ClaimToken::new(Uuid::now_v7(), Uuid::nil()),
             message_id: Uuid::nil(),
             version: VersionKey { action_id: LANE, version: 1 },
             enabled: true,
@@ -73,9 +73,9 @@ mod tests {
     #[tokio::test]
     async fn what_a_panic_keeps_from_starting_goes_back_to_waiting() {
         let (places, seats) = places(3, 0);
-        let (settled, mut finisher) = mpsc::channel(3);
+        let (results, mut finisher) = mpsc::channel(3);
         let seats = HashMap::from_iter([(LANE, seats)]);
-        let mut unstarted = Unstarted::new(vec![claimed(), claimed(), claimed()], seats, &places, settled);
+        let mut unstarted = Unstarted::new(vec![claimed(), claimed(), claimed()], seats, &places, results);
         let starts = tokio::spawn(async move {
             let (_started, place) = unstarted.next().unwrap();
             place.leave();
@@ -83,9 +83,9 @@ mod tests {
         });
         assert!(starts.await.unwrap_err().is_panic());
         for _ in 0..2 {
-            let handed = finisher.recv().await.unwrap();
-            assert!(matches!(handed.settled, Settled::Unsent(_)));
-            handed.place.leave();
+            let pending = finisher.recv().await.unwrap();
+            assert!(matches!(pending.completion, Completion::Unsent(_)));
+            pending.place.leave();
         }
         assert!(finisher.recv().await.is_none());
         assert_eq!((places.losses.count(), free(&places, 3)), (0, 3));

@@ -1,4 +1,4 @@
-//! The phases of a claimed delivery, as types: [`Claimed`] holds the right to send, [`Hold`] the right to finish, and
+//! The phases of a claimed delivery, as types: [`Claimed`] holds the right to send, [`ClaimToken`] the right to finish, and
 //! each is used up by the next step. A delivery that nobody claimed cannot be finished, and none can be finished twice.
 
 use uuid::Uuid;
@@ -19,7 +19,7 @@ pub struct VersionKey {
 #[derive(Debug)]
 pub struct Claimed {
     /// The right to finish it.
-    pub hold: Hold,
+    pub token: ClaimToken,
     /// What the receiver sees as `webhook-id`; a replay carries that of the first delivery.
     pub message_id: Uuid,
     /// The version to send.
@@ -55,15 +55,15 @@ impl Payload {
 
 /// The right to finish one claimed delivery. Not `Clone`: finishing uses it up.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Hold {
+pub struct ClaimToken {
     delivery_id: Uuid,
     claim: Uuid,
 }
 
-impl Hold {
+impl ClaimToken {
     /// The right that the claim `claim` gives on `delivery_id`.
-    pub fn new(delivery_id: Uuid, claim: Uuid) -> Hold {
-        Hold { delivery_id, claim }
+    pub fn new(delivery_id: Uuid, claim: Uuid) -> ClaimToken {
+        ClaimToken { delivery_id, claim }
     }
 
     /// The delivery it is on.
@@ -76,11 +76,13 @@ impl Hold {
         self.claim
     }
 
-    /// Uses the hold up: into history by an outcome, or back to waiting if nothing was sent.
-    pub fn settle(self, ending: Ending, story: Story) -> Settled {
+    /// Uses the token up: into history by an outcome, or back to waiting if nothing was sent.
+    pub fn complete(self, ending: Ending, record: AttemptRecord) -> Completion {
         match ending {
-            Ending::Final(outcome) => Settled::Finished(Finished { hold: self, outcome, story, texts: Texts::Kept }),
-            Ending::Unsent => Settled::Unsent(self),
+            Ending::Final(outcome) => {
+                Completion::Finished(Finished { token: self, outcome, record, texts: Texts::Kept })
+            }
+            Ending::Unsent => Completion::Unsent(self),
         }
     }
 }
@@ -91,19 +93,19 @@ impl Hold {
     clippy::large_enum_variant,
     reason = "nearly every value is the large one; a box would cost each an allocation"
 )]
-pub enum Settled {
+pub enum Completion {
     /// It goes into history.
     Finished(Finished),
     /// It goes back to waiting.
-    Unsent(Hold),
+    Unsent(ClaimToken),
 }
 
-impl Settled {
+impl Completion {
     /// The delivery it is about.
     pub fn delivery_id(&self) -> Uuid {
         match self {
-            Settled::Finished(finished) => finished.hold.delivery_id,
-            Settled::Unsent(hold) => hold.delivery_id,
+            Completion::Finished(finished) => finished.token.delivery_id,
+            Completion::Unsent(token) => token.delivery_id,
         }
     }
 }
@@ -112,11 +114,11 @@ impl Settled {
 #[derive(Debug)]
 pub struct Finished {
     /// The right to record it.
-    pub hold: Hold,
+    pub token: ClaimToken,
     /// What is known.
     pub outcome: Outcome,
     /// What else history tells.
-    pub story: Story,
+    pub record: AttemptRecord,
     /// Whether its texts are recorded.
     pub texts: Texts,
 }
@@ -133,7 +135,7 @@ pub enum Texts {
 
 /// What history tells beside the outcome; all of it is absent for a delivery that got nowhere.
 #[derive(Debug, Default)]
-pub struct Story {
+pub struct AttemptRecord {
     /// What was sent, or was about to be.
     pub sent: Option<Sent>,
     /// When what happened; `None` if no attempt was made.

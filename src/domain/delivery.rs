@@ -54,7 +54,7 @@ pub enum Failure {
 /// Why the outcome cannot be known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Doubt {
+pub enum UnknownReason {
     /// The deadline passed after the request had begun to go out.
     Timeout,
     /// The connection ended after the request had begun to go out, before a response head arrived.
@@ -109,7 +109,7 @@ pub enum Outcome {
     /// Something may have been sent.
     Unknown {
         /// Why it cannot be known.
-        kind: Doubt,
+        kind: UnknownReason,
         /// What happened, for people.
         detail: String,
     },
@@ -223,17 +223,18 @@ impl Failure {
     }
 }
 
-impl Doubt {
+impl UnknownReason {
     /// All of them.
-    pub const ALL: [Doubt; 4] = [Doubt::Timeout, Doubt::Reset, Doubt::Protocol, Doubt::DispatcherLost];
+    pub const ALL: [UnknownReason; 4] =
+        [UnknownReason::Timeout, UnknownReason::Reset, UnknownReason::Protocol, UnknownReason::DispatcherLost];
 
     /// Its name as an error kind in the database.
     pub fn as_str(self) -> &'static str {
         match self {
-            Doubt::Timeout => "timeout",
-            Doubt::Reset => "reset",
-            Doubt::Protocol => "protocol",
-            Doubt::DispatcherLost => "dispatcher_lost",
+            UnknownReason::Timeout => "timeout",
+            UnknownReason::Reset => "reset",
+            UnknownReason::Protocol => "protocol",
+            UnknownReason::DispatcherLost => "dispatcher_lost",
         }
     }
 }

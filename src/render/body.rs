@@ -1,6 +1,5 @@
 //! The body: a JSON template, or the whole call where there is none.
 
-use super::hole::Part;
 use super::json::Unreadable;
 use super::json::canonical::canonical;
 use super::json::compact::{self, Copied};
@@ -8,6 +7,7 @@ use super::json::number::is_number;
 use super::limits::{self, MAX_BODY_BYTES};
 use super::output::{Full, JsonString, Output, Sink};
 use super::paths::{Found, Paths, Slot};
+use super::placeholder::Part;
 use super::source::Source;
 use super::syntax::{self, Role};
 use super::tokens::{Kind, Token};
@@ -58,9 +58,9 @@ pub(super) fn compile(text: Option<&str>, paths: &mut Paths) -> Result<Body, Pro
     }
     limits::check_template(source)?;
     let nodes = syntax::read(source)?;
-    let holes = || nodes.iter().flat_map(|node| &node.token.parts).filter_map(Part::hole);
-    limits::check_placeholders(source, holes())?;
-    let placeholders = holes().count();
+    let placeholders = || nodes.iter().flat_map(|node| &node.token.parts).filter_map(Part::placeholder);
+    limits::check_placeholders(source, placeholders())?;
+    let placeholders = placeholders().count();
     let mut places = Places::new(source.text);
     let mut cutter = Cutter { source, copied: 0, pieces: Vec::new(), paths };
     for node in nodes {
@@ -87,17 +87,17 @@ impl Cutter<'_> {
             match part {
                 Part::Text(..) => {}
                 Part::Dropped(at) => self.copy_up_to(at, at + 1),
-                Part::Hole(hole) => {
-                    self.copy_up_to(hole.start, hole.end);
-                    self.pieces.push(piece(self.paths.add(hole.path)));
+                Part::Placeholder(placeholder) => {
+                    self.copy_up_to(placeholder.start, placeholder.end);
+                    self.pieces.push(piece(self.paths.add(placeholder.path)));
                 }
             }
         }
     }
 
     fn word(&mut self, token: Token, places: &mut Places<'_>) {
-        let holes = token.parts.iter().filter_map(Part::hole).count();
-        if holes == 0 || token.parts.len() == 1 {
+        let placeholders = token.parts.iter().filter_map(Part::placeholder).count();
+        if placeholders == 0 || token.parts.len() == 1 {
             return self.cut(token.parts, Piece::Bare);
         }
         self.copy_up_to(token.start, token.start);
@@ -186,7 +186,7 @@ impl Template {
             Ok(()) => Ok(output.into_text()),
             Err(Stop::Full) => Err(limits::rendered_too_large(Field::Body, MAX_BODY_BYTES)),
             Err(Stop::NotANumber(place)) => {
-                let message = "what was put into this number makes it none: put it in double quotes to send any value";
+                let message = "the value does not form a valid number here: put the placeholder in double quotes to send any value";
                 let mut problem = Problem::new(Code::InvalidJsonBody, Field::Body, message);
                 problem.place = Some(place);
                 Err(problem)
@@ -291,9 +291,9 @@ mod tests {
         assert!(compile(&padded(limits::MAX_TEMPLATE_BYTES)).is_ok());
         let problem = compile(&padded(limits::MAX_TEMPLATE_BYTES + 1)).unwrap_err();
         assert_eq!(problem.code, Code::TooLarge);
-        let holes = |count: usize| format!("[1{}]", "\n,\"${x}\"".repeat(count));
-        assert!(compile(&holes(limits::MAX_PLACEHOLDERS)).is_ok());
-        let problem = compile(&holes(limits::MAX_PLACEHOLDERS + 1)).unwrap_err();
+        let placeholders = |count: usize| format!("[1{}]", "\n,\"${x}\"".repeat(count));
+        assert!(compile(&placeholders(limits::MAX_PLACEHOLDERS)).is_ok());
+        let problem = compile(&placeholders(limits::MAX_PLACEHOLDERS + 1)).unwrap_err();
         assert_eq!((problem.code, problem.place), (Code::TooLarge, Some(Place { line: 502, column: 3 })));
     }
 

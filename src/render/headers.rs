@@ -6,11 +6,11 @@
 use std::collections::HashSet;
 
 use super::header_name;
-use super::hole::Part;
 use super::json::number::is_number;
 use super::limits::{self, MAX_HEADERS_BYTES};
 use super::output::{Full, HeaderText, Output, Sink};
 use super::paths::{Found, Paths, Slot};
+use super::placeholder::Part;
 use super::source::{Source, shown};
 use super::syntax::{self, Node, Role};
 use super::tokens::{Kind, Token};
@@ -54,7 +54,7 @@ pub(super) fn compile(text: Option<&str>, paths: &mut Paths) -> Result<Headers, 
     }
     limits::check_template(source)?;
     let nodes = syntax::read(source)?;
-    limits::check_placeholders(source, nodes.iter().flat_map(|node| &node.token.parts).filter_map(Part::hole))?;
+    limits::check_placeholders(source, nodes.iter().flat_map(|node| &node.token.parts).filter_map(Part::placeholder))?;
     if let Some(first) = nodes.first().filter(|node| node.token.kind != Kind::Punct('{')) {
         let message = "the headers must be one JSON object, with their names as keys";
         return Err(source.problem(Code::HeadersNotObject, first.token.start, message));
@@ -75,9 +75,9 @@ pub(super) fn compile(text: Option<&str>, paths: &mut Paths) -> Result<Headers, 
 }
 
 fn compile_name(source: Source<'_>, key: &Token) -> Result<String, Problem> {
-    if let Some(hole) = key.parts.iter().find_map(Part::hole) {
+    if let Some(placeholder) = key.parts.iter().find_map(Part::placeholder) {
         let message = "a header's name is literal: no placeholder can stand in it";
-        return Err(source.problem(Code::PlaceholderInHeaderName, hole.start, message));
+        return Err(source.problem(Code::PlaceholderInHeaderName, placeholder.start, message));
     }
     let name: String = key.parts.iter().map(|part| literal(source, part)).collect();
     header_name::check(&name).map_err(|(code, message)| source.problem(code, key.start, message))
@@ -121,7 +121,7 @@ impl Compiler<'_> {
 
     fn pieces(&mut self, parts: Vec<Part>) -> Vec<Piece> {
         let piece = |part| match part {
-            Part::Hole(hole) => Piece::Value(self.paths.add(hole.path)),
+            Part::Placeholder(placeholder) => Piece::Value(self.paths.add(placeholder.path)),
             text => Piece::Text(literal(self.source, &text)),
         };
         parts.into_iter().map(piece).collect()
@@ -135,7 +135,7 @@ fn literal(source: Source<'_>, part: &Part) -> String {
             let raw = source.between(*start, *end);
             serde_json::from_str(&format!("\"{raw}\"")).unwrap_or_else(|_| raw.to_owned())
         }
-        Part::Dropped(_) | Part::Hole(_) => String::new(),
+        Part::Dropped(_) | Part::Placeholder(_) => String::new(),
     }
 }
 
@@ -171,7 +171,7 @@ impl Header {
             HeaderValue::Number(pieces, place) => {
                 write_pieces(pieces, found, output)?;
                 if !is_number(output.since(0)) {
-                    let message = "what was put into this number makes it none: put it in double quotes";
+                    let message = "the value does not form a valid number here: put the placeholder in double quotes";
                     return Err(problem_at(Code::HeadersNotObject, *place, message));
                 }
             }

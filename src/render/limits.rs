@@ -1,6 +1,6 @@
 //! How large things may become. Past a limit is always a [`Code::TooLarge`], never a silent cut.
 
-use super::hole::Hole;
+use super::placeholder::Placeholder;
 use super::source::Source;
 use crate::domain::problem::{Code, Field, Problem};
 
@@ -32,13 +32,13 @@ pub(super) fn check_template(source: Source<'_>) -> Result<(), Problem> {
 /// Refuses the first placeholder beyond [`MAX_PLACEHOLDERS`], at its place.
 pub(super) fn check_placeholders<'a>(
     source: Source<'_>,
-    mut holes: impl Iterator<Item = &'a Hole>,
+    mut placeholders: impl Iterator<Item = &'a Placeholder>,
 ) -> Result<(), Problem> {
-    match holes.nth(MAX_PLACEHOLDERS) {
+    match placeholders.nth(MAX_PLACEHOLDERS) {
         None => Ok(()),
-        Some(hole) => {
+        Some(placeholder) => {
             let message = format!("more than {MAX_PLACEHOLDERS} placeholders in one template");
-            Err(source.problem(Code::TooLarge, hole.start, message))
+            Err(source.problem(Code::TooLarge, placeholder.start, message))
         }
     }
 }

@@ -7,7 +7,7 @@
 //! ```text
 //! ActionSpec ──compile──▶ CompiledAction ──render(call)──▶ Request
 //!
-//! source    the text that places refer to         hole         `${path}` as it stands in a template
+//! source    the text that places refer to         placeholder  `${path}` as it stands in a template
 //! tokens    the tokens of a JSON template         path         where a placeholder leads in a call
 //! syntax    whether those tokens make JSON        body         a JSON template, filled
 //! headers   a JSON template, taken apart          header_name  which names a header may have
@@ -27,12 +27,12 @@ mod body;
 pub mod diagnostic;
 mod header_name;
 mod headers;
-mod hole;
 mod json;
 pub mod limits;
 mod output;
 mod path;
 mod paths;
+mod placeholder;
 mod source;
 mod syntax;
 mod tokens;

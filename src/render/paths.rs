@@ -285,8 +285,8 @@ impl<'c> Found<'c> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::hole;
     use super::super::output::JsonString;
+    use super::super::placeholder;
     use super::super::source::Source;
     use super::super::value::write_text;
     use super::*;
@@ -297,7 +297,7 @@ mod tests {
         let mut all = Paths::default();
         let slot = |path: &&str| {
             let text = format!("${{{path}}}");
-            all.add(hole::read(Source { field: Field::Body, text: &text }, 0, false).unwrap().path)
+            all.add(placeholder::read(Source { field: Field::Body, text: &text }, 0, false).unwrap().path)
         };
         let slots: Vec<Slot> = paths.iter().map(slot).collect();
         let found = all.find(call).unwrap();
@@ -362,7 +362,7 @@ mod tests {
         let twice = |call: &str, path: &str| {
             let mut paths = Paths::default();
             let text = format!("${{{path}}}");
-            paths.add(hole::read(Source { field: Field::Body, text: &text }, 0, false).unwrap().path);
+            paths.add(placeholder::read(Source { field: Field::Body, text: &text }, 0, false).unwrap().path);
             paths.find(call).unwrap().has_a_name_twice()
         };
         assert!(twice(r#"{"a":{"x":1,"x":2}}"#, "a"));

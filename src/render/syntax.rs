@@ -7,9 +7,9 @@
 //! Where a comma is missing, the place named is the end of the value before it, which is where the comma goes; a parser
 //! would only stop at the next key, often a line further down.
 
-use super::hole::Part;
 use super::json::MAX_DEPTH;
 use super::json::number::is_number;
+use super::placeholder::Part;
 use super::source::{Source, shown};
 use super::tokens::{self, Kind, Token};
 use crate::domain::problem::{Place, Problem};
@@ -177,7 +177,7 @@ impl Reader<'_> {
             Kind::Punct('}') if self.expect == Expect::Key => return self.trailing_comma('}'),
             Kind::Punct('}' | ']') => return self.wrong_bracket(token),
             Kind::Punct(',') => "expected a key before this comma: is it one comma too many?",
-            Kind::Word if token.parts.iter().any(|part| part.hole().is_some()) => {
+            Kind::Word if token.parts.iter().any(|part| part.placeholder().is_some()) => {
                 "a placeholder stands where a key is needed: put it in double quotes"
             }
             _ => "expected a key in double quotes here",
@@ -212,7 +212,7 @@ impl Reader<'_> {
 /// Checks a value outside quotes. A placeholder that is glued to digits is tried with the value 1: where any number at
 /// all makes a number of the whole, that one does.
 fn check_word(source: Source<'_>, token: &Token) -> Result<(), Problem> {
-    if let [Part::Hole(_)] = token.parts.as_slice() {
+    if let [Part::Placeholder(_)] = token.parts.as_slice() {
         return Ok(());
     }
     let probe: String = token
@@ -221,14 +221,14 @@ fn check_word(source: Source<'_>, token: &Token) -> Result<(), Problem> {
         .map(|part| match part {
             Part::Text(start, end) => source.between(*start, *end),
             Part::Dropped(_) => "",
-            Part::Hole(_) => "1",
+            Part::Placeholder(_) => "1",
         })
         .collect();
-    let has_hole = token.parts.iter().any(|part| part.hole().is_some());
-    if is_number(&probe) || (!has_hole && matches!(probe.as_str(), "true" | "false" | "null")) {
+    let has_placeholder = token.parts.iter().any(|part| part.placeholder().is_some());
+    if is_number(&probe) || (!has_placeholder && matches!(probe.as_str(), "true" | "false" | "null")) {
         return Ok(());
     }
-    let message = match has_hole {
+    let message = match has_placeholder {
         true => {
             "a placeholder outside quotes must be a whole value: put the text around it in double quotes".to_owned()
         }

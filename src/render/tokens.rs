@@ -1,6 +1,6 @@
 //! The tokens of a JSON template: RFC 8259's, in which a placeholder may stand inside a string or in a word.
 
-use super::hole::{self, ESCAPED_OPEN, OPEN, Part};
+use super::placeholder::{self, ESCAPED_OPEN, OPEN, Part};
 use super::source::Source;
 use crate::domain::problem::{Code, Field, Problem};
 
@@ -28,7 +28,7 @@ pub(super) struct Token {
 /// Reads the token after byte `at`, if there is one.
 ///
 /// # Errors
-/// A placeholder that is none, or a string that is none.
+/// An invalid placeholder, or a string that is not closed.
 pub(super) fn next(source: Source<'_>, at: usize) -> Result<Option<Token>, Problem> {
     let rest = source.after(at);
     let start = at + (rest.len() - rest.trim_start_matches([' ', '\t', '\n', '\r']).len());
@@ -74,10 +74,10 @@ impl<'a> Reader<'a> {
 
     fn placeholder(&mut self, in_string: bool) -> Result<(), Problem> {
         self.flush();
-        let hole = hole::read(self.source, self.at, in_string)?;
-        self.at = hole.end;
-        self.clean_from = hole.end;
-        self.parts.push(Part::Hole(hole));
+        let placeholder = placeholder::read(self.source, self.at, in_string)?;
+        self.at = placeholder.end;
+        self.clean_from = placeholder.end;
+        self.parts.push(Part::Placeholder(placeholder));
         Ok(())
     }
 

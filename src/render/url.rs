@@ -10,10 +10,10 @@ use std::ops::Range;
 
 use url::Url;
 
-use super::hole::Hole;
 use super::limits::{self, MAX_URL_BYTES};
 use super::output::{Full, Output, Percent, Sink};
 use super::paths::{Found, Paths, Slot};
+use super::placeholder::Placeholder;
 use super::source::{Source, shown};
 use super::url_text::{MARK, UrlText};
 use super::value::write_text;
@@ -40,7 +40,7 @@ pub(super) fn compile(text: &str, paths: &mut Paths) -> Result<UrlTemplate, Prob
     let source = Source { field: Field::Url, text };
     limits::check_template(source)?;
     let mut url = UrlText::read(source)?;
-    let mut values = Values { holes: url.take_holes().into_iter(), places: Places::new(text), paths };
+    let mut values = Values { placeholders: url.take_placeholders().into_iter(), places: Places::new(text), paths };
     let mut pieces = vec![Piece::Text(url.origin()?)];
     push_path(&url, &mut values, &mut pieces)?;
     if let Some(query) = url.query() {
@@ -54,7 +54,7 @@ pub(super) fn compile(text: &str, paths: &mut Paths) -> Result<UrlTemplate, Prob
 
 /// The placeholders of a URL that were not come to yet.
 struct Values<'a> {
-    holes: std::vec::IntoIter<Hole>,
+    placeholders: std::vec::IntoIter<Placeholder>,
     places: Places<'a>,
     paths: &'a mut Paths,
 }
@@ -62,8 +62,8 @@ struct Values<'a> {
 impl Values<'_> {
     /// The next one, with its place.
     fn next(&mut self) -> Option<(Slot, Place)> {
-        let hole = self.holes.next()?;
-        Some((self.paths.add(hole.path), self.places.of(hole.start)))
+        let placeholder = self.placeholders.next()?;
+        Some((self.paths.add(placeholder.path), self.places.of(placeholder.start)))
     }
 }
 

@@ -7,8 +7,8 @@ use std::ops::Range;
 
 use url::Url;
 
-use super::hole::{self, Hole, OPEN, Part};
 use super::limits;
+use super::placeholder::{self, OPEN, Part, Placeholder};
 use super::source::Source;
 use crate::domain::problem::{Code, Problem};
 
@@ -23,7 +23,7 @@ pub(super) struct UrlText<'a> {
     /// For the start of each stretch of `text`, where that stretch begins in the template.
     origins: Vec<(usize, usize)>,
     /// What the marks stand for, in order.
-    holes: Vec<Hole>,
+    placeholders: Vec<Placeholder>,
     authority: Range<usize>,
 }
 
@@ -38,8 +38,9 @@ impl<'a> UrlText<'a> {
         let start = source.text.len() - source.text.trim_start().len();
         let source = Source { text: source.between(0, start + trimmed.len()), ..source };
         let parts = split(source, start)?;
-        limits::check_placeholders(source, parts.iter().filter_map(Part::hole))?;
-        let mut url = UrlText { source, text: String::new(), origins: Vec::new(), holes: Vec::new(), authority: 0..0 };
+        limits::check_placeholders(source, parts.iter().filter_map(Part::placeholder))?;
+        let mut url =
+            UrlText { source, text: String::new(), origins: Vec::new(), placeholders: Vec::new(), authority: 0..0 };
         for part in parts {
             url.push(part)?;
         }
@@ -57,10 +58,10 @@ impl<'a> UrlText<'a> {
                 self.text.push_str(text);
             }
             Part::Dropped(_) => {}
-            Part::Hole(hole) => {
-                self.origins.push((self.text.len(), hole.start));
+            Part::Placeholder(placeholder) => {
+                self.origins.push((self.text.len(), placeholder.start));
                 self.text.push(MARK);
-                self.holes.push(hole);
+                self.placeholders.push(placeholder);
             }
         }
         Ok(())
@@ -135,8 +136,8 @@ impl<'a> UrlText<'a> {
     }
 
     /// What the marks stand for, in order; the second time there are none.
-    pub fn take_holes(&mut self) -> Vec<Hole> {
-        std::mem::take(&mut self.holes)
+    pub fn take_placeholders(&mut self) -> Vec<Placeholder> {
+        std::mem::take(&mut self.placeholders)
     }
 }
 
@@ -174,10 +175,10 @@ fn split(source: Source<'_>, start: usize) -> Result<Vec<Part>, Problem> {
             parts.extend([Part::Text(at, open - 1), Part::Dropped(open - 1), Part::Text(open, open + OPEN.len())]);
             at = open + OPEN.len();
         } else {
-            let hole = hole::read(source, open, false)?;
+            let placeholder = placeholder::read(source, open, false)?;
             parts.push(Part::Text(at, open));
-            at = hole.end;
-            parts.push(Part::Hole(hole));
+            at = placeholder.end;
+            parts.push(Part::Placeholder(placeholder));
         }
     }
     parts.push(Part::Text(at, source.text.len()));

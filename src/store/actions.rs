@@ -222,8 +222,7 @@ impl Session {
     pub async fn load_versions(&mut self, keys: &[VersionKey]) -> Result<Vec<(VersionKey, ActionSpec)>, StoreError> {
         let (actions, versions): (Vec<i64>, Vec<i32>) = keys.iter().map(|key| (key.action_id, key.version)).unzip();
         // All that a claim lacks in one round trip.
-        let mut connection = self.take().await?;
-        let rows = sqlx::query!(
+        let statement = sqlx::query!(
             r#"
             SELECT action_id, version, method, url, timeout_ms, headers, body
             FROM postcall.action_version
@@ -231,10 +230,9 @@ impl Session {
             "#,
             &actions,
             &versions,
-        )
-        .fetch_all(&mut connection);
-        let rows = self.within(rows).await;
-        self.keep(connection, rows)?
+        );
+        self.fetch_all(statement)
+            .await?
             .into_iter()
             .map(|row| {
                 let key = VersionKey { action_id: row.action_id, version: row.version };

@@ -6,14 +6,14 @@ use uuid::Uuid;
 
 use super::StoreError;
 use super::session::Session;
-use crate::domain::claim::{Claimed, Hold, Payload, VersionKey};
+use crate::domain::claim::{ClaimToken, Claimed, Payload, VersionKey};
 
 /// In whose name a claim is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Claimant {
     /// The dispatcher.
     pub dispatcher_id: i32,
-    /// Its current epoch; raised by every claim that it had to disown.
+    /// Its current epoch; raised by every claim that it had to revoke.
     pub epoch: i32,
 }
 
@@ -60,9 +60,9 @@ pub struct Taken {
     pub cut_short: bool,
 }
 
-/// What became of a claim that was disowned.
+/// What became of a claim that was revoked.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Disowned {
+pub struct Revoked {
     /// In whose name to claim from now on.
     pub claimant: Claimant,
     /// Deliveries that went back to waiting.
@@ -81,7 +81,7 @@ impl Session {
     ///
     /// # Errors
     /// After an error it is not known whether the claim was committed, nor whether it still will be; see
-    /// [`Session::disown_claim`]. One that is [`StoreError::is_about_what_is_stored`] may be about a single row: a smaller
+    /// [`Session::revoke_claim`]. One that is [`StoreError::is_about_what_is_stored`] may be about a single row: a smaller
     /// claim finds it, and one that fetches nothing takes it if its call is what the database cannot give; see also
     /// [`Session::drop_doubles`].
     pub async fn claim(
@@ -106,11 +106,10 @@ impl Session {
         // - The payload is fetched by a scalar subquery for the same reason: it can only be an index look-up per row.
         // - action.version decides here, at the last moment, which version is sent. Where the action is gone it is 0,
         //   which no action has; a time of insertion beyond all bounds gives way to the present: neither may stop the claim.
-        // - FOR KEY SHARE on the claimant's own row: a claim that was disowned or whose claimant was declared lost takes
-        //   nothing, however late it arrives; and whoever wants to disown it (FOR UPDATE) waits until it is through. A
+        // - FOR KEY SHARE on the claimant's own row: a claim that was revoked or whose claimant was declared lost takes
+        //   nothing, however late it arrives; and whoever wants to revoke it (FOR UPDATE) waits until it is through. A
         //   renewal of the lease changes no key and so does not wait for it, however long a large answer takes.
-        let mut connection = self.take().await?;
-        let rows = sqlx::query!(
+        let statement = sqlx::query!(
             r#"
             WITH claimant AS MATERIALIZED (
                 SELECT FROM postcall.dispatcher
@@ -176,17 +175,15 @@ impl Session {
             limit(portion.max_call_bytes),
             portion.fetch,
             &lanes.iter().map(|lane| lane.action_id).collect::<Vec<_>>(),
-        )
-        .fetch_all(&mut connection);
-        let rows = self.within(rows).await;
-        let rows = self.keep(connection, rows)?;
+        );
+        let rows = self.fetch_all(statement).await?;
         let seen = rows.iter().map(|row| (row.action_id, usize::try_from(row.seen).unwrap_or(0))).collect();
         let cut_short = rows.first().is_some_and(|row| row.seen_in_all > limit(rows.len()));
         let claimed = rows
             .into_iter()
             .map(|row| Claimed {
                 message_id: row.message_id.unwrap_or(row.delivery_id),
-                hold: Hold::new(row.delivery_id, claim),
+                token: ClaimToken::new(row.delivery_id, claim),
                 version: VersionKey { action_id: row.action_id, version: row.action_version },
                 enabled: row.enabled,
                 payload: payload(row.call, row.call_bytes, portion),
@@ -201,15 +198,12 @@ impl Session {
     /// Only those of the database.
     pub async fn first_waiting(&mut self, action_id: i64, after: Uuid) -> Result<Option<Uuid>, StoreError> {
         // As the claim itself: one row, by the index.
-        let mut connection = self.take().await?;
-        let first = sqlx::query_scalar!(
+        let statement = sqlx::query_scalar!(
             "SELECT delivery_id FROM postcall.waiting WHERE action_id = $1 AND delivery_id > $2 ORDER BY delivery_id LIMIT 1",
             action_id,
             after
-        )
-        .fetch_optional(&mut connection);
-        let first = self.within(first).await;
-        self.keep(connection, first)
+        );
+        self.fetch_optional(statement).await
     }
 
     /// Settles a claim whose answer was lost, for a caller that never learnt what it took and so cannot have sent any of
@@ -218,25 +212,21 @@ impl Session {
     ///
     /// # Errors
     /// Only those of the database. The call may be repeated.
-    pub async fn disown_claim(&mut self, claimant: Claimant, claim: Uuid) -> Result<Disowned, StoreError> {
+    pub async fn revoke_claim(&mut self, claimant: Claimant, claim: Uuid) -> Result<Revoked, StoreError> {
         // Statements of their own, because the second must see what the claim has committed while the first waited for
         // it. FOR UPDATE is what waits: the UPDATE alone is compatible with the claim's lock.
-        let mut connection = self.take().await?;
-        let revoked = sqlx::query!(
+        let statement = sqlx::query!(
             r#"
             UPDATE postcall.dispatcher SET claim_epoch = claim_epoch + 1
             WHERE dispatcher_id = (SELECT dispatcher_id FROM postcall.dispatcher WHERE dispatcher_id = $1 FOR UPDATE)
             RETURNING claim_epoch, lost_at IS NULL AS "alive!"
             "#,
             claimant.dispatcher_id
-        )
-        .fetch_optional(&mut connection);
-        let revoked = self.within(revoked).await;
-        let revoked = self.keep(connection, revoked)?;
+        );
+        let revoked = self.fetch_optional(statement).await?;
 
         // The mirror image of the claim, fenced by its token: rows that anybody else holds cannot match.
-        let mut connection = self.take().await?;
-        let released = sqlx::query_scalar!(
+        let statement = sqlx::query_scalar!(
             r#"
             WITH released AS (
                 DELETE FROM postcall.sending WHERE claim = $1
@@ -248,15 +238,13 @@ impl Session {
             RETURNING delivery_id
             "#,
             claim,
-        )
-        .fetch_all(&mut connection);
-        let released = self.within(released).await;
-        let released = self.keep(connection, released)?;
+        );
+        let released = self.fetch_all(statement).await?;
 
         // Where the dispatcher's row is gone, its claims take nothing any more, and others have given up what they took.
         let (epoch, alive) = revoked.map_or((claimant.epoch, false), |row| (row.claim_epoch, row.alive));
         let unsent = if alive { 0 } else { self.record_claim_unsent(claim).await? };
-        Ok(Disowned { claimant: Claimant { epoch, ..claimant }, released, unsent })
+        Ok(Revoked { claimant: Claimant { epoch, ..claimant }, released, unsent })
     }
 
     /// Takes deliveries out of the queue that are in flight at the same time, because somebody has put them back by hand.
@@ -267,8 +255,7 @@ impl Session {
     pub async fn drop_doubles(&mut self) -> Result<u64, StoreError> {
         // From what is in flight, which is little, to the queue by its key. Done only after a claim was refused: each
         // claim would otherwise pay for what hardly ever happens.
-        let mut connection = self.take().await?;
-        let dropped = sqlx::query!(
+        let statement = sqlx::query!(
             r#"
             DELETE FROM postcall.waiting
             WHERE ctid = ANY (ARRAY(
@@ -276,24 +263,21 @@ impl Session {
                 FOR UPDATE OF waiting SKIP LOCKED
             ))
             "#
-        )
-        .execute(&mut connection);
-        let dropped = self.within(dropped).await;
-        Ok(self.keep(connection, dropped)?.rows_affected())
+        );
+        Ok(self.execute(statement).await?.rows_affected())
     }
 
-    /// Puts single deliveries back to waiting, known not to have been sent. Returns those that went back; a hold that
+    /// Puts single deliveries back to waiting, known not to have been sent. Returns those that went back; a token that
     /// is no longer valid is left out.
     ///
     /// # Errors
     /// Only those of the database; nothing has moved then, and the call may be repeated.
-    pub async fn release(&mut self, holds: &[Hold]) -> Result<Vec<Uuid>, StoreError> {
+    pub async fn release(&mut self, tokens: &[ClaimToken]) -> Result<Vec<Uuid>, StoreError> {
         let (deliveries, claims): (Vec<Uuid>, Vec<Uuid>) =
-            holds.iter().map(|hold| (hold.delivery_id(), hold.claim())).unzip();
+            tokens.iter().map(|token| (token.delivery_id(), token.claim())).unzip();
         // As above, but by delivery, because the rest of the claim may be on its way. Each is looked up by the key, as in
         // finish.rs.
-        let mut connection = self.take().await?;
-        let rows = sqlx::query_scalar!(
+        let statement = sqlx::query_scalar!(
             r#"
             WITH released AS (
                 DELETE FROM postcall.sending
@@ -313,10 +297,8 @@ impl Session {
             "#,
             &deliveries,
             &claims,
-        )
-        .fetch_all(&mut connection);
-        let rows = self.within(rows).await;
-        self.keep(connection, rows)
+        );
+        self.fetch_all(statement).await
     }
 }
 

@@ -122,18 +122,15 @@ impl Session {
     pub async fn renew(&mut self, dispatcher_id: i32, lease: Duration) -> Result<Renewal, StoreError> {
         // lost_at decides, and not the time: a lease that is over may be renewed as long as nobody has drawn
         // consequences. The row lock puts renewal and declaration in an order.
-        let mut connection = self.take().await?;
-        let renewed = sqlx::query!(
+        let statement = sqlx::query!(
             r#"
             UPDATE postcall.dispatcher SET lease_until = clock_timestamp() + $2 * interval '1 millisecond'
             WHERE dispatcher_id = $1 AND lost_at IS NULL AND stopped_at IS NULL
             "#,
             dispatcher_id,
             millis(lease),
-        )
-        .execute(&mut connection);
-        let renewed = self.within(renewed).await;
-        let renewed = self.keep(connection, renewed)?;
+        );
+        let renewed = self.execute(statement).await?;
         Ok(if renewed.rows_affected() == 1 { Renewal::Renewed } else { Renewal::Lost })
     }
 
@@ -142,14 +139,12 @@ impl Session {
     /// # Errors
     /// Only those of the database.
     pub async fn retire(&mut self, dispatcher_id: i32) -> Result<(), StoreError> {
-        let mut connection = self.take().await?;
-        let retired = sqlx::query!(
+        let statement = sqlx::query!(
             "UPDATE postcall.dispatcher SET stopped_at = clock_timestamp() WHERE dispatcher_id = $1 AND lost_at IS NULL",
             dispatcher_id
-        )
-        .execute(&mut connection);
-        let retired = self.within(retired).await;
-        self.keep(connection, retired).map(drop)
+        );
+        self.execute(statement).await?;
+        Ok(())
     }
 }
 

@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use uuid::Uuid;
 
 use super::StoreError;
-use super::columns::Columns;
+use super::result_rows::ResultRows;
 use super::session::Session;
 use crate::domain::claim::Finished;
 use crate::domain::kept;
@@ -31,11 +31,11 @@ impl Session {
     /// single row of the batch.
     pub async fn finish(&mut self, batch: &[Finished]) -> Result<Vec<Recording>, StoreError> {
         let moved = self.move_into_history(batch).await?;
-        let missing: Vec<&Finished> = batch.iter().filter(|done| !moved.contains(&done.hold.delivery_id())).collect();
+        let missing: Vec<&Finished> = batch.iter().filter(|done| !moved.contains(&done.token.delivery_id())).collect();
         let earlier = if missing.is_empty() { HashSet::new() } else { self.recorded_earlier(&missing).await? };
         Ok(batch
             .iter()
-            .map(|done| match done.hold.delivery_id() {
+            .map(|done| match done.token.delivery_id() {
                 id if moved.contains(&id) => Recording::Recorded,
                 id if earlier.contains(&id) => Recording::AlreadyRecorded,
                 _ => Recording::NotHeld,
@@ -44,7 +44,7 @@ impl Session {
     }
 
     async fn move_into_history(&mut self, batch: &[Finished]) -> Result<HashSet<Uuid>, StoreError> {
-        let columns = Columns::from(batch);
+        let columns = ResultRows::from(batch);
         // - unnest: one statement of one shape, whatever the size of the batch.
         // - DELETE … RETURNING is the fence: only a row that this claim still holds leaves sending, and only a row that
         //   left sending enters history. A repetition finds nothing to delete and so inserts nothing.
@@ -56,8 +56,7 @@ impl Session {
         // - finished_at is never before claimed_at even if the server's clock was set back in between.
         // - What the database itself knows of the call is cut here, by the bounds of domain::kept. A time of insertion
         //   that no calculation can use, in a row from before that was refused, gives way to that of the claim.
-        let mut connection = self.take().await?;
-        let moved = sqlx::query_scalar!(
+        let statement = sqlx::query_scalar!(
             r#"
             WITH done AS (
                 SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::bool[],
@@ -116,19 +115,16 @@ impl Session {
             &columns.head_ms as &[Option<i32>],
             kept::MAX_AGENT_CHARS,
             kept::MAX_CALL_SID_CHARS,
-        )
-        .fetch_all(&mut connection);
-        let moved = self.within(moved).await;
-        Ok(self.keep(connection, moved)?.into_iter().collect())
+        );
+        Ok(self.fetch_all(statement).await?.into_iter().collect())
     }
 
     async fn recorded_earlier(&mut self, missing: &[&Finished]) -> Result<HashSet<Uuid>, StoreError> {
         let (deliveries, claims): (Vec<Uuid>, Vec<Uuid>) =
-            missing.iter().map(|done| (done.hold.delivery_id(), done.hold.claim())).unzip();
+            missing.iter().map(|done| (done.token.delivery_id(), done.token.claim())).unzip();
         // By primary key, and by claim, so that another claim's outcome is not taken for ours; nor is what others wrote
         // when they gave the delivery up under this claim. LIMIT as above: a join may read a whole partition.
-        let mut connection = self.take().await?;
-        let rows = sqlx::query_scalar!(
+        let statement = sqlx::query_scalar!(
             r#"
             SELECT delivery.delivery_id
             FROM unnest($1::uuid[], $2::uuid[]) AS held (delivery_id, claim)
@@ -138,9 +134,7 @@ impl Session {
             "#,
             &deliveries,
             &claims,
-        )
-        .fetch_all(&mut connection);
-        let rows = self.within(rows).await;
-        Ok(self.keep(connection, rows)?.into_iter().collect())
+        );
+        Ok(self.fetch_all(statement).await?.into_iter().collect())
     }
 }

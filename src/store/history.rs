@@ -13,7 +13,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::{COMMAND_PATIENCE, Store, StoreError, matching};
-use crate::domain::delivery::{Doubt, Failure, State};
+use crate::domain::delivery::{Failure, State, UnknownReason};
 use crate::domain::kept;
 
 /// By how much the time in a delivery's id and its `created_at` may differ: the id is made at the end of the statement
@@ -149,7 +149,7 @@ impl HistoryFilter {
         let possible = |state: &State| {
             let kind_fits = self.error_kind.as_deref().is_none_or(|kind| match state {
                 State::Failed => Failure::ALL.iter().any(|failure| failure.as_str() == kind),
-                State::Unknown => Doubt::ALL.iter().any(|doubt| doubt.as_str() == kind),
+                State::Unknown => UnknownReason::ALL.iter().any(|reason| reason.as_str() == kind),
                 _ => false,
             });
             let code_fits = self.response_code.is_none_or(|code| match state {
@@ -207,11 +207,11 @@ impl Store {
         filter: &HistoryFilter,
         ids: &Range<Uuid>,
         limit: usize,
-        patience: Duration,
+        statement_timeout: Duration,
     ) -> Result<Vec<HistoryRow>, StoreError> {
         // One snapshot, so that what matches is still in that state when it is read.
         let mut snapshot = self.pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
-        matching::prepare(&mut snapshot, patience).await?;
+        matching::prepare(&mut snapshot, statement_timeout).await?;
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let ids = matching::ids(&mut snapshot, filter, ids, limit).await?;
         let mut rows = Vec::with_capacity(ids.len());

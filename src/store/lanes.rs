@@ -75,8 +75,7 @@ impl Session {
     /// Only those of the database.
     pub async fn arrivals(&mut self, after: Uuid, limit: usize, margin_ms: u32) -> Result<Arrivals, StoreError> {
         // By the primary key, which is the order of insertion: its cost follows what has arrived, whatever else waits.
-        let mut connection = self.take().await?;
-        let rows = sqlx::query!(
+        let statement = sqlx::query!(
             r#"
             WITH newest AS MATERIALIZED (
                 SELECT delivery_id, action_id FROM postcall.waiting
@@ -94,10 +93,8 @@ impl Session {
             after,
             i64::try_from(limit).unwrap_or(i64::MAX),
             f64::from(margin_ms),
-        )
-        .fetch_all(&mut connection);
-        let rows = self.within(rows).await;
-        let rows = self.keep(connection, rows)?;
+        );
+        let rows = self.fetch_all(statement).await?;
         let first = rows.first().ok_or(sqlx::Error::RowNotFound)?;
         let (looked_at, newest, floor) = (usize::try_from(first.looked_at).unwrap_or(0), first.newest, first.floor);
         let seen = |action_id, version, enabled| LaneSeen { action_id, version, enabled };
@@ -118,8 +115,7 @@ impl Session {
     ) -> Result<Vec<LaneSeen>, StoreError> {
         // A loose index scan: from each lane, one look-up finds the next, whatever the number of rows between. Each is
         // bounded by the next known lane, so it reads nothing of that one.
-        let mut connection = self.take().await?;
-        let rows = sqlx::query!(
+        let statement = sqlx::query!(
             r#"
             WITH RECURSIVE step (action_id, gap, found) AS (
                 SELECT $1::bigint, 1, false
@@ -143,10 +139,8 @@ impl Session {
             after,
             known,
             i64::try_from(limit).unwrap_or(i64::MAX),
-        )
-        .fetch_all(&mut connection);
-        let rows = self.within(rows).await;
-        let rows = self.keep(connection, rows)?;
+        );
+        let rows = self.fetch_all(statement).await?;
         Ok(rows
             .into_iter()
             .map(|row| LaneSeen { action_id: row.action_id, version: row.version, enabled: row.enabled })
@@ -163,8 +157,7 @@ impl Session {
             lanes.iter().map(|lane| (lane.action_id, lane.after)).unzip();
         // Two look-ups a lane. The one behind the cursor wades through what was claimed and is not vacuumed yet; that is
         // what it is for, and why its caller makes it seldom.
-        let mut connection = self.take().await?;
-        let rows = sqlx::query!(
+        let statement = sqlx::query!(
             r#"
             SELECT lane.action_id AS "action_id!", behind.delivery_id AS "behind?",
                    coalesce(action.version, 0) AS "version!", coalesce(action.enabled, true) AS "enabled!"
@@ -182,10 +175,8 @@ impl Session {
             "#,
             &action_ids,
             &cursors,
-        )
-        .fetch_all(&mut connection);
-        let rows = self.within(rows).await;
-        let rows = self.keep(connection, rows)?;
+        );
+        let rows = self.fetch_all(statement).await?;
         let checked = |action_id, version, enabled, behind| {
             let lane = LaneSeen { action_id, version, enabled };
             LaneChecked { lane, behind }
@@ -200,8 +191,7 @@ impl Session {
     pub async fn lanes_about(&mut self, action_ids: &[i64]) -> Result<Vec<LaneAbout>, StoreError> {
         // - By primary keys. A host name has 253 characters at most, so 300 hold whatever can be a host and a port.
         // - Of history a few rows of the agent, by the index of agents: those of this very version say how its host is.
-        let mut connection = self.take().await?;
-        let rows = sqlx::query!(
+        let statement = sqlx::query!(
             r#"
             SELECT action.action_id, action.agent, action.version, enabled, left(action_version.url, 300) AS "url!",
                    (SELECT CASE WHEN late.response_code IS NOT NULL THEN true WHEN late.error_kind = 'timeout' THEN false END
@@ -214,10 +204,8 @@ impl Session {
             "#,
             action_ids,
             LATE_DELIVERIES,
-        )
-        .fetch_all(&mut connection);
-        let rows = self.within(rows).await;
-        let rows = self.keep(connection, rows)?;
+        );
+        let rows = self.fetch_all(statement).await?;
         Ok(rows
             .into_iter()
             .map(|row| LaneAbout {

@@ -174,11 +174,11 @@ pub(super) async fn count(
 ///
 /// - A plan for the values at hand, always: one for any values could not use a single index.
 /// - No compilation: it takes longer than any of these statements.
-pub(super) async fn prepare(transaction: &mut PgConnection, patience: Duration) -> Result<(), sqlx::Error> {
+pub(super) async fn prepare(transaction: &mut PgConnection, statement_timeout: Duration) -> Result<(), sqlx::Error> {
     sqlx::query!(
         r#"SELECT set_config('plan_cache_mode', 'force_custom_plan', true) AS "plan",
                   set_config('jit', 'off', true) AS "jit", set_config('statement_timeout', $1, true) AS "timeout""#,
-        format!("{}ms", patience.as_millis())
+        format!("{}ms", statement_timeout.as_millis())
     )
     .fetch_one(transaction)
     .await?;

@@ -11,9 +11,7 @@ impl Session {
     /// Only those of the database.
     pub async fn make_partitions(&mut self) -> Result<Vec<String>, StoreError> {
         // The work is a function of the schema, because dispatchers may not own the tables they make partitions of.
-        let mut connection = self.take().await?;
-        let names = sqlx::query_scalar!(r#"SELECT postcall.make_partitions() AS "name!""#).fetch_all(&mut connection);
-        let names = self.within(names).await;
-        self.keep(connection, names)
+        let statement = sqlx::query_scalar!(r#"SELECT postcall.make_partitions() AS "name!""#);
+        self.fetch_all(statement).await
     }
 }

@@ -270,15 +270,12 @@ impl Session {
     /// # Errors
     /// Only those of the database.
     pub async fn active_pauses(&mut self) -> Result<Vec<Pause>, StoreError> {
-        let mut connection = self.take().await?;
         // Ordered by the key, so that it is read by its index, as all that a dispatcher reads.
-        let rows = sqlx::query!(
+        let statement = sqlx::query!(
             "SELECT pause_id, agent, action_id, host FROM postcall.active_pause ORDER BY pause_id DESC LIMIT $1",
             MOST_READ,
-        )
-        .fetch_all(&mut connection);
-        let rows = self.within(rows).await;
-        let pauses = self.keep(connection, rows)?.into_iter().filter_map(|row| {
+        );
+        let pauses = self.fetch_all(statement).await?.into_iter().filter_map(|row| {
             let target = match (row.agent, row.action_id, row.host) {
                 (Some(agent), _, _) => PauseTarget::Agent(agent.into()),
                 (_, Some(action_id), _) => PauseTarget::Action(action_id),

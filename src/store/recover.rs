@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::StoreError;
 use super::session::Session;
-use crate::domain::claim::{Hold, Texts};
+use crate::domain::claim::{ClaimToken, Texts};
 use crate::domain::kept;
 
 impl Session {
@@ -17,8 +17,7 @@ impl Session {
         // By the database's clock, which also set the lease. SKIP LOCKED: a row that is locked is being renewed, or declared
         // lost by somebody else. NO KEY: a claim's lock (FOR KEY SHARE) does not count, since a claim whose dispatcher was
         // stopped in the middle of its answer can hold it without end; what it takes late is found by `left_behind`.
-        let mut connection = self.take().await?;
-        let lost = sqlx::query!(
+        let statement = sqlx::query!(
             r#"
             UPDATE postcall.dispatcher SET lost_at = clock_timestamp()
             WHERE dispatcher_id IN (
@@ -27,10 +26,8 @@ impl Session {
                 FOR NO KEY UPDATE SKIP LOCKED
             )
             "#
-        )
-        .execute(&mut connection);
-        let lost = self.within(lost).await;
-        Ok(self.keep(connection, lost)?.rows_affected())
+        );
+        Ok(self.execute(statement).await?.rows_affected())
     }
 
     /// Deliveries in flight of dispatchers that are lost, stopped, or not known, behind `after` and in the order of their
@@ -38,25 +35,30 @@ impl Session {
     ///
     /// # Errors
     /// Only those of the database.
-    pub async fn left_behind(&mut self, after: Uuid, limit: i64) -> Result<Vec<Hold>, StoreError> {
-        // All dispatchers that have ended, not only those declared lost just now: a claim may have been committed late,
-        // and an earlier attempt to give up may have failed. `sending` is small, and read in the order of its key.
-        let mut connection = self.take().await?;
-        let rows = sqlx::query!(
+    pub async fn left_behind(&mut self, after: Uuid, limit: i64) -> Result<Vec<ClaimToken>, StoreError> {
+        // - All dispatchers that have ended, not only those declared lost just now: a claim may have been committed late,
+        //   and an earlier attempt to give up may have failed.
+        // - MATERIALIZED, and no order within: so it is read page by page. By the key, each dead row that somebody's old
+        //   snapshot keeps would be looked up one by one, which takes some ten times as long.
+        let statement = sqlx::query!(
             r#"
-            SELECT delivery_id, claim FROM postcall.sending
-            WHERE delivery_id > $1
-              AND NOT EXISTS (SELECT FROM postcall.dispatcher
-                              WHERE dispatcher.dispatcher_id = sending.dispatcher_id
-                                AND lost_at IS NULL AND stopped_at IS NULL)
-            ORDER BY delivery_id LIMIT $2
+            WITH orphan AS MATERIALIZED (
+                SELECT delivery_id, claim FROM postcall.sending
+                WHERE NOT EXISTS (SELECT FROM postcall.dispatcher
+                                  WHERE dispatcher.dispatcher_id = sending.dispatcher_id
+                                    AND lost_at IS NULL AND stopped_at IS NULL)
+            )
+            SELECT delivery_id, claim FROM orphan WHERE delivery_id > $1 ORDER BY delivery_id LIMIT $2
             "#,
             after,
             limit,
-        )
-        .fetch_all(&mut connection);
-        let rows = self.within(rows).await;
-        Ok(self.keep(connection, rows)?.into_iter().map(|row| Hold::new(row.delivery_id, row.claim)).collect())
+        );
+        Ok(self
+            .fetch_all(statement)
+            .await?
+            .into_iter()
+            .map(|row| ClaimToken::new(row.delivery_id, row.claim))
+            .collect())
     }
 
     /// Turns deliveries that [`Session::left_behind`] has found into `unknown`. Returns how many; what somebody else is
@@ -65,17 +67,20 @@ impl Session {
     /// # Errors
     /// Only those of the database; nothing has moved then, and the call may be repeated. One that is
     /// [`StoreError::is_about_the_data`] may be about a single row.
-    pub async fn give_up(&mut self, left_behind: &[Hold], texts: Texts) -> Result<u64, StoreError> {
+    pub async fn mark_in_flight_unknown(
+        &mut self,
+        left_behind: &[ClaimToken],
+        texts: Texts,
+    ) -> Result<u64, StoreError> {
         let (deliveries, claims): (Vec<Uuid>, Vec<Uuid>) =
-            left_behind.iter().map(|hold| (hold.delivery_id(), hold.claim())).unzip();
+            left_behind.iter().map(|token| (token.delivery_id(), token.claim())).unzip();
         // - By claim, so that a delivery which went back to waiting and was claimed by somebody who lives is not touched.
         // - DELETE … RETURNING fences it against the holder's own result: whoever deletes the row writes its end.
         // - SKIP LOCKED: a row that somebody holds on to does not hold up the others.
         // - Each is looked up by the key, as in finish.rs.
         // - Cut as in finish.rs. A row that a dispatcher of the previous release moved has no provider id of its own; the
         //   outbox keeps it beside the payload.
-        let mut connection = self.take().await?;
-        let given_up = sqlx::query!(
+        let statement = sqlx::query!(
             r#"
             WITH given_up AS (
                 DELETE FROM postcall.sending
@@ -106,9 +111,7 @@ impl Session {
             texts == Texts::Kept,
             kept::MAX_AGENT_CHARS,
             kept::MAX_CALL_SID_CHARS,
-        )
-        .execute(&mut connection);
-        let given_up = self.within(given_up).await;
-        Ok(self.keep(connection, given_up)?.rows_affected())
+        );
+        Ok(self.execute(statement).await?.rows_affected())
     }
 }

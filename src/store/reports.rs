@@ -17,9 +17,8 @@ impl Session {
     /// # Errors
     /// Only those of the database. Nothing depends on a report: the caller may pass over an error and say more later.
     pub async fn report(&mut self, dispatcher_id: i32, report: &Report) -> Result<(), StoreError> {
-        let mut connection = self.take().await?;
         // xmax is 0 in a row that was inserted, and not in one that was updated.
-        let is_first = sqlx::query_scalar!(
+        let statement = sqlx::query_scalar!(
             r#"
             INSERT INTO postcall.dispatcher_report
                 (dispatcher_id, concurrency, in_flight, unrecorded, hosts, hosts_left_out)
@@ -36,17 +35,14 @@ impl Session {
             number(report.unrecorded),
             Json(&report.hosts) as _,
             number(report.hosts_left_out),
-        )
-        .fetch_one(&mut connection);
-        let is_first = self.within(is_first).await;
-        if self.keep(connection, is_first)? { self.clear_old_reports().await } else { Ok(()) }
+        );
+        if self.fetch_one(statement).await? { self.clear_old_reports().await } else { Ok(()) }
     }
 
     /// Clears away what dispatchers said that have been gone for long: otherwise every start would leave a row for good.
     async fn clear_old_reports(&mut self) -> Result<(), StoreError> {
-        let mut connection = self.take().await?;
         // SKIP LOCKED: of several that start at the same time, none waits for another. As every start clears, the table is small.
-        let cleared = sqlx::query!(
+        let statement = sqlx::query!(
             r#"
             DELETE FROM postcall.dispatcher_report WHERE dispatcher_id IN (
                 SELECT dispatcher_id FROM postcall.dispatcher_report
@@ -55,10 +51,9 @@ impl Session {
             "#,
             f64::from(KEPT_DAYS),
             MOST_CLEARED,
-        )
-        .execute(&mut connection);
-        let cleared = self.within(cleared).await;
-        self.keep(connection, cleared).map(drop)
+        );
+        self.execute(statement).await?;
+        Ok(())
     }
 }
 

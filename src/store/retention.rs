@@ -146,18 +146,16 @@ impl Session {
     pub async fn require_permitted(&mut self, retention: Retention) -> Result<(), StoreError> {
         let (calls, history) = days(retention);
         // Reads one row. The CASE keeps it from being asked about what is kept for ever.
-        let mut connection = self.take().await?;
-        let permitted = sqlx::query!(
+        let statement = sqlx::query!(
             r#"
             SELECT CASE WHEN $1::int IS NOT NULL THEN postcall.kept_since('calls', $1) END AS calls,
                    CASE WHEN $2::int IS NOT NULL THEN postcall.kept_since('history', $2) END AS history
             "#,
             calls,
             history,
-        )
-        .fetch_one(&mut connection);
-        let permitted = self.within(permitted).await;
-        self.keep(connection, permitted).map(|_| ())
+        );
+        self.fetch_one(statement).await?;
+        Ok(())
     }
 
     /// What would leave and what stays, why. Changes nothing.
@@ -168,8 +166,7 @@ impl Session {
         let (calls, history) = days(retention);
         // A function, because callers cannot look into partitions by name. It reads the queue once for each that is due.
         // A partition has no size if somebody else has let it go while the plan was made.
-        let mut connection = self.take().await?;
-        let rows = sqlx::query!(
+        let statement = sqlx::query!(
             r#"
             SELECT what AS "what!", source AS "source!", begins, ends, bytes AS "bytes!", outcome AS "outcome!", pending
             FROM postcall.prune_plan($1, $2)
@@ -177,10 +174,8 @@ impl Session {
             "#,
             calls,
             history,
-        )
-        .fetch_all(&mut connection);
-        let rows = self.within(rows).await;
-        let rows = self.keep(connection, rows)?;
+        );
+        let rows = self.fetch_all(statement).await?;
         let planned = rows.into_iter().map(|row| Planned {
             what: if row.what == "calls" { What::Calls } else { What::History },
             source: row.source,
@@ -206,16 +201,13 @@ impl Session {
     pub async fn prune_partition(&mut self, partition: &str, retention: Retention) -> Result<Dropped, StoreError> {
         let (calls, history) = days(retention);
         // One transaction: whatever dies, the partition is there as a whole or not at all.
-        let mut connection = self.take().await?;
-        let row = sqlx::query!(
+        let statement = sqlx::query!(
             r#"SELECT outcome AS "outcome!", pending FROM postcall.prune_partition($1, $2, $3)"#,
             partition,
             calls,
             history,
-        )
-        .fetch_one(&mut connection);
-        let row = self.within(row).await;
-        match self.keep(connection, row) {
+        );
+        match self.fetch_one(statement).await {
             Ok(row) => Ok(match row.outcome.as_str() {
                 "left" => Dropped::Left,
                 "gone" => Dropped::Gone,
@@ -240,8 +232,7 @@ impl Session {
         let (calls, history) = days(retention);
         // One portion is one transaction. Each begins behind the last, so that what stays (because it is pending) is
         // looked at once.
-        let mut connection = self.take().await?;
-        let row = sqlx::query!(
+        let statement = sqlx::query!(
             r#"
             SELECT outcome AS "outcome!", removed AS "removed!", last_at, last_id
             FROM postcall.prune_rows($1, $2, $3, $4, $5)
@@ -251,10 +242,8 @@ impl Session {
             history,
             after.at,
             after.id,
-        )
-        .fetch_one(&mut connection);
-        let row = self.within(row).await;
-        match self.keep(connection, row) {
+        );
+        match self.fetch_one(statement).await {
             Ok(row) => {
                 let removed = u64::try_from(row.removed).unwrap_or(0);
                 Ok(match (row.outcome.as_str(), row.last_id) {

@@ -12,7 +12,7 @@ use super::{Store, StoreError, settings};
 static MIGRATIONS: Migrator = sqlx::migrate!();
 
 /// How long one statement of a migration may take: some rewrite what waits.
-const PATIENCE: Duration = Duration::from_secs(3_600);
+const STATEMENT_TIMEOUT: Duration = Duration::from_secs(3_600);
 
 /// How often a migration is tried that is the victim of a deadlock.
 const MOST_TRIES: u32 = 20;
@@ -73,7 +73,7 @@ impl Store {
         }
         let mut connection = self.pool.acquire().await?;
         let before = self.applied_versions(&mut connection).await?;
-        settings::be_patient(&mut connection, PATIENCE).await?;
+        settings::set_statement_timeout(&mut connection, STATEMENT_TIMEOUT).await?;
         apply(&mut connection).await?;
         Ok(MIGRATIONS
             .iter()

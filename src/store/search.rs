@@ -19,7 +19,7 @@ const FIRST_WINDOW: TimeDelta = TimeDelta::hours(1);
 /// The narrowest window that is tried where wider ones take too long.
 const LEAST_WINDOW: TimeDelta = TimeDelta::seconds(1);
 /// What the narrowest window may take.
-const LEAST_PATIENCE: Duration = Duration::from_secs(10);
+const LEAST_STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Where a search ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,9 +76,10 @@ impl Store {
         loop {
             let begun = Instant::now();
             let left = SEARCH_TIME.saturating_sub(started.elapsed());
-            let patience = if window.is_narrowest() { LEAST_PATIENCE } else { left.max(SEARCH_TIME / 4) };
+            let statement_timeout =
+                if window.is_narrowest() { LEAST_STATEMENT_TIMEOUT } else { left.max(SEARCH_TIME / 4) };
             let range = window.ids(&ids);
-            match self.history_within(filter, &range, limit - rows.len(), patience).await {
+            match self.history_within(filter, &range, limit - rows.len(), statement_timeout).await {
                 Ok(more) => {
                     rows.extend(more);
                     let left = SEARCH_TIME.saturating_sub(started.elapsed());

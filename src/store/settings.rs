@@ -88,22 +88,28 @@ const OF_DISPATCHERS: &[(&str, &str)] = &[
 const LIMITS: [&str; 2] = ["statement_timeout", "idle_in_transaction_session_timeout"];
 
 /// Sets what every session relies on, whatever server, database or role say.
-pub(super) async fn prepare_session(connection: &mut PgConnection, patience: Duration) -> Result<(), sqlx::Error> {
-    set(connection, OF_ALL, &[("plan_cache_mode", "auto")], patience).await
+pub(super) async fn prepare_session(
+    connection: &mut PgConnection,
+    statement_timeout: Duration,
+) -> Result<(), sqlx::Error> {
+    set(connection, OF_ALL, &[("plan_cache_mode", "auto")], statement_timeout).await
 }
 
 /// As [`prepare_session`], for a dispatcher's own sessions.
 pub(super) async fn prepare_dispatcher_session(
     connection: &mut PgConnection,
-    patience: Duration,
+    statement_timeout: Duration,
 ) -> Result<(), sqlx::Error> {
-    set(connection, OF_ALL, OF_DISPATCHERS, patience).await
+    set(connection, OF_ALL, OF_DISPATCHERS, statement_timeout).await
 }
 
 /// From now on a statement of this session may take so long.
-pub(super) async fn be_patient(connection: &mut PgConnection, patience: Duration) -> Result<(), sqlx::Error> {
-    let patience = format!("{}ms", patience.as_millis());
-    sqlx::query!(r#"SELECT set_config('statement_timeout', $1, false) AS "set!""#, patience)
+pub(super) async fn set_statement_timeout(
+    connection: &mut PgConnection,
+    statement_timeout: Duration,
+) -> Result<(), sqlx::Error> {
+    let statement_timeout = format!("{}ms", statement_timeout.as_millis());
+    sqlx::query!(r#"SELECT set_config('statement_timeout', $1, false) AS "set!""#, statement_timeout)
         .fetch_one(connection)
         .await?;
     Ok(())
@@ -113,10 +119,10 @@ async fn set(
     connection: &mut PgConnection,
     common: &[(&str, &str)],
     own: &[(&str, &str)],
-    patience: Duration,
+    statement_timeout: Duration,
 ) -> Result<(), sqlx::Error> {
-    let patience = format!("{}ms", patience.as_millis());
-    let limits = LIMITS.map(|name| (name, patience.as_str()));
+    let statement_timeout = format!("{}ms", statement_timeout.as_millis());
+    let limits = LIMITS.map(|name| (name, statement_timeout.as_str()));
     let common = common.iter().filter(|(name, _)| !own.iter().any(|(owned, _)| owned == name));
     let (names, values): (Vec<&str>, Vec<&str>) = common.chain(own).chain(&limits).copied().unzip();
     // One statement and so one round trip, whatever their number. current_setting answers null for what the server does not

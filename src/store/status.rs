@@ -24,7 +24,7 @@ const MOST_DISPATCHERS: i64 = 100;
 const LATELY_MINUTES: i32 = 60;
 /// What a single statement may take. They take milliseconds; but who holds a snapshot for hours makes each wade through what was
 /// sent meanwhile.
-const PATIENCE: Duration = Duration::from_secs(20);
+const STATEMENT_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A number, counted up to a bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,7 +152,7 @@ impl Store {
         let pauses = self.active_pauses(MOST_SHOWN_PAUSES).await?;
         // One snapshot, so that no delivery is seen in two places or in none.
         let mut snapshot = self.pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
-        prepare(&mut snapshot, PATIENCE).await?;
+        prepare(&mut snapshot, STATEMENT_TIMEOUT).await?;
         let queue = queue(&mut snapshot).await?;
         let status = Status {
             dispatchers: dispatchers(&mut snapshot).await?,

@@ -8,7 +8,7 @@ use rustls::ClientConfig;
 use super::connect::{Connector, NoConnection};
 use super::connection::{Broken, Connection};
 use super::door::{Doors, Unreachable, Way};
-use super::evidence::Trace;
+use super::evidence::Evidence;
 use super::fault::Fault;
 use super::gate::Bar;
 use super::guard::Guard;
@@ -48,9 +48,9 @@ impl Client {
     }
 
     /// Connects to a target and sends nothing. Whether that went well.
-    pub(super) async fn probe(&self, target: &Target, trace: &Trace) -> bool {
+    pub(super) async fn probe(&self, target: &Target, evidence: &Evidence) -> bool {
         // What the guard refuses is for the deliveries to say.
-        let reached = matches!(self.connector.connect(target, trace).await, Ok(_) | Err(NoConnection::Blocked));
+        let reached = matches!(self.connector.connect(target, evidence).await, Ok(_) | Err(NoConnection::Blocked));
         if reached {
             self.doors.reached(target);
         }
@@ -62,7 +62,7 @@ impl Client {
         &self,
         way: Way<Connection>,
         prepared: &Prepared,
-        trace: &Arc<Trace>,
+        evidence: &Arc<Evidence>,
     ) -> Result<(http::Response<Incoming>, Connection), NoHead> {
         let (mut free, opening) = match way {
             Way::Ready(connection) => (Some(connection), None),
@@ -73,21 +73,21 @@ impl Client {
         while let Some(mut kept) =
             free.take().or_else(|| self.pool.take(&prepared.target).filter(|_| opening.is_none()))
         {
-            match kept.exchange(prepared.request(), trace).await {
+            match kept.exchange(prepared.request(), evidence).await {
                 Ok(response) => return Ok((response, kept)),
                 // No byte of it was written, so another connection is no second try.
-                Err(broken) if !trace.is_taken() && broken.bar != Some(Bar::Fence) => {}
+                Err(broken) if !evidence.is_taken() && broken.bar != Some(Bar::Fence) => {}
                 Err(broken) => return Err(NoHead::Broken(broken)),
             }
         }
-        let socket = self.connector.connect(&prepared.target, trace).await.map_err(NoHead::NoConnection)?;
+        let socket = self.connector.connect(&prepared.target, evidence).await.map_err(NoHead::NoConnection)?;
         if let Some(opening) = opening {
             opening.connected();
         }
         let mut new = Connection::on(socket)
             .await
             .map_err(|error| NoHead::Broken(Broken { bar: None, fault: Fault::of(&error) }))?;
-        let response = new.exchange(prepared.request(), trace).await.map_err(NoHead::Broken)?;
+        let response = new.exchange(prepared.request(), evidence).await.map_err(NoHead::Broken)?;
         Ok((response, new))
     }
 

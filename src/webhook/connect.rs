@@ -1,5 +1,5 @@
 //! Opens a connection to a target: its name to addresses, the guard's judgement on every one of them, TCP, TLS. Every step
-//! is noted in the trace, and the whole is one future: dropping it closes what was being opened.
+//! is noted in the evidence, and the whole is one future: dropping it closes what was being opened.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use url::Host;
 
-use super::evidence::{Phase, Trace};
+use super::evidence::{Evidence, Phase};
 use super::fault::Fault;
 use super::gate::Socket;
 use super::guard::Guard;
@@ -46,8 +46,8 @@ impl Connector {
     }
 
     /// Connects to `target`.
-    pub(super) async fn connect(&self, target: &Target, trace: &Trace) -> Result<Socket, NoConnection> {
-        let addresses = self.addresses(target, trace).await?;
+    pub(super) async fn connect(&self, target: &Target, evidence: &Evidence) -> Result<Socket, NoConnection> {
+        let addresses = self.addresses(target, evidence).await?;
         // A name with one inner address among others is refused as a whole. Else whoever owns the name would choose by the
         // order of its addresses what is called.
         if !addresses.iter().all(|address| self.guard.allows(*address)) {
@@ -58,31 +58,31 @@ impl Connector {
         let tcp = race::connect(&addresses).await.map_err(|error| NoConnection::Tcp(Fault::of(&error)))?;
         // Without it the kernel may hold back the end of a request until the beginning is acknowledged.
         tcp.set_nodelay(true).map_err(|error| NoConnection::Tcp(Fault::of(&error)))?;
-        let socket = if target.tls { self.handshake(target, tcp, trace).await? } else { Socket::Plain(tcp) };
-        trace.note(Phase::Connected);
+        let socket = if target.tls { self.handshake(target, tcp, evidence).await? } else { Socket::Plain(tcp) };
+        evidence.note(Phase::Connected);
         Ok(socket)
     }
 
-    async fn addresses(&self, target: &Target, trace: &Trace) -> Result<Vec<IpAddr>, NoConnection> {
+    async fn addresses(&self, target: &Target, evidence: &Evidence) -> Result<Vec<IpAddr>, NoConnection> {
         let name = match &target.host {
             Host::Domain(name) => name,
             Host::Ipv4(address) => {
-                trace.note(Phase::Connecting);
+                evidence.note(Phase::Connecting);
                 return Ok(vec![IpAddr::V4(*address)]);
             }
             Host::Ipv6(address) => {
-                trace.note(Phase::Connecting);
+                evidence.note(Phase::Connecting);
                 return Ok(vec![IpAddr::V6(*address)]);
             }
         };
-        trace.note(Phase::Resolving);
+        evidence.note(Phase::Resolving);
         let found = self.names.look_up(name).await.map_err(|error| NoConnection::Unresolved(error.to_string()))?;
-        trace.note(Phase::Connecting);
+        evidence.note(Phase::Connecting);
         Ok(found)
     }
 
-    async fn handshake(&self, target: &Target, tcp: TcpStream, trace: &Trace) -> Result<Socket, NoConnection> {
-        trace.note(Phase::Handshaking);
+    async fn handshake(&self, target: &Target, tcp: TcpStream, evidence: &Evidence) -> Result<Socket, NoConnection> {
+        evidence.note(Phase::Handshaking);
         let failed = |error: &io::Error| NoConnection::Tls(Fault::of(error));
         let name = match &target.host {
             Host::Domain(name) => {

@@ -17,7 +17,7 @@ use hyper::client::conn::http1::{Builder, Connection as Driver, SendRequest};
 use hyper_util::rt::TokioIo;
 
 use super::clock::Moment;
-use super::evidence::Trace;
+use super::evidence::Evidence;
 use super::fault::Fault;
 use super::gate::{Bar, Gate, Line, Socket};
 use super::head::{MAX_HEAD_BYTES, MAX_HEADERS};
@@ -91,9 +91,9 @@ impl Connection {
     pub(super) async fn exchange(
         &mut self,
         request: http::Request<Content>,
-        trace: &Arc<Trace>,
+        evidence: &Arc<Evidence>,
     ) -> Result<http::Response<Incoming>, Broken> {
-        self.line.offer(trace, self.reused, self.tls);
+        self.line.offer(evidence, self.reused, self.tls);
         self.reused = true;
         let response = self.sender.send_request(request);
         drive(&mut self.driver, response).await.map_err(|error| {
@@ -190,12 +190,12 @@ mod tests {
         ours: TcpStream,
         mut theirs: TcpStream,
         request: http::Request<Content>,
-        trace: &Arc<Trace>,
+        evidence: &Arc<Evidence>,
     ) -> (Option<Bar>, Vec<u8>) {
         let mut connection = Connection::on(Socket::Plain(ours)).await.unwrap();
         // The other end never answers: what is written after all waits until then.
         let broken =
-            tokio::time::timeout(HANGS, connection.exchange(request, trace)).await.expect("written").unwrap_err();
+            tokio::time::timeout(HANGS, connection.exchange(request, evidence)).await.expect("written").unwrap_err();
         drop(connection);
         let mut received = Vec::new();
         // An end with unread bytes is a reset.
@@ -215,10 +215,10 @@ mod tests {
                 (http::Method::POST, Some("{}")),
             ] {
                 let (ours, theirs) = pair().await;
-                let trace = Arc::new(Trace::start(fence.clone()));
-                let sent = exchange(ours, theirs, request(method, content, header_bytes), &trace).await;
+                let evidence = Arc::new(Evidence::start(fence.clone()));
+                let sent = exchange(ours, theirs, request(method, content, header_bytes), &evidence).await;
                 assert_eq!(sent, (Some(Bar::Fence), Vec::new()));
-                assert!(!trace.is_taken());
+                assert!(!evidence.is_taken());
             }
         }
     }
@@ -232,10 +232,10 @@ mod tests {
             if heard {
                 ours.readable().await.unwrap();
             }
-            let trace = Arc::new(Trace::start(Fence::open()));
-            let sent = exchange(ours, theirs, request(http::Method::POST, Some("{}"), 1), &trace).await;
+            let evidence = Arc::new(Evidence::start(Fence::open()));
+            let sent = exchange(ours, theirs, request(http::Method::POST, Some("{}"), 1), &evidence).await;
             assert_eq!(sent, (Some(Bar::SpokeFirst), Vec::new()));
-            assert!(!trace.is_taken());
+            assert!(!evidence.is_taken());
         }
     }
 
@@ -244,8 +244,8 @@ mod tests {
         let (ours, mut theirs) = pair().await;
         theirs.shutdown().await.unwrap();
         ours.readable().await.unwrap();
-        let trace = Arc::new(Trace::start(Fence::open()));
-        let (bar, received) = exchange(ours, theirs, request(http::Method::POST, Some("{}"), 1), &trace).await;
-        assert_eq!((bar, received, trace.is_taken()), (Some(Bar::Ended), Vec::new(), false));
+        let evidence = Arc::new(Evidence::start(Fence::open()));
+        let (bar, received) = exchange(ours, theirs, request(http::Method::POST, Some("{}"), 1), &evidence).await;
+        assert_eq!((bar, received, evidence.is_taken()), (Some(Bar::Ended), Vec::new(), false));
     }
 }

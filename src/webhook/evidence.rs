@@ -37,18 +37,18 @@ pub(super) struct Progress {
 
 /// The evidence of one attempt, shared by all that take part in it.
 #[derive(Debug)]
-pub(super) struct Trace {
+pub(super) struct Evidence {
     started: Instant,
     fence: Fence,
     taken: AtomicBool,
     progress: Mutex<Progress>,
 }
 
-impl Trace {
-    /// A trace of an attempt that starts now, and whose request may be taken while `fence` is open.
-    pub(super) fn start(fence: Fence) -> Trace {
+impl Evidence {
+    /// A evidence of an attempt that starts now, and whose request may be taken while `fence` is open.
+    pub(super) fn start(fence: Fence) -> Evidence {
         let progress = Progress { phase: Phase::Idle, dns: None, connected: None };
-        Trace { started: Instant::now(), fence, taken: AtomicBool::new(false), progress: Mutex::new(progress) }
+        Evidence { started: Instant::now(), fence, taken: AtomicBool::new(false), progress: Mutex::new(progress) }
     }
 
     /// When the attempt started.
@@ -104,7 +104,7 @@ mod tests {
     #[test]
     fn behind_a_closed_fence_nothing_is_taken_and_what_was_taken_stays_so() {
         let fence = Fence::open();
-        let (early, late) = (Trace::start(fence.clone()), Trace::start(fence.clone()));
+        let (early, late) = (Evidence::start(fence.clone()), Evidence::start(fence.clone()));
         assert!(early.take() && early.is_taken());
         fence.move_to(Moment::now());
         assert!(!late.take() && !late.is_taken());

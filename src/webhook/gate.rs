@@ -7,7 +7,7 @@
 //!    such as the 408 that some servers send on an idle connection before they close it, and would be taken for the
 //!    answer to the request. The kernel is asked, because the runtime may not have heard of the bytes yet.
 //! 2. Is the fence open? It is asked by the clock that goes on while the machine is suspended.
-//! 3. It notes in the trace that the request is taken. Without that note no byte was written, and this is certain.
+//! 3. It notes in the evidence that the request is taken. Without that note no byte was written, and this is certain.
 //!
 //! What remains is what nobody on this side can see: bytes that the receiver sent before it had the request, and that
 //! arrive after the kernel was asked. That is the time a packet travels, and some microseconds.
@@ -23,7 +23,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
-use super::evidence::Trace;
+use super::evidence::Evidence;
 use super::head::{HeadWatch, Seen};
 
 /// Most bytes that are read at once. hyper lets its buffer grow with what it gets, and keeps it while a connection is
@@ -74,7 +74,7 @@ const MAX_BODY_BYTES_ON_THE_WIRE: usize = 2 * super::response::MAX_RESPONSE_BYTE
 /// A request that waits to be written.
 #[derive(Debug)]
 struct Offer {
-    trace: Arc<Trace>,
+    evidence: Arc<Evidence>,
     /// Whether bytes in the kernel would be from before the request. On a new TLS connection they may be the server's
     /// session tickets (RFC 8446, section 4.6.1), which come uncalled for right after the handshake.
     ask_kernel: bool,
@@ -94,12 +94,12 @@ struct Inner {
 }
 
 impl Line {
-    /// Offers a request, whose first byte is written if `trace` lets it be taken. `reused` says that the connection has
+    /// Offers a request, whose first byte is written if `evidence` lets it be taken. `reused` says that the connection has
     /// carried a request before.
-    pub(super) fn offer(&self, trace: &Arc<Trace>, reused: bool, tls: bool) {
+    pub(super) fn offer(&self, evidence: &Arc<Evidence>, reused: bool, tls: bool) {
         let mut inner = self.lock();
         if !matches!(inner.state, State::Barred(_)) {
-            inner.state = State::Offered(Offer { trace: Arc::clone(trace), ask_kernel: reused || !tls });
+            inner.state = State::Offered(Offer { evidence: Arc::clone(evidence), ask_kernel: reused || !tls });
         }
     }
 
@@ -140,7 +140,7 @@ impl Line {
         let heard = if offer.ask_kernel { socket.heard() } else { None };
         let bar = match heard {
             Some(bar) => bar,
-            None if offer.trace.take() => {
+            None if offer.evidence.take() => {
                 inner.state = State::Awaiting(HeadWatch::default());
                 return Ok(());
             }

@@ -68,7 +68,7 @@ use self::client::{Client, NoHead};
 pub use self::clock::Moment;
 use self::connection::Connection;
 use self::door::Way;
-use self::evidence::Trace;
+use self::evidence::Evidence;
 pub use self::fence::Fence;
 use self::guard::Guard;
 pub use self::guard::{Refusal, refused_by_default};
@@ -177,8 +177,8 @@ impl Webhook {
             Err(_) => None,
         };
         // The attempt begins here. What was waited for before is the queue's time.
-        let trace = Arc::new(Trace::start(fence.clone()));
-        let deadline = trace.started() + timeout;
+        let evidence = Arc::new(Evidence::start(fence.clone()));
+        let deadline = evidence.started() + timeout;
         let stop = pin!(async {
             tokio::select! {
                 biased;
@@ -187,12 +187,12 @@ impl Webhook {
             }
         });
         let (ending, head) = match (prepared, way) {
-            (Ok(prepared), Some(way)) => self.exchange(way, &prepared, &trace, fence, stop).await,
+            (Ok(prepared), Some(way)) => self.exchange(way, &prepared, &evidence, fence, stop).await,
             (Ok(_), None) => (Ending::Unsent, None),
             (Err(refused), _) => (Ending::Final(refused), None),
         };
-        let progress = trace.progress();
-        let timing = Timing { latency: trace.elapsed(), dns: progress.dns, connected: progress.connected, head };
+        let progress = evidence.progress();
+        let timing = Timing { latency: evidence.elapsed(), dns: progress.dns, connected: progress.connected, head };
         Attempt { ending, timing }
     }
 
@@ -201,8 +201,8 @@ impl Webhook {
     pub async fn probe(&self, origin: &Origin) -> Option<bool> {
         let Ok(host) = url::Host::parse(origin.host.name()) else { return Some(true) };
         let target = Target { tls: origin.tls, host, port: origin.host.port() };
-        let trace = Trace::start(Fence::open());
-        tokio::time::timeout(PROBE_TIMEOUT, self.client.probe(&target, &trace)).await.ok()
+        let evidence = Evidence::start(Fence::open());
+        tokio::time::timeout(PROBE_TIMEOUT, self.client.probe(&target, &evidence)).await.ok()
     }
 
     /// The ending of the exchange and, if a response head arrived, when.
@@ -210,15 +210,15 @@ impl Webhook {
         &self,
         way: Way<Connection>,
         prepared: &Prepared,
-        trace: &Arc<Trace>,
+        evidence: &Arc<Evidence>,
         fence: &Fence,
         mut stop: Pin<&mut impl Future<Output = Stop>>,
     ) -> (Ending, Option<Duration>) {
         let cause = {
-            let head = pin!(self.client.send(way, prepared, trace));
-            match until_stopped(head, trace, fence, stop.as_mut()).await {
+            let head = pin!(self.client.send(way, prepared, evidence));
+            match until_stopped(head, evidence, fence, stop.as_mut()).await {
                 Ok((response, mut connection)) => {
-                    let arrived = trace.elapsed();
+                    let arrived = evidence.elapsed();
                     let answer = response::read(response, &mut connection, stop).await;
                     if answer.body_end == BodyEnd::Complete {
                         self.client.keep(&prepared.target, connection);
@@ -229,14 +229,14 @@ impl Webhook {
             }
         };
         // Whatever was under way is dropped, so this is final.
-        (without_head(trace.is_taken(), trace.progress().phase, cause), None)
+        (without_head(evidence.is_taken(), evidence.progress().phase, cause), None)
     }
 }
 
 /// Waits for a response head, unless the attempt is stopped, or the fence closes before the request is taken.
 async fn until_stopped<T>(
     mut head: Pin<&mut impl Future<Output = Result<T, NoHead>>>,
-    trace: &Trace,
+    evidence: &Evidence,
     fence: &Fence,
     mut stop: Pin<&mut impl Future<Output = Stop>>,
 ) -> Result<T, Cause> {
@@ -244,7 +244,7 @@ async fn until_stopped<T>(
     poll_fn(|cx| {
         // As long as the request is not taken, whatever stops the attempt goes first: the next step might be the one that
         // takes it.
-        if !trace.is_taken() {
+        if !evidence.is_taken() {
             if fence.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(Err(Cause::Stopped(Stop::Cut)));
             }

@@ -6,7 +6,7 @@ use super::connection::Broken;
 use super::evidence::Phase;
 use super::fault::Fault;
 use super::gate::Bar;
-use crate::domain::delivery::{Doubt, Ending, Failure, Outcome};
+use crate::domain::delivery::{Ending, Failure, Outcome, UnknownReason};
 
 /// The detail of a refused address, also where the URL itself names it.
 pub(super) const ADDRESS_REFUSED: &str = "the host is not at a public address; --allow-target permits others";
@@ -44,15 +44,19 @@ pub(super) fn without_head(taken: bool, phase: Phase, cause: Cause) -> Ending {
 }
 
 fn unknown(cause: &Cause) -> Outcome {
-    let reset = |fault| (Doubt::Reset, with_io_kind("the connection ended before a response arrived", fault));
+    let reset = |fault| (UnknownReason::Reset, with_io_kind("the connection ended before a response arrived", fault));
     let (kind, detail) = match cause {
-        Cause::Stopped(Stop::Deadline) => (Doubt::Timeout, "the deadline passed before a response arrived".to_owned()),
-        Cause::Stopped(Stop::Cut) => {
-            (Doubt::DispatcherLost, "the dispatcher stopped before a response arrived".to_owned())
+        Cause::Stopped(Stop::Deadline) => {
+            (UnknownReason::Timeout, "the deadline passed before a response arrived".to_owned())
         }
-        Cause::NoHead(NoHead::Broken(Broken { bar: Some(Bar::Excess), .. })) => (Doubt::Protocol, EXCESS.to_owned()),
+        Cause::Stopped(Stop::Cut) => {
+            (UnknownReason::DispatcherLost, "the dispatcher stopped before a response arrived".to_owned())
+        }
+        Cause::NoHead(NoHead::Broken(Broken { bar: Some(Bar::Excess), .. })) => {
+            (UnknownReason::Protocol, EXCESS.to_owned())
+        }
         Cause::NoHead(NoHead::Broken(Broken { fault, .. })) if fault.not_http => {
-            (Doubt::Protocol, "what came back is not an HTTP response".to_owned())
+            (UnknownReason::Protocol, "what came back is not an HTTP response".to_owned())
         }
         Cause::NoHead(NoHead::Broken(Broken { fault, .. })) => reset(*fault),
         // No request is written without a connection.

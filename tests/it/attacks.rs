@@ -195,7 +195,7 @@ async fn whatever_is_written_on_the_bell_the_platform_notifies_only_while_somebo
     let beyond = "SELECT setval('postcall.bell', 9223372036854775807); SELECT nextval('postcall.bell')";
     assert!(attempt(&mut dispatcher, beyond).await.unwrap().starts_with("2200H "));
     // A dispatcher that does its work makes it ring again.
-    database.session().ask_to_be_rung(std::time::Duration::from_secs(2)).await.unwrap();
+    database.session().request_wake_up(std::time::Duration::from_secs(2)).await.unwrap();
     database.insert_call("a", &json!({})).await;
     database.execute("NOTIFY postcall, 'mark'").await;
     assert_eq!(listener.recv().await.unwrap().payload(), "", "one ring, of the last call");

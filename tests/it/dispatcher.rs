@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use postcall::domain::claim::{Hold, Settled, Story};
+use postcall::domain::claim::{AttemptRecord, ClaimToken, Completion};
 use postcall::domain::delivery::{Answer, BodyEnd, Ending, Outcome};
-use postcall::store::claim::{Claimant, Disowned, Portion};
+use postcall::store::claim::{Claimant, Portion, Revoked};
 use postcall::store::finish::Recording;
 use postcall::store::session::Session;
 use serde_json::json;
@@ -126,8 +126,8 @@ async fn what_the_drain_time_cuts_off_is_unknown_and_never_waits_again() {
         }
         let (well, last) = dispatcher.ended().await;
         assert!(well && last.contains("unknown=1"), "{last}");
-        let story = "SELECT concat_ws(' ', state, error_kind) FROM postcall.delivery_history";
-        assert_eq!(database.text(story).await.unwrap(), "unknown dispatcher_lost");
+        let record = "SELECT concat_ws(' ', state, error_kind) FROM postcall.delivery_history";
+        assert_eq!(database.text(record).await.unwrap(), "unknown dispatcher_lost");
         // A later dispatcher leaves it alone: the call after it is sent, it is not.
         let _later = Dispatcher::start(&database, &[]).await;
         database.insert_call("a", &json!({})).await;
@@ -172,7 +172,7 @@ async fn session(database: &Database) -> (Session, Claimant) {
     (session, Claimant { dispatcher_id, epoch: 1 })
 }
 
-fn delivered(hold: Hold) -> Settled {
+fn delivered(token: ClaimToken) -> Completion {
     let answer =
         Answer { response_code: 200, response_bytes: 0, response_sha256: [0; 32], body_end: BodyEnd::Complete };
     let sent = postcall::domain::claim::Sent {
@@ -182,12 +182,12 @@ fn delivered(hold: Hold) -> Settled {
         body_sha256: None,
         unresolved: Vec::new(),
     };
-    let story = Story { sent: Some(sent), timing: Some(Default::default()) };
-    hold.settle(Ending::Final(Outcome::Answered(answer)), story)
+    let record = AttemptRecord { sent: Some(sent), timing: Some(Default::default()) };
+    token.complete(Ending::Final(Outcome::Answered(answer)), record)
 }
 
-async fn finish(session: &mut Session, hold: Hold) -> Recording {
-    let Settled::Finished(finished) = delivered(hold) else { panic!("finished") };
+async fn finish(session: &mut Session, token: ClaimToken) -> Recording {
+    let Completion::Finished(finished) = delivered(token) else { panic!("finished") };
     session.finish(&[finished]).await.unwrap()[0]
 }
 
@@ -199,21 +199,21 @@ async fn a_result_counts_only_under_the_claim_that_still_holds_and_only_once() {
     let (mut session, claimant) = session(&database).await;
     let (first, second) = (Uuid::now_v7(), Uuid::now_v7());
     let id = session.claim(claimant, first, &first_lane(10), Portion::UNBOUNDED).await.unwrap().claimed[0]
-        .hold
+        .token
         .delivery_id();
-    // Disowned as never sent, and claimed again: the first claim is worth nothing now.
-    let Disowned { claimant, released, .. } = session.disown_claim(claimant, first).await.unwrap();
+    // Revoked as never sent, and claimed again: the first claim is worth nothing now.
+    let Revoked { claimant, released, .. } = session.revoke_claim(claimant, first).await.unwrap();
     assert_eq!(released, [id]);
     assert_eq!(session.claim(claimant, second, &first_lane(10), Portion::UNBOUNDED).await.unwrap().claimed.len(), 1);
-    assert_eq!(finish(&mut session, Hold::new(id, first)).await, Recording::NotHeld);
-    assert_eq!(session.release(&[Hold::new(id, first)]).await.unwrap(), Vec::<Uuid>::new());
+    assert_eq!(finish(&mut session, ClaimToken::new(id, first)).await, Recording::NotHeld);
+    assert_eq!(session.release(&[ClaimToken::new(id, first)]).await.unwrap(), Vec::<Uuid>::new());
     assert_eq!(database.text(STATES).await.unwrap(), "sending 1");
     // The second counts, and its repetition (after an answer that was lost) changes nothing.
-    assert_eq!(finish(&mut session, Hold::new(id, second)).await, Recording::Recorded);
-    assert_eq!(finish(&mut session, Hold::new(id, second)).await, Recording::AlreadyRecorded);
-    assert_eq!(finish(&mut session, Hold::new(id, first)).await, Recording::NotHeld);
-    let disowned = session.disown_claim(claimant, second).await.unwrap();
-    assert!(disowned.released.is_empty(), "what is final never waits again");
+    assert_eq!(finish(&mut session, ClaimToken::new(id, second)).await, Recording::Recorded);
+    assert_eq!(finish(&mut session, ClaimToken::new(id, second)).await, Recording::AlreadyRecorded);
+    assert_eq!(finish(&mut session, ClaimToken::new(id, first)).await, Recording::NotHeld);
+    let revoked = session.revoke_claim(claimant, second).await.unwrap();
+    assert!(revoked.released.is_empty(), "what is final never waits again");
     assert_eq!(database.text(STATES).await.unwrap(), "delivered 1");
 }
 
@@ -224,8 +224,8 @@ async fn a_claim_that_was_disowned_takes_nothing_however_late_it_arrives() {
     database.insert_call("a", &json!({})).await;
     let (mut session, claimant) = session(&database).await;
     let late = Uuid::now_v7();
-    // Disowned before it reached the server, as when a connection breaks with the statement still on its way.
-    let Disowned { claimant: current, released, .. } = session.disown_claim(claimant, late).await.unwrap();
+    // Revoked before it reached the server, as when a connection breaks with the statement still on its way.
+    let Revoked { claimant: current, released, .. } = session.revoke_claim(claimant, late).await.unwrap();
     assert!(released.is_empty());
     assert!(session.claim(claimant, late, &first_lane(10), Portion::UNBOUNDED).await.unwrap().claimed.is_empty());
     assert_eq!(database.text(STATES).await.unwrap(), "waiting 1");
@@ -263,14 +263,14 @@ async fn whoever_disowns_a_claim_waits_until_it_is_through_and_gives_back_all_of
     });
     database.until(&waiting_sessions(1)).await;
     let mut disowning = database.store.session(Duration::from_secs(30));
-    let disown =
+    let revoke =
         tokio::spawn(
-            async move { disowning.disown_claim(claimant, token).await.map(|disowned| disowned.released.len()) },
+            async move { disowning.revoke_claim(claimant, token).await.map(|revoked| revoked.released.len()) },
         );
     database.until(&waiting_sessions(2)).await;
     lock.rollback().await.unwrap();
     assert_eq!(claim.await.unwrap().unwrap(), 1);
-    assert_eq!(disown.await.unwrap().unwrap(), 1);
+    assert_eq!(revoke.await.unwrap().unwrap(), 1);
     assert_eq!(database.text(STATES).await.unwrap(), "waiting 1");
 }
 

@@ -1,7 +1,7 @@
 //! What is shown of a delivery: whatever was recorded, and whatever was learnt later, the row makes sense as a whole, and it is
 //! found by what it shows.
 
-use postcall::domain::delivery::{Doubt, Failure, State};
+use postcall::domain::delivery::{Failure, State, UnknownReason};
 use postcall::store::history::HistoryFilter;
 
 use crate::support::database::Database;
@@ -9,7 +9,7 @@ use crate::support::database::Database;
 /// What history can hold: a state, an error kind, and a status code.
 fn recorded() -> Vec<(State, Option<&'static str>, Option<i16>)> {
     let failed = Failure::ALL.map(|kind| (State::Failed, Some(kind.as_str()), None));
-    let unknown = Doubt::ALL.map(|kind| (State::Unknown, Some(kind.as_str()), None));
+    let unknown = UnknownReason::ALL.map(|kind| (State::Unknown, Some(kind.as_str()), None));
     let others =
         [(State::Delivered, None, Some(204)), (State::Rejected, None, Some(302)), (State::Skipped, None, None)];
     [&failed[..], &unknown[..], &others[..]].concat()
@@ -184,7 +184,7 @@ async fn each_is_found_by_the_state_the_error_and_the_code_that_it_shows() {
         let counted = database.store.count_history(&filter, 5).await.unwrap();
         assert_eq!(counted.first().map_or(0, |counted| counted.count), i64::try_from(ids.len().min(6)).unwrap());
     }
-    for kind in Failure::ALL.map(Failure::as_str).into_iter().chain(Doubt::ALL.map(Doubt::as_str)) {
+    for kind in Failure::ALL.map(Failure::as_str).into_iter().chain(UnknownReason::ALL.map(UnknownReason::as_str)) {
         let filter = HistoryFilter { error_kind: Some(kind.to_owned()), ..HistoryFilter::default() };
         assert_eq!(found(filter).await, shown(&format!("error_kind = '{kind}'")).await, "{kind}");
     }

@@ -189,12 +189,12 @@ async fn the_platform_rings_only_while_a_dispatcher_sleeps() {
     listener.listen("postcall").await.unwrap();
     // Nobody sleeps; then somebody slept, until before now; then somebody sleeps; then somebody is awake again.
     database.insert_call("a", &json!({})).await;
-    database.session().ask_to_be_rung(std::time::Duration::ZERO).await.unwrap();
+    database.session().request_wake_up(std::time::Duration::ZERO).await.unwrap();
     database.insert_call("a", &json!({})).await;
-    database.session().ask_to_be_rung(std::time::Duration::from_secs(5)).await.unwrap();
+    database.session().request_wake_up(std::time::Duration::from_secs(5)).await.unwrap();
     database.insert_call("nobody", &json!({})).await;
     database.insert_call("a", &json!({"rings": true})).await;
-    database.session().silence_bell().await.unwrap();
+    database.session().cancel_wake_up().await.unwrap();
     database.insert_call("a", &json!({})).await;
     // Notifications arrive in the order of commits: the mark comes after all that the inserts sent.
     database.execute("NOTIFY postcall, 'mark'").await;

@@ -2,7 +2,7 @@
 //! itself something, and nobody else anything.
 
 use nix::sys::signal::Signal;
-use postcall::domain::claim::{Hold, Texts};
+use postcall::domain::claim::{ClaimToken, Texts};
 use postcall::domain::kept;
 use postcall::store::claim::{Claimant, Portion};
 use serde_json::json;
@@ -367,13 +367,13 @@ async fn what_was_given_up_of_a_claim_whose_answer_was_lost_is_known_to_have_nev
     // Its answer is lost, and the dispatcher is declared lost before it can give the claim back.
     database.execute("UPDATE postcall.dispatcher SET lost_at = now()").await;
     let left_behind = session.left_behind(Uuid::nil(), 2).await.unwrap();
-    assert_eq!(session.give_up(&left_behind, Texts::Kept).await.unwrap(), 2);
-    let disowned = session.disown_claim(claimant, token).await.unwrap();
-    assert_eq!((disowned.released.len(), disowned.unsent), (1, 2));
+    assert_eq!(session.mark_in_flight_unknown(&left_behind, Texts::Kept).await.unwrap(), 2);
+    let revoked = session.revoke_claim(claimant, token).await.unwrap();
+    assert_eq!((revoked.released.len(), revoked.unsent), (1, 2));
     assert_eq!(database.text(STATES).await.unwrap(), "failed 2, waiting 2");
     // A claim that arrives later still takes nothing, and a repetition is no news.
     assert!(session.claim(claimant, token, &first_lane(3), Portion::UNBOUNDED).await.unwrap().claimed.is_empty());
-    assert_eq!(session.disown_claim(claimant, token).await.unwrap().unsent, 0);
+    assert_eq!(session.revoke_claim(claimant, token).await.unwrap().unsent, 0);
 }
 
 #[tokio::test]
@@ -387,6 +387,6 @@ async fn what_is_no_longer_left_behind_is_not_given_up() {
     assert!(session.left_behind(Uuid::nil(), 10).await.unwrap().is_empty(), "its dispatcher lives");
     let id = Uuid::parse_str(&database.text("SELECT delivery_id::text FROM postcall.sending").await.unwrap()).unwrap();
     // Found under an earlier claim, and claimed anew meanwhile.
-    assert_eq!(session.give_up(&[Hold::new(id, Uuid::now_v7())], Texts::Kept).await.unwrap(), 0);
+    assert_eq!(session.mark_in_flight_unknown(&[ClaimToken::new(id, Uuid::now_v7())], Texts::Kept).await.unwrap(), 0);
     assert_eq!(database.text(STATES).await.unwrap(), "sending 1");
 }

@@ -72,12 +72,12 @@ fn a_bomb_takes_no_more_than_the_limit_of_a_body() {
 
 #[test]
 fn white_space_is_not_read_again_for_each_of_very_many_placeholders() {
-    let holes = "${x}".repeat(500);
+    let placeholders = "${x}".repeat(500);
     let action = json!({
         "method": "POST",
-        "url": format!("https://h/?{holes}"),
-        "headers": {"a": holes},
-        "body": format!("\"{holes}\""),
+        "url": format!("https://h/?{placeholders}"),
+        "headers": {"a": placeholders},
+        "body": format!("\"{placeholders}\""),
     });
     let call = format!("{{\"x\":{{{}}}}}", " ".repeat(MAX_CALL_BYTES - 20));
     let rendered = render(2 * CALL_KIB, &action, &call);
@@ -122,7 +122,7 @@ fn no_template_of_full_size_takes_long_or_says_much() {
         format!("{start}{}{end}", piece.repeat(times))
     };
     let url = "https://h/";
-    let holes = |piece: &str| {
+    let placeholders = |piece: &str| {
         format!("[{}1{}]", format!("{piece},").repeat(500), " ".repeat(FULL - 1000 - 500 * (piece.len() + 1)))
     };
     let actions = [
@@ -136,7 +136,7 @@ fn no_template_of_full_size_takes_long_or_says_much() {
         json!({"url": url, "body": fill("\"${a", ".b", "}\" x")}),
         json!({"url": url, "body": fill("\"", "\u{301}", "\" x")}),
         json!({"url": url, "body": fill("", "x", "")}),
-        json!({"url": url, "body": holes("-${a}")}),
+        json!({"url": url, "body": placeholders("-${a}")}),
         json!({"url": url, "headers": fill("{", "\"a\":1,", "\"A\":2}")}),
         json!({"url": url, "headers": fill("{\"b\":\"", "c", "\",\"B\":1}")}),
         json!({"url": url, "headers": fill("{\"", "a", "\":1, \"${\":2}")}),

@@ -97,7 +97,7 @@ fn hostile_call() -> impl Strategy<Value = Value> {
         .prop_map(|entries| entries.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
 }
 
-/// A body to be, with holes.
+/// A body to be, with placeholders.
 #[derive(Clone, Debug)]
 enum Shape {
     Literal(&'static str),

@@ -273,8 +273,8 @@ proptest! {
         text in call(),
         paths in prop::collection::vec(path(), 1..6),
     ) {
-        let holes = paths.iter().map(|path| format!("\"${{{0}}}\",${{{0}}}", path.text));
-        let template = format!("[{}]", holes.collect::<Vec<_>>().join(","));
+        let placeholders = paths.iter().map(|path| format!("\"${{{0}}}\",${{{0}}}", path.text));
+        let template = format!("[{}]", placeholders.collect::<Vec<_>>().join(","));
         match (render("https://h/", Some(&template), &text), tree(&text)) {
             (Ok(request), Some(tree)) => {
                 let filled = paths.iter().map(|path| {

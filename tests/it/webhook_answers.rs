@@ -4,7 +4,7 @@ use std::future::pending;
 use std::io::{Read, Write};
 use std::sync::Arc;
 
-use postcall::domain::delivery::{BodyEnd, Doubt};
+use postcall::domain::delivery::{BodyEnd, UnknownReason};
 use postcall::domain::request::Request;
 use postcall::webhook::Fence;
 use tokio::task::JoinSet;
@@ -53,7 +53,7 @@ async fn a_head_without_end_is_unknown_long_before_the_deadline() {
     for (start, piece) in ENDLESS_HEADS {
         let receiver = endless(start, piece).await;
         let attempt = send(&post(&receiver.url("/"), AMPLE_MS)).await;
-        assert_unknown(&attempt, Doubt::Protocol);
+        assert_unknown(&attempt, UnknownReason::Protocol);
         assert!(!at_least(&attempt, AMPLE_MS) && attempt.timing.head.is_none());
         assert_one_request(&receiver);
     }
@@ -129,7 +129,7 @@ async fn many_headers_large_ones_and_folded_ones_are_still_an_answer() {
 #[tokio::test]
 async fn more_than_an_answers_head_may_have_is_unknown() {
     for head in ["name: value\r\n".repeat(512), format!("name: {}\r\n", "x".repeat(256 * 1024))] {
-        assert_unknown(&answer_with(&head).await, Doubt::Protocol);
+        assert_unknown(&answer_with(&head).await, UnknownReason::Protocol);
     }
 }
 
@@ -162,5 +162,5 @@ async fn a_receiver_that_accepts_and_never_reads_is_unknown_by_the_deadline() {
     })
     .await;
     let request = Request { body: Some("x".repeat(16 << 20)), ..post(&receiver.url("/"), 10 * SHORT_MS) };
-    assert_unknown(&send(&request).await, Doubt::Timeout);
+    assert_unknown(&send(&request).await, UnknownReason::Timeout);
 }

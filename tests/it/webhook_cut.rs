@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::future::pending;
 use std::sync::Arc;
 
-use postcall::domain::delivery::{BodyEnd, Doubt, Ending};
+use postcall::domain::delivery::{BodyEnd, Ending, UnknownReason};
 use postcall::webhook::Fence;
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, watch};
@@ -47,7 +47,7 @@ async fn an_attempt_cut_after_the_request_went_out_is_unknown() {
         .await;
         let request = request(&receiver.url("/"), AMPLE_MS);
         let attempt = webhook().send(&request, Uuid::now_v7(), &Fence::open(), arrived.notified()).await;
-        assert_unknown(&attempt, Doubt::DispatcherLost);
+        assert_unknown(&attempt, UnknownReason::DispatcherLost);
         assert_one_request(&receiver);
     }
 }

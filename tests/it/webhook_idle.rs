@@ -3,7 +3,7 @@
 use std::future::pending;
 use std::sync::Arc;
 
-use postcall::domain::delivery::{BodyEnd, Doubt, Ending, Failure, Outcome};
+use postcall::domain::delivery::{BodyEnd, Ending, Failure, Outcome, UnknownReason};
 use postcall::webhook::Fence;
 use tokio::sync::{Barrier, mpsc, watch};
 use tokio::task::JoinSet;
@@ -82,7 +82,7 @@ async fn a_host_that_speaks_first_is_never_said_to_have_no_request_when_it_has_o
             Ending::Final(Outcome::Failed { kind: Failure::Connect, .. }) => {
                 assert!(receiver.texts()[round].is_empty(), "round {round}");
             }
-            Ending::Final(Outcome::Unknown { kind: Doubt::Protocol, .. }) => {}
+            Ending::Final(Outcome::Unknown { kind: UnknownReason::Protocol, .. }) => {}
             other => panic!("round {round}: {other:?}"),
         }
     }

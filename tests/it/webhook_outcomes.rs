@@ -3,7 +3,7 @@
 use std::future::pending;
 use std::time::Duration;
 
-use postcall::domain::delivery::{BodyEnd, Doubt, Ending, Failure, Outcome, State};
+use postcall::domain::delivery::{BodyEnd, Ending, Failure, Outcome, State, UnknownReason};
 use postcall::domain::request::Request;
 use postcall::webhook::Fence;
 use tokio::net::{TcpSocket, TcpStream};
@@ -215,7 +215,7 @@ async fn a_connection_reset_with_the_request_unread_is_unknown() {
         peer.reset();
     })
     .await;
-    assert_unknown(&send(&post(&receiver.url("/"), AMPLE_MS)).await, Doubt::Reset);
+    assert_unknown(&send(&post(&receiver.url("/"), AMPLE_MS)).await, UnknownReason::Reset);
     assert_eq!(receiver.received().len(), 1);
 }
 
@@ -226,7 +226,7 @@ async fn a_connection_reset_after_the_request_is_unknown() {
         peer.reset();
     })
     .await;
-    assert_unknown(&send(&post(&receiver.url("/"), AMPLE_MS)).await, Doubt::Reset);
+    assert_unknown(&send(&post(&receiver.url("/"), AMPLE_MS)).await, UnknownReason::Reset);
     assert_one_request(&receiver);
 }
 
@@ -239,7 +239,7 @@ async fn a_connection_closed_in_order_without_an_answer_is_unknown_for_every_met
             peer.hang().await;
         })
         .await;
-        assert_unknown(&send(&request(&receiver.url("/"), AMPLE_MS)).await, Doubt::Reset);
+        assert_unknown(&send(&request(&receiver.url("/"), AMPLE_MS)).await, UnknownReason::Reset);
         assert_one_request(&receiver);
     }
 }
@@ -250,7 +250,7 @@ async fn a_connection_reset_as_soon_as_it_is_accepted_is_never_taken_for_an_answ
     let attempt = send(&post(&receiver.url("/"), AMPLE_MS)).await;
     // Which of the two depends on whether the reset or the request is quicker; both are true when they are said.
     let certain = matches!(attempt.ending, Ending::Final(Outcome::Failed { kind: Failure::Connect, .. }));
-    let doubtful = matches!(attempt.ending, Ending::Final(Outcome::Unknown { kind: Doubt::Reset, .. }));
+    let doubtful = matches!(attempt.ending, Ending::Final(Outcome::Unknown { kind: UnknownReason::Reset, .. }));
     assert!(certain || doubtful, "{:?}", attempt.ending);
     assert_eq!(receiver.received().len(), 1);
 }
@@ -260,7 +260,7 @@ async fn a_receiver_that_hangs_is_unknown_by_the_deadline_for_every_method() {
     for request in [post, get] {
         let receiver = Receiver::start(|mut peer| async move { peer.hang().await }).await;
         let attempt = send(&request(&receiver.url("/"), SHORT_MS)).await;
-        assert_unknown(&attempt, Doubt::Timeout);
+        assert_unknown(&attempt, UnknownReason::Timeout);
         assert!(at_least(&attempt, SHORT_MS));
         assert!(attempt.timing.connected.is_some() && attempt.timing.head.is_none());
         assert_one_request(&receiver);
@@ -274,7 +274,7 @@ async fn half_a_response_head_is_no_answer() {
         peer.write(b"HTTP/1.1 200 OK\r\ncontent-le").await;
     })
     .await;
-    assert_unknown(&send(&post(&receiver.url("/"), AMPLE_MS)).await, Doubt::Reset);
+    assert_unknown(&send(&post(&receiver.url("/"), AMPLE_MS)).await, UnknownReason::Reset);
 }
 
 #[tokio::test]
@@ -283,7 +283,7 @@ async fn what_is_not_http_is_unknown() {
         [b"SSH-2.0-OpenSSH_9.2\r\n", b"\x15\x03\x01\x00\x02\x02\x46", b"HTTP/1.1 2x0 OK\r\n\r\n"];
     for bytes in garbage {
         let receiver = Receiver::answering(bytes).await;
-        assert_unknown(&send(&post(&receiver.url("/"), AMPLE_MS)).await, Doubt::Protocol);
+        assert_unknown(&send(&post(&receiver.url("/"), AMPLE_MS)).await, UnknownReason::Protocol);
         assert_one_request(&receiver);
     }
 }

@@ -4,7 +4,7 @@ use std::future::pending;
 use std::sync::Arc;
 
 use postcall::domain::action::Method;
-use postcall::domain::delivery::{BodyEnd, Doubt};
+use postcall::domain::delivery::{BodyEnd, UnknownReason};
 use postcall::domain::request::Request;
 use postcall::webhook::Fence;
 use tokio::sync::Notify;
@@ -133,7 +133,7 @@ async fn a_kept_alive_connection_that_dies_under_a_request_is_unknown_and_the_re
             b"ok",
             BodyEnd::Complete,
         );
-        assert_unknown(&webhook.send(&request, Uuid::now_v7(), &Fence::open(), pending()).await, Doubt::Reset);
+        assert_unknown(&webhook.send(&request, Uuid::now_v7(), &Fence::open(), pending()).await, UnknownReason::Reset);
         assert_eq!(receiver.received().len(), before + 1);
     }
 }

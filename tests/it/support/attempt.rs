@@ -4,7 +4,7 @@ use std::future::pending;
 use std::time::Duration;
 
 use postcall::domain::action::Method;
-use postcall::domain::delivery::{Answer, BodyEnd, Doubt, Ending, Failure, Outcome};
+use postcall::domain::delivery::{Answer, BodyEnd, Ending, Failure, Outcome, UnknownReason};
 use postcall::domain::request::Request;
 use postcall::webhook::{Attempt, Fence, Settings, Webhook};
 use sha2::{Digest, Sha256};
@@ -64,7 +64,7 @@ pub fn assert_failed(attempt: &Attempt, expected: Failure) -> String {
 
 /// It is not known whether the receiver has it.
 #[track_caller]
-pub fn assert_unknown(attempt: &Attempt, expected: Doubt) {
+pub fn assert_unknown(attempt: &Attempt, expected: UnknownReason) {
     assert!(
         matches!(&attempt.ending, Ending::Final(Outcome::Unknown { kind, .. }) if *kind == expected),
         "not unknown/{}: {:?}",

@@ -67,7 +67,7 @@ impl Fleet {
         }
     }
 
-    /// Doubt is no larger than it must be: at most the permits of each that was killed, and none elsewhere.
+    /// UnknownReason is no larger than it must be: at most the permits of each that was killed, and none elsewhere.
     pub fn assert_doubt_is_bounded(&self, accounts: &Accounts) {
         for (dispatcher, doubts) in &accounts.doubts {
             let bound = if self.killed.contains(dispatcher) { self.permits } else { 0 };

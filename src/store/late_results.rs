@@ -6,9 +6,9 @@ use std::borrow::Cow;
 use uuid::Uuid;
 
 use super::StoreError;
-use super::columns::Columns;
+use super::result_rows::ResultRows;
 use super::session::Session;
-use crate::domain::claim::{Finished, Hold};
+use crate::domain::claim::{ClaimToken, Finished};
 
 /// Whose evidence it is.
 const BY: &str = "the dispatcher that sent it";
@@ -24,12 +24,11 @@ impl Session {
     /// # Errors
     /// Only those of the database.
     pub async fn record_evidence(&mut self, late: &[Finished]) -> Result<u64, StoreError> {
-        let columns = Columns::from(late);
+        let columns = ResultRows::from(late);
         // - The claim is the fence: a delivery that has been replayed or claimed anew has nothing to do with it.
         // - Only what is unknown can be resolved, and only by something more certain.
         // - Each is looked up by the key: LIMIT keeps the planner from a join, for which it may read a whole partition.
-        let mut connection = self.take().await?;
-        let news = sqlx::query!(
+        let statement = sqlx::query!(
             r#"
             INSERT INTO postcall.resolution
                 (delivery_id, source, resolved_by, reason, state, error_kind, error_detail, method, url, request_bytes,
@@ -70,10 +69,8 @@ impl Session {
             &columns.dns_ms as &[Option<i32>],
             &columns.connected_ms as &[Option<i32>],
             &columns.head_ms as &[Option<i32>],
-        )
-        .execute(&mut connection);
-        let news = self.within(news).await;
-        Ok(self.keep(connection, news)?.rows_affected())
+        );
+        Ok(self.execute(statement).await?.rows_affected())
     }
 
     /// Records that deliveries which were given up in the meantime were never sent: they failed, certainly. Returns how
@@ -81,12 +78,11 @@ impl Session {
     ///
     /// # Errors
     /// Only those of the database.
-    pub async fn record_unsent(&mut self, holds: &[&Hold]) -> Result<u64, StoreError> {
+    pub async fn record_unsent(&mut self, tokens: &[&ClaimToken]) -> Result<u64, StoreError> {
         let (deliveries, claims): (Vec<Uuid>, Vec<Uuid>) =
-            holds.iter().map(|hold| (hold.delivery_id(), hold.claim())).unzip();
+            tokens.iter().map(|token| (token.delivery_id(), token.claim())).unzip();
         // Fenced as above.
-        let mut connection = self.take().await?;
-        let news = sqlx::query!(
+        let statement = sqlx::query!(
             r#"
             INSERT INTO postcall.resolution (delivery_id, source, resolved_by, reason, state, error_detail)
             SELECT delivery.delivery_id, 'claim', $1, $2, 'failed', $2
@@ -100,10 +96,8 @@ impl Session {
             NEVER_SENT,
             &deliveries,
             &claims,
-        )
-        .execute(&mut connection);
-        let news = self.within(news).await;
-        Ok(self.keep(connection, news)?.rows_affected())
+        );
+        Ok(self.execute(statement).await?.rows_affected())
     }
 
     /// As [`Session::record_unsent`], for a whole claim whose answer was lost, so that nobody knows which deliveries it
@@ -114,8 +108,7 @@ impl Session {
     pub(super) async fn record_claim_unsent(&mut self, claim: Uuid) -> Result<u64, StoreError> {
         // History has no index by claim, which would cost every delivery. What was given up just now is among the newest
         // of what is unknown, for which there is an index, unless the queue was very long; the look is bounded.
-        let mut connection = self.take().await?;
-        let news = sqlx::query!(
+        let statement = sqlx::query!(
             r#"
             INSERT INTO postcall.resolution (delivery_id, source, resolved_by, reason, state, error_detail)
             SELECT delivery_id, 'claim', $1, $2, 'failed', $2
@@ -128,9 +121,7 @@ impl Session {
             NEVER_SENT,
             UNKNOWN_LOOKED_AT,
             claim,
-        )
-        .execute(&mut connection);
-        let news = self.within(news).await;
-        Ok(self.keep(connection, news)?.rows_affected())
+        );
+        Ok(self.execute(statement).await?.rows_affected())
     }
 }

@@ -16,7 +16,7 @@ const DETAIL_NOT_KEPT: &str = "the database refused the texts of this outcome; t
 
 /// One vector per column of `unnest`, all of the batch's length.
 #[derive(Default)]
-pub(super) struct Columns<'a> {
+pub(super) struct ResultRows<'a> {
     pub(super) delivery_id: Vec<Uuid>,
     pub(super) claim: Vec<Uuid>,
     pub(super) state: Vec<&'static str>,
@@ -40,15 +40,15 @@ pub(super) struct Columns<'a> {
     pub(super) head_ms: Vec<Option<i32>>,
 }
 
-impl<'a> Columns<'a> {
-    pub(super) fn from<I>(batch: I) -> Columns<'a>
+impl<'a> ResultRows<'a> {
+    pub(super) fn from<I>(batch: I) -> ResultRows<'a>
     where
         I: IntoIterator<Item = &'a Finished>,
     {
-        let mut columns = Columns::default();
+        let mut columns = ResultRows::default();
         for done in batch {
-            columns.delivery_id.push(done.hold.delivery_id());
-            columns.claim.push(done.hold.claim());
+            columns.delivery_id.push(done.token.delivery_id());
+            columns.claim.push(done.token.claim());
             columns.push_outcome(done);
             columns.push_story(done);
         }
@@ -79,8 +79,8 @@ impl<'a> Columns<'a> {
     }
 
     fn push_story(&mut self, done: &'a Finished) {
-        let sent = done.story.sent.as_ref();
-        let timing = done.story.timing;
+        let sent = done.record.sent.as_ref();
+        let timing = done.record.timing;
         let texts_kept = done.texts == Texts::Kept;
         self.keep_sid.push(texts_kept);
         self.method.push(sent.map(|sent| sent.method.as_str()));
@@ -107,7 +107,7 @@ fn millis(duration: Duration) -> i32 {
 mod tests {
     use super::*;
     use crate::domain::action::Method;
-    use crate::domain::claim::{Hold, Sent, Settled, Story};
+    use crate::domain::claim::{AttemptRecord, ClaimToken, Completion, Sent};
     use crate::domain::delivery::{BodyEnd, Ending, Timing};
 
     #[test]
@@ -127,12 +127,12 @@ mod tests {
         };
         let longest = Some(Duration::MAX);
         let timing = Timing { latency: Duration::MAX, dns: longest, connected: longest, head: longest };
-        let story = Story { sent: Some(sent), timing: Some(timing) };
-        let hold = Hold::new(Uuid::nil(), Uuid::nil());
-        let Settled::Finished(done) = hold.settle(Ending::Final(Outcome::Answered(answer)), story) else {
+        let record = AttemptRecord { sent: Some(sent), timing: Some(timing) };
+        let token = ClaimToken::new(Uuid::nil(), Uuid::nil());
+        let Completion::Finished(done) = token.complete(Ending::Final(Outcome::Answered(answer)), record) else {
             panic!("an outcome finishes");
         };
-        let columns = Columns::from([&done]);
+        let columns = ResultRows::from([&done]);
         assert_eq!(columns.response_code, [Some(i16::MAX)]);
         let integers =
             [&columns.response_bytes, &columns.request_bytes, &columns.latency_ms, &columns.dns_ms, &columns.head_ms];

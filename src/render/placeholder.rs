@@ -17,7 +17,7 @@ use crate::domain::problem::{Code, Problem};
 
 /// A placeholder, with the bytes of the template that it takes up.
 #[derive(Debug)]
-pub(super) struct Hole {
+pub(super) struct Placeholder {
     pub path: Path,
     pub start: usize,
     pub end: usize,
@@ -31,14 +31,14 @@ pub(super) enum Part {
     /// A backslash that only says that `${` is meant literally, and is left out.
     Dropped(usize),
     /// A placeholder.
-    Hole(Hole),
+    Placeholder(Placeholder),
 }
 
 impl Part {
     /// The placeholder, if it is one.
-    pub fn hole(&self) -> Option<&Hole> {
+    pub fn placeholder(&self) -> Option<&Placeholder> {
         match self {
-            Part::Hole(hole) => Some(hole),
+            Part::Placeholder(placeholder) => Some(placeholder),
             Part::Text(..) | Part::Dropped(_) => None,
         }
     }
@@ -53,7 +53,7 @@ pub(super) const ESCAPED_OPEN: &str = "\\${";
 ///
 /// # Errors
 /// [`Code::BadPlaceholder`] or [`Code::UnterminatedPlaceholder`].
-pub(super) fn read(source: Source<'_>, start: usize, in_string: bool) -> Result<Hole, Problem> {
+pub(super) fn read(source: Source<'_>, start: usize, in_string: bool) -> Result<Placeholder, Problem> {
     let mut reader = Reader { source, start, at: start + OPEN.len(), in_string };
     reader.skip_blanks();
     let text_start = reader.at;
@@ -62,7 +62,7 @@ pub(super) fn read(source: Source<'_>, start: usize, in_string: bool) -> Result<
     let path = Path { text: text.into(), steps };
     reader.skip_blanks();
     match reader.take("}") {
-        true => Ok(Hole { path, start, end: reader.at }),
+        true => Ok(Placeholder { path, start, end: reader.at }),
         false => Err(reader.malformed()),
     }
 }
@@ -207,7 +207,7 @@ mod tests {
     use super::*;
     use crate::domain::problem::{Field, Place};
 
-    fn read_text(text: &str, in_string: bool) -> Result<Hole, Problem> {
+    fn read_text(text: &str, in_string: bool) -> Result<Placeholder, Problem> {
         read(Source { field: Field::Body, text }, 0, in_string)
     }
 
@@ -235,8 +235,8 @@ mod tests {
 
     #[test]
     fn outer_blanks_are_no_part_of_the_path() {
-        let hole = read_text("${ \t a.b \t}rest", false).unwrap();
-        assert_eq!((hole.path.text.as_ref(), hole.end), ("a.b", 11));
+        let placeholder = read_text("${ \t a.b \t}rest", false).unwrap();
+        assert_eq!((placeholder.path.text.as_ref(), placeholder.end), ("a.b", 11));
         assert_eq!(read_text("${ a[0] }", false).unwrap().path.text.as_ref(), "a[0]");
     }
 

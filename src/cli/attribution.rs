@@ -33,7 +33,7 @@ impl Author {
 
 /// Who, and why.
 #[derive(Args)]
-pub(super) struct Accountable {
+pub(super) struct Attribution {
     /// Why. It stays in history for good, so keep personal data out of it.
     #[arg(long, value_name = "TEXT", value_parser = reason)]
     pub(super) reason: String,
@@ -42,7 +42,7 @@ pub(super) struct Accountable {
     author: Author,
 }
 
-impl Accountable {
+impl Attribution {
     /// Who it is; never empty.
     pub(super) fn by(&self) -> Result<String, CliError> {
         self.author.name()
