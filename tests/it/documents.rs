@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
 
-use postcall::domain::delivery::{Doubt, Failure, State};
+use postcall::domain::delivery::{Failure, State, UnknownReason};
 use serde_json::json;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
@@ -235,7 +235,7 @@ fn the_documented_states_and_error_kinds_are_those_of_a_delivery() {
     let first = |row: &Vec<&str>| quoted(row[0]).next().unwrap_or_default().to_owned();
     assert_eq!(states.iter().map(first).collect::<Vec<_>>(), State::ALL.map(State::as_str));
     let failed = Failure::ALL.map(|kind| (kind.as_str().to_owned(), State::Failed.as_str()));
-    let unknown = Doubt::ALL.map(|kind| (kind.as_str().to_owned(), State::Unknown.as_str()));
+    let unknown = UnknownReason::ALL.map(|kind| (kind.as_str().to_owned(), State::Unknown.as_str()));
     let stated: Vec<(String, &str)> = kinds.iter().map(|row| (first(row), row[1])).collect();
     assert_eq!(stated, failed.into_iter().chain(unknown).collect::<Vec<_>>());
 }
