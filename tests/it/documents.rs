@@ -17,7 +17,7 @@ use crate::support::process::{postcall, stdout};
 /// So many of each there are at least: a change of the markup that hides them from these tests is missed by these counts.
 const SQL_BLOCKS: usize = 15;
 const LINKS: usize = 60;
-const PROMISES: usize = 60;
+const PROMISES: usize = 50;
 const PATHS: usize = 60;
 
 /// Lines that README.md has at most: one screen of what and why, and where to read on.
