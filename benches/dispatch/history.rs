@@ -17,7 +17,7 @@ use crate::print::{chapter, keep, note, percentile, rounded};
 
 /// How the rows are made; see there.
 const ROWS: &str = include_str!("history.sql");
-const README: &str = include_str!("../../README.md");
+const AUDITING: &str = include_str!("../../docs/auditing.md");
 
 /// Times that each question is asked.
 const ASKED: usize = 7;
@@ -49,7 +49,7 @@ pub async fn measure(database: Database, plans: bool) {
     for (what, limit, filter) in questions(&known) {
         ask_program(&database, what, limit, &filter).await;
     }
-    note("By SQL, as postcall_auditor: the view's newest page, and what README asks.");
+    note("By SQL, as postcall_auditor: the view's newest page, and what docs/auditing.md asks.");
     ask_sql(&database, &known).await;
     note("The accounts.");
     let started = Instant::now();
@@ -188,7 +188,7 @@ async fn ask_program(database: &Database, what: &str, limit: f64, filter: &Histo
     line(&format!("history {what}"), percentile(&mut times, 0.5), limit, &told);
 }
 
-/// The statements of README for auditors, asked about values that there are.
+/// The statements of docs/auditing.md, asked about values that there are.
 async fn ask_sql(database: &Database, known: &Known) {
     let page = "SELECT * FROM postcall.delivery_history ORDER BY delivery_id DESC LIMIT 50";
     let failed = "SELECT * FROM postcall.delivery_history WHERE state = 'failed' ORDER BY delivery_id DESC LIMIT 50";
@@ -196,7 +196,7 @@ async fn ask_sql(database: &Database, known: &Known) {
     statements.push(("the newest page of what failed".to_owned(), failed.to_owned(), NAMED_MS));
     let tuesday = known.day.format("%Y-%m-%d").to_string();
     let (before, after) = (known.day - TimeDelta::days(1), known.day + TimeDelta::days(1));
-    for part in README.split("\n**").skip(1) {
+    for part in AUDITING.split("\n**").skip(1) {
         let Some((title, rest)) = part.split_once("**") else { continue };
         let Some((_, sql)) = rest.split_once("```sql\n-- as postcall_auditor\n") else { continue };
         let sql = sql.split("\n```").next().unwrap_or_default();
