@@ -19,7 +19,7 @@ use crate::store::dispatchers::LONGEST_LEASE;
 use crate::store::obstacles::Obstacle;
 use crate::webhook::{self, Webhook};
 
-/// Connections of a dispatcher's pool: the bell's. Scout, claimer, finisher, lease, recovery and reporter have one each
+/// Connections of a dispatcher's pool: the one that listens for new calls. Scout, claimer, finisher, lease, recovery and reporter have one each
 /// beside it, and housekeeping for a moment.
 const CONNECTIONS: u32 = 1;
 /// The shortest lease.

@@ -1,5 +1,5 @@
 //! The scheduler as the rooms of a dispatcher share it: behind a lock that is held for moments, with the time of day, the
-//! cursors of the lanes, and a bell for the claimer.
+//! cursors of the lanes, and a notification for the claimer.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};

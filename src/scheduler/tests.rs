@@ -525,3 +525,22 @@ fn black_holes_keep_nobody_else_from_being_probed() {
     assert_eq!(world.scheduler.probes_due(2, 0, world.now).0, [hosts[1].clone()]);
     assert_eq!(world.scheduler.probes_due(0, 2, world.now).1, [hosts[0].clone()]);
 }
+
+/// Each answer arrives before the next claim is made, and each lane has less than the host could take.
+#[test]
+fn a_host_that_answers_at_once_is_soon_used_to_its_limit_however_little_each_lane_has() {
+    let lanes: Vec<(u8, u8)> = (0..200).map(|agent| (agent, 0)).collect();
+    let mut world = World::new(USUAL, &lanes);
+    let mut most = 0;
+    for _ in 0..10 {
+        (0..lanes.len()).filter(|lane| world.waiting[*lane] == 0).collect::<Vec<_>>().into_iter().for_each(|lane| {
+            world.arrive(lane, 2);
+        });
+        world.run(MAX_TURNS);
+        most = most.max(world.out.len());
+        while !world.out.is_empty() {
+            world.end(0, Signal::Answered);
+        }
+    }
+    assert_eq!(most, USUAL.per_host);
+}

@@ -211,7 +211,7 @@ async fn replay(
     // - Where a delivery of the chain has left history, nobody can see any more what it came to: that is a doubt.
     // - The triggers of postcall.replay give the new delivery its id and its message, and put it into the queue.
     // - The payload is looked for by a scalar subquery: it can only be an index look-up per row.
-    // - No bell is rung: a dispatcher that sleeps looks by itself within a second.
+    // - No notification is sent: a dispatcher that sleeps looks by itself within a second.
     let rows = sqlx::query_as!(
         Row,
         r#"
