@@ -19,9 +19,11 @@ use crate::store::{Store, StoreError};
 
 /// The others are looked after this often within a lease.
 const LOOKS: u32 = 5;
-/// Looking for what was left behind takes no more than one part in so many of the time. It reads all of `sending`, dead rows
+/// Looking for what was left behind takes no more than one part in so many of the time, up to [`LONGEST_PAUSE`]. It reads all of `sending`, dead rows
 /// included, and while somebody holds a snapshot there are ever more of them.
 const RARITY: u32 = 20;
+/// However long the last look took, the next one comes after this at the latest.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// Deliveries that one statement gives up at most.
 const BATCH: usize = 100;
 /// Deliveries that history refused, and which are therefore left alone. When there are more, the others are tried again at
@@ -73,8 +75,10 @@ impl Recovery {
             return Ok(());
         }
         let given_up = self.give_up_all().await;
-        // Also where it failed: it may have been too much for one statement's time.
-        self.look_due = begun + begun.elapsed() * RARITY;
+        // A look that failed is repeated at once, unless it may have been too much for one statement's time.
+        if given_up.as_ref().err().is_none_or(StoreError::is_about_time) {
+            self.look_due = begun + LONGEST_PAUSE.min(begun.elapsed() * RARITY);
+        }
         let unknown = given_up?;
         if lost > 0 || unknown > 0 {
             warn!(lost, unknown, "gave up what lost dispatchers had in flight");

@@ -3,9 +3,9 @@
 //! It begins small, because nothing is known of the host. Once it is used to the full, as many answers as it allows requests
 //! raise it: each by one until the host was first too slow (so it doubles with every round of answers), and all of them
 //! together by one afterwards. The answers of a host that is quick arrive before the next requests are out, so what counts is
-//! that the limit was reached, and not what is in flight when an answer arrives (RFC 7661, section 4.1). A request that times out halves it, once for all the requests that were out together: they
-//! all tell the same story. This is how TCP finds the share of a link that it can use (RFC 5681, section 3.1), with the
-//! timeout in place of a lost segment.
+//! that the limit was reached, and not what is in flight when an answer arrives. A request that times out halves it, once for
+//! all the requests that were out together: they all tell the same story. This is how TCP finds the share of a link that it
+//! can use (RFC 5681, section 3.1), with the timeout in place of a lost segment.
 //!
 //! A limit that was not used for a while begins small again: what the host could take then says little about now.
 

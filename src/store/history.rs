@@ -12,7 +12,7 @@ use serde::Serialize;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::{COMMAND_PATIENCE, Store, StoreError, matching};
+use super::{COMMAND_STATEMENT_TIMEOUT, Store, StoreError, matching};
 use crate::domain::delivery::{Failure, State, UnknownReason};
 use crate::domain::kept;
 
@@ -195,7 +195,7 @@ impl Store {
     /// # Errors
     /// Only those of the database.
     pub async fn history(&self, filter: &HistoryFilter, limit: usize) -> Result<Vec<HistoryRow>, StoreError> {
-        self.history_within(filter, &filter.possible_ids(None), limit, COMMAND_PATIENCE).await
+        self.history_within(filter, &filter.possible_ids(None), limit, COMMAND_STATEMENT_TIMEOUT).await
     }
 
     /// As [`Store::history`], of the deliveries with these ids only, and within a time.
@@ -231,7 +231,7 @@ impl Store {
         let limit = i64::try_from(most).unwrap_or(i64::MAX).saturating_add(1);
         let possible = filter.possible_states();
         let mut snapshot = self.pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
-        matching::prepare(&mut snapshot, COMMAND_PATIENCE).await?;
+        matching::prepare(&mut snapshot, COMMAND_STATEMENT_TIMEOUT).await?;
         let mut counts = Vec::new();
         for state in State::ALL.map(State::as_str) {
             if possible.as_ref().is_some_and(|states| !states.iter().any(|name| name == state)) {

@@ -45,7 +45,7 @@ use obstacles::Obstacle;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a statement of a command may take: reading a long history does.
-const COMMAND_PATIENCE: Duration = Duration::from_secs(300);
+const COMMAND_STATEMENT_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// What went wrong with the database. The text is the driver's and holds no row's content.
 #[derive(Debug, thiserror::Error)]
@@ -185,7 +185,7 @@ impl Store {
             .max_connections(connections)
             .acquire_timeout(CONNECT_TIMEOUT)
             .test_before_acquire(false)
-            .after_connect(|connection, _| Box::pin(settings::prepare_session(connection, COMMAND_PATIENCE)))
+            .after_connect(|connection, _| Box::pin(settings::prepare_session(connection, COMMAND_STATEMENT_TIMEOUT)))
             .connect_with(options.application_name("postcall"))
             .await?;
         // It cannot change while the database exists.

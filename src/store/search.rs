@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::history::{HistoryFilter, HistoryRow, floor};
 use super::matching::prepare;
-use super::{COMMAND_PATIENCE, Store, StoreError};
+use super::{COMMAND_STATEMENT_TIMEOUT, Store, StoreError};
 
 /// How long a search may take.
 const SEARCH_TIME: Duration = Duration::from_millis(800);
@@ -108,7 +108,7 @@ impl Store {
     async fn extent(&self, ids: &Range<Uuid>) -> Result<Option<Range<DateTime<Utc>>>, StoreError> {
         // Of the tables and not of the view: the ends of their primary keys, one index look-up each.
         let mut transaction = self.pool.begin_with("BEGIN READ ONLY").await?;
-        prepare(&mut transaction, COMMAND_PATIENCE).await?;
+        prepare(&mut transaction, COMMAND_STATEMENT_TIMEOUT).await?;
         let row = sqlx::query!(
             r#"
             WITH oldest (id) AS (
