@@ -56,23 +56,17 @@ impl Schedule {
     /// Under load, when less than a quarter of all places is free, waits until half of them are, for `at_most`: one claim for
     /// many costs little more than one for few. Cancel-safe.
     pub(super) async fn gather_places(&self, at_most: Duration) {
-        let share = || {
+        let one_part_is_free_in = |parts: usize| {
             let inner = self.lock();
             let (free, in_flight) = (inner.scheduler.free(), inner.scheduler.in_flight());
-            (free, free + in_flight)
+            free >= (free + in_flight) / parts
         };
-        let (free, all) = share();
-        if free >= all / 4 {
+        if one_part_is_free_in(4) {
             return;
         }
         let half_are_free = async {
-            loop {
-                let changed = self.changed.notified();
-                let (free, all) = share();
-                if free >= all / 2 {
-                    return;
-                }
-                changed.await;
+            while !one_part_is_free_in(2) {
+                self.changed.notified().await;
             }
         };
         tokio::time::timeout(at_most, half_are_free).await.ok();
