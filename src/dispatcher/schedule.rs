@@ -53,13 +53,12 @@ impl Schedule {
         }
     }
 
-    /// Under load, when less than a quarter of all places is free, waits until half of them are, for `at_most`: one claim for
-    /// many costs little more than one for few. Cancel-safe.
+    /// Under load, when less than a quarter of the places in reach is free, waits until half of them are, for `at_most`: one
+    /// claim for many deliveries costs little more than one for few. Cancel-safe.
     pub(super) async fn gather_places(&self, at_most: Duration) {
         let one_part_is_free_in = |parts: usize| {
             let inner = self.lock();
-            let (free, in_flight) = (inner.scheduler.free(), inner.scheduler.in_flight());
-            free >= (free + in_flight) / parts
+            inner.scheduler.free() >= inner.scheduler.places_in_reach() / parts
         };
         if one_part_is_free_in(4) {
             return;

@@ -224,6 +224,11 @@ impl Scheduler {
         self.limits.in_flight.saturating_sub(self.in_flight)
     }
 
+    /// Places that are free or likely to come free soon: all of them but those that hosts hold which are not known to answer.
+    pub fn places_in_reach(&self) -> usize {
+        (self.free() + self.in_flight).saturating_sub(self.untried.in_flight + self.silent.in_flight)
+    }
+
     /// Requests that are in flight or about to be.
     pub fn in_flight(&self) -> usize {
         self.in_flight

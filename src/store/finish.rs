@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use uuid::Uuid;
 
 use super::StoreError;
-use super::result_rows::ResultRows;
+use super::result_rows::{ResultRows, insert_results};
 use super::session::Session;
 use crate::domain::claim::Finished;
 use crate::domain::kept;
@@ -44,7 +44,7 @@ impl Session {
     }
 
     async fn move_into_history(&mut self, batch: &[Finished]) -> Result<HashSet<Uuid>, StoreError> {
-        let columns = ResultRows::from(batch);
+        let rows = ResultRows::from(batch);
         // - unnest: one statement of one shape, whatever the size of the batch.
         // - DELETE … RETURNING is the fence: only a row that this claim still holds leaves sending, and only a row that
         //   left sending enters history. A repetition finds nothing to delete and so inserts nothing.
@@ -56,18 +56,12 @@ impl Session {
         // - finished_at is never before claimed_at even if the server's clock was set back in between.
         // - What the database itself knows of the call is cut here, by the bounds of domain::kept. A time of insertion
         //   that no calculation can use, in a row from before that was refused, gives way to that of the claim.
-        let statement = sqlx::query_scalar!(
-            r#"
-            WITH done AS (
-                SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::bool[],
-                                     $7::text[], $8::text[], $9::int[], $10::bytea[], $11::text[], $12::int2[],
-                                     $13::int[], $14::bytea[], $15::text[], $16::int[], $17::int[], $18::int[],
-                                     $19::int[])
-                    AS done (held_delivery, held_claim, state, error_kind, error_detail, keep_sid,
-                             method, url, request_bytes, request_sha256, unresolved, response_code,
-                             response_bytes, response_sha256, body_end, latency_ms, dns_ms, connected_ms,
-                             head_ms)
-            ),
+        let statement = insert_results!(
+            query_scalar,
+            rows,
+            "
+            WITH done AS (",
+            "),
             ended AS (
                 DELETE FROM postcall.sending
                 USING (
@@ -81,38 +75,15 @@ impl Session {
             )
             INSERT INTO postcall.delivery
                 (delivery_id, call_id, claim, action_id, created_at, claimed_at, finished_at, action_version,
-                 dispatcher_id, agent, state, error_kind, error_detail, call_sid, method, url, request_bytes,
-                 request_sha256, unresolved, response_code, response_bytes, response_sha256, body_end, latency_ms,
-                 dns_ms, connected_ms, head_ms)
+                 dispatcher_id, agent, call_sid, ",
+            ")
             SELECT delivery_id, call_id, claim, action_id,
-                   CASE WHEN created_at >= '2000-01-01Z' AND created_at < '10000-01-01Z' THEN created_at ELSE claimed_at END, claimed_at,
-                   greatest(clock_timestamp(), claimed_at), action_version, dispatcher_id, left(agent, $20), state,
-                   error_kind, error_detail, CASE WHEN keep_sid THEN left(sid, $21) END, method, url, request_bytes,
-                   request_sha256,
-                   string_to_array(unresolved, E'\n'), response_code, response_bytes, response_sha256, body_end,
-                   latency_ms, dns_ms, connected_ms, head_ms
+                   CASE WHEN created_at >= '2000-01-01Z' AND created_at < '10000-01-01Z' THEN created_at ELSE claimed_at END,
+                   claimed_at, greatest(clock_timestamp(), claimed_at), action_version, dispatcher_id, left(agent, $20),
+                   CASE WHEN keep_sid THEN left(sid, $21) END, ",
+            "
             FROM ended
-            RETURNING delivery_id
-            "#,
-            &columns.delivery_id,
-            &columns.claim,
-            &columns.state as &[&str],
-            &columns.error_kind as &[Option<&str>],
-            &columns.error_detail as &[Option<Cow<'_, str>>],
-            &columns.keep_sid,
-            &columns.method as &[Option<&str>],
-            &columns.url as &[Option<Cow<'_, str>>],
-            &columns.request_bytes as &[Option<i32>],
-            &columns.request_sha256 as &[Option<&[u8]>],
-            &columns.unresolved as &[Option<String>],
-            &columns.response_code as &[Option<i16>],
-            &columns.response_bytes as &[Option<i32>],
-            &columns.response_sha256 as &[Option<&[u8]>],
-            &columns.body_end as &[Option<&str>],
-            &columns.latency_ms as &[Option<i32>],
-            &columns.dns_ms as &[Option<i32>],
-            &columns.connected_ms as &[Option<i32>],
-            &columns.head_ms as &[Option<i32>],
+            RETURNING delivery_id",
             kept::MAX_AGENT_CHARS,
             kept::MAX_CALL_SID_CHARS,
         );

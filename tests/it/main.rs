@@ -35,6 +35,7 @@ mod rendering_reference;
 mod replay;
 mod replay_or_finding;
 mod resolve;
+mod result_columns;
 mod retention;
 mod rights;
 mod search;
