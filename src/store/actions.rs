@@ -78,9 +78,6 @@ impl Store {
     /// Publishes `spec` as the newest version of the agent's action `name`, which comes into being with its first
     /// version, and returns the version's number. Calls that wait already are sent by the new version. `by` is who
     /// publishes, in that person's own words.
-    ///
-    /// # Errors
-    /// Only those of the database.
     pub async fn publish_action(
         &self,
         agent: &str,
@@ -123,9 +120,6 @@ impl Store {
     }
 
     /// Enables or disables an action. `by` is who does so, in that person's own words.
-    ///
-    /// # Errors
-    /// Only those of the database.
     pub async fn switch_action(
         &self,
         agent: &str,
@@ -160,9 +154,6 @@ impl Store {
     }
 
     /// Actions by agent and name, each with the version asked for, or its newest. `None` means any.
-    ///
-    /// # Errors
-    /// Only those of the database.
     pub async fn actions(
         &self,
         agent: Option<&str>,
@@ -216,9 +207,6 @@ impl Store {
 
 impl Session {
     /// The specs of the versions `keys`, in no particular order. Versions are immutable, so they may be kept for good.
-    ///
-    /// # Errors
-    /// Only those of the database.
     pub async fn load_versions(&mut self, keys: &[VersionKey]) -> Result<Vec<(VersionKey, ActionSpec)>, StoreError> {
         let (actions, versions): (Vec<i64>, Vec<i32>) = keys.iter().map(|key| (key.action_id, key.version)).unzip();
         // All that a claim lacks in one round trip.

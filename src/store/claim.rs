@@ -194,9 +194,6 @@ impl Session {
     }
 
     /// The first delivery that waits in a lane behind `after`, whoever has locked it.
-    ///
-    /// # Errors
-    /// Only those of the database.
     pub async fn first_waiting(&mut self, action_id: i64, after: Uuid) -> Result<Option<Uuid>, StoreError> {
         // As the claim itself: one row, by the index.
         let statement = sqlx::query_scalar!(
@@ -250,9 +247,6 @@ impl Session {
 
     /// Takes deliveries out of the queue that are in flight at the same time, because somebody has put them back by hand.
     /// A claim can take none of them. Returns how many.
-    ///
-    /// # Errors
-    /// Only those of the database.
     pub async fn drop_doubles(&mut self) -> Result<u64, StoreError> {
         // From what is in flight, which is little, to the queue by its key. Done only after a claim was refused: each
         // claim would otherwise pay for what hardly ever happens.

@@ -88,9 +88,6 @@ impl Session {
     /// Registers a dispatcher that starts now, unless it has to stand back before others' policy.
     ///
     /// Of two that start at the same moment with different policies, one registers.
-    ///
-    /// # Errors
-    /// Only those of the database.
     pub async fn register(&mut self, newcomer: Newcomer<'_>) -> Result<Registering, StoreError> {
         let mut tries = 1;
         loop {
@@ -135,9 +132,6 @@ impl Session {
     }
 
     /// Notes that a dispatcher stopped in good order. Whatever it left in `sending` is given up from now on.
-    ///
-    /// # Errors
-    /// Only those of the database.
     pub async fn retire(&mut self, dispatcher_id: i32) -> Result<(), StoreError> {
         let statement = sqlx::query!(
             "UPDATE postcall.dispatcher SET stopped_at = clock_timestamp() WHERE dispatcher_id = $1 AND lost_at IS NULL",

@@ -17,9 +17,6 @@ const MOST_ACTIONS: i64 = 50_000;
 
 impl Store {
     /// Whether an action goes to a host, among the first 50,000 that are found.
-    ///
-    /// # Errors
-    /// Only those of the database.
     pub async fn is_host_used(&self, pattern: &HostPattern) -> Result<bool, StoreError> {
         // Only this side knows which names of a host are the same.
         let targets = sqlx::query_scalar!(

@@ -191,9 +191,6 @@ const ROWS_AT_ONCE: usize = 500;
 
 impl Store {
     /// Up to `limit` deliveries that match, the newest first.
-    ///
-    /// # Errors
-    /// Only those of the database.
     pub async fn history(&self, filter: &HistoryFilter, limit: usize) -> Result<Vec<HistoryRow>, StoreError> {
         self.history_within(filter, &filter.possible_ids(None), limit, COMMAND_STATEMENT_TIMEOUT).await
     }
@@ -224,9 +221,6 @@ impl Store {
 
     /// How many deliveries match, by state, in the order of a delivery's life; of each state no more than `most` are
     /// counted, and one, which tells that there are more.
-    ///
-    /// # Errors
-    /// Only those of the database.
     pub async fn count_history(&self, filter: &HistoryFilter, most: usize) -> Result<Vec<StateCount>, StoreError> {
         let limit = i64::try_from(most).unwrap_or(i64::MAX).saturating_add(1);
         let possible = filter.possible_states();
@@ -247,9 +241,6 @@ impl Store {
     }
 
     /// One delivery; `None` if there is none of that id.
-    ///
-    /// # Errors
-    /// Only those of the database.
     pub async fn delivery(&self, delivery_id: Uuid) -> Result<Option<HistoryRow>, StoreError> {
         let filter = HistoryFilter { delivery_ids: Some(vec![delivery_id]), ..HistoryFilter::default() };
         Ok(self.history(&filter, 1).await?.pop())

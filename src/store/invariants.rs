@@ -103,9 +103,6 @@ impl Checked {
 impl Store {
     /// Checks all invariants in one snapshot. Reads whole tables, and takes as long as that takes; at most [`NAMED`]
     /// offenders of each come to this side. The rights of an auditor suffice.
-    ///
-    /// # Errors
-    /// Only those of the database.
     pub async fn check_invariants(&self) -> Result<Accounts, StoreError> {
         // One snapshot for all statements: between two of them a delivery could move from a table that has not been read
         // to one that has. It is committed nowhere, so dropping it on an error is all that there is to clean up.
@@ -134,9 +131,6 @@ impl Store {
 
 impl Store {
     /// Every guard that the database has, shipped or not.
-    ///
-    /// # Errors
-    /// Only those of the database.
     pub async fn guards(&self) -> Result<Vec<guards::Guard>, StoreError> {
         let mut transaction = self.pool.begin_with("BEGIN READ ONLY").await?;
         prepare(&mut transaction).await?;

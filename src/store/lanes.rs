@@ -70,9 +70,6 @@ pub struct LaneAbout {
 impl Session {
     /// Looks at what was inserted after the delivery `after`, `limit` deliveries at most. `margin_ms` is for
     /// [`Arrivals::floor`].
-    ///
-    /// # Errors
-    /// Only those of the database.
     pub async fn arrivals(&mut self, after: Uuid, limit: usize, margin_ms: u32) -> Result<Arrivals, StoreError> {
         // By the primary key, which is the order of insertion: its cost follows what has arrived, whatever else waits.
         let statement = sqlx::query!(
@@ -104,9 +101,6 @@ impl Session {
 
     /// The next lanes behind `after` in which something waits, in the order of their numbers and `limit` at most. Passes
     /// over the lanes `known`, which are in order, and looks no further than the last of them, which may be [`i64::MAX`].
-    ///
-    /// # Errors
-    /// Only those of the database.
     pub async fn lanes_with_work(
         &mut self,
         after: i64,
@@ -149,9 +143,6 @@ impl Session {
 
     /// Which of these lanes have work, ahead of their cursors or behind them: of a transaction that committed late, or
     /// given back.
-    ///
-    /// # Errors
-    /// Only those of the database.
     pub async fn check_lanes(&mut self, lanes: &[LaneCursor]) -> Result<Vec<LaneChecked>, StoreError> {
         let (action_ids, cursors): (Vec<i64>, Vec<Uuid>) =
             lanes.iter().map(|lane| (lane.action_id, lane.after)).unzip();
@@ -185,9 +176,6 @@ impl Session {
     }
 
     /// What is to be known of these lanes. Actions that do not exist are left out.
-    ///
-    /// # Errors
-    /// Only those of the database.
     pub async fn lanes_about(&mut self, action_ids: &[i64]) -> Result<Vec<LaneAbout>, StoreError> {
         // - By primary keys. A host name has 253 characters at most, so 300 hold whatever can be a host and a port.
         // - Of history a few rows of the agent, by the index of agents: those of this very version say how its host is.

@@ -20,9 +20,6 @@ const UNKNOWN_LOOKED_AT: i64 = 10_000;
 impl Session {
     /// Records results that came too late for [`Session::finish`], as far as they are certain: an answer, or a failure.
     /// Returns how many were news. May be repeated: each claim gives evidence once.
-    ///
-    /// # Errors
-    /// Only those of the database.
     pub async fn record_evidence(&mut self, late: &[Finished]) -> Result<u64, StoreError> {
         let columns = ResultRows::from(late);
         // - The claim is the fence: a delivery that has been replayed or claimed anew has nothing to do with it.
@@ -75,9 +72,6 @@ impl Session {
 
     /// Records that deliveries which were given up in the meantime were never sent: they failed, certainly. Returns how
     /// many were news.
-    ///
-    /// # Errors
-    /// Only those of the database.
     pub async fn record_unsent(&mut self, tokens: &[&ClaimToken]) -> Result<u64, StoreError> {
         let (deliveries, claims): (Vec<Uuid>, Vec<Uuid>) =
             tokens.iter().map(|token| (token.delivery_id(), token.claim())).unzip();
@@ -102,9 +96,6 @@ impl Session {
 
     /// As [`Session::record_unsent`], for a whole claim whose answer was lost, so that nobody knows which deliveries it
     /// took. Looks at the [`UNKNOWN_LOOKED_AT`] newest unknown deliveries.
-    ///
-    /// # Errors
-    /// Only those of the database.
     pub(super) async fn record_claim_unsent(&mut self, claim: Uuid) -> Result<u64, StoreError> {
         // History has no index by claim, which would cost every delivery. What was given up just now is among the newest
         // of what is unknown, for which there is an index, unless the queue was very long; the look is bounded.

@@ -101,9 +101,6 @@ pub(super) async fn find(connection: &mut PgConnection) -> Result<Option<Obstacl
 
 impl Store {
     /// Whether the server follows another one, so that nothing can be written.
-    ///
-    /// # Errors
-    /// Only those of the database.
     pub async fn is_standby(&self) -> Result<bool, StoreError> {
         // Asks the server about itself.
         Ok(sqlx::query_scalar!(r#"SELECT pg_is_in_recovery() AS "standby!""#).fetch_one(&self.pool).await?)

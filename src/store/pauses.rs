@@ -92,9 +92,6 @@ impl<'a> From<&'a NamedTarget> for Parameters<'a> {
 impl Store {
     /// Pauses what is not paused. `by` is who does so, in that person's own words. An agent is known by its actions; a host needs
     /// not be known at all.
-    ///
-    /// # Errors
-    /// Only those of the database.
     pub async fn pause(&self, target: &NamedTarget, reason: &str, by: &str) -> Result<Pausing, StoreError> {
         let wanted = Parameters::from(target);
         // One statement, in which the target becomes what is kept. The trigger admit_pause lets nothing through that is paused.
@@ -160,9 +157,6 @@ impl Store {
     }
 
     /// Resumes what is paused. `by` is who does so, in that person's own words.
-    ///
-    /// # Errors
-    /// Only those of the database.
     pub async fn resume(&self, target: &NamedTarget, reason: &str, by: &str) -> Result<Resuming, StoreError> {
         let wanted = Parameters::from(target);
         // The trigger admit_pause_end has the last word: of two who resume the same, it lets one through.
@@ -190,9 +184,6 @@ impl Store {
     }
 
     /// What is paused, the newest first, no more than `limit`.
-    ///
-    /// # Errors
-    /// Only those of the database.
     pub async fn active_pauses(&self, limit: i64) -> Result<Vec<PauseRecord>, StoreError> {
         let ids =
             sqlx::query_scalar!("SELECT pause_id FROM postcall.active_pause ORDER BY pause_id DESC LIMIT $1", limit)
@@ -202,9 +193,6 @@ impl Store {
     }
 
     /// What is paused and what was, the newest first, no more than `limit`.
-    ///
-    /// # Errors
-    /// Only those of the database.
     pub async fn all_pauses(&self, limit: i64) -> Result<Vec<PauseRecord>, StoreError> {
         let ids = sqlx::query_scalar!("SELECT pause_id FROM postcall.pause ORDER BY pause_id DESC LIMIT $1", limit)
             .fetch_all(&self.pool)
@@ -266,9 +254,6 @@ fn is_one_too_many(error: &sqlx::Error) -> bool {
 impl Session {
     /// What is paused, in no particular order. Costs what is paused, whatever was paused before. A host that cannot be read, which
     /// no command of ours writes, is none that anything could be sent to, and is left out.
-    ///
-    /// # Errors
-    /// Only those of the database.
     pub async fn active_pauses(&mut self) -> Result<Vec<Pause>, StoreError> {
         // Ordered by the key, so that it is read by its index, as all that a dispatcher reads.
         let statement = sqlx::query!(
@@ -292,9 +277,6 @@ const MOST_NAMES: i64 = 10_000;
 
 impl Store {
     /// Agents that have actions, and the names of those: at most 10,000 actions, for saying what was probably meant.
-    ///
-    /// # Errors
-    /// Only those of the database.
     pub async fn names(&self) -> Result<BTreeMap<String, Vec<String>>, StoreError> {
         // In the order of the index on agent and name.
         let rows = sqlx::query!("SELECT agent, name FROM postcall.action ORDER BY agent, name LIMIT $1", MOST_NAMES)

@@ -16,9 +16,6 @@ pub enum Close {
 
 impl Store {
     /// Makes the demo's own business table beside postcall's schema.
-    ///
-    /// # Errors
-    /// Only those of the database.
     pub async fn open_demo_books(&self) -> Result<(), StoreError> {
         // Not part of the checked schema: it belongs to the pretend platform, hence no macro (here and below).
         sqlx::query(
@@ -30,9 +27,6 @@ impl Store {
     }
 
     /// One business transaction: the platform books the call's minutes and inserts the completed call.
-    ///
-    /// # Errors
-    /// Only those of the database.
     pub async fn complete_call(
         &self,
         agent: &str,
@@ -63,9 +57,6 @@ impl Store {
     }
 
     /// How many deliveries are in each state.
-    ///
-    /// # Errors
-    /// Only those of the database.
     pub async fn count_by_state(&self) -> Result<Vec<(String, i64)>, StoreError> {
         // Each table is counted by itself: state is not a column of the two small ones.
         let rows = sqlx::query!(

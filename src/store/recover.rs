@@ -10,9 +10,6 @@ use crate::domain::kept;
 
 impl Session {
     /// Declares dispatchers lost whose lease is over. Returns how many. Any number may do this at the same time.
-    ///
-    /// # Errors
-    /// Only those of the database.
     pub async fn declare_lost(&mut self) -> Result<u64, StoreError> {
         // By the database's clock, which also set the lease. SKIP LOCKED: a row that is locked is being renewed, or declared
         // lost by somebody else. NO KEY: a claim's lock (FOR KEY SHARE) does not count, since a claim whose dispatcher was
@@ -32,9 +29,6 @@ impl Session {
 
     /// Deliveries in flight of dispatchers that are lost, stopped, or not known, behind `after` and in the order of their
     /// ids: `limit` at most.
-    ///
-    /// # Errors
-    /// Only those of the database.
     pub async fn left_behind(&mut self, after: Uuid, limit: i64) -> Result<Vec<ClaimToken>, StoreError> {
         // - All dispatchers that have ended, not only those declared lost just now: a claim may have been committed late,
         //   and an earlier attempt to give up may have failed.

@@ -105,9 +105,6 @@ enum Mode {
 
 impl Store {
     /// The deliveries that match `filter`, in the states that `order` allows; at most `limit`.
-    ///
-    /// # Errors
-    /// Only those of the database.
     pub async fn replay_candidates(
         &self,
         filter: &HistoryFilter,
@@ -131,9 +128,6 @@ impl Store {
     }
 
     /// What [`Store::replay`] would do. Changes nothing.
-    ///
-    /// # Errors
-    /// Only those of the database.
     pub async fn judge_replay(&self, ids: &[Uuid], order: &ReplayOrder) -> Result<Vec<(Uuid, Replayed)>, StoreError> {
         let mut connection = self.pool.acquire().await?;
         replay(&mut connection, ids, order, Mode::Judge).await

@@ -32,9 +32,6 @@ pub enum Resolution {
 impl Store {
     /// Records what a person found out about a delivery that history holds as `unknown` and nobody has resolved or
     /// replayed.
-    ///
-    /// # Errors
-    /// Only those of the database.
     pub async fn resolve(
         &self,
         delivery_id: Uuid,

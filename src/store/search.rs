@@ -44,9 +44,6 @@ pub struct Found {
 impl Store {
     /// Up to `limit` deliveries that match, the newest first, beginning after (that is, older than) `after`. Takes about
     /// a second at most, and says how far it got in that time.
-    ///
-    /// # Errors
-    /// Only those of the database.
     pub async fn search(&self, filter: &HistoryFilter, after: Option<Uuid>, limit: usize) -> Result<Found, StoreError> {
         let started = Instant::now();
         let ids = filter.possible_ids(after);

@@ -145,9 +145,6 @@ impl Life {
 
 impl Store {
     /// What goes on at this moment. The rights of an auditor suffice.
-    ///
-    /// # Errors
-    /// Only those of the database.
     pub async fn status(&self) -> Result<Status, StoreError> {
         let pauses = self.active_pauses(MOST_SHOWN_PAUSES).await?;
         // One snapshot, so that no delivery is seen in two places or in none.

@@ -41,9 +41,6 @@ impl CallListener {
 
 impl Store {
     /// Begins to listen, on a connection of the pool. Waits no longer than `timeout`.
-    ///
-    /// # Errors
-    /// Only those of the database.
     pub async fn call_listener(&self, timeout: Duration) -> Result<CallListener, StoreError> {
         let listening = async {
             let mut listener = PgListener::connect_with(&self.pool).await?;
@@ -57,9 +54,6 @@ impl Store {
 impl Session {
     /// Asks to be woken by the next new call within `sleep`. The caller must look for work once more after this, and
     /// only then sleep: a call that was committed before this request sends no notification.
-    ///
-    /// # Errors
-    /// Only those of the database.
     pub async fn request_wake_up(&mut self, sleep: Duration) -> Result<WakeUp, StoreError> {
         // - The database's clock on both sides of the comparison, so that dispatchers' clocks do not matter.
         // - The setting is the one that the platform's sessions get, too, if it is the database's or the server's.
@@ -78,9 +72,6 @@ impl Session {
     }
 
     /// Withdraws the request: somebody is awake, and new calls need not send notifications.
-    ///
-    /// # Errors
-    /// Only those of the database.
     pub async fn cancel_wake_up(&mut self) -> Result<(), StoreError> {
         let statement = sqlx::query!("SELECT setval('postcall.bell', 0)");
         self.fetch_one(statement).await?;
