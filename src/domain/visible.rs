@@ -5,10 +5,10 @@ use std::borrow::Cow;
 
 use unicode_properties::{GeneralCategory, UnicodeGeneralCategory};
 
-/// `text` in one line without anything that acts on a terminal or cannot be seen: control characters, line and paragraph
-/// separators, format characters (direction marks, overrides and isolates, zero-width characters, tags) and characters
-/// that are blank although they are letters stand as escapes, `\n` or `\u{202e}`. Everything else stays as it is, a
-/// backslash too: this is for reading, not for reading back.
+/// `text` in one line, without characters that act on a terminal or are invisible. Control characters, line and paragraph
+/// separators, format characters (direction marks, overrides and isolates, zero-width characters, tags) and letters that
+/// are drawn as blanks are replaced by escapes such as `\n` or `\u{202e}`. Everything else is unchanged, even a
+/// backslash: the result is for people and cannot be parsed back.
 pub fn visible(text: &str) -> Cow<'_, str> {
     match text.find(acts) {
         None => Cow::Borrowed(text),

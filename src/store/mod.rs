@@ -62,8 +62,8 @@ pub enum StoreError {
     /// The database keeps text in another encoding than UTF8.
     #[error(
         "the database's encoding is {0}, and postcall needs UTF8: with another encoding, one byte of a call that is not \
-         text would hold up every other call. Make a new database with CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0 and move the \
-         data there (pg_dump, pg_restore)"
+         text would hold up every other call. Make a new database with CREATE DATABASE … ENCODING 'UTF8' TEMPLATE \
+         template0 and move the data there (pg_dump, pg_restore)"
     )]
     NotUtf8(String),
     /// Something keeps migrations from being applied; nothing was changed.
