@@ -25,7 +25,7 @@ const RESERVED_PREFIX: &str = "webhook-";
 pub(super) fn check(name: &str) -> Result<String, (Code, String)> {
     if name.is_empty() || !name.bytes().all(is_token_byte) {
         let message =
-            format!("`{}` is no header name: use letters, digits and `-` (RFC 9110, section 5.6.2)", shown(name));
+            format!("`{}` is not a header name: use letters, digits and `-` (RFC 9110, section 5.6.2)", shown(name));
         return Err((Code::HeaderNameInvalid, message));
     }
     let lower = name.to_ascii_lowercase();
@@ -34,7 +34,7 @@ pub(super) fn check(name: &str) -> Result<String, (Code, String)> {
     }
     if lower.starts_with(RESERVED_PREFIX) {
         let message =
-            format!("names that begin with `{RESERVED_PREFIX}` are kept for postcall's own headers: rename it");
+            format!("names that begin with `{RESERVED_PREFIX}` are reserved for postcall's own headers: rename it");
         return Err((Code::HeaderForbidden, message));
     }
     Ok(lower)

@@ -77,7 +77,7 @@ pub(super) fn compile(text: Option<&str>, paths: &mut Paths) -> Result<Headers, 
 
 fn compile_name(source: Source<'_>, key: &Token) -> Result<String, Problem> {
     if let Some(placeholder) = key.parts.iter().find_map(Part::placeholder) {
-        let message = "a header's name is literal: no placeholder can stand in it";
+        let message = "a header's name must be literal: it cannot contain a placeholder";
         return Err(source.problem(Code::PlaceholderInHeaderName, placeholder.start, message));
     }
     let name: String = key.parts.iter().map(|part| literal(source, part)).collect();

@@ -153,7 +153,7 @@ impl<'a> Reader<'a> {
         let rest = line(self.rest());
         let first = rest.chars().next();
         if rest.starts_with(OPEN) {
-            let message = "a placeholder cannot stand inside another: name the path with `.` or `['…']`";
+            let message = "a placeholder cannot contain another one: name the path with `.` or `['…']`";
             return self.source.problem(Code::BadPlaceholder, self.at, message);
         }
         match first {
@@ -163,12 +163,12 @@ impl<'a> Reader<'a> {
             }
             Some('"') if self.in_string => self.unterminated(),
             Some('.' | '[') if rest.contains('}') && self.after_inner_blank() => {
-                let message = "no blank may stand here: only a name has blanks inside, any others go into `['…']`";
+                let message = "a blank is not allowed here: write it inside a name, or inside `['…']`";
                 self.source.problem(Code::BadPlaceholder, self.at - 1, message)
             }
             Some(found) if rest.contains('}') => {
                 let message = format!(
-                    "`{}` cannot stand here in a placeholder: a path is names joined by `.`, `[0]` or `['any key']`, \
+                    "`{}` is not allowed here in a placeholder: a path is names joined by `.`, `[0]` or `['any key']`, \
                      without calculations",
                     shown(found.encode_utf8(&mut [0; 4]))
                 );

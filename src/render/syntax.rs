@@ -205,7 +205,7 @@ impl Reader<'_> {
                 let line = Place::of(self.source.text, *start).line;
                 (token.start, format!("`{found}` cannot close the `{bracket}` of line {line}"))
             }
-            None => (token.start, format!("`{found}` closes nothing")),
+            None => (token.start, format!("nothing is open that `{found}` could close")),
         }
     }
 }
@@ -245,14 +245,14 @@ fn bad_word(word: &str) -> String {
         "none" | "nil" | "undefined" | "nan" => "write `null`",
         _ if word.starts_with('\u{feff}') => "remove the byte order mark",
         _ if word.starts_with("//") || word.starts_with("/*") || word.starts_with('#') => "JSON has no comments",
-        _ if word.starts_with(['\'', '`', '“', '”']) => "strings stand in straight double quotes",
+        _ if word.starts_with(['\'', '`', '“', '”']) => "strings need straight double quotes",
         _ if word.starts_with(|c: char| c.is_ascii_digit() || "+-.".contains(c)) => {
             "numbers have no leading zero, no `+`, and digits on both sides of the point; other text stands in double \
              quotes"
         }
         _ => "text stands in double quotes",
     };
-    format!("`{}` is no JSON value: {advice}", shown(word))
+    format!("`{}` is not a JSON value: {advice}", shown(word))
 }
 
 #[cfg(test)]

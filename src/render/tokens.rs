@@ -152,7 +152,7 @@ impl<'a> Reader<'a> {
             Some(b'u') => match unicode_escape(rest) {
                 Some(read) => read,
                 None => {
-                    let message = "`\\u` needs four hexadecimal digits here, and a pair of them beyond U+FFFF";
+                    let message = "`\\u` needs four hexadecimal digits here, and a character beyond U+FFFF needs two such escapes";
                     return Err(self.source.syntax(self.at, message));
                 }
             },

@@ -106,7 +106,7 @@ impl Spot {
                 }));
             }
             let text = self.whatwg(literal);
-            let text = text.ok_or_else(|| url.problem(Code::BadUrl, range.start, "this is no part of a URL"))?;
+            let text = text.ok_or_else(|| url.problem(Code::BadUrl, range.start, "this is not valid in a URL"))?;
             push_text(&mut pieces, &text);
         }
         Ok(pieces)
@@ -180,14 +180,14 @@ fn write_path_value(slot: Slot, place: Place, found: &Found<'_>, output: &mut Ou
     let value = found.value(slot);
     if value.is_object_or_array() {
         let name = shown(found.name(slot));
-        let message = format!("`{name}` is an object or array, which cannot stand in the path of a URL");
+        let message = format!("`{name}` is an object or array, which the path of a URL cannot contain");
         return Err(problem_at(Code::NonScalarInPath, place, message));
     }
     let start = output.mark();
     write_text(value, &mut Percent(output)).map_err(too_large)?;
     if output.mark() == start {
         let name = shown(found.name(slot));
-        let message = format!("`{name}` is missing or empty, and the path of a URL cannot do without it");
+        let message = format!("`{name}` is missing or empty, but a placeholder in the path of a URL needs a value");
         return Err(problem_at(Code::EmptyPathValue, place, message));
     }
     Ok(())
