@@ -25,8 +25,8 @@ use crate::store::status::{Count, DispatcherStatus, Life, Oldest, Paused, Report
 /// declares it lost. Dispatchers that stopped or were lost within the last hour are also shown. Unknown is
 /// the number of unknown deliveries that are not resolved, among the newest 10,000 that ended as unknown.
 ///
-/// Counting stops at 100,000, so that the answer comes at once; then the count is `more than 100000`. The
-/// role postcall_auditor suffices.
+/// Counting stops at 100,000, so that the answer comes at once; then the count says `more than`. The role
+/// postcall_auditor suffices.
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
 pub struct Arguments {
