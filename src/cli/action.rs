@@ -1,4 +1,4 @@
-//! `postcall action …`: what is sent for an agent's calls.
+//! `postcall action …`: checks, publishes and shows actions.
 
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
@@ -37,7 +37,7 @@ pub struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Say everything that is wrong with an action file. Needs no database.
+    /// Report all problems of an action file. Needs no database.
     Check {
         /// The action file; `-` for standard input.
         file: PathBuf,
@@ -47,7 +47,7 @@ enum Command {
     },
     /// Check an action file and make it the newest version of an agent's action.
     ///
-    /// From now on it is what is sent, also for calls that wait already. Versions are immutable:
+    /// From now on this version is sent, also for calls that already wait. Versions are immutable:
     /// to go back, publish the older file again.
     Publish {
         #[command(flatten)]
@@ -59,7 +59,7 @@ enum Command {
     },
     /// List actions, of one agent or of all.
     List {
-        /// Only this agent's.
+        /// Only the actions of this agent.
         agent: Option<String>,
         /// How to print them.
         #[arg(long, value_enum, default_value = "table")]
@@ -71,17 +71,17 @@ enum Command {
     Show {
         #[command(flatten)]
         which: Which,
-        /// An older version than the newest.
+        /// The version to print. By default the newest.
         #[arg(long, value_name = "N")]
         version: Option<i32>,
     },
-    /// Send an action again for new calls.
+    /// Enable an action, so that it is sent for new calls.
     Enable(Switch),
-    /// Send an action no more. Deliveries that wait already are recorded as skipped.
+    /// Disable an action, so that it is no longer sent. Deliveries that already wait are recorded as skipped.
     Disable(Switch),
 }
 
-/// One action, and who switches it.
+/// One action, and who enables or disables it.
 #[derive(Args)]
 struct Switch {
     #[command(flatten)]
@@ -90,7 +90,7 @@ struct Switch {
     author: Author,
 }
 
-/// One action.
+/// The agent and name of one action.
 #[derive(Args)]
 struct Which {
     /// The agent whose calls it is sent for.
@@ -119,7 +119,7 @@ fn read_action(file: &Path) -> Result<String, CliError> {
     read_file(file, MAX_ACTION_FILE_BYTES)
 }
 
-/// Prints all problems, or that there are none.
+/// Prints all problems, or says that there are none.
 fn check(text: &str, as_json: bool) -> Result<ActionFile, CliError> {
     match examine(text) {
         Ok(file) => {
@@ -139,10 +139,10 @@ fn check(text: &str, as_json: bool) -> Result<ActionFile, CliError> {
     }
 }
 
-/// A problem with the text in which its place is: the file's, which all problems of the file share, or a template's.
+/// A problem with the text to which its place refers: the text of the file, or that of a template.
 pub(super) type Located<'t> = (Problem, Cow<'t, str>);
 
-/// Reads and compiles an action file; all problems with their texts.
+/// Reads and compiles an action file. Returns all problems with their texts.
 pub(super) fn examine(text: &str) -> Result<ActionFile, Vec<Located<'_>>> {
     let in_file = |problem| (problem, Cow::Borrowed(text));
     let file = ActionFile::parse(text).map_err(|problems| problems.into_iter().map(in_file).collect::<Vec<_>>())?;
@@ -156,7 +156,7 @@ pub(super) fn examine(text: &str) -> Result<ActionFile, Vec<Located<'_>>> {
     }
 }
 
-/// Problems as compilers show them.
+/// Formats problems as compilers do.
 pub(super) fn shown(problems: &[Located<'_>]) -> String {
     let parts: Vec<String> = problems.iter().map(|(problem, text)| diagnostic::show(problem, text)).collect();
     parts.join("\n")
@@ -180,7 +180,7 @@ async fn publish(which: Which, author: &Author, text: &str) -> Result<(), CliErr
     print_line(&format!("published {} {} version {version} ({state})", visible(&which.agent), visible(&which.name)))
 }
 
-/// As [`check`], but a good action is not remarked upon.
+/// As [`check`], but prints nothing if there are no problems.
 fn check_quietly(which: &Which, text: &str) -> Result<ActionFile, CliError> {
     let naming = action::naming_problems(&which.agent, &which.name);
     for problem in &naming {
@@ -197,15 +197,16 @@ fn check_quietly(which: &Which, text: &str) -> Result<ActionFile, CliError> {
     Err(CliError::Problem("not published".to_owned()))
 }
 
-/// Says what is allowed but is probably not what the author meant, or is not what a dispatcher calls.
+/// Warns of what is allowed but is probably not what the author meant, and of targets that dispatchers refuse by
+/// default.
 fn warn(spec: &ActionSpec) {
     for warning in warnings(spec).into_iter().chain(target_warnings(&spec.url)) {
         eprintln!("warning: {}", visible(&warning));
     }
 }
 
-/// What dispatchers refuse unless their operators permit it, as far as it can be seen here. Scheme and host are literal, so
-/// the template tells them.
+/// Warnings for a target that dispatchers refuse unless their operators permit it. Scheme and host are literal, so the
+/// template contains them. A name is not resolved here.
 fn target_warnings(template: &str) -> Vec<String> {
     let Ok(url) = url::Url::parse(template) else { return Vec::new() };
     let host = url.host_str().unwrap_or_default();
@@ -214,7 +215,7 @@ fn target_warnings(template: &str) -> Vec<String> {
             "url: plain http is refused as `blocked` unless the dispatchers run with --allow-http: use https".to_owned()
         }
         Refusal::Address => format!(
-            "url: {host} is no public address and is refused as `blocked` unless the dispatchers run with --allow-target"
+            "url: {host} is not a public address and is refused as `blocked` unless the dispatchers run with --allow-target"
         ),
     };
     refused_by_default(&url).into_iter().map(warning).collect()
@@ -260,17 +261,17 @@ async fn show(which: Which, version: Option<i32>) -> Result<(), CliError> {
     print_json(&as_file(&action))
 }
 
-/// Whom something is put down to: the name that a person gave, and the database's user, which no person can choose.
+/// Who did something: the name that the person gave, and the database user, which the person cannot choose.
 fn attribution(person: Option<&str>, db_user: Option<&str>) -> String {
     match (person, db_user) {
         (Some(person), Some(user)) => format!("{person} (database user {user})"),
         (Some(person), None) => person.to_owned(),
         (None, Some(user)) => format!("database user {user}"),
-        (None, None) => "nobody knows whom".to_owned(),
+        (None, None) => "an unknown person".to_owned(),
     }
 }
 
-/// An action as programs read it: its file, and what the database knows beside it.
+/// An action as JSON: the fields of its file, and what else the database knows about it.
 fn described_action(action: &ActionRecord) -> Value {
     let mut object = as_file(action);
     object["agent"] = json!(action.agent);

@@ -1,4 +1,4 @@
-//! `postcall render`: what would be sent, without a database and without sending it.
+//! `postcall render`: shows what would be sent, without a database and without sending it.
 
 use std::path::PathBuf;
 
@@ -15,9 +15,8 @@ use crate::render::CompiledAction;
 
 /// Show what an action would send for a call.
 ///
-/// Prints one JSON object: method, url, headers, body and the placeholders that found nothing. On an
-/// error it prints {"error": {code, field, message, line, column}} and exits with status 1.
-/// Needs no database and sends nothing.
+/// Prints one JSON object: method, url, headers, body and the placeholders that found no value. On an error it prints
+/// {"error": {code, field, message, line, column}} and exits with status 1. Needs no database and sends nothing.
 #[derive(Args)]
 pub struct Arguments {
     /// The action file; `-` for standard input.
@@ -43,7 +42,7 @@ impl Arguments {
     }
 }
 
-/// The request, and all placeholders that found nothing: a request names the first of them only.
+/// The request, and all placeholders that found no value: a request names only the first of them.
 fn render(action: &str, call: &str) -> Result<(Request, Vec<String>), Problem> {
     let file = ActionFile::parse(action).map_err(first)?;
     let compiled = CompiledAction::compile(&file.spec).map_err(first)?;
@@ -51,7 +50,7 @@ fn render(action: &str, call: &str) -> Result<(Request, Vec<String>), Problem> {
     Ok((compiled.render(call)?, compiled.unresolved(call)?))
 }
 
-/// The first of the problems; `action check` shows them all.
+/// The first problem; `action check` shows all of them.
 fn first(mut problems: Vec<Problem>) -> Problem {
     problems.swap_remove(0)
 }
@@ -66,7 +65,7 @@ fn sent(request: Request, unresolved: Vec<String>) -> serde_json::Value {
     })
 }
 
-/// A problem as programs read it.
+/// A problem as JSON.
 pub(super) fn described(problem: &Problem) -> serde_json::Value {
     json!({
         "code": problem.code,

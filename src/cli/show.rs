@@ -1,4 +1,4 @@
-//! `postcall show`: everything that is known of one delivery.
+//! `postcall show`: shows everything that is known about one delivery.
 
 use clap::Args;
 use serde_json::{Value, json};
@@ -16,11 +16,11 @@ use crate::render::CompiledAction;
 use crate::store::Store;
 use crate::store::history::HistoryRow;
 
-/// Show everything known of one delivery: its timeline, what was sent, what came back.
+/// Show everything that is known about one delivery: its timeline, what was sent, what came back.
 ///
-/// The request is rendered anew from the call and the action's version, which do not change, and held
-/// against the digest that was recorded. Values of headers and query parameters that look like secrets
-/// by their names are masked. With the rights of an auditor only what history holds is shown.
+/// The request is rendered again from the call and the action's version, which do not change, and compared with the
+/// recorded digest. Values of headers and query parameters whose names look like secrets are masked. With the rights of
+/// an auditor, only the data in history is shown.
 #[derive(Args)]
 pub struct Arguments {
     /// The delivery's id, as `postcall history` lists it.
@@ -35,17 +35,17 @@ pub struct Arguments {
     database: Database,
 }
 
-/// What is known of the request beyond history.
+/// What is known about the request in addition to history.
 enum Sent {
-    /// Rendered anew.
+    /// The request, rendered again.
     Request {
         request: Box<Request>,
-        /// Whether its body is the one that was recorded as sent; `None` if no digest was recorded.
+        /// Whether its body has the recorded digest; `None` if no digest was recorded.
         same: Option<bool>,
     },
-    /// Call and action give no request.
+    /// Rendering fails for this call and action.
     Refused(Problem),
-    /// It cannot be rendered anew, and why.
+    /// The reason why it cannot be rendered again.
     Gone(&'static str),
 }
 
@@ -60,7 +60,7 @@ impl Arguments {
 }
 
 async fn render_again(store: &Store, row: &HistoryRow) -> Sent {
-    // An auditor may read neither calls nor actions: that is no error here.
+    // An auditor may read neither calls nor actions; that is not an error here.
     let Ok(payload) = store.payload(row.call_id).await else { return Sent::Gone("these rights allow history only") };
     let Some(payload) = payload else { return Sent::Gone("the call's payload is no longer kept") };
     let Ok(mut actions) = store.actions(Some(&row.agent), Some(&row.action), row.action_version).await else {
@@ -112,7 +112,7 @@ fn as_text(row: &HistoryRow, sent: &Sent) -> String {
     lines.join("\n")
 }
 
-/// A line of a section: a label, and what it says if there is anything to say, which cannot begin a line of its own.
+/// A line of a section: a label and its value; `None` if there is no value. Line breaks in the value are escaped.
 fn field(label: &str, value: Option<impl ToString>) -> Option<String> {
     value.map(|value| format!("  {label:<14} {}", visible(&value.to_string())))
 }
@@ -175,7 +175,7 @@ fn request_lines(row: &HistoryRow, sent: &Sent) -> Vec<String> {
         Sent::Gone(reason) => {
             let request =
                 row.method.as_ref().zip(row.url.as_ref()).map(|(method, url)| format!("  {method} {}", visible(url)));
-            request.into_iter().chain([format!("  (not rendered anew: {reason})")]).collect()
+            request.into_iter().chain([format!("  (not rendered again: {reason})")]).collect()
         }
     };
     lines.extend(field("body sha256", row.request_sha256.as_ref()));

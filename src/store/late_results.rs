@@ -10,24 +10,21 @@ use super::result_rows::{ResultRows, insert_results};
 use super::session::Session;
 use crate::domain::claim::{ClaimToken, Finished};
 
-/// Whose evidence it is.
+/// The source of the evidence, as it is recorded.
 const BY: &str = "the dispatcher that sent it";
-/// Why it is known that a delivery failed which was never sent.
+/// The recorded reason for the failure of a delivery that was never sent.
 const NEVER_SENT: &str = "it was given up before a byte of it was sent";
-/// Among how many unknown deliveries those of one claim are looked for.
+/// How many of the newest unknown deliveries are searched for those of one claim.
 const UNKNOWN_LOOKED_AT: i64 = 10_000;
 
 impl Session {
-    /// Records results that came too late for [`Session::finish`], as far as they are certain: an answer, or a failure.
-    /// Returns how many were news. May be repeated: each claim gives evidence once.
-    ///
-    /// # Errors
-    /// Only those of the database.
+    /// Records results that came too late for [`Session::finish`], if they are certain: an answer, or a failure.
+    /// Returns how many were recorded now. The call may be repeated: each claim gives evidence once.
     pub async fn record_evidence(&mut self, late: &[Finished]) -> Result<u64, StoreError> {
         let rows = ResultRows::from(late);
-        // - The claim is the fence: a delivery that has been replayed or claimed anew has nothing to do with it.
+        // - The claim is the fence: a delivery that was claimed again or replayed does not match.
         // - Only what is unknown can be resolved, and only by something more certain.
-        // - Each is looked up by the key: LIMIT keeps the planner from a join, for which it may read a whole partition.
+        // - Each row is looked up by key. LIMIT keeps the planner from a join, for which it may read a whole partition.
         let statement = insert_results!(
             query,
             rows,
@@ -49,15 +46,12 @@ impl Session {
         Ok(self.execute(statement).await?.rows_affected())
     }
 
-    /// Records that deliveries which were given up in the meantime were never sent: they failed, certainly. Returns how
-    /// many were news.
-    ///
-    /// # Errors
-    /// Only those of the database.
+    /// Records that deliveries which were given up in the meantime were never sent: they certainly failed. Returns how
+    /// many were recorded now.
     pub async fn record_unsent(&mut self, tokens: &[&ClaimToken]) -> Result<u64, StoreError> {
         let (deliveries, claims): (Vec<Uuid>, Vec<Uuid>) =
             tokens.iter().map(|token| (token.delivery_id(), token.claim())).unzip();
-        // Fenced as above.
+        // The claim is the fence, as above.
         let statement = sqlx::query!(
             r#"
             INSERT INTO postcall.resolution (delivery_id, source, resolved_by, reason, state, error_detail)
@@ -78,12 +72,10 @@ impl Session {
 
     /// As [`Session::record_unsent`], for a whole claim whose answer was lost, so that nobody knows which deliveries it
     /// took. Looks at the [`UNKNOWN_LOOKED_AT`] newest unknown deliveries.
-    ///
-    /// # Errors
-    /// Only those of the database.
     pub(super) async fn record_claim_unsent(&mut self, claim: Uuid) -> Result<u64, StoreError> {
-        // History has no index by claim, which would cost every delivery. What was given up just now is among the newest
-        // of what is unknown, for which there is an index, unless the queue was very long; the look is bounded.
+        // History has no index by claim, because every delivery would pay for it. What was given up just now is among
+        // the newest unknown deliveries, for which there is an index, unless the queue was very long. The search is
+        // bounded.
         let statement = sqlx::query!(
             r#"
             INSERT INTO postcall.resolution (delivery_id, source, resolved_by, reason, state, error_detail)

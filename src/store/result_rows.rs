@@ -1,5 +1,5 @@
-//! Results as the database takes them: a batch turned on its side, one array per column, and the one statement shape that
-//! writes them. A new result column is named here, in a migration, and in [`super::history::HistoryRow`].
+//! Converts a batch of results into one array per column, and defines the one form of statement that writes them. A new
+//! result column is named here, in a migration, and in [`super::history::HistoryRow`].
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -10,9 +10,9 @@ use crate::domain::claim::{Finished, Texts};
 use crate::domain::delivery::{Answer, Outcome};
 use crate::domain::kept;
 
-/// What stands for a URL that the database refused. An answered delivery needs one.
+/// Stored in place of a URL that the database refused. The row of an answered delivery must have a URL.
 const URL_NOT_KEPT: &str = "(not kept)";
-/// What stands for a detail that the database refused.
+/// Stored in place of a detail that the database refused.
 const DETAIL_NOT_KEPT: &str = "the database refused the texts of this outcome; they are not kept";
 
 /// One vector per column of `unnest`, all of the batch's length.
@@ -23,7 +23,7 @@ pub(super) struct ResultRows<'a> {
     pub(super) state: Vec<&'static str>,
     pub(super) error_kind: Vec<Option<&'static str>>,
     pub(super) error_detail: Vec<Option<Cow<'a, str>>>,
-    /// Whether the call's provider id, which is in the database already, goes into history.
+    /// Whether the call's provider id, which is already in the database, is copied into history.
     pub(super) keep_sid: Vec<bool>,
     pub(super) method: Vec<Option<&'static str>>,
     pub(super) url: Vec<Option<Cow<'a, str>>>,

@@ -264,9 +264,7 @@ async fn revoking_a_claim_waits_until_it_is_through_and_gives_back_all_of_it() {
     database.until(&waiting_sessions(1)).await;
     let mut revoking = database.store.session(Duration::from_secs(30));
     let revoke =
-        tokio::spawn(
-            async move { revoking.revoke_claim(claimant, token).await.map(|revoked| revoked.released.len()) },
-        );
+        tokio::spawn(async move { revoking.revoke_claim(claimant, token).await.map(|revoked| revoked.released.len()) });
     database.until(&waiting_sessions(2)).await;
     lock.rollback().await.unwrap();
     assert_eq!(claim.await.unwrap().unwrap(), 1);

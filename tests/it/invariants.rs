@@ -369,7 +369,7 @@ async fn a_guard_that_is_dropped_weakened_or_hollowed_out_shows() {
                  ORDER BY 1 LIMIT 1;
                  EXECUTE 'ALTER TABLE postcall.delivery DETACH PARTITION ' || name;
                  EXECUTE 'ALTER TABLE ' || name || ' RENAME TO delivery_19990101'; END $$",
-            "delivery_19990101 is a partition no longer: what it holds is not searched and not checked",
+            "delivery_19990101 is no longer a partition: its rows are not searched and not checked",
         ),
     ] {
         assert_eq!(said_after(sql).await, [said], "{sql}");

@@ -1,4 +1,4 @@
-//! `postcall demo`: the whole way once, with a pretend platform and a pretend receiver.
+//! `postcall demo`: the whole way of a call, with a simulated platform and a simulated receiver.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,28 +20,27 @@ mod actions;
 mod calls;
 mod receiver;
 
-/// Connections of the pool: the dispatcher's two and the platform's.
+/// Connections of the pool, for the dispatcher and the simulated platform.
 const CONNECTIONS: u32 = 10;
-/// In whose name actions are published.
+/// The name under which the demo publishes actions.
 const BY: &str = "postcall demo";
-/// Calls that the pretend platform ends at the same time.
+/// How many calls the simulated platform completes at the same time.
 const CONCURRENT_CALLS: usize = 8;
-/// How often the demo looks whether everything is delivered.
+/// How often the demo checks whether all deliveries have ended.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
-/// When it gives up: the slowest action needs about a second.
+/// How long the demo waits for this. The slowest action needs about a second.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(30);
 
-/// Show the whole way once, on an empty database.
+/// Show the whole way of a call, on an empty database.
 ///
-/// Migrates, starts a small receiver on 127.0.0.1, publishes actions, lets a pretend platform complete
-/// calls inside its own transactions (some rolled back), dispatches them, and shows the history, with a
-/// delivery in each final state.
+/// Migrates, starts a small receiver on 127.0.0.1, publishes actions, lets a simulated platform complete calls inside
+/// its own transactions (some rolled back), sends them, and shows the history, with a delivery in each final state.
 #[derive(Args)]
 pub struct Arguments {
     #[command(flatten)]
     database: Database,
 
-    /// Leave dispatcher and receiver running until Ctrl-C, and say how to look around.
+    /// Leave dispatcher and receiver running until Ctrl-C, and print commands to look around.
     #[arg(long)]
     keep: bool,
 }
@@ -74,14 +73,15 @@ fn chapter(title: &str) -> Result<(), CliError> {
     print_line(&format!("\n── {title} {}", "─".repeat(74_usize.saturating_sub(title.chars().count()))))
 }
 
-/// Shows the documentation's example with its mistake, and publishes it corrected, beside the actions of other agents.
+/// Shows the documentation's example with its mistake, and publishes the corrected example and the actions of other
+/// agents.
 async fn publish(store: &Store, receiver: &Receiver) -> Result<(), CliError> {
     chapter("A customer checks the example action of the platform's documentation")?;
     let example = actions::example(&receiver.url("/crm/calls"), actions::EXAMPLE_BODY);
     if let Err(problems) = examine(&example) {
         print_line(&shown(&problems))?;
     }
-    chapter("… mends the missing comma, and publishes it; so do others")?;
+    chapter("… adds the missing comma and publishes it; other customers publish theirs")?;
     for published in actions::all(receiver) {
         let file = examine(&published.file).map_err(|problems| CliError::Problem(shown(&problems)))?;
         let version = store.publish_action(published.agent, published.name, &file.spec, file.enabled, BY).await?;
@@ -91,7 +91,7 @@ async fn publish(store: &Store, receiver: &Receiver) -> Result<(), CliError> {
     Ok(())
 }
 
-/// The pretend platform: concurrent business transactions, some rolled back.
+/// The simulated platform: runs concurrent business transactions, of which some are rolled back.
 async fn complete_calls(store: &Store) -> Result<(), CliError> {
     chapter("The platform completes calls inside its own transactions")?;
     let (mut committed, mut rolled_back) = (0, 0);

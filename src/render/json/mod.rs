@@ -1,4 +1,5 @@
-//! Reading JSON text where it stands (RFC 8259): nothing is built from it, so that a call costs its own bytes and no more.
+//! Reading JSON text in place (RFC 8259): no tree is built from it, so that a call needs no memory beyond its own
+//! bytes.
 //!
 //! ```text
 //! scan      one pass over a text: its grammar, and where its values begin and end
@@ -9,8 +10,8 @@
 //! canonical a text in which each name stands once
 //! ```
 //!
-//! A text that gives a name twice in one object is read as all common parsers read it: the last value counts, in the
-//! place of the first.
+//! If a text has a name twice in one object, it is read as common parsers read it: the last value counts, at the place
+//! of the first.
 
 pub(super) mod canonical;
 pub(super) mod compact;
@@ -19,7 +20,7 @@ pub(super) mod number;
 pub(super) mod scan;
 pub(super) mod string;
 
-/// Deepest nesting of objects and arrays that is read. It bounds the recursion of everything that walks a text.
+/// The deepest nesting of objects and arrays that is accepted. It limits the recursion of all code that reads a text.
 pub(super) const MAX_DEPTH: usize = 127;
 
 /// Why a text cannot be a call.
@@ -27,6 +28,6 @@ pub(super) const MAX_DEPTH: usize = 127;
 pub(super) enum Unreadable {
     /// The text is not JSON, or is nested deeper than [`MAX_DEPTH`], at this byte.
     NotJson(usize),
-    /// The text is JSON, and no object.
+    /// The text is JSON, but not an object.
     NotAnObject,
 }
