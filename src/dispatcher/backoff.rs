@@ -36,7 +36,7 @@ impl Outage {
         self.failures = self.failures.saturating_add(1);
         if self.since.is_none() {
             self.since = Some(Instant::now());
-            warn!(room = self.room, %error, "the database does not work as it should; trying again until it does");
+            warn!(room = self.room, %error, "the database does not do what it should; trying until it does");
         }
         tokio::time::sleep(pause(self.failures, fastrand::f64())).await;
     }
