@@ -66,11 +66,11 @@ mod tests {
         assert_eq!(last + Duration::from_secs(1), last);
     }
 
-    /// Set in the child.
+    /// This environment variable is set in the child process.
     const CHILD: &str = "POSTCALL_TEST_BOOTTIME";
 
-    /// No test can suspend the machine. In a time namespace the clock that counts suspension can be moved by itself, and
-    /// that is the one that must be read: the kernel's own account of it is /proc/uptime.
+    /// No test can suspend the machine. But in a time namespace, only the clock that counts suspension can be moved.
+    /// The test moves that clock, and compares the moment with the kernel's value of it in /proc/uptime.
     #[cfg(target_os = "linux")]
     #[test]
     fn time_in_which_the_machine_was_suspended_counts() {

@@ -79,7 +79,7 @@ mod tests {
         assert!(fence.is_closed());
         fence.move_to(Moment::now() + Duration::from_secs(60));
         assert!(!fence.is_closed());
-        // Moving it back by another clone closes it for all.
+        // Moving the fence back through another clone closes it for all clones.
         fence.clone().move_to(Moment::now());
         fence.closes().await;
         assert!(!Fence::open().is_closed());
