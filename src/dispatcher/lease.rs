@@ -1,9 +1,10 @@
-//! The lease: how a dispatcher proves that it lives, and how it stops by itself when it cannot.
+//! The lease: how a dispatcher proves that it is alive, and how it stops sending when it cannot.
 //!
-//! The database's clock decides when others may declare this dispatcher lost. Its own monotonic clock, which goes on
-//! while the machine is suspended, closes the [`Fence`] earlier: a renewal that was asked for at time t is good until
-//! t + lease at least, since the database set the lease after that; and the fence closes a margin before. So no request
-//! begins under a lease that may be over, not even in a process or on a machine that was stopped and goes on much later.
+//! The database's clock decides when others may declare this dispatcher lost. The dispatcher's own monotonic clock,
+//! which goes on while the machine is suspended, closes the [`Fence`] earlier. A renewal that was asked for at time t
+//! is valid until t + lease at least, because the database sets the lease after t. The fence closes a margin before
+//! that. So no request begins under a lease that may be over, not even if the process or the machine was stopped and
+//! goes on much later.
 
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,20 +24,21 @@ use crate::webhook::{Fence, Moment};
 
 /// A lease is renewed this often within its length.
 const RENEWALS: u32 = 5;
-/// The part of a lease by which the fence closes before it ends, for clocks that run apart and threads that run late.
+/// The fence closes one part in so many of a lease before the lease ends, because clocks differ and threads may run
+/// late.
 const MARGIN: u32 = 5;
 /// The shortest lease.
 pub const MIN_LEASE: Duration = Duration::from_millis(1_000);
 
-/// One registration: an id, and until when requests that were claimed under it may begin.
+/// One registration: a dispatcher id, and the fence for the requests that were claimed under it.
 ///
-/// After being declared lost, a dispatcher has another id and another fence. The old fence is never moved again, so that
-/// what others have given up stays behind it for good.
+/// After a dispatcher was declared lost, it gets another id and another fence. The old fence is never moved again, so
+/// the deliveries that others have given up can never begin.
 #[derive(Clone)]
 pub(super) struct Registration {
-    /// Under which id to claim.
+    /// The id under which to claim.
     pub(super) dispatcher_id: i32,
-    /// Behind which fence to send what was claimed under it.
+    /// The fence under which to send what was claimed under this id.
     pub(super) fence: Fence,
 }
 
@@ -49,7 +51,7 @@ struct LeaseState {
     current: Registration,
     /// Since when every renewal has succeeded; `None` if the last one failed.
     renewed_since: Option<Instant>,
-    /// Whether no request may begin any more, whatever the lease says.
+    /// Whether no request may begin any more, even under a valid lease.
     shut: bool,
 }
 
@@ -63,7 +65,7 @@ impl Lease {
         self.lock().current.clone()
     }
 
-    /// Closes the fence for good: no request begins any more. Those that are out go on.
+    /// Closes the fence for good: no request begins any more. Requests in flight go on.
     pub(super) fn shut(&self) {
         let mut state = self.lock();
         state.shut = true;
@@ -83,7 +85,7 @@ impl Lease {
         state.current = registration;
     }
 
-    /// Moves a fence of this lease ahead, unless it has been shut.
+    /// Moves a fence of this lease ahead, unless the lease has been shut.
     fn extend(&self, fence: &Fence, until: Moment) {
         let state = self.lock();
         if !state.shut {
@@ -101,13 +103,13 @@ impl Lease {
     }
 }
 
-/// As whom a keeper registers.
+/// What a lease keeper registers a dispatcher with.
 pub(super) struct Identity {
-    /// Host name and process id, for people.
+    /// The host name and the process id, for people to read.
     pub(super) name: String,
     /// What it may call.
     pub(super) policy: Policy,
-    /// Whether it starts although others have another policy.
+    /// Whether it starts although other live dispatchers have another policy.
     pub(super) change_policy: bool,
 }
 
@@ -117,7 +119,7 @@ pub(super) enum Unregistered {
     Policy(PolicyConflict),
 }
 
-/// Keeps the lease.
+/// Renews the lease.
 pub(super) struct LeaseKeeper {
     session: Session,
     identity: Identity,
@@ -126,7 +128,7 @@ pub(super) struct LeaseKeeper {
 }
 
 impl LeaseKeeper {
-    /// Registers the dispatcher and returns its lease, open.
+    /// Registers the dispatcher, and returns its lease with an open fence.
     pub(super) async fn start(
         store: &Store,
         identity: Identity,
@@ -143,10 +145,10 @@ impl LeaseKeeper {
         }
     }
 
-    /// Renews until `stop`, then retires. What is claimed must be settled by then.
+    /// Renews the lease until `stop`, then retires the dispatcher. All claimed deliveries must be settled by then.
     ///
     /// # Errors
-    /// The dispatcher was declared lost, and those that live have replaced its policy.
+    /// Returns the conflict if the dispatcher was declared lost and live dispatchers have replaced its policy.
     pub(super) async fn run(mut self, lease: Arc<Lease>, stop: CancellationToken) -> Result<(), PolicyConflict> {
         let mut beats = tokio::time::interval(self.length / RENEWALS);
         beats.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -167,7 +169,7 @@ impl LeaseKeeper {
         Ok(())
     }
 
-    /// One renewal.
+    /// Makes one renewal. Breaks if this dispatcher must stop.
     async fn beat(&mut self, lease: &Lease) -> Result<ControlFlow<PolicyConflict>, StoreError> {
         let asked = Moment::now();
         let registration = lease.current();
@@ -182,8 +184,9 @@ impl LeaseKeeper {
         Ok(ControlFlow::Continue(()))
     }
 
-    /// Declared lost, while paused or cut off. What was in flight has been given up by others; what is claimed from now
-    /// on is claimed under a new id. Not so if others have started with another policy meanwhile: theirs counts.
+    /// Registers anew after this dispatcher was declared lost, for instance because the process was stopped or cut off
+    /// from the database. Others have given up what it had in flight; from now on it claims under a new id. If others
+    /// have started with another policy in the meantime, it does not go on, because their policy counts.
     async fn begin_anew(&mut self, lease: &Lease) -> Result<Result<(), PolicyConflict>, StoreError> {
         let was = lease.current().dispatcher_id;
         let registration = match self.register(Standing::BehindLaterThan(was)).await? {
@@ -212,7 +215,7 @@ impl LeaseKeeper {
         Ok(Ok(Registration { dispatcher_id, fence }))
     }
 
-    /// When the fence closes if the lease was asked for at this time.
+    /// When the fence closes if the lease was asked for at the moment `asked`.
     fn closing_time(&self, asked: Moment) -> Moment {
         asked + (self.length - self.length / MARGIN)
     }

@@ -1,8 +1,8 @@
-//! Taking places and giving them back, and the queues in which lanes wait for one.
+//! Takes places and gives them back, and keeps the queues in which lanes wait for a place.
 //!
-//! A lane waits at its agent's gate or at its host's. Where it is not the host's own limit that is reached but the one
-//! that it shares with all hosts of its [`Manner`], its lanes wait at the host's gate all the same, and the host waits at
-//! the shared one: so when the host's manner changes, its lanes are at hand.
+//! A lane waits at the gate of its agent or at the gate of its host. If the limit that the host shares with all hosts
+//! of its [`Manner`] is reached, the lanes still wait at the host's gate, and the host waits at the shared gate. So all
+//! lanes of a host are in one queue when its manner changes.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -14,7 +14,7 @@ use super::{Block, Caller, LaneId, Owners, Scheduler};
 use crate::domain::host::Origin;
 
 impl Scheduler {
-    /// Places that a lane may take now, by all limits but that of the whole dispatcher.
+    /// How many places a lane may take now, by all limits except that of the whole dispatcher.
     pub(super) fn room(&self, lane: LaneId, owners: &Owners) -> Result<usize, Block> {
         if self.paused.covers(lane, owners) {
             return Err(Block::Paused);
@@ -28,7 +28,7 @@ impl Scheduler {
         if of_host == 0 { Err(Block::Host) } else { Ok(of_agent.min(of_host)) }
     }
 
-    /// The next lane to look at: those that were called first, then the ring.
+    /// The next lane to look at: first the lanes that were called, then the ring.
     pub(super) fn next_lane(&mut self) -> Option<(LaneId, Owners, Option<Caller>)> {
         loop {
             let (ticket, caller) = match self.called.pop_front() {
@@ -89,7 +89,7 @@ impl Scheduler {
         }
     }
 
-    /// A lane that may not run waits where it is held up.
+    /// Puts a lane that may not run into the queue where it is held up.
     pub(super) fn hold(&mut self, lane: LaneId, owners: &Owners, block: Block) {
         let Some(ticket) = self.set(lane, State::Held) else { return };
         match (block, &owners.host) {
@@ -105,12 +105,12 @@ impl Scheduler {
                 }
                 self.call_host(name);
             }
-            // Nobody is held up by a host that there is not.
+            // A lane without a host is never held up by one.
             (Block::Host, None) => {}
         }
     }
 
-    /// A lane that a gate has called was looked at.
+    /// Notes that a lane that a gate has called was looked at.
     fn looked_at(&mut self, caller: &Caller) {
         match caller {
             Caller::Agent(name) => {
@@ -129,7 +129,7 @@ impl Scheduler {
         }
     }
 
-    /// The lane that was called may not have taken its place, which then goes to the next.
+    /// Calls the next lanes, because a lane that was called may not have taken its place.
     pub(super) fn call_again(&mut self, caller: &Caller) {
         match caller {
             Caller::Agent(name) => self.call_agent(name),
@@ -157,7 +157,7 @@ impl Scheduler {
         while self.call_one(name) {}
     }
 
-    /// Calls a lane of a host, if it has a free place. If it is the shared limit that it lacks, it waits for that.
+    /// Calls a lane of a host, if the host has a free place. If only the shared limit is reached, the host waits there.
     fn call_one(&mut self, name: &Origin) -> bool {
         let Some(host) = self.hosts.get_mut(name) else { return false };
         if host.gate.waiting() == 0 || !host.gate.can_call(host.limit()) {
@@ -181,9 +181,9 @@ impl Scheduler {
         true
     }
 
-    /// Lets the hosts that wait at a shared limit have the places that are free there, one each in their turn. Of new hosts
-    /// that is by turns the newest and the oldest: those that have waited long do so because others like them hang, but
-    /// however many new ones come, each has its turn.
+    /// Calls the hosts that wait at a shared limit, one lane of each in turn, while places are free there. Of new hosts
+    /// it calls the newest and the oldest by turns. Hosts that have waited long are likely to hang, so the newest must
+    /// not wait behind them; but each has its turn, however many new ones come.
     fn call_manner(&mut self, manner: Manner) {
         let limit = self.limits.of_those_waiting(manner, self.silent.in_flight);
         let mut newest = manner == Manner::Untried && !self.oldest_is_next;
@@ -209,7 +209,7 @@ impl Scheduler {
         }
     }
 
-    /// A host answers, or has fallen silent.
+    /// Notes that a host answers, or has fallen silent.
     pub(super) fn change_manner(&mut self, name: &Origin, manner: Manner) {
         let Some(host) = self.hosts.get_mut(name) else { return };
         let former = std::mem::replace(&mut host.manner, manner);
@@ -224,16 +224,17 @@ impl Scheduler {
         self.call_shared(former);
     }
 
-    /// Places of hosts of this manner have come free, or may have.
+    /// Calls hosts of this manner, because places of theirs may have come free.
     fn call_shared(&mut self, manner: Manner) {
         self.call_manner(manner);
         if manner == Manner::Silent {
-            // What silent hosts leave is for new ones.
+            // The places that silent hosts leave go to new hosts.
             self.call_manner(Manner::Untried);
         }
     }
 
-    /// Listens to a host in time, unless that is arranged already. One that is silent is heard of when it answers.
+    /// Notes when to check a host for silence, unless that is noted already. A silent host is not checked: its manner
+    /// changes when it answers.
     pub(super) fn watch(&mut self, name: &Origin, now: Instant) {
         let Some(host) = self.hosts.get_mut(name) else { return };
         if self.limits.adapt
@@ -246,7 +247,7 @@ impl Scheduler {
         }
     }
 
-    /// Places that are left to all hosts of this manner together.
+    /// How many places are free for all hosts of this manner together.
     fn free_of(&self, manner: Manner) -> usize {
         match manner {
             Manner::Untried => self.untried.free(self.limits.of_manner(manner, self.silent.in_flight)),
@@ -265,7 +266,7 @@ impl Scheduler {
         }
     }
 
-    /// Gives a lane a new state, and with it a new ticket.
+    /// Gives a lane a new state and a new ticket.
     pub(super) fn set(&mut self, lane: LaneId, state: State) -> Option<Ticket> {
         self.last_number += 1;
         let number = self.last_number;

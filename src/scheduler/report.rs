@@ -1,4 +1,4 @@
-//! What people can see of the scheduler.
+//! What the scheduler reports to people.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use super::reach::Reach;
 use crate::domain::report::{HostCondition, HostReport};
 
 impl Scheduler {
-    /// All hosts that something is in flight to or waits for, or that are not well.
+    /// All hosts to which something is in flight, for which something waits, or which are silent or unreachable.
     pub fn report(&self, now: Instant) -> Vec<HostReport> {
         let is_of_interest = |host: &Host| {
             host.gate.in_flight + host.gate.waiting() > 0 || host.condition(now) != HostCondition::Answering

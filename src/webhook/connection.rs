@@ -1,8 +1,8 @@
 //! One HTTP/1.1 connection: it carries one request at a time, and hyper reads and writes it.
 //!
-//! hyper's half of the connection is not given to a task of its own. Whoever sends a request over the connection drives
-//! it, and nobody else can. So an attempt that is stopped writes nothing any more, an attempt that is dropped takes its
-//! connection with it, and between requests nobody reads.
+//! hyper's half of the connection does not run in a task of its own. The attempt that sends a request over the
+//! connection drives it, and nothing else can. So an attempt that is stopped writes nothing any more, an attempt that
+//! is dropped closes its connection, and between requests nobody reads.
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -22,7 +22,7 @@ use super::fault::Fault;
 use super::gate::{Bar, Gate, Line, Socket};
 use super::head::{MAX_HEAD_BYTES, MAX_HEADERS};
 
-/// A request's body: of known size, or none at all.
+/// A request's body of known size, or no body.
 #[derive(Clone, Debug)]
 pub(super) struct Content(pub(super) Option<Bytes>);
 
@@ -37,7 +37,7 @@ impl Body for Content {
         Poll::Ready(self.0.take().map(|content| Ok(Frame::data(content))))
     }
 
-    /// An empty body is a body: its length is announced.
+    /// An empty body counts as a body, so that the request states its length.
     fn is_end_stream(&self) -> bool {
         self.0.is_none()
     }
@@ -51,7 +51,7 @@ impl Body for Content {
 #[derive(Debug)]
 pub(super) struct Connection {
     sender: SendRequest<Content>,
-    /// Gone when the connection has ended.
+    /// `None` when the connection has ended.
     driver: Option<Driver<TokioIo<Gate>, Content>>,
     line: Arc<Line>,
     tls: bool,
@@ -63,24 +63,24 @@ pub(super) struct Connection {
 /// Why an exchange gave no response head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Broken {
-    /// What the gate stopped it for.
+    /// Why the gate stopped the connection, if it did.
     pub(super) bar: Option<Bar>,
-    /// What hyper or the system found.
+    /// What hyper or the operating system reported.
     pub(super) fault: Fault,
 }
 
 impl Connection {
-    /// HTTP on a connected socket. Nothing is written yet.
+    /// Begins HTTP on a connected socket. Nothing is written yet.
     ///
     /// # Errors
-    /// If hyper refuses; it never does so today.
+    /// Returns hyper's error. The current version of hyper never returns one.
     pub(super) async fn on(socket: Socket) -> Result<Connection, hyper::Error> {
         let tls = socket.is_tls();
         let (gate, line) = Gate::before(socket);
         let (sender, driver) = Builder::new()
             .max_headers(MAX_HEADERS)
             .max_buf_size(MAX_BUFFER_BYTES)
-            // Obsolete (RFC 9112, section 5.2), but a known answer is better than a doubt.
+            // Such headers are obsolete (RFC 9112, section 5.2), but reading them avoids an unknown outcome.
             .allow_obsolete_multiline_headers_in_responses(true)
             .handshake(TokioIo::new(gate))
             .await?;
@@ -103,26 +103,26 @@ impl Connection {
         })
     }
 
-    /// The next bytes of an answer's body; `None` at its end.
+    /// The next bytes of an answer's body. `None` at its end.
     pub(super) async fn next_chunk(&mut self, body: &mut Incoming) -> Option<Result<Bytes, hyper::Error>> {
         loop {
             let frame = drive(&mut self.driver, poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx))).await?;
             match frame.map(Frame::into_data) {
                 Ok(Ok(bytes)) => return Some(Ok(bytes)),
-                // Trailers.
+                // The frame holds trailers, which are ignored.
                 Ok(Err(_)) => {}
                 Err(error) => return Some(Err(error)),
             }
         }
     }
 
-    /// Whether the gate ended it because more came than an answer may have.
+    /// Whether the gate ended the connection because the answer was larger than an answer may be.
     pub(super) fn was_excessive(&self) -> bool {
         self.line.bar() == Some(Bar::Excess)
     }
 
-    /// Whether it may carry another request: it is not too old, the last one was written and answered to the end, both sides want to keep
-    /// the connection, and nothing has come after the answer.
+    /// Whether it may carry another request. It may if it is not too old, the last request was written and answered to
+    /// the end, both sides want to keep the connection, and nothing has arrived after the answer.
     pub(super) fn is_reusable(&mut self) -> bool {
         poll_driver(&mut self.driver, &mut Context::from_waker(Waker::noop()));
         let young = Moment::now().saturating_since(self.opened) < MAX_AGE;
@@ -134,25 +134,26 @@ impl Connection {
     }
 }
 
-/// How long a connection may be kept for further requests. Then the host's name is resolved anew, and its addresses are
-/// judged anew, however busy the connection is.
+/// How long a connection may be kept for further requests. A new connection resolves the host's name anew and judges
+/// its addresses anew, however busy the old connection is.
 const MAX_AGE: Duration = Duration::from_secs(60);
 
-/// hyper's buffer has to hold a whole head. The gate's bound is the one that counts.
+/// The size of hyper's buffer, which has to hold a whole head. The gate has the smaller bound, which takes effect
+/// first.
 const MAX_BUFFER_BYTES: usize = MAX_HEAD_BYTES + 64 * 1024;
 
 /// Drives the connection until `step` is done.
 async fn drive<F: Future>(driver: &mut Option<Driver<TokioIo<Gate>, Content>>, step: F) -> F::Output {
     let mut step = pin!(step);
     poll_fn(|cx| {
-        // What the step waits for comes from the driver, or with its end.
+        // The step waits for something that the driver delivers, or for the driver's end.
         poll_driver(driver, cx);
         step.as_mut().poll(cx)
     })
     .await
 }
 
-/// A driver that has ended is dropped at once, and with it all that it still owed: nobody waits for that in vain.
+/// Polls the driver. A driver that has ended is dropped at once, so that nobody waits for anything from it.
 fn poll_driver(driver: &mut Option<Driver<TokioIo<Gate>, Content>>, cx: &mut Context<'_>) {
     if let Some(running) = driver
         && Pin::new(running).poll(cx).is_ready()
@@ -169,7 +170,7 @@ mod tests {
     use super::super::fence::Fence;
     use super::*;
 
-    /// Far longer than it takes.
+    /// Far longer than any exchange of these tests takes.
     const HANGS: Duration = Duration::from_secs(10);
 
     /// Both ends of a new connection.
@@ -185,7 +186,7 @@ mod tests {
         request.header("x-filler", "x".repeat(header_bytes)).body(content).unwrap()
     }
 
-    /// What an exchange over `ours` comes to, and what the other end has received when it is over.
+    /// Makes an exchange over `ours`. Returns why the gate stopped it, and what the other end received.
     async fn exchange(
         ours: TcpStream,
         mut theirs: TcpStream,
@@ -193,12 +194,12 @@ mod tests {
         evidence: &Arc<Evidence>,
     ) -> (Option<Bar>, Vec<u8>) {
         let mut connection = Connection::on(Socket::Plain(ours)).await.unwrap();
-        // The other end never answers: what is written after all waits until then.
+        // The other end never answers. So if the request is written after all, the exchange runs into the timeout.
         let broken =
             tokio::time::timeout(HANGS, connection.exchange(request, evidence)).await.expect("written").unwrap_err();
         drop(connection);
         let mut received = Vec::new();
-        // An end with unread bytes is a reset.
+        // Closing a socket with unread bytes sends a reset.
         theirs.read_to_end(&mut received).await.ok();
         (broken.bar, received)
     }
@@ -225,7 +226,7 @@ mod tests {
 
     #[tokio::test]
     async fn no_byte_is_written_to_a_host_that_speaks_first() {
-        // Whether the runtime has heard of the bytes or only the kernel has.
+        // Both cases are tested: the runtime has heard of the bytes, or only the kernel has.
         for heard in [true, false] {
             let (ours, mut theirs) = pair().await;
             theirs.write_all(b"220 mail.example ESMTP\r\n").await.unwrap();

@@ -1,12 +1,13 @@
 //! How many connections to one target are opened at the same time.
 //!
-//! A host that cannot be reached fails every request that tries to connect. Requests that come together would all try
-//! before the first of them has failed. So only a few connections to one target are opened at once; the others wait, for a
-//! connection that comes free or for their turn to open one. When a few in a row could not be opened, those that wait are
-//! sent away without having attempted anything: their deliveries can wait until the host is back.
+//! If a host cannot be reached, every request that tries to connect fails. Requests that come together would all try
+//! before the first of them has failed. So only a few connections to one target are opened at once. The other requests
+//! wait for a connection that comes free, or for their turn to open one. When a few connections in a row could not be
+//! opened, the waiting requests are sent away, and nothing of them was attempted. Their deliveries can wait until the
+//! host can be reached again.
 //!
-//! The number grows while connections are opened one after the other, as to a server that closes each of them, and is
-//! small again after a failure or a pause.
+//! The number of connections that may be opened at once grows while opening succeeds, for instance to a server that
+//! closes each connection after one request. It is small again after a failure or a pause.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,53 +18,54 @@ use tokio::sync::Notify;
 use super::clock::Moment;
 use super::target::Target;
 
-/// Connections to one target that are opened at once in the beginning.
+/// How many connections to one target are opened at once in the beginning.
 const FIRST: usize = 4;
-/// And at most.
+/// How many connections to one target are opened at once at most.
 const MOST: usize = 64;
-/// So many that were opened make room for one more.
+/// After this many opened connections, one more may be opened at once.
 const OPENED_TO_GROW: usize = 4;
-/// After so long without a new connection, the number is small again.
+/// After this long without a new connection, the number is small again.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(2);
-/// After so many failures in a row, those that wait are sent away.
+/// After this many failures in a row, the waiting requests are sent away.
 const FAILURES_IN_A_ROW: usize = 3;
-/// Doors above this number are cleared away as soon as nobody uses them.
+/// With at least this many doors, unused ones are removed before the table grows.
 const MANY: usize = 1_024;
 
-/// The doors of all targets. `None` inside means that there are no doors: everybody opens at once.
+/// The doors of all targets. `None` inside means that there are no doors, and every request opens a connection at once.
 #[derive(Debug, Default)]
 pub(super) struct Doors {
     doors: Option<Mutex<HashMap<Target, Door>>>,
 }
 
-/// One target's door.
+/// The door of one target.
 #[derive(Debug)]
 struct Door {
     opening: usize,
     most: usize,
-    /// Opened since the number last grew.
+    /// How many connections were opened since `most` last grew.
     opened: usize,
-    /// In a row.
+    /// How many connections in a row could not be opened.
     failures: usize,
-    /// How often those that wait were sent away. Whoever came before that is meant.
+    /// How often the waiting requests were sent away. This concerns requests that came before the number last grew.
     sent_away: u64,
     waiting: usize,
-    /// Rung when something has changed for those that wait.
+    /// Signals that something has changed for the waiting requests.
     changed: Arc<Notify>,
     used: Moment,
 }
 
-/// What a look at a door shows.
+/// What a request that waits at a door has to do.
 enum Look {
     /// Open a connection.
     Open,
-    /// Wait until it rings, and look again.
+    /// Wait for this signal, and look again.
     Wait(Arc<Notify>),
-    /// The target cannot be reached.
+    /// Go away, because the target cannot be reached.
     SentAway,
 }
 
-/// The right to open one connection. Dropped without a word, the connection counts as one that could not be opened.
+/// The right to open one connection. If it is dropped without [`Opening::connected`], the connection counts as one that
+/// could not be opened.
 #[derive(Debug)]
 pub(super) struct Opening {
     doors: Arc<Doors>,
@@ -71,7 +73,7 @@ pub(super) struct Opening {
     connected: bool,
 }
 
-/// A place in front of a door.
+/// A request that waits at a door.
 #[derive(Debug)]
 pub(super) struct Waiting {
     doors: Arc<Doors>,
@@ -79,17 +81,18 @@ pub(super) struct Waiting {
     since: u64,
 }
 
-/// The target cannot be reached; nothing was attempted.
+/// The target cannot be reached, and nothing was attempted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Unreachable;
 
 impl Doors {
-    /// Doors, or none.
+    /// Makes doors, or no doors if `exist` is `false`.
     pub(super) fn new(exist: bool) -> Doors {
         Doors { doors: exist.then(Mutex::default) }
     }
 
-    /// Waits for the right to open a connection to `target`, or until `ready` has something better. Cancel-safe.
+    /// Waits for the right to open a connection to `target`, or until `ready` returns something to use instead.
+    /// Cancel-safe.
     pub(super) async fn open<T>(
         self: &Arc<Doors>,
         target: &Target,
@@ -107,7 +110,7 @@ impl Doors {
                 Look::Wait(changed) => {
                     let mut changed = std::pin::pin!(changed.notified());
                     changed.as_mut().enable();
-                    // What happened before this line is seen by looking once more.
+                    // Look once more, because something may have changed before the notification was enabled.
                     if let Some(ready) = ready() {
                         return Ok(Way::Ready(ready));
                     }
@@ -124,7 +127,7 @@ impl Doors {
         }
     }
 
-    /// A connection to `target` has come free.
+    /// Notes that a connection to `target` has come free.
     pub(super) fn one_is_free(&self, target: &Target) {
         if let Some(doors) = self.lock()
             && let Some(door) = doors.get(target).filter(|door| door.waiting > 0)
@@ -133,7 +136,7 @@ impl Doors {
         }
     }
 
-    /// `target` was reached by other means.
+    /// Notes that `target` was reached by other means, for instance by a probe.
     pub(super) fn reached(&self, target: &Target) {
         if let Some(mut doors) = self.lock()
             && let Some(door) = doors.get_mut(target)
@@ -142,10 +145,10 @@ impl Doors {
         }
     }
 
-    /// Stands in front of a door. `None` where there are none.
+    /// Begins to wait at the door of `target`. `None` if there are no doors.
     fn wait(self: &Arc<Doors>, target: &Target) -> Option<Waiting> {
         let mut doors = self.lock()?;
-        // When the table would have to grow, so that the cost is that of growing.
+        // Unused doors are removed only when the table would have to grow, so that the cost is that of growing.
         if doors.len() >= MANY && doors.len() == doors.capacity() {
             let now = Moment::now();
             doors.retain(|_, door| !door.is_forgotten(now));
@@ -163,7 +166,7 @@ impl Doors {
 /// How to get to a target.
 #[derive(Debug)]
 pub(super) enum Way<T> {
-    /// There is something ready.
+    /// An open connection is ready.
     Ready(T),
     /// A connection may be opened.
     Open(Opening),
@@ -186,14 +189,14 @@ impl Drop for Waiting {
             && let Some(door) = doors.get_mut(&self.target)
         {
             door.waiting = door.waiting.saturating_sub(1);
-            // It may have been rung for, and left for another reason.
+            // It may have taken a signal and then left for another reason, so the signal is passed on.
             door.changed.notify_one();
         }
     }
 }
 
 impl Opening {
-    /// The connection is open.
+    /// Notes that the connection is open.
     pub(super) fn connected(mut self) {
         self.connected = true;
     }
@@ -224,7 +227,7 @@ impl Door {
         }
     }
 
-    /// Whether one more connection may be opened; if so, it is.
+    /// Whether one more connection may be opened. If so, it counts as being opened.
     fn begin(&mut self, now: Moment) -> bool {
         if now.saturating_since(self.used) >= FORGOTTEN_AFTER && self.opening == 0 {
             self.most = self.most.min(FIRST);

@@ -1,7 +1,9 @@
-//! Until when requests may begin. Whoever holds deliveries for a limited time moves the fence ahead as long as it may.
+//! The fence says until when requests may begin. The holder of a lease moves the fence ahead each time it renews the
+//! lease.
 //!
-//! The fence is asked at the last possible moment, when the first byte is about to be written: a process or a machine
-//! that was stopped just before that and goes on too late writes nothing. What has begun is not affected.
+//! The fence is asked at the last possible moment, when the first byte is about to be written. So if a process or a
+//! machine was stopped just before that and goes on too late, it writes nothing. Requests that have begun are not
+//! affected.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,14 +11,14 @@ use std::time::Duration;
 
 use super::clock::Moment;
 
-/// How long a wait for the fence sleeps before it looks at the clock again. Timers stand still while the machine is
-/// suspended; the fence's clock does not.
+/// How long a wait for the fence sleeps at most before it looks at the clock again. Timers stand still while the
+/// machine is suspended; the fence's clock does not.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// A moment that can be moved and that all clones share.
+/// A moment that can be moved. All clones share it.
 #[derive(Clone, Debug)]
 pub struct Fence {
-    /// In nanoseconds ([`Moment::as_nanos`]); the largest number means never.
+    /// When the fence closes, in nanoseconds ([`Moment::as_nanos`]). The largest number means never.
     until: Arc<AtomicU64>,
 }
 
@@ -28,12 +30,12 @@ impl Fence {
         Fence { until: Arc::default() }
     }
 
-    /// A fence that never closes: for requests that nobody else could believe given up.
+    /// A fence that never closes by time. It is for requests that no other dispatcher can give up.
     pub fn open() -> Fence {
         Fence { until: Arc::new(AtomicU64::new(NEVER)) }
     }
 
-    /// Moves the fence, ahead or back.
+    /// Moves the fence ahead or back.
     pub fn move_to(&self, until: Moment) {
         self.until.store(until.as_nanos().min(NEVER - 1), Ordering::Release);
     }
@@ -43,12 +45,12 @@ impl Fence {
         self.until.store(0, Ordering::Release);
     }
 
-    /// Whether nothing may begin any more.
+    /// Whether no request may begin any more.
     pub fn is_closed(&self) -> bool {
         self.left() == Some(Duration::ZERO)
     }
 
-    /// Waits until nothing may begin any more.
+    /// Waits until no request may begin any more.
     pub async fn closes(&self) {
         loop {
             match self.left() {
@@ -58,7 +60,7 @@ impl Fence {
         }
     }
 
-    /// How long something may still begin; `None` if the fence never closes.
+    /// How long requests may still begin. `None` if the fence never closes.
     fn left(&self) -> Option<Duration> {
         match self.until.load(Ordering::Acquire) {
             NEVER => None,
@@ -77,7 +79,7 @@ mod tests {
         assert!(fence.is_closed());
         fence.move_to(Moment::now() + Duration::from_secs(60));
         assert!(!fence.is_closed());
-        // Moving it back by another clone closes it for all.
+        // Moving the fence back through another clone closes it for all clones.
         fence.clone().move_to(Moment::now());
         fence.closes().await;
         assert!(!Fence::open().is_closed());

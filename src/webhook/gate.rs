@@ -1,16 +1,17 @@
-//! The gate between HTTP and the socket. Every byte of a connection passes here, and so it is known whether a byte of the
+//! The gate between HTTP and the socket. Every byte of a connection passes the gate, so it knows whether a byte of the
 //! request was written, and what arrived before that.
 //!
-//! At the first byte of a request the gate asks three things, in this order, and then writes at once:
+//! At the first byte of a request the gate does three things, in this order, and then writes at once:
 //!
-//! 1. Has anything arrived? A receiver that speaks first cannot mean this request. It may be a late answer to nothing,
-//!    such as the 408 that some servers send on an idle connection before they close it, and would be taken for the
-//!    answer to the request. The kernel is asked, because the runtime may not have heard of the bytes yet.
-//! 2. Is the fence open? It is asked by the clock that goes on while the machine is suspended.
-//! 3. It notes in the evidence that the request is taken. Without that note no byte was written, and this is certain.
+//! 1. It asks whether anything has arrived. What a receiver sends before the request cannot be an answer to it. For
+//!    instance, some servers send a 408 on an idle connection before they close it. Without this check, the 408 would
+//!    be taken for the answer to the request. The gate asks the kernel, because the runtime may not know of the bytes
+//!    yet.
+//! 2. It asks whether the fence is open, by the clock that goes on while the machine is suspended.
+//! 3. It notes in the evidence that the request is taken. Without this note, it is certain that no byte was written.
 //!
-//! What remains is what nobody on this side can see: bytes that the receiver sent before it had the request, and that
-//! arrive after the kernel was asked. That is the time a packet travels, and some microseconds.
+//! One case remains, which this side cannot see: bytes that the receiver sent before it had the request, and that
+//! arrive after the kernel was asked. That is possible for the time that a packet travels, and some microseconds.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -26,20 +27,20 @@ use tokio_rustls::client::TlsStream;
 use super::evidence::Evidence;
 use super::head::{HeadWatch, Seen};
 
-/// Most bytes that are read at once. hyper lets its buffer grow with what it gets, and keeps it while a connection is
-/// idle.
+/// How many bytes are read at once at most. hyper lets its buffer grow with the bytes that it gets, and keeps the
+/// buffer while a connection is idle.
 const READ_BYTES: usize = 16 * 1024;
 
 /// A connected socket, with TLS or without.
 #[derive(Debug)]
 pub(super) enum Socket {
-    /// TCP alone.
+    /// TCP without TLS.
     Plain(TcpStream),
     /// TLS over TCP.
     Tls(Box<TlsStream<TcpStream>>),
 }
 
-/// Why a connection is of no use any more.
+/// Why a connection cannot be used any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Bar {
     /// The fence was closed when the request was about to be written.
@@ -48,39 +49,40 @@ pub(super) enum Bar {
     SpokeFirst,
     /// The connection had ended before the request was written.
     Ended,
-    /// The answer's head was too long, or had too many others before it.
+    /// The answer was too large: its head was too long, too many interim heads came before it, or too many bytes came
+    /// after it.
     Excess,
 }
 
-/// Where a connection stands.
+/// The state of a connection.
 #[derive(Debug)]
 enum State {
     /// No request is under way.
     Resting,
     /// A request may be written.
     Offered(Offer),
-    /// It is being written, or out. The heads of its answer are watched.
+    /// The request is being written, or was written. The heads of its answer are watched.
     Awaiting(HeadWatch),
-    /// The final head has passed, and since then so many bytes.
+    /// The final head has passed, and this many bytes after it.
     Answering(usize),
-    /// It ends.
+    /// The connection cannot be used any more.
     Barred(Bar),
 }
 
-/// Most bytes that are read after a final head, framing included. Twice what is read of a body
-/// (`response::MAX_RESPONSE_BYTES`): some thousand chunks of usual size fit into it many times over.
+/// How many bytes are read at most after a final head, framing included. It is twice what is read of a body
+/// (`response::MAX_RESPONSE_BYTES`), which is far more than the framing of some thousand chunks of usual size needs.
 const MAX_BODY_BYTES_ON_THE_WIRE: usize = 2 * super::response::MAX_RESPONSE_BYTES;
 
 /// A request that waits to be written.
 #[derive(Debug)]
 struct Offer {
     evidence: Arc<Evidence>,
-    /// Whether bytes in the kernel would be from before the request. On a new TLS connection they may be the server's
-    /// session tickets (RFC 8446, section 4.6.1), which come uncalled for right after the handshake.
+    /// Whether unread bytes in the kernel mean that the receiver spoke first. On a new TLS connection they do not: they
+    /// may be session tickets (RFC 8446, section 4.6.1), which a server may send right after the handshake.
     ask_kernel: bool,
 }
 
-/// What the gate of a connection knows, for whoever offers requests to it.
+/// The side of the gate that the connection uses: it offers requests here, and asks what the gate knows.
 #[derive(Debug)]
 pub(super) struct Line {
     inner: Mutex<Inner>,
@@ -89,13 +91,13 @@ pub(super) struct Line {
 #[derive(Debug)]
 struct Inner {
     state: State,
-    /// The first error of writing the request.
+    /// The first error that occurred while the request was written.
     write_error: Option<io::ErrorKind>,
 }
 
 impl Line {
-    /// Offers a request, whose first byte is written if `evidence` lets it be taken. `reused` says that the connection has
-    /// carried a request before.
+    /// Offers a request. Its first byte is written if `evidence` lets the request be taken. `reused` says that the
+    /// connection has carried a request before.
     pub(super) fn offer(&self, evidence: &Arc<Evidence>, reused: bool, tls: bool) {
         let mut inner = self.lock();
         if !matches!(inner.state, State::Barred(_)) {
@@ -103,7 +105,7 @@ impl Line {
         }
     }
 
-    /// The request is answered to its end, and the connection may carry another.
+    /// Notes that the request was answered to the end, so that the connection may carry another.
     pub(super) fn rest(&self) {
         let mut inner = self.lock();
         if !matches!(inner.state, State::Barred(_)) {
@@ -111,7 +113,7 @@ impl Line {
         }
     }
 
-    /// Why the connection is of no use any more.
+    /// Why the connection cannot be used any more. `None` if it can.
     pub(super) fn bar(&self) -> Option<Bar> {
         match self.lock().state {
             State::Barred(bar) => Some(bar),
@@ -119,7 +121,7 @@ impl Line {
         }
     }
 
-    /// The first error of writing the request.
+    /// The first error that occurred while the request was written.
     pub(super) fn write_error(&self) -> Option<io::ErrorKind> {
         self.lock().write_error
     }
@@ -128,7 +130,7 @@ impl Line {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether bytes may be written, the first of a request included.
+    /// Checks whether bytes may be written. If they are the first of a request, the request is taken.
     fn may_write(&self, socket: &Socket) -> io::Result<()> {
         let mut inner = self.lock();
         let offer = match &inner.state {
@@ -150,11 +152,11 @@ impl Line {
         Err(refused())
     }
 
-    /// Bytes have arrived.
+    /// Notes that bytes have arrived.
     fn arrived(&self, bytes: &[u8]) -> io::Result<()> {
         let mut inner = self.lock();
         let next = match &mut inner.state {
-            // hyper will not take them for an answer to what it has not written.
+            // hyper does not take these bytes for an answer, because it has not written the request.
             State::Resting | State::Offered(_) if !bytes.is_empty() => State::Barred(Bar::SpokeFirst),
             State::Resting | State::Offered(_) => State::Barred(Bar::Ended),
             State::Awaiting(watch) => match watch.pass(bytes) {
@@ -162,8 +164,8 @@ impl Line {
                 Seen::Final => State::Answering(0),
                 Seen::Excess => State::Barred(Bar::Excess),
             },
-            // A body is bounded by what it holds, and its framing by nothing but this: chunk sizes may have any number of
-            // zeros before them, and chunks may be of one byte each.
+            // The bound of a body does not count its framing, so only this check bounds the framing: a chunk's size may
+            // begin with any number of zeros, and a chunk may have a single byte.
             State::Answering(passed) if *passed > MAX_BODY_BYTES_ON_THE_WIRE => State::Barred(Bar::Excess),
             State::Answering(passed) => {
                 *passed += bytes.len();
@@ -176,8 +178,8 @@ impl Line {
         if excess { Err(refused()) } else { Ok(()) }
     }
 
-    /// A write failed. Reading goes on: an answer may have come before the connection broke, and whoever reads will find
-    /// the connection's end right behind it. So writing waits for ever instead of failing.
+    /// Notes that a write failed. Reading goes on, because an answer may have arrived before the connection broke. The
+    /// reader then finds the connection's end right behind the answer. So the write does not fail: it stays pending.
     fn write_failed<T>(&self, error: io::Error) -> Poll<io::Result<T>> {
         let mut inner = self.lock();
         match inner.state {
@@ -190,24 +192,24 @@ impl Line {
     }
 }
 
-/// The error that hyper is given; the reason is in the [`Line`].
+/// The error that hyper gets. The reason is in the [`Line`].
 fn refused() -> io::Error {
     io::ErrorKind::PermissionDenied.into()
 }
 
 impl Socket {
-    /// Whether TLS is spoken.
+    /// Whether this socket uses TLS.
     pub(super) fn is_tls(&self) -> bool {
         matches!(self, Socket::Tls(_))
     }
 
-    /// Asks the kernel what has come in and was not read.
+    /// Asks the kernel whether unread bytes, or the end of the connection, have arrived.
     fn heard(&self) -> Option<Bar> {
         let tcp = match self {
             Socket::Plain(tcp) => tcp,
             Socket::Tls(tls) => tls.get_ref().0,
         };
-        // The socket does not block.
+        // The socket is non-blocking, so this returns at once.
         match SockRef::from(tcp).peek(&mut [MaybeUninit::uninit()]) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
             Ok(1..) => Some(Bar::SpokeFirst),
@@ -244,7 +246,7 @@ impl Socket {
     }
 }
 
-/// A socket whose bytes are watched.
+/// A socket with a gate before it, which watches all bytes.
 #[derive(Debug)]
 pub(super) struct Gate {
     socket: Socket,
@@ -252,7 +254,7 @@ pub(super) struct Gate {
 }
 
 impl Gate {
-    /// A gate before `socket`, and what it knows.
+    /// Puts a gate before `socket`. Returns it together with its [`Line`].
     pub(super) fn before(socket: Socket) -> (Gate, Arc<Line>) {
         let inner = Inner { state: State::Resting, write_error: None };
         let line = Arc::new(Line { inner: Mutex::new(inner) });
@@ -288,7 +290,7 @@ impl AsyncWrite for Gate {
         }
     }
 
-    /// Large bodies are not copied for it.
+    /// The gate writes several buffers at once, so that hyper need not copy large bodies into one buffer.
     fn is_write_vectored(&self) -> bool {
         true
     }

@@ -1,4 +1,4 @@
-//! What an attempt without a response head means. Pure: from evidence to ending.
+//! Judges an attempt without a response head: from its evidence to its ending. The functions here are pure.
 
 use super::client::NoHead;
 use super::connect::NoConnection;
@@ -8,7 +8,7 @@ use super::fault::Fault;
 use super::gate::Bar;
 use crate::domain::delivery::{Ending, Failure, Outcome, UnknownReason};
 
-/// The detail of a refused address, also where the URL itself names it.
+/// The detail of an outcome whose address was refused, whether the address stands in the URL or was resolved.
 pub(super) const ADDRESS_REFUSED: &str = "the host is not at a public address; --allow-target permits others";
 
 /// What stopped an attempt from outside.
@@ -29,15 +29,15 @@ pub(super) enum Cause {
     NoHead(NoHead),
 }
 
-/// The ending of an attempt that saw no response head. `taken` says whether bytes of the request may be out, `phase` how
-/// far a connection of its own got.
+/// The ending of an attempt that saw no response head. `taken` says whether bytes of the request may have been sent.
+/// `phase` says how far the attempt came in opening a connection of its own.
 pub(super) fn without_head(taken: bool, phase: Phase, cause: Cause) -> Ending {
     match (taken, cause) {
         (true, cause) => Ending::Final(unknown(&cause)),
         (false, Cause::Stopped(Stop::Cut)) => Ending::Unsent,
         (false, Cause::Stopped(Stop::Deadline)) => Ending::Final(too_late(phase)),
         (false, Cause::NoHead(NoHead::NoConnection(reason))) => Ending::Final(not_connected(reason)),
-        // The fence cuts an attempt like the dispatcher itself.
+        // A closed fence ends an attempt in the same way as the dispatcher's `cut`.
         (false, Cause::NoHead(NoHead::Broken(Broken { bar: Some(Bar::Fence), .. }))) => Ending::Unsent,
         (false, Cause::NoHead(NoHead::Broken(broken))) => Ending::Final(not_written(broken)),
     }
@@ -59,13 +59,13 @@ fn unknown(cause: &Cause) -> Outcome {
             (UnknownReason::Protocol, "what came back is not an HTTP response".to_owned())
         }
         Cause::NoHead(NoHead::Broken(Broken { fault, .. })) => reset(*fault),
-        // No request is written without a connection.
+        // This cannot happen, because no request is written without a connection.
         Cause::NoHead(NoHead::NoConnection(_)) => reset(Fault::default()),
     };
     Outcome::Unknown { kind, detail }
 }
 
-const EXCESS: &str = "what came back has more before its end than an HTTP response's head may have";
+const EXCESS: &str = "the head of the response is too long, or too many interim responses came before it";
 
 fn too_late(phase: Phase) -> Outcome {
     let (kind, detail) = match phase {

@@ -7,8 +7,8 @@ use super::Settings;
 use crate::domain::policy::Policy;
 
 impl Settings {
-    /// These settings as a policy: ranges that contain each other or lie side by side are joined, and sorted, so that the
-    /// same permission is always the same text.
+    /// These settings as a policy. Ranges that contain each other or lie side by side are joined, and all ranges are
+    /// sorted, so that the same permission always has the same text.
     pub fn policy(&self) -> Policy {
         let mut policy = Policy::default();
         if self.allow_http {

@@ -1,12 +1,13 @@
-//! Who may ask the name servers now. Places are few, because each holds a socket, and a place at a silent name server
-//! is held for long; so places are shared out among *groups* of names, and nobody keeps one while others have none.
+//! Decides which questions may be put to the name servers now. There are few places, because each holds a socket, and a
+//! question to a silent name server holds its place for long. So places are shared among *groups* of names, and no
+//! group keeps its places while other groups have none.
 //!
 //! - A group holds at most [`Limits::open_per_group`] places, so one domain cannot take them all.
-//! - A place that becomes free goes to the waiting group that holds the fewest, and among equals to who came first.
-//! - A place is safe for [`SLICE`]. Afterwards its holder has to step back to the end of the line as soon as someone
-//!   waits who may take it: one of its own group, or a group that holds no place at all. So all places change hands
-//!   once a slice while others wait, and a newcomer's turn comes after as many slices as it takes to give each group
-//!   that came earlier a place.
+//! - A free place goes to the waiting group that holds the fewest places, and among equals to the one that came first.
+//! - A holder keeps its place for at least [`SLICE`]. After that, it has to leave the place and go to the end of the
+//!   line as soon as someone waits who may take it: a member of its own group, or of a group that holds no place. So
+//!   while others wait, all places change their holders once a slice. A newcomer gets a place after as many slices as
+//!   it takes to give one to each group that came earlier.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -15,33 +16,33 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-/// How long a place is safe. Name servers mostly answer in a fraction of it; one that needs longer goes on searching
-/// meanwhile, and will know the answer when the question comes again.
+/// How long a holder keeps its place at least. Name servers mostly answer in a fraction of this time. A name server
+/// that needs longer goes on searching meanwhile, and knows the answer when the question comes again.
 pub(super) const SLICE: Duration = Duration::from_millis(500);
 
 /// The bounds of a line.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
-    /// Places in all.
+    /// How many places there are.
     pub(super) open: usize,
-    /// Places of one group.
+    /// How many places one group may hold.
     pub(super) open_per_group: usize,
-    /// Those who wait, in all.
+    /// How many may wait in all.
     pub(super) waiting: usize,
-    /// Those of one group who wait.
+    /// How many of one group may wait.
     pub(super) waiting_per_group: usize,
 }
 
-/// There is no room left, not even to wait.
+/// There is no room left to wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Full {
     /// Too many of the same group wait.
     Group,
-    /// Too many wait.
+    /// Too many wait in all.
     All,
 }
 
-/// A number of places, and those who wait for one. Cheap to clone.
+/// A number of places, and the line of those that wait for one. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(super) struct Line {
     limits: Limits,
@@ -49,15 +50,15 @@ pub(super) struct Line {
 }
 
 impl Line {
-    /// A line in which nobody stands.
+    /// An empty line.
     pub(super) fn new(limits: Limits) -> Line {
         Line { limits, state: Arc::default() }
     }
 
-    /// Waits for a place for one of `group`. Dropping the future leaves the line.
+    /// Waits for a place for a member of `group`. Dropping the future leaves the line.
     ///
     /// # Errors
-    /// [`Full`].
+    /// Returns [`Full`] if too many wait.
     pub(super) async fn enter(&self, group: &str) -> Result<Place, Full> {
         let place = self.stand(group)?;
         place.signals.granted.notified().await;
@@ -93,7 +94,7 @@ impl Line {
     }
 }
 
-/// A place, or the hope for one until it is granted; given back when it is dropped.
+/// A place, or a position in the line until a place is granted. Dropping it gives it back.
 #[derive(Debug)]
 pub(super) struct Place {
     line: Line,
@@ -103,8 +104,8 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// Completes when the holder has had its slice and someone else is to have the place. To be awaited from the
-    /// moment the place was granted.
+    /// Completes when the holder has had the place for [`SLICE`] and someone else must have it. Await it as soon as the
+    /// place was granted.
     pub(super) async fn wanted(&self) {
         tokio::time::sleep(SLICE).await;
         {
@@ -132,17 +133,17 @@ struct Signals {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Also the order of arrival.
+    /// The id of the next arrival. The ids are also the order of arrival.
     next_id: u64,
     groups: HashMap<Arc<str>, Group>,
-    /// The groups of which someone waits: by the places they hold, then by who came first.
+    /// The groups with waiting members, ordered by the number of places they hold, then by the arrival of their first.
     turns: BTreeSet<(usize, u64, Arc<str>)>,
     waiting: usize,
     /// The places that are taken.
     open: HashMap<u64, Held>,
-    /// Those of them whose slice is over, and who were not yet asked to step back.
+    /// The holders whose slice is over, and which were not yet asked to leave.
     overdue: BTreeSet<u64>,
-    /// Holders that were asked to step back and have not yet.
+    /// How many holders were asked to leave and have not left yet.
     leaving: usize,
 }
 
@@ -163,12 +164,12 @@ struct Waiter {
 struct Held {
     group: Arc<str>,
     signals: Arc<Signals>,
-    /// It was asked to step back.
+    /// Whether it was asked to leave.
     leaving: bool,
 }
 
 impl State {
-    /// Changes a group, and its turn with it.
+    /// Changes a group, and updates its entry in `turns`.
     fn change<T>(&mut self, name: &Arc<str>, change: impl FnOnce(&mut Group) -> T) -> T {
         let group = self.groups.entry(Arc::clone(name)).or_default();
         let turn = |group: &Group| group.waiting.front().map(|first| (group.open, first.id, Arc::clone(name)));
@@ -206,7 +207,7 @@ impl State {
         }
     }
 
-    /// Hands out what is free, and asks to step back whom others wait for.
+    /// Grants the free places, and asks holders to leave whose places others wait for.
     fn settle(&mut self, limits: Limits) {
         while self.open.len() < limits.open
             && let Some((open, _, name)) = self.turns.first().cloned()
@@ -230,9 +231,9 @@ impl State {
         self.open.insert(id, Held { group: Arc::clone(name), signals, leaving: false });
     }
 
-    /// The holder that is to step back next: its slice is over, and someone of its own group or of a group without any
-    /// place waits for whom nobody is stepping back yet. The group that holds the most goes first, and in it who has
-    /// held its place for longest.
+    /// The holder that must leave next. Its slice is over, and a member of its own group, or of a group without any
+    /// place, waits for whom no holder leaves yet. Holders of the group with the most places go first, and among them
+    /// the one that has held its place longest.
     fn in_the_way(&self) -> Option<u64> {
         if self.waiting == 0 {
             return None;
@@ -265,12 +266,12 @@ mod tests {
 
     const LIMITS: Limits = Limits { open: 4, open_per_group: 2, waiting: 5, waiting_per_group: 3 };
 
-    /// Whether `place` is granted without anybody's doing.
+    /// Whether `place` is granted already.
     async fn is_granted(place: &Place) -> bool {
         timeout(Duration::ZERO, place.signals.granted.notified()).await.is_ok()
     }
 
-    /// Holds `place` until it is asked to step back.
+    /// Holds `place` until it is asked to leave.
     async fn hold(place: Place) {
         tokio::spawn(async move { place.wanted().await });
         tokio::task::yield_now().await;
