@@ -8,8 +8,8 @@ use crate::store::schema::SchemaVersion;
 
 /// Bring the database's schema up to date.
 ///
-/// Applies the missing migrations, from the same files and with the same ledger (postcall._sqlx_migrations) as `sqlx
-/// migrate run`; either continues where the other stopped. To go back, use `sqlx migrate revert`. If something prevents
+/// Applies the missing migrations, from the same files and with the same ledger (postcall._sqlx_migrations) as
+/// `sqlx migrate run`; either continues where the other stopped. To go back, use `sqlx migrate revert`. If something prevents
 /// the migrations, the command says so before anything changes, and prints the statements that help.
 #[derive(Args)]
 pub struct Arguments {

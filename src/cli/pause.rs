@@ -57,8 +57,8 @@ enum Command {
 /// End a pause.
 ///
 /// Name the target as for `postcall pause`; `postcall pause list` shows what is paused. Sending begins within about two
-/// seconds, the oldest deliveries first, as fast as the limits allow. A pause and its end stay on record (`postcall
-/// pause list --all`). Needs the role postcall_publisher.
+/// seconds, the oldest deliveries first, as fast as the limits allow. A pause and its end stay on record
+/// (`postcall pause list --all`). Needs the role postcall_publisher.
 #[derive(Args)]
 pub struct ResumeArguments {
     #[command(subcommand)]

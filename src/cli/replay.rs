@@ -28,8 +28,8 @@ const BATCH: usize = 500;
 /// The receiver sees the same `webhook-id` as the first time, so a receiver that stores these ids can drop a
 /// second copy. As for every delivery, the action's newest version at the time of sending is sent.
 ///
-/// With ids, one refused delivery means that none is replayed. With criteria, which are those of `postcall
-/// history`, refused deliveries are left out, and stderr says so. Refused are:
+/// With ids, one refused delivery means that none is replayed. With criteria, which are those of
+/// `postcall history`, refused deliveries are left out, and stderr says so. Refused are:
 ///
 ///   delivered               the message was delivered before, unless --include-delivered
 ///   unknown                 the message may have been received, or the history of an earlier delivery of it

@@ -35,7 +35,7 @@ pub struct Retention {
 /// it was sent before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("history must be kept for at least as long as calls: --keep-history-days is {history_days}, --keep-calls-days is {}",
-        .calls_days.map_or("for ever".to_owned(), |days| days.to_string()))]
+        .calls_days.map_or("forever".to_owned(), |days| days.to_string()))]
 pub struct HistoryLeavesFirst {
     history_days: u32,
     calls_days: Option<u32>,
@@ -97,6 +97,6 @@ mod tests {
             assert!(retention(calls, history).is_err(), "{calls} {history}");
         }
         let error = retention("", "7").unwrap_err().to_string();
-        assert!(error.ends_with("--keep-history-days is 7, --keep-calls-days is for ever"), "{error}");
+        assert!(error.ends_with("--keep-history-days is 7, --keep-calls-days is forever"), "{error}");
     }
 }

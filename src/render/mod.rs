@@ -7,14 +7,14 @@
 //! ```text
 //! ActionSpec ──compile──▶ CompiledAction ──render(call)──▶ Request
 //!
-//! source    the text that places refer to         placeholder  `${path}` as it stands in a template
-//! tokens    the tokens of a JSON template         path         where a placeholder leads in a call
-//! syntax    whether those tokens make JSON        body         a JSON template, filled
-//! headers   a JSON template, taken apart          header_name  which names a header may have
-//! url_text  a URL template, checked               url          a URL template, filled
-//! json      reading a call where it stands        paths        all paths of an action, found in one pass
-//! value     how a value is written                output       where to, how encoded, how much of it
-//! limits    how large things may become           diagnostic   a problem, shown to people
+//! source    the text to which places refer         placeholder  reads `${path}` in a template
+//! tokens    the tokens of a JSON template         path         the path in a placeholder
+//! syntax    checks that those tokens are JSON     body         compiles and fills the body
+//! headers   compiles and fills the headers        header_name  the names that a header may have
+//! url_text  splits and checks a URL template      url          compiles and fills the URL
+//! json      reads a call in place                 paths        finds all paths of an action in one pass
+//! value     writes a value of the call            output       the target: encodings and size limit
+//! limits    the size limits                       diagnostic   shows a problem to people
 //! ```
 //!
 //! A call is never parsed into a tree. Besides its text, rendering holds only the request and one position in the text

@@ -2,12 +2,12 @@
 //! bytes.
 //!
 //! ```text
-//! scan      one pass over a text: its grammar, and where its values begin and end
-//! string    what stands between the quotes of a string
-//! number    how a number is written
-//! names     which names an object has had, so that a second one is noticed
-//! compact   a value without its white space, straight into an output
-//! canonical a text in which each name stands once
+//! scan      one pass over a text: checks its grammar and finds where its values begin and end
+//! string    the text between the quotes of a string
+//! number    the grammar and the spelling of numbers
+//! names     the names of an object, to notice one that occurs twice
+//! compact   writes a value without its white space
+//! canonical rewrites a text so that each name occurs once in its object
 //! ```
 //!
 //! If a text has a name twice in one object, it is read as common parsers read it: the last value counts, at the place
