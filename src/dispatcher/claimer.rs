@@ -230,7 +230,7 @@ impl Claimer {
         let ids: Vec<i64> = outdated.iter().map(|lane| lane.action_id).collect();
         match self.session.lanes_about(&ids).await {
             Ok(about) => self.places.schedule.introduce(outdated, about),
-            Err(error) => debug!(%error, "cannot read again where lanes send to; the scout will"),
+            Err(error) => debug!(%error, "cannot read the hosts of changed lanes; the scout will read them"),
         }
     }
 

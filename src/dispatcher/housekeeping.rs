@@ -24,7 +24,7 @@ pub(super) async fn run(store: Store, retention: Retention, stop: CancellationTo
         match store.session(STATEMENT_TIMEOUT).make_partitions().await {
             Ok(names) if names.is_empty() => {}
             Ok(names) => info!(partitions = names.join(", "), "made partitions ahead of time"),
-            Err(error) => warn!(%error, "could not make partitions; the default ones take what comes"),
+            Err(error) => warn!(%error, "could not make partitions; the default partitions take new rows"),
         }
         if !retention.is_for_ever() {
             let pruned = stop.run_until_cancelled(let_go(&store, retention)).await;

@@ -14,7 +14,7 @@
 //! - No request starts before the claim that covers it is committed, and each claimed delivery is attempted once.
 //! - No more is claimed than there are free permits and room for its bytes. So each delivery in `sending` is being
 //!   sent, or waits only for bytes that other deliveries hold, or has been answered and is about to be recorded.
-//! - No transaction is open while a request is out.
+//! - No transaction is open while a request is in flight.
 //! - A result that is known is written, even if the dispatcher is stopped in the meantime. The number of results that
 //!   wait for this without a permit is bounded (see `place`). So `sending` never holds more deliveries of a dispatcher
 //!   than its permits, that bound, and the results that the database refused for good.

@@ -8,7 +8,7 @@
 //! - **Per host**: a limit that adapts (`limit`). While the host is unreachable (`reach`), it gets no place.
 //! - **Hosts that are not known to answer**: all of them together hold half of all places at most, whatever their
 //!   number. These are new hosts and silent hosts. Each new host has one request until it answers; the newest and the
-//!   oldest waiting one are tried by turns.
+//!   oldest waiting one are tried alternately.
 //!
 //! Lanes that may run take turns, in a ring. Each gets an equal part of the free places, and one at least. A lane for
 //! which a limit is reached waits at the `gate` of that limit. When a place comes free there, the lanes that wait are

@@ -182,8 +182,8 @@ impl Scheduler {
     }
 
     /// Calls the hosts that wait at a shared limit, one lane of each in turn, while places are free there. Of new hosts
-    /// it calls the newest and the oldest by turns. Hosts that have waited long are likely to hang, so the newest must
-    /// not wait behind them; but each has its turn, however many new ones come.
+    /// it calls the newest and the oldest alternately. Hosts that have waited long are likely to hang, so the newest
+    /// must not wait behind them; but each has its turn, however many new ones come.
     fn call_manner(&mut self, manner: Manner) {
         let limit = self.limits.of_those_waiting(manner, self.silent.in_flight);
         let mut newest = manner == Manner::Untried && !self.oldest_is_next;

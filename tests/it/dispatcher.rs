@@ -1,4 +1,4 @@
-//! The loop: what it claims, what it sends, what it never does.
+//! The dispatcher's loop: what it claims, what it sends, and what it never does.
 
 use std::time::Duration;
 

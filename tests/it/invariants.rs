@@ -1,5 +1,5 @@
-//! The accounts: right while everything is in motion, and whatever is taken away or added by hand shows, as does a guard that
-//! is switched off.
+//! The check of the accounts: it finds nothing wrong while deliveries are in motion. It finds whatever is removed or
+//! added by hand, and every guard that is switched off.
 
 use std::collections::BTreeSet;
 

@@ -1,5 +1,5 @@
-//! Old calls and old history leave: nothing that is still to be sent loses its call, nobody waits for it, the accounts stay
-//! exact, and no role removes more than the owner permits.
+//! Old calls and old history are removed: no delivery that is still to be sent loses its call, nothing waits for the
+//! removal, the accounts stay exact, and no role removes more than the owner permits.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! Answers without measure: what is still an answer, where reading ends, and that nobody else waits for it.
+//! Answers of any size and form: what still counts as an answer, where reading ends, and that nothing else waits for
+//! it.
 
 use std::future::pending;
 use std::io::{Read, Write};

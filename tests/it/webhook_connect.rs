@@ -1,4 +1,4 @@
-//! From a name to a connection: which of its addresses is called, which step failed, and how long each step took.
+//! From a name to a connection: which of the addresses is called, which step failed, and how long each step took.
 
 use std::future::pending;
 use std::sync::Arc;

@@ -1,4 +1,5 @@
-//! Attempts that the dispatcher cuts: what was not sent stays unsent, and what may have been sent is not called unsent.
+//! Attempts that the dispatcher ends early: what was not sent is unsent, and what may have been sent is not called
+//! unsent.
 
 use std::collections::HashSet;
 use std::future::pending;

@@ -1,4 +1,4 @@
-//! Connections that wait for their next request, and what may happen to them meanwhile.
+//! Idle connections, which wait for their next request, and what may happen to them meanwhile.
 
 use std::future::pending;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Every way an attempt over plain TCP can go, against real sockets: what is known afterwards.
+//! All ways in which an attempt over plain TCP can end, against real sockets, and what is known afterwards.
 
 use std::future::pending;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Attempts over TLS, and what the environment says about whom to trust.
+//! Attempts over TLS, and how the environment says which certificates to trust.
 
 use std::future::pending;
 use std::path::Path;

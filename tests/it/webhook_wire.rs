@@ -1,4 +1,4 @@
-//! What is on the wire, and on how many connections.
+//! What requests look like on the wire, and how many connections they use.
 
 use std::future::pending;
 use std::sync::Arc;

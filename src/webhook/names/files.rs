@@ -107,7 +107,7 @@ impl State {
             if Directions::names_a_server(&text) {
                 next.directions = Arc::new(Directions::parse(&text, sources.name_server_port));
             } else {
-                warn!(file = %sources.resolv_conf.display(), "names no name server; what it said before stays in force");
+                warn!(file = %sources.resolv_conf.display(), "the file has no name server; old contents stay in use");
             }
         }
         if new_hosts && let Some(text) = read_again(&sources.hosts) {
@@ -127,8 +127,8 @@ fn read_first(path: &Path) -> Result<Vec<u8>, (PathBuf, io::Error)> {
 fn read_again(path: &Path) -> Option<Vec<u8>> {
     let text = read(path);
     match &text {
-        Ok(_) => info!(file = %path.display(), "changed, and read again"),
-        Err(error) => warn!(file = %path.display(), %error, "cannot be read; what it said before stays in force"),
+        Ok(_) => info!(file = %path.display(), "the file has changed and was read again"),
+        Err(error) => warn!(file = %path.display(), %error, "the file cannot be read; old contents stay in use"),
     }
     text.ok()
 }

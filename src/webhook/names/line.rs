@@ -4,7 +4,7 @@
 //!
 //! - A group holds at most [`Limits::open_per_group`] places, so one domain cannot take them all.
 //! - A free place goes to the waiting group that holds the fewest places, and among equals to the one that came first.
-//! - A holder keeps its place for at least [`SLICE`]. After that, it has to leave the place and go to the end of the
+//! - A holder may keep its place for at least [`SLICE`]. After that, it has to leave the place and go to the end of the
 //!   line as soon as someone waits who may take it: a member of its own group, or of a group that holds no place. So
 //!   while others wait, all places change their holders once a slice. A newcomer gets a place after as many slices as
 //!   it takes to give one to each group that came earlier.
@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-/// How long a holder keeps its place at least. Name servers mostly answer in a fraction of this time. A name server
+/// How long a holder may keep its place at least. Name servers mostly answer in a fraction of this time. A name server
 /// that needs longer goes on searching meanwhile, and knows the answer when the question comes again.
 pub(super) const SLICE: Duration = Duration::from_millis(500);
 

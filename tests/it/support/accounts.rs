@@ -1,4 +1,4 @@
-//! The promise, checked at the end of a fault test: what the receiver counted against what the database says.
+//! Checks the promise at the end of a fault test: compares what the receiver counted with what the database shows.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;

@@ -1,4 +1,4 @@
-//! Attempts to make, and what to say about their endings.
+//! Makes attempts, and checks their endings.
 
 use std::future::pending;
 use std::time::Duration;

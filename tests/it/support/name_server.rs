@@ -1,4 +1,5 @@
-//! Name servers on the loopback, over UDP and TCP, that say what a test wants; and the files that send a client to them.
+//! Name servers on the loopback, over UDP and TCP, that answer as a test wants, and the files that send a client to
+//! them.
 
 use std::collections::BTreeSet;
 use std::future::pending;
