@@ -13,7 +13,7 @@ use postcall::domain::call::Call;
 use postcall::domain::delivery::{Ending, Outcome};
 use postcall::domain::request::Request;
 use postcall::render::CompiledAction;
-use postcall::webhook::{Fence, Settings, Webhook};
+use postcall::webhook::{SendGate, Settings, Webhook};
 use uuid::Uuid;
 
 use crate::calls::{self, Size};
@@ -57,7 +57,7 @@ async fn send_all(count: usize, concurrency: usize, requests: Vec<Request>) -> f
                         return;
                     }
                     let request = &requests[turn % requests.len()];
-                    let attempt = webhook.send(request, Uuid::now_v7(), &Fence::open(), pending()).await;
+                    let attempt = webhook.send(request, Uuid::now_v7(), &SendGate::open(), pending()).await;
                     assert!(matches!(attempt.ending, Ending::Final(Outcome::Answered(_))), "{:?}", attempt.ending);
                 }
             })

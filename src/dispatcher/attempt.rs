@@ -15,7 +15,7 @@ use crate::domain::claim::{AttemptRecord, Claimed, Completion, Finished};
 use crate::domain::delivery::{Ending, Failure, Outcome, UnknownReason};
 use crate::domain::host::Origin;
 use crate::scheduler::Signal;
-use crate::webhook::{Fence, Webhook};
+use crate::webhook::{SendGate, Webhook};
 
 /// What all attempts of one dispatcher share.
 #[derive(Clone)]
@@ -28,22 +28,22 @@ pub(super) struct Means {
     pub(super) cut: CancellationToken,
 }
 
-/// Attempts a claimed delivery and settles it. The attempt does not begin while `fence` is closed. `text_share` is the
+/// Attempts a claimed delivery and settles it. The attempt does not begin while `send_gate` is closed. `text_share` is the
 /// share of the budget that the text of a large call holds.
 pub(super) async fn attempt(
     claimed: Claimed,
     template: Template,
     text_share: Option<Share>,
     means: &Means,
-    fence: &Fence,
+    send_gate: &SendGate,
 ) -> Completion {
     let Claimed { token, message_id, enabled, payload, .. } = claimed;
     if !enabled {
         return token.complete(Ending::Final(Outcome::Skipped), AttemptRecord::default());
     }
-    match prepare(payload, text_share, template, &means.budget, fence, &means.cut).await {
+    match prepare(payload, text_share, template, &means.budget, send_gate, &means.cut).await {
         Ok(prepared) => {
-            let (ending, record) = send(prepared, message_id, means, fence).await;
+            let (ending, record) = send(prepared, message_id, means, send_gate).await;
             token.complete(ending, record)
         }
         Err(ending) => token.complete(ending, AttemptRecord::default()),
@@ -74,10 +74,10 @@ pub(super) fn host(completion: &Completion) -> Option<Origin> {
 
 /// Sends the request. If a defect of postcall panics here, the delivery must still get an ending. The request may
 /// already be in flight then, so the outcome is unknown.
-async fn send(prepared: Prepared, message_id: Uuid, means: &Means, fence: &Fence) -> (Ending, AttemptRecord) {
+async fn send(prepared: Prepared, message_id: Uuid, means: &Means, send_gate: &SendGate) -> (Ending, AttemptRecord) {
     // The body holds its share of the budget until both are dropped at the end.
     let Prepared { request, sent, body_share: _body_share } = prepared;
-    let sending = means.webhook.send(&request, message_id, fence, means.cut.cancelled());
+    let sending = means.webhook.send(&request, message_id, send_gate, means.cut.cancelled());
     let Ok(attempt) = AssertUnwindSafe(sending).catch_unwind().await else {
         error!("sending a request panicked; its delivery is recorded as unknown");
         let detail = "an internal error ended the attempt; it is not known whether the request was sent".to_owned();

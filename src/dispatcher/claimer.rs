@@ -27,7 +27,7 @@ use crate::store::claim::{Claimant, Portion, Revoked, Taken};
 use crate::store::lanes::LaneSeen;
 use crate::store::session::Session;
 use crate::store::{Store, StoreError};
-use crate::webhook::Fence;
+use crate::webhook::SendGate;
 
 /// The epoch of a registration under which no claim was revoked yet.
 const FIRST_EPOCH: i32 = 1;
@@ -186,12 +186,12 @@ impl Claimer {
         if let Err(error) = self.settle_doubt().await {
             return Err((group, error));
         }
-        // Read before the claim: what is claimed under an id is sent under the fence of that id, even if the id changes
+        // Read before the claim: what is claimed under an id is sent under the send gate of that id, even if the id changes
         // in the meantime.
-        let Registration { dispatcher_id, fence } = self.lease.current();
-        // While the fence is closed, nothing that is claimed now could be sent. The drain is checked again, because the
+        let Registration { dispatcher_id, send_gate } = self.lease.current();
+        // While the send gate is closed, nothing that is claimed now could be sent. The drain is checked again, because the
         // caller waits for the drain and for turns together, and may get the turns although the drain came first.
-        if fence.is_closed() || self.drain.is_cancelled() {
+        if send_gate.is_closed() || self.drain.is_cancelled() {
             self.places.schedule.give_back(group.turns);
             return Ok(Found::Closed);
         }
@@ -215,7 +215,7 @@ impl Claimer {
         let unstarted = Unstarted::new(taken.claimed, seats, &self.places, self.results.clone());
         self.read_again(&outdated).await;
         match self.templates.get(&mut self.session, unstarted.iter().map(|one| one.version)).await {
-            Ok(templates) => self.start_all(unstarted, &templates, &fence, texts),
+            Ok(templates) => self.start_all(unstarted, &templates, &send_gate, texts),
             Err(error) => return Err((Group { turns: vec![], fetch: true }, error)),
         }
         Ok(found)
@@ -288,7 +288,7 @@ impl Claimer {
         &self,
         mut unstarted: Unstarted,
         templates: &HashMap<VersionKey, Template>,
-        fence: &Fence,
+        send_gate: &SendGate,
         mut texts: Option<Share>,
     ) {
         while let Some((claimed, place)) = unstarted.next() {
@@ -296,15 +296,22 @@ impl Claimer {
             let text_share = texts.as_mut().filter(|_| bytes > SMALL_TEXT).and_then(|texts| texts.split(bytes));
             // `Templates::get` returned a template for every version, so the fallback is never used.
             let template = templates.get(&claimed.version).cloned().unwrap_or_else(|| Arc::new(Compiled::unloadable()));
-            self.start(claimed, template, text_share, fence.clone(), place);
+            self.start(claimed, template, text_share, send_gate.clone(), place);
         }
     }
 
-    fn start(&self, claimed: Claimed, template: Template, text_share: Option<Share>, fence: Fence, mut place: Place) {
+    fn start(
+        &self,
+        claimed: Claimed,
+        template: Template,
+        text_share: Option<Share>,
+        send_gate: SendGate,
+        mut place: Place,
+    ) {
         let (means, results) = (self.means.clone(), self.results.clone());
         self.attempts.spawn(async move {
             let started = Instant::now();
-            let completion = attempt(claimed, template, text_share, &means, &fence).await;
+            let completion = attempt(claimed, template, text_share, &means, &send_gate).await;
             place.ended(host(&completion).as_ref(), started, signal(&completion));
             // The finisher's queue has room for every place. Without a finisher, the place counts the lost result.
             results.send(PendingResult { completion, place }).await.ok();
@@ -335,7 +342,7 @@ enum Found {
     Nothing,
     /// There was no small delivery, and no room in the budget to claim large ones.
     NothingSmall,
-    /// The fence is closed, or the dispatcher drains, so nothing may be claimed.
+    /// The send gate is closed, or the dispatcher drains, so nothing may be claimed.
     Closed,
 }
 

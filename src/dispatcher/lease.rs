@@ -1,8 +1,8 @@
 //! The lease: how a dispatcher proves that it is alive, and how it stops sending when it cannot.
 //!
 //! The database's clock decides when others may declare this dispatcher lost. The dispatcher's own monotonic clock,
-//! which goes on while the machine is suspended, closes the [`Fence`] earlier. A renewal that was asked for at time t
-//! is valid until t + lease at least, because the database sets the lease after t. The fence closes a margin before
+//! which goes on while the machine is suspended, closes the [`SendGate`] earlier. A renewal that was asked for at time t
+//! is valid until t + lease at least, because the database sets the lease after t. The send gate closes a margin before
 //! that. So no request begins under a lease that may be over, not even if the process or the machine was stopped and
 //! goes on much later.
 
@@ -20,26 +20,26 @@ use crate::domain::policy::Policy;
 use crate::store::dispatchers::{Newcomer, Registering, Renewal, Standing};
 use crate::store::session::Session;
 use crate::store::{Store, StoreError};
-use crate::webhook::{Fence, Moment};
+use crate::webhook::{Moment, SendGate};
 
 /// A lease is renewed this often within its length.
 const RENEWALS: u32 = 5;
-/// The fence closes one part in so many of a lease before the lease ends, because clocks differ and threads may run
+/// The send gate closes one part in so many of a lease before the lease ends, because clocks differ and threads may run
 /// late.
 const MARGIN: u32 = 5;
 /// The shortest lease.
 pub const MIN_LEASE: Duration = Duration::from_millis(1_000);
 
-/// One registration: a dispatcher id, and the fence for the requests that were claimed under it.
+/// One registration: a dispatcher id, and the send gate for the requests that were claimed under it.
 ///
-/// After a dispatcher was declared lost, it gets another id and another fence. The old fence is never moved again, so
+/// After a dispatcher was declared lost, it gets another id and another send gate. The old send gate is never moved again, so
 /// the deliveries that others have given up can never begin.
 #[derive(Clone)]
 pub(super) struct Registration {
     /// The id under which to claim.
     pub(super) dispatcher_id: i32,
-    /// The fence under which to send what was claimed under this id.
-    pub(super) fence: Fence,
+    /// The send gate under which to send what was claimed under this id.
+    pub(super) send_gate: SendGate,
 }
 
 /// What the other rooms of a dispatcher know of its lease.
@@ -65,11 +65,11 @@ impl Lease {
         self.lock().current.clone()
     }
 
-    /// Closes the fence for good: no request begins any more. Requests in flight go on.
+    /// Closes the send gate for good: no request begins any more. Requests in flight go on.
     pub(super) fn shut(&self) {
         let mut state = self.lock();
         state.shut = true;
-        state.current.fence.close();
+        state.current.send_gate.close();
     }
 
     /// Since when every renewal has succeeded; `None` if the last one failed.
@@ -80,16 +80,16 @@ impl Lease {
     fn replace(&self, registration: Registration) {
         let mut state = self.lock();
         if state.shut {
-            registration.fence.close();
+            registration.send_gate.close();
         }
         state.current = registration;
     }
 
-    /// Moves a fence of this lease ahead, unless the lease has been shut.
-    fn extend(&self, fence: &Fence, until: Moment) {
+    /// Moves a send gate of this lease ahead, unless the lease has been shut.
+    fn extend(&self, send_gate: &SendGate, until: Moment) {
         let state = self.lock();
         if !state.shut {
-            fence.move_to(until);
+            send_gate.move_to(until);
         }
     }
 
@@ -128,7 +128,7 @@ pub(super) struct LeaseKeeper {
 }
 
 impl LeaseKeeper {
-    /// Registers the dispatcher, and returns its lease with an open fence.
+    /// Registers the dispatcher, and returns its lease with an open send gate.
     pub(super) async fn start(
         store: &Store,
         identity: Identity,
@@ -174,7 +174,7 @@ impl LeaseKeeper {
         let asked = Moment::now();
         let registration = lease.current();
         match self.session.renew(registration.dispatcher_id, self.length).await? {
-            Renewal::Renewed => lease.extend(&registration.fence, self.closing_time(asked)),
+            Renewal::Renewed => lease.extend(&registration.send_gate, self.closing_time(asked)),
             Renewal::Lost => {
                 if let Err(conflict) = self.begin_anew(lease).await? {
                     return Ok(ControlFlow::Break(conflict));
@@ -210,12 +210,12 @@ impl LeaseKeeper {
             }
         };
         info!(dispatcher_id, name, lease_ms = self.length.as_millis() as u64, "registered");
-        let fence = Fence::closed();
-        fence.move_to(self.closing_time(asked));
-        Ok(Ok(Registration { dispatcher_id, fence }))
+        let send_gate = SendGate::closed();
+        send_gate.move_to(self.closing_time(asked));
+        Ok(Ok(Registration { dispatcher_id, send_gate }))
     }
 
-    /// When the fence closes if the lease was asked for at the moment `asked`.
+    /// When the send gate closes if the lease was asked for at the moment `asked`.
     fn closing_time(&self, asked: Moment) -> Moment {
         asked + (self.length - self.length / MARGIN)
     }
@@ -226,10 +226,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lease_that_was_shut_never_opens_a_fence_again() {
-        let registration = |dispatcher_id| Registration { dispatcher_id, fence: Fence::open() };
+    fn a_lease_that_was_shut_never_opens_a_send_gate_again() {
+        let registration = |dispatcher_id| Registration { dispatcher_id, send_gate: SendGate::open() };
         let lease = Lease::of(registration(1));
-        let held = lease.current().fence;
+        let held = lease.current().send_gate;
         let later = Moment::now() + Duration::from_secs(60);
         lease.extend(&held, later);
         assert!(!held.is_closed());
@@ -237,6 +237,6 @@ mod tests {
         lease.extend(&held, later);
         assert!(held.is_closed(), "neither for what is claimed already");
         lease.replace(registration(2));
-        assert!(lease.current().fence.is_closed(), "nor under another id");
+        assert!(lease.current().send_gate.is_closed(), "nor under another id");
     }
 }

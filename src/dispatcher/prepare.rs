@@ -15,7 +15,7 @@ use crate::domain::delivery::{Ending, Failure, Outcome};
 use crate::domain::problem::{Code, Field, Problem};
 use crate::domain::request::Request;
 use crate::domain::{kept, mask};
-use crate::webhook::Fence;
+use crate::webhook::SendGate;
 
 /// A request that is ready to be sent.
 pub(super) struct Prepared {
@@ -29,7 +29,7 @@ pub(super) struct Prepared {
 
 /// Renders a request. A large request waits for its share of the bodies, and is rendered on a blocking thread, so that
 /// it does not hold up other tasks. `text_share` comes back as soon as the text is dropped. The wait ends when the
-/// `fence` closes or `cut` is cancelled.
+/// `send_gate` closes or `cut` is cancelled.
 ///
 /// # Errors
 /// Returns the ending of the delivery if nothing will be sent.
@@ -38,7 +38,7 @@ pub(super) async fn prepare(
     text_share: Option<Share>,
     template: Template,
     budget: &Budget,
-    fence: &Fence,
+    send_gate: &SendGate,
     cut: &CancellationToken,
 ) -> Result<Prepared, Ending> {
     let text = text_of(payload, budget.max_call_bytes()).map_err(|problem| failed(problem.to_string()))?;
@@ -50,7 +50,7 @@ pub(super) async fn prepare(
     let (body_share, place) = tokio::select! {
         biased;
         () = cut.cancelled() => return Err(Ending::Unsent),
-        () = fence.closes() => return Err(Ending::Unsent),
+        () = send_gate.closes() => return Err(Ending::Unsent),
         room = room => room,
     };
     let rendering = tokio::task::spawn_blocking(move || {

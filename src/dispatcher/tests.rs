@@ -202,7 +202,7 @@ async fn without_a_finisher_nothing_begins_and_every_result_in_hand_is_counted_a
     receiver.has(PERMITS).await;
     due.cancel();
     in_time(stopping.cancelled()).await;
-    assert!(lease.current().fence.is_closed(), "the gate is closed by the time that it drains");
+    assert!(lease.current().send_gate.is_closed(), "the gate is closed by the time that it drains");
     receiver.answer_all();
     let (cause, tally) = ended(running).await;
     assert_eq!(cause, Cause::Panicked(Room::Finisher));

@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::gate::Gate;
 use super::lane::Ticket;
 use super::limit::AdaptiveLimit;
+use super::place_queue::PlaceQueue;
 use super::reach::Reach;
 
 /// A host counts as silent if a request has been in flight for this long without any answer from the host.
@@ -26,7 +26,7 @@ pub enum Manner {
 #[derive(Debug)]
 pub(super) struct Host {
     /// Its places, and the lanes that wait for a place.
-    pub(super) gate: Gate<Ticket>,
+    pub(super) queue: PlaceQueue<Ticket>,
     pub(super) limit: AdaptiveLimit,
     pub(super) reach: Reach,
     pub(super) manner: Manner,
@@ -46,7 +46,7 @@ impl Host {
     /// A host of which only the manner is known.
     pub(super) fn new(limit: AdaptiveLimit, manner: Manner, now: Instant) -> Host {
         Host {
-            gate: Gate::default(),
+            queue: PlaceQueue::default(),
             limit,
             reach: Reach::unknown(),
             manner,
@@ -70,16 +70,16 @@ impl Host {
 
     /// Takes places for requests that are about to begin.
     pub(super) fn take(&mut self, places: usize, now: Instant) {
-        if self.gate.in_flight == 0 {
+        if self.queue.in_flight == 0 {
             self.heard_at = now;
         }
         self.limit.used(now);
-        self.gate.in_flight += places;
+        self.queue.in_flight += places;
     }
 
     /// Notes that a lane has used all the places that it was given.
     pub(super) fn filled(&mut self) {
-        self.limit.filled(self.gate.in_flight);
+        self.limit.filled(self.queue.in_flight);
     }
 
     /// Notes that it answered.
@@ -95,7 +95,7 @@ impl Host {
 
     /// Checks whether it is silent, and says when to check again.
     pub(super) fn listen(&mut self, now: Instant) -> Heard {
-        if self.gate.in_flight == 0 {
+        if self.queue.in_flight == 0 {
             return Heard::NothingToHear;
         }
         let due = self.heard_at + QUIET;

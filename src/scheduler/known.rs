@@ -98,20 +98,20 @@ impl Scheduler {
             host.lanes -= 1;
             if host.lanes == 0 {
                 // No lane sends to this host any more, so the tickets in its queue are old.
-                host.gate.forget_waiting();
+                host.queue.forget_waiting();
             }
             self.forget_host_if_unused(name);
         }
     }
 
     pub(super) fn forget_agent_if_unused(&mut self, name: &Arc<str>) {
-        if self.agents.get(name).is_some_and(|agent| agent.lanes == 0 && agent.gate.is_unused()) {
+        if self.agents.get(name).is_some_and(|agent| agent.lanes == 0 && agent.queue.is_unused()) {
             self.agents.remove(name);
         }
     }
 
     pub(super) fn forget_host_if_unused(&mut self, name: &Origin) {
-        if self.hosts.get(name).is_some_and(|host| host.lanes == 0 && host.gate.is_unused()) {
+        if self.hosts.get(name).is_some_and(|host| host.lanes == 0 && host.queue.is_unused()) {
             self.hosts.remove(name);
         }
     }

@@ -25,7 +25,7 @@ pub(super) enum State {
     Idle,
     /// It is in the queue of lanes that get the next places.
     Ready,
-    /// It waits at a gate, or because it is paused.
+    /// It waits at a queue, or because it is paused.
     Held,
     /// A claim for its deliveries is under way. There is one at most, so their order is kept.
     Claiming {

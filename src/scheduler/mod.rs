@@ -11,7 +11,7 @@
 //!   oldest waiting one are tried alternately.
 //!
 //! Lanes that may run take turns, in a ring. Each gets an equal part of the free places, and one at least. A lane for
-//! which a limit is reached waits at the `gate` of that limit. When a place comes free there, the lanes that wait are
+//! which a limit is reached waits at the `queue` of that limit. When a place comes free there, the lanes that wait are
 //! called in order, and they go before the ring. No step looks at all lanes: each step costs the same with ten lanes
 //! and with ten thousand.
 //!
@@ -25,22 +25,22 @@ use hashbrown::HashMap;
 
 use crate::domain::delivery::Failure;
 use crate::domain::host::Origin;
-use gate::Gate;
 pub use host::Manner;
 use host::{Heard, Host};
 pub use lane::{Edition, LaneId, Owners};
 use lane::{Lane, State, Ticket};
 pub use limit::FIRST_LIMIT;
 pub use paused::Paused;
+use place_queue::PlaceQueue;
 pub use probing::Probe;
 pub use reach::FAILURES_IN_A_ROW;
 
-mod gate;
 mod host;
 mod known;
 mod lane;
 mod limit;
 mod paused;
+mod place_queue;
 mod places;
 mod probing;
 mod reach;
@@ -103,7 +103,7 @@ pub enum Signal {
     Nothing,
 }
 
-/// Which gate called a lane.
+/// Which queue called a lane.
 #[derive(Clone, Debug)]
 enum Caller {
     Agent(Arc<str>),
@@ -129,14 +129,14 @@ pub struct Scheduler {
     lanes: HashMap<LaneId, Lane>,
     agents: HashMap<Arc<str>, Agent>,
     hosts: HashMap<Origin, Host>,
-    /// The gate that all untried hosts share.
-    untried: Gate<Origin>,
-    /// The gate that all silent hosts share.
-    silent: Gate<Origin>,
+    /// The queue that all untried hosts share.
+    untried: PlaceQueue<Origin>,
+    /// The queue that all silent hosts share.
+    silent: PlaceQueue<Origin>,
     paused: Paused,
     /// Lanes that wait because they are paused.
     held_back: Vec<Ticket>,
-    /// Lanes that a gate has called. They go before the ring.
+    /// Lanes that a queue has called. They go before the ring.
     called: VecDeque<(Ticket, Caller)>,
     /// The ring of lanes that may run.
     ready: VecDeque<Ticket>,
@@ -159,7 +159,7 @@ pub struct Scheduler {
 /// What the scheduler knows of an agent.
 #[derive(Debug, Default)]
 struct Agent {
-    gate: Gate<Ticket>,
+    queue: PlaceQueue<Ticket>,
     /// How many known lanes belong to it.
     lanes: usize,
 }
@@ -204,8 +204,8 @@ impl Scheduler {
             lanes: HashMap::new(),
             agents: HashMap::new(),
             hosts: HashMap::new(),
-            untried: Gate::default(),
-            silent: Gate::default(),
+            untried: PlaceQueue::default(),
+            silent: PlaceQueue::default(),
             paused: Paused::default(),
             held_back: Vec::new(),
             called: VecDeque::new(),

@@ -1,15 +1,15 @@
 //! Takes places and gives them back, and keeps the queues in which lanes wait for a place.
 //!
-//! A lane waits at the gate of its agent or at the gate of its host. If the limit that the host shares with all hosts
-//! of its [`Manner`] is reached, the lanes still wait at the host's gate, and the host waits at the shared gate. So all
+//! A lane waits at the queue of its agent or at the queue of its host. If the limit that the host shares with all hosts
+//! of its [`Manner`] is reached, the lanes still wait at the host's queue, and the host waits at the shared queue. So all
 //! lanes of a host are in one queue when its manner changes.
 
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::gate::Gate;
 use super::host::{Heard, Manner};
 use super::lane::{State, Ticket};
+use super::place_queue::PlaceQueue;
 use super::{Block, Caller, LaneId, Owners, Scheduler};
 use crate::domain::host::Origin;
 
@@ -19,12 +19,13 @@ impl Scheduler {
         if self.paused.covers(lane, owners) {
             return Err(Block::Paused);
         }
-        let of_agent = self.agents.get(&owners.agent).map_or(0, |agent| agent.gate.free_for_one(self.limits.per_agent));
+        let of_agent =
+            self.agents.get(&owners.agent).map_or(0, |agent| agent.queue.free_for_one(self.limits.per_agent));
         if of_agent == 0 {
             return Err(Block::Agent);
         }
         let Some(host) = owners.host.as_ref().and_then(|name| self.hosts.get(name)) else { return Ok(of_agent) };
-        let of_host = host.gate.free_for_one(host.limit()).min(self.free_of(host.manner));
+        let of_host = host.queue.free_for_one(host.limit()).min(self.free_of(host.manner));
         if of_host == 0 { Err(Block::Host) } else { Ok(of_agent.min(of_host)) }
     }
 
@@ -56,7 +57,7 @@ impl Scheduler {
         }
         self.in_flight += places;
         if let Some(agent) = self.agents.get_mut(&owners.agent) {
-            agent.gate.in_flight += places;
+            agent.queue.in_flight += places;
         }
         let Some(name) = &owners.host else { return };
         let Some(host) = self.hosts.get_mut(name) else { return };
@@ -75,7 +76,7 @@ impl Scheduler {
         if let Some(name) = &owners.host
             && let Some(host) = self.hosts.get_mut(name)
         {
-            host.gate.in_flight -= places;
+            host.queue.in_flight -= places;
             let manner = host.manner;
             self.count(manner, |in_flight| in_flight - places);
             self.call_host(name);
@@ -83,7 +84,7 @@ impl Scheduler {
             self.forget_host_if_unused(name);
         }
         if let Some(agent) = self.agents.get_mut(&owners.agent) {
-            agent.gate.in_flight -= places;
+            agent.queue.in_flight -= places;
             self.call_agent(&owners.agent);
             self.forget_agent_if_unused(&owners.agent);
         }
@@ -96,12 +97,12 @@ impl Scheduler {
             (Block::Paused, _) => self.held_back.push(ticket),
             (Block::Agent, _) => {
                 if let Some(agent) = self.agents.get_mut(&owners.agent) {
-                    agent.gate.wait(ticket);
+                    agent.queue.wait(ticket);
                 }
             }
             (Block::Host, Some(name)) => {
                 if let Some(host) = self.hosts.get_mut(name) {
-                    host.gate.wait(ticket);
+                    host.queue.wait(ticket);
                 }
                 self.call_host(name);
             }
@@ -110,17 +111,17 @@ impl Scheduler {
         }
     }
 
-    /// Notes that a lane that a gate has called was looked at.
+    /// Notes that a lane that a queue has called was looked at.
     fn looked_at(&mut self, caller: &Caller) {
         match caller {
             Caller::Agent(name) => {
                 if let Some(agent) = self.agents.get_mut(name) {
-                    agent.gate.looked_at();
+                    agent.queue.looked_at();
                 }
             }
             Caller::Host(name, manner) => {
                 if let Some(host) = self.hosts.get_mut(name) {
-                    host.gate.looked_at();
+                    host.queue.looked_at();
                 }
                 if let Some(shared) = self.shared(*manner) {
                     shared.looked_at();
@@ -144,10 +145,10 @@ impl Scheduler {
     /// Calls as many lanes of an agent as it has free places.
     fn call_agent(&mut self, name: &Arc<str>) {
         let Some(agent) = self.agents.get_mut(name) else { return };
-        while agent.gate.can_call(self.limits.per_agent)
-            && let Some(ticket) = agent.gate.next()
+        while agent.queue.can_call(self.limits.per_agent)
+            && let Some(ticket) = agent.queue.next()
         {
-            agent.gate.call();
+            agent.queue.call();
             self.called.push_back((ticket, Caller::Agent(name.clone())));
         }
     }
@@ -160,12 +161,12 @@ impl Scheduler {
     /// Calls a lane of a host, if the host has a free place. If only the shared limit is reached, the host waits there.
     fn call_one(&mut self, name: &Origin) -> bool {
         let Some(host) = self.hosts.get_mut(name) else { return false };
-        if host.gate.waiting() == 0 || !host.gate.can_call(host.limit()) {
+        if host.queue.waiting() == 0 || !host.queue.can_call(host.limit()) {
             return false;
         }
         let manner = host.manner;
         let limit = self.limits.of_those_waiting(manner, self.silent.in_flight);
-        if let Some(shared) = manner_gate(&mut self.untried, &mut self.silent, manner) {
+        if let Some(shared) = manner_queue(&mut self.untried, &mut self.silent, manner) {
             if !shared.can_call(limit) {
                 if host.waits_as != Some(manner) {
                     host.waits_as = Some(manner);
@@ -175,8 +176,8 @@ impl Scheduler {
             }
             shared.call();
         }
-        let Some(ticket) = host.gate.next() else { return false };
-        host.gate.call();
+        let Some(ticket) = host.queue.next() else { return false };
+        host.queue.call();
         self.called.push_back((ticket, Caller::Host(name.clone(), manner)));
         true
     }
@@ -195,7 +196,7 @@ impl Scheduler {
             host.waits_as = None;
             if self.call_one(&name)
                 && let Some(host) = self.hosts.get_mut(&name)
-                && host.gate.waiting() > 0
+                && host.queue.waiting() > 0
                 && host.waits_as.is_none()
             {
                 host.waits_as = Some(manner);
@@ -217,7 +218,7 @@ impl Scheduler {
             return;
         }
         host.waits_as = None;
-        let in_flight = host.gate.in_flight;
+        let in_flight = host.queue.in_flight;
         self.count(former, |all| all - in_flight);
         self.count(manner, |all| all + in_flight);
         self.call_host(name);
@@ -256,13 +257,13 @@ impl Scheduler {
         }
     }
 
-    fn shared(&mut self, manner: Manner) -> Option<&mut Gate<Origin>> {
-        manner_gate(&mut self.untried, &mut self.silent, manner)
+    fn shared(&mut self, manner: Manner) -> Option<&mut PlaceQueue<Origin>> {
+        manner_queue(&mut self.untried, &mut self.silent, manner)
     }
 
     fn count(&mut self, manner: Manner, change: impl FnOnce(usize) -> usize) {
-        if let Some(gate) = self.shared(manner) {
-            gate.in_flight = change(gate.in_flight);
+        if let Some(queue) = self.shared(manner) {
+            queue.in_flight = change(queue.in_flight);
         }
     }
 
@@ -285,11 +286,11 @@ impl Scheduler {
     }
 }
 
-fn manner_gate<'a>(
-    untried: &'a mut Gate<Origin>,
-    silent: &'a mut Gate<Origin>,
+fn manner_queue<'a>(
+    untried: &'a mut PlaceQueue<Origin>,
+    silent: &'a mut PlaceQueue<Origin>,
     manner: Manner,
-) -> Option<&'a mut Gate<Origin>> {
+) -> Option<&'a mut PlaceQueue<Origin>> {
     match manner {
         Manner::Untried => Some(untried),
         Manner::Silent => Some(silent),

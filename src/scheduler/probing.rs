@@ -34,7 +34,7 @@ fn take_due(
     {
         probes.pop_first();
         let Some(host) = hosts.get_mut(&name) else { continue };
-        if host.gate.waiting() == 0 {
+        if host.queue.waiting() == 0 {
             host.reach.suspect();
         } else if host.reach.begin_probe(due) {
             due_now.push(name);

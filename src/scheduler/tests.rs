@@ -127,10 +127,10 @@ impl World {
         let scheduler = &self.scheduler;
         assert!(scheduler.in_flight <= self.limits.in_flight);
         for agent in scheduler.agents.values() {
-            assert!(agent.gate.in_flight <= self.limits.per_agent);
+            assert!(agent.queue.in_flight <= self.limits.per_agent);
         }
         for host in scheduler.hosts.values() {
-            assert!(host.gate.in_flight <= self.limits.per_host);
+            assert!(host.queue.in_flight <= self.limits.per_host);
         }
     }
 
@@ -139,15 +139,15 @@ impl World {
         let scheduler = &self.scheduler;
         assert_eq!(scheduler.in_flight, self.out.len());
         for (name, agent) in &scheduler.agents {
-            assert_eq!(agent.gate.in_flight, self.in_flight(|owners| owners.agent == *name));
+            assert_eq!(agent.queue.in_flight, self.in_flight(|owners| owners.agent == *name));
         }
         for (name, host) in &scheduler.hosts {
-            assert_eq!(host.gate.in_flight, self.in_flight(|owners| owners.host.as_ref() == Some(name)));
+            assert_eq!(host.queue.in_flight, self.in_flight(|owners| owners.host.as_ref() == Some(name)));
         }
-        for (gate, manner) in [(&scheduler.untried, Manner::Untried), (&scheduler.silent, Manner::Silent)] {
+        for (queue, manner) in [(&scheduler.untried, Manner::Untried), (&scheduler.silent, Manner::Silent)] {
             let in_flight: usize =
-                scheduler.hosts.values().filter(|host| host.manner == manner).map(|host| host.gate.in_flight).sum();
-            assert_eq!(gate.in_flight, in_flight, "{manner:?}");
+                scheduler.hosts.values().filter(|host| host.manner == manner).map(|host| host.queue.in_flight).sum();
+            assert_eq!(queue.in_flight, in_flight, "{manner:?}");
         }
     }
 }

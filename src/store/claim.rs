@@ -226,7 +226,7 @@ impl Session {
         );
         let revoked = self.fetch_optional(statement).await?;
 
-        // Reverses the claim. The claim's id is the fence: rows that another claim holds cannot match.
+        // Reverses the claim. The claim's id fences the write: rows that another claim holds cannot match.
         let statement = sqlx::query_scalar!(
             r#"
             WITH released AS (

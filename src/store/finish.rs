@@ -46,7 +46,7 @@ impl Session {
     async fn move_into_history(&mut self, batch: &[Finished]) -> Result<HashSet<Uuid>, StoreError> {
         let rows = ResultRows::from(batch);
         // - unnest: one statement of one shape, whatever the size of the batch.
-        // - DELETE … RETURNING is the fence: only a row that this claim still holds leaves sending, and only a row that
+        // - DELETE … RETURNING fences the write by the claim token: only a row that this claim still holds leaves sending, and only a row that
         //   left sending enters history. A repetition finds nothing to delete and so inserts nothing.
         // - Each row is looked up by key, and then deleted at the physical address that was found. LIMIT keeps the
         //   planner from turning both steps into one join, for which it would read the whole index of sending, with all

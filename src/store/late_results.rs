@@ -22,7 +22,7 @@ impl Session {
     /// Returns how many were recorded now. The call may be repeated: each claim gives evidence once.
     pub async fn record_evidence(&mut self, late: &[Finished]) -> Result<u64, StoreError> {
         let rows = ResultRows::from(late);
-        // - The claim is the fence: a delivery that was claimed again or replayed does not match.
+        // - The claim token fences the write: a delivery that was claimed again or replayed does not match.
         // - Only what is unknown can be resolved, and only by something more certain.
         // - Each row is looked up by key. LIMIT keeps the planner from a join, for which it may read a whole partition.
         let statement = insert_results!(
@@ -51,7 +51,7 @@ impl Session {
     pub async fn record_unsent(&mut self, tokens: &[&ClaimToken]) -> Result<u64, StoreError> {
         let (deliveries, claims): (Vec<Uuid>, Vec<Uuid>) =
             tokens.iter().map(|token| (token.delivery_id(), token.claim())).unzip();
-        // The claim is the fence, as above.
+        // The claim token fences the write, as above.
         let statement = sqlx::query!(
             r#"
             INSERT INTO postcall.resolution (delivery_id, source, resolved_by, reason, state, error_detail)

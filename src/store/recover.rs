@@ -72,7 +72,7 @@ impl Session {
             left_behind.iter().map(|token| (token.delivery_id(), token.claim())).unzip();
         // - Matched by claim, so that a delivery which went back to waiting and was claimed again by a living
         //   dispatcher is not touched.
-        // - DELETE … RETURNING is the fence against the holder's own result: only the transaction that deletes the row
+        // - DELETE … RETURNING fences the write against the holder's own result: only the transaction that deletes the row
         //   writes its outcome.
         // - SKIP LOCKED: a locked row does not delay the others.
         // - Each row is looked up by key, as in finish.rs.

@@ -7,16 +7,16 @@ use hyper::body::Incoming;
 use rustls::ClientConfig;
 
 use super::connect::{Connector, NoConnection};
+use super::connect_limit::{ConnectLimits, Unreachable, Way};
 use super::connection::{Broken, Connection};
-use super::door::{Doors, Unreachable, Way};
 use super::evidence::Evidence;
 use super::fault::Fault;
-use super::gate::Bar;
 use super::guard::Guard;
 use super::names::Names;
 use super::pool::Pool;
 use super::prepare::Prepared;
 use super::target::Target;
+use super::watched_stream::Unusable;
 
 /// The client. It uses no proxy, whatever the environment says, because a proxy would move the guard's decision to
 /// another machine. It follows no redirect, because that would be a second request to a target that no action names. It
@@ -24,7 +24,7 @@ use super::target::Target;
 pub(super) struct Client {
     connector: Connector,
     pool: Arc<Pool>,
-    doors: Arc<Doors>,
+    limits: Arc<ConnectLimits>,
 }
 
 /// Why there is no response head. The outcome also depends on whether the request was taken.
@@ -37,15 +37,15 @@ pub(super) enum NoHead {
 }
 
 impl Client {
-    /// A client that connects only to what `guard` allows. `hold_unreachable` says whether it has doors.
+    /// A client that connects only to what `guard` allows. `hold_unreachable` says whether it has limits.
     pub(super) fn new(guard: Guard, names: Names, tls: ClientConfig, hold_unreachable: bool) -> Client {
-        let doors = Arc::new(Doors::new(hold_unreachable));
-        Client { connector: Connector::new(guard, names, tls), pool: Arc::default(), doors }
+        let limits = Arc::new(ConnectLimits::new(hold_unreachable));
+        Client { connector: Connector::new(guard, names, tls), pool: Arc::default(), limits }
     }
 
     /// Waits for an idle connection, or for the right to open one. Nothing is attempted meanwhile. Cancel-safe.
     pub(super) async fn way_to(&self, target: &Target) -> Result<Way<Connection>, Unreachable> {
-        self.doors.open(target, || self.pool.take(target)).await
+        self.limits.open(target, || self.pool.take(target)).await
     }
 
     /// Connects to a target and sends nothing. Returns whether that succeeded.
@@ -53,7 +53,7 @@ impl Client {
         // If the guard refuses the target, its deliveries must be attempted, so that they end as `blocked`.
         let reached = matches!(self.connector.connect(target, evidence).await, Ok(_) | Err(NoConnection::Blocked));
         if reached {
-            self.doors.reached(target);
+            self.limits.reached(target);
         }
         reached
     }
@@ -78,7 +78,7 @@ impl Client {
             match kept.exchange(prepared.request(), evidence).await {
                 Ok(response) => return Ok((response, kept)),
                 // No byte of the request was written, so using another connection is not a retry.
-                Err(broken) if !evidence.is_taken() && broken.bar != Some(Bar::Fence) => {}
+                Err(broken) if !evidence.is_taken() && broken.unusable != Some(Unusable::GateClosed) => {}
                 Err(broken) => return Err(NoHead::Broken(broken)),
             }
         }
@@ -88,7 +88,7 @@ impl Client {
         }
         let mut new = Connection::on(socket)
             .await
-            .map_err(|error| NoHead::Broken(Broken { bar: None, fault: Fault::of(&error) }))?;
+            .map_err(|error| NoHead::Broken(Broken { unusable: None, fault: Fault::of(&error) }))?;
         let response = new.exchange(prepared.request(), evidence).await.map_err(NoHead::Broken)?;
         Ok((response, new))
     }
@@ -97,7 +97,7 @@ impl Client {
     pub(super) fn keep(&self, target: &Target, mut connection: Connection) {
         if connection.is_reusable() {
             self.pool.put(target, connection);
-            self.doors.one_is_free(target);
+            self.limits.one_is_free(target);
         }
     }
 }

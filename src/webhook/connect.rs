@@ -14,11 +14,11 @@ use url::Host;
 
 use super::evidence::{Evidence, Phase};
 use super::fault::Fault;
-use super::gate::Socket;
 use super::guard::Guard;
 use super::names::Names;
 use super::race;
 use super::target::Target;
+use super::watched_stream::Socket;
 
 /// Opens connections, but only to what the guard allows.
 pub(super) struct Connector {

@@ -19,8 +19,8 @@ use hyper_util::rt::TokioIo;
 use super::clock::Moment;
 use super::evidence::Evidence;
 use super::fault::Fault;
-use super::gate::{Bar, Gate, Line, Socket};
 use super::head::{MAX_HEAD_BYTES, MAX_HEADERS};
+use super::watched_stream::{Socket, StreamWatch, Unusable, WatchedStream};
 
 /// A request's body of known size, or no body.
 #[derive(Clone, Debug)]
@@ -52,8 +52,8 @@ impl Body for Content {
 pub(super) struct Connection {
     sender: SendRequest<Content>,
     /// `None` when the connection has ended.
-    driver: Option<Driver<TokioIo<Gate>, Content>>,
-    line: Arc<Line>,
+    driver: Option<Driver<TokioIo<WatchedStream>, Content>>,
+    watch: Arc<StreamWatch>,
     tls: bool,
     /// Whether it has carried a request.
     reused: bool,
@@ -63,8 +63,8 @@ pub(super) struct Connection {
 /// Why an exchange gave no response head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Broken {
-    /// Why the gate stopped the connection, if it did.
-    pub(super) bar: Option<Bar>,
+    /// Why the stream stopped the connection, if it did.
+    pub(super) unusable: Option<Unusable>,
     /// What hyper or the operating system reported.
     pub(super) fault: Fault,
 }
@@ -76,30 +76,30 @@ impl Connection {
     /// Returns hyper's error. The current version of hyper never returns one.
     pub(super) async fn on(socket: Socket) -> Result<Connection, hyper::Error> {
         let tls = socket.is_tls();
-        let (gate, line) = Gate::before(socket);
+        let (stream, watch) = WatchedStream::before(socket);
         let (sender, driver) = Builder::new()
             .max_headers(MAX_HEADERS)
             .max_buf_size(MAX_BUFFER_BYTES)
             // Such headers are obsolete (RFC 9112, section 5.2), but reading them avoids an unknown outcome.
             .allow_obsolete_multiline_headers_in_responses(true)
-            .handshake(TokioIo::new(gate))
+            .handshake(TokioIo::new(stream))
             .await?;
-        Ok(Connection { sender, driver: Some(driver), line, tls, reused: false, opened: Moment::now() })
+        Ok(Connection { sender, driver: Some(driver), watch, tls, reused: false, opened: Moment::now() })
     }
 
-    /// Writes `request` as soon as the gate lets it pass, and waits for the head of its answer.
+    /// Writes `request` as soon as the stream lets it pass, and waits for the head of its answer.
     pub(super) async fn exchange(
         &mut self,
         request: http::Request<Content>,
         evidence: &Arc<Evidence>,
     ) -> Result<http::Response<Incoming>, Broken> {
-        self.line.offer(evidence, self.reused, self.tls);
+        self.watch.offer(evidence, self.reused, self.tls);
         self.reused = true;
         let response = self.sender.send_request(request);
         drive(&mut self.driver, response).await.map_err(|error| {
             let mut fault = Fault::of(&error);
-            fault.io = fault.io.or(self.line.write_error());
-            Broken { bar: self.line.bar(), fault }
+            fault.io = fault.io.or(self.watch.write_error());
+            Broken { unusable: self.watch.unusable(), fault }
         })
     }
 
@@ -116,9 +116,9 @@ impl Connection {
         }
     }
 
-    /// Whether the gate ended the connection because the answer was larger than an answer may be.
+    /// Whether the stream ended the connection because the answer was larger than an answer may be.
     pub(super) fn was_excessive(&self) -> bool {
-        self.line.bar() == Some(Bar::Excess)
+        self.watch.unusable() == Some(Unusable::Excess)
     }
 
     /// Whether it may carry another request. It may if it is not too old, the last request was written and answered to
@@ -126,9 +126,9 @@ impl Connection {
     pub(super) fn is_reusable(&mut self) -> bool {
         poll_driver(&mut self.driver, &mut Context::from_waker(Waker::noop()));
         let young = Moment::now().saturating_since(self.opened) < MAX_AGE;
-        let reusable = young && self.driver.is_some() && self.sender.is_ready() && self.line.bar().is_none();
+        let reusable = young && self.driver.is_some() && self.sender.is_ready() && self.watch.unusable().is_none();
         if reusable {
-            self.line.rest();
+            self.watch.rest();
         }
         reusable
     }
@@ -138,12 +138,12 @@ impl Connection {
 /// its addresses anew, however busy the old connection is.
 const MAX_AGE: Duration = Duration::from_secs(60);
 
-/// The size of hyper's buffer, which has to hold a whole head. The gate has the smaller bound, which takes effect
+/// The size of hyper's buffer, which has to hold a whole head. The stream has the smaller bound, which takes effect
 /// first.
 const MAX_BUFFER_BYTES: usize = MAX_HEAD_BYTES + 64 * 1024;
 
 /// Drives the connection until `step` is done.
-async fn drive<F: Future>(driver: &mut Option<Driver<TokioIo<Gate>, Content>>, step: F) -> F::Output {
+async fn drive<F: Future>(driver: &mut Option<Driver<TokioIo<WatchedStream>, Content>>, step: F) -> F::Output {
     let mut step = pin!(step);
     poll_fn(|cx| {
         // The step waits for something that the driver delivers, or for the driver's end.
@@ -154,7 +154,7 @@ async fn drive<F: Future>(driver: &mut Option<Driver<TokioIo<Gate>, Content>>, s
 }
 
 /// Polls the driver. A driver that has ended is dropped at once, so that nobody waits for anything from it.
-fn poll_driver(driver: &mut Option<Driver<TokioIo<Gate>, Content>>, cx: &mut Context<'_>) {
+fn poll_driver(driver: &mut Option<Driver<TokioIo<WatchedStream>, Content>>, cx: &mut Context<'_>) {
     if let Some(running) = driver
         && Pin::new(running).poll(cx).is_ready()
     {
@@ -167,7 +167,7 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::{TcpListener, TcpStream};
 
-    use super::super::fence::Fence;
+    use super::super::send_gate::SendGate;
     use super::*;
 
     /// Far longer than any exchange of these tests takes.
@@ -186,13 +186,13 @@ mod tests {
         request.header("x-filler", "x".repeat(header_bytes)).body(content).unwrap()
     }
 
-    /// Makes an exchange over `ours`. Returns why the gate stopped it, and what the other end received.
+    /// Makes an exchange over `ours`. Returns why the stream stopped it, and what the other end received.
     async fn exchange(
         ours: TcpStream,
         mut theirs: TcpStream,
         request: http::Request<Content>,
         evidence: &Arc<Evidence>,
-    ) -> (Option<Bar>, Vec<u8>) {
+    ) -> (Option<Unusable>, Vec<u8>) {
         let mut connection = Connection::on(Socket::Plain(ours)).await.unwrap();
         // The other end never answers. So if the request is written after all, the exchange runs into the timeout.
         let broken =
@@ -201,13 +201,13 @@ mod tests {
         let mut received = Vec::new();
         // Closing a socket with unread bytes sends a reset.
         theirs.read_to_end(&mut received).await.ok();
-        (broken.bar, received)
+        (broken.unusable, received)
     }
 
     #[tokio::test]
-    async fn behind_a_closed_fence_no_byte_of_a_request_is_written_however_large_it_is() {
-        let fence = Fence::open();
-        fence.move_to(Moment::now());
+    async fn behind_a_closed_send_gate_no_byte_of_a_request_is_written_however_large_it_is() {
+        let send_gate = SendGate::open();
+        send_gate.move_to(Moment::now());
         for header_bytes in [1, 256 * 1024] {
             for (method, content) in [
                 (http::Method::GET, None),
@@ -216,9 +216,9 @@ mod tests {
                 (http::Method::POST, Some("{}")),
             ] {
                 let (ours, theirs) = pair().await;
-                let evidence = Arc::new(Evidence::start(fence.clone()));
+                let evidence = Arc::new(Evidence::start(send_gate.clone()));
                 let sent = exchange(ours, theirs, request(method, content, header_bytes), &evidence).await;
-                assert_eq!(sent, (Some(Bar::Fence), Vec::new()));
+                assert_eq!(sent, (Some(Unusable::GateClosed), Vec::new()));
                 assert!(!evidence.is_taken());
             }
         }
@@ -233,9 +233,9 @@ mod tests {
             if heard {
                 ours.readable().await.unwrap();
             }
-            let evidence = Arc::new(Evidence::start(Fence::open()));
+            let evidence = Arc::new(Evidence::start(SendGate::open()));
             let sent = exchange(ours, theirs, request(http::Method::POST, Some("{}"), 1), &evidence).await;
-            assert_eq!(sent, (Some(Bar::SpokeFirst), Vec::new()));
+            assert_eq!(sent, (Some(Unusable::SpokeFirst), Vec::new()));
             assert!(!evidence.is_taken());
         }
     }
@@ -245,8 +245,8 @@ mod tests {
         let (ours, mut theirs) = pair().await;
         theirs.shutdown().await.unwrap();
         ours.readable().await.unwrap();
-        let evidence = Arc::new(Evidence::start(Fence::open()));
-        let (bar, received) = exchange(ours, theirs, request(http::Method::POST, Some("{}"), 1), &evidence).await;
-        assert_eq!((bar, received, evidence.is_taken()), (Some(Bar::Ended), Vec::new(), false));
+        let evidence = Arc::new(Evidence::start(SendGate::open()));
+        let (unusable, received) = exchange(ours, theirs, request(http::Method::POST, Some("{}"), 1), &evidence).await;
+        assert_eq!((unusable, received, evidence.is_taken()), (Some(Unusable::Ended), Vec::new(), false));
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::fence::Fence;
+use super::send_gate::SendGate;
 
 /// The last step of opening a connection that was noted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,16 +39,16 @@ pub(super) struct Progress {
 #[derive(Debug)]
 pub(super) struct Evidence {
     started: Instant,
-    fence: Fence,
+    send_gate: SendGate,
     taken: AtomicBool,
     progress: Mutex<Progress>,
 }
 
 impl Evidence {
-    /// The evidence of an attempt that starts now, and whose request may be taken while `fence` is open.
-    pub(super) fn start(fence: Fence) -> Evidence {
+    /// The evidence of an attempt that starts now, and whose request may be taken while `send_gate` is open.
+    pub(super) fn start(send_gate: SendGate) -> Evidence {
         let progress = Progress { phase: Phase::Idle, dns: None, connected: None };
-        Evidence { started: Instant::now(), fence, taken: AtomicBool::new(false), progress: Mutex::new(progress) }
+        Evidence { started: Instant::now(), send_gate, taken: AtomicBool::new(false), progress: Mutex::new(progress) }
     }
 
     /// When the attempt started.
@@ -66,10 +66,10 @@ impl Evidence {
         *self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes the request. The gate calls this when the first byte is about to be written. `true` means that the byte
+    /// Takes the request. The stream calls this when the first byte is about to be written. `true` means that the byte
     /// may be written; from then on, bytes of the request may have been sent.
     pub(super) fn take(&self) -> bool {
-        let open = !self.fence.is_closed();
+        let open = !self.send_gate.is_closed();
         if open {
             self.taken.store(true, Ordering::Release);
         }
@@ -102,11 +102,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn behind_a_closed_fence_nothing_is_taken_and_what_was_taken_stays_so() {
-        let fence = Fence::open();
-        let (early, late) = (Evidence::start(fence.clone()), Evidence::start(fence.clone()));
+    fn behind_a_closed_send_gate_nothing_is_taken_and_what_was_taken_stays_so() {
+        let send_gate = SendGate::open();
+        let (early, late) = (Evidence::start(send_gate.clone()), Evidence::start(send_gate.clone()));
         assert!(early.take() && early.is_taken());
-        fence.move_to(Moment::now());
+        send_gate.move_to(Moment::now());
         assert!(!late.take() && !late.is_taken());
         assert!(early.is_taken());
     }

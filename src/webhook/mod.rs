@@ -16,11 +16,11 @@
 //!
 //! - `prepare`: the rendered request in the client's form; `target`: where it goes
 //! - `guard`: which targets may be called
-//! - `client`: sends the request, over a connection from the `pool`, or over a new one, if the `door` permits it
+//! - `client`: sends the request, over a connection from the `pool`, or over a new one, if the `connect_limit` permits it
 //! - `connect`: opens a connection; `names`: finds the host's addresses; `race`: finds the address that answers first;
 //!   `tls`: says which certificates to trust
 //! - `connection`: HTTP on a connected socket
-//! - `gate`: every byte passes it, so it knows whether the request was written; `fence`: until when requests may begin,
+//! - `watched_stream`: every byte passes it, so it knows whether the request was written; `send_gate`: until when requests may begin,
 //!   by a `clock` that goes on while the machine is suspended; `head`: how many bytes may come before an answer's head
 //!   ends
 //! - `evidence`: what all of these note about the attempt
@@ -30,19 +30,17 @@
 //!
 //! # What attempts share, and who waits for whom
 //!
-//! Only attempts with the same target wait for each other, at the target's `door`, before they begin. Nobody waits for
+//! Only attempts with the same target wait for each other, at the target's `connect_limit`, before they begin. Nobody waits for
 //! the `pool`. Every queue, every buffer and every number of connections has a bound, which stands beside it in the
 //! code. What one receiver sends is read only within the bounds of its own attempt.
 
 mod client;
 mod clock;
 mod connect;
+mod connect_limit;
 mod connection;
-mod door;
 mod evidence;
 mod fault;
-mod fence;
-mod gate;
 mod guard;
 mod head;
 mod names;
@@ -52,8 +50,10 @@ mod pool;
 mod prepare;
 mod race;
 mod response;
+mod send_gate;
 mod target;
 mod tls;
+mod watched_stream;
 
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -69,16 +69,16 @@ use uuid::Uuid;
 
 use self::client::{Client, NoHead};
 pub use self::clock::Moment;
+use self::connect_limit::Way;
 use self::connection::Connection;
-use self::door::Way;
 use self::evidence::Evidence;
-pub use self::fence::Fence;
 use self::guard::Guard;
 pub use self::guard::{Refusal, refused_by_default};
 pub use self::names::NameSources;
 use self::names::Names;
 use self::outcome::{Cause, Stop, without_head};
 use self::prepare::Prepared;
+pub use self::send_gate::SendGate;
 use self::target::Target;
 use crate::domain::delivery::{BodyEnd, Ending, Outcome, Timing};
 use crate::domain::host::Origin;
@@ -153,10 +153,10 @@ impl Webhook {
     /// Sends `request` at most once and waits for the answer, for no longer than `request.timeout_ms` in all, from the
     /// name's resolution to the last byte of the answer. The request carries `message_id` in the header `webhook-id`.
     ///
-    /// Before that it may wait at the target's door, for no longer than the timeout once more. If it gets no way to the
+    /// Before that it may wait at the target's limit, for no longer than the timeout once more. If it gets no way to the
     /// target there, nothing was attempted, and the ending is [`Ending::Unsent`].
     ///
-    /// Once `fence` is closed, the request does not begin any more. A request in flight goes on.
+    /// Once `send_gate` is closed, the request does not begin any more. A request in flight goes on.
     ///
     /// When `cut` completes, the attempt ends at once with what is known by then. If the returned future is dropped
     /// instead, that knowledge is lost: nobody knows whether the request was sent. In both cases, nothing of the
@@ -165,7 +165,7 @@ impl Webhook {
         &self,
         request: &Request,
         message_id: Uuid,
-        fence: &Fence,
+        send_gate: &SendGate,
         cut: impl Future<Output = ()>,
     ) -> Attempt {
         let timeout = Duration::from_millis(request.timeout_ms.into());
@@ -175,14 +175,14 @@ impl Webhook {
             Ok(prepared) => tokio::select! {
                 biased;
                 () = cut.as_mut() => None,
-                () = fence.closes() => None,
+                () = send_gate.closes() => None,
                 way = self.client.way_to(&prepared.target) => way.ok(),
                 () = tokio::time::sleep(timeout) => None,
             },
             Err(_) => None,
         };
         // The attempt begins here. The time before was spent waiting in a queue.
-        let evidence = Arc::new(Evidence::start(fence.clone()));
+        let evidence = Arc::new(Evidence::start(send_gate.clone()));
         let deadline = evidence.started() + timeout;
         let stop = pin!(async {
             tokio::select! {
@@ -192,7 +192,7 @@ impl Webhook {
             }
         });
         let (ending, head) = match (prepared, way) {
-            (Ok(prepared), Some(way)) => self.exchange(way, &prepared, &evidence, fence, stop).await,
+            (Ok(prepared), Some(way)) => self.exchange(way, &prepared, &evidence, send_gate, stop).await,
             (Ok(_), None) => (Ending::Unsent, None),
             (Err(refused), _) => (Ending::Final(refused), None),
         };
@@ -206,7 +206,7 @@ impl Webhook {
     pub async fn probe(&self, origin: &Origin) -> Option<bool> {
         let Ok(host) = url::Host::parse(origin.host.name()) else { return Some(true) };
         let target = Target { tls: origin.tls, host, port: origin.host.port() };
-        let evidence = Evidence::start(Fence::open());
+        let evidence = Evidence::start(SendGate::open());
         tokio::time::timeout(PROBE_TIMEOUT, self.client.probe(&target, &evidence)).await.ok()
     }
 
@@ -216,12 +216,12 @@ impl Webhook {
         way: Way<Connection>,
         prepared: &Prepared,
         evidence: &Arc<Evidence>,
-        fence: &Fence,
+        send_gate: &SendGate,
         mut stop: Pin<&mut impl Future<Output = Stop>>,
     ) -> (Ending, Option<Duration>) {
         let cause = {
             let head = pin!(self.client.send(way, prepared, evidence));
-            match until_stopped(head, evidence, fence, stop.as_mut()).await {
+            match until_stopped(head, evidence, send_gate, stop.as_mut()).await {
                 Ok((response, mut connection)) => {
                     let arrived = evidence.elapsed();
                     let answer = response::read(response, &mut connection, stop).await;
@@ -238,18 +238,18 @@ impl Webhook {
     }
 }
 
-/// Waits for a response head, until the attempt is stopped, or the fence closes before the request is taken.
+/// Waits for a response head, until the attempt is stopped, or the send gate closes before the request is taken.
 async fn until_stopped<T>(
     mut head: Pin<&mut impl Future<Output = Result<T, NoHead>>>,
     evidence: &Evidence,
-    fence: &Fence,
+    send_gate: &SendGate,
     mut stop: Pin<&mut impl Future<Output = Stop>>,
 ) -> Result<T, Cause> {
-    let mut fence = pin!(fence.closes());
+    let mut send_gate = pin!(send_gate.closes());
     poll_fn(|cx| {
-        // While the request is not taken, the fence and `stop` are checked first, because the next step might take it.
+        // While the request is not taken, the send gate and `stop` are checked first, because the next step might take it.
         if !evidence.is_taken() {
-            if fence.as_mut().poll(cx).is_ready() {
+            if send_gate.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(Err(Cause::Stopped(Stop::Cut)));
             }
             if let Poll::Ready(stopped) = stop.as_mut().poll(cx) {

@@ -8,7 +8,7 @@
 //!    (RFC 7686) do not exist;
 //! 3. `cache`: among fresh answers;
 //! 4. at the name servers of `resolv_conf`. `shared`: attempts that ask for the same name at the same time share one
-//!    question. `line` and `group`: a question waits for one of a bounded number of places, and one domain holds only a
+//!    question. `query_queue` and `group`: a question waits for one of a bounded number of places, and one domain holds only a
 //!    few of them. Then `asking` goes through names and servers, `exchange` talks to one server, and `message` reads
 //!    its replies.
 //!
@@ -19,7 +19,7 @@
 //! A question holds one socket. So there are never more sockets than attempts that look up a name, and never more than
 //! [`OPEN`] for new names and [`OPEN_KNOWN`] for names that have answered before. A flood of new names does not touch
 //! the places of names in use. Waiting costs nothing but the attempt's own time. However many silent names came before,
-//! about a thousand domains a second get a place ([`OPEN`] every `line::SLICE`).
+//! about a thousand domains a second get a place ([`OPEN`] every `query_queue::SLICE`).
 //!
 //! Three limits remain. Names of one domain wait for each other, even if different people share the domain. If very
 //! many other names are looked up, an answer is forgotten and has to be asked for again. If thousands of silent names
@@ -37,9 +37,9 @@ mod exchange;
 mod files;
 mod group;
 mod hosts;
-mod line;
 mod message;
 mod preference;
+mod query_queue;
 mod resolv_conf;
 mod shared;
 
@@ -52,7 +52,7 @@ use self::cache::{Answer, Cache};
 pub use self::files::NameSources;
 use self::files::{Files, Snapshot};
 use self::group::group;
-use self::line::{Full, Limits, Line};
+use self::query_queue::{Full, Limits, QueryQueue};
 use self::shared::Questions;
 use super::SetupError;
 
@@ -67,7 +67,7 @@ const OPEN_KNOWN: usize = 128;
 const OPEN_PER_GROUP: usize = 32;
 /// How many questions wait for a place, of either kind. One dispatcher may have as many requests in flight.
 const WAITING: usize = 10_000;
-/// How many questions of one domain wait, of either kind. So one domain cannot fill the line for others.
+/// How many questions of one domain wait, of either kind. So one domain cannot fill the queue for others.
 const WAITING_PER_GROUP: usize = 1_000;
 
 /// Why there are no addresses. The texts do not hold the name.
@@ -120,8 +120,8 @@ struct Inner {
     cache: Cache,
     /// The open questions, by the name as it was asked for and the generation of the files.
     questions: Questions<(String, u64), Answer>,
-    line: Line,
-    known: Line,
+    queue: QueryQueue,
+    known: QueryQueue,
 }
 
 impl Names {
@@ -148,8 +148,8 @@ impl Names {
             files: Files::read(sources, Instant::now()).map_err(|(path, source)| SetupError::Names { path, source })?,
             cache: Cache::new(),
             questions: Questions::new(),
-            line: Line::new(limits(OPEN)),
-            known: Line::new(limits(OPEN_KNOWN)),
+            queue: QueryQueue::new(limits(OPEN)),
+            known: QueryQueue::new(limits(OPEN_KNOWN)),
         };
         Ok(Names { inner: Arc::new(inner) })
     }
@@ -183,9 +183,9 @@ impl Names {
 impl Inner {
     /// Asks the name servers, as soon as there is a place, and keeps the answer.
     async fn ask(self: Arc<Inner>, host: String, files: Arc<Snapshot>) -> Answer {
-        let line = if self.cache.is_known(&host, Instant::now()) { &self.known } else { &self.line };
+        let queue = if self.cache.is_known(&host, Instant::now()) { &self.known } else { &self.queue };
         let found = loop {
-            let place = line.enter(group(&host)).await?;
+            let place = queue.enter(group(&host)).await?;
             tokio::select! {
                 found = asking::ask(&files.directions, &host) => break found,
                 // A question that loses its place is asked again later. The name server may have found the answer by

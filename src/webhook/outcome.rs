@@ -5,7 +5,7 @@ use super::connect::NoConnection;
 use super::connection::Broken;
 use super::evidence::Phase;
 use super::fault::Fault;
-use super::gate::Bar;
+use super::watched_stream::Unusable;
 use crate::domain::delivery::{Ending, Failure, Outcome, UnknownReason};
 
 /// The detail of an outcome whose address was refused, whether the address stands in the URL or was resolved.
@@ -37,8 +37,8 @@ pub(super) fn without_head(taken: bool, phase: Phase, cause: Cause) -> Ending {
         (false, Cause::Stopped(Stop::Cut)) => Ending::Unsent,
         (false, Cause::Stopped(Stop::Deadline)) => Ending::Final(too_late(phase)),
         (false, Cause::NoHead(NoHead::NoConnection(reason))) => Ending::Final(not_connected(reason)),
-        // A closed fence ends an attempt in the same way as the dispatcher's `cut`.
-        (false, Cause::NoHead(NoHead::Broken(Broken { bar: Some(Bar::Fence), .. }))) => Ending::Unsent,
+        // A closed send gate ends an attempt in the same way as the dispatcher's `cut`.
+        (false, Cause::NoHead(NoHead::Broken(Broken { unusable: Some(Unusable::GateClosed), .. }))) => Ending::Unsent,
         (false, Cause::NoHead(NoHead::Broken(broken))) => Ending::Final(not_written(broken)),
     }
 }
@@ -52,7 +52,7 @@ fn unknown(cause: &Cause) -> Outcome {
         Cause::Stopped(Stop::Cut) => {
             (UnknownReason::DispatcherLost, "the dispatcher stopped before a response arrived".to_owned())
         }
-        Cause::NoHead(NoHead::Broken(Broken { bar: Some(Bar::Excess), .. })) => {
+        Cause::NoHead(NoHead::Broken(Broken { unusable: Some(Unusable::Excess), .. })) => {
             (UnknownReason::Protocol, EXCESS.to_owned())
         }
         Cause::NoHead(NoHead::Broken(Broken { fault, .. })) if fault.not_http => {
@@ -88,8 +88,8 @@ fn not_connected(reason: NoConnection) -> Outcome {
 }
 
 fn not_written(broken: Broken) -> Outcome {
-    let detail = match broken.bar {
-        Some(Bar::SpokeFirst) => "the host spoke first, as no HTTP server does; nothing was written".to_owned(),
+    let detail = match broken.unusable {
+        Some(Unusable::SpokeFirst) => "the host spoke first, as no HTTP server does; nothing was written".to_owned(),
         _ => with_io_kind("the connection ended before the request was written", broken.fault),
     };
     Outcome::Failed { kind: Failure::Connect, detail }
@@ -116,9 +116,16 @@ mod tests {
     const PHASES: [Phase; 5] = [Phase::Idle, Phase::Resolving, Phase::Connecting, Phase::Handshaking, Phase::Connected];
 
     fn causes() -> Vec<Cause> {
-        let bars = [None, Some(Bar::Ended), Some(Bar::SpokeFirst), Some(Bar::Excess), Some(Bar::Fence)];
+        let reasons = [
+            None,
+            Some(Unusable::Ended),
+            Some(Unusable::SpokeFirst),
+            Some(Unusable::Excess),
+            Some(Unusable::GateClosed),
+        ];
         let faults = [Fault::default(), Fault { not_http: true, ..Fault::default() }];
-        let broken = bars.iter().flat_map(|bar| faults.map(|fault| NoHead::Broken(Broken { bar: *bar, fault })));
+        let broken =
+            reasons.iter().flat_map(|reason| faults.map(|fault| NoHead::Broken(Broken { unusable: *reason, fault })));
         let no_connection = [
             NoConnection::Unresolved(String::new()),
             NoConnection::Blocked,
@@ -130,8 +137,9 @@ mod tests {
     }
 
     fn is_cut(cause: &Cause) -> bool {
-        let behind_the_fence = matches!(cause, Cause::NoHead(NoHead::Broken(Broken { bar: Some(Bar::Fence), .. })));
-        *cause == Cause::Stopped(Stop::Cut) || behind_the_fence
+        let behind_the_send_gate =
+            matches!(cause, Cause::NoHead(NoHead::Broken(Broken { unusable: Some(Unusable::GateClosed), .. })));
+        *cause == Cause::Stopped(Stop::Cut) || behind_the_send_gate
     }
 
     #[test]

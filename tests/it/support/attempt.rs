@@ -6,7 +6,7 @@ use std::time::Duration;
 use postcall::domain::action::Method;
 use postcall::domain::delivery::{Answer, BodyEnd, Ending, Failure, Outcome, UnknownReason};
 use postcall::domain::request::Request;
-use postcall::webhook::{Attempt, Fence, Settings, Webhook};
+use postcall::webhook::{Attempt, SendGate, Settings, Webhook};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
@@ -50,7 +50,7 @@ pub fn get(url: &str, timeout_ms: u32) -> Request {
 
 /// Sends `request` over a new client and lets it run to its end.
 pub async fn send(request: &Request) -> Attempt {
-    webhook().send(request, Uuid::now_v7(), &Fence::open(), pending()).await
+    webhook().send(request, Uuid::now_v7(), &SendGate::open(), pending()).await
 }
 
 /// It is certain that nothing was sent. Gives the detail.

@@ -12,7 +12,7 @@ use hickory_proto::op::{Message, MessageType, ResponseCode};
 use hickory_proto::rr::rdata::{A, AAAA, CNAME};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 use postcall::domain::delivery::BodyEnd;
-use postcall::webhook::{Attempt, Fence, NameSources, Settings, Webhook};
+use postcall::webhook::{Attempt, NameSources, SendGate, Settings, Webhook};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
@@ -298,7 +298,7 @@ pub fn silent_about_the_dead(asked: &Asked) -> Replies {
 /// Sends to a receiver under this name.
 pub async fn send_to(webhook: &Webhook, host: &str, receiver: &Receiver, timeout_ms: u32) -> Attempt {
     let url = format!("http://{host}:{}/", receiver.address().port());
-    webhook.send(&post(&url, timeout_ms), Uuid::now_v7(), &Fence::open(), pending()).await
+    webhook.send(&post(&url, timeout_ms), Uuid::now_v7(), &SendGate::open(), pending()).await
 }
 
 /// It was delivered.
@@ -330,7 +330,7 @@ impl Crowd {
         let attempt = |host: String| {
             let webhook = Arc::clone(webhook);
             let request = post(&format!("http://{host}/"), ENDLESS_MS);
-            tokio::spawn(async move { webhook.send(&request, Uuid::now_v7(), &Fence::open(), pending()).await })
+            tokio::spawn(async move { webhook.send(&request, Uuid::now_v7(), &SendGate::open(), pending()).await })
         };
         Crowd(hosts.map(attempt).collect())
     }

@@ -1,13 +1,13 @@
-//! The gate between HTTP and the socket. Every byte of a connection passes the gate, so it knows whether a byte of the
+//! The stream between HTTP and the socket. Every byte of a connection passes the stream, so it knows whether a byte of the
 //! request was written, and what arrived before that.
 //!
-//! At the first byte of a request the gate does three things, in this order, and then writes at once:
+//! At the first byte of a request the stream does three things, in this order, and then writes at once:
 //!
 //! 1. It asks whether anything has arrived. What a receiver sends before the request cannot be an answer to it. For
 //!    instance, some servers send a 408 on an idle connection before they close it. Without this check, the 408 would
-//!    be taken for the answer to the request. The gate asks the kernel, because the runtime may not know of the bytes
+//!    be taken for the answer to the request. The stream asks the kernel, because the runtime may not know of the bytes
 //!    yet.
-//! 2. It asks whether the fence is open, by the clock that goes on while the machine is suspended.
+//! 2. It asks whether the send gate is open, by the clock that goes on while the machine is suspended.
 //! 3. It notes in the evidence that the request is taken. Without this note, it is certain that no byte was written.
 //!
 //! One case remains, which this side cannot see: bytes that the receiver sent before it had the request, and that
@@ -42,9 +42,9 @@ pub(super) enum Socket {
 
 /// Why a connection cannot be used any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Bar {
-    /// The fence was closed when the request was about to be written.
-    Fence,
+pub(super) enum Unusable {
+    /// The send gate was closed when the request was about to be written.
+    GateClosed,
     /// Something had arrived before the request was written.
     SpokeFirst,
     /// The connection had ended before the request was written.
@@ -54,9 +54,9 @@ pub(super) enum Bar {
     Excess,
 }
 
-/// The state of a connection.
+/// The phase of a connection.
 #[derive(Debug)]
-enum State {
+enum Phase {
     /// No request is under way.
     Resting,
     /// A request may be written.
@@ -66,7 +66,7 @@ enum State {
     /// The final head has passed, and this many bytes after it.
     Answering(usize),
     /// The connection cannot be used any more.
-    Barred(Bar),
+    Unusable(Unusable),
 }
 
 /// How many bytes are read at most after a final head, framing included. It is twice what is read of a body
@@ -82,41 +82,41 @@ struct Offer {
     ask_kernel: bool,
 }
 
-/// The side of the gate that the connection uses: it offers requests here, and asks what the gate knows.
+/// The side of the stream that the connection uses: it offers requests here, and asks what the stream knows.
 #[derive(Debug)]
-pub(super) struct Line {
+pub(super) struct StreamWatch {
     inner: Mutex<Inner>,
 }
 
 #[derive(Debug)]
 struct Inner {
-    state: State,
+    phase: Phase,
     /// The first error that occurred while the request was written.
     write_error: Option<io::ErrorKind>,
 }
 
-impl Line {
+impl StreamWatch {
     /// Offers a request. Its first byte is written if `evidence` lets the request be taken. `reused` says that the
     /// connection has carried a request before.
     pub(super) fn offer(&self, evidence: &Arc<Evidence>, reused: bool, tls: bool) {
         let mut inner = self.lock();
-        if !matches!(inner.state, State::Barred(_)) {
-            inner.state = State::Offered(Offer { evidence: Arc::clone(evidence), ask_kernel: reused || !tls });
+        if !matches!(inner.phase, Phase::Unusable(_)) {
+            inner.phase = Phase::Offered(Offer { evidence: Arc::clone(evidence), ask_kernel: reused || !tls });
         }
     }
 
     /// Notes that the request was answered to the end, so that the connection may carry another.
     pub(super) fn rest(&self) {
         let mut inner = self.lock();
-        if !matches!(inner.state, State::Barred(_)) {
-            inner.state = State::Resting;
+        if !matches!(inner.phase, Phase::Unusable(_)) {
+            inner.phase = Phase::Resting;
         }
     }
 
     /// Why the connection cannot be used any more. `None` if it can.
-    pub(super) fn bar(&self) -> Option<Bar> {
-        match self.lock().state {
-            State::Barred(bar) => Some(bar),
+    pub(super) fn unusable(&self) -> Option<Unusable> {
+        match self.lock().phase {
+            Phase::Unusable(reason) => Some(reason),
             _ => None,
         }
     }
@@ -133,48 +133,48 @@ impl Line {
     /// Checks whether bytes may be written. If they are the first of a request, the request is taken.
     fn may_write(&self, socket: &Socket) -> io::Result<()> {
         let mut inner = self.lock();
-        let offer = match &inner.state {
-            State::Awaiting(_) | State::Answering(_) => return Ok(()),
-            State::Offered(offer) => offer,
-            State::Resting => return Err(refused()),
-            State::Barred(_) => return Err(refused()),
+        let offer = match &inner.phase {
+            Phase::Awaiting(_) | Phase::Answering(_) => return Ok(()),
+            Phase::Offered(offer) => offer,
+            Phase::Resting => return Err(refused()),
+            Phase::Unusable(_) => return Err(refused()),
         };
         let heard = if offer.ask_kernel { socket.heard() } else { None };
-        let bar = match heard {
-            Some(bar) => bar,
+        let reason = match heard {
+            Some(reason) => reason,
             None if offer.evidence.take() => {
-                inner.state = State::Awaiting(HeadWatch::default());
+                inner.phase = Phase::Awaiting(HeadWatch::default());
                 return Ok(());
             }
-            None => Bar::Fence,
+            None => Unusable::GateClosed,
         };
-        inner.state = State::Barred(bar);
+        inner.phase = Phase::Unusable(reason);
         Err(refused())
     }
 
     /// Notes that bytes have arrived.
     fn arrived(&self, bytes: &[u8]) -> io::Result<()> {
         let mut inner = self.lock();
-        let next = match &mut inner.state {
+        let next = match &mut inner.phase {
             // hyper does not take these bytes for an answer, because it has not written the request.
-            State::Resting | State::Offered(_) if !bytes.is_empty() => State::Barred(Bar::SpokeFirst),
-            State::Resting | State::Offered(_) => State::Barred(Bar::Ended),
-            State::Awaiting(watch) => match watch.pass(bytes) {
+            Phase::Resting | Phase::Offered(_) if !bytes.is_empty() => Phase::Unusable(Unusable::SpokeFirst),
+            Phase::Resting | Phase::Offered(_) => Phase::Unusable(Unusable::Ended),
+            Phase::Awaiting(heads) => match heads.pass(bytes) {
                 Seen::More => return Ok(()),
-                Seen::Final => State::Answering(0),
-                Seen::Excess => State::Barred(Bar::Excess),
+                Seen::Final => Phase::Answering(0),
+                Seen::Excess => Phase::Unusable(Unusable::Excess),
             },
             // The bound of a body does not count its framing, so only this check bounds the framing: a chunk's size may
             // begin with any number of zeros, and a chunk may have a single byte.
-            State::Answering(passed) if *passed > MAX_BODY_BYTES_ON_THE_WIRE => State::Barred(Bar::Excess),
-            State::Answering(passed) => {
+            Phase::Answering(passed) if *passed > MAX_BODY_BYTES_ON_THE_WIRE => Phase::Unusable(Unusable::Excess),
+            Phase::Answering(passed) => {
                 *passed += bytes.len();
                 return Ok(());
             }
-            State::Barred(_) => return Ok(()),
+            Phase::Unusable(_) => return Ok(()),
         };
-        let excess = matches!(next, State::Barred(Bar::Excess));
-        inner.state = next;
+        let excess = matches!(next, Phase::Unusable(Unusable::Excess));
+        inner.phase = next;
         if excess { Err(refused()) } else { Ok(()) }
     }
 
@@ -182,8 +182,8 @@ impl Line {
     /// reader then finds the connection's end right behind the answer. So the write does not fail: it stays pending.
     fn write_failed<T>(&self, error: io::Error) -> Poll<io::Result<T>> {
         let mut inner = self.lock();
-        match inner.state {
-            State::Awaiting(_) | State::Answering(_) => {
+        match inner.phase {
+            Phase::Awaiting(_) | Phase::Answering(_) => {
                 inner.write_error.get_or_insert(error.kind());
                 Poll::Pending
             }
@@ -192,7 +192,7 @@ impl Line {
     }
 }
 
-/// The error that hyper gets. The reason is in the [`Line`].
+/// The error that hyper gets. The reason is in the [`StreamWatch`].
 fn refused() -> io::Error {
     io::ErrorKind::PermissionDenied.into()
 }
@@ -204,7 +204,7 @@ impl Socket {
     }
 
     /// Asks the kernel whether unread bytes, or the end of the connection, have arrived.
-    fn heard(&self) -> Option<Bar> {
+    fn heard(&self) -> Option<Unusable> {
         let tcp = match self {
             Socket::Plain(tcp) => tcp,
             Socket::Tls(tls) => tls.get_ref().0,
@@ -212,8 +212,8 @@ impl Socket {
         // The socket is non-blocking, so this returns at once.
         match SockRef::from(tcp).peek(&mut [MaybeUninit::uninit()]) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
-            Ok(1..) => Some(Bar::SpokeFirst),
-            Ok(0) | Err(_) => Some(Bar::Ended),
+            Ok(1..) => Some(Unusable::SpokeFirst),
+            Ok(0) | Err(_) => Some(Unusable::Ended),
         }
     }
 
@@ -246,34 +246,34 @@ impl Socket {
     }
 }
 
-/// A socket with a gate before it, which watches all bytes.
+/// A socket all of whose bytes are watched.
 #[derive(Debug)]
-pub(super) struct Gate {
+pub(super) struct WatchedStream {
     socket: Socket,
-    line: Arc<Line>,
+    watch: Arc<StreamWatch>,
 }
 
-impl Gate {
-    /// Puts a gate before `socket`. Returns it together with its [`Line`].
-    pub(super) fn before(socket: Socket) -> (Gate, Arc<Line>) {
-        let inner = Inner { state: State::Resting, write_error: None };
-        let line = Arc::new(Line { inner: Mutex::new(inner) });
-        (Gate { socket, line: Arc::clone(&line) }, line)
+impl WatchedStream {
+    /// Watches `socket`. Returns the stream together with its [`StreamWatch`].
+    pub(super) fn before(socket: Socket) -> (WatchedStream, Arc<StreamWatch>) {
+        let inner = Inner { phase: Phase::Resting, write_error: None };
+        let watch = Arc::new(StreamWatch { inner: Mutex::new(inner) });
+        (WatchedStream { socket, watch: Arc::clone(&watch) }, watch)
     }
 }
 
-impl AsyncRead for Gate {
+impl AsyncRead for WatchedStream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let mut space = [MaybeUninit::uninit(); READ_BYTES];
         let mut read = ReadBuf::uninit(&mut space[..buffer.remaining().min(READ_BYTES)]);
         ready!(self.socket.poll_read(cx, &mut read))?;
-        self.line.arrived(read.filled())?;
+        self.watch.arrived(read.filled())?;
         buffer.put_slice(read.filled());
         Poll::Ready(Ok(()))
     }
 }
 
-impl AsyncWrite for Gate {
+impl AsyncWrite for WatchedStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.poll_write_vectored(cx, &[io::IoSlice::new(bytes)])
     }
@@ -283,21 +283,21 @@ impl AsyncWrite for Gate {
         cx: &mut Context<'_>,
         buffers: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.line.may_write(&self.socket)?;
+        self.watch.may_write(&self.socket)?;
         match ready!(self.socket.poll_write(cx, buffers)) {
-            Err(error) => self.line.write_failed(error),
+            Err(error) => self.watch.write_failed(error),
             written => Poll::Ready(written),
         }
     }
 
-    /// The gate writes several buffers at once, so that hyper need not copy large bodies into one buffer.
+    /// The stream writes several buffers at once, so that hyper need not copy large bodies into one buffer.
     fn is_write_vectored(&self) -> bool {
         true
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match ready!(self.socket.poll_flush(cx)) {
-            Err(error) => self.line.write_failed(error),
+            Err(error) => self.watch.write_failed(error),
             flushed => Poll::Ready(flushed),
         }
     }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 /// Counts the places that are taken under a limit, and keeps the queue of those that wait for a place.
 #[derive(Clone, Debug)]
-pub(super) struct Gate<Waiting> {
+pub(super) struct PlaceQueue<Waiting> {
     /// How many places are taken.
     pub(super) in_flight: usize,
     /// How many lanes were called because of a free place and were not looked at since. Each may take one place.
@@ -12,13 +12,13 @@ pub(super) struct Gate<Waiting> {
     waiting: VecDeque<Waiting>,
 }
 
-impl<Waiting> Default for Gate<Waiting> {
-    fn default() -> Gate<Waiting> {
-        Gate { in_flight: 0, called: 0, waiting: VecDeque::new() }
+impl<Waiting> Default for PlaceQueue<Waiting> {
+    fn default() -> PlaceQueue<Waiting> {
+        PlaceQueue { in_flight: 0, called: 0, waiting: VecDeque::new() }
     }
 }
 
-impl<Waiting> Gate<Waiting> {
+impl<Waiting> PlaceQueue<Waiting> {
     /// How many places are free under this limit.
     pub(super) fn free(&self, limit: usize) -> usize {
         limit.saturating_sub(self.in_flight)

@@ -28,18 +28,18 @@ const OPENED_TO_GROW: usize = 4;
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(2);
 /// After this many failures in a row, the waiting requests are sent away.
 const FAILURES_IN_A_ROW: usize = 3;
-/// With at least this many doors, unused ones are removed before the table grows.
+/// With at least this many limits, unused ones are removed before the table grows.
 const MANY: usize = 1_024;
 
-/// The doors of all targets. `None` inside means that there are no doors, and every request opens a connection at once.
+/// The limits of all targets. `None` inside means that there are no limits, and every request opens a connection at once.
 #[derive(Debug, Default)]
-pub(super) struct Doors {
-    doors: Option<Mutex<HashMap<Target, Door>>>,
+pub(super) struct ConnectLimits {
+    limits: Option<Mutex<HashMap<Target, ConnectLimit>>>,
 }
 
-/// The door of one target.
+/// The limit of one target.
 #[derive(Debug)]
-struct Door {
+struct ConnectLimit {
     opening: usize,
     most: usize,
     /// How many connections were opened since `most` last grew.
@@ -54,7 +54,7 @@ struct Door {
     used: Moment,
 }
 
-/// What a request that waits at a door has to do.
+/// What a request that waits at a limit has to do.
 enum Look {
     /// Open a connection.
     Open,
@@ -68,15 +68,15 @@ enum Look {
 /// could not be opened.
 #[derive(Debug)]
 pub(super) struct Opening {
-    doors: Arc<Doors>,
+    limits: Arc<ConnectLimits>,
     target: Target,
     connected: bool,
 }
 
-/// A request that waits at a door.
+/// A request that waits at a limit.
 #[derive(Debug)]
 pub(super) struct Waiting {
-    doors: Arc<Doors>,
+    limits: Arc<ConnectLimits>,
     target: Target,
     since: u64,
 }
@@ -85,20 +85,20 @@ pub(super) struct Waiting {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Unreachable;
 
-impl Doors {
-    /// Makes doors, or no doors if `exist` is `false`.
-    pub(super) fn new(exist: bool) -> Doors {
-        Doors { doors: exist.then(Mutex::default) }
+impl ConnectLimits {
+    /// Makes limits, or no limits if `exist` is `false`.
+    pub(super) fn new(exist: bool) -> ConnectLimits {
+        ConnectLimits { limits: exist.then(Mutex::default) }
     }
 
     /// Waits for the right to open a connection to `target`, or until `ready` returns something to use instead.
     /// Cancel-safe.
     pub(super) async fn open<T>(
-        self: &Arc<Doors>,
+        self: &Arc<ConnectLimits>,
         target: &Target,
         mut ready: impl FnMut() -> Option<T>,
     ) -> Result<Way<T>, Unreachable> {
-        let opening = || Opening { doors: self.clone(), target: target.clone(), connected: false };
+        let opening = || Opening { limits: self.clone(), target: target.clone(), connected: false };
         if let Some(ready) = ready() {
             return Ok(Way::Ready(ready));
         }
@@ -129,37 +129,37 @@ impl Doors {
 
     /// Notes that a connection to `target` has come free.
     pub(super) fn one_is_free(&self, target: &Target) {
-        if let Some(doors) = self.lock()
-            && let Some(door) = doors.get(target).filter(|door| door.waiting > 0)
+        if let Some(limits) = self.lock()
+            && let Some(limit) = limits.get(target).filter(|limit| limit.waiting > 0)
         {
-            door.changed.notify_one();
+            limit.changed.notify_one();
         }
     }
 
     /// Notes that `target` was reached by other means, for instance by a probe.
     pub(super) fn reached(&self, target: &Target) {
-        if let Some(mut doors) = self.lock()
-            && let Some(door) = doors.get_mut(target)
+        if let Some(mut limits) = self.lock()
+            && let Some(limit) = limits.get_mut(target)
         {
-            door.connected();
+            limit.connected();
         }
     }
 
-    /// Begins to wait at the door of `target`. `None` if there are no doors.
-    fn wait(self: &Arc<Doors>, target: &Target) -> Option<Waiting> {
-        let mut doors = self.lock()?;
-        // Unused doors are removed only when the table would have to grow, so that the cost is that of growing.
-        if doors.len() >= MANY && doors.len() == doors.capacity() {
+    /// Begins to wait at the limit of `target`. `None` if there are no limits.
+    fn wait(self: &Arc<ConnectLimits>, target: &Target) -> Option<Waiting> {
+        let mut limits = self.lock()?;
+        // Unused limits are removed only when the table would have to grow, so that the cost is that of growing.
+        if limits.len() >= MANY && limits.len() == limits.capacity() {
             let now = Moment::now();
-            doors.retain(|_, door| !door.is_forgotten(now));
+            limits.retain(|_, limit| !limit.is_forgotten(now));
         }
-        let door = doors.entry(target.clone()).or_insert_with(Door::new);
-        door.waiting += 1;
-        Some(Waiting { doors: self.clone(), target: target.clone(), since: door.sent_away })
+        let limit = limits.entry(target.clone()).or_insert_with(ConnectLimit::new);
+        limit.waiting += 1;
+        Some(Waiting { limits: self.clone(), target: target.clone(), since: limit.sent_away })
     }
 
-    fn lock(&self) -> Option<MutexGuard<'_, HashMap<Target, Door>>> {
-        self.doors.as_ref().map(|doors| doors.lock().unwrap_or_else(PoisonError::into_inner))
+    fn lock(&self) -> Option<MutexGuard<'_, HashMap<Target, ConnectLimit>>> {
+        self.limits.as_ref().map(|limits| limits.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -174,23 +174,23 @@ pub(super) enum Way<T> {
 
 impl Waiting {
     fn look(&self) -> Look {
-        let Some(mut doors) = self.doors.lock() else { return Look::Open };
-        let Some(door) = doors.get_mut(&self.target) else { return Look::Open };
-        if door.sent_away > self.since {
+        let Some(mut limits) = self.limits.lock() else { return Look::Open };
+        let Some(limit) = limits.get_mut(&self.target) else { return Look::Open };
+        if limit.sent_away > self.since {
             return Look::SentAway;
         }
-        if door.begin(Moment::now()) { Look::Open } else { Look::Wait(door.changed.clone()) }
+        if limit.begin(Moment::now()) { Look::Open } else { Look::Wait(limit.changed.clone()) }
     }
 }
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        if let Some(mut doors) = self.doors.lock()
-            && let Some(door) = doors.get_mut(&self.target)
+        if let Some(mut limits) = self.limits.lock()
+            && let Some(limit) = limits.get_mut(&self.target)
         {
-            door.waiting = door.waiting.saturating_sub(1);
+            limit.waiting = limit.waiting.saturating_sub(1);
             // It may have taken a signal and then left for another reason, so the signal is passed on.
-            door.changed.notify_one();
+            limit.changed.notify_one();
         }
     }
 }
@@ -204,18 +204,18 @@ impl Opening {
 
 impl Drop for Opening {
     fn drop(&mut self) {
-        if let Some(mut doors) = self.doors.lock()
-            && let Some(door) = doors.get_mut(&self.target)
+        if let Some(mut limits) = self.limits.lock()
+            && let Some(limit) = limits.get_mut(&self.target)
         {
-            door.opening = door.opening.saturating_sub(1);
-            if self.connected { door.connected() } else { door.failed() }
+            limit.opening = limit.opening.saturating_sub(1);
+            if self.connected { limit.connected() } else { limit.failed() }
         }
     }
 }
 
-impl Door {
-    fn new() -> Door {
-        Door {
+impl ConnectLimit {
+    fn new() -> ConnectLimit {
+        ConnectLimit {
             opening: 0,
             most: FIRST,
             opened: 0,
@@ -273,8 +273,8 @@ mod tests {
         Target { tls: false, host: Host::Domain("h.example".to_owned()), port: 80 }
     }
 
-    fn open(doors: &Arc<Doors>) -> Option<Opening> {
-        match doors.open(&target(), || None::<()>).now_or_never() {
+    fn open(limits: &Arc<ConnectLimits>) -> Option<Opening> {
+        match limits.open(&target(), || None::<()>).now_or_never() {
             Some(Ok(Way::Open(opening))) => Some(opening),
             _ => None,
         }
@@ -282,23 +282,23 @@ mod tests {
 
     #[test]
     fn a_few_are_opened_at_once_and_more_while_that_goes_well() {
-        let doors = Arc::new(Doors::new(true));
-        let mut opening: Vec<Opening> = std::iter::from_fn(|| open(&doors)).collect();
+        let limits = Arc::new(ConnectLimits::new(true));
+        let mut opening: Vec<Opening> = std::iter::from_fn(|| open(&limits)).collect();
         assert_eq!(opening.len(), FIRST);
         for _ in 0..OPENED_TO_GROW {
             opening.pop().unwrap().connected();
         }
-        assert_eq!(std::iter::from_fn(|| open(&doors)).map(Opening::connected).take(1_000).count(), 1_000);
-        let opening: Vec<Opening> = std::iter::from_fn(|| open(&doors)).collect();
+        assert_eq!(std::iter::from_fn(|| open(&limits)).map(Opening::connected).take(1_000).count(), 1_000);
+        let opening: Vec<Opening> = std::iter::from_fn(|| open(&limits)).collect();
         assert_eq!(opening.len(), MOST);
     }
 
     #[test]
     fn after_failures_in_a_row_those_that_wait_are_sent_away_and_the_next_one_tries() {
-        let doors = Arc::new(Doors::new(true));
-        let mut opening: Vec<Opening> = std::iter::from_fn(|| open(&doors)).collect();
+        let limits = Arc::new(ConnectLimits::new(true));
+        let mut opening: Vec<Opening> = std::iter::from_fn(|| open(&limits)).collect();
         let target = target();
-        let mut waiting: Vec<_> = (0..10).map(|_| Box::pin(doors.open(&target, || None::<()>))).collect();
+        let mut waiting: Vec<_> = (0..10).map(|_| Box::pin(limits.open(&target, || None::<()>))).collect();
         waiting.iter_mut().for_each(|waiting| assert!(waiting.as_mut().now_or_never().is_none()));
         for _ in 0..FAILURES_IN_A_ROW {
             drop(opening.pop());
@@ -307,29 +307,29 @@ mod tests {
             assert!(matches!(waiting.as_mut().now_or_never(), Some(Err(Unreachable))));
         }
         drop((opening, waiting));
-        let one = open(&doors);
-        assert!(one.is_some() && open(&doors).is_none(), "one at a time");
+        let one = open(&limits);
+        assert!(one.is_some() && open(&limits).is_none(), "one at a time");
         drop(one);
-        open(&doors).unwrap().connected();
-        assert!(open(&doors).is_some());
+        open(&limits).unwrap().connected();
+        assert!(open(&limits).is_some());
     }
 
     #[test]
     fn a_connection_that_comes_free_serves_one_that_waits() {
-        let doors = Arc::new(Doors::new(true));
-        let _opening: Vec<Opening> = std::iter::from_fn(|| open(&doors)).collect();
+        let limits = Arc::new(ConnectLimits::new(true));
+        let _opening: Vec<Opening> = std::iter::from_fn(|| open(&limits)).collect();
         let free = std::cell::Cell::new(None);
         let target = target();
-        let mut waiting = Box::pin(doors.open(&target, || free.take()));
+        let mut waiting = Box::pin(limits.open(&target, || free.take()));
         assert!(waiting.as_mut().now_or_never().is_none());
         free.set(Some(7));
-        doors.one_is_free(&target);
+        limits.one_is_free(&target);
         assert!(matches!(waiting.as_mut().now_or_never(), Some(Ok(Way::Ready(7)))));
     }
 
     #[test]
     fn where_there_are_no_doors_everybody_opens_at_once() {
-        let doors = Arc::new(Doors::new(false));
-        assert_eq!(std::iter::from_fn(|| open(&doors)).take(1_000).count(), 1_000);
+        let limits = Arc::new(ConnectLimits::new(false));
+        assert_eq!(std::iter::from_fn(|| open(&limits)).take(1_000).count(), 1_000);
     }
 }

@@ -1,7 +1,7 @@
-//! The fence says until when requests may begin. The holder of a lease moves the fence ahead each time it renews the
+//! The send gate says until when requests may begin. The holder of a lease moves the send gate ahead each time it renews the
 //! lease.
 //!
-//! The fence is asked at the last possible moment, when the first byte is about to be written. So if a process or a
+//! The send gate is asked at the last possible moment, when the first byte is about to be written. So if a process or a
 //! machine was stopped just before that and goes on too late, it writes nothing. Requests that have begun are not
 //! affected.
 
@@ -11,36 +11,36 @@ use std::time::Duration;
 
 use super::clock::Moment;
 
-/// How long a wait for the fence sleeps at most before it looks at the clock again. Timers stand still while the
-/// machine is suspended; the fence's clock does not.
+/// How long a wait for the send gate sleeps at most before it looks at the clock again. Timers stand still while the
+/// machine is suspended; the send gate's clock does not.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// A moment that can be moved. All clones share it.
 #[derive(Clone, Debug)]
-pub struct Fence {
-    /// When the fence closes, in nanoseconds ([`Moment::as_nanos`]). The largest number means never.
+pub struct SendGate {
+    /// When the send gate closes, in nanoseconds ([`Moment::as_nanos`]). The largest number means never.
     until: Arc<AtomicU64>,
 }
 
 const NEVER: u64 = u64::MAX;
 
-impl Fence {
-    /// A fence that is closed until it is moved.
-    pub fn closed() -> Fence {
-        Fence { until: Arc::default() }
+impl SendGate {
+    /// A send gate that is closed until it is moved.
+    pub fn closed() -> SendGate {
+        SendGate { until: Arc::default() }
     }
 
-    /// A fence that never closes by time. It is for requests that no other dispatcher can give up.
-    pub fn open() -> Fence {
-        Fence { until: Arc::new(AtomicU64::new(NEVER)) }
+    /// A send gate that never closes by time. It is for requests that no other dispatcher can give up.
+    pub fn open() -> SendGate {
+        SendGate { until: Arc::new(AtomicU64::new(NEVER)) }
     }
 
-    /// Moves the fence ahead or back.
+    /// Moves the send gate ahead or back.
     pub fn move_to(&self, until: Moment) {
         self.until.store(until.as_nanos().min(NEVER - 1), Ordering::Release);
     }
 
-    /// Closes the fence now.
+    /// Closes the send gate now.
     pub fn close(&self) {
         self.until.store(0, Ordering::Release);
     }
@@ -60,7 +60,7 @@ impl Fence {
         }
     }
 
-    /// How long requests may still begin. `None` if the fence never closes.
+    /// How long requests may still begin. `None` if the send gate never closes.
     fn left(&self) -> Option<Duration> {
         match self.until.load(Ordering::Acquire) {
             NEVER => None,
@@ -75,13 +75,13 @@ mod tests {
 
     #[tokio::test]
     async fn it_closes_when_it_is_no_longer_moved_ahead() {
-        let fence = Fence::closed();
-        assert!(fence.is_closed());
-        fence.move_to(Moment::now() + Duration::from_secs(60));
-        assert!(!fence.is_closed());
-        // Moving the fence back through another clone closes it for all clones.
-        fence.clone().move_to(Moment::now());
-        fence.closes().await;
-        assert!(!Fence::open().is_closed());
+        let send_gate = SendGate::closed();
+        assert!(send_gate.is_closed());
+        send_gate.move_to(Moment::now() + Duration::from_secs(60));
+        assert!(!send_gate.is_closed());
+        // Moving the send gate back through another clone closes it for all clones.
+        send_gate.clone().move_to(Moment::now());
+        send_gate.closes().await;
+        assert!(!SendGate::open().is_closed());
     }
 }

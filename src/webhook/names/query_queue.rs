@@ -5,7 +5,7 @@
 //! - A group holds at most [`Limits::open_per_group`] places, so one domain cannot take them all.
 //! - A free place goes to the waiting group that holds the fewest places, and among equals to the one that came first.
 //! - A holder may keep its place for at least [`SLICE`]. After that, it has to leave the place and go to the end of the
-//!   line as soon as someone waits who may take it: a member of its own group, or of a group that holds no place. So
+//!   queue as soon as someone waits who may take it: a member of its own group, or of a group that holds no place. So
 //!   while others wait, all places change their holders once a slice. A newcomer gets a place after as many slices as
 //!   it takes to give one to each group that came earlier.
 
@@ -20,7 +20,7 @@ use tokio::sync::Notify;
 /// that needs longer goes on searching meanwhile, and knows the answer when the question comes again.
 pub(super) const SLICE: Duration = Duration::from_millis(500);
 
-/// The bounds of a line.
+/// The bounds of a queue.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
     /// How many places there are.
@@ -42,20 +42,20 @@ pub(super) enum Full {
     All,
 }
 
-/// A number of places, and the line of those that wait for one. Cheap to clone.
+/// A number of places, and the queue of those that wait for one. Cheap to clone.
 #[derive(Clone, Debug)]
-pub(super) struct Line {
+pub(super) struct QueryQueue {
     limits: Limits,
     state: Arc<Mutex<State>>,
 }
 
-impl Line {
-    /// An empty line.
-    pub(super) fn new(limits: Limits) -> Line {
-        Line { limits, state: Arc::default() }
+impl QueryQueue {
+    /// An empty queue.
+    pub(super) fn new(limits: Limits) -> QueryQueue {
+        QueryQueue { limits, state: Arc::default() }
     }
 
-    /// Waits for a place for a member of `group`. Dropping the future leaves the line.
+    /// Waits for a place for a member of `group`. Dropping the future leaves the queue.
     ///
     /// # Errors
     /// Returns [`Full`] if too many wait.
@@ -79,7 +79,7 @@ impl Line {
         let id = state.arrive(&group, Arc::clone(&signals));
         state.settle(self.limits);
         drop(state);
-        Ok(Place { line: self.clone(), id, group, signals })
+        Ok(Place { queue: self.clone(), id, group, signals })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -94,10 +94,10 @@ impl Line {
     }
 }
 
-/// A place, or a position in the line until a place is granted. Dropping it gives it back.
+/// A place, or a position in the queue until a place is granted. Dropping it gives it back.
 #[derive(Debug)]
 pub(super) struct Place {
-    line: Line,
+    queue: QueryQueue,
     id: u64,
     group: Arc<str>,
     signals: Arc<Signals>,
@@ -109,9 +109,9 @@ impl Place {
     pub(super) async fn wanted(&self) {
         tokio::time::sleep(SLICE).await;
         {
-            let mut state = self.line.lock();
+            let mut state = self.queue.lock();
             state.overdue.insert(self.id);
-            state.settle(self.line.limits);
+            state.settle(self.queue.limits);
         }
         self.signals.wanted.notified().await;
     }
@@ -119,9 +119,9 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut state = self.line.lock();
+        let mut state = self.queue.lock();
         state.leave(self.id, &self.group);
-        state.settle(self.line.limits);
+        state.settle(self.queue.limits);
     }
 }
 
@@ -279,51 +279,51 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_group_never_holds_more_than_its_places_and_leaves_the_rest_to_others() {
-        let line = Line::new(LIMITS);
-        let _crowd: Vec<Place> = (0..5).map(|_| line.stand("crowd").unwrap()).collect();
-        assert_eq!(line.taken_and_waiting(), (2, 3));
-        assert!(timeout(Duration::ZERO, line.enter("other")).await.is_ok());
+        let queue = QueryQueue::new(LIMITS);
+        let _crowd: Vec<Place> = (0..5).map(|_| queue.stand("crowd").unwrap()).collect();
+        assert_eq!(queue.taken_and_waiting(), (2, 3));
+        assert!(timeout(Duration::ZERO, queue.enter("other")).await.is_ok());
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_full_line_says_whose_it_is() {
-        let line = Line::new(LIMITS);
-        let _crowd: Vec<Place> = (0..5).map(|_| line.stand("crowd").unwrap()).collect();
-        assert_eq!(line.stand("crowd").err(), Some(Full::Group));
-        let _others: Vec<Place> = ["a", "b", "c", "d"].iter().map(|group| line.stand(group).unwrap()).collect();
-        assert_eq!(line.stand("e").err(), Some(Full::All));
+        let queue = QueryQueue::new(LIMITS);
+        let _crowd: Vec<Place> = (0..5).map(|_| queue.stand("crowd").unwrap()).collect();
+        assert_eq!(queue.stand("crowd").err(), Some(Full::Group));
+        let _others: Vec<Place> = ["a", "b", "c", "d"].iter().map(|group| queue.stand(group).unwrap()).collect();
+        assert_eq!(queue.stand("e").err(), Some(Full::All));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_free_place_goes_to_the_group_that_holds_the_fewest() {
-        let line = Line::new(LIMITS);
-        let mut held: Vec<Place> = ["a", "a", "b", "c"].iter().map(|group| line.stand(group).unwrap()).collect();
-        let (second_b, newcomer) = (line.stand("b").unwrap(), line.stand("new").unwrap());
+        let queue = QueryQueue::new(LIMITS);
+        let mut held: Vec<Place> = ["a", "a", "b", "c"].iter().map(|group| queue.stand(group).unwrap()).collect();
+        let (second_b, newcomer) = (queue.stand("b").unwrap(), queue.stand("new").unwrap());
         drop(held.pop());
         assert!(is_granted(&newcomer).await && !is_granted(&second_b).await);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_newcomer_has_a_place_after_a_slice_however_many_hold_on_to_theirs() {
-        let line = Line::new(LIMITS);
+        let queue = QueryQueue::new(LIMITS);
         for group in ["a", "a", "b", "b"] {
-            let place = line.enter(group).await.unwrap();
+            let place = queue.enter(group).await.unwrap();
             hold(place).await;
         }
-        let newcomer = timeout(SLICE + Duration::from_millis(1), line.enter("new")).await;
+        let newcomer = timeout(SLICE + Duration::from_millis(1), queue.enter("new")).await;
         assert!(newcomer.is_ok());
-        assert_eq!(line.taken_and_waiting(), (4, 0), "one stepped back, and no more than one");
+        assert_eq!(queue.taken_and_waiting(), (4, 0), "one stepped back, and no more than one");
     }
 
     #[tokio::test(start_paused = true)]
     async fn whom_others_overtake_has_a_place_a_slice_later() {
-        let line = Line::new(LIMITS);
+        let queue = QueryQueue::new(LIMITS);
         for group in ["a", "a", "b", "b"] {
-            let place = line.enter(group).await.unwrap();
+            let place = queue.enter(group).await.unwrap();
             hold(place).await;
         }
         advance(SLICE / 2).await;
-        let (own, newcomer) = (line.stand("a").unwrap(), line.stand("new").unwrap());
+        let (own, newcomer) = (queue.stand("a").unwrap(), queue.stand("new").unwrap());
         for place in [own, newcomer] {
             assert!(timeout(SLICE, place.signals.granted.notified()).await.is_ok());
             hold(place).await;
@@ -332,22 +332,22 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn one_of_the_same_group_has_a_place_after_a_slice() {
-        let line = Line::new(LIMITS);
+        let queue = QueryQueue::new(LIMITS);
         for group in ["a", "a"] {
-            let place = line.enter(group).await.unwrap();
+            let place = queue.enter(group).await.unwrap();
             hold(place).await;
         }
         advance(SLICE * 2).await;
-        let another = timeout(Duration::from_millis(1), line.enter("a")).await;
+        let another = timeout(Duration::from_millis(1), queue.enter("a")).await;
         assert!(another.is_ok());
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_place_is_safe_while_nobody_waits_and_for_its_slice() {
-        let line = Line::new(LIMITS);
-        let place = line.enter("a").await.unwrap();
+        let queue = QueryQueue::new(LIMITS);
+        let place = queue.enter("a").await.unwrap();
         assert!(timeout(SLICE * 100, place.wanted()).await.is_err());
-        let full = Line::new(Limits { open: 1, ..LIMITS });
+        let full = QueryQueue::new(Limits { open: 1, ..LIMITS });
         let place = full.enter("a").await.unwrap();
         let _waiter = full.stand("b").unwrap();
         assert!(timeout(SLICE / 2, place.wanted()).await.is_err());
@@ -355,12 +355,12 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn whoever_leaves_the_line_leaves_nothing_behind() {
-        let line = Line::new(LIMITS);
-        let held: Vec<Place> = ["a", "a", "b", "b"].iter().map(|group| line.stand(group).unwrap()).collect();
-        assert!(timeout(SLICE, line.enter("new")).await.is_err());
-        assert_eq!(line.taken_and_waiting(), (4, 0));
+        let queue = QueryQueue::new(LIMITS);
+        let held: Vec<Place> = ["a", "a", "b", "b"].iter().map(|group| queue.stand(group).unwrap()).collect();
+        assert!(timeout(SLICE, queue.enter("new")).await.is_err());
+        assert_eq!(queue.taken_and_waiting(), (4, 0));
         drop(held);
-        assert_eq!(line.taken_and_waiting(), (0, 0));
-        assert!(line.lock().groups.is_empty());
+        assert_eq!(queue.taken_and_waiting(), (0, 0));
+        assert!(queue.lock().groups.is_empty());
     }
 }
