@@ -12,7 +12,7 @@ use super::limits::LimitArguments;
 use super::prune::Keep;
 use super::signals::stop_on_signals;
 use super::{CliError, Database};
-use crate::dispatcher::{self, RunError, Stop, Tally};
+use crate::dispatcher::{self, RunError, StopTokens, Tally};
 use crate::domain::policy::Policy;
 use crate::store::StoreError;
 use crate::store::dispatchers::LONGEST_LEASE;
@@ -121,11 +121,11 @@ impl FromStr for Ranges {
 impl Targets {
     /// The HTTP client that may call these targets, and the same settings as a policy.
     pub(super) fn webhook(self, hold_unreachable: bool) -> Result<(Webhook, Policy), CliError> {
-        let settings = webhook::Settings {
+        let settings = webhook::WebhookSettings {
             allow_http: self.allow_http,
             allow_targets: self.allow_targets.0,
             hold_unreachable,
-            ..webhook::Settings::default()
+            ..webhook::WebhookSettings::default()
         };
         let policy = settings.policy();
         let webhook = Webhook::new(settings).map_err(|error| CliError::Problem(error.to_string()))?;
@@ -147,7 +147,7 @@ impl Arguments {
         }
         let limits = self.limits.limits();
         let (webhook, policy) = self.targets.webhook(limits.hold_unreachable)?;
-        let settings = dispatcher::Settings {
+        let settings = dispatcher::DispatcherSettings {
             limits,
             max_unrecorded: self.limits.max_unrecorded,
             lease: Duration::from_millis(self.lease_ms),
@@ -158,7 +158,7 @@ impl Arguments {
             max_bytes_in_flight: self.max_bytes_in_flight,
             retention,
         };
-        let stop = Stop::default();
+        let stop = StopTokens::default();
         stop_on_signals(stop.clone())?;
         let ended = dispatcher::run(store.clone(), webhook, settings, &name(), stop).await;
         store.close().await;

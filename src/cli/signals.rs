@@ -12,7 +12,7 @@ use std::io;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::info;
 
-use crate::dispatcher::Stop;
+use crate::dispatcher::StopTokens;
 
 /// Signals that would by default end the process at once and make its deliveries in flight `unknown`, although the
 /// sender does not intend that.
@@ -22,7 +22,7 @@ const HARMLESS: [SignalKind; 3] = [SignalKind::user_defined1(), SignalKind::user
 ///
 /// # Errors
 /// The error of the system if a signal cannot be handled.
-pub(super) fn stop_on_signals(stop: Stop) -> io::Result<()> {
+pub(super) fn stop_on_signals(stop: StopTokens) -> io::Result<()> {
     for kind in HARMLESS {
         // The handler stays installed after the value is dropped, and nothing listens to it.
         drop(signal(kind)?);

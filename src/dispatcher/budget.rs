@@ -34,9 +34,9 @@ const RENDERED_AT_ONCE: usize = 2;
 /// bodies.
 const PART_OF_TEXTS: usize = 4;
 
-/// The default of [`Settings::max_call_bytes`](super::Settings::max_call_bytes).
+/// The default of [`DispatcherSettings::max_call_bytes`](super::DispatcherSettings::max_call_bytes).
 pub const DEFAULT_MAX_CALL_BYTES: usize = MAX_CALL_BYTES;
-/// The default of [`Settings::max_bytes_in_flight`](super::Settings::max_bytes_in_flight).
+/// The default of [`DispatcherSettings::max_bytes_in_flight`](super::DispatcherSettings::max_bytes_in_flight).
 pub const DEFAULT_MAX_BYTES_IN_FLIGHT: usize = 64 * 1024 * 1024;
 
 /// The smallest total that `Budget::new` accepts: one largest claim and one largest body.

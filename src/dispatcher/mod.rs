@@ -87,7 +87,7 @@ const LAST_WRITES: Duration = Duration::from_secs(10);
 
 /// The settings of one dispatcher.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct DispatcherSettings {
     /// How many requests may be in flight: in all, per agent and per host.
     pub limits: Limits,
     /// How many results may wait to be recorded, in addition to the requests in flight.
@@ -110,7 +110,7 @@ pub struct Settings {
 
 /// The tokens by which the caller of [`run`] stops a dispatcher.
 #[derive(Clone, Debug, Default)]
-pub struct Stop {
+pub struct StopTokens {
     /// The dispatcher claims no more, and ends when all attempts in flight have ended.
     pub drain: CancellationToken,
     /// The dispatcher ends all attempts in flight at once.
@@ -144,9 +144,9 @@ pub enum RunError {
 pub async fn run(
     store: Store,
     webhook: Webhook,
-    settings: Settings,
+    settings: DispatcherSettings,
     name: &str,
-    stop: Stop,
+    stop: StopTokens,
 ) -> Result<Tally, RunError> {
     let (dispatcher, rooms) = Dispatcher::prepare(&store, webhook, settings, name, stop).await?;
     dispatcher.supervise(rooms).await
@@ -166,8 +166,8 @@ struct Rooms {
 
 /// What holds the rooms together.
 struct Dispatcher {
-    settings: Settings,
-    stop: Stop,
+    settings: DispatcherSettings,
+    stop: StopTokens,
     lease: Arc<Lease>,
     attempts: TaskTracker,
     losses: Losses,
@@ -185,9 +185,9 @@ impl Dispatcher {
     async fn prepare(
         store: &Store,
         webhook: Webhook,
-        settings: Settings,
+        settings: DispatcherSettings,
         name: &str,
-        stop: Stop,
+        stop: StopTokens,
     ) -> Result<(Dispatcher, Rooms), RunError> {
         let (policy, change_policy) = (settings.policy.clone(), settings.change_policy);
         let identity = Identity { name: name.to_owned(), policy, change_policy };

@@ -92,8 +92,12 @@ impl Receiver {
 /// A dispatcher that has not begun, with its rooms.
 async fn prepared(database: &Database) -> (Dispatcher, Rooms) {
     let allow_targets = vec!["127.0.0.0/8".parse().unwrap()];
-    let webhook = crate::webhook::Settings { allow_http: true, allow_targets, ..crate::webhook::Settings::default() };
-    let settings = Settings {
+    let webhook = crate::webhook::WebhookSettings {
+        allow_http: true,
+        allow_targets,
+        ..crate::webhook::WebhookSettings::default()
+    };
+    let settings = DispatcherSettings {
         limits: Limits {
             in_flight: PERMITS,
             per_agent: PERMITS,
@@ -111,7 +115,7 @@ async fn prepared(database: &Database) -> (Dispatcher, Rooms) {
         retention: Default::default(),
     };
     let webhook = Webhook::new(webhook).unwrap();
-    let prepared = Dispatcher::prepare(&database.store, webhook, settings, "test", Stop::default()).await;
+    let prepared = Dispatcher::prepare(&database.store, webhook, settings, "test", StopTokens::default()).await;
     prepared.unwrap_or_else(|error| panic!("{error}"))
 }
 

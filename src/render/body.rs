@@ -126,14 +126,14 @@ impl Cutter<'_> {
 }
 
 /// Why a body could not be rendered.
-enum Stop {
+enum BodyError {
     Full,
     NotANumber(Place),
 }
 
-impl From<Full> for Stop {
-    fn from(_: Full) -> Stop {
-        Stop::Full
+impl From<Full> for BodyError {
+    fn from(_: Full) -> BodyError {
+        BodyError::Full
     }
 }
 
@@ -188,8 +188,8 @@ impl Template {
         let mut output = Output::new(MAX_BODY_BYTES, self.literal_bytes + self.placeholders * VALUE_BYTES);
         match write_pieces(&self.pieces, found, &mut output) {
             Ok(()) => Ok(output.into_text()),
-            Err(Stop::Full) => Err(limits::rendered_too_large(Field::Body, MAX_BODY_BYTES)),
-            Err(Stop::NotANumber(place)) => {
+            Err(BodyError::Full) => Err(limits::rendered_too_large(Field::Body, MAX_BODY_BYTES)),
+            Err(BodyError::NotANumber(place)) => {
                 let message = "the value does not form a valid number here: put the placeholder in double quotes to send any value";
                 let mut problem = Problem::new(Code::InvalidJsonBody, Field::Body, message);
                 problem.place = Some(place);
@@ -199,7 +199,7 @@ impl Template {
     }
 }
 
-fn write_pieces(pieces: &[Piece], found: &Found<'_>, output: &mut Output) -> Result<(), Stop> {
+fn write_pieces(pieces: &[Piece], found: &Found<'_>, output: &mut Output) -> Result<(), BodyError> {
     for piece in pieces {
         match piece {
             Piece::Text(text) => output.write(text)?,
@@ -209,7 +209,7 @@ fn write_pieces(pieces: &[Piece], found: &Found<'_>, output: &mut Output) -> Res
                 let start = output.mark();
                 write_pieces(&number.pieces, found, output)?;
                 if !is_number(output.since(start)) {
-                    return Err(Stop::NotANumber(number.place));
+                    return Err(BodyError::NotANumber(number.place));
                 }
             }
         }

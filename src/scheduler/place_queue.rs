@@ -50,7 +50,7 @@ impl<Waiting> PlaceQueue<Waiting> {
         self.waiting.pop_back()
     }
 
-    /// Notes that a lane was called. The scheduler looks at it soon, and then calls [`Gate::looked_at`].
+    /// Notes that a lane was called. The scheduler looks at it soon, and then calls [`PlaceQueue::looked_at`].
     pub(super) fn call(&mut self) {
         self.called += 1;
     }

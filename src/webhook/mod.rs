@@ -76,7 +76,7 @@ use self::guard::Guard;
 pub use self::guard::{Refusal, refused_by_default};
 pub use self::names::NameSources;
 use self::names::Names;
-use self::outcome::{Cause, Stop, without_head};
+use self::outcome::{Cause, StopReason, without_head};
 use self::prepare::Prepared;
 pub use self::send_gate::SendGate;
 use self::target::Target;
@@ -89,7 +89,7 @@ pub const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What may be called. The default is https to public addresses only.
 #[derive(Clone, Debug, Default)]
-pub struct Settings {
+pub struct WebhookSettings {
     /// Whether plain http may be used (`--allow-http`).
     pub allow_http: bool,
     /// Ranges that may be called although they are not public (`--allow-target`).
@@ -139,7 +139,7 @@ impl Webhook {
     /// # Errors
     /// Returns an error if rustls refuses its configuration, or if a file that says how names are resolved cannot be
     /// read.
-    pub fn new(settings: Settings) -> Result<Webhook, SetupError> {
+    pub fn new(settings: WebhookSettings) -> Result<Webhook, SetupError> {
         let guard = Guard::new(settings.allow_http, settings.allow_targets);
         let tls = tls::config().map_err(SetupError::Tls)?;
         let names = match settings.names {
@@ -187,8 +187,8 @@ impl Webhook {
         let stop = pin!(async {
             tokio::select! {
                 biased;
-                () = cut => Stop::Cut,
-                () = tokio::time::sleep_until(deadline) => Stop::Deadline,
+                () = cut => StopReason::Cut,
+                () = tokio::time::sleep_until(deadline) => StopReason::Deadline,
             }
         });
         let (ending, head) = match (prepared, way) {
@@ -217,7 +217,7 @@ impl Webhook {
         prepared: &Prepared,
         evidence: &Arc<Evidence>,
         send_gate: &SendGate,
-        mut stop: Pin<&mut impl Future<Output = Stop>>,
+        mut stop: Pin<&mut impl Future<Output = StopReason>>,
     ) -> (Ending, Option<Duration>) {
         let cause = {
             let head = pin!(self.client.send(way, prepared, evidence));
@@ -243,14 +243,14 @@ async fn until_stopped<T>(
     mut head: Pin<&mut impl Future<Output = Result<T, NoHead>>>,
     evidence: &Evidence,
     send_gate: &SendGate,
-    mut stop: Pin<&mut impl Future<Output = Stop>>,
+    mut stop: Pin<&mut impl Future<Output = StopReason>>,
 ) -> Result<T, Cause> {
     let mut send_gate = pin!(send_gate.closes());
     poll_fn(|cx| {
         // While the request is not taken, the send gate and `stop` are checked first, because the next step might take it.
         if !evidence.is_taken() {
             if send_gate.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(Err(Cause::Stopped(Stop::Cut)));
+                return Poll::Ready(Err(Cause::Stopped(StopReason::Cut)));
             }
             if let Poll::Ready(stopped) = stop.as_mut().poll(cx) {
                 return Poll::Ready(Err(Cause::Stopped(stopped)));

@@ -13,7 +13,7 @@ pub(super) const ADDRESS_REFUSED: &str = "the host is not at a public address; -
 
 /// What stopped an attempt from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stop {
+pub(super) enum StopReason {
     /// Its deadline passed.
     Deadline,
     /// The dispatcher cut it.
@@ -24,7 +24,7 @@ pub(super) enum Stop {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Cause {
     /// It was stopped.
-    Stopped(Stop),
+    Stopped(StopReason),
     /// There was no connection, or it ended.
     NoHead(NoHead),
 }
@@ -34,8 +34,8 @@ pub(super) enum Cause {
 pub(super) fn without_head(taken: bool, phase: Phase, cause: Cause) -> Ending {
     match (taken, cause) {
         (true, cause) => Ending::Final(unknown(&cause)),
-        (false, Cause::Stopped(Stop::Cut)) => Ending::Unsent,
-        (false, Cause::Stopped(Stop::Deadline)) => Ending::Final(too_late(phase)),
+        (false, Cause::Stopped(StopReason::Cut)) => Ending::Unsent,
+        (false, Cause::Stopped(StopReason::Deadline)) => Ending::Final(too_late(phase)),
         (false, Cause::NoHead(NoHead::NoConnection(reason))) => Ending::Final(not_connected(reason)),
         // A closed send gate ends an attempt in the same way as the dispatcher's `cut`.
         (false, Cause::NoHead(NoHead::Broken(Broken { unusable: Some(Unusable::GateClosed), .. }))) => Ending::Unsent,
@@ -46,10 +46,10 @@ pub(super) fn without_head(taken: bool, phase: Phase, cause: Cause) -> Ending {
 fn unknown(cause: &Cause) -> Outcome {
     let reset = |fault| (UnknownReason::Reset, with_io_kind("the connection ended before a response arrived", fault));
     let (kind, detail) = match cause {
-        Cause::Stopped(Stop::Deadline) => {
+        Cause::Stopped(StopReason::Deadline) => {
             (UnknownReason::Timeout, "the deadline passed before a response arrived".to_owned())
         }
-        Cause::Stopped(Stop::Cut) => {
+        Cause::Stopped(StopReason::Cut) => {
             (UnknownReason::DispatcherLost, "the dispatcher stopped before a response arrived".to_owned())
         }
         Cause::NoHead(NoHead::Broken(Broken { unusable: Some(Unusable::Excess), .. })) => {
@@ -133,13 +133,13 @@ mod tests {
             NoConnection::Tls(Fault::default()),
         ];
         let no_head = broken.chain(no_connection.map(NoHead::NoConnection)).map(Cause::NoHead);
-        no_head.chain([Cause::Stopped(Stop::Deadline), Cause::Stopped(Stop::Cut)]).collect()
+        no_head.chain([Cause::Stopped(StopReason::Deadline), Cause::Stopped(StopReason::Cut)]).collect()
     }
 
     fn is_cut(cause: &Cause) -> bool {
         let behind_the_send_gate =
             matches!(cause, Cause::NoHead(NoHead::Broken(Broken { unusable: Some(Unusable::GateClosed), .. })));
-        *cause == Cause::Stopped(Stop::Cut) || behind_the_send_gate
+        *cause == Cause::Stopped(StopReason::Cut) || behind_the_send_gate
     }
 
     #[test]

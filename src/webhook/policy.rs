@@ -3,10 +3,10 @@
 use ipnet::IpNet;
 use serde_json::json;
 
-use super::Settings;
+use super::WebhookSettings;
 use crate::domain::policy::Policy;
 
-impl Settings {
+impl WebhookSettings {
     /// These settings as a policy. Ranges that contain each other or lie side by side are joined, and all ranges are
     /// sorted, so that the same permission always has the same text.
     pub fn policy(&self) -> Policy {
@@ -28,11 +28,11 @@ impl Settings {
 mod tests {
     use super::*;
 
-    fn settings(allow_http: bool, ranges: &[&str]) -> Settings {
-        Settings {
+    fn settings(allow_http: bool, ranges: &[&str]) -> WebhookSettings {
+        WebhookSettings {
             allow_http,
             allow_targets: ranges.iter().map(|range| range.parse().unwrap()).collect(),
-            ..Settings::default()
+            ..WebhookSettings::default()
         }
     }
 

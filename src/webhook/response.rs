@@ -6,7 +6,7 @@ use hyper::body::Incoming;
 use sha2::{Digest, Sha256};
 
 use super::connection::Connection;
-use super::outcome::Stop;
+use super::outcome::StopReason;
 use crate::domain::delivery::{Answer, BodyEnd};
 
 /// How many bytes of a response body are read at most. Receivers answer with a word or two. The rest of a longer answer
@@ -17,7 +17,7 @@ pub(super) const MAX_RESPONSE_BYTES: usize = 64 * 1024;
 pub(super) async fn read(
     response: http::Response<Incoming>,
     connection: &mut Connection,
-    mut stop: Pin<&mut impl Future<Output = Stop>>,
+    mut stop: Pin<&mut impl Future<Output = StopReason>>,
 ) -> Answer {
     let (head, mut body) = response.into_parts();
     let mut digest = Sha256::new();
@@ -28,8 +28,8 @@ pub(super) async fn read(
             // `stop` is checked first, so that a receiver that always has another chunk ready cannot delay the
             // deadline. The delivery's state does not change any more, because the head has arrived.
             stopped = &mut stop => break match stopped {
-                Stop::Deadline => BodyEnd::Timeout,
-                Stop::Cut => BodyEnd::Cut,
+                StopReason::Deadline => BodyEnd::Timeout,
+                StopReason::Cut => BodyEnd::Cut,
             },
             chunk = connection.next_chunk(&mut body) => chunk,
         };

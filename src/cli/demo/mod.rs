@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use super::action::{examine, shown};
 use super::run::{self, Ranges, Targets};
 use super::{CliError, Database, Format, history, print_line, signals};
-use crate::dispatcher::{self, Stop};
+use crate::dispatcher::{self, StopTokens};
 use crate::scheduler::Limits;
 use crate::store::Store;
 use crate::store::history::HistoryFilter;
@@ -132,10 +132,10 @@ fn closed<T>(done: Option<Joined<T>>) -> Result<(), CliError> {
 
 type Running = tokio::task::JoinHandle<Result<dispatcher::Tally, dispatcher::RunError>>;
 
-fn start_dispatcher(store: &Store) -> Result<(Stop, Running), CliError> {
+fn start_dispatcher(store: &Store) -> Result<(StopTokens, Running), CliError> {
     let loopback = ipnet::IpNet::from(std::net::IpAddr::from([127, 0, 0, 1]));
     let (webhook, policy) = Targets { allow_targets: Ranges(vec![loopback]), allow_http: true }.webhook(true)?;
-    let settings = dispatcher::Settings {
+    let settings = dispatcher::DispatcherSettings {
         limits: Limits { in_flight: 16, per_agent: 16, per_host: 16, adapt: true, hold_unreachable: true },
         max_unrecorded: 16,
         lease: Duration::from_secs(15),
@@ -146,7 +146,7 @@ fn start_dispatcher(store: &Store) -> Result<(Stop, Running), CliError> {
         max_bytes_in_flight: dispatcher::DEFAULT_MAX_BYTES_IN_FLIGHT,
         retention: Default::default(),
     };
-    let (stop, store) = (Stop::default(), store.clone());
+    let (stop, store) = (StopTokens::default(), store.clone());
     let until = stop.clone();
     let running = tokio::spawn(async move { dispatcher::run(store, webhook, settings, &run::name(), until).await });
     Ok((stop, running))
@@ -198,7 +198,7 @@ async fn keep(url: &str, receiver: &Receiver) -> Result<(), CliError> {
          one more call  psql '{url}' -c \"INSERT INTO postcall.outbox (agent, call) VALUES ('{}', '{{}}')\"",
         actions::EXAMPLE_AGENT
     ))?;
-    let stop = Stop::default();
+    let stop = StopTokens::default();
     signals::stop_on_signals(stop.clone())?;
     stop.drain.cancelled().await;
     Ok(())
