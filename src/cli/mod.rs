@@ -32,6 +32,7 @@ mod signals;
 mod spreadsheet;
 mod status;
 mod table;
+mod values;
 
 /// Sends each completed call to its webhooks at most once, and shows every doubt.
 ///

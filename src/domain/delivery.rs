@@ -65,6 +65,16 @@ pub enum UnknownReason {
     DispatcherLost,
 }
 
+/// What history calls an error: why a delivery failed, or why its outcome cannot be known. No name stands for two of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(untagged)]
+pub enum ErrorKind {
+    /// Of a delivery that is [`State::Failed`].
+    Failure(Failure),
+    /// Of a delivery that is [`State::Unknown`].
+    Unknown(UnknownReason),
+}
+
 /// How the response's body ended. It never changes the state: a response head that arrived decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -128,6 +138,25 @@ impl Outcome {
             Outcome::Skipped => State::Skipped,
         }
     }
+
+    /// The error kind that is recorded with it; `None` if it is no error.
+    pub fn error_kind(&self) -> Option<ErrorKind> {
+        match self {
+            Outcome::Failed { kind, .. } => Some(ErrorKind::Failure(*kind)),
+            Outcome::Unknown { kind, .. } => Some(ErrorKind::Unknown(*kind)),
+            Outcome::Answered(_) | Outcome::Skipped => None,
+        }
+    }
+}
+
+/// Who learnt later what had become of a delivery that is recorded as `unknown`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ResolutionSource {
+    /// The claim under which it was sent: its own result, which came late.
+    Claim,
+    /// A person: a [`Finding`].
+    Person,
 }
 
 /// What a person can find out about a delivery that is `unknown`.
@@ -142,6 +171,9 @@ pub enum Finding {
 }
 
 impl Finding {
+    /// All of them.
+    pub const ALL: [Finding; 3] = [Finding::Delivered, Finding::Rejected, Finding::Failed];
+
     /// The state that it gives the delivery.
     pub fn state(self) -> State {
         match self {
@@ -187,6 +219,14 @@ impl State {
         State::Unknown,
         State::Skipped,
     ];
+
+    /// Whether the delivery has come to its end, and not merely waits or is in flight.
+    pub fn is_final(self) -> bool {
+        match self {
+            State::Waiting | State::Sending => false,
+            State::Delivered | State::Rejected | State::Failed | State::Unknown | State::Skipped => true,
+        }
+    }
 
     /// The state of that name, if there is one.
     pub fn named(name: &str) -> Option<State> {
@@ -239,7 +279,72 @@ impl UnknownReason {
     }
 }
 
+impl ErrorKind {
+    /// All of them: the failures, then the reasons why an outcome cannot be known.
+    pub const ALL: [ErrorKind; Failure::ALL.len() + UnknownReason::ALL.len()] = {
+        let mut all = [ErrorKind::Failure(Failure::ALL[0]); Failure::ALL.len() + UnknownReason::ALL.len()];
+        let mut index = 0;
+        while index < all.len() {
+            all[index] = if index < Failure::ALL.len() {
+                ErrorKind::Failure(Failure::ALL[index])
+            } else {
+                ErrorKind::Unknown(UnknownReason::ALL[index - Failure::ALL.len()])
+            };
+            index += 1;
+        }
+        all
+    };
+
+    /// The error kind of that name, if there is one.
+    pub fn named(name: &str) -> Option<ErrorKind> {
+        ErrorKind::ALL.into_iter().find(|kind| kind.as_str() == name)
+    }
+
+    /// Its name, as in the database and on the command line.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ErrorKind::Failure(failure) => failure.as_str(),
+            ErrorKind::Unknown(reason) => reason.as_str(),
+        }
+    }
+
+    /// The state of the deliveries that can have it.
+    pub fn state(self) -> State {
+        match self {
+            ErrorKind::Failure(_) => State::Failed,
+            ErrorKind::Unknown(_) => State::Unknown,
+        }
+    }
+}
+
+impl ResolutionSource {
+    /// All of them.
+    pub const ALL: [ResolutionSource; 2] = [ResolutionSource::Claim, ResolutionSource::Person];
+
+    /// The source of that name, if there is one.
+    pub fn named(name: &str) -> Option<ResolutionSource> {
+        ResolutionSource::ALL.into_iter().find(|source| source.as_str() == name)
+    }
+
+    /// Its name in the database.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ResolutionSource::Claim => "claim",
+            ResolutionSource::Person => "person",
+        }
+    }
+}
+
 impl BodyEnd {
+    /// All of them.
+    pub const ALL: [BodyEnd; 5] =
+        [BodyEnd::Complete, BodyEnd::Truncated, BodyEnd::Reset, BodyEnd::Timeout, BodyEnd::Cut];
+
+    /// The end of that name, if there is one.
+    pub fn named(name: &str) -> Option<BodyEnd> {
+        BodyEnd::ALL.into_iter().find(|end| end.as_str() == name)
+    }
+
     /// Its name in the database.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -254,7 +359,13 @@ impl BodyEnd {
 
 impl fmt::Display for State {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+        f.pad(self.as_str())
+    }
+}
+
+impl fmt::Display for ErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
     }
 }
 
@@ -275,5 +386,24 @@ mod tests {
         for code in [101, 199, 300, 302, 404, 500, 999] {
             assert_eq!(state(code), State::Rejected);
         }
+    }
+
+    #[test]
+    fn a_name_stands_for_one_value_and_programs_read_the_same_name() {
+        fn holds<T: Copy + fmt::Debug + PartialEq + Serialize>(
+            all: &[T],
+            name: fn(T) -> &'static str,
+            named: fn(&str) -> Option<T>,
+        ) {
+            for value in all {
+                assert_eq!(named(name(*value)), Some(*value));
+                assert_eq!(serde_json::to_value(value).unwrap(), name(*value));
+            }
+            assert_eq!(named("oops"), None);
+        }
+        holds(&State::ALL, State::as_str, State::named);
+        holds(&ErrorKind::ALL, ErrorKind::as_str, ErrorKind::named);
+        holds(&BodyEnd::ALL, BodyEnd::as_str, BodyEnd::named);
+        holds(&ResolutionSource::ALL, ResolutionSource::as_str, ResolutionSource::named);
     }
 }

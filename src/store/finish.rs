@@ -8,7 +8,9 @@ use uuid::Uuid;
 use super::StoreError;
 use super::result_rows::ResultRows;
 use super::session::Session;
+use crate::domain::action::Method;
 use crate::domain::claim::Finished;
+use crate::domain::delivery::{BodyEnd, ErrorKind, State};
 use crate::domain::kept;
 
 /// What became of one outcome that was to be recorded.
@@ -96,11 +98,11 @@ impl Session {
             "#,
             &columns.delivery_id,
             &columns.claim,
-            &columns.state as &[&str],
-            &columns.error_kind as &[Option<&str>],
+            &columns.state as &[State],
+            &columns.error_kind as &[Option<ErrorKind>],
             &columns.error_detail as &[Option<Cow<'_, str>>],
             &columns.keep_sid,
-            &columns.method as &[Option<&str>],
+            &columns.method as &[Option<Method>],
             &columns.url as &[Option<Cow<'_, str>>],
             &columns.request_bytes as &[Option<i32>],
             &columns.request_sha256 as &[Option<&[u8]>],
@@ -108,7 +110,7 @@ impl Session {
             &columns.response_code as &[Option<i16>],
             &columns.response_bytes as &[Option<i32>],
             &columns.response_sha256 as &[Option<&[u8]>],
-            &columns.body_end as &[Option<&str>],
+            &columns.body_end as &[Option<BodyEnd>],
             &columns.latency_ms as &[Option<i32>],
             &columns.dns_ms as &[Option<i32>],
             &columns.connected_ms as &[Option<i32>],

@@ -37,6 +37,7 @@ pub mod search;
 pub mod session;
 mod settings;
 pub mod status;
+mod texts;
 pub mod wake;
 
 use obstacles::Obstacle;

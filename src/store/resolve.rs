@@ -3,8 +3,8 @@
 
 use uuid::Uuid;
 
-use super::{Store, StoreError};
-use crate::domain::delivery::Finding;
+use super::{Store, StoreError, texts};
+use crate::domain::delivery::{Finding, State};
 
 /// What recording a finding came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,7 +14,7 @@ pub enum Resolution {
     /// The delivery is not in doubt.
     NotUnknown {
         /// Its state.
-        state: String,
+        state: State,
     },
     /// It was unknown, and somebody was first to say what it had been: the claim itself or another person.
     AlreadyResolved,
@@ -55,7 +55,7 @@ impl Store {
             ON CONFLICT DO NOTHING
             "#,
             delivery_id,
-            finding.state().as_str(),
+            finding.state() as State,
             by,
             reason,
         )
@@ -69,7 +69,7 @@ impl Store {
         // against a finding stays: ends, replays and resolutions are never taken back.
         let row = sqlx::query!(
             r#"
-            SELECT state AS "state!", recorded_state, replay.delivery_id AS "replay?",
+            SELECT state AS "state!: State", recorded_state AS "recorded_state: State", replay.delivery_id AS "replay?",
                    EXISTS (SELECT FROM postcall.resolution WHERE resolution.delivery_id = $1) AS "resolved!"
             FROM postcall.delivery_history AS history
             LEFT JOIN postcall.replay ON replay.replay_of = history.delivery_id
@@ -78,12 +78,13 @@ impl Store {
             delivery_id,
         )
         .fetch_optional(&self.pool)
-        .await?;
+        .await
+        .map_err(|error| texts::in_columns(error, &["state", "recorded_state"]))?;
         let Some(row) = row else { return Ok(Resolution::NoSuchDelivery) };
-        Ok(match (row.recorded_state.as_deref(), row.resolved, row.replay) {
-            (Some("unknown"), true, _) => Resolution::AlreadyResolved,
-            (Some("unknown"), false, Some(replay)) => Resolution::Replayed { replay },
-            (Some("unknown"), false, None) => Resolution::JustEnded,
+        Ok(match (row.recorded_state, row.resolved, row.replay) {
+            (Some(State::Unknown), true, _) => Resolution::AlreadyResolved,
+            (Some(State::Unknown), false, Some(replay)) => Resolution::Replayed { replay },
+            (Some(State::Unknown), false, None) => Resolution::JustEnded,
             _ => Resolution::NotUnknown { state: row.state },
         })
     }

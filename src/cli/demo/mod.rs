@@ -156,8 +156,7 @@ async fn wait_until_settled(store: &Store) -> Result<(), CliError> {
     let settled = async {
         loop {
             let counts = store.count_by_state().await?;
-            let open: i64 =
-                counts.iter().filter(|(state, _)| state == "waiting" || state == "sending").map(|c| c.1).sum();
+            let open: i64 = counts.iter().filter(|(state, _)| !state.is_final()).map(|c| c.1).sum();
             if open == 0 {
                 return Ok(());
             }
