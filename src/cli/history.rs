@@ -78,7 +78,10 @@ pub(super) fn print(rows: &[HistoryRow], format: Format) -> Result<(), CliError>
             row.agent.clone(),
             row.action.clone(),
             row.state.to_string(),
-            row.response_code.map(|code| code.to_string()).or(row.error_kind.map(|kind| kind.to_string())).unwrap_or_default(),
+            row.response_code
+                .map(|code| code.to_string())
+                .or(row.error_kind.map(|kind| kind.to_string()))
+                .unwrap_or_default(),
             row.latency_ms.map(|ms| ms.to_string()).unwrap_or_default(),
             row.call_sid.clone().unwrap_or_default(),
         ]);

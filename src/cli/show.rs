@@ -174,8 +174,7 @@ fn request_lines(row: &HistoryRow, sent: &Sent) -> Vec<String> {
         }
         Sent::Refused(problem) => vec![format!("  nothing: {}", visible(&problem.to_string()))],
         Sent::Gone(reason) => {
-            let request =
-                row.method.zip(row.url.as_ref()).map(|(method, url)| format!("  {method} {}", visible(url)));
+            let request = row.method.zip(row.url.as_ref()).map(|(method, url)| format!("  {method} {}", visible(url)));
             request.into_iter().chain([format!("  (not rendered anew: {reason})")]).collect()
         }
     };

@@ -6,6 +6,7 @@
 pub mod action;
 pub mod action_file;
 pub mod call;
+pub mod chain;
 pub mod claim;
 pub mod delivery;
 pub mod host;

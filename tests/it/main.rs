@@ -6,6 +6,7 @@
 
 mod actions;
 mod attacks;
+mod closed_sets;
 mod dispatcher;
 mod documented;
 mod documents;

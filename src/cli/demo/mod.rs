@@ -10,6 +10,7 @@ use super::action::{examine, shown};
 use super::run::{self, Ranges, Targets};
 use super::{CliError, Database, Format, history, print_line, signals};
 use crate::dispatcher::{self, Stop};
+use crate::domain::chain::chain;
 use crate::scheduler::Limits;
 use crate::store::Store;
 use crate::store::history::HistoryFilter;
@@ -65,7 +66,7 @@ impl Arguments {
         }
         stop.drain.cancel();
         let ended = dispatcher.await.map_err(|error| CliError::Problem(error.to_string()))?;
-        ended.map_err(|error| CliError::Problem(error.to_string()))?;
+        ended.map_err(|error| CliError::Problem(chain(&error).to_string()))?;
         Ok(())
     }
 }
