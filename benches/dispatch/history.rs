@@ -5,7 +5,8 @@
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use postcall::domain::delivery::{ErrorKind, State};
+use postcall::domain::delivery::State;
+use postcall::domain::error_kind::ErrorKind;
 use postcall::store::history::HistoryFilter;
 use postcall::store::invariants::Invariant;
 use postcall::store::search::Reached;

@@ -6,7 +6,8 @@ use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use clap::Args;
 use uuid::Uuid;
 
-use crate::domain::delivery::{ErrorKind, State};
+use crate::domain::delivery::State;
+use crate::domain::error_kind::ErrorKind;
 use crate::store::history::HistoryFilter;
 
 /// The name under which other arguments can refer to all criteria together.

@@ -3,7 +3,8 @@
 use clap::ValueEnum;
 use clap::builder::PossibleValue;
 
-use crate::domain::delivery::{ErrorKind, Finding, State};
+use crate::domain::delivery::{Finding, State};
+use crate::domain::error_kind::ErrorKind;
 
 impl ValueEnum for State {
     fn value_variants<'a>() -> &'a [State] {

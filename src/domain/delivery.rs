@@ -14,6 +14,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::error_kind::ErrorKind;
+
 /// Where a delivery stands. In the database the first two are tables of their own; the others are final and share the
 /// history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -63,16 +65,6 @@ pub enum UnknownReason {
     Protocol,
     /// The dispatcher went away while the request was out.
     DispatcherLost,
-}
-
-/// What history calls an error: why a delivery failed, or why its outcome cannot be known. No name stands for two of them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
-#[serde(untagged)]
-pub enum ErrorKind {
-    /// Of a delivery that is [`State::Failed`].
-    Failure(Failure),
-    /// Of a delivery that is [`State::Unknown`].
-    Unknown(UnknownReason),
 }
 
 /// How the response's body ended. It never changes the state: a response head that arrived decides.
@@ -279,44 +271,6 @@ impl UnknownReason {
     }
 }
 
-impl ErrorKind {
-    /// All of them: the failures, then the reasons why an outcome cannot be known.
-    pub const ALL: [ErrorKind; Failure::ALL.len() + UnknownReason::ALL.len()] = {
-        let mut all = [ErrorKind::Failure(Failure::ALL[0]); Failure::ALL.len() + UnknownReason::ALL.len()];
-        let mut index = 0;
-        while index < all.len() {
-            all[index] = if index < Failure::ALL.len() {
-                ErrorKind::Failure(Failure::ALL[index])
-            } else {
-                ErrorKind::Unknown(UnknownReason::ALL[index - Failure::ALL.len()])
-            };
-            index += 1;
-        }
-        all
-    };
-
-    /// The error kind of that name, if there is one.
-    pub fn named(name: &str) -> Option<ErrorKind> {
-        ErrorKind::ALL.into_iter().find(|kind| kind.as_str() == name)
-    }
-
-    /// Its name, as in the database and on the command line.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            ErrorKind::Failure(failure) => failure.as_str(),
-            ErrorKind::Unknown(reason) => reason.as_str(),
-        }
-    }
-
-    /// The state of the deliveries that can have it.
-    pub fn state(self) -> State {
-        match self {
-            ErrorKind::Failure(_) => State::Failed,
-            ErrorKind::Unknown(_) => State::Unknown,
-        }
-    }
-}
-
 impl ResolutionSource {
     /// All of them.
     pub const ALL: [ResolutionSource; 2] = [ResolutionSource::Claim, ResolutionSource::Person];
@@ -358,12 +312,6 @@ impl BodyEnd {
 }
 
 impl fmt::Display for State {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
-
-impl fmt::Display for ErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())
     }

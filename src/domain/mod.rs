@@ -9,6 +9,7 @@ pub mod call;
 pub mod chain;
 pub mod claim;
 pub mod delivery;
+pub mod error_kind;
 pub mod host;
 pub mod kept;
 pub mod mask;

@@ -10,7 +10,8 @@ use super::result_rows::ResultRows;
 use super::session::Session;
 use crate::domain::action::Method;
 use crate::domain::claim::Finished;
-use crate::domain::delivery::{BodyEnd, ErrorKind, State};
+use crate::domain::delivery::{BodyEnd, State};
+use crate::domain::error_kind::ErrorKind;
 use crate::domain::kept;
 
 /// What became of one outcome that was to be recorded.

@@ -14,7 +14,8 @@ use uuid::Uuid;
 
 use super::{COMMAND_STATEMENT_TIMEOUT, Store, StoreError, matching, texts};
 use crate::domain::action::Method;
-use crate::domain::delivery::{BodyEnd, ErrorKind, ResolutionSource, State};
+use crate::domain::delivery::{BodyEnd, ResolutionSource, State};
+use crate::domain::error_kind::ErrorKind;
 use crate::domain::kept;
 
 /// By how much the time in a delivery's id and its `created_at` may differ: the id is made at the end of the statement

@@ -10,7 +10,8 @@ use super::result_rows::ResultRows;
 use super::session::Session;
 use crate::domain::action::Method;
 use crate::domain::claim::{ClaimToken, Finished};
-use crate::domain::delivery::{BodyEnd, ErrorKind, State};
+use crate::domain::delivery::{BodyEnd, State};
+use crate::domain::error_kind::ErrorKind;
 
 /// Whose evidence it is.
 const BY: &str = "the dispatcher that sent it";

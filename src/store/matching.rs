@@ -11,7 +11,8 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::history::HistoryFilter;
-use crate::domain::delivery::{ErrorKind, State};
+use crate::domain::delivery::State;
+use crate::domain::error_kind::ErrorKind;
 
 struct Matching {
     delivery_id: Uuid,

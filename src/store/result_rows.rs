@@ -7,7 +7,8 @@ use uuid::Uuid;
 
 use crate::domain::action::Method;
 use crate::domain::claim::{Finished, Texts};
-use crate::domain::delivery::{Answer, BodyEnd, ErrorKind, Outcome, State};
+use crate::domain::delivery::{Answer, BodyEnd, Outcome, State};
+use crate::domain::error_kind::ErrorKind;
 use crate::domain::kept;
 
 /// What stands for a URL that the database refused. An answered delivery needs one.

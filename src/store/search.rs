@@ -222,7 +222,7 @@ impl Window {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::delivery::ErrorKind;
+    use crate::domain::error_kind::ErrorKind;
 
     fn at(text: &str) -> DateTime<Utc> {
         text.parse().unwrap()

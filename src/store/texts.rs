@@ -21,7 +21,8 @@ use sqlx::postgres::{PgArgumentBuffer, PgHasArrayType, PgTypeInfo};
 use sqlx::{Encode, Postgres};
 
 use crate::domain::action::Method;
-use crate::domain::delivery::{BodyEnd, ErrorKind, ResolutionSource, State};
+use crate::domain::delivery::{BodyEnd, ResolutionSource, State};
+use crate::domain::error_kind::ErrorKind;
 
 /// The text of a column stands for nothing that this program knows.
 #[derive(Debug, thiserror::Error)]

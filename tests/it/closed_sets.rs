@@ -4,7 +4,8 @@
 use std::collections::BTreeSet;
 
 use postcall::domain::action::Method;
-use postcall::domain::delivery::{BodyEnd, ErrorKind, Failure, Finding, ResolutionSource, State, UnknownReason};
+use postcall::domain::delivery::{BodyEnd, Failure, Finding, ResolutionSource, State, UnknownReason};
+use postcall::domain::error_kind::ErrorKind;
 use serde_json::json;
 
 use crate::support::database::Database;

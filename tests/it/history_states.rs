@@ -1,7 +1,8 @@
 //! What is shown of a delivery: whatever was recorded, and whatever was learnt later, the row makes sense as a whole, and it is
 //! found by what it shows.
 
-use postcall::domain::delivery::{ErrorKind, Failure, State, UnknownReason};
+use postcall::domain::delivery::{Failure, State, UnknownReason};
+use postcall::domain::error_kind::ErrorKind;
 use postcall::store::history::HistoryFilter;
 
 use crate::support::database::Database;

@@ -1,7 +1,8 @@
 //! Searching history: a year of it holds together, every question finds what it shows, and a search that takes too long says how
 //! far it got.
 
-use postcall::domain::delivery::{ErrorKind, State};
+use postcall::domain::delivery::State;
+use postcall::domain::error_kind::ErrorKind;
 use postcall::store::history::HistoryFilter;
 use postcall::store::search::Reached;
 use serde_json::{Value, json};
