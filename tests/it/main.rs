@@ -10,6 +10,7 @@ mod closed_sets;
 mod dispatcher;
 mod documented;
 mod documents;
+mod errors;
 mod exactly_once;
 mod fair;
 mod faults;

@@ -12,6 +12,7 @@ use tracing::{info, warn};
 
 use super::hosts::Hosts;
 use super::resolv_conf::Directions;
+use crate::domain::chain::chain;
 
 /// How often the files are looked at, at most. Looking costs two calls of the system; reading, a few milliseconds for
 /// the largest file that is read.
@@ -127,7 +128,9 @@ fn read_again(path: &Path) -> Option<Vec<u8>> {
     let text = read(path);
     match &text {
         Ok(_) => info!(file = %path.display(), "changed, and read again"),
-        Err(error) => warn!(file = %path.display(), %error, "cannot be read; what it said before stays in force"),
+        Err(error) => {
+            warn!(file = %path.display(), error = %chain(error), "cannot be read; what it said before stays in force")
+        }
     }
     text.ok()
 }
