@@ -5,6 +5,8 @@
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
+use postcall::domain::delivery::State;
+use postcall::domain::error_kind::ErrorKind;
 use postcall::store::history::HistoryFilter;
 use postcall::store::invariants::Invariant;
 use postcall::store::search::Reached;
@@ -127,7 +129,7 @@ fn questions(known: &Known) -> Vec<(&'static str, f64, HistoryFilter)> {
         filter
     };
     let text = |value: &str| Some(value.to_owned());
-    let states = |states: &[&str]| Some(states.iter().map(|state| (*state).to_owned()).collect());
+    let states = |states: &[&str]| Some(states.iter().filter_map(|state| State::named(state)).collect());
     vec![
         ("(the newest page)", NAMED_MS, with(&|_| {})),
         ("--call-id", NAMED_MS, with(&|filter| filter.call_id = Some(known.call_id))),
@@ -162,8 +164,8 @@ fn questions(known: &Known) -> Vec<(&'static str, f64, HistoryFilter)> {
             }),
         ),
         ("--state delivered", OTHER_MS, with(&|filter| filter.states = states(&["delivered"]))),
-        ("--error-kind dns", OTHER_MS, with(&|filter| filter.error_kind = text("dns"))),
-        ("--error-kind timeout", OTHER_MS, with(&|filter| filter.error_kind = text("timeout"))),
+        ("--error-kind dns", OTHER_MS, with(&|filter| filter.error_kind = ErrorKind::named("dns"))),
+        ("--error-kind timeout", OTHER_MS, with(&|filter| filter.error_kind = ErrorKind::named("timeout"))),
         ("--response-code 404", OTHER_MS, with(&|filter| filter.response_code = Some(404))),
         ("--response-code 418 (none)", OTHER_MS, with(&|filter| filter.response_code = Some(418))),
         ("--response-code 204", OTHER_MS, with(&|filter| filter.response_code = Some(204))),

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::table::print_json;
 use super::{CliError, Database, ONE_CONNECTION, print_line};
+use crate::domain::delivery::State;
 use crate::domain::visible::visible;
 use crate::store::invariants::{Accounts, Ages, Checked, Invariant};
 
@@ -75,23 +76,27 @@ fn as_json(accounts: &Accounts, holds: bool) -> Value {
             })
         })
         .collect();
-    let Ages { waiting, sending, unknown } = accounts.ages;
+    let ages: serde_json::Map<String, Value> =
+        by_state(accounts.ages).into_iter().map(|(state, age)| (state.to_string(), json!(age))).collect();
     json!({
         "holds": holds,
         "invariants": invariants,
-        "oldest_s": { "waiting": waiting, "sending": sending, "unknown": unknown },
+        "oldest_s": ages,
         "calls_not_asked_about": accounts.undecided_calls,
     })
 }
 
+/// The ages with the states that they are of.
+fn by_state(Ages { waiting, sending, unknown }: Ages) -> [(State, Option<f64>); 3] {
+    [(State::Waiting, waiting), (State::Sending, sending), (State::Unknown, unknown)]
+}
+
 fn as_text(accounts: &Accounts) -> String {
-    let Ages { waiting, sending, unknown } = accounts.ages;
-    let ages = [("waiting", waiting), ("sending", sending), ("unknown", unknown)];
     accounts
         .checked
         .iter()
         .flat_map(lines)
-        .chain(ages.map(|(state, age)| match age {
+        .chain(by_state(accounts.ages).map(|(state, age)| match age {
             Some(seconds) => format!("oldest {state}: {seconds:.1} s"),
             None => format!("oldest {state}: none"),
         }))

@@ -4,10 +4,10 @@ use std::str::FromStr;
 
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use clap::Args;
-use clap::builder::PossibleValuesParser;
 use uuid::Uuid;
 
-use crate::domain::delivery::{Failure, State, UnknownReason};
+use crate::domain::delivery::State;
+use crate::domain::error_kind::ErrorKind;
 use crate::store::history::HistoryFilter;
 
 /// The name under which other arguments can refer to all criteria together.
@@ -27,8 +27,8 @@ pub(super) struct Filter {
     action: Option<String>,
 
     /// The state; may be given more than once.
-    #[arg(long = "state", value_name = "STATE", value_parser = PossibleValuesParser::new(State::ALL.map(State::as_str)))]
-    states: Vec<String>,
+    #[arg(long = "state", value_name = "STATE", value_enum)]
+    states: Vec<State>,
 
     /// The provider's id of the call (callInfo.callSid).
     #[arg(long, value_name = "SID")]
@@ -39,8 +39,8 @@ pub(super) struct Filter {
     call_id: Option<Uuid>,
 
     /// The error kind.
-    #[arg(long, value_name = "KIND", value_parser = PossibleValuesParser::new(error_kinds()))]
-    error_kind: Option<String>,
+    #[arg(long, value_name = "KIND", value_enum)]
+    error_kind: Option<ErrorKind>,
 
     /// The HTTP status code.
     #[arg(long, value_name = "CODE")]
@@ -70,10 +70,6 @@ impl From<Filter> for HistoryFilter {
             until: filter.until,
         }
     }
-}
-
-fn error_kinds() -> impl Iterator<Item = &'static str> {
-    Failure::ALL.map(Failure::as_str).into_iter().chain(UnknownReason::ALL.map(UnknownReason::as_str))
 }
 
 /// Parses a day (its midnight in UTC) or a time with an offset.

@@ -77,8 +77,11 @@ pub(super) fn print(rows: &[HistoryRow], format: Format) -> Result<(), CliError>
             row.delivery_id.to_string(),
             row.agent.clone(),
             row.action.clone(),
-            row.state.clone(),
-            row.response_code.map(|code| code.to_string()).or(row.error_kind.clone()).unwrap_or_default(),
+            row.state.to_string(),
+            row.response_code
+                .map(|code| code.to_string())
+                .or(row.error_kind.map(|kind| kind.to_string()))
+                .unwrap_or_default(),
             row.latency_ms.map(|ms| ms.to_string()).unwrap_or_default(),
             row.call_sid.clone().unwrap_or_default(),
         ]);

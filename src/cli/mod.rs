@@ -10,8 +10,10 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
+use crate::domain::chain::chain;
 use crate::domain::visible::visible_lines;
 use crate::store::{Store, StoreError};
+use crate::webhook::SetupError;
 
 mod action;
 mod attribution;
@@ -32,6 +34,7 @@ mod signals;
 mod spreadsheet;
 mod status;
 mod table;
+mod values;
 
 /// Sends each completed call to its webhooks at most once, and shows every unknown outcome.
 ///
@@ -114,7 +117,7 @@ pub enum CliError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The database user may not do what the command does.
-    #[error("{source}. This needs {needed}")]
+    #[error("This needs {needed}")]
     Forbidden {
         /// The database's error.
         source: StoreError,
@@ -122,7 +125,7 @@ pub enum CliError {
         needed: &'static str,
     },
     /// A file could not be read.
-    #[error("cannot read {path}: {source}")]
+    #[error("cannot read {path}")]
     File {
         /// The name of the file as given.
         path: String,
@@ -130,8 +133,11 @@ pub enum CliError {
         source: std::io::Error,
     },
     /// Writing to stdout failed.
-    #[error("cannot write the output: {0}")]
+    #[error("cannot write the output")]
     Output(#[from] std::io::Error),
+    /// The client for webhooks cannot be set up.
+    #[error(transparent)]
+    Setup(#[from] SetupError),
     /// Any other problem, described in words.
     #[error("{0}")]
     Problem(String),
@@ -143,7 +149,12 @@ pub enum CliError {
 impl CliError {
     /// The message for a terminal; it contains no characters that act on a terminal.
     pub fn for_people(&self) -> String {
-        visible_lines(&self.to_string()).into_owned()
+        let text = match self {
+            // First what happened, and then what to do about it.
+            CliError::Forbidden { source, .. } => format!("{}. {self}", chain(source)),
+            other => chain(other).to_string(),
+        };
+        visible_lines(&text).into_owned()
     }
 
     /// Whether no message must be printed: the command has already printed it, or the reader has closed the pipe.
@@ -283,9 +294,12 @@ enum Format {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+    use std::time::Duration;
+
     use clap::CommandFactory;
 
-    use super::Cli;
+    use super::*;
 
     /// The width at which `--help` is wrapped, as [`Cli`] says.
     const HELP_WIDTH: usize = 100;
@@ -303,6 +317,21 @@ mod tests {
                 let too_long = part.lines().find(|line| line.chars().count() > HELP_WIDTH);
                 assert_eq!(too_long, None, "{}", command.get_name());
             }
+        }
+    }
+
+    #[test]
+    fn an_error_is_told_with_all_its_causes_each_once() {
+        let gone = || io::Error::other("it is gone");
+        let setup = SetupError::Names { path: "/etc/hosts".into(), source: gone() };
+        let forbidden = CliError::Forbidden { source: StoreError::Unanswered(Duration::from_secs(1)), needed: READER };
+        for (error, told) in [
+            (CliError::from(setup), "cannot read /etc/hosts: it is gone".to_owned()),
+            (CliError::File { path: "a.json".to_owned(), source: gone() }, "cannot read a.json: it is gone".to_owned()),
+            (CliError::from(gone()), "cannot write the output: it is gone".to_owned()),
+            (forbidden, format!("database: no answer within 1000 ms. This needs {READER}")),
+        ] {
+            assert_eq!(error.for_people(), told);
         }
     }
 }

@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::attribution::Attribution;
 use super::filter::{self, Filter};
 use super::{CliError, Database, Format, ONE_CONNECTION, history, print_line};
+use crate::domain::delivery::State;
 use crate::domain::visible::visible;
 use crate::store::Store;
 use crate::store::history::{HistoryFilter, HistoryRow};
@@ -148,10 +149,11 @@ async fn candidates(
         }
     };
     for left in &left_out {
-        let cure = match left.state.as_str() {
-            "delivered" => "--include-delivered includes them",
-            "unknown" => "--include-unknown includes them",
-            _ => "still on their way",
+        let cure = match left.state {
+            State::Delivered => "--include-delivered includes them",
+            State::Unknown => "--include-unknown includes them",
+            // The last three are never left out: every order allows them.
+            State::Waiting | State::Sending | State::Rejected | State::Failed | State::Skipped => "still on their way",
         };
         // Counting stops above the limit.
         let count = usize::try_from(left.count).unwrap_or(usize::MAX);
@@ -190,7 +192,7 @@ async fn judge(store: &Store, rows: Vec<HistoryRow>, order: &ReplayOrder) -> Res
 fn announce(rows: &[HistoryRow]) -> Result<(), CliError> {
     let mut states: BTreeMap<&str, usize> = BTreeMap::new();
     for row in rows {
-        *states.entry(&row.state).or_default() += 1;
+        *states.entry(row.state.as_str()).or_default() += 1;
     }
     let states: Vec<String> = states.iter().map(|(state, count)| format!("{count} {state}")).collect();
     if !rows.is_empty() {
@@ -256,10 +258,8 @@ fn why(refusal: &Refusal) -> String {
     match refusal {
         Refusal::NoSuchDelivery => "there is no such delivery".to_owned(),
         Refusal::OnItsWay { state } => format!("still {state}"),
-        Refusal::Replayed { replay: Some(replay), state } => match state.as_deref() {
-            Some("waiting" | "sending") => {
-                format!("its replay {replay} is still {}", state.as_deref().unwrap_or_default())
-            }
+        Refusal::Replayed { replay: Some(replay), state } => match state {
+            Some(state) if !state.is_final() => format!("its replay {replay} is still {state}"),
             Some(state) => format!("was replayed as {replay}, which is {state}: replay that one"),
             None => format!("was replayed as {replay}"),
         },
@@ -271,6 +271,5 @@ fn why(refusal: &Refusal) -> String {
             format!("its action is disabled; `postcall action enable {agent} --name {action}` first")
         }
         Refusal::PayloadGone => "the call is no longer kept".to_owned(),
-        Refusal::Other => "refused by the database".to_owned(),
     }
 }

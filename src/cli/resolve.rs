@@ -1,6 +1,6 @@
 //! `postcall resolve`: records a person's finding about a delivery whose outcome could not be known.
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use uuid::Uuid;
 
 use super::attribution::Attribution;
@@ -23,7 +23,7 @@ pub struct Arguments {
 
     /// The outcome that you found out.
     #[arg(long = "as", value_enum, value_name = "STATE")]
-    finding: Found,
+    finding: Finding,
 
     #[command(flatten)]
     attribution: Attribution,
@@ -32,29 +32,9 @@ pub struct Arguments {
     database: Database,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-enum Found {
-    /// The receiver took it.
-    Delivered,
-    /// The receiver had it and refused it.
-    Rejected,
-    /// It never reached the receiver.
-    Failed,
-}
-
-impl From<Found> for Finding {
-    fn from(found: Found) -> Finding {
-        match found {
-            Found::Delivered => Finding::Delivered,
-            Found::Rejected => Finding::Rejected,
-            Found::Failed => Finding::Failed,
-        }
-    }
-}
-
 impl Arguments {
     pub(super) async fn run(self) -> Result<(), CliError> {
-        let (id, finding, by) = (self.delivery_id, Finding::from(self.finding), self.attribution.by()?);
+        let (id, finding, by) = (self.delivery_id, self.finding, self.attribution.by()?);
         let store = self.database.open(ONE_CONNECTION).await?;
         let problem = match store.resolve(id, finding, &by, &self.attribution.reason).await? {
             Resolution::Resolved => {

@@ -13,6 +13,7 @@ use super::prune::Keep;
 use super::signals::stop_on_signals;
 use super::{CliError, Database};
 use crate::dispatcher::{self, RunError, StopTokens, Tally};
+use crate::domain::chain::chain;
 use crate::domain::policy::Policy;
 use crate::store::StoreError;
 use crate::store::dispatchers::LONGEST_LEASE;
@@ -128,7 +129,7 @@ impl Targets {
             ..webhook::WebhookSettings::default()
         };
         let policy = settings.policy();
-        let webhook = Webhook::new(settings).map_err(|error| CliError::Problem(error.to_string()))?;
+        let webhook = Webhook::new(settings)?;
         Ok((webhook, policy))
     }
 }
@@ -165,7 +166,7 @@ impl Arguments {
         match ended {
             Ok(tally) => say_goodbye(tally),
             Err(RunError::Stopped { cause, tally }) => {
-                let written = say_goodbye(tally).err().map(|error| format!("; {error}")).unwrap_or_default();
+                let written = say_goodbye(tally).err().map(|error| format!("; {}", chain(&error))).unwrap_or_default();
                 Err(CliError::Problem(format!("the dispatcher stopped: {cause}{written}")))
             }
             Err(RunError::PolicyDiffers(conflict)) => Err(CliError::Problem(format!("{conflict}\n{CURE}"))),

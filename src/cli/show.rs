@@ -8,6 +8,7 @@ use uuid::Uuid;
 use super::table::print_json;
 use super::{CliError, Database, ONE_CONNECTION, print_line};
 use crate::domain::call::Call;
+use crate::domain::delivery::{BodyEnd, State};
 use crate::domain::mask;
 use crate::domain::problem::Problem;
 use crate::domain::request::Request;
@@ -101,7 +102,7 @@ fn masked_headers(request: &Request) -> Vec<(&str, &str)> {
 }
 
 fn as_text(row: &HistoryRow, sent: &Sent) -> String {
-    let mut lines = vec![format!("delivery {}  {}", row.delivery_id, row.state.to_uppercase())];
+    let mut lines = vec![format!("delivery {}  {}", row.delivery_id, row.state.as_str().to_uppercase())];
     lines.extend(identity(row));
     lines.push("\ntimeline".to_owned());
     lines.extend(timeline(row));
@@ -145,7 +146,7 @@ fn timeline(row: &HistoryRow) -> impl Iterator<Item = String> {
         field("ended", after(row.latency_ms)),
         field(
             "recorded",
-            row.finished_at.map(|at| format!("{at}  as {}", row.recorded_state.as_deref().unwrap_or(""))),
+            row.finished_at.map(|at| format!("{at}  as {}", row.recorded_state.map_or("", State::as_str))),
         ),
         field("resolved", row.resolved_at.map(|at| format!("{at}  as {}", row.state))),
         field("  by", row.resolved_by.as_ref()),
@@ -173,8 +174,7 @@ fn request_lines(row: &HistoryRow, sent: &Sent) -> Vec<String> {
         }
         Sent::Refused(problem) => vec![format!("  nothing: {}", visible(&problem.to_string()))],
         Sent::Gone(reason) => {
-            let request =
-                row.method.as_ref().zip(row.url.as_ref()).map(|(method, url)| format!("  {method} {}", visible(url)));
+            let request = row.method.zip(row.url.as_ref()).map(|(method, url)| format!("  {method} {}", visible(url)));
             request.into_iter().chain([format!("  (not rendered again: {reason})")]).collect()
         }
     };
@@ -184,12 +184,12 @@ fn request_lines(row: &HistoryRow, sent: &Sent) -> Vec<String> {
 }
 
 fn answer(row: &HistoryRow) -> Vec<String> {
-    let body = row.response_bytes.map(|bytes| format!("{bytes} bytes, {}", row.body_end.as_deref().unwrap_or("")));
+    let body = row.response_bytes.map(|bytes| format!("{bytes} bytes, {}", row.body_end.map_or("", BodyEnd::as_str)));
     let lines: Vec<String> = [
         field("status", row.response_code),
         field("body", body),
         field("body sha256", row.response_sha256.as_ref()),
-        field("error", row.error_kind.as_ref()),
+        field("error", row.error_kind),
         field("", row.error_detail.as_ref()),
     ]
     .into_iter()

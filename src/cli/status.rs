@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::pause::described_pause;
 use super::table::{Table, print_json, time};
 use super::{CliError, Database, Format, ONE_CONNECTION, print_line};
+use crate::domain::delivery::State;
 use crate::domain::report::{HostCondition, HostReport};
 use crate::store::status::{Count, DispatcherStatus, Life, Oldest, Paused, Reported, Status};
 
@@ -69,9 +70,9 @@ fn show(status: &Status) -> Result<(), CliError> {
         Some(Oldest { created_at, age_ms }) => format!(", the oldest since {} ({})", time(created_at), long(age_ms)),
         None => String::new(),
     };
-    print_line(&format!("waiting    {}{oldest}", shown(status.waiting)))?;
+    print_line(&format!("{:<9}  {}{oldest}", State::Waiting, shown(status.waiting)))?;
     print_line(&format!("in flight  {}", status.in_flight))?;
-    print_line(&format!("unknown    {}", shown(status.in_doubt)))?;
+    print_line(&format!("{:<9}  {}", State::Unknown, shown(status.in_doubt)))?;
     print_line("")?;
     show_paused(status)?;
     show_hosts(&status.dispatchers)
@@ -113,7 +114,7 @@ fn show_paused(status: &Status) -> Result<(), CliError> {
     if status.paused.is_empty() {
         return print_line("nothing is paused");
     }
-    let mut table = Table::new(&["paused", "waiting", "since", "by", "why"]);
+    let mut table = Table::new(&["paused", State::Waiting.as_str(), "since", "by", "why"]);
     for Paused { pause, waiting } in &status.paused {
         table.row(vec![
             pause.target.to_string(),
@@ -205,18 +206,18 @@ fn described(status: &Status) -> Value {
         .iter()
         .map(|paused| {
             let mut object = described_pause(&paused.pause);
-            object["waiting"] = described_count(paused.waiting);
+            object[State::Waiting.as_str()] = described_count(paused.waiting);
             object
         })
         .collect();
     json!({
         "dispatchers": status.dispatchers.iter().map(described_dispatcher).collect::<Vec<Value>>(),
-        "waiting": described_count(status.waiting),
+        (State::Waiting.as_str()): described_count(status.waiting),
         "oldest_waiting": status.oldest_waiting.map(|oldest| {
             json!({ "created_at": oldest.created_at, "age_ms": oldest.age_ms })
         }),
         "in_flight": status.in_flight,
-        "unknown": described_count(status.in_doubt),
+        (State::Unknown.as_str()): described_count(status.in_doubt),
         "paused": paused,
         "pauses_left_out": pauses_left_out(status),
     })

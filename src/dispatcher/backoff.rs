@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
 
+use crate::domain::chain::chain;
 use crate::store::StoreError;
 
 /// The first pause after an error.
@@ -36,7 +37,7 @@ impl Outage {
         self.failures = self.failures.saturating_add(1);
         if self.since.is_none() {
             self.since = Some(Instant::now());
-            warn!(room = self.room, %error, "the database does not do what it should; trying until it does");
+            warn!(room = self.room, error = %chain(error), "the database does not do what it should; trying until it does");
         }
         tokio::time::sleep(pause(self.failures, fastrand::f64())).await;
     }

@@ -21,6 +21,7 @@ use super::pace::Pace;
 use super::place::{Place, Places};
 use super::templates::{Compiled, Template, Templates};
 use super::unstarted::Unstarted;
+use crate::domain::chain::chain;
 use crate::domain::claim::{Claimed, VersionKey};
 use crate::scheduler::Turn;
 use crate::store::claim::{Claimant, Portion, Revoked, Taken};
@@ -140,7 +141,7 @@ impl Claimer {
                 Ok(of_group) => found = found.and(of_group),
                 Err((group, refusal)) if refusal.is_about_what_is_stored() => {
                     let doubles = self.session.drop_doubles().await.unwrap_or_default();
-                    warn!(error = %refusal, turns, doubles, "the database refuses a claim; making smaller ones");
+                    warn!(error = %chain(&refusal), turns, doubles, "the database refuses a claim; making smaller ones");
                     due.extend(self.smaller(group).await);
                 }
                 Err((group, failure)) => {
@@ -230,7 +231,9 @@ impl Claimer {
         let ids: Vec<i64> = outdated.iter().map(|lane| lane.action_id).collect();
         match self.session.lanes_about(&ids).await {
             Ok(about) => self.places.schedule.introduce(outdated, about),
-            Err(error) => debug!(%error, "cannot read the hosts of changed lanes; the scout will read them"),
+            Err(error) => {
+                debug!(error = %chain(&error), "cannot read the hosts of changed lanes; the scout will read them")
+            }
         }
     }
 

@@ -16,6 +16,7 @@ use tracing::{debug, error, info, warn};
 use super::backoff::Outage;
 use super::blocked::BlockedWarning;
 use super::place::Place;
+use crate::domain::chain::chain;
 use crate::domain::claim::{ClaimToken, Completion, Finished, Texts};
 use crate::domain::delivery::{Failure, Outcome, State};
 use crate::store::StoreError;
@@ -193,10 +194,10 @@ impl Finisher {
             let delivery_id = one.token.delivery_id();
             if one.texts == Texts::Refused {
                 self.tally.unwritten += 1;
-                error!(%delivery_id, error = %refusal, "the database refuses to record this outcome");
+                error!(%delivery_id, error = %chain(refusal), "the database refuses to record this outcome");
                 return Vec::new();
             }
-            warn!(%delivery_id, error = %refusal, "the database refuses this outcome; recording it without its texts");
+            warn!(%delivery_id, error = %chain(refusal), "the database refuses this outcome; recording it without its texts");
             one.texts = Texts::Refused;
             return vec![batch];
         }
@@ -220,7 +221,7 @@ impl Finisher {
                 Err(refusal) if refusal.is_about_the_data() => match &batch[..] {
                     [one] => {
                         self.tally.unwritten += 1;
-                        error!(delivery_id = %one.delivery_id(), error = %refusal, "the database refuses to take this delivery back");
+                        error!(delivery_id = %one.delivery_id(), error = %chain(&refusal), "the database refuses to take this delivery back");
                     }
                     _ => {
                         due.push(batch.split_off(batch.len() / 2));
@@ -256,7 +257,7 @@ impl Finisher {
 
     fn leave(&mut self, results: usize, failure: &StoreError) {
         self.tally.unwritten += results;
-        error!(results, error = %failure, "stopping with results that the database did not take");
+        error!(results, error = %chain(failure), "stopping with results that the database did not take");
     }
 
     /// Counts the results that were recorded, and returns those that were not because their delivery had been given up.

@@ -7,6 +7,7 @@ use tracing::{info, warn};
 
 use super::STATEMENT_TIMEOUT;
 use super::retention::{Outcome, PRUNING_PATIENCE, prune};
+use crate::domain::chain::chain;
 use crate::domain::retention::Retention;
 use crate::store::retention::Verdict;
 use crate::store::{Store, StoreError};
@@ -24,12 +25,14 @@ pub(super) async fn run(store: Store, retention: Retention, stop: CancellationTo
         match store.session(STATEMENT_TIMEOUT).make_partitions().await {
             Ok(names) if names.is_empty() => {}
             Ok(names) => info!(partitions = names.join(", "), "made partitions ahead of time"),
-            Err(error) => warn!(%error, "could not make partitions; the default partitions take new rows"),
+            Err(error) => {
+                warn!(error = %chain(&error), "could not make partitions; the default partitions take new rows")
+            }
         }
         if !retention.is_for_ever() {
             let pruned = stop.run_until_cancelled(let_go(&store, retention)).await;
             if let Some(Err(error)) = pruned {
-                warn!(%error, "could not remove what is old; it stays until the next time");
+                warn!(error = %chain(&error), "could not remove what is old; it stays until the next time");
             }
         }
     }

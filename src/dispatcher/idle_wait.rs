@@ -13,6 +13,7 @@ use std::time::Duration;
 use tracing::{debug, warn};
 
 use super::STATEMENT_TIMEOUT;
+use crate::domain::chain::chain;
 use crate::store::session::Session;
 use crate::store::wake::{CallListener, WakeUp};
 use crate::store::{Store, StoreError};
@@ -77,7 +78,7 @@ impl IdleWait {
         if std::mem::take(&mut self.is_still_requested)
             && let Err(error) = session.cancel_wake_up().await
         {
-            debug!(%error, "could not cancel the wake-up; it ends by itself");
+            debug!(error = %chain(&error), "could not cancel the wake-up; it ends by itself");
         }
     }
 
@@ -100,7 +101,7 @@ impl IdleWait {
                     self.depth = Depth::Polling(POLLS);
                 }
                 Err(error) => {
-                    warn!(%error, "cannot listen for new calls; polling instead");
+                    warn!(error = %chain(&error), "cannot listen for new calls; polling instead");
                     tokio::time::sleep(PAUSE_AFTER_FAILURE).await;
                 }
             },
@@ -131,7 +132,7 @@ impl IdleWait {
                 (self.depth, self.is_still_requested) = (Depth::Dozing(SHORTEST_PAUSE), true);
             }
             Ok(Err(error)) => {
-                debug!(%error, "the listener's connection broke");
+                debug!(error = %chain(&error), "the listener's connection broke");
                 self.listener = None;
             }
             Err(_elapsed) => {}

@@ -16,6 +16,7 @@ use tracing::{info, warn};
 
 use super::backoff::Outage;
 use super::policy::{self, PolicyConflict};
+use crate::domain::chain::chain;
 use crate::domain::policy::Policy;
 use crate::store::dispatchers::{Newcomer, Registering, Renewal, Standing};
 use crate::store::session::Session;
@@ -164,7 +165,7 @@ impl LeaseKeeper {
             }
         }
         if let Err(error) = self.session.retire(lease.current().dispatcher_id).await {
-            warn!(%error, "could not note that this dispatcher stopped; its lease will run out");
+            warn!(error = %chain(&error), "could not note that this dispatcher stopped; its lease will run out");
         }
         Ok(())
     }

@@ -13,6 +13,7 @@ use uuid::Uuid;
 use super::STATEMENT_TIMEOUT;
 use super::backoff::Outage;
 use super::lease::Lease;
+use crate::domain::chain::chain;
 use crate::domain::claim::{ClaimToken, Texts};
 use crate::store::session::Session;
 use crate::store::{Store, StoreError};
@@ -131,7 +132,7 @@ impl Recovery {
         let given_up = self.session.mark_in_flight_unknown(std::slice::from_ref(one), Texts::Refused).await;
         match given_up {
             Err(refusal) if refusal.is_about_the_data() => {
-                error!(delivery_id = %one.delivery_id(), error = %refusal, "history refuses a delivery that a lost dispatcher left behind");
+                error!(delivery_id = %one.delivery_id(), error = %chain(&refusal), "history refuses a delivery that a lost dispatcher left behind");
                 if self.refused.len() < MAX_REFUSED {
                     self.refused.insert(one.delivery_id());
                 }

@@ -10,6 +10,7 @@ use tracing::debug;
 use super::STATEMENT_TIMEOUT;
 use super::lease::Lease;
 use super::place::Places;
+use crate::domain::chain::chain;
 use crate::domain::report::Report;
 use crate::store::Store;
 use crate::store::session::Session;
@@ -56,7 +57,7 @@ impl Reporter {
             };
             match written {
                 Ok(()) => (last, left_out) = (Some(report), 0),
-                Err(error) => debug!(%error, "cannot write a report"),
+                Err(error) => debug!(error = %chain(&error), "cannot write a report"),
             }
         }
     }

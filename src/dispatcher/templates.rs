@@ -7,6 +7,7 @@ use lru::LruCache;
 use tracing::warn;
 
 use crate::domain::action::ActionSpec;
+use crate::domain::chain::chain;
 use crate::domain::claim::VersionKey;
 use crate::domain::problem::{Code, Field, Problem};
 use crate::render::CompiledAction;
@@ -121,7 +122,7 @@ async fn load_one_by_one(
     for key in keys {
         match session.load_versions(&[*key]).await {
             Err(error) if error.is_about_what_is_stored() => {
-                warn!(action_id = key.action_id, version = key.version, %error, "a version cannot be loaded");
+                warn!(action_id = key.action_id, version = key.version, error = %chain(&error), "a version cannot be loaded");
             }
             one => loaded.extend(one?),
         }

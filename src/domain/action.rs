@@ -49,6 +49,14 @@ pub enum Method {
 }
 
 impl Method {
+    /// All methods.
+    pub const ALL: [Method; 3] = [Method::Get, Method::Post, Method::Put];
+
+    /// The method of that name, if there is one. Methods are case-sensitive (RFC 9110, section 9.1).
+    pub fn named(name: &str) -> Option<Method> {
+        Method::ALL.into_iter().find(|method| method.as_str() == name)
+    }
+
     /// The method as written on the request line.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -74,12 +82,7 @@ impl FromStr for Method {
     type Err = UnknownMethod;
 
     fn from_str(text: &str) -> Result<Method, UnknownMethod> {
-        match text {
-            "GET" => Ok(Method::Get),
-            "POST" => Ok(Method::Post),
-            "PUT" => Ok(Method::Put),
-            _ => Err(UnknownMethod),
-        }
+        Method::named(text).ok_or(UnknownMethod)
     }
 }
 

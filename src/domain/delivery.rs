@@ -14,6 +14,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::error_kind::ErrorKind;
+
 /// The state of a delivery. In the database, the first two are tables of their own; the others are final and share the
 /// history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -128,6 +130,25 @@ impl Outcome {
             Outcome::Skipped => State::Skipped,
         }
     }
+
+    /// The error kind that is recorded with it; `None` if it is no error.
+    pub fn error_kind(&self) -> Option<ErrorKind> {
+        match self {
+            Outcome::Failed { kind, .. } => Some(ErrorKind::Failure(*kind)),
+            Outcome::Unknown { kind, .. } => Some(ErrorKind::Unknown(*kind)),
+            Outcome::Answered(_) | Outcome::Skipped => None,
+        }
+    }
+}
+
+/// Who learnt later what had become of a delivery that is recorded as `unknown`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ResolutionSource {
+    /// The claim under which it was sent: its own result, which came late.
+    Claim,
+    /// A person: a [`Finding`].
+    Person,
 }
 
 /// What a person can find out about a delivery that is `unknown`.
@@ -142,6 +163,9 @@ pub enum Finding {
 }
 
 impl Finding {
+    /// All findings.
+    pub const ALL: [Finding; 3] = [Finding::Delivered, Finding::Rejected, Finding::Failed];
+
     /// The state that this finding gives the delivery.
     pub fn state(self) -> State {
         match self {
@@ -187,6 +211,14 @@ impl State {
         State::Unknown,
         State::Skipped,
     ];
+
+    /// Whether a delivery in this state has ended.
+    pub fn is_final(self) -> bool {
+        match self {
+            State::Waiting | State::Sending => false,
+            State::Delivered | State::Rejected | State::Failed | State::Unknown | State::Skipped => true,
+        }
+    }
 
     /// The state with this name, if there is one.
     pub fn named(name: &str) -> Option<State> {
@@ -239,7 +271,34 @@ impl UnknownReason {
     }
 }
 
+impl ResolutionSource {
+    /// All of them.
+    pub const ALL: [ResolutionSource; 2] = [ResolutionSource::Claim, ResolutionSource::Person];
+
+    /// The source of that name, if there is one.
+    pub fn named(name: &str) -> Option<ResolutionSource> {
+        ResolutionSource::ALL.into_iter().find(|source| source.as_str() == name)
+    }
+
+    /// Its name in the database.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ResolutionSource::Claim => "claim",
+            ResolutionSource::Person => "person",
+        }
+    }
+}
+
 impl BodyEnd {
+    /// All of them.
+    pub const ALL: [BodyEnd; 5] =
+        [BodyEnd::Complete, BodyEnd::Truncated, BodyEnd::Reset, BodyEnd::Timeout, BodyEnd::Cut];
+
+    /// The end of that name, if there is one.
+    pub fn named(name: &str) -> Option<BodyEnd> {
+        BodyEnd::ALL.into_iter().find(|end| end.as_str() == name)
+    }
+
     /// Its name in the database.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -254,7 +313,7 @@ impl BodyEnd {
 
 impl fmt::Display for State {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+        f.pad(self.as_str())
     }
 }
 
@@ -275,5 +334,24 @@ mod tests {
         for code in [101, 199, 300, 302, 404, 500, 999] {
             assert_eq!(state(code), State::Rejected);
         }
+    }
+
+    #[test]
+    fn a_name_stands_for_one_value_and_programs_read_the_same_name() {
+        fn holds<T: Copy + fmt::Debug + PartialEq + Serialize>(
+            all: &[T],
+            name: fn(T) -> &'static str,
+            named: fn(&str) -> Option<T>,
+        ) {
+            for value in all {
+                assert_eq!(named(name(*value)), Some(*value));
+                assert_eq!(serde_json::to_value(value).unwrap(), name(*value));
+            }
+            assert_eq!(named("oops"), None);
+        }
+        holds(&State::ALL, State::as_str, State::named);
+        holds(&ErrorKind::ALL, ErrorKind::as_str, ErrorKind::named);
+        holds(&BodyEnd::ALL, BodyEnd::as_str, BodyEnd::named);
+        holds(&ResolutionSource::ALL, ResolutionSource::as_str, ResolutionSource::named);
     }
 }

@@ -7,8 +7,10 @@
 pub mod action;
 pub mod action_file;
 pub mod call;
+pub mod chain;
 pub mod claim;
 pub mod delivery;
+pub mod error_kind;
 pub mod host;
 pub mod kept;
 pub mod mask;

@@ -57,7 +57,7 @@ fn spec(
     headers: Option<String>,
     body: Option<String>,
 ) -> Result<ActionSpec, StoreError> {
-    let undecodable = |column: &str| StoreError::Database(sqlx::Error::Decode(column.into()));
+    let undecodable = |column: &str| StoreError::from(sqlx::Error::Decode(column.into()));
     Ok(ActionSpec {
         method: method.parse().map_err(|_| undecodable("action_version.method"))?,
         url,

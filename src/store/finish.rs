@@ -8,7 +8,10 @@ use uuid::Uuid;
 use super::StoreError;
 use super::result_rows::{ResultRows, insert_results};
 use super::session::Session;
+use crate::domain::action::Method;
 use crate::domain::claim::Finished;
+use crate::domain::delivery::{BodyEnd, State};
+use crate::domain::error_kind::ErrorKind;
 use crate::domain::kept;
 
 /// The result of recording one outcome.

@@ -12,8 +12,10 @@ use serde::Serialize;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::{COMMAND_STATEMENT_TIMEOUT, Store, StoreError, matching};
-use crate::domain::delivery::{Failure, State, UnknownReason};
+use super::{COMMAND_STATEMENT_TIMEOUT, Store, StoreError, matching, texts};
+use crate::domain::action::Method;
+use crate::domain::delivery::{BodyEnd, ResolutionSource, State};
+use crate::domain::error_kind::ErrorKind;
 use crate::domain::kept;
 
 /// By how much the time in a delivery's id and its `created_at` may differ: the id is made at the end of the statement
@@ -30,13 +32,13 @@ pub struct HistoryFilter {
     /// The action's name.
     pub action: Option<String>,
     /// One of these states.
-    pub states: Option<Vec<String>>,
+    pub states: Option<Vec<State>>,
     /// The provider's id of the call.
     pub call_sid: Option<String>,
     /// The call's id in the outbox.
     pub call_id: Option<Uuid>,
     /// The error kind.
-    pub error_kind: Option<String>,
+    pub error_kind: Option<ErrorKind>,
     /// The HTTP status code.
     pub response_code: Option<i16>,
     /// Created at this time or later.
@@ -55,10 +57,10 @@ pub struct HistoryRow {
     pub agent: String,
     pub action: String,
     pub action_version: Option<i32>,
-    pub state: String,
-    pub error_kind: Option<String>,
+    pub state: State,
+    pub error_kind: Option<ErrorKind>,
     pub error_detail: Option<String>,
-    pub method: Option<String>,
+    pub method: Option<Method>,
     pub url: Option<String>,
     pub response_code: Option<i16>,
     pub latency_ms: Option<i32>,
@@ -74,7 +76,7 @@ pub struct HistoryRow {
     pub dns_ms: Option<i32>,
     pub connected_ms: Option<i32>,
     pub head_ms: Option<i32>,
-    pub body_end: Option<String>,
+    pub body_end: Option<BodyEnd>,
     pub request_bytes: Option<i32>,
     /// Hexadecimal.
     pub request_sha256: Option<String>,
@@ -82,12 +84,12 @@ pub struct HistoryRow {
     /// Hexadecimal.
     pub response_sha256: Option<String>,
     pub unresolved: Option<Vec<String>>,
-    pub recorded_state: Option<String>,
+    pub recorded_state: Option<State>,
     pub resolved_at: Option<DateTime<Utc>>,
     pub resolved_by: Option<String>,
     pub resolution_reason: Option<String>,
-    pub recorded_error_kind: Option<String>,
-    pub resolved_from: Option<String>,
+    pub recorded_error_kind: Option<ErrorKind>,
+    pub resolved_from: Option<ResolutionSource>,
 }
 
 impl HistoryRow {
@@ -137,7 +139,7 @@ impl HistoryRow {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct StateCount {
     /// The state, as the view shows it.
-    pub state: String,
+    pub state: State,
     /// How many; if there are more than the limit of the count, the limit plus one.
     pub count: i64,
 }
@@ -145,23 +147,18 @@ pub struct StateCount {
 impl HistoryFilter {
     /// The states that can match: the requested states, without those that an error kind or a response code excludes.
     /// `None` if all states can match.
-    pub(super) fn possible_states(&self) -> Option<Vec<String>> {
+    pub(super) fn possible_states(&self) -> Option<Vec<State>> {
         let possible = |state: &State| {
-            let kind_fits = self.error_kind.as_deref().is_none_or(|kind| match state {
-                State::Failed => Failure::ALL.iter().any(|failure| failure.as_str() == kind),
-                State::Unknown => UnknownReason::ALL.iter().any(|reason| reason.as_str() == kind),
-                _ => false,
-            });
+            let kind_fits = self.error_kind.is_none_or(|kind| kind.state() == *state);
             let code_fits = self.response_code.is_none_or(|code| match state {
                 State::Delivered => (200..300).contains(&code),
                 State::Rejected => !(200..300).contains(&code),
                 _ => false,
             });
-            let asked = self.states.as_ref().is_none_or(|states| states.iter().any(|name| name == state.as_str()));
+            let asked = self.states.as_ref().is_none_or(|states| states.contains(state));
             kind_fits && code_fits && asked
         };
-        let states: Vec<String> =
-            State::ALL.iter().filter(|state| possible(state)).map(|state| state.as_str().to_owned()).collect();
+        let states: Vec<State> = State::ALL.into_iter().filter(possible).collect();
         (states.len() < State::ALL.len()).then_some(states)
     }
 
@@ -227,13 +224,13 @@ impl Store {
         let mut snapshot = self.pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
         matching::prepare(&mut snapshot, COMMAND_STATEMENT_TIMEOUT).await?;
         let mut counts = Vec::new();
-        for state in State::ALL.map(State::as_str) {
-            if possible.as_ref().is_some_and(|states| !states.iter().any(|name| name == state)) {
+        for state in State::ALL {
+            if possible.as_ref().is_some_and(|states| !states.contains(&state)) {
                 continue;
             }
             let count = matching::count(&mut snapshot, filter, state, limit).await?;
             if count > 0 {
-                counts.push(StateCount { state: state.to_owned(), count });
+                counts.push(StateCount { state, count });
             }
         }
         snapshot.commit().await?;
@@ -265,12 +262,13 @@ async fn shown(snapshot: &mut PgConnection, ids: &[Uuid]) -> Result<Vec<HistoryR
         HistoryRow,
         r#"
         SELECT delivery_id AS "delivery_id!", call_id AS "call_id!", call_sid, agent AS "agent!",
-               coalesce(action, '?') AS "action!", action_version, state AS "state!", error_kind, error_detail, method,
-               url, response_code, latency_ms, queue_ms AS "queue_ms!", created_at AS "created_at!", claimed_at,
+               coalesce(action, '?') AS "action!", action_version, state AS "state!: State",
+               error_kind AS "error_kind: ErrorKind", error_detail, method AS "method: Method", url, response_code, latency_ms, queue_ms AS "queue_ms!", created_at AS "created_at!", claimed_at,
                finished_at, dispatcher, replay_of, replayed_by, replay_reason, message_id AS "message_id!", dns_ms,
-               connected_ms, head_ms, body_end, request_bytes, encode(request_sha256, 'hex') AS request_sha256,
-               response_bytes, encode(response_sha256, 'hex') AS response_sha256, unresolved, recorded_state, resolved_at,
-               resolved_by, resolution_reason, recorded_error_kind, resolved_from
+               connected_ms, head_ms, body_end AS "body_end: BodyEnd", request_bytes, encode(request_sha256, 'hex') AS request_sha256,
+               response_bytes, encode(response_sha256, 'hex') AS response_sha256, unresolved,
+               recorded_state AS "recorded_state: State", resolved_at, resolved_by, resolution_reason,
+               recorded_error_kind AS "recorded_error_kind: ErrorKind", resolved_from AS "resolved_from: ResolutionSource"
         FROM postcall.delivery_history
         WHERE delivery_id = ANY ($1)
         ORDER BY delivery_id DESC
@@ -279,6 +277,7 @@ async fn shown(snapshot: &mut PgConnection, ids: &[Uuid]) -> Result<Vec<HistoryR
     )
     .fetch_all(snapshot)
     .await
+    .map_err(|error| texts::in_columns(error, &HistoryRow::COLUMNS))
 }
 
 #[cfg(test)]
@@ -286,22 +285,22 @@ mod tests {
     use super::*;
 
     fn states(filter: &HistoryFilter) -> Option<String> {
-        filter.possible_states().map(|states| states.join(" "))
+        filter.possible_states().map(|states| states.into_iter().map(State::as_str).collect::<Vec<_>>().join(" "))
     }
 
     #[test]
     fn an_error_kind_or_a_response_code_says_in_which_states_it_can_be() {
         let asked = HistoryFilter::default();
         assert_eq!(states(&asked), None);
-        for (kind, state) in [("connect", "failed"), ("render", "failed"), ("timeout", "unknown"), ("oops", "")] {
-            let filter = HistoryFilter { error_kind: Some(kind.to_owned()), ..asked.clone() };
+        for (kind, state) in [("connect", "failed"), ("render", "failed"), ("timeout", "unknown")] {
+            let filter = HistoryFilter { error_kind: ErrorKind::named(kind), ..asked.clone() };
             assert_eq!(states(&filter).as_deref(), Some(state), "{kind}");
         }
         for (code, state) in [(200, "delivered"), (299, "delivered"), (300, "rejected"), (199, "rejected")] {
             let filter = HistoryFilter { response_code: Some(code), ..asked.clone() };
             assert_eq!(states(&filter).as_deref(), Some(state), "{code}");
         }
-        let states_asked = Some(vec!["rejected".to_owned(), "waiting".to_owned()]);
+        let states_asked = Some(vec![State::Rejected, State::Waiting]);
         let filter = HistoryFilter { states: states_asked, response_code: Some(404), ..asked };
         assert_eq!(states(&filter).as_deref(), Some("rejected"));
     }

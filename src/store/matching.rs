@@ -11,6 +11,8 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::history::HistoryFilter;
+use crate::domain::delivery::State;
+use crate::domain::error_kind::ErrorKind;
 
 struct Matching {
     delivery_id: Uuid,
@@ -111,7 +113,7 @@ macro_rules! arms {
             $states,
             $filter.kept_call_sid(),
             $filter.call_id,
-            $filter.error_kind,
+            $filter.error_kind as Option<ErrorKind>,
             $filter.response_code,
             $filter.since,
             $filter.until,
@@ -137,7 +139,7 @@ pub(super) async fn ids(
         Matching,
         r#"SELECT delivery_id AS "delivery_id!" FROM"#,
         filter,
-        states.as_deref(),
+        states.as_deref() as Option<&[State]>,
         ids,
         limit,
         "AS matching ORDER BY delivery_id DESC LIMIT $13"
@@ -151,16 +153,16 @@ pub(super) async fn ids(
 pub(super) async fn count(
     connection: &mut PgConnection,
     filter: &HistoryFilter,
-    state: &str,
+    state: State,
     limit: i64,
 ) -> Result<i64, sqlx::Error> {
     // LIMIT ends the count as it ends a page.
-    let (states, ids) = ([state.to_owned()], filter.possible_ids(None));
+    let (states, ids) = ([state], filter.possible_ids(None));
     let row = arms!(
         Count,
         r#"SELECT least(count(*), $13) AS "count!" FROM"#,
         filter,
-        &states as &[String],
+        &states as &[State],
         ids,
         limit,
         "AS matching"

@@ -6,6 +6,8 @@
 //! Commands use the [`Store`] and its pool; the rooms of a dispatcher have a [`session::Session`] each.
 
 use std::borrow::Cow;
+use std::error::Error;
+use std::fmt;
 use std::time::Duration;
 
 use sqlx::PgPool;
@@ -37,6 +39,7 @@ pub mod search;
 pub mod session;
 mod settings;
 pub mod status;
+mod texts;
 pub mod wake;
 
 use obstacles::Obstacle;
@@ -54,8 +57,8 @@ pub enum StoreError {
     #[error("DATABASE_URL is not a usable Postgres URL (postgres://user@host:port/database)")]
     BadUrl,
     /// A statement or the connection failed.
-    #[error("database: {}", describe(.0))]
-    Database(#[from] sqlx::Error),
+    #[error("database")]
+    Database(#[source] DriverError),
     /// There was no answer in time. It is not known whether the statement took effect.
     #[error("database: no answer within {} ms", .0.as_millis())]
     Unanswered(Duration),
@@ -78,8 +81,39 @@ pub enum StoreError {
     )]
     TableInUse(i64),
     /// Applying or reverting migrations failed.
-    #[error("migration: {0}")]
-    Migrate(#[from] sqlx::migrate::MigrateError),
+    #[error("migration")]
+    Migrate(#[source] DriverError<sqlx::migrate::MigrateError>),
+}
+
+/// What the driver says, without what may quote a row. It ends the chain of causes: the driver's texts tell their own causes.
+#[derive(Debug)]
+pub struct DriverError<E = sqlx::Error>(E);
+
+impl fmt::Display for DriverError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&describe(&self.0))
+    }
+}
+
+impl fmt::Display for DriverError<sqlx::migrate::MigrateError> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl Error for DriverError {}
+impl Error for DriverError<sqlx::migrate::MigrateError> {}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> StoreError {
+        StoreError::Database(DriverError(error))
+    }
+}
+
+impl From<sqlx::migrate::MigrateError> for StoreError {
+    fn from(error: sqlx::migrate::MigrateError) -> StoreError {
+        StoreError::Migrate(DriverError(error))
+    }
 }
 
 impl From<Obstacle> for StoreError {
@@ -93,10 +127,10 @@ impl StoreError {
     /// reports that it is about to end the connection (SQLSTATE class 57).
     fn is_answer(&self) -> bool {
         match self {
-            StoreError::Database(sqlx::Error::Database(reported)) => {
+            StoreError::Database(DriverError(sqlx::Error::Database(reported))) => {
                 !reported.code().is_some_and(|code| code.starts_with("57"))
             }
-            StoreError::Database(sqlx::Error::RowNotFound) => true,
+            StoreError::Database(DriverError(sqlx::Error::RowNotFound)) => true,
             _ => false,
         }
     }
@@ -104,7 +138,8 @@ impl StoreError {
     /// Whether the database user lacks the right to do this (SQLSTATE 42501, insufficient_privilege).
     pub fn is_forbidden(&self) -> bool {
         let error = match self {
-            StoreError::Database(error) | StoreError::Migrate(sqlx::migrate::MigrateError::Execute(error)) => error,
+            StoreError::Database(DriverError(error))
+            | StoreError::Migrate(DriverError(sqlx::migrate::MigrateError::Execute(error))) => error,
             _ => return false,
         };
         error.as_database_error().is_some_and(|reported| reported.code().as_deref() == Some("42501"))
@@ -117,7 +152,7 @@ impl StoreError {
 
     fn sqlstate(&self) -> Option<Cow<'_, str>> {
         match self {
-            StoreError::Database(sqlx::Error::Database(reported)) => reported.code(),
+            StoreError::Database(DriverError(sqlx::Error::Database(reported))) => reported.code(),
             _ => None,
         }
     }
@@ -139,7 +174,10 @@ impl StoreError {
     pub fn is_about_what_is_stored(&self) -> bool {
         self.is_about_the_data()
             || self.has_class(&["XX"])
-            || matches!(self, StoreError::Database(sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_)))
+            || matches!(
+                self,
+                StoreError::Database(DriverError(sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_)))
+            )
     }
 
     /// Whether there was no answer in time, or the server ended the statement because it took too long (SQLSTATE 57014).
@@ -150,7 +188,7 @@ impl StoreError {
     /// Whether the server reported an error whose SQLSTATE begins with one of these.
     fn has_class(&self, classes: &[&str]) -> bool {
         match self {
-            StoreError::Database(sqlx::Error::Database(reported)) => {
+            StoreError::Database(DriverError(sqlx::Error::Database(reported))) => {
                 reported.code().is_some_and(|code| classes.iter().any(|class| code.starts_with(class)))
             }
             _ => false,

@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use super::{Store, StoreError};
+use super::{Store, StoreError, texts};
 use crate::domain::delivery::State;
 
 /// How a simulated business transaction ends.
@@ -58,11 +58,11 @@ impl Store {
     }
 
     /// How many deliveries are in each state.
-    pub async fn count_by_state(&self) -> Result<Vec<(String, i64)>, StoreError> {
+    pub async fn count_by_state(&self) -> Result<Vec<(State, i64)>, StoreError> {
         // Each table is counted separately: the two small ones have no column for the state.
         let rows = sqlx::query!(
             r#"
-            SELECT state AS "state!", count(*) AS "count!" FROM postcall.delivery GROUP BY state
+            SELECT state AS "state!: State", count(*) AS "count!" FROM postcall.delivery GROUP BY state
             UNION ALL SELECT $1, count(*) FROM postcall.sending
             UNION ALL SELECT $2, count(*) FROM postcall.waiting
             "#,
@@ -70,7 +70,8 @@ impl Store {
             State::Waiting.as_str(),
         )
         .fetch_all(&self.pool)
-        .await?;
+        .await
+        .map_err(|error| texts::in_columns(error, &["state", "count"]))?;
         Ok(rows.into_iter().map(|row| (row.state, row.count)).collect())
     }
 }

@@ -9,7 +9,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::history::{HistoryFilter, HistoryRow, StateCount};
-use super::{Store, StoreError};
+use super::{Store, StoreError, texts};
 use crate::domain::delivery::State;
 
 /// Who replays deliveries and why, and what may be repeated.
@@ -46,14 +46,14 @@ pub enum Refusal {
     /// The delivery itself is still waiting or in flight.
     OnItsWay {
         /// Its state: waiting or sending.
-        state: String,
+        state: State,
     },
     /// The delivery has already been replayed.
     Replayed {
         /// The replay's delivery; `None` if somebody else made it at this moment.
         replay: Option<Uuid>,
         /// The state of the replay's delivery.
-        state: Option<String>,
+        state: Option<State>,
     },
     /// The message was delivered, by this or by another delivery of the chain.
     Delivered,
@@ -68,8 +68,6 @@ pub enum Refusal {
     },
     /// The call is no longer in the outbox.
     PayloadGone,
-    /// The database returned a verdict that this program does not know.
-    Other,
 }
 
 /// The result of replaying one delivery, or of judging it.
@@ -114,7 +112,7 @@ impl Store {
     ) -> Result<Candidates, StoreError> {
         // The count comes first, so that rows that are left out, or too many, are never read. Between the two
         // statements a delivery may change its state: each is judged again when it is replayed.
-        let allowed = |count: &StateCount| State::named(&count.state).is_some_and(|state| order.allows(state));
+        let allowed = |count: &StateCount| order.allows(count.state);
         let (chosen, left_out): (Vec<_>, Vec<_>) =
             self.count_history(filter, limit).await?.into_iter().partition(allowed);
         let matching: i64 = chosen.iter().map(|count| count.count).sum();
@@ -179,13 +177,44 @@ async fn lock_and_replay(
     replay(connection, ids, order, Mode::Make).await
 }
 
+/// The verdict of the statement in [`replay`] on one delivery.
+#[derive(Clone, Copy)]
+enum Verdict {
+    Allowed,
+    NoSuchDelivery,
+    OnItsWay,
+    Replayed,
+    Delivered,
+    Unknown,
+    ActionDisabled,
+    PayloadGone,
+}
+
+impl Verdict {
+    /// The verdict with this name in the statement.
+    fn named(name: &str) -> Option<Verdict> {
+        Some(match name {
+            "allowed" => Verdict::Allowed,
+            "no_such_delivery" => Verdict::NoSuchDelivery,
+            "on_its_way" => Verdict::OnItsWay,
+            "replayed" => Verdict::Replayed,
+            "delivered" => Verdict::Delivered,
+            "unknown" => Verdict::Unknown,
+            "action_disabled" => Verdict::ActionDisabled,
+            "payload_gone" => Verdict::PayloadGone,
+            _ => return None,
+        })
+    }
+}
+texts::is_text_to_read!(Verdict, "verdict");
+
 /// One row that the statement in [`replay`] returns.
 struct Row {
     delivery_id: Uuid,
-    verdict: String,
-    state: Option<String>,
+    verdict: Verdict,
+    state: Option<State>,
     next_id: Option<Uuid>,
-    next_state: Option<String>,
+    next_state: Option<State>,
     agent: Option<String>,
     action: Option<String>,
     made: Option<Uuid>,
@@ -257,8 +286,8 @@ async fn replay(
             ON CONFLICT (replay_of) DO NOTHING
             RETURNING delivery_id, replay_of
         )
-        SELECT judged.id AS "delivery_id!", verdict AS "verdict!", state, next_id AS "next_id?", next_state, agent,
-               action, made.delivery_id AS "made?"
+        SELECT judged.id AS "delivery_id!", verdict AS "verdict!: Verdict", state AS "state: State",
+               next_id AS "next_id?", next_state AS "next_state: State", agent, action, made.delivery_id AS "made?"
         FROM judged LEFT JOIN made ON made.replay_of = judged.id
         ORDER BY judged.id
         "#,
@@ -270,27 +299,29 @@ async fn replay(
         mode == Mode::Make,
     )
     .fetch_all(connection)
-    .await?;
+    .await
+    .map_err(|error| texts::in_columns(error, &["delivery_id", "verdict", "state", "next_id", "next_state"]))?;
     Ok(rows.into_iter().map(|row| (row.delivery_id, row.outcome(mode))).collect())
 }
 
 impl Row {
     fn outcome(self, mode: Mode) -> Replayed {
-        Replayed::Refused(match (self.verdict.as_str(), self.made, mode) {
-            ("allowed", Some(made), _) => return Replayed::As(made),
-            ("allowed", None, Mode::Judge) => return Replayed::Allowed,
-            ("allowed", None, Mode::Make) => Refusal::Replayed { replay: None, state: None },
-            ("no_such_delivery", ..) => Refusal::NoSuchDelivery,
-            ("on_its_way", ..) => Refusal::OnItsWay { state: self.state.unwrap_or_default() },
-            ("replayed", ..) => Refusal::Replayed { replay: self.next_id, state: self.next_state },
-            ("delivered", ..) => Refusal::Delivered,
-            ("unknown", ..) => Refusal::Unknown,
-            ("action_disabled", ..) => Refusal::ActionDisabled {
+        // The view shows a state of every delivery that there is.
+        let Some(state) = self.state else { return Replayed::Refused(Refusal::NoSuchDelivery) };
+        Replayed::Refused(match (self.verdict, self.made, mode) {
+            (Verdict::Allowed, Some(made), _) => return Replayed::As(made),
+            (Verdict::Allowed, None, Mode::Judge) => return Replayed::Allowed,
+            (Verdict::Allowed, None, Mode::Make) => Refusal::Replayed { replay: None, state: None },
+            (Verdict::NoSuchDelivery, ..) => Refusal::NoSuchDelivery,
+            (Verdict::OnItsWay, ..) => Refusal::OnItsWay { state },
+            (Verdict::Replayed, ..) => Refusal::Replayed { replay: self.next_id, state: self.next_state },
+            (Verdict::Delivered, ..) => Refusal::Delivered,
+            (Verdict::Unknown, ..) => Refusal::Unknown,
+            (Verdict::ActionDisabled, ..) => Refusal::ActionDisabled {
                 agent: self.agent.unwrap_or_default(),
                 action: self.action.unwrap_or_default(),
             },
-            ("payload_gone", ..) => Refusal::PayloadGone,
-            _ => Refusal::Other,
+            (Verdict::PayloadGone, ..) => Refusal::PayloadGone,
         })
     }
 }

@@ -3,8 +3,8 @@
 
 use uuid::Uuid;
 
-use super::{Store, StoreError};
-use crate::domain::delivery::Finding;
+use super::{Store, StoreError, texts};
+use crate::domain::delivery::{Finding, State};
 
 /// The result of recording a finding.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,7 +14,7 @@ pub enum Resolution {
     /// The delivery is not `unknown`.
     NotUnknown {
         /// Its state.
-        state: String,
+        state: State,
     },
     /// The delivery was unknown, and has already been resolved, by the claim's own evidence or by another person.
     AlreadyResolved,
@@ -53,7 +53,7 @@ impl Store {
             ON CONFLICT DO NOTHING
             "#,
             delivery_id,
-            finding.state().as_str(),
+            finding.state() as State,
             by,
             reason,
         )
@@ -68,7 +68,7 @@ impl Store {
         // back.
         let row = sqlx::query!(
             r#"
-            SELECT state AS "state!", recorded_state, replay.delivery_id AS "replay?",
+            SELECT state AS "state!: State", recorded_state AS "recorded_state: State", replay.delivery_id AS "replay?",
                    EXISTS (SELECT FROM postcall.resolution WHERE resolution.delivery_id = $1) AS "resolved!"
             FROM postcall.delivery_history AS history
             LEFT JOIN postcall.replay ON replay.replay_of = history.delivery_id
@@ -77,12 +77,13 @@ impl Store {
             delivery_id,
         )
         .fetch_optional(&self.pool)
-        .await?;
+        .await
+        .map_err(|error| texts::in_columns(error, &["state", "recorded_state"]))?;
         let Some(row) = row else { return Ok(Resolution::NoSuchDelivery) };
-        Ok(match (row.recorded_state.as_deref(), row.resolved, row.replay) {
-            (Some("unknown"), true, _) => Resolution::AlreadyResolved,
-            (Some("unknown"), false, Some(replay)) => Resolution::Replayed { replay },
-            (Some("unknown"), false, None) => Resolution::JustEnded,
+        Ok(match (row.recorded_state, row.resolved, row.replay) {
+            (Some(State::Unknown), true, _) => Resolution::AlreadyResolved,
+            (Some(State::Unknown), false, Some(replay)) => Resolution::Replayed { replay },
+            (Some(State::Unknown), false, None) => Resolution::JustEnded,
             _ => Resolution::NotUnknown { state: row.state },
         })
     }

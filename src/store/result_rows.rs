@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
+use crate::domain::action::Method;
 use crate::domain::claim::{Finished, Texts};
-use crate::domain::delivery::{Answer, Outcome};
+use crate::domain::delivery::{Answer, BodyEnd, Outcome, State};
+use crate::domain::error_kind::ErrorKind;
 use crate::domain::kept;
 
 /// Stored in place of a URL that the database refused. The row of an answered delivery must have a URL.
@@ -20,12 +22,12 @@ const DETAIL_NOT_KEPT: &str = "the database refused the texts of this outcome; t
 pub(super) struct ResultRows<'a> {
     pub(super) delivery_id: Vec<Uuid>,
     pub(super) claim: Vec<Uuid>,
-    pub(super) state: Vec<&'static str>,
-    pub(super) error_kind: Vec<Option<&'static str>>,
+    pub(super) state: Vec<State>,
+    pub(super) error_kind: Vec<Option<ErrorKind>>,
     pub(super) error_detail: Vec<Option<Cow<'a, str>>>,
     /// Whether the call's provider id, which is already in the database, is copied into history.
     pub(super) keep_sid: Vec<bool>,
-    pub(super) method: Vec<Option<&'static str>>,
+    pub(super) method: Vec<Option<Method>>,
     pub(super) url: Vec<Option<Cow<'a, str>>>,
     pub(super) request_bytes: Vec<Option<i32>>,
     pub(super) request_sha256: Vec<Option<&'a [u8]>>,
@@ -34,7 +36,7 @@ pub(super) struct ResultRows<'a> {
     pub(super) response_code: Vec<Option<i16>>,
     pub(super) response_bytes: Vec<Option<i32>>,
     pub(super) response_sha256: Vec<Option<&'a [u8]>>,
-    pub(super) body_end: Vec<Option<&'static str>>,
+    pub(super) body_end: Vec<Option<BodyEnd>>,
     pub(super) latency_ms: Vec<Option<i32>>,
     pub(super) dns_ms: Vec<Option<i32>>,
     pub(super) connected_ms: Vec<Option<i32>>,
@@ -71,10 +73,10 @@ macro_rules! insert_results {
             &$rows.delivery_id,
             &$rows.claim,
             &$rows.keep_sid,
-            &$rows.state as &[&str],
-            &$rows.error_kind as &[Option<&str>],
+            &$rows.state as &[State],
+            &$rows.error_kind as &[Option<ErrorKind>],
             &$rows.error_detail as &[Option<Cow<'_, str>>],
-            &$rows.method as &[Option<&str>],
+            &$rows.method as &[Option<Method>],
             &$rows.url as &[Option<Cow<'_, str>>],
             &$rows.request_bytes as &[Option<i32>],
             &$rows.request_sha256 as &[Option<&[u8]>],
@@ -82,7 +84,7 @@ macro_rules! insert_results {
             &$rows.response_code as &[Option<i16>],
             &$rows.response_bytes as &[Option<i32>],
             &$rows.response_sha256 as &[Option<&[u8]>],
-            &$rows.body_end as &[Option<&str>],
+            &$rows.body_end as &[Option<BodyEnd>],
             &$rows.latency_ms as &[Option<i32>],
             &$rows.dns_ms as &[Option<i32>],
             &$rows.connected_ms as &[Option<i32>],
@@ -110,17 +112,16 @@ impl<'a> ResultRows<'a> {
 
     fn push_outcome(&mut self, done: &'a Finished) {
         let outcome = &done.outcome;
-        let (kind, detail) = match outcome {
-            Outcome::Answered(_) | Outcome::Skipped => (None, None),
-            Outcome::Failed { kind, detail } => (Some(kind.as_str()), Some(detail)),
-            Outcome::Unknown { kind, detail } => (Some(kind.as_str()), Some(detail)),
+        let detail = match outcome {
+            Outcome::Answered(_) | Outcome::Skipped => None,
+            Outcome::Failed { detail, .. } | Outcome::Unknown { detail, .. } => Some(detail),
         };
         let answer: Option<&'a Answer> = match outcome {
             Outcome::Answered(answer) => Some(answer),
             _ => None,
         };
-        self.state.push(outcome.state().as_str());
-        self.error_kind.push(kind);
+        self.state.push(outcome.state());
+        self.error_kind.push(outcome.error_kind());
         self.error_detail.push(detail.map(|detail| match done.texts {
             Texts::Kept => kept::detail(detail),
             Texts::Refused => Cow::Borrowed(DETAIL_NOT_KEPT),
@@ -128,7 +129,7 @@ impl<'a> ResultRows<'a> {
         self.response_code.push(answer.map(|answer| i16::try_from(answer.response_code).unwrap_or(i16::MAX)));
         self.response_bytes.push(answer.map(|answer| i32::try_from(answer.response_bytes).unwrap_or(i32::MAX)));
         self.response_sha256.push(answer.map(|answer| answer.response_sha256.as_slice()));
-        self.body_end.push(answer.map(|answer| answer.body_end.as_str()));
+        self.body_end.push(answer.map(|answer| answer.body_end));
     }
 
     fn push_record(&mut self, done: &'a Finished) {
@@ -136,7 +137,7 @@ impl<'a> ResultRows<'a> {
         let timing = done.record.timing;
         let texts_kept = done.texts == Texts::Kept;
         self.keep_sid.push(texts_kept);
-        self.method.push(sent.map(|sent| sent.method.as_str()));
+        self.method.push(sent.map(|sent| sent.method));
         self.url.push(sent.map(|sent| match done.texts {
             Texts::Kept => kept::url(&sent.url),
             Texts::Refused => Cow::Borrowed(URL_NOT_KEPT),
@@ -159,9 +160,8 @@ fn millis(duration: Duration) -> i32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::action::Method;
     use crate::domain::claim::{AttemptRecord, ClaimToken, Completion, Sent};
-    use crate::domain::delivery::{BodyEnd, Ending, Timing};
+    use crate::domain::delivery::{Ending, Timing};
 
     #[test]
     fn numbers_beyond_a_column_s_range_become_its_largest() {

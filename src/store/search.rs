@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::history::{HistoryFilter, HistoryRow, floor};
 use super::matching::prepare;
 use super::{COMMAND_STATEMENT_TIMEOUT, Store, StoreError};
+use crate::domain::delivery::State;
 
 /// How long a search may take.
 const SEARCH_TIME: Duration = Duration::from_millis(800);
@@ -149,7 +150,7 @@ fn has_an_index(filter: &HistoryFilter) -> bool {
         || filter.agent.is_some()
         || filter.call_sid.is_some()
         || filter.call_id.is_some()
-        || filter.possible_states().is_some_and(|states| !states.iter().any(|state| state == "delivered"));
+        || filter.possible_states().is_some_and(|states| !states.contains(&State::Delivered));
     named || (filter.action.is_none() && filter.response_code.is_none())
 }
 
@@ -221,6 +222,7 @@ impl Window {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::error_kind::ErrorKind;
 
     fn at(text: &str) -> DateTime<Utc> {
         text.parse().unwrap()
@@ -277,9 +279,9 @@ mod tests {
         };
         assert!(filter(|_| {}), "the newest page of everything");
         assert!(filter(|filter| filter.agent = Some("a".to_owned())));
-        assert!(filter(|filter| filter.error_kind = Some("dns".to_owned())));
+        assert!(filter(|filter| filter.error_kind = ErrorKind::named("dns")));
         assert!(filter(|filter| filter.response_code = Some(404)));
-        assert!(filter(|filter| filter.states = Some(vec!["delivered".to_owned()])), "nearly every row matches");
+        assert!(filter(|filter| filter.states = Some(vec![State::Delivered])), "nearly every row matches");
         assert!(!filter(|filter| filter.response_code = Some(204)));
         assert!(!filter(|filter| filter.action = Some("crm".to_owned())));
     }

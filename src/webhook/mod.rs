@@ -108,7 +108,7 @@ pub enum SetupError {
     #[error("cannot set up TLS")]
     Tls(#[source] rustls::Error),
     /// A file that says how names are resolved cannot be read.
-    #[error("cannot read {}: {source}", path.display())]
+    #[error("cannot read {}", path.display())]
     Names {
         /// The file.
         path: PathBuf,

@@ -34,3 +34,15 @@ fn system_roots() -> RootCertStore {
     }
     roots
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::SetupError;
+    use crate::domain::chain::chain;
+
+    #[test]
+    fn why_tls_cannot_be_set_up_is_told() {
+        let error = SetupError::Tls(rustls::Error::General("no such provider".to_owned()));
+        assert_eq!(chain(&error).to_string(), "cannot set up TLS: unexpected error: no such provider");
+    }
+}

@@ -2,7 +2,6 @@
 //! paused, and results that wait to be recorded.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use serde_json::json;

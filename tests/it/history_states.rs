@@ -2,6 +2,7 @@
 //! and a search for what it shows finds it.
 
 use postcall::domain::delivery::{Failure, State, UnknownReason};
+use postcall::domain::error_kind::ErrorKind;
 use postcall::store::history::HistoryFilter;
 
 use crate::support::database::Database;
@@ -174,8 +175,8 @@ async fn each_is_found_by_the_state_the_error_and_the_code_that_it_shows() {
         database.text(&sql).await.unwrap().split_whitespace().map(str::to_owned).collect()
     };
     assert_eq!(found(HistoryFilter::default()).await, shown("true").await);
-    for state in State::ALL.map(State::as_str) {
-        let filter = HistoryFilter { states: Some(vec![state.to_owned()]), ..HistoryFilter::default() };
+    for state in State::ALL {
+        let filter = HistoryFilter { states: Some(vec![state]), ..HistoryFilter::default() };
         let ids = shown(&format!("state = '{state}'")).await;
         assert_eq!(found(filter.clone()).await, ids, "{state}");
         let counted = database.store.count_history(&filter, 1_000).await.unwrap();
@@ -184,8 +185,8 @@ async fn each_is_found_by_the_state_the_error_and_the_code_that_it_shows() {
         let counted = database.store.count_history(&filter, 5).await.unwrap();
         assert_eq!(counted.first().map_or(0, |counted| counted.count), i64::try_from(ids.len().min(6)).unwrap());
     }
-    for kind in Failure::ALL.map(Failure::as_str).into_iter().chain(UnknownReason::ALL.map(UnknownReason::as_str)) {
-        let filter = HistoryFilter { error_kind: Some(kind.to_owned()), ..HistoryFilter::default() };
+    for kind in ErrorKind::ALL {
+        let filter = HistoryFilter { error_kind: Some(kind), ..HistoryFilter::default() };
         assert_eq!(found(filter).await, shown(&format!("error_kind = '{kind}'")).await, "{kind}");
     }
     for code in [200, 204, 302, 500, 404] {

@@ -6,9 +6,11 @@
 
 mod actions;
 mod attacks;
+mod closed_sets;
 mod dispatcher;
 mod documented;
 mod documents;
+mod errors;
 mod exactly_once;
 mod fair;
 mod faults;

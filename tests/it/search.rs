@@ -1,6 +1,8 @@
 //! Searching history: a year of history makes sense as a whole, every question finds what it shows, and a search that
 //! takes too long says how far it came.
 
+use postcall::domain::delivery::State;
+use postcall::domain::error_kind::ErrorKind;
 use postcall::store::history::HistoryFilter;
 use postcall::store::search::Reached;
 use serde_json::{Value, json};
@@ -51,10 +53,10 @@ async fn a_year_of_history_holds_every_invariant_and_is_found_whole_by_every_que
         (of(&|filter| filter.agent = Some("agent_0".to_owned())), "agent = 'agent_0'"),
         (of(&|filter| filter.action = Some("crm".to_owned())), "action = 'crm'"),
         (of(&|filter| filter.action = Some("nobody's".to_owned())), "action = 'nobody''s'"),
-        (of(&|filter| filter.states = Some(vec!["delivered".to_owned()])), "state = 'delivered'"),
+        (of(&|filter| filter.states = Some(vec![State::Delivered])), "state = 'delivered'"),
         (of(&|filter| filter.response_code = Some(204)), "response_code = 204"),
         (of(&|filter| filter.response_code = Some(500)), "response_code = 500"),
-        (of(&|filter| filter.error_kind = Some("connect".to_owned())), "error_kind = 'connect'"),
+        (of(&|filter| filter.error_kind = ErrorKind::named("connect")), "error_kind = 'connect'"),
         (
             of(&|filter| {
                 filter.since = Some("2026-01-01T00:00:00Z".parse().unwrap());

@@ -10,6 +10,7 @@ use super::action::{examine, shown};
 use super::run::{self, Ranges, Targets};
 use super::{CliError, Database, Format, history, print_line, signals};
 use crate::dispatcher::{self, StopTokens};
+use crate::domain::chain::chain;
 use crate::scheduler::Limits;
 use crate::store::Store;
 use crate::store::history::HistoryFilter;
@@ -64,7 +65,7 @@ impl Arguments {
         }
         stop.drain.cancel();
         let ended = dispatcher.await.map_err(|error| CliError::Problem(error.to_string()))?;
-        ended.map_err(|error| CliError::Problem(error.to_string()))?;
+        ended.map_err(|error| CliError::Problem(chain(&error).to_string()))?;
         Ok(())
     }
 }
@@ -156,8 +157,7 @@ async fn wait_until_settled(store: &Store) -> Result<(), CliError> {
     let settled = async {
         loop {
             let counts = store.count_by_state().await?;
-            let open: i64 =
-                counts.iter().filter(|(state, _)| state == "waiting" || state == "sending").map(|c| c.1).sum();
+            let open: i64 = counts.iter().filter(|(state, _)| !state.is_final()).map(|c| c.1).sum();
             if open == 0 {
                 return Ok(());
             }

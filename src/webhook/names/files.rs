@@ -12,6 +12,7 @@ use tracing::{info, warn};
 
 use super::hosts::Hosts;
 use super::resolv_conf::Directions;
+use crate::domain::chain::chain;
 
 /// The shortest time between two checks of the files. A check costs two system calls. Reading costs a few milliseconds
 /// for the largest file that is read.
@@ -128,7 +129,9 @@ fn read_again(path: &Path) -> Option<Vec<u8>> {
     let text = read(path);
     match &text {
         Ok(_) => info!(file = %path.display(), "the file has changed and was read again"),
-        Err(error) => warn!(file = %path.display(), %error, "the file cannot be read; old contents stay in use"),
+        Err(error) => {
+            warn!(file = %path.display(), error = %chain(error), "the file cannot be read; old contents stay in use")
+        }
     }
     text.ok()
 }
