@@ -483,7 +483,7 @@ fn history_is_kept_at_least_as_long_as_calls_and_wrong_settings_are_named() {
         assert!(code == Some(2) && words.contains("it must be a number of days, 1 to 36500"), "{words}");
     }
     let output = postcall(&["prune", "--database-url", "postgres://nobody@127.0.0.1:1/none"]);
-    assert!(stderr(&output).contains("say for how long calls are kept"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("give the number of days for which calls are kept"), "{}", stderr(&output));
 }
 
 #[tokio::test]
