@@ -56,7 +56,9 @@
 //!
 //! Imports point one way. [`domain`] is known by all and knows none. [`render`], [`webhook`] and [`store`] do not know
 //! each other: templates know nothing of sockets, sockets nothing of SQL. [`scheduler`] decides whose turn it is, and knows
-//! none of them either. [`dispatcher`] knows those four and ties them into the loop. [`cli`] knows everything and decides nothing.
+//! none of them either. [`dispatcher`] knows those four and ties them into the loop. [`service`] is what people do, whichever
+//! interface they use; it knows [`render`], [`webhook`] and [`store`], and no interface. [`cli`] reads arguments, calls the others
+//! and prints; it decides nothing.
 #![forbid(unsafe_code)]
 
 pub mod cli;
@@ -64,5 +66,6 @@ pub mod dispatcher;
 pub mod domain;
 pub mod render;
 pub mod scheduler;
+pub mod service;
 pub mod store;
 pub mod webhook;
