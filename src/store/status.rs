@@ -61,6 +61,33 @@ pub struct Status {
     pub active_pauses: i64,
 }
 
+impl Status {
+    /// How many pauses are active beside those that are shown.
+    pub fn pauses_left_out(&self) -> i64 {
+        let shown = i64::try_from(self.paused.len()).unwrap_or(i64::MAX);
+        (self.active_pauses - shown).max(0)
+    }
+
+    /// The hosts as the dispatchers that live see them, each with the dispatcher's id; those that are not well first.
+    pub fn hosts(&self) -> Vec<(i32, &HostReport)> {
+        let mut hosts: Vec<(i32, &HostReport)> =
+            self.live_reports().flat_map(|(id, report)| report.hosts.iter().map(move |host| (id, host))).collect();
+        hosts.sort_by(|(_, a), (_, b)| a.urgency().cmp(&b.urgency()));
+        hosts
+    }
+
+    /// How many hosts these dispatchers have left out of their reports, all of them less urgent.
+    pub fn hosts_left_out(&self) -> usize {
+        self.live_reports().map(|(_, report)| report.hosts_left_out).sum()
+    }
+
+    /// The reports of the dispatchers that live, with their ids.
+    fn live_reports(&self) -> impl Iterator<Item = (i32, &Report)> {
+        let live = self.dispatchers.iter().filter(|dispatcher| matches!(dispatcher.life, Life::Alive { .. }));
+        live.filter_map(|dispatcher| Some((dispatcher.dispatcher_id, &dispatcher.reported.as_ref()?.report)))
+    }
+}
+
 /// The oldest of what waits.
 #[derive(Clone, Copy, Debug)]
 pub struct Oldest {
