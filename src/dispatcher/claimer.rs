@@ -1,33 +1,28 @@
 //! Claims what the scheduler plans, and no more bytes than the budget has room for, and starts an attempt for each delivery.
 
-use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::FutureExt;
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 use uuid::Uuid;
 
-use super::attempt::{Means, attempt, host, signal};
 use super::backoff::Outage;
-use super::budget::{SMALL_TEXT, Share};
-use super::finisher::PendingResult;
+use super::budget::SMALL_TEXT;
 use super::lease::{Lease, Registration};
 use super::pace::Pace;
-use super::place::{Place, Places};
-use super::templates::{Compiled, Template, Templates};
+use super::place::Places;
+use super::starter::Starter;
+use super::templates::Templates;
 use super::unstarted::Unstarted;
-use crate::domain::claim::{Claimed, VersionKey};
+use super::until;
 use crate::scheduler::Turn;
 use crate::store::claim::{Claimant, Portion, Revoked, Taken};
 use crate::store::lanes::LaneSeen;
 use crate::store::session::Session;
 use crate::store::{Store, StoreError};
-use crate::webhook::Fence;
 
 /// The epoch of a dispatcher that has not revoked a claim yet.
 const FIRST_EPOCH: i32 = 1;
@@ -45,9 +40,7 @@ pub(super) struct Claimer {
     claimant: Claimant,
     pace: Pace,
     places: Places,
-    attempts: TaskTracker,
-    means: Means,
-    results: mpsc::Sender<PendingResult>,
+    starter: Starter,
     drain: CancellationToken,
     templates: Templates,
     outage: Outage,
@@ -74,9 +67,7 @@ impl Claimer {
         store: &Store,
         lease: Arc<Lease>,
         places: Places,
-        attempts: TaskTracker,
-        means: Means,
-        results: mpsc::Sender<PendingResult>,
+        starter: Starter,
         drain: CancellationToken,
     ) -> Claimer {
         let pace = Pace::default();
@@ -87,9 +78,7 @@ impl Claimer {
             lease,
             pace,
             places,
-            attempts,
-            means,
-            results,
+            starter,
             drain,
             templates: Templates::new(),
             outage: Outage::none("claimer"),
@@ -114,18 +103,18 @@ impl Claimer {
             let turns = schedule.turns(self.pace.deliveries());
             let Some(turns) = drain.run_until_cancelled(turns).await else { break };
             match self.claim_all(turns).await {
-                Ok(Found::Work) => drop(drain.run_until_cancelled(schedule.gather_places(GATHERING)).await),
+                Ok(Found::Work) => until(&drain, schedule.gather_places(GATHERING)).await,
                 Ok(Found::Nothing) => {}
-                Ok(Found::NothingSmall) => drop(drain.run_until_cancelled(self.room_for_large()).await),
-                Ok(Found::Closed) => drop(drain.run_until_cancelled(tokio::time::sleep(SMALL_ONLY_PAUSE)).await),
-                Err(error) => drop(drain.run_until_cancelled(self.outage.wait(&error)).await),
+                Ok(Found::NothingSmall) => until(&drain, self.room_for_large()).await,
+                Ok(Found::Closed) => until(&drain, tokio::time::sleep(SMALL_ONLY_PAUSE)).await,
+                Err(error) => until(&drain, self.outage.wait(&error)).await,
             }
         }
     }
 
     /// Waits until there is room for large calls, or for a moment.
     async fn room_for_large(&self) {
-        tokio::time::timeout(SMALL_ONLY_PAUSE, self.means.budget.texts_free()).await.ok();
+        tokio::time::timeout(SMALL_ONLY_PAUSE, self.starter.means.budget.texts_free()).await.ok();
     }
 
     /// Claims these turns, and starts the attempts. Turns that the database refuses together are claimed in parts, so that
@@ -195,7 +184,7 @@ impl Claimer {
         if self.claimant.dispatcher_id != dispatcher_id {
             self.claimant = Claimant { dispatcher_id, epoch: FIRST_EPOCH };
         }
-        let texts = self.means.budget.reserve_texts();
+        let texts = self.starter.means.budget.reserve_texts();
         let taken = match self.take(&group, texts.is_some()).await {
             Ok(taken) => taken,
             Err(error) => return Err((group, error)),
@@ -209,10 +198,10 @@ impl Claimer {
         let seats = self.places.schedule.claimed(group.turns, &taken, texts.is_none());
         let outdated = self.places.schedule.outdated(&taken);
         // Whatever ends the starting, what was not started goes back to waiting.
-        let unstarted = Unstarted::new(taken.claimed, seats, &self.places, self.results.clone());
+        let unstarted = Unstarted::new(taken.claimed, seats, &self.places, self.starter.results.clone());
         self.read_again(&outdated).await;
         match self.templates.get(&mut self.session, unstarted.iter().map(|one| one.version)).await {
-            Ok(templates) => self.start_all(unstarted, &templates, &fence, texts),
+            Ok(templates) => self.starter.start_all(unstarted, &templates, &fence, texts),
             Err(error) => return Err((Group { turns: vec![], fetch: true }, error)),
         }
         Ok(found)
@@ -234,7 +223,7 @@ impl Claimer {
     /// The claim itself.
     async fn take(&mut self, group: &Group, room_for_large: bool) -> Result<Taken, StoreError> {
         let token = Uuid::now_v7();
-        let max_call_bytes = self.means.budget.max_call_bytes();
+        let max_call_bytes = self.starter.means.budget.max_call_bytes();
         let portion = Portion {
             bytes: self.pace.bytes(),
             call_bytes: if room_for_large { max_call_bytes } else { SMALL_TEXT.min(max_call_bytes) },
@@ -279,33 +268,6 @@ impl Claimer {
             self.session = self.store.session(self.pace.statement_timeout());
         }
         answer
-    }
-
-    fn start_all(
-        &self,
-        mut unstarted: Unstarted,
-        templates: &HashMap<VersionKey, Template>,
-        fence: &Fence,
-        mut texts: Option<Share>,
-    ) {
-        while let Some((claimed, place)) = unstarted.next() {
-            let bytes = claimed.payload.bytes();
-            let text_share = texts.as_mut().filter(|_| bytes > SMALL_TEXT).and_then(|texts| texts.split(bytes));
-            // There is one for every version that was asked for.
-            let template = templates.get(&claimed.version).cloned().unwrap_or_else(|| Arc::new(Compiled::unloadable()));
-            self.start(claimed, template, text_share, fence.clone(), place);
-        }
-    }
-
-    fn start(&self, claimed: Claimed, template: Template, text_share: Option<Share>, fence: Fence, mut place: Place) {
-        let (means, results) = (self.means.clone(), self.results.clone());
-        self.attempts.spawn(async move {
-            let started = Instant::now();
-            let completion = attempt(claimed, template, text_share, &means, &fence).await;
-            place.ended(host(&completion).as_ref(), started, signal(&completion));
-            // The finisher's queue has room for every place. Without a finisher the place counts the loss.
-            results.send(PendingResult { completion, place }).await.ok();
-        });
     }
 
     /// Disowns a claim whose answer was lost.

@@ -15,6 +15,7 @@ use tracing::{info, warn};
 
 use super::backoff::Outage;
 use super::policy::{self, PolicyConflict};
+use super::until;
 use crate::domain::policy::Policy;
 use crate::store::dispatchers::{Newcomer, Registering, Renewal, Standing};
 use crate::store::session::Session;
@@ -156,9 +157,7 @@ impl LeaseKeeper {
             match beat {
                 Ok(ControlFlow::Continue(())) => self.outage.over(),
                 Ok(ControlFlow::Break(conflict)) => return Err(conflict),
-                Err(error) => {
-                    let _stopped_meanwhile = stop.run_until_cancelled(self.outage.wait(&error)).await;
-                }
+                Err(error) => until(&stop, self.outage.wait(&error)).await,
             }
         }
         if let Err(error) = self.session.retire(lease.current().dispatcher_id).await {

@@ -1,0 +1,57 @@
+//! Starts attempts: one task for each delivery, which hands its result to the finisher.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::mpsc;
+use tokio_util::task::TaskTracker;
+
+use super::attempt::{Means, attempt, host, signal};
+use super::budget::{SMALL_TEXT, Share};
+use super::finisher::PendingResult;
+use super::place::Place;
+use super::templates::{Compiled, Template};
+use super::unstarted::Unstarted;
+use crate::domain::claim::{Claimed, VersionKey};
+use crate::webhook::Fence;
+
+/// What an attempt needs beside its delivery.
+pub(super) struct Starter {
+    /// The tasks.
+    pub(super) attempts: TaskTracker,
+    /// What all attempts share.
+    pub(super) means: Means,
+    /// Where results go.
+    pub(super) results: mpsc::Sender<PendingResult>,
+}
+
+impl Starter {
+    /// Starts an attempt for each delivery. `texts` is the budget for the texts of large calls, if there was room.
+    pub(super) fn start_all(
+        &self,
+        mut unstarted: Unstarted,
+        templates: &HashMap<VersionKey, Template>,
+        fence: &Fence,
+        mut texts: Option<Share>,
+    ) {
+        while let Some((claimed, place)) = unstarted.next() {
+            let bytes = claimed.payload.bytes();
+            let text_share = texts.as_mut().filter(|_| bytes > SMALL_TEXT).and_then(|texts| texts.split(bytes));
+            // There is one for every version that was asked for.
+            let template = templates.get(&claimed.version).cloned().unwrap_or_else(|| Arc::new(Compiled::unloadable()));
+            self.start(claimed, template, text_share, fence.clone(), place);
+        }
+    }
+
+    fn start(&self, claimed: Claimed, template: Template, text_share: Option<Share>, fence: Fence, mut place: Place) {
+        let (means, results) = (self.means.clone(), self.results.clone());
+        self.attempts.spawn(async move {
+            let started = Instant::now();
+            let completion = attempt(claimed, template, text_share, &means, &fence).await;
+            place.ended(host(&completion).as_ref(), started, signal(&completion));
+            // The finisher's queue has room for every place. Without a finisher the place counts the loss.
+            results.send(PendingResult { completion, place }).await.ok();
+        });
+    }
+}
