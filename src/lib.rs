@@ -12,10 +12,10 @@
 //!
 //! # Isolation
 //!
-//! **No single call, action, agent, receiver, name server, dispatcher or role can stop, delay without bound, alter or read
-//! what belongs to another.** Of every queue, batch, cache, pool, lock and statement it is asked: whose trouble can fill
-//! this, and who else then waits? A row that cannot be written does not hold up its batch, what is shared is bounded for
-//! each of those who share it, and no role can do more than its work needs.
+//! **No single call, action, agent, receiver, name server, dispatcher or role can stop, delay without bound, alter or
+//! read what belongs to another.** Ask of every queue, batch, cache, pool, lock and statement: whose trouble can fill
+//! this, and who else then waits? A row that cannot be written does not hold up its batch. What is shared is bounded
+//! for each of those that share it. No role can do more than its work needs.
 //!
 //! # The cast
 //!
@@ -23,20 +23,20 @@
 //! - **Agent**: the voice agent that held the call; actions belong to an agent.
 //! - **Action**: what is sent for an agent's calls: method, URL, timeout, headers, body, enabled. An agent has any number
 //!   of actions, each with a name ([`domain::action`]).
-//! - **Publish**: to make a new immutable version of an action. The newest version of an enabled action is the one sent.
+//! - **Publish**: to make a new immutable version of an action. The newest version of an enabled action is sent.
 //! - **Outbox**: the table into which the platform inserts completed calls, in its own transaction.
-//! - **Delivery**: one call on its way to one action: at most one HTTP request, with its whole story
+//! - **Delivery**: one call for one action: at most one HTTP request, and all that is recorded about it
 //!   ([`domain::delivery`]).
-//! - **Lane**: what waits for one action; the unit of scheduling. Lanes take turns ([`scheduler`]).
-//! - **Claim**: the committed record, made before the first byte leaves, that this delivery is about to be sent by this
-//!   dispatcher ([`domain::claim`]).
+//! - **Lane**: the deliveries that wait for one action; the unit of scheduling. Lanes take turns ([`scheduler`]).
+//! - **Claim**: the committed record that this dispatcher is about to send this delivery. It is made before the first
+//!   byte is sent ([`domain::claim`]).
 //! - **Dispatcher**: one running process; any number of them share one database.
-//! - **Lease**: how long a dispatcher counts as alive without being heard of. When it is over, what the dispatcher had in
-//!   flight becomes `unknown`; no request begins under a lease that may be over.
+//! - **Lease**: how long a dispatcher counts as alive without a renewal. When it is over, the deliveries that the
+//!   dispatcher had in flight become `unknown`. No request begins under a lease that may be over.
 //! - **Outcome**: what is known after the attempt.
 //! - **Resolution**: what was learnt later about an `unknown` delivery: the claim's own late result, or a person's finding.
-//! - **Pause**: what a person keeps from being sent for the time being: an agent, an action or a host. It waits, and does not
-//!   fail ([`domain::pause`]).
+//! - **Pause**: a person's order to send nothing for an agent, an action or a host for the time being. The deliveries
+//!   wait, and do not fail ([`domain::pause`]).
 //! - **Replay**: a delivery made by hand from an earlier one, linked to it, with who and why.
 //!
 //! # A row's table is its state
@@ -48,17 +48,18 @@
 //! | `sending`  | deliveries in flight                      | inserted by the claim, deleted by whoever finishes it |
 //! | `delivery` | deliveries that came to an end            | inserted once, never changed; leaves with its partition |
 //!
-//! What is old leaves by [`dispatcher::retention`], if it is to; never a call that is still to be sent.
+//! [`dispatcher::retention`] removes old calls and history, if it is told to. It never removes a call that is still to
+//! be sent.
 //!
-//! `waiting` and `sending` stay small, so that a claim costs the same whatever the length of history.
+//! `waiting` and `sending` stay small, so that a claim costs the same, whatever the length of history.
 //!
 //! # The rooms
 //!
-//! Imports point one way. [`domain`] is known by all and knows none. [`render`], [`webhook`] and [`store`] do not know
-//! each other: templates know nothing of sockets, sockets nothing of SQL. [`scheduler`] decides whose turn it is, and knows
-//! none of them either. [`dispatcher`] knows those four and ties them into the loop. [`service`] is what people do, whichever
-//! interface they use; it knows [`render`], [`webhook`] and [`store`], and no interface. [`cli`] reads arguments, calls the others
-//! and prints; it decides nothing.
+//! Imports go one way. All rooms know [`domain`], which knows no other room. [`render`], [`webhook`] and [`store`] do
+//! not know each other: templates know nothing of sockets, and sockets know nothing of SQL. [`scheduler`] decides whose
+//! turn it is, and does not know them, either. [`dispatcher`] knows these four, and connects them in its loop. [`service`]
+//! is what people do, through whichever interface; it knows [`render`], [`webhook`] and [`store`], and no interface.
+//! [`cli`] reads arguments, calls the other rooms and prints, and decides nothing about a delivery.
 #![forbid(unsafe_code)]
 
 pub mod cli;

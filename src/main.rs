@@ -1,4 +1,5 @@
-//! The command line: parse, log, run, exit status. What the commands do is in `postcall::cli`.
+//! The program: parses the command line, starts the log, runs the command and sets the exit status. The commands are in
+//! `postcall::cli`.
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -7,8 +8,8 @@ use clap::Parser;
 use mimalloc::MiMalloc;
 use postcall::cli::Cli;
 
-/// What a delivery allocates on one thread is often freed on another, which this allocator takes well. It keeps more memory
-/// for that: a dispatcher's peak is 40 MB instead of 16.
+/// Memory that a delivery allocates on one thread is often freed on another; this allocator is fast at that. In return
+/// it uses more memory: a dispatcher's peak is 40 MB instead of 16.
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
@@ -20,7 +21,7 @@ async fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             if !error.is_silent() {
-                // Unlike `eprintln!`, this does not panic where nobody reads on.
+                // Unlike `eprintln!`, this does not panic if stderr is closed.
                 writeln!(std::io::stderr(), "postcall: {}", error.for_people()).ok();
             }
             ExitCode::FAILURE

@@ -1,4 +1,4 @@
-//! What to measure, and how much of it.
+//! The arguments: what to measure, and with which sizes.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,44 +10,45 @@ use crate::fair::{self, Case};
 use crate::flat;
 use crate::lanes::Body;
 
-/// Figures of postcall, beside a private durable Postgres. Everything if no subject is named, which takes some two and a
-/// half hours; each says how long it takes at its defaults.
+/// Measures postcall beside a private durable Postgres. Without a subject it measures everything, which takes some two
+/// and a half hours. The list of subjects says how long each takes with the default sizes.
 #[derive(Parser)]
 pub struct Arguments {
     /// What to measure.
     #[arg(value_enum)]
     pub subjects: Vec<Subject>,
 
-    /// Everything tiny, whatever the sizes below say: shows in about a minute and a half that all of it works, that
-    /// nothing is lost and nothing doubled. The figures mean nothing.
+    /// Use tiny sizes, whatever the sizes below say. In about a minute and a half this shows that everything works, and
+    /// that nothing is lost or sent twice. The figures mean nothing.
     #[arg(long)]
     pub smoke: bool,
 
-    /// Write the figures there too, as JSON: one object each, and what they depend on.
+    /// Also write the figures to this file, as JSON: one object for each figure, and the circumstances they depend on.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
 
-    /// Another build of postcall, measured in turns with this one, each with the schema that it makes itself.
+    /// Another build of postcall. It is measured in turns with this one, and each has the schema that it makes itself.
     #[arg(long, value_name = "PATH")]
     pub binary: Option<PathBuf>,
 
-    /// Repetitions of what is compared, in turns.
+    /// How often each comparison is repeated, in turns.
     #[arg(long, default_value_t = 3, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub rounds: u32,
 
-    /// Calls of a throughput figure, and deliveries whose cost is counted beside a long history. Large ones: a quarter.
+    /// Calls of a throughput figure (a quarter of them if they are large), and deliveries whose cost is counted by
+    /// flat.
     #[arg(long, default_value_t = 20_000, value_name = "N")]
     pub calls: usize,
 
-    /// Requests in flight: throughput with each; burst and latency with the first; fair, flat and prune with the last.
+    /// Requests in flight. Throughput uses each value; burst and latency the first; fair, flat and prune the last.
     #[arg(long, default_value = "64,256", value_delimiter = ',', value_name = "N,…")]
     pub concurrency: Vec<usize>,
 
-    /// Seconds of each of the platform's turns.
+    /// Seconds of each turn of platform.
     #[arg(long, default_value_t = 5, value_name = "N")]
     pub seconds: u64,
 
-    /// Seconds of a steady stream of calls: latency, fair, prune.
+    /// Seconds of a steady stream of calls, for latency, fair and prune.
     #[arg(long, default_value_t = 20, value_name = "N")]
     pub stream_seconds: u64,
 
@@ -55,23 +56,23 @@ pub struct Arguments {
     #[arg(long, default_value_t = 20, value_name = "N")]
     pub idle_seconds: u64,
 
-    /// Scenes of fair; all if none is named.
+    /// Scenes of fair. Without this option, fair plays all.
     #[arg(long = "case", value_enum, value_name = "CASE")]
     pub cases: Vec<Case>,
 
-    /// Calls that wait for receivers in trouble.
+    /// Calls that wait for receivers in trouble, in fair.
     #[arg(long, default_value_t = 20_000, value_name = "N")]
     pub backlog: usize,
 
-    /// Honest calls a second beside them.
+    /// Honest calls a second beside the receivers in trouble.
     #[arg(long, default_value_t = 100.0, value_name = "N")]
     pub rate: f64,
 
-    /// Honest calls that come at once in the end.
+    /// Honest calls that arrive at once at the end.
     #[arg(long, default_value_t = 5_000, value_name = "N")]
     pub burst: usize,
 
-    /// Seconds for which honest calls are waited for after the last was written.
+    /// Seconds to wait for honest calls after the last one was written.
     #[arg(long, default_value_t = 20, value_name = "N")]
     pub patience_seconds: u64,
 
@@ -79,11 +80,11 @@ pub struct Arguments {
     #[arg(long, default_value_t = 600, value_name = "N")]
     pub down_seconds: u64,
 
-    /// The many lanes of fair and flat.
+    /// The large number of lanes, in fair and flat.
     #[arg(long, default_value_t = 10_000, value_name = "N")]
     pub lanes: usize,
 
-    /// Rows in the long queue, and those that wait beside a history.
+    /// Rows of the long queue in queue and flat, and deliveries that wait beside the history.
     #[arg(long, default_value_t = 1_000_000, value_name = "N")]
     pub waiting: i64,
 
@@ -95,35 +96,35 @@ pub struct Arguments {
     #[arg(long, default_value_t = 1_800, value_name = "N")]
     pub held_seconds: u64,
 
-    /// Deliveries after which the sizes of the queue's tables are looked at.
+    /// Deliveries after which flat reads the sizes of the queue's tables.
     #[arg(long, default_value_t = 1_000_000, value_name = "N")]
     pub deliveries: usize,
 
-    /// Ask a database whose history an earlier run (or benches/dispatch/history.sql) has made, instead of making one.
+    /// Use a database whose history an earlier run (or benches/dispatch/history.sql) has made, instead of making one.
     #[arg(long, value_name = "URL")]
     pub filled: Option<String>,
 
-    /// Print the plan of each statement that is asked of the history.
+    /// Print the plan of each statement that history measures.
     #[arg(long)]
     pub plans: bool,
 
-    /// How this program starts itself: send the baseline's requests to this URL, print requests a second, and end.
+    /// This program starts itself with it: send the baseline's requests to this URL, print requests a second, and end.
     #[arg(long, hide = true)]
     pub baseline: Option<String>,
 
-    /// Of the baseline.
+    /// The body of the baseline's requests.
     #[arg(long, hide = true, value_enum, default_value = "rendered")]
     pub body: Body,
 
-    /// Of the baseline.
+    /// The size of the baseline's calls.
     #[arg(long, hide = true, value_enum, default_value = "small")]
     pub size: Size,
 
-    /// How this program starts itself: be the receiver.
+    /// This program starts itself with it: be the receiver.
     #[arg(long, hide = true)]
     pub receiver: bool,
 
-    /// Said by cargo.
+    /// Passed by cargo.
     #[arg(long, hide = true)]
     pub bench: bool,
 }
@@ -131,28 +132,28 @@ pub struct Arguments {
 /// A group of figures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Subject {
-    /// Deliveries a second beside the bare HTTP client, CPU, WAL, batches and memory; two dispatchers beside one. 5 minutes.
+    /// Deliveries a second against the HTTP client alone; CPU, WAL, batches, memory; two dispatchers. 5 minutes.
     Throughput,
     /// The same, for calls that all arrive at once while the dispatcher sleeps. 1 minute.
     Burst,
-    /// From the platform's commit to the receiver; what an idle dispatcher costs. 4 minutes.
+    /// The time from the platform's commit to the receiver, and the cost of an idle dispatcher. 4 minutes.
     Latency,
-    /// Honest agents beside receivers that hang, are slow or are gone. 30 minutes; one --case: 3 to 11.
+    /// Honest agents beside receivers that hang, are slow or are down. 30 minutes; one --case takes 3 to 11.
     Fair,
-    /// The same cost beside a long history and queue, under a held snapshot, after very many. 45 minutes.
+    /// Whether a delivery costs the same beside a long history and queue and under a held snapshot. 45 minutes.
     Flat,
-    /// What the platform pays for inserting into the outbox: commits a second, WAL. 5 minutes.
+    /// What inserts into the outbox cost the platform: commits a second, WAL. 5 minutes.
     Platform,
-    /// What others notice while old partitions leave. 3 minutes.
+    /// How long inserts and deliveries wait while old partitions leave. 3 minutes.
     Prune,
     /// What a claim costs with a short and a long queue. 2 minutes.
     Queue,
-    /// What a question costs a database with a long history. 5 minutes.
+    /// What a question costs in a database with a long history. 5 minutes.
     History,
 }
 
 impl Arguments {
-    /// Those of the command line; tiny ones where it asks for them.
+    /// Reads the arguments from the command line. With `--smoke`, all sizes are tiny.
     pub fn read() -> Arguments {
         let arguments = Arguments::parse();
         if !arguments.smoke {
@@ -178,27 +179,27 @@ impl Arguments {
         }
     }
 
-    /// Whether a subject is to be measured.
+    /// Whether to measure a subject.
     pub fn wants(&self, subject: Subject) -> bool {
         self.subjects.is_empty() || self.subjects.contains(&subject)
     }
 
-    /// Repetitions.
+    /// How often each comparison is repeated.
     pub fn rounds(&self) -> usize {
         self.rounds as usize
     }
 
-    /// The concurrency of subjects that know one receiver.
+    /// The concurrency of subjects with one receiver.
     pub fn usual_concurrency(&self) -> usize {
         self.concurrency[0]
     }
 
-    /// The concurrency of subjects that know many.
+    /// The concurrency of subjects with many receivers or lanes.
     pub fn full_concurrency(&self) -> usize {
         self.concurrency[self.concurrency.len() - 1]
     }
 
-    /// How much of fair.
+    /// The sizes of fair.
     pub fn fair(&self) -> fair::Sizes {
         fair::Sizes {
             backlog: self.backlog,
@@ -214,7 +215,7 @@ impl Arguments {
         }
     }
 
-    /// How much of flat.
+    /// The sizes of flat.
     pub fn flat(&self) -> flat::Sizes {
         flat::Sizes {
             rows: self.rows,

@@ -1,5 +1,5 @@
-//! What the HTTP client reaches by itself: the same client, the same requests rendered beforehand, the same receiver, and
-//! no database. In a process of its own, because the dispatcher is one too.
+//! Measures the HTTP client alone: the same client and the same receiver, with requests that were rendered beforehand,
+//! and without a database. It runs in a process of its own, because the dispatcher does so, too.
 
 use std::future::pending;
 use std::process::Stdio;
@@ -13,13 +13,13 @@ use postcall::domain::call::Call;
 use postcall::domain::delivery::{Ending, Outcome};
 use postcall::domain::request::Request;
 use postcall::render::CompiledAction;
-use postcall::webhook::{Fence, Settings, Webhook};
+use postcall::webhook::{SendGate, Webhook, WebhookSettings};
 use uuid::Uuid;
 
 use crate::calls::{self, Size};
 use crate::lanes::Body;
 
-/// Requests a second, measured by another process of this program.
+/// Measures requests a second in another process of this program.
 pub async fn requests_per_second(url: &str, requests: usize, concurrency: usize, body: Body, size: Size) -> f64 {
     let name = |value: Option<PossibleValue>| value.unwrap().get_name().to_owned();
     let output = tokio::process::Command::new(std::env::current_exe().unwrap())
@@ -34,16 +34,18 @@ pub async fn requests_per_second(url: &str, requests: usize, concurrency: usize,
     String::from_utf8(output.stdout).unwrap().trim().parse().unwrap()
 }
 
-/// That other process: sends, and prints requests a second.
+/// The work of that process: sends the requests, and prints requests a second.
 pub fn run(url: &str, requests: usize, concurrency: usize, body: Body, size: Size) {
-    // As `postcall run` has it.
+    // `postcall run` uses the same kind of runtime.
     let runtime = tokio::runtime::Runtime::new().unwrap();
     println!("{}", runtime.block_on(send_all(requests, concurrency, rendered(url, body, size))));
 }
 
 async fn send_all(count: usize, concurrency: usize, requests: Vec<Request>) -> f64 {
     let allow_targets = vec!["127.0.0.0/8".parse().unwrap()];
-    let webhook = Arc::new(Webhook::new(Settings { allow_http: true, allow_targets, ..Settings::default() }).unwrap());
+    let webhook = Arc::new(
+        Webhook::new(WebhookSettings { allow_http: true, allow_targets, ..WebhookSettings::default() }).unwrap(),
+    );
     let requests = Arc::new(requests);
     let next = Arc::new(AtomicUsize::new(0));
     let started = Instant::now();
@@ -57,7 +59,7 @@ async fn send_all(count: usize, concurrency: usize, requests: Vec<Request>) -> f
                         return;
                     }
                     let request = &requests[turn % requests.len()];
-                    let attempt = webhook.send(request, Uuid::now_v7(), &Fence::open(), pending()).await;
+                    let attempt = webhook.send(request, Uuid::now_v7(), &SendGate::open(), pending()).await;
                     assert!(matches!(attempt.ending, Ending::Final(Outcome::Answered(_))), "{:?}", attempt.ending);
                 }
             })

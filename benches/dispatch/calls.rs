@@ -1,29 +1,31 @@
-//! What is sent: calls of about two and about twenty kilobytes, and the action of the platform's documentation.
+//! The calls and the action: calls of about two and about twenty kilobytes, and the action of the platform's
+//! documentation.
 
 use clap::ValueEnum;
 use postcall::domain::action_file::ActionFile;
 use serde_json::{Value, json};
 
-/// Agents, each with an action of its own: templates are looked up by version, so one alone would flatter.
+/// How many agents there are, each with an action of its own. Templates are looked up by version, so the figures of a
+/// single agent would be too good.
 pub const AGENTS: usize = 20;
 
-/// Different calls; the n-th call of a run is one of them. Enough that no two in a row are alike.
+/// How many different calls there are. The n-th call of a run is one of them, and no two in a row are the same.
 const VARIETY: usize = 100;
 
-/// Stands in the texts for the provider's id, and is as long as one.
+/// Stands in the texts for the provider's id, and has the same length.
 const SID: &str = "CA000000000000000000000000example0";
 
-/// How long calls are.
+/// The size of calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Size {
-    /// About 2 KB: a minute's talk.
+    /// About 2 KB, for a conversation of a minute.
     Small,
-    /// About 20 KB: a long talk.
+    /// About 20 KB, for a long conversation.
     Large,
 }
 
 impl Size {
-    /// How often the lines of the transcript are spoken.
+    /// How often the transcript repeats its lines.
     fn rounds(self) -> usize {
         match self {
             Size::Small => 1,
@@ -32,7 +34,7 @@ impl Size {
     }
 }
 
-/// The name of the agent that holds the `index`-th call.
+/// The name of the agent that held the `index`-th call.
 pub fn agent(index: usize) -> String {
     agent_of(index % AGENTS)
 }
@@ -42,25 +44,25 @@ pub fn agent_of(number: usize) -> String {
     format!("agent_{number:05}")
 }
 
-/// The texts of all different small calls, but for their ids.
+/// The texts of all different small calls, without their ids.
 pub fn all() -> Vec<String> {
     all_of(Size::Small)
 }
 
-/// The texts of all different calls of that size, but for their ids.
+/// The texts of all different calls of that size, without their ids.
 pub fn all_of(size: Size) -> Vec<String> {
     (0..VARIETY).map(|index| call(index, size.rounds()).to_string()).collect()
 }
 
-/// The `index`-th call of a run, made of the texts of [`all`]: each with an id of its own, in no order, as providers'
-/// ids are. Where they repeat, the history's index on them would be flattered.
+/// The `index`-th call of a run, made from the texts of [`all`]. Each call has an id of its own. The ids come in no
+/// order, like those of providers. If ids repeated, the figures of history's index on them would be too good.
 pub fn nth(texts: &[String], index: usize) -> String {
-    // Fibonacci hashing: distinct for distinct numbers.
+    // Fibonacci hashing gives distinct values for distinct numbers.
     let scattered = (index as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     texts[index % texts.len()].replace(SID, &format!("CA{scattered:016x}{index:016x}"))
 }
 
-/// The number of a call, from the provider's id that [`nth`] gave it; 0 of any other id.
+/// The number of a call, from the provider's id that [`nth`] gave it. 0 for any other id.
 pub fn index_of(sid: &str) -> u64 {
     sid.get(18..).and_then(|digits| u64::from_str_radix(digits, 16).ok()).unwrap_or(0)
 }
@@ -71,13 +73,13 @@ pub fn action(url: &str) -> ActionFile {
     ActionFile::parse(&file.to_string()).unwrap()
 }
 
-/// The example's deadline of a request, milliseconds.
+/// The timeout of the example action, in milliseconds.
 pub const TIMEOUT_MS: u32 = 15_000;
 
-/// Its headers. Receivers tell calls by `X-Call`.
+/// The headers of the example action. Receivers identify calls by `X-Call`.
 pub const HEADERS: &str = r#"{"Content-Type": "application/json", "X-Call": "${callInfo.callSid}"}"#;
 
-/// Says how large they are.
+/// Describes the sizes of calls and templates.
 pub fn describe() -> String {
     let [small, large] = [Size::Small, Size::Large].map(|size| {
         let calls = all_of(size);
@@ -89,7 +91,7 @@ pub fn describe() -> String {
     )
 }
 
-/// Its body.
+/// The body of the example action.
 pub const BODY: &str = r#"{
   "caller": "${callInfo.from}",
   "callee": "${callInfo.to}",

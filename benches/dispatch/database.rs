@@ -1,4 +1,4 @@
-//! A database of its own for each subject, and what the server counts.
+//! Gives each subject a database of its own, and reads the server's counters.
 
 use std::ops::Range;
 
@@ -10,39 +10,39 @@ use crate::calls;
 use crate::lanes::{Body, Lane};
 use crate::process::{self, Program};
 
-/// Calls inserted by one statement while a queue is filled.
+/// How many calls one statement inserts while a queue is filled.
 const FILL_BATCH: usize = 500;
-/// The same where the server makes the calls.
+/// How many calls one statement inserts if the server makes the calls.
 const PILE_BATCH: usize = 50_000;
 
 /// A migrated database on the server that `scripts/bench` started.
 pub struct Database {
-    /// For processes.
+    /// The URL, for other processes.
     pub url: String,
-    /// For the benchmark's own SQL.
+    /// Connections for the benchmark's own SQL.
     pub pool: PgPool,
-    /// The code that is measured.
+    /// postcall's own store, which is measured.
     pub store: Store,
 }
 
-/// What the server has counted so far. Sessions report when they end or after about a second.
+/// The server's counters. Sessions report to them when they end, or after about a second.
 #[derive(Clone, Copy)]
 pub struct Counters {
-    /// Bytes of write-ahead log, of the whole server.
+    /// Bytes of WAL of the whole server.
     pub wal_bytes: i64,
-    /// Pages written whole into it, because they changed for the first time since a checkpoint.
+    /// Full pages in the WAL. A page is written in full when it changes for the first time after a checkpoint.
     pub full_pages: i64,
     /// Transactions of this database, pings included.
     pub transactions: i64,
 }
 
 impl Database {
-    /// An empty one called `name`, instead of whatever had that name, with the schema of this build.
+    /// An empty database called `name`, with the schema of this build. An existing one with that name is dropped.
     pub async fn new(name: &str) -> Database {
         Database::of(Program::candidate(), name).await
     }
 
-    /// The same with the schema of another build.
+    /// An empty database called `name`, with the schema of `program`.
     pub async fn of(program: &Program, name: &str) -> Database {
         let server = server_url();
         let mut connection = PgConnection::connect(&server).await.unwrap();
@@ -54,7 +54,7 @@ impl Database {
         Database::at(&url).await
     }
 
-    /// One that exists.
+    /// A database that exists.
     pub async fn at(url: &str) -> Database {
         let options: PgConnectOptions = url.parse().unwrap();
         let pool = PgPoolOptions::new()
@@ -68,14 +68,14 @@ impl Database {
         Database { url: url.to_owned(), pool, store }
     }
 
-    /// Publishes one action for each of the usual agents, all sending to `url`.
+    /// Publishes one action for each of the usual agents. All actions send to `url`.
     pub async fn publish(&self, url: &str) {
         let lane = |number| Lane { agent: calls::agent_of(number), url: url.to_owned(), body: Body::Rendered };
         self.publish_lanes(&(0..calls::AGENTS).map(lane).collect::<Vec<_>>()).await;
     }
 
-    /// Publishes the actions of all these lanes. By SQL, which is the same for every release, and takes a second where
-    /// there are ten thousand.
+    /// Publishes the actions of all these lanes. It does so by SQL, which is the same for every release, and takes a
+    /// second for ten thousand.
     pub async fn publish_lanes(&self, lanes: &[Lane]) {
         let agents: Vec<&str> = lanes.iter().map(|lane| lane.agent.as_str()).collect();
         let urls: Vec<&str> = lanes.iter().map(|lane| lane.url.as_str()).collect();
@@ -106,7 +106,7 @@ impl Database {
         self.fill_with(0..count, &agents, &calls::all()).await;
     }
 
-    /// Commits the calls of these numbers at once, one of each agent in turn.
+    /// Commits the calls of these numbers at once, one for each agent in turn.
     pub async fn fill_with(&self, numbers: Range<usize>, agents: &[String], texts: &[String]) {
         let mut transaction = self.pool.begin().await.unwrap();
         for start in numbers.clone().step_by(FILL_BATCH) {
@@ -126,8 +126,9 @@ impl Database {
         transaction.commit().await.unwrap();
     }
 
-    /// Commits the calls of these numbers, of some 130 bytes each, one of each of the first `agents` agents in turn,
-    /// without sending their texts to the server: for millions. Each portion is a transaction of its own.
+    /// Commits the calls of these numbers, of some 130 bytes each, one for each of the first `agents` agents in turn.
+    /// The server makes their texts, so this can be used for millions of calls. Each portion is a transaction of its
+    /// own.
     pub async fn pile(&self, numbers: Range<usize>, agents: usize) {
         for start in numbers.clone().step_by(PILE_BATCH) {
             let end = numbers.end.min(start + PILE_BATCH) - 1;
@@ -147,19 +148,19 @@ impl Database {
         sqlx::raw_sql(AssertSqlSafe(sql)).execute(&self.pool).await.unwrap();
     }
 
-    /// Takes everything that waits out of the queue, and clears it away. By DELETE: the queue refuses TRUNCATE.
+    /// Removes everything from `waiting`, and vacuums it. It uses DELETE, because `waiting` refuses TRUNCATE.
     pub async fn empty_queue(&self) {
         self.execute("DELETE FROM postcall.waiting").await;
         self.execute("VACUUM postcall.waiting").await;
     }
 
-    /// One number.
+    /// The number that a query returns.
     pub async fn number(&self, sql: &str) -> f64 {
         let sql = format!("SELECT ({sql})::float8");
         sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&self.pool).await.unwrap()
     }
 
-    /// One number, or nothing where this release's tables do not know it.
+    /// The number that a query returns. `None` if the tables of this release cannot answer the query.
     pub async fn number_if_known(&self, sql: &str) -> Option<f64> {
         let sql = format!("SELECT ({sql})::float8");
         sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&self.pool).await.ok()
@@ -176,22 +177,22 @@ impl Database {
         panic!("LOST: not all of {count} deliveries were recorded");
     }
 
-    /// Every committed call and action is in exactly one state, and here that is `delivered`.
+    /// Checks that every committed call and action is in exactly one state, `delivered`.
     pub async fn assert_all_delivered(&self, count: usize) {
-        // By the view, which is the same whatever the tables look like.
+        // The view is used because it is the same for every release, whatever the tables look like.
         let delivered = self.number("SELECT count(*) FROM postcall.delivery_history WHERE state = 'delivered'").await;
         let open =
             self.number("(SELECT count(*) FROM postcall.waiting) + (SELECT count(*) FROM postcall.sending)").await;
         assert_eq!((delivered, open), (count as f64, 0.0), "LOST: delivered, and still open");
     }
 
-    /// Every committed call and action is in exactly one place, whichever.
+    /// Checks that every committed call and action is in exactly one state, whichever it is.
     pub async fn assert_accounted_for(&self, count: usize) {
         let seen = self.number("SELECT count(*) FROM postcall.delivery_history").await;
         assert_eq!(seen, count as f64, "LOST: waiting, in flight and over");
     }
 
-    /// What is counted now.
+    /// The counters now.
     pub async fn counters(&self) -> Counters {
         let (wal_bytes, full_pages, transactions) = sqlx::query_as(
             "SELECT (pg_current_wal_insert_lsn() - '0/0')::bigint, (SELECT wal_fpi FROM pg_stat_wal),
@@ -203,14 +204,14 @@ impl Database {
         Counters { wal_bytes, full_pages, transactions }
     }
 
-    /// CPU seconds of the server's processes that are alive now.
+    /// The CPU seconds of the server's processes that are alive now.
     pub async fn cpu_seconds(&self) -> f64 {
         let pids: Vec<i32> =
             sqlx::query_scalar("SELECT pid FROM pg_stat_activity").fetch_all(&self.pool).await.unwrap();
         pids.into_iter().map(|pid| process::cpu_seconds(pid.try_into().unwrap())).sum()
     }
 
-    /// Ends its connections, so that the next subject is alone.
+    /// Closes the connections, so that the next subject is alone.
     pub async fn close(self) {
         self.store.close().await;
         self.pool.close().await;

@@ -1,5 +1,5 @@
-//! Whether one's trouble is another's: honest agents beside receivers that hang, are slow or are gone. Each scene is
-//! played with the trouble and without, in turns; a ratio is made of two neighbours.
+//! Measures whether receivers in trouble hold up others: honest agents beside receivers that hang, are slow or are
+//! down. Each scene is played with the trouble and without it, in turns. A ratio compares two neighbours in time.
 
 use std::time::{Duration, Instant};
 
@@ -14,27 +14,27 @@ use crate::receiver::{self, Behaviour, Receiver};
 use crate::stream::{self, Pace, waits};
 use crate::throughput::{self, Arrival, Setup, order};
 
-/// Until what hangs has taken all that it gets.
+/// The time until receivers that hang have taken all the places that they get.
 const SETTLING: Duration = Duration::from_secs(2);
-/// How long the rest of a backlog is waited for after its host is back.
+/// How long to wait for the rest of a backlog after its host can be reached again.
 const REST_PATIENCE: Duration = Duration::from_secs(180);
-/// How often it is asked how far that is; moments of receipt are the receiver's.
+/// How often to ask how much was delivered. The receiver itself notes the moments of receipt.
 const ASKING: Duration = Duration::from_millis(500);
-/// Numbers of the calls of a backlog begin here, beyond those of honest ones.
+/// The numbers of the calls of a backlog begin here, above the numbers of honest calls.
 const BACKLOG_FROM: usize = 10_000_000;
-/// An answer of the slow host.
+/// How long the slow host takes for an answer.
 const SLOW: Duration = Duration::from_secs(2);
-/// Where the host listens that goes down.
+/// The address of the host that goes down.
 const DOWN_HOST: &str = "127.200.1.1:0";
-/// Agents with calls for it.
+/// How many agents have calls for the host that goes down.
 const DOWN_AGENTS: usize = 20;
 
 /// A scene.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Case {
-    /// One agent hangs, with a backlog, beside 20 honest ones.
+    /// One agent with a backlog whose receiver hangs, beside 20 honest agents.
     HangingAgent,
-    /// 1,000 agents, of which 50 hang, each on a host of its own; the others share 20 hosts.
+    /// 1,000 agents. The receivers of 50 of them hang, each on a host of its own; the others share 20 hosts.
     HangingAgents,
     /// 1,000 hosts, of which 300 hang.
     HangingHosts,
@@ -46,32 +46,32 @@ pub enum Case {
     Lanes,
 }
 
-/// How much of it.
+/// The sizes of the scenes.
 #[derive(Clone, Copy)]
 pub struct Sizes {
-    /// Calls that wait for those in trouble.
+    /// How many calls wait for receivers in trouble.
     pub backlog: usize,
-    /// Honest calls a second.
+    /// How many honest calls come a second.
     pub rate: f64,
-    /// For so long.
+    /// How many seconds they come.
     pub seconds: u64,
-    /// Honest calls that come at once in the end.
+    /// How many honest calls arrive at once at the end.
     pub burst: usize,
-    /// How long honest calls are waited for after the last was written.
+    /// How long to wait for honest calls after the last one was written.
     pub patience: Duration,
-    /// For how long the host is down.
+    /// How long the host is down.
     pub down: Duration,
-    /// The many lanes.
+    /// The large number of lanes.
     pub lanes: usize,
-    /// Calls of the throughput figures.
+    /// How many calls each throughput figure has.
     pub calls: usize,
-    /// Requests in flight.
+    /// How many requests may be in flight.
     pub concurrency: usize,
-    /// Repetitions.
+    /// How often each scene is repeated.
     pub rounds: usize,
 }
 
-/// Measures and prints these scenes, or all.
+/// Measures and prints these scenes, or all scenes if `cases` is empty.
 pub async fn measure(programs: &[&Program], cases: &[Case], sizes: Sizes) {
     let wanted = |case: &Case| cases.is_empty() || cases.contains(case);
     for case in Case::value_variants().iter().filter(|case| wanted(case)) {
@@ -83,7 +83,7 @@ pub async fn measure(programs: &[&Program], cases: &[Case], sizes: Sizes) {
     }
 }
 
-/// Who is honest, who is in trouble, and how much waits for the latter.
+/// A scene: the honest lanes, the lanes in trouble, and how many calls wait for the latter.
 struct Scene {
     honest: Group,
     trouble: Group,
@@ -107,12 +107,12 @@ impl Scene {
     }
 }
 
-/// What honest agents saw in one round, and what those in trouble got.
+/// What was seen of the honest lanes in one round, and what the lanes in trouble got.
 struct Seen {
     waits: Vec<f64>,
     missing: usize,
     burst_per_second: f64,
-    /// Requests to each lane in trouble.
+    /// How many requests each lane in trouble got.
     troubled: Vec<f64>,
 }
 
@@ -207,7 +207,8 @@ fn tell(program: &Program, without: &[Seen], with: &[Seen]) {
     measured(&format!("{label}: requests to the lane in trouble that got most"), &most, "");
 }
 
-/// A host that refuses every connection for a while: what fails, and how soon the rest is delivered when it is back.
+/// Measures a host that refuses every connection for a while: how many deliveries fail, and how soon the rest is
+/// delivered when the host can be reached again.
 async fn host_down(programs: &[&Program], sizes: Sizes) {
     let Sizes { backlog, down, concurrency, .. } = sizes;
     chapter(&format!("Fair: a host is down for {} s under {backlog} calls", down.as_secs()));
@@ -255,7 +256,8 @@ async fn host_down(programs: &[&Program], sizes: Sizes) {
     }
 }
 
-/// What being fair costs: throughput with few and with many lanes; beside a reference that takes the oldest first.
+/// Measures what fairness costs: throughput with few and with many lanes, against a reference that takes the oldest
+/// call first.
 async fn many_lanes(programs: &[&Program], sizes: Sizes) {
     let Sizes { calls, concurrency, rounds, .. } = sizes;
     chapter(&format!(
@@ -267,7 +269,7 @@ async fn many_lanes(programs: &[&Program], sizes: Sizes) {
     let (body, size, arrival) = (Body::Rendered, Size::Small, Arrival::BeforeTheDispatcher);
     let counts = [calls::AGENTS, sizes.lanes];
     let players = programs.len();
-    // By program, and then by the number of lanes.
+    // The rates by program, and then by the number of lanes.
     let mut rates = vec![[Vec::new(), Vec::new()]; players];
     for round in 0..rounds {
         for turn in order(players * counts.len(), round) {

@@ -1,5 +1,5 @@
-//! Whether a delivery goes on costing the same: beside a long history and a long queue, while somebody holds a snapshot,
-//! and after very many others.
+//! Measures whether a delivery always costs the same: beside a long history and a long queue, while somebody holds a
+//! snapshot, and after very many other deliveries.
 
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
@@ -14,49 +14,50 @@ use crate::receiver::Receiver;
 use crate::soak;
 use crate::throughput::order;
 
-/// Delivered before the counting begins, as a share of what is counted.
+/// Before the counting begins, one part in so many of the counted number is delivered.
 const WARMING_SHARE: usize = 5;
-/// Of a held snapshot's time, the beginning and the end that are compared.
+/// The time of a held snapshot is divided into so many parts. The first and the last are compared.
 const WINDOWS: u32 = 10;
 /// How often the sizes of tables are read.
 const READING: Duration = Duration::from_secs(1);
 
-/// How much of it.
+/// The sizes of the measurements.
 #[derive(Clone, Copy)]
 pub struct Sizes {
-    /// Deliveries in the long history.
+    /// How many deliveries the long history has.
     pub rows: i64,
-    /// Calls in the long queue.
+    /// How many calls the long queue has.
     pub waiting: usize,
-    /// Lanes that it is spread over.
+    /// How many lanes the long queue is spread over.
     pub lanes: usize,
-    /// Deliveries whose cost is counted.
+    /// The cost of so many deliveries is counted.
     pub calls: usize,
     /// How long a snapshot is held.
     pub held: Duration,
-    /// Deliveries after which the sizes of the tables are looked at.
+    /// After so many deliveries the sizes of the tables are read.
     pub deliveries: usize,
-    /// Requests in flight.
+    /// How many requests may be in flight.
     pub concurrency: usize,
-    /// Repetitions.
+    /// How often each comparison is repeated.
     pub rounds: usize,
 }
 
-/// Measures and prints.
+/// Measures and prints all figures of this subject.
 pub async fn measure(sizes: Sizes) {
     cost(sizes).await;
     held_snapshot(sizes).await;
     bounded_tables(sizes).await;
 }
 
-/// What a delivery cost, and how fast they went.
+/// What a delivery cost, and how many were made a second.
 struct Cost {
     per_second: f64,
     server_us: f64,
     dispatcher_us: f64,
 }
 
-/// The same deliveries from an empty database, and beside a long history and a long queue of other lanes.
+/// Compares the cost of the same deliveries in an empty database, and beside a long history and a long queue of other
+/// lanes.
 async fn cost(sizes: Sizes) {
     let Sizes { rows, waiting, lanes, calls, rounds, .. } = sizes;
     chapter(&format!("Flat: {rows} deliveries in history and {waiting} waiting in {lanes} lanes, against nothing"));
@@ -68,7 +69,7 @@ async fn cost(sizes: Sizes) {
     full.pile(0..waiting, lanes).await;
     full.execute("CHECKPOINT").await;
     note(&format!("The queue was filled in {} s.", started.elapsed().as_secs()));
-    // Each round takes some of the queue, which is not made longer again: a small share of it.
+    // Each round takes a small share of the queue, which is not filled again.
     let mut costs = [Vec::new(), Vec::new()];
     for round in 0..rounds {
         for which in order(2, round) {
@@ -78,7 +79,7 @@ async fn cost(sizes: Sizes) {
             }
             let empty = Database::new("bench_empty").await;
             empty.publish_lanes(&Lane::on_one_host(&receiver, calls::AGENTS, Body::Default)).await;
-            // Enough that the last ones counted do not meet an empty queue.
+            // There are enough calls that the queue is not empty when the last counted ones are claimed.
             empty.pile(0..calls * 2, calls::AGENTS).await;
             empty.execute("CHECKPOINT").await;
             costs[0].push(cost_of(&empty, &receiver, sizes).await);
@@ -99,7 +100,8 @@ async fn cost(sizes: Sizes) {
     }
 }
 
-/// Lets a dispatcher work until so many are delivered, and stops it; what it does at its start and end does not count.
+/// Lets a dispatcher work until the counted deliveries are made, and stops it. What it does at its start and its end
+/// does not count.
 async fn cost_of(database: &Database, receiver: &Receiver, sizes: Sizes) -> Cost {
     receiver.forget();
     let dispatcher = Dispatcher::of(Program::candidate(), &database.url, sizes.concurrency, Shares::All).await;
@@ -118,7 +120,7 @@ async fn cost_of(database: &Database, receiver: &Receiver, sizes: Sizes) -> Cost
     }
 }
 
-/// A dispatcher at full load while a transaction holds a snapshot, so that nothing of what is deleted can be cleared away.
+/// Measures a dispatcher at full load while a transaction holds a snapshot, so that vacuum can remove no deleted row.
 async fn held_snapshot(sizes: Sizes) {
     chapter(&format!("Flat: under load while a snapshot is held for {} s", sizes.held.as_secs()));
     let (receiver, database) = loaded().await;
@@ -142,7 +144,7 @@ async fn held_snapshot(sizes: Sizes) {
     finish(database, dispatcher, &receiver, calls).await;
 }
 
-/// Sizes of the tables that every delivery passes through, with autovacuum as the server has it.
+/// Measures the sizes of the tables that every delivery passes through, with the server's own settings of autovacuum.
 async fn bounded_tables(sizes: Sizes) {
     chapter(&format!("Flat: tables after {} deliveries, plain autovacuum", sizes.deliveries));
     let (receiver, database) = loaded().await;
@@ -181,7 +183,7 @@ fn tell_sizes(samples: &[soak::Sample]) {
     }
 }
 
-/// Nothing was lost, and nothing sent twice: as many requests as deliveries.
+/// Checks that nothing was lost or sent twice: there are as many requests as deliveries.
 async fn finish(database: Database, dispatcher: Dispatcher, receiver: &Receiver, calls: usize) {
     database.has_recorded(calls).await;
     dispatcher.stop().await;

@@ -1,6 +1,6 @@
-//! What a question costs a database with a year of history: through the program's own statements, and by SQL as an auditor
-//! asks it. Each is asked several times; the first time, which reads from the disk, is not counted. Nothing fails by time:
-//! a figure above its limit is marked.
+//! Measures what a question costs in a database with a year of history, through the program's own statements, and by
+//! SQL as an auditor asks it. Each question is asked several times. The first time, which reads from the disk, is not
+//! counted. A figure above its limit is marked, but nothing fails because of its time.
 
 use std::time::{Duration, Instant};
 
@@ -15,28 +15,29 @@ use uuid::Uuid;
 use crate::database::Database;
 use crate::print::{chapter, keep, note, percentile, rounded};
 
-/// How the rows are made; see there.
+/// The script that makes the rows.
 const ROWS: &str = include_str!("history.sql");
 const AUDITING: &str = include_str!("../../docs/auditing.md");
 
-/// Times that each question is asked.
+/// How often each question is asked.
 const ASKED: usize = 7;
-/// Limits, milliseconds: of a question that names a call, an agent, a delivery, a state or a day, and of the newest page; of
-/// every other; of the check of the accounts.
+/// The limits, in milliseconds. This one is for the newest page, and for questions that name a call, an agent, a
+/// delivery, a state or a day. The next one is for every other question, and the last one for the check of the
+/// accounts.
 const NAMED_MS: f64 = 50.0;
 const OTHER_MS: f64 = 1_000.0;
 const ACCOUNTS_MS: f64 = 30_000.0;
-/// Rows in a page, and one that tells whether there is another.
+/// The rows of a page, and one more, which shows whether there is another page.
 const PAGE: usize = 51;
 
-/// A database with so many deliveries of a year, and so many that wait.
+/// Makes a database with `rows` deliveries of a year, and `waiting` deliveries that wait.
 pub async fn database(rows: i64, waiting: i64) -> Database {
     let database = Database::new("bench_history").await;
     fill(&database, rows, waiting).await;
     database
 }
 
-/// Measures and prints.
+/// Measures and prints all figures of this subject. `plans` says whether to print the statements' plans.
 pub async fn measure(database: Database, plans: bool) {
     let [rows, waiting] = ["delivery", "waiting"].map(|table| format!("SELECT count(*) FROM postcall.{table}"));
     let (rows, waiting) = (database.number(&rows).await, database.number(&waiting).await);
@@ -55,7 +56,8 @@ pub async fn measure(database: Database, plans: bool) {
     let started = Instant::now();
     let accounts = database.store.check_invariants().await.unwrap();
     line("check-invariants", started.elapsed().as_secs_f64() * 1_000.0, ACCOUNTS_MS, "");
-    // A database that was filled before may be of another release, and what is in flight in it stays so.
+    // A database that was filled before may have the schema of another release, and its deliveries in flight stay in
+    // flight.
     let asked = accounts
         .checked
         .iter()
@@ -64,7 +66,7 @@ pub async fn measure(database: Database, plans: bool) {
     database.close().await;
 }
 
-/// Makes so many deliveries of a year, and so many that wait.
+/// Makes `rows` deliveries of a year, and `waiting` deliveries that wait.
 pub async fn fill(database: &Database, rows: i64, waiting: i64) {
     let started = Instant::now();
     let mut connection = PgConnection::connect(&database.url).await.unwrap();
@@ -75,7 +77,7 @@ pub async fn fill(database: &Database, rows: i64, waiting: i64) {
     note(&format!("The rows were made in {} s.", started.elapsed().as_secs()));
 }
 
-/// Has the server send the plan of every statement, which the driver hands to the log.
+/// Lets the server send the plan of every statement. The database driver writes it to the log.
 async fn explain_everything(database: &Database) {
     tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).without_time().init();
     for setting in [
@@ -94,7 +96,7 @@ async fn explain_everything(database: &Database) {
     }
 }
 
-/// Real values to ask for.
+/// Values that exist in the database, to ask for.
 struct Known {
     call_id: Uuid,
     waiting_call_id: Uuid,
@@ -188,7 +190,7 @@ async fn ask_program(database: &Database, what: &str, limit: f64, filter: &Histo
     line(&format!("history {what}"), percentile(&mut times, 0.5), limit, &told);
 }
 
-/// The statements of docs/auditing.md, asked about values that there are.
+/// Asks the statements of docs/auditing.md, with values that exist in the database.
 async fn ask_sql(database: &Database, known: &Known) {
     let page = "SELECT * FROM postcall.delivery_history ORDER BY delivery_id DESC LIMIT 50";
     let failed = "SELECT * FROM postcall.delivery_history WHERE state = 'failed' ORDER BY delivery_id DESC LIMIT 50";
@@ -228,7 +230,8 @@ async fn ask_sql(database: &Database, known: &Known) {
     }
 }
 
-/// What counts or sorts everything of a kind is allowed more than what finds it.
+/// The limit of a statement of docs/auditing.md. Statements that count or sort everything of a kind are allowed more
+/// time.
 fn limit_of(title: &str) -> f64 {
     let counts = ["slow", "waiting", "placeholders", "each call"];
     if counts.iter().any(|word| title.contains(word)) { OTHER_MS } else { NAMED_MS }

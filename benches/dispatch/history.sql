@@ -1,16 +1,16 @@
--- A year of history straight into its tables, without triggers: `bench.rows` deliveries of 1,000 agents, and
--- `bench.waiting` that wait, all of one agent. Two settings say how many.
+-- Writes a year of history directly into its tables, without triggers: `bench.rows` deliveries of 1,000 agents, and
+-- `bench.waiting` deliveries that wait, all of one agent. These two settings say how many.
 --
 -- - The agents are unequal: the share of an agent falls with the cube of its number.
--- - Every tenth agent has a second action, so that a call of its has two deliveries.
--- - Of 1,000 deliveries 970 were delivered, 12 rejected, 10 failed, 5 are unknown and 3 were skipped. Of 10 that are
---   unknown 5 have a late result and 2 a person's finding.
--- - Of 10 that were rejected one was replayed, an hour later.
+-- - Every tenth agent has a second action, so that each of its calls has two deliveries.
+-- - Of 1,000 deliveries, 970 were delivered, 12 rejected, 10 failed, 5 are unknown and 3 were skipped. Of 10 unknown
+--   deliveries, 5 have a late result and 2 a person's finding.
+-- - Of 10 rejected deliveries, one was replayed, an hour later.
 SET session_replication_role = replica;
 SET synchronous_commit = off;
 SET jit = off;
 
--- The partitions of the past year; those of the present are there.
+-- Makes the partitions of the past year. Those of the present exist already.
 DO $$
 DECLARE
     first_day timestamptz;
@@ -34,7 +34,7 @@ BEGIN
 END
 $$;
 
--- The id that a delivery made at that time may have.
+-- Returns an id that a delivery made at that time may have.
 CREATE FUNCTION pg_temp.id_at(at timestamptz) RETURNS uuid LANGUAGE sql VOLATILE
 RETURN (overlay(lpad(to_hex((extract(epoch FROM at) * 1000000)::bigint * 512 / 125), 15, '0') PLACING '7' FROM 13 FOR 0)
         || right(gen_random_uuid()::text, 17))::uuid;
@@ -110,7 +110,7 @@ SELECT replayed.delivery_id, call_id, gen_random_uuid(), action_id, replayed.cre
        request_sha256, response_sha256, body_end
 FROM replayed JOIN postcall.delivery ON delivery.delivery_id = replayed.replay_of;
 
--- One agent's deliveries pile up, and 64 are in flight.
+-- Many deliveries of one agent wait, and 64 are in flight.
 WITH piled AS (
     INSERT INTO postcall.outbox (id, agent, call, created_at, action_ids, call_bytes, call_sid)
     SELECT pg_temp.id_at(at), 'agent_1', format('{"callInfo":{"callSid":"CAw%s"}}', n)::json, at,

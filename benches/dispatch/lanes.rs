@@ -1,4 +1,4 @@
-//! To whom calls go: a lane is one action of one agent, and what waits for it.
+//! The lanes of the benchmark. Here each agent has one action, so each agent is one lane.
 
 use std::net::Ipv4Addr;
 use std::ops::Range;
@@ -11,48 +11,49 @@ use crate::receiver::{Behaviour, Receiver, host};
 /// What a delivery's request carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Body {
-    /// A body template is filled in.
+    /// The action has a body template, which is rendered.
     Rendered,
-    /// The action has no body template: the whole call is sent.
+    /// The action has no body template, so the whole call is sent.
     Default,
 }
 
-/// One action of an agent that has no other.
+/// The only action of an agent.
 #[derive(Clone, Debug)]
 pub struct Lane {
-    /// The agent.
+    /// The name of the agent.
     pub agent: String,
-    /// Where its calls are sent.
+    /// The URL that its calls are sent to.
     pub url: String,
-    /// What they carry.
+    /// What the requests carry.
     pub body: Body,
 }
 
 impl Lane {
-    /// The lanes of the first `count` agents, all on one host that answers.
+    /// The lanes of the first `count` agents, all on one host that answers at once.
     pub fn on_one_host(receiver: &Receiver, count: usize, body: Body) -> Vec<Lane> {
         let url = |lane| receiver.url_of(Behaviour::Answer, Ipv4Addr::LOCALHOST, lane);
         (0..count).map(|lane| Lane { agent: calls::agent_of(lane), url: url(lane), body }).collect()
     }
 }
 
-/// A group of lanes that behave alike. Lanes are numbered through all groups of a run, so that a receiver can tell them.
+/// A group of lanes whose receivers behave alike. Lane numbers are unique in a run, so that a receiver can tell lanes
+/// apart.
 #[derive(Clone, Copy, Debug)]
 pub struct Group {
-    /// What their agents' names begin with.
+    /// The beginning of the agents' names.
     pub name: &'static str,
-    /// The number of the first.
+    /// The number of the first lane.
     pub first: usize,
-    /// How many.
+    /// How many lanes there are.
     pub count: usize,
     /// How their receivers behave.
     pub behaviour: Behaviour,
-    /// Over how many hosts they are spread; the first host has the number of the first lane.
+    /// How many hosts the lanes are spread over. The first host has the number of the first lane.
     pub hosts: usize,
 }
 
 impl Group {
-    /// Its lanes.
+    /// The lanes of this group.
     pub fn lanes(&self, receiver: &Receiver) -> Vec<Lane> {
         let lane = |number: usize| Lane {
             agent: format!("{}_{number:05}", self.name),
@@ -62,7 +63,7 @@ impl Group {
         self.numbers().map(lane).collect()
     }
 
-    /// Its numbers.
+    /// The numbers of the lanes of this group.
     pub fn numbers(&self) -> Range<usize> {
         self.first..self.first + self.count
     }

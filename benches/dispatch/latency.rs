@@ -1,4 +1,4 @@
-//! From the platform's commit to the receiver, and what a dispatcher costs that has nothing to do.
+//! Measures the time from the platform's commit to the receiver, and the cost of a dispatcher that has nothing to do.
 
 use std::time::{Duration, Instant};
 
@@ -10,14 +10,14 @@ use crate::receiver::Receiver;
 use crate::stream::{self, Pace, Written, ms, percentiles, waits};
 use crate::throughput::order;
 
-/// The stream's calls a second.
+/// How many calls of the stream come a second.
 const RATE: f64 = 100.0;
-/// The rare calls: so far apart that the dispatcher sleeps in between.
+/// The number of rare calls, and the time between them. It is so long that the dispatcher sleeps in between.
 const RARE: (usize, Duration) = (5, Duration::from_secs(2));
-/// Until a dispatcher has got over its start.
+/// How long to wait until a dispatcher has finished the work of its start.
 const SETTLING: Duration = Duration::from_secs(2);
 
-/// What the rounds of one program came to.
+/// The results of all rounds of one program.
 #[derive(Default)]
 struct Rounds {
     idle_percent: Vec<f64>,
@@ -29,7 +29,7 @@ struct Rounds {
     rare: Vec<Vec<f64>>,
 }
 
-/// Measures and prints. A round streams for `seconds`, and is idle for `idle` before.
+/// Measures and prints all figures of this subject. A round is idle for `idle`, and then streams for `seconds`.
 pub async fn measure(programs: &[&Program], seconds: u64, idle: Duration, concurrency: usize, rounds: usize) {
     chapter("Latency: from the platform to the receiver, one transaction a call, arrivals by chance");
     let mut all: Vec<Rounds> = programs.iter().map(|_| Rounds::default()).collect();
@@ -90,7 +90,7 @@ async fn measure_round(program: &Program, seconds: u64, idle: Duration, concurre
     database.close().await;
 }
 
-/// The milliseconds to each receipt, from COMMIT and from INSERT. Panics if one is missing.
+/// The milliseconds to each receipt, from COMMIT and from INSERT. Panics if a receipt is missing.
 async fn received(receiver: &Receiver, written: &[Written]) -> (Vec<f64>, Vec<f64>) {
     receiver.has(written.len()).await;
     let arrivals = receiver.all();

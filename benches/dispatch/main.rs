@@ -1,10 +1,11 @@
-//! Figures, not tests: how fast, how soon, how fair, and at what cost to the platform. `scripts/bench` starts it beside a
-//! private, durable Postgres server. Nothing here passes or fails by time; a delivery that is lost or doubled ends the run.
+//! Measures postcall: throughput, latency, fairness, and the cost to the platform. These are figures, not tests.
+//! Nothing passes or fails by time, but a delivery that is lost or sent twice ends the run. `scripts/bench` starts this
+//! program beside a private, durable Postgres server.
 //!
-//! Processes share the machine, as little work as possible going into those that are not measured: this one; the receiver
-//! ([`receiver`]), which is this program again; `postcall run`, the release binary; and the server. Whatever is compared
-//! is measured in the same run and in turns, because the machine's own speed changes from run to run. Medians are told,
-//! and between which values all lie.
+//! Four kinds of processes share the machine: this program; the receiver ([`receiver`]), which is this program started
+//! again; `postcall run`, the release binary; and the server. The processes that are not measured do as little work as
+//! possible. What is compared is measured in the same run and in turns, because the machine's own speed changes from
+//! run to run. The program prints medians, and the least and the greatest value.
 
 #![expect(clippy::unwrap_used, reason = "a benchmark that cannot go on stops where it stands")]
 #![expect(clippy::expect_used, reason = "likewise, saying why")]
@@ -17,7 +18,8 @@ use serde_json::json;
 use arguments::{Arguments, Subject};
 use process::Program;
 
-/// That of the program, so that the bare client is measured on the same terms.
+/// The allocator of postcall. It is used here, too, so that the HTTP client alone is measured under the same
+/// conditions.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -66,14 +68,14 @@ async fn measure_all(arguments: &Arguments) {
     for subject in Subject::value_variants().iter().filter(|subject| arguments.wants(**subject)) {
         print::subject(subject.to_possible_value().unwrap().get_name());
         measure(*subject, &programs, arguments).await;
-        // After each, so that a run that is broken off has what it had.
+        // The file is written after each subject, so that an interrupted run keeps its figures.
         if let Some(path) = &arguments.json {
             print::write_json(path);
         }
     }
 }
 
-/// What the figures depend on.
+/// Prints and keeps the circumstances that the figures depend on.
 async fn describe(programs: &[&Program]) {
     print::machine();
     print::chapter("The machine");

@@ -1,4 +1,4 @@
-//! What the platform pays for writing into the outbox.
+//! Measures what inserts into the outbox cost the platform.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,23 +13,23 @@ use crate::print::{chapter, figure, note, rounded};
 use crate::process::Dispatcher;
 use crate::receiver::Receiver;
 
-/// Sessions that write at the same time.
+/// How many sessions write at the same time.
 const WRITERS: usize = 8;
-/// Each case is measured so often, in turns, so that a slow moment of the machine does not fall on one alone.
+/// How often each case is measured. The cases take turns, so that a slow moment of the machine affects more than one.
 const ROUNDS: usize = 3;
-/// Single inserts whose write-ahead log is counted.
+/// How many single inserts are made to count their WAL.
 const WAL_INSERTS: usize = 2_000;
-/// What bloats the figures of the first moments.
+/// How long to wait until the dispatcher sleeps.
 const FALLING_ASLEEP: Duration = Duration::from_secs(2);
 
 const OUTBOX: &str = "INSERT INTO postcall.outbox (agent, call) VALUES ($1, $2::text::json)";
 const PLAIN: &str = "INSERT INTO plain (agent, call) VALUES ($1, $2::text::json)";
 const PLAIN_TABLE: &str = "CREATE TABLE plain (id uuid PRIMARY KEY DEFAULT postcall.uuid_v7(), agent text NOT NULL,
     call json COMPRESSION lz4 NOT NULL, created_at timestamptz NOT NULL DEFAULT clock_timestamp())";
-/// An agent without an action: its calls are kept, and nothing is sent.
+/// An agent without an action. Its calls are kept, and nothing is sent.
 const QUIET_AGENT: &str = "agent_without_action";
 
-/// Measures and prints.
+/// Measures and prints all figures of this subject. Each turn lasts `seconds`.
 pub async fn measure(seconds: u64) {
     chapter("What the platform pays: 8 sessions, each inserting one call a transaction");
     let receiver = Receiver::start();
@@ -63,7 +63,7 @@ pub async fn measure(seconds: u64) {
     database.close().await;
 }
 
-/// Write-ahead log of single inserts.
+/// Measures the WAL of single inserts.
 async fn wal(database: &Database) {
     note("WAL: single inserts after a CHECKPOINT, full_page_writes as the server has it.");
     let plain = wal_of(database, PLAIN, None).await;
@@ -88,7 +88,8 @@ async fn wal_of(database: &Database, sql: &'static str, agent: Option<&str>) -> 
     (database.counters().await.wal_bytes - from) as f64 / WAL_INSERTS as f64
 }
 
-/// As [`write`], with a dispatcher that sleeps at the beginning; and how often it was rung for.
+/// Does the same as [`write`], beside a dispatcher that sleeps at the beginning. Returns the commits a second and the
+/// number of notifications.
 async fn beside_dispatcher(database: &Database, receiver: &Receiver, turn: Duration) -> (f64, usize) {
     receiver.forget();
     let dispatcher = Dispatcher::start(&database.url, 64).await;
@@ -111,7 +112,7 @@ async fn beside_dispatcher(database: &Database, receiver: &Receiver, turn: Durat
     (rate, rung)
 }
 
-/// Lets all writers commit for as long as `turn`; how many commits, and how many a second.
+/// Lets all writers commit for as long as `turn`. Returns the number of commits, and the commits a second.
 async fn write(database: &Database, sql: &'static str, agent: Option<&'static str>, turn: Duration) -> (usize, f64) {
     let texts = Arc::new(calls::all());
     let started = Instant::now();

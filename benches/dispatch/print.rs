@@ -1,5 +1,5 @@
-//! How figures are told: on standard output what it is, how much, of what; and the same kept for `--json`. A run has one
-//! report, and so the process has one.
+//! Prints figures to standard output: the name, the value and the unit. The same is kept for `--json`. A run has one
+//! report, so the process has one, too.
 
 use std::fmt::Display;
 use std::path::Path;
@@ -7,23 +7,23 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde_json::{Map, Value, json};
 
-/// A figure of a `T`: what it is, how it is found, and its unit.
+/// A figure of a `T`: its name, how it is computed, and its unit.
 pub type Figure<T> = (&'static str, fn(&T) -> f64, &'static str);
 
-/// What has been told so far.
+/// The figures so far, and their circumstances.
 struct Report {
     /// The subject that is being measured.
     subject: String,
-    /// The group of figures that is being told.
+    /// The group of figures that is being printed.
     chapter: String,
-    /// Under which circumstances: machine, versions, settings.
+    /// The circumstances: the machine, versions and settings.
     circumstances: Map<String, Value>,
     figures: Vec<Value>,
 }
 
 static REPORT: Mutex<Option<Report>> = Mutex::new(None);
 
-/// Gives the report to `work`.
+/// Calls `work` with the report.
 fn with_report<T>(work: impl FnOnce(&mut Report) -> T) -> T {
     let mut report: MutexGuard<Option<Report>> = REPORT.lock().unwrap_or_else(PoisonError::into_inner);
     work(report.get_or_insert_with(|| Report {
@@ -34,7 +34,7 @@ fn with_report<T>(work: impl FnOnce(&mut Report) -> T) -> T {
     }))
 }
 
-/// The load at the start: figures of a busy machine mean little.
+/// Prints and keeps facts about the machine, and its load at the start, because figures of a busy machine mean little.
 pub fn machine() {
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
@@ -46,12 +46,12 @@ pub fn machine() {
     circumstance("load_averages", json!(load));
 }
 
-/// Something the figures depend on, for the report only.
+/// Keeps a circumstance that the figures depend on. It is only for the report.
 pub fn circumstance(name: &str, value: Value) {
     with_report(|report| report.circumstances.insert(name.to_owned(), value));
 }
 
-/// Says which subject the following figures belong to.
+/// Notes which subject the following figures belong to.
 pub fn subject(name: &str) {
     with_report(|report| name.clone_into(&mut report.subject));
 }
@@ -62,12 +62,12 @@ pub fn chapter(title: &str) {
     with_report(|report| title.clone_into(&mut report.chapter));
 }
 
-/// A sentence that figures need to be understood.
+/// Prints a sentence that explains figures.
 pub fn note(text: &str) {
     println!("{text}");
 }
 
-/// One figure that was measured once.
+/// Prints and keeps a figure that was measured once.
 pub fn figure(what: &str, value: impl Display, unit: &str) {
     println!("{what:<76}{value:>12} {unit}");
     let text = value.to_string();
@@ -75,8 +75,8 @@ pub fn figure(what: &str, value: impl Display, unit: &str) {
     keep(what, value, unit, None, 1);
 }
 
-/// One figure that was measured several times: the median, and between which values all lie. Returns the median. Nothing
-/// is told of what was never measured.
+/// Prints and keeps a figure that was measured several times: the median, and the least and the greatest value. Returns
+/// the median. Prints nothing if there are no values.
 pub fn measured(what: &str, values: &[f64], unit: &str) -> Option<f64> {
     if values.is_empty() {
         return None;
@@ -92,7 +92,8 @@ pub fn measured(what: &str, values: &[f64], unit: &str) -> Option<f64> {
     Some(median)
 }
 
-/// Keeps a figure for the report without printing it: the median of `n` measurements, and least and most of them.
+/// Keeps a figure for the report without printing it: the median of `n` measurements, and the least and the greatest
+/// value.
 pub fn keep(what: &str, value: Value, unit: &str, spread: Option<[f64; 2]>, n: usize) {
     with_report(|report| {
         let Report { subject, chapter, .. } = report;
@@ -103,7 +104,7 @@ pub fn keep(what: &str, value: Value, unit: &str, spread: Option<[f64; 2]>, n: u
     });
 }
 
-/// Writes everything that was told so far.
+/// Writes the report so far to a file.
 pub fn write_json(path: &Path) {
     let text = with_report(|report| {
         let mut all = report.circumstances.clone();
@@ -113,7 +114,7 @@ pub fn write_json(path: &Path) {
     std::fs::write(path, text + "\n").unwrap();
 }
 
-/// A number of moderate size for people.
+/// A number with a moderate number of digits, for people.
 pub fn rounded(value: f64) -> String {
     match value.abs() {
         size if size >= 100.0 => format!("{value:.0}"),
@@ -122,15 +123,15 @@ pub fn rounded(value: f64) -> String {
     }
 }
 
-/// The value below which `share` of the values lie. Sorts them.
+/// The value below which the part `share` of the values lies. Sorts the values.
 pub fn percentile(values: &mut [f64], share: f64) -> f64 {
     values.sort_by(f64::total_cmp);
     let last = values.len().checked_sub(1).expect("percentile of nothing");
     values[(last as f64 * share).round() as usize]
 }
 
-/// Quotients, pair by pair: what was measured beside each other is compared with each other. A pair without a measurable
-/// second value is left out.
+/// The quotients of values that were measured next to each other, pair by pair. A pair is left out if its second value
+/// could not be measured.
 pub fn ratios(values: &[f64], references: &[f64]) -> Vec<f64> {
     values
         .iter()

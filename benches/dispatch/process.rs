@@ -1,4 +1,4 @@
-//! `postcall run` as operators run it, and what processes have used.
+//! Runs `postcall run` as operators do, and measures what processes have used.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -11,17 +11,17 @@ use tokio::process::{Child, Command};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-/// Ticks in a second of `/proc/PID/stat`: 100 on every Linux there is.
+/// The ticks of `/proc/PID/stat` in a second. There are 100 on every Linux.
 const TICKS: f64 = 100.0;
-/// Warnings of a dispatcher that are shown; the rest are counted.
+/// How many warnings of a dispatcher are shown. The rest are counted.
 const WARNINGS_SHOWN: usize = 5;
-/// Settings that a release may not have yet.
+/// Settings that an earlier release may not have.
 const OWN_LIMITS: [&str; 2] = ["--concurrency-per-agent", "--concurrency-per-host"];
 
 /// A build of postcall.
 #[derive(Debug)]
 pub struct Program {
-    /// What it is called beside the figures.
+    /// Its name in the figures.
     pub label: &'static str,
     path: PathBuf,
     help: String,
@@ -35,7 +35,7 @@ impl Program {
         CANDIDATE.get_or_init(|| Program::at("this build", Path::new(env!("CARGO_BIN_EXE_postcall"))))
     }
 
-    /// Another build.
+    /// The build at `path`.
     pub fn at(label: &'static str, path: &Path) -> Program {
         let ask = |arguments: &[&str]| std::process::Command::new(path).args(arguments).output().unwrap();
         let help = String::from_utf8(ask(&["run", "--help"]).stdout).unwrap();
@@ -44,37 +44,37 @@ impl Program {
         Program { label, path: path.to_owned(), help, has_prune }
     }
 
-    /// What it says its version is.
+    /// The version that it prints.
     pub fn version(&self) -> String {
         let output = std::process::Command::new(&self.path).arg("--version").output().unwrap();
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
     }
 
-    /// Whether it can prune.
+    /// Whether it has the command `prune`.
     pub fn has_prune(&self) -> bool {
         self.has_prune
     }
 
-    /// It, about to work with a database.
+    /// A command of this build on a database.
     pub fn command(&self, database_url: &str) -> Command {
         let mut command = Command::new(&self.path);
         command.env("DATABASE_URL", database_url).kill_on_drop(true);
         command
     }
 
-    /// Makes its schema.
+    /// Makes the schema of this build.
     pub async fn migrate(&self, database_url: &str) {
         let output = self.command(database_url).arg("migrate").output().await.unwrap();
         assert!(output.status.success(), "migrate: {}", String::from_utf8_lossy(&output.stderr));
     }
 }
 
-/// What one agent and one host may take of the places.
+/// How many of the places one agent and one host may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shares {
-    /// Whatever the program's defaults say.
+    /// The program's defaults.
     Default,
-    /// All of them: where a single receiver is to be served as fast as it goes.
+    /// All places, so that a single receiver is served as fast as possible.
     All,
 }
 
@@ -85,12 +85,13 @@ pub struct Dispatcher {
 }
 
 impl Dispatcher {
-    /// Starts one of this build that gives all its places to whoever has work, and waits until it dispatches.
+    /// Starts a dispatcher of this build in which one agent and one host may take all places, and waits until it
+    /// dispatches.
     pub async fn start(database_url: &str, concurrency: usize) -> Dispatcher {
         Dispatcher::of(Program::candidate(), database_url, concurrency, Shares::All).await
     }
 
-    /// Starts one that may call this machine, and waits until it dispatches.
+    /// Starts a dispatcher that may call this machine, and waits until it dispatches.
     pub async fn of(program: &Program, database_url: &str, concurrency: usize, shares: Shares) -> Dispatcher {
         let mut command = program.command(database_url);
         command.args(["run", "--allow-http", "--allow-target", "127.0.0.0/8", "--concurrency"]);
@@ -100,25 +101,25 @@ impl Dispatcher {
         }
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let (started, dispatches) = oneshot::channel();
-        // Read to its end by a task: a pipe that nobody empties would hold up what is measured.
+        // A task reads the log to its end, because a full pipe would hold up the dispatcher.
         let log = tokio::spawn(read_log(child.stderr.take().unwrap(), started));
         assert!(dispatches.await.is_ok(), "the dispatcher did not start: {:?}", log.await);
         Dispatcher { child, log }
     }
 
-    /// CPU seconds used so far.
+    /// The CPU seconds that it has used so far.
     pub fn cpu_seconds(&self) -> f64 {
         cpu_seconds(self.child.id().unwrap())
     }
 
-    /// Peak resident memory so far, in megabytes.
+    /// Its peak resident memory so far, in megabytes.
     pub fn peak_megabytes(&self) -> f64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id().unwrap())).unwrap();
         let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
         line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() / 1024.0
     }
 
-    /// Ends it in good order. What it warned about is shown.
+    /// Stops it in good order, and prints its warnings.
     pub async fn stop(mut self) {
         kill(Pid::from_raw(self.child.id().unwrap().try_into().unwrap()), Signal::SIGTERM).unwrap();
         for warning in self.log.await.unwrap() {
@@ -127,13 +128,14 @@ impl Dispatcher {
         assert!(self.child.wait().await.unwrap().success(), "the dispatcher did not end well");
     }
 
-    /// Ends it as it stands: where what hangs would keep it, and what is in flight is of no interest any more.
+    /// Kills it. This is for scenes in which receivers that hang would delay its end, and requests in flight do not
+    /// matter.
     pub async fn kill(mut self) {
         self.child.kill().await.unwrap();
     }
 }
 
-/// The first warnings of a log, and how many more there were.
+/// Reads a log to its end. Returns the first warnings, and how many more there were.
 async fn read_log(log: tokio::process::ChildStderr, started: oneshot::Sender<()>) -> Vec<String> {
     let mut lines = BufReader::new(log).lines();
     let (mut started, mut warnings, mut more) = (Some(started), Vec::new(), 0);
@@ -150,10 +152,11 @@ async fn read_log(log: tokio::process::ChildStderr, started: oneshot::Sender<()>
     warnings
 }
 
-/// CPU seconds that a process has used, in its own code and in the kernel's; 0 for one that is gone.
+/// The CPU seconds that a process has used, in its own code and in the kernel. 0 for a process that has ended.
 pub fn cpu_seconds(pid: u32) -> f64 {
     let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { return 0.0 };
-    // The second field is the program's name in brackets and may hold anything; utime and stime are 14 and 15.
+    // The second field is the program's name in brackets, which may hold any character. utime and stime are fields 14
+    // and 15.
     let after_name = stat.rsplit_once(')').unwrap().1;
     after_name.split_whitespace().skip(11).take(2).map(|ticks| ticks.parse::<f64>().unwrap()).sum::<f64>() / TICKS
 }

@@ -1,4 +1,4 @@
-//! What others notice while old partitions leave: the longest waits of inserts and of deliveries.
+//! Measures what others notice while old partitions are removed: the longest waits of inserts and of deliveries.
 
 use std::time::{Duration, Instant};
 
@@ -12,14 +12,15 @@ use crate::process::{Dispatcher, Program, Shares};
 use crate::receiver::Receiver;
 use crate::stream::{self, Pace, Written, ms, waits};
 
-/// Calls a second meanwhile.
+/// How many calls come a second meanwhile.
 const RATE: u32 = 100;
-/// Of the year that [`history`] fills, so much is kept.
+/// How many days are kept of the year that [`history`] fills.
 const KEPT_DAYS: &str = "180";
-/// Until the load is steady.
+/// How long to wait until the load is steady.
 const BEFORE: Duration = Duration::from_secs(1);
 
-/// Measures and prints. `rows` deliveries of a year, about half of which leave; the load lasts for `seconds` at least.
+/// Measures and prints all figures of this subject. There are `rows` deliveries of a year, and about half of them are
+/// removed. The load lasts for `seconds` at least.
 pub async fn measure(programs: &[&Program], rows: i64, seconds: u64, concurrency: usize) {
     for program in programs {
         let label = program.label;
@@ -47,7 +48,7 @@ async fn beside_load(program: &Program, rows: i64, seconds: u64, concurrency: us
     command.args(["prune", "--keep-calls-days", KEPT_DAYS, "--keep-history-days", KEPT_DAYS]);
     let pruning = tokio::spawn(prune(command));
     let mut noisy = Vec::new();
-    // Not shorter than the pruning.
+    // The load goes on until the pruning has ended.
     while noisy.is_empty() || !pruning.is_finished() {
         noisy.extend(load(&database, quiet.len() + noisy.len(), count).await);
     }
@@ -78,7 +79,7 @@ async fn load(database: &Database, first: usize, count: usize) -> Vec<Written> {
     stream::write(database, &agents, first, count, Pace::Even(Duration::from_secs(1) / RATE)).await
 }
 
-/// Prunes a little later than the load begins, and says how long that took.
+/// Prunes, beginning a little later than the load. Returns how long the pruning took.
 async fn prune(mut command: Command) -> Duration {
     tokio::time::sleep(BEFORE).await;
     let started = Instant::now();

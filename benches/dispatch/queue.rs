@@ -1,4 +1,4 @@
-//! Whether a claim costs the same with a short and a long queue.
+//! Measures whether a claim costs the same with a short and a long queue.
 
 use std::time::{Duration, Instant};
 
@@ -11,21 +11,21 @@ use uuid::Uuid;
 use crate::database::Database;
 use crate::print::{chapter, figure, note, percentile, rounded};
 
-/// Deliveries in one claim.
+/// How many deliveries one claim takes.
 const CLAIM: usize = 64;
-/// Claims timed for one figure.
+/// How many claims are timed for one figure.
 const CLAIMS: usize = 100;
-/// Rows of the short queue: as many as are claimed, so that it is empty in the end.
+/// How many rows the short queue has. All of them are claimed, so the queue is empty at the end.
 const SHORT: i64 = (CLAIM * CLAIMS) as i64;
-/// Claimed under a held snapshot, in claims of so many.
+/// How many deliveries are claimed under a held snapshot, in claims of [`LARGE_CLAIM`].
 const CLAIMED_BEFORE: i64 = 100_000;
 const LARGE_CLAIM: usize = 500;
-/// More than any statement here takes.
+/// The statement timeout, which is longer than any statement here takes.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Claims before the queue is filled: enough for the server to keep one plan for good.
+/// How many claims are made before the queue is filled, so that the server keeps one plan from then on.
 const HABIT: usize = 10;
 
-/// Measures and prints.
+/// Measures and prints all figures of this subject.
 pub async fn measure(long: i64) {
     chapter("The queue: milliseconds of a claim of 64, its commit included, without payloads");
     note("The session has claimed from an empty queue before, so its plan was made for one; no ANALYZE in between.");
@@ -53,7 +53,7 @@ pub async fn measure(long: i64) {
     held_snapshot().await;
 }
 
-/// What a claim costs while the rows of earlier claims cannot be cleared away.
+/// Measures what a claim costs while vacuum cannot remove the rows of earlier claims.
 async fn held_snapshot() {
     let database = Database::new("bench_queue").await;
     let mut claimer = Claimer::start(&database).await;
@@ -74,7 +74,7 @@ async fn held_snapshot() {
     database.close().await;
 }
 
-/// Waiting deliveries of calls that are not there, of one agent.
+/// Inserts `rows` waiting deliveries of one agent, whose calls do not exist.
 async fn fill(database: &Database, rows: i64) {
     database
         .execute(&format!(
@@ -88,10 +88,10 @@ async fn fill(database: &Database, rows: i64) {
         .await;
 }
 
-/// The action of the first agent.
+/// The id of the first agent's action.
 const FIRST_LANE: i64 = 1;
 
-/// A dispatcher's claimer, without what follows.
+/// Makes claims like a dispatcher's claimer, but attempts nothing.
 struct Claimer {
     session: Session,
     claimant: Claimant,
@@ -113,7 +113,7 @@ impl Claimer {
         self.session.claim(self.claimant, Uuid::now_v7(), &lane, Portion::UNBOUNDED).await.unwrap().claimed.len()
     }
 
-    /// The milliseconds of each of `count` claims, which have to find `found` deliveries each.
+    /// The milliseconds of each of `count` claims. Each claim must find `found` deliveries.
     async fn time(&mut self, count: usize, found: usize) -> Vec<f64> {
         let mut times = Vec::with_capacity(count);
         for _ in 0..count {

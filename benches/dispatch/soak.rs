@@ -1,5 +1,5 @@
-//! A dispatcher that always has work, for long: calls are piled up as fast as they leave, and what is of interest is read
-//! from time to time.
+//! Runs a dispatcher that always has work for a long time. New calls are inserted as fast as calls are delivered, and
+//! samples are taken from time to time.
 
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
@@ -7,29 +7,29 @@ use std::time::{Duration, Instant};
 use crate::database::Database;
 use crate::receiver::Receiver;
 
-/// Calls that are piled up at a time: a small part of the backlog.
+/// How many calls are inserted at a time. It is a small part of the backlog.
 const PORTION: usize = 2_000;
-/// How often the backlog is looked at.
+/// How often the size of the backlog is checked.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// How it stood at one moment.
+/// The state at one moment.
 #[derive(Clone, Copy)]
 pub struct Sample {
-    /// Since the beginning.
+    /// The time since the beginning.
     pub elapsed: Duration,
-    /// Requests so far.
+    /// How many requests have arrived so far.
     pub received: usize,
-    /// Calls committed and not yet received.
+    /// How many calls are committed and not yet received.
     pub open: usize,
-    /// Megabytes of `waiting` and its indexes.
+    /// The size of `waiting` and its indexes, in megabytes.
     pub waiting_megabytes: f64,
-    /// The same of `sending`.
+    /// The size of `sending` and its indexes, in megabytes.
     pub sending_megabytes: f64,
 }
 
-/// Keeps `backlog` calls waiting for the first `agents` agents while a dispatcher runs, and samples every `interval` from
-/// the first receipt on until `go_on` breaks; then waits until everything is received. Returns how many calls there were,
-/// and the samples.
+/// Keeps `backlog` calls waiting for the first `agents` agents while a dispatcher runs. From the first receipt on,
+/// takes a sample every `interval` until `go_on` breaks. Then waits until everything is received. Returns how many
+/// calls there were, and the samples.
 pub async fn run(
     database: &Database,
     receiver: &Receiver,
@@ -61,7 +61,7 @@ pub async fn run(
     (inserted, samples)
 }
 
-/// Requests a second between each two samples.
+/// The requests a second between each two samples.
 pub fn rates(samples: &[Sample]) -> Vec<f64> {
     let rate = |pair: &[Sample]| {
         (pair[1].received - pair[0].received) as f64 / (pair[1].elapsed - pair[0].elapsed).as_secs_f64()

@@ -1,7 +1,7 @@
-//! Deliveries a second, beside what the HTTP client reaches without a database; and what they cost.
+//! Measures deliveries a second against the HTTP client alone, without a database, and what the deliveries cost.
 //!
-//! Each line of the grid is repeated: the bare client, each program, and again in the other order. A ratio is made of two
-//! neighbours, and the median of the ratios is told.
+//! Each line of the grid is repeated: the client alone and then each program, and the next time in the other order. A
+//! ratio compares two neighbours in time, and the median of the ratios is printed.
 
 use std::time::{Duration, Instant};
 
@@ -13,45 +13,45 @@ use crate::print::{chapter, measured, note, ratios};
 use crate::process::{Dispatcher, Program, Shares};
 use crate::receiver::Receiver;
 
-/// Long enough for an idle dispatcher to be asleep.
+/// How long to wait until an idle dispatcher sleeps.
 const FALLING_ASLEEP: Duration = Duration::from_secs(3);
-/// Large calls of one run, as a share of small ones: as many bytes, about.
+/// A run with large calls has one part in so many of the calls of a run with small ones.
 const LARGE_SHARE: usize = 4;
 
-/// When the calls come.
+/// When the calls arrive.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Arrival {
-    /// They wait when the dispatcher starts.
+    /// The calls already wait when the dispatcher starts.
     BeforeTheDispatcher,
-    /// One transaction commits all of them while it sleeps. Its statements were planned for an empty queue.
+    /// One transaction commits all calls while the dispatcher sleeps. Its statements were planned for an empty queue.
     WhileItSleeps,
 }
 
 /// What one run delivers, and how.
 #[derive(Clone, Copy)]
 pub struct Setup {
-    /// Calls, each with one delivery.
+    /// How many calls there are, each with one delivery.
     pub calls: usize,
-    /// Requests in flight of each dispatcher.
+    /// How many requests of each dispatcher may be in flight.
     pub concurrency: usize,
     /// What requests carry.
     pub body: Body,
-    /// How long calls are.
+    /// The size of the calls.
     pub size: Size,
-    /// Lanes, all on one host.
+    /// How many lanes there are, all on one host.
     pub lanes: usize,
-    /// Dispatchers on the same database.
+    /// How many dispatchers work on the same database.
     pub dispatchers: usize,
-    /// When the calls come.
+    /// When the calls arrive.
     pub arrival: Arrival,
 }
 
-/// What one run came to. CPU and log are of a delivery.
+/// The results of one run. CPU and WAL are those of one delivery.
 #[derive(Clone, Copy, Default)]
 pub struct Run {
     /// Deliveries a second, from the first claim to the last record, by the database's clock.
     pub per_second: f64,
-    /// To the last receipt, by this machine's clock.
+    /// Deliveries a second until the last receipt, by this machine's clock.
     pub by_receipts: f64,
     dispatcher_us: f64,
     server_us: f64,
@@ -64,7 +64,7 @@ pub struct Run {
     peak_megabytes: f64,
 }
 
-/// Measures and prints the grid: each concurrency, body and size; then two dispatchers beside one.
+/// Measures and prints the grid: each concurrency, body and size, and then two dispatchers against one.
 pub async fn measure(programs: &[&Program], calls: usize, concurrencies: &[usize], rounds: usize) {
     note("Ratios are of neighbours in time; in brackets least and most of all rounds.");
     for &concurrency in concurrencies {
@@ -81,7 +81,7 @@ pub async fn measure(programs: &[&Program], calls: usize, concurrencies: &[usize
     two_dispatchers(programs[0], calls, concurrencies[0], rounds).await;
 }
 
-/// Measures and prints how fast all calls go that arrive in one commit while the dispatcher sleeps.
+/// Measures and prints how fast calls are delivered that all arrive in one commit while the dispatcher sleeps.
 pub async fn burst(programs: &[&Program], calls: usize, concurrency: usize, rounds: usize) {
     chapter("Burst: all calls arrive in one commit while the dispatcher sleeps");
     let (body, size, arrival) = (Body::Rendered, Size::Small, Arrival::WhileItSleeps);
@@ -112,7 +112,7 @@ async fn against_the_client(programs: &[&Program], setup: Setup, rounds: usize) 
     }
 }
 
-/// This build against another one.
+/// Compares this build with another one.
 fn compare(candidate: &[Run], reference: &[Run]) {
     let rates = |runs: &[Run]| -> Vec<f64> { runs.iter().map(|run| run.per_second).collect() };
     measured(
@@ -122,7 +122,7 @@ fn compare(candidate: &[Run], reference: &[Run]) {
     );
 }
 
-/// Two dispatchers that share the work of one database, beside one alone.
+/// Compares two dispatchers that share the work of one database with one alone.
 async fn two_dispatchers(program: &Program, calls: usize, concurrency: usize, rounds: usize) {
     chapter(&format!("Throughput: two dispatchers on one database, {concurrency} in flight each"));
     let receiver = Receiver::start();
@@ -140,12 +140,13 @@ async fn two_dispatchers(program: &Program, calls: usize, concurrency: usize, ro
     measured("two against one", &ratios(&two, &one), "");
 }
 
-/// In which order a round visits so many: every other one backwards, so that what grows in the machine hits all alike.
+/// The order in which a round measures `count` things. Every other round goes backwards, so that changes of the machine
+/// over time affect all alike.
 pub fn order(count: usize, round: usize) -> Vec<usize> {
     if round.is_multiple_of(2) { (0..count).collect() } else { (0..count).rev().collect() }
 }
 
-/// CPU seconds of those that share the machine.
+/// The CPU seconds of the processes that share the machine.
 #[derive(Clone, Copy)]
 struct Cpu {
     dispatchers: f64,
@@ -163,7 +164,7 @@ impl Cpu {
     }
 }
 
-/// Delivers everything of a setup once, in a database of its own. Panics if anything is lost or doubled.
+/// Delivers all calls of a setup once, in a database of its own. Panics if a delivery is lost or sent twice.
 pub async fn once(program: &Program, setup: Setup, receiver: &Receiver) -> Run {
     let Setup { calls, concurrency, arrival, .. } = setup;
     receiver.forget();
@@ -183,7 +184,7 @@ pub async fn once(program: &Program, setup: Setup, receiver: &Receiver) -> Run {
     for _ in 0..setup.dispatchers {
         dispatchers.push(Dispatcher::of(program, &database.url, concurrency, Shares::All).await);
     }
-    // The processes' own start is in it, which is little at this length.
+    // The CPU time includes the start of the processes, which is little in a run of this length.
     let mut cpu = Cpu::now(&dispatchers, receiver, &database).await;
     if arrival == Arrival::WhileItSleeps {
         tokio::time::sleep(FALLING_ASLEEP).await;
@@ -206,7 +207,7 @@ pub async fn once(program: &Program, setup: Setup, receiver: &Receiver) -> Run {
 
     let count = calls as f64;
     let seconds = "SELECT extract(epoch FROM max(finished_at) - min(claimed_at)) FROM postcall.delivery_history";
-    // Both ends leave their traces in history: a claim its token, a recording its transaction id.
+    // History shows how many statements there were: each claim has its token, and each recording its transaction id.
     let claims = database.number_if_known("SELECT count(DISTINCT claim) FROM postcall.delivery").await;
     let records = database.number_if_known("SELECT count(DISTINCT xmin::text) FROM postcall.delivery").await;
     let run = Run {
@@ -237,7 +238,8 @@ fn tell(program: &Program, runs: &[Run], arrival: Arrival) {
     line("CPU of a delivery, Postgres, all its processes", |run| Some(run.server_us), "µs");
     line("CPU of a delivery, receiver", |run| Some(run.receiver_us), "µs");
     if arrival == Arrival::BeforeTheDispatcher {
-        // After a CHECKPOINT, full_page_writes as the server has it; claim and completion, vacuum if it ran.
+        // The WAL is that of claim and completion, and of vacuum if it ran. It is counted from a CHECKPOINT on, with
+        // the server's setting of full_page_writes.
         line("WAL of a delivery", |run| Some(run.wal_bytes), "bytes");
         line("full pages in it, of 8 kB before compression", |run| Some(run.full_pages), "pages");
         line("transactions of 1,000 deliveries", |run| Some(run.statements), "");

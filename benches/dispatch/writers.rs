@@ -1,5 +1,5 @@
-//! What the outbox costs the platform beside what it would cost to write the same itself: the call into a plain table, and
-//! one narrow row into a second one.
+//! Compares inserts into the outbox with what it would cost the platform to write the same by itself: the call into a
+//! plain table, and one narrow row into a second table.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use crate::database::Database;
 use crate::print::{chapter, measured, note, ratios};
 use crate::throughput::order;
 
-/// Sessions that write at the same time.
+/// How many sessions write at the same time.
 const WRITERS: [usize; 3] = [1, 8, 32];
 
 const TABLES: &str = "CREATE TABLE plain (id uuid PRIMARY KEY DEFAULT postcall.uuid_v7(), agent text NOT NULL,
@@ -20,17 +20,17 @@ const TABLES: &str = "CREATE TABLE plain (id uuid PRIMARY KEY DEFAULT postcall.u
         action_id bigint NOT NULL, created_at timestamptz NOT NULL DEFAULT clock_timestamp())";
 const OUTBOX: &[&str] = &["INSERT INTO postcall.outbox (agent, call) VALUES ($1, $2::text::json)"];
 const PLAIN: &[&str] = &["INSERT INTO plain (agent, call) VALUES ($1, $2::text::json)"];
-/// Both rows by one statement: as few round trips as the outbox.
+/// Writes both rows by one statement, with as few round trips as an insert into the outbox.
 const BOTH_AT_ONCE: &[&str] = &["WITH call AS (
         INSERT INTO plain (agent, call) VALUES ($1, $2::text::json) RETURNING id, agent)
     INSERT INTO second (call_id, agent, action_id) SELECT id, agent, 1 FROM call"];
-/// Both rows as a platform would write them.
+/// Writes both rows as a platform would write them.
 const BOTH: &[&str] = &[
     "INSERT INTO plain (agent, call) VALUES ($1, $2::text::json)",
     "INSERT INTO second (call_id, agent, action_id) SELECT gen_random_uuid(), $1, octet_length($2)",
 ];
 
-/// What is compared: statements of one transaction. The outbox comes first.
+/// The cases that are compared: a name, and the statements of one transaction. The outbox comes first.
 const CASES: [(&str, &[&str]); 4] = [
     ("the outbox, agent with an action, no dispatcher runs", OUTBOX),
     ("a plain table of the same shape", PLAIN),
@@ -38,7 +38,7 @@ const CASES: [(&str, &[&str]); 4] = [
     ("a plain table and a second one, two statements in a transaction", BOTH),
 ];
 
-/// Measures and prints. Each turn lasts `turn`.
+/// Measures and prints all figures of this part. Each turn lasts `turn`.
 pub async fn measure(turn: Duration, rounds: usize) {
     for writers in WRITERS {
         chapter(&format!("What the platform pays: {writers} sessions, each inserting one call a transaction"));
@@ -50,7 +50,8 @@ pub async fn measure(turn: Duration, rounds: usize) {
         for round in 0..rounds {
             for which in order(CASES.len(), round) {
                 rates[which].push(write(&database.url, CASES[which].1, writers, turn).await);
-                // Nobody takes away what waits; a long queue is not what is compared.
+                // No dispatcher claims what waits, so the queue is emptied: a long queue must not change the
+                // comparison.
                 database.empty_queue().await;
                 database.execute("TRUNCATE plain, second").await;
                 database.execute("CHECKPOINT").await;
@@ -66,7 +67,7 @@ pub async fn measure(turn: Duration, rounds: usize) {
     }
 }
 
-/// Lets so many sessions commit for as long as `turn`: commits a second.
+/// Lets `writers` sessions commit for as long as `turn`. Returns the commits a second.
 async fn write(url: &str, statements: &'static [&'static str], writers: usize, turn: Duration) -> f64 {
     let texts = Arc::new(calls::all());
     let mut connections = Vec::new();
@@ -98,7 +99,7 @@ async fn write(url: &str, statements: &'static [&'static str], writers: usize, t
     count as f64 / started.elapsed().as_secs_f64()
 }
 
-/// A single statement is a transaction by itself.
+/// Commits one transaction. A single statement is a transaction by itself, so it needs no BEGIN.
 async fn commit(connection: &mut PgConnection, statements: &[&'static str], agent: &str, text: &str) {
     if let [statement] = statements {
         sqlx::query(AssertSqlSafe(*statement)).bind(agent).bind(text).execute(connection).await.unwrap();

@@ -1,4 +1,4 @@
-//! `postcall action …`: what is sent for an agent's calls.
+//! `postcall action …`: checks, publishes and shows actions.
 
 use std::path::{Path, PathBuf};
 
@@ -35,7 +35,7 @@ pub struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Say everything that is wrong with an action file. Needs no database.
+    /// Report all problems of an action file. Needs no database.
     Check {
         /// The action file; `-` for standard input.
         file: PathBuf,
@@ -45,7 +45,7 @@ enum Command {
     },
     /// Check an action file and make it the newest version of an agent's action.
     ///
-    /// From now on it is what is sent, also for calls that wait already. Versions are immutable:
+    /// From now on this version is sent, also for calls that already wait. Versions are immutable:
     /// to go back, publish the older file again.
     Publish {
         #[command(flatten)]
@@ -57,7 +57,7 @@ enum Command {
     },
     /// List actions, of one agent or of all.
     List {
-        /// Only this agent's.
+        /// Only the actions of this agent.
         agent: Option<String>,
         /// How to print them.
         #[arg(long, value_enum, default_value = "table")]
@@ -69,17 +69,17 @@ enum Command {
     Show {
         #[command(flatten)]
         which: Which,
-        /// An older version than the newest.
+        /// The version to print. By default the newest.
         #[arg(long, value_name = "N")]
         version: Option<i32>,
     },
-    /// Send an action again for new calls.
+    /// Enable an action, so that it is sent for new calls.
     Enable(Switch),
-    /// Send an action no more. Deliveries that wait already are recorded as skipped.
+    /// Disable an action, so that it is no longer sent. Deliveries that already wait are recorded as skipped.
     Disable(Switch),
 }
 
-/// One action, and who switches it.
+/// One action, and who enables or disables it.
 #[derive(Args)]
 struct Switch {
     #[command(flatten)]
@@ -88,7 +88,7 @@ struct Switch {
     author: Author,
 }
 
-/// One action.
+/// The agent and name of one action.
 #[derive(Args)]
 struct Which {
     /// The agent whose calls it is sent for.
@@ -117,7 +117,7 @@ fn read_action(file: &Path) -> Result<String, CliError> {
     read_file(file, MAX_ACTION_FILE_BYTES)
 }
 
-/// Prints all problems, or that there are none.
+/// Prints all problems, or says that there are none.
 fn check(text: &str, as_json: bool) -> Result<ActionFile, CliError> {
     match examine(text) {
         Ok(file) => {
@@ -146,7 +146,7 @@ async fn publish(which: Which, author: &Author, text: &str) -> Result<(), CliErr
     print_line(&format!("published {} {} version {version} ({state})", visible(&which.agent), visible(&which.name)))
 }
 
-/// As [`check`], but a good action is not remarked upon.
+/// As [`check`], but prints nothing if there are no problems.
 fn check_quietly(which: &Which, text: &str) -> Result<ActionFile, CliError> {
     let NotPublishable { naming, problems } = match examine_to_publish(&which.agent, &which.name, text) {
         Ok(file) => {
@@ -164,7 +164,8 @@ fn check_quietly(which: &Which, text: &str) -> Result<ActionFile, CliError> {
     Err(CliError::Problem("not published".to_owned()))
 }
 
-/// Says what is allowed but is probably not what the author meant, or is not what a dispatcher calls.
+/// Warns of what is allowed but is probably not what the author meant, and of targets that dispatchers refuse by
+/// default.
 fn warn(spec: &ActionSpec) {
     for warning in warnings(spec) {
         eprintln!("warning: {}", visible(&warning));
@@ -211,13 +212,13 @@ async fn show(which: Which, version: Option<i32>) -> Result<(), CliError> {
     print_json(&as_file(&action))
 }
 
-/// Whom something is put down to: the name that a person gave, and the database's user, which no person can choose.
+/// Who did something: the name that the person gave, and the database user, which the person cannot choose.
 fn attribution(person: Option<&str>, db_user: Option<&str>) -> String {
     match (person, db_user) {
         (Some(person), Some(user)) => format!("{person} (database user {user})"),
         (Some(person), None) => person.to_owned(),
         (None, Some(user)) => format!("database user {user}"),
-        (None, None) => "nobody knows whom".to_owned(),
+        (None, None) => "an unknown person".to_owned(),
     }
 }
 

@@ -1,4 +1,4 @@
-//! `postcall check-invariants`: whether the accounts agree.
+//! `postcall check-invariants`: checks whether every call is accounted for.
 
 use clap::Args;
 use serde_json::{Value, json};
@@ -10,27 +10,28 @@ use crate::store::invariants::{Accounts, Ages, Checked, Invariant};
 
 /// Check that every committed call is accounted for. Changes nothing.
 ///
-/// All of it is asked in one snapshot, while everything goes on:
+/// All checks use one snapshot, while platform and dispatchers go on:
 ///
-///   one_place           no delivery is in two of waiting, sending and history
-///   one_delivery        no call has two deliveries of one action, replays aside
-///   none_missing        a call has a delivery of each action that was enabled for its agent when it was
-///                       inserted: exactly those that were decided on then (outbox.action_ids). Not asked
-///                       about calls from before that was kept, which are counted below, nor about calls
+///   one_place           no delivery is in more than one of waiting, sending and history
+///   one_delivery        no call has two deliveries for the same action; replays do not count
+///   none_missing        a call has a delivery for each action that was enabled for its agent when it was
+///                       inserted, as its row recorded then (outbox.action_ids). Not checked for calls
+///                       from before that column existed, which are counted below, nor for calls
 ///                       from before history begins (postcall.history_begins)
 ///   no_replay_missing   the delivery of every replay exists, as far back as history is kept
-///   complete            what waits or is in flight has its call and its action
-///   none_stuck          nothing is in flight under a dispatcher that was never there. Beyond that it is
-///                       judged by time: nothing for more than a minute after its dispatcher has stopped or
-///                       was lost, nor after the end of both its lease and the longest timeout (120 s),
-///                       nor ever for longer than that timeout and the longest lease (600 s) together
-///   guards_on           the triggers and constraints that keep rows as they were written are there, on,
-///                       and those that were shipped, on each partition too, and no partition is detached.
-///                       What was changed while a guard was off does not show
+///   complete            the call and the action of each delivery that waits or is in flight exist
+///   none_stuck          no delivery is in flight under a dispatcher that does not exist. The rest is
+///                       judged by time: no delivery is in flight for more than a minute after its
+///                       dispatcher has stopped or was lost, or after the end of both its lease and the
+///                       longest timeout (120 s), or after that timeout and the longest lease (600 s)
+///                       together
+///   guards_on           the triggers and constraints that keep rows as they were written exist, are on,
+///                       and are those that were shipped, on each partition too, and no partition is
+///                       detached. Changes that were made while a guard was off are not found
 ///
-/// For information: the ages of the oldest waiting delivery since its call was inserted, of the oldest in
-/// flight since its claim, and of the oldest unknown since it was recorded; and how many calls were
-/// inserted before it was kept which actions they are for.
+/// For information, it also prints the ages of the oldest waiting delivery since its call was inserted, of
+/// the oldest in flight since its claim, and of the oldest unknown since it was recorded; and how many calls
+/// are from before outbox.action_ids existed.
 ///
 /// Exit status 0 if all hold, 1 if not. It reads whole tables, and its snapshot keeps vacuum from the
 /// queue meanwhile. The auditor's role suffices.
@@ -99,7 +100,7 @@ fn as_text(accounts: &Accounts) -> String {
         .join("\n")
 }
 
-/// What is said of one invariant: that it holds, or how often it does not, and where.
+/// The lines for one invariant: that it holds, or how often it is violated, and by which offenders.
 fn lines(checked: &Checked) -> Vec<String> {
     let name = checked.invariant.as_str();
     if checked.violations == 0 {
@@ -115,7 +116,7 @@ fn lines(checked: &Checked) -> Vec<String> {
     lines
 }
 
-/// What a violation means.
+/// What a violation of this invariant means.
 fn meaning(invariant: Invariant) -> &'static str {
     match invariant {
         Invariant::OnePlace => "deliveries in two places",

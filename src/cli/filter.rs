@@ -1,4 +1,4 @@
-//! Which deliveries a command is about: the criteria that `history` and `replay` share.
+//! The criteria for deliveries that `history` and `replay` share.
 
 use std::str::FromStr;
 
@@ -13,9 +13,9 @@ use crate::store::history::HistoryFilter;
 /// The name under which other arguments can refer to all criteria together.
 pub(super) const GROUP: &str = "Filter";
 
-/// What may be asked of a delivery.
+/// Criteria for deliveries.
 ///
-/// clap makes a group of it under its name: [`GROUP`].
+/// clap makes an argument group with the name of this type: [`GROUP`].
 #[derive(Args)]
 pub(super) struct Filter {
     /// The call's agent.
@@ -76,7 +76,7 @@ fn error_kinds() -> impl Iterator<Item = &'static str> {
     Failure::ALL.map(Failure::as_str).into_iter().chain(UnknownReason::ALL.map(UnknownReason::as_str))
 }
 
-/// A day (its midnight, UTC) or a time with an offset.
+/// Parses a day (its midnight in UTC) or a time with an offset.
 fn parse_time(text: &str) -> Result<DateTime<Utc>, String> {
     if let Ok(day) = NaiveDate::from_str(text) {
         return Ok(day.and_time(NaiveTime::MIN).and_utc());

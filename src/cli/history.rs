@@ -1,4 +1,4 @@
-//! `postcall history`: deliveries by what is asked of them, the newest first, in pages.
+//! `postcall history`: lists deliveries that match criteria, the newest first, in pages.
 
 use std::io::Write;
 
@@ -13,14 +13,14 @@ use super::{CliError, Database, Format, ONE_CONNECTION, spreadsheet};
 use crate::service::history::{Next, Page, page};
 use crate::store::history::HistoryRow;
 
-/// List deliveries, waiting and in flight ones included, the newest first.
+/// List deliveries, also those that wait or are in flight, the newest first.
 ///
-/// Criteria add up: `--agent a --state failed --state unknown` lists what agent a's calls came to
-/// nothing. Times are UTC: 2026-11-24, 2026-11-24T09:30:00Z, or with another offset.
+/// A delivery must match all criteria: `--agent a --state failed --state unknown` lists the deliveries of agent a that
+/// are failed or unknown. Times are UTC: 2026-11-24, 2026-11-24T09:30:00Z, or with another offset.
 ///
-/// Rows are searched for a second at most. By agent, call, state, error kind or time they are found at
-/// once; by other criteria alone (an action, a status code among the delivered) a long history may not
-/// be searched to its end in that time: then stderr says how far it was, and how to go on.
+/// A search takes at most about a second. By agent, call, state, error kind or time, rows are found at once. With other
+/// criteria alone (an action, a status code among the delivered), the search may not reach the end of a long history in
+/// that time: then stderr says how far it was searched, and how to go on.
 #[derive(Args)]
 pub struct Arguments {
     #[command(flatten)]
@@ -29,7 +29,7 @@ pub struct Arguments {
     #[command(flatten)]
     filter: Filter,
 
-    /// Rows in a page.
+    /// The largest number of rows in a page.
     #[arg(long, default_value_t = 50, value_name = "N",
           value_parser = RangedU64ValueParser::<usize>::new().range(1..=10_000))]
     limit: usize,
@@ -38,7 +38,7 @@ pub struct Arguments {
     #[arg(long, value_name = "DELIVERY_ID")]
     after: Option<Uuid>,
 
-    /// How to print them. JSON and CSV carry every column of the view delivery_history.
+    /// How to print them. JSON and CSV contain every column of the view delivery_history.
     ///
     /// In CSV, text that a spreadsheet would run as a formula (it begins with = + - or @) has an
     /// apostrophe before it; `unresolved` is a JSON array in its cell.
@@ -84,7 +84,7 @@ pub(super) fn print(rows: &[HistoryRow], format: Format) -> Result<(), CliError>
     table.print(format, rows)
 }
 
-/// CSV: the columns of the view by their own names, also where there is no row.
+/// Prints CSV with all columns of the view under their names. The header is also printed if there is no row.
 fn print_all_columns(rows: &[HistoryRow]) -> Result<(), CliError> {
     let mut out = std::io::stdout().lock();
     spreadsheet::write_record(&mut out, &HistoryRow::COLUMNS.map(Value::from))?;

@@ -1,4 +1,4 @@
-//! `postcall migrate`: brings the schema up to this program, by the same files and ledger as sqlx-cli.
+//! `postcall migrate`: applies missing migrations, with the same files and ledger as sqlx-cli.
 
 use clap::Args;
 
@@ -8,10 +8,9 @@ use crate::store::schema::SchemaVersion;
 
 /// Bring the database's schema up to date.
 ///
-/// Applies the migrations that are missing, from the same files and to the same ledger
-/// (postcall._sqlx_migrations) as `sqlx migrate run`; either continues where the other stopped.
-/// To go back, use `sqlx migrate revert`. What keeps migrations from being applied is said before anything
-/// changes, with the statements that help.
+/// Applies the missing migrations, from the same files and with the same ledger (postcall._sqlx_migrations) as
+/// `sqlx migrate run`; either continues where the other stopped. To go back, use `sqlx migrate revert`. If something prevents
+/// the migrations, the command says so before anything changes, and prints the statements that help.
 #[derive(Args)]
 pub struct Arguments {
     #[command(flatten)]
@@ -32,7 +31,7 @@ impl Arguments {
     }
 }
 
-/// Refuses a schema that this program was not built for.
+/// Returns an error if the schema is not the one that this program was built for.
 pub(super) async fn require_current(store: &Store) -> Result<(), CliError> {
     let problem = match store.schema_version().await? {
         SchemaVersion::Current => return Ok(()),
@@ -46,7 +45,7 @@ pub(super) async fn require_current(store: &Store) -> Result<(), CliError> {
              know. Install a newer postcall"
         ),
         SchemaVersion::Different { version } => format!(
-            "migration {version} in the database is not the one in this program, or was left half applied. Compare with \
+            "migration {version} in the database is not the one in this program, or was only partly applied. Compare with \
              `sqlx migrate info`"
         ),
         SchemaVersion::Elsewhere(elsewhere) => elsewhere.to_string(),

@@ -1,6 +1,6 @@
 //! The command line, one file per command. Commands read arguments, call the other rooms and print; they decide
-//! nothing. Results go to stdout, everything else to stderr. Exit status: 0; 1 for a problem, named on stderr; 2 for
-//! wrong usage.
+//! nothing. Results go to stdout, everything else to stderr. The exit status is 0 for success, 1 for a problem that is
+//! named on stderr, and 2 for wrong usage.
 
 use std::io::{IsTerminal, Read, Write};
 use std::path::Path;
@@ -33,20 +33,20 @@ mod spreadsheet;
 mod status;
 mod table;
 
-/// Sends each completed call to its webhooks at most once, and shows every doubt.
+/// Sends each completed call to its webhooks at most once, and shows every unknown outcome.
 ///
 /// A voice platform inserts completed calls into the table postcall.outbox, in its own transactions. postcall renders
-/// the webhook that each call's agent has configured, sends it once, and records what came of it.
+/// the webhooks that each call's agent has configured, sends each once, and records the outcome.
 ///
-/// First steps: `postcall migrate`, then `postcall action publish AGENT FILE`, then `postcall run`.
-/// `postcall demo` shows all of it at once on an empty database.
+/// First steps: `postcall migrate`, then `postcall action publish AGENT FILE`, then `postcall run`. `postcall demo`
+/// shows all of it on an empty database.
 #[derive(Parser)]
 #[command(name = "postcall", version, max_term_width = 100)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
 
-    /// What postcall itself logs to stderr: off, error, warn, info, debug or trace.
+    /// How much postcall itself logs to stderr: off, error, warn, info, debug or trace.
     #[arg(long, env = "POSTCALL_LOG", default_value = "info", global = true, value_name = "LEVEL")]
     log: LevelFilter,
 
@@ -79,7 +79,7 @@ enum Command {
     Demo(demo::Arguments),
 }
 
-/// Where the database is; shared by all commands that need one.
+/// The database URL; all commands that need a database share this argument.
 #[derive(Args)]
 pub(crate) struct Database {
     /// Postgres URL, such as postgres://user@host:5432/database.
@@ -88,65 +88,65 @@ pub(crate) struct Database {
 }
 
 impl Database {
-    /// Connects, and makes sure that schema and program agree.
+    /// Connects, and checks that the schema is the one of this program.
     async fn open(&self, connections: u32) -> Result<Store, CliError> {
         let store = self.connect(connections).await?;
         migrate::require_current(&store).await?;
         Ok(store)
     }
 
-    /// Connects, whatever the schema.
+    /// Connects without a check of the schema.
     async fn connect(&self, connections: u32) -> Result<Store, CliError> {
         Ok(Store::connect(&self.url, connections).await?)
     }
 }
 
-/// As whom commands work that change nothing.
+/// The database user that commands need which change nothing.
 const READER: &str = "a database user with the role postcall_auditor or postcall_publisher";
 
-/// Connections of a command that does one thing after the other.
+/// The number of connections of a command that does one thing at a time.
 const ONE_CONNECTION: u32 = 1;
 
 /// Why a command ends with exit status 1.
 #[derive(Debug, thiserror::Error)]
 pub enum CliError {
-    /// The database.
+    /// An error of the database.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The database user may not do what the command does.
     #[error("{source}. This needs {needed}")]
     Forbidden {
-        /// What the database says.
+        /// The database's error.
         source: StoreError,
-        /// As whom the command works.
+        /// The database user that the command needs.
         needed: &'static str,
     },
-    /// A file that cannot be read.
+    /// A file could not be read.
     #[error("cannot read {path}: {source}")]
     File {
-        /// Its name as given.
+        /// The name of the file as given.
         path: String,
-        /// Why.
+        /// The error of the operating system.
         source: std::io::Error,
     },
-    /// stdout cannot be written to.
+    /// Writing to stdout failed.
     #[error("cannot write the output: {0}")]
     Output(#[from] std::io::Error),
-    /// Anything else, in words.
+    /// Any other problem, described in words.
     #[error("{0}")]
     Problem(String),
-    /// The command has already said what is wrong.
+    /// The command has already printed the problem.
     #[error("")]
     Said,
 }
 
 impl CliError {
-    /// What is to be said, for a terminal: nothing in it acts on that.
+    /// The message for a terminal; it contains no characters that act on a terminal.
     pub fn for_people(&self) -> String {
         visible_lines(&self.to_string()).into_owned()
     }
 
-    /// Whether there is nothing left to say: it has been said, or nobody reads on (a closed pipe).
+    /// Whether no message must be printed: the command has already printed it, or the reader has closed the pipe.
     pub fn is_silent(&self) -> bool {
         match self {
             CliError::Said => true,
@@ -157,8 +157,9 @@ impl CliError {
 }
 
 impl Cli {
-    /// Sends logs to stderr. Other crates only report warnings, at every level: their finer lines could quote requests. Of a
-    /// slow statement the driver warns where it dispatches; a command that reads a whole history is slow by nature.
+    /// Sends logs to stderr. Other crates log only warnings and errors, whatever the level, because their more detailed
+    /// lines could quote requests. The driver's warnings about slow statements are logged only for `run`: other
+    /// commands may be slow because they read a whole history.
     pub fn start_logging(&self) {
         let statements = if matches!(self.command, Command::Run(_)) { LevelFilter::WARN } else { LevelFilter::OFF };
         let filter = Targets::new()
@@ -169,7 +170,7 @@ impl Cli {
             .with_writer(std::io::stderr)
             .with_ansi(std::io::stderr().is_terminal())
             .with_target(false)
-            // A log that nobody reads any more must not end what is logged: reporting that would panic.
+            // If the log's reader is gone, the program must go on: reporting that error would panic.
             .log_internal_errors(false);
         let registry = tracing_subscriber::registry().with(filter);
         match self.log_format {
@@ -182,7 +183,7 @@ impl Cli {
     /// Runs the command.
     ///
     /// # Errors
-    /// Whatever makes the exit status 1.
+    /// Any error; the exit status is then 1.
     pub async fn run(self) -> Result<(), CliError> {
         let needed = self.command.needed_user();
         self.command.run().await.map_err(|error| match error {
@@ -212,7 +213,7 @@ impl Command {
         }
     }
 
-    /// As which database user the command works, for those who tried it as another.
+    /// The database user that the command needs, for the message if another user tried it.
     fn needed_user(&self) -> &'static str {
         match self {
             Command::Migrate(_) | Command::Demo(_) | Command::Render(_) => "the owner of the schema",
@@ -230,14 +231,14 @@ impl Command {
     }
 }
 
-/// Logs where a panic happened. Not its message: it may quote the text in which it happened, and that may be a call's.
+/// Logs where a panic happened, without its message: the message may quote text of a call.
 fn log_panic(panic: &std::panic::PanicHookInfo<'_>) {
     let place = panic.location().map(ToString::to_string).unwrap_or_default();
     tracing::error!(place, "a defect of this program: a panic");
 }
 
-/// A file's text; `-` is standard input. Of a file that is longer than `max_bytes`, one byte more than that is read: enough
-/// for whoever reads the text to see that it is too long.
+/// Reads a file's text; `-` is standard input. It reads at most one byte more than `max_bytes`, so that the caller can
+/// see that the file is too long.
 fn read_file(path: &Path, max_bytes: usize) -> Result<String, CliError> {
     let mut bytes = Vec::new();
     let limit = u64::try_from(max_bytes).unwrap_or(u64::MAX).saturating_add(1);
@@ -248,20 +249,21 @@ fn read_file(path: &Path, max_bytes: usize) -> Result<String, CliError> {
     };
     let text = read.and_then(|_| match String::from_utf8(bytes) {
         Ok(text) => Ok(text),
-        // Its last character may have been cut in two.
+        // The last character may have been cut in the middle.
         Err(error) if error.as_bytes().len() > max_bytes => Ok(String::from_utf8_lossy(error.as_bytes()).into_owned()),
         Err(_) => Err(std::io::Error::new(std::io::ErrorKind::InvalidData, "its text is not UTF-8")),
     });
     text.map_err(|source| CliError::File { path: path.display().to_string(), source })
 }
 
-/// Prints lines for people to stdout: nothing in them acts on the terminal. A text of others that must not break its line
-/// has to be made [`visible`](crate::domain::visible::visible) before.
+/// Prints lines for people to stdout, without characters that act on the terminal. If a text from others must not
+/// contain line breaks, the caller has to apply [`visible`](crate::domain::visible::visible) first.
 fn print_line(text: &str) -> Result<(), CliError> {
     print_text(&visible_lines(text))
 }
 
-/// Prints text for programs to stdout, exactly. Unlike `println!`, a reader that has gone (`| head`) is an ordinary end.
+/// Prints text for programs to stdout, unchanged. Unlike `println!`, it does not panic if the reader has closed the
+/// pipe (`| head`).
 fn print_text(text: &str) -> Result<(), CliError> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "{text}")?;

@@ -1,4 +1,4 @@
-//! `postcall pause` and `postcall resume`: what is paused waits, and does not fail.
+//! `postcall pause` and `postcall resume`: paused deliveries wait, they do not fail.
 
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, Subcommand};
@@ -14,14 +14,14 @@ use crate::domain::visible::visible;
 use crate::service::pause::{Missing, is_unused_host, missing};
 use crate::store::pauses::{Deed, PauseRecord, Pausing, Resuming};
 
-/// Send nothing of an agent, an action or a host for the time being.
+/// Stop sending for an agent, an action or a host until it is resumed.
 ///
-/// What is paused waits: new calls are accepted, none of them fails, and everything is sent once it is
-/// resumed. What is in flight already comes to its end. It takes effect within about two seconds, in all
-/// dispatchers, and holds until `postcall resume`, whatever is restarted meanwhile.
+/// Paused deliveries wait: new calls are accepted, none of them fails, and everything is sent after `postcall resume`.
+/// Requests that are already in flight are finished. A pause takes effect within about two seconds in all dispatchers,
+/// and holds until `postcall resume`, whatever is restarted meanwhile.
 ///
-/// What several pauses cover waits until all of them have ended. `postcall status` shows what is paused and how
-/// much waits for it. Needs the role postcall_publisher; to list pauses, postcall_auditor suffices.
+/// A delivery that several pauses cover waits until all of them have ended. `postcall status` shows what is paused and
+/// how many deliveries wait for it. Needs the role postcall_publisher; to list pauses, postcall_auditor suffices.
 #[derive(Args)]
 pub struct Arguments {
     #[command(subcommand)]
@@ -30,18 +30,18 @@ pub struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Pause all actions of an agent, those that it gets later included.
+    /// Pause all actions of an agent, including those that are published later.
     Agent(AgentOrder),
     /// Pause one action.
     Action(ActionOrder),
-    /// Pause all that goes to a host, whoever's it is.
+    /// Pause all deliveries to a host, of all agents.
     Host(HostOrder),
     /// List what is paused: since when, by whom and why.
     List {
-        /// Also the pauses that have ended, with their ends.
+        /// Also list the pauses that have ended, with their ends.
         #[arg(long)]
         all: bool,
-        /// Pauses that are listed at most, the newest.
+        /// The largest number of pauses that are listed; the newest are listed.
         #[arg(long, default_value_t = 1_000, value_name = "N",
               value_parser = RangedU64ValueParser::<i64>::new().range(1..=100_000))]
         limit: i64,
@@ -53,10 +53,10 @@ enum Command {
     },
 }
 
-/// Send again what was paused.
+/// End a pause.
 ///
-/// The target is named as it was for `postcall pause`; `postcall pause list` shows what is paused. What has waited is
-/// sent within about two seconds, the oldest first, as fast as limits allow. A pause and its end stay on record
+/// Name the target as for `postcall pause`; `postcall pause list` shows what is paused. Sending begins within about two
+/// seconds, the oldest deliveries first, as fast as the limits allow. A pause and its end stay on record
 /// (`postcall pause list --all`). Needs the role postcall_publisher.
 #[derive(Args)]
 pub struct ResumeArguments {
@@ -76,7 +76,7 @@ enum ResumeCommand {
 
 #[derive(Args)]
 struct AgentOrder {
-    /// The agent, as the platform calls it.
+    /// The agent, as the platform names it.
     agent: String,
     #[command(flatten)]
     order: Order,
@@ -138,7 +138,7 @@ impl Arguments {
         pause(&target, order).await
     }
 
-    /// Whether it changes nothing.
+    /// Whether the command changes nothing.
     pub(super) fn only_reads(&self) -> bool {
         matches!(self.command, Command::List { .. })
     }
@@ -204,7 +204,7 @@ fn no_such_target(missing: &Missing) -> CliError {
     })
 }
 
-/// Of what is paused, so much is named to somebody who resumes what is not.
+/// How many active pauses are named to somebody who resumes a target that is not paused.
 const MOST_NAMED: i64 = 10;
 
 async fn resume(target: &NamedTarget, order: Order) -> Result<(), CliError> {
@@ -231,19 +231,19 @@ fn what_is_paused(paused: &[PauseRecord]) -> String {
     format!("what is: {}{more}", named.join(", "))
 }
 
-/// When, by whom and why, in one line.
+/// When, by whom and why it was done, in one line.
 fn told(deed: &Deed) -> String {
     format!("{} by {}: {}", time(deed.at), visible(&by(deed)), visible(&deed.reason))
 }
 
-/// Whom it is put down to: the name that a person gave, and the database's user, which no person can choose.
+/// Who did it: the name that the person gave, and the database user, which the person cannot choose.
 fn by(deed: &Deed) -> String {
     format!("{} (database user {})", deed.by, deed.db_user)
 }
 
 async fn list(database: &Database, all: bool, limit: i64, format: Format) -> Result<(), CliError> {
     let store = database.open(ONE_CONNECTION).await?;
-    // One more than is listed tells whether there are others.
+    // One row more than the limit shows whether there are others.
     let mut pauses = if all { store.all_pauses(limit + 1).await? } else { store.active_pauses(limit + 1).await? };
     let listed = usize::try_from(limit).unwrap_or(usize::MAX);
     let is_more = pauses.len() > listed;
@@ -270,7 +270,7 @@ async fn list(database: &Database, all: bool, limit: i64, format: Format) -> Res
     Ok(())
 }
 
-/// A pause as programs read it.
+/// A pause as JSON.
 pub(super) fn described_pause(pause: &PauseRecord) -> Value {
     let mut object = match &pause.target {
         NamedTarget::Agent(agent) => json!({ "target": "agent", "agent": agent }),

@@ -1,4 +1,4 @@
-//! `postcall prune`: lets calls and history go that are old.
+//! `postcall prune`: removes old calls and history.
 
 use clap::Args;
 use serde_json::{Value, json};
@@ -11,24 +11,25 @@ use crate::store::retention::{Planned, Verdict};
 
 /// Remove calls and history that are older than what is to be kept.
 ///
-/// A partition leaves when all of it is older: of calls a week's, of history a month's, by the times in
-/// their ids, in UTC. Calls and deliveries that lie in no such partition (ids that are no times, or the
-/// default partition) leave one by one, by when they were inserted. Findings and replays leave with their
-/// delivery. A partition stays in which a delivery waits or is in flight: the table names it.
+/// A partition is dropped when all of it is older: a week of calls or a month of history, by the times in
+/// their ids, in UTC. Calls and deliveries outside of such partitions (with ids that are not times, or in
+/// the default partition) are deleted one by one, by the time of their insertion. Findings and replays are
+/// removed with their delivery. A partition stays if one of its deliveries waits or is in flight: the table
+/// names the delivery.
 ///
-/// Inserts and dispatchers go on meanwhile. What is in use is tried again for some seconds and then left; a
-/// command that was interrupted can simply be repeated. `postcall run` does the same every hour if it is
-/// given the same settings.
+/// Inserts and dispatchers go on meanwhile. If a partition is in use, the command tries again for some
+/// seconds and then leaves it; a command that was interrupted can simply be repeated. `postcall run` does
+/// the same every hour if it is given the same settings.
 ///
-/// The owner of the schema may remove whatever is a day old. Others (postcall_dispatcher,
-/// postcall_publisher) may remove what postcall.retention permits, which is nothing unless the owner says so.
+/// The owner of the schema may remove everything that is at least a day old. Others (postcall_dispatcher,
+/// postcall_publisher) may remove what postcall.retention permits; by default it permits nothing.
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
 pub struct Arguments {
     #[command(flatten)]
     keep: Keep,
 
-    /// Say what would leave, and change nothing.
+    /// Print what would be removed. Changes nothing.
     #[arg(long)]
     dry_run: bool,
 
@@ -40,15 +41,15 @@ pub struct Arguments {
     database: Database,
 }
 
-/// For how long what is kept; shared with `postcall run`.
+/// How long calls and history are kept; `postcall run` has the same arguments.
 #[derive(Args, Clone, Copy, Debug)]
 pub(super) struct Keep {
-    /// Days for which calls are kept, by when they were inserted; without it for ever. What is still to be
-    /// sent stays, however old.
+    /// Days for which calls are kept, counted from their insertion; forever if not given. Calls that wait or are in
+    /// flight stay, however old they are.
     #[arg(long, env = "POSTCALL_KEEP_CALLS_DAYS", value_name = "DAYS", default_value = "", hide_default_value = true)]
     keep_calls_days: Days,
 
-    /// Days for which history is kept, at least as many as calls; without it for ever.
+    /// Days for which history is kept, at least as many as for calls; forever if not given.
     #[arg(
         long,
         env = "POSTCALL_KEEP_HISTORY_DAYS",
@@ -60,7 +61,7 @@ pub(super) struct Keep {
 }
 
 impl Keep {
-    /// Both together, if they go together.
+    /// Both settings together, if they are valid together.
     pub(super) fn retention(self) -> Result<Retention, CliError> {
         Retention::new(self.keep_calls_days, self.keep_history_days)
             .map_err(|error| CliError::Problem(error.to_string()))
@@ -72,7 +73,7 @@ impl Arguments {
         let retention = self.keep.retention()?;
         if retention.is_for_ever() {
             return Err(CliError::Problem(
-                "nothing is to leave: say for how long calls are kept (--keep-calls-days)".to_owned(),
+                "nothing to remove: give the number of days for which calls are kept (--keep-calls-days)".to_owned(),
             ));
         }
         let mut session = self.database.open(ONE_CONNECTION).await?.session(PRUNING_PATIENCE);
@@ -92,15 +93,15 @@ impl Arguments {
                 eprintln!("{source}: {did}");
                 result.line(source, planned, did, why);
             });
-            pruned
-                .await
-                .inspect_err(|_| eprintln!("what has left until now is gone; repeat the command for the rest"))?;
+            pruned.await.inspect_err(|_| {
+                eprintln!("what was removed until now stays removed; repeat the command for the rest")
+            })?;
         }
         result.table.print(self.format, &result.objects)
     }
 }
 
-/// What is printed, for people and for programs.
+/// The result, for people and for programs.
 struct Report {
     table: Table,
     objects: Vec<Value>,
@@ -147,7 +148,7 @@ fn did(source: &str, outcome: Outcome) -> (String, String) {
     }
 }
 
-/// Why something stays, and what helps.
+/// Why something stays, and what to do about it.
 fn why(source: &str, verdict: Verdict) -> String {
     match verdict {
         Verdict::Due => String::new(),
@@ -159,7 +160,7 @@ fn why(source: &str, verdict: Verdict) -> String {
             )
         }
         Verdict::NoIndex => format!(
-            "its old calls are found by no index; as the owner: \
+            "no index finds its old calls; create one as the owner: \
              CREATE INDEX CONCURRENTLY {source}_by_age ON postcall.{source} (created_at, id)"
         ),
         Verdict::Detached => {

@@ -1,4 +1,4 @@
-//! `postcall render`: what would be sent, without a database and without sending it.
+//! `postcall render`: shows what would be sent, without a database and without sending it.
 
 use std::path::PathBuf;
 
@@ -13,9 +13,8 @@ use crate::service::preview::{self, Preview};
 
 /// Show what an action would send for a call.
 ///
-/// Prints one JSON object: method, url, headers, body and the placeholders that found nothing. On an
-/// error it prints {"error": {code, field, message, line, column}} and exits with status 1.
-/// Needs no database and sends nothing.
+/// Prints one JSON object: method, url, headers, body and the placeholders that found no value. On an error it prints
+/// {"error": {code, field, message, line, column}} and exits with status 1. Needs no database and sends nothing.
 #[derive(Args)]
 pub struct Arguments {
     /// The action file; `-` for standard input.

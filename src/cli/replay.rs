@@ -1,4 +1,4 @@
-//! `postcall replay`: sends calls again by hand, as new deliveries of the same messages.
+//! `postcall replay`: sends calls again, as new deliveries of the same messages.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -17,33 +17,33 @@ use crate::store::Store;
 use crate::store::history::{HistoryFilter, HistoryRow};
 use crate::store::replay::{Candidates, ReplayOrder, Replayed};
 
-/// Most deliveries that a filter may match, unless `--limit` says otherwise.
+/// The default of `--limit`: how many deliveries the criteria may match.
 const DEFAULT_LIMIT: usize = 10_000;
-/// What `--limit` can be.
+/// The range of `--limit`.
 const LIMITS: RangeInclusive<u64> = 1..=1_000_000;
 
 /// Send calls again, as new deliveries of the same messages.
 ///
-/// The receiver sees the same `webhook-id` as the first time, so that one which keeps ids can drop a
-/// second copy. What is sent is the action's newest version at the time of sending, as for every delivery.
+/// The receiver sees the same `webhook-id` as the first time, so a receiver that stores these ids can drop a
+/// second copy. As for every delivery, the action's newest version at the time of sending is sent.
 ///
-/// By id, one refused delivery means that none is replayed. By criteria, which are those of `postcall
-/// history`, what must not be replayed is left out, and said on stderr. Refused are:
+/// With ids, one refused delivery means that none is replayed. With criteria, which are those of
+/// `postcall history`, refused deliveries are left out, and stderr says so. Refused are:
 ///
 ///   delivered               the message was delivered before, unless --include-delivered
 ///   unknown                 the message may have been received, or the history of an earlier delivery of it
 ///                           is no longer kept, unless --include-unknown
-///   waiting, sending        it is still on its way
+///   waiting, sending        the delivery is still on its way
 ///   replayed already        replay its replay instead, once that has ended
-///   disabled action         it would be skipped: enable the action first
+///   disabled action         the replay would be skipped: enable the action first
 ///   call no longer kept     its payload has left the outbox
 ///
-/// skipped, failed and rejected deliveries can be replayed. Batches of 500 are committed one after the
-/// other; a command that was interrupted can simply be repeated. Needs the role postcall_publisher.
+/// Deliveries that are skipped, failed or rejected can be replayed. Batches of 500 are committed one after
+/// the other; a command that was interrupted can simply be repeated. Needs the role postcall_publisher.
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
 pub struct Arguments {
-    /// Deliveries, by their ids.
+    /// The ids of the deliveries to replay.
     #[arg(value_name = "DELIVERY_ID", required_unless_present = filter::GROUP, conflicts_with = filter::GROUP)]
     ids: Vec<Uuid>,
 
@@ -53,15 +53,15 @@ pub struct Arguments {
     #[command(flatten)]
     attribution: Attribution,
 
-    /// Say how many and which, and change nothing.
+    /// Print which deliveries would be replayed, and how many. Changes nothing.
     #[arg(long)]
     dry_run: bool,
 
-    /// Also what was delivered.
+    /// Also replay messages that were delivered.
     #[arg(long)]
     include_delivered: bool,
 
-    /// Also what may have been received.
+    /// Also replay messages that may have been received.
     #[arg(long)]
     include_unknown: bool,
 
@@ -116,7 +116,7 @@ async fn replay_ids(store: &Store, ids: &[Uuid], order: &ReplayOrder) -> Result<
     Ok(())
 }
 
-/// Names every refusal, if there is one.
+/// Prints every refusal, and returns an error if there is one.
 fn refuse_any(outcomes: &[(Uuid, Replayed)]) -> Result<(), CliError> {
     let mut refused = 0;
     for (id, outcome) in outcomes {
@@ -131,7 +131,7 @@ fn refuse_any(outcomes: &[(Uuid, Replayed)]) -> Result<(), CliError> {
     Err(CliError::Problem(format!("nothing is replayed: {refused} of {} are refused", outcomes.len())))
 }
 
-/// What the criteria match and the states allow, the oldest first; `None` if they match nothing at all.
+/// The deliveries that match the criteria and whose states allow a replay, the oldest first; `None` if nothing matches.
 async fn candidates(
     store: &Store,
     filter: &HistoryFilter,
@@ -142,7 +142,7 @@ async fn candidates(
         Candidates::Found { rows, left_out } => (rows, left_out),
         Candidates::TooMany => {
             return Err(CliError::Problem(format!(
-                "nothing is replayed: more than {limit} deliveries match. Ask more narrowly, or raise --limit"
+                "nothing is replayed: more than {limit} deliveries match. Use narrower criteria, or raise --limit"
             )));
         }
     };
@@ -152,26 +152,28 @@ async fn candidates(
             "unknown" => "--include-unknown includes them",
             _ => "still on their way",
         };
-        // Counting stops where there are more than may be replayed.
+        // Counting stops above the limit.
         let count = usize::try_from(left.count).unwrap_or(usize::MAX);
         let count = if count > limit { format!("more than {limit}") } else { count.to_string() };
         eprintln!("left out: {count} {} ({cure})", left.state);
     }
     match (rows.is_empty(), left_out.is_empty()) {
         (true, true) => Ok(None),
-        (true, false) => Err(CliError::Problem("nothing is replayed: all that match are left out".to_owned())),
+        (true, false) => {
+            Err(CliError::Problem("nothing is replayed: all deliveries that match are left out".to_owned()))
+        }
         (false, _) => Ok(Some(rows)),
     }
 }
 
-/// The dry run.
+/// The dry run: prints what a replay would do.
 async fn judge(store: &Store, rows: Vec<HistoryRow>, order: &ReplayOrder) -> Result<(), CliError> {
     let Judged { allowed, refused } = replay::judge(store, rows, order).await?;
     say(&refused);
     announce(&allowed)
 }
 
-/// Says which deliveries would be replayed, and how many.
+/// Prints which deliveries would be replayed, and how many.
 fn announce(rows: &[HistoryRow]) -> Result<(), CliError> {
     let mut states: BTreeMap<&str, usize> = BTreeMap::new();
     for row in rows {
@@ -187,7 +189,7 @@ fn announce(rows: &[HistoryRow]) -> Result<(), CliError> {
 
 async fn replay(store: &Store, rows: &[HistoryRow], order: &ReplayOrder) -> Result<(), CliError> {
     eprintln!("replaying {}", rows.len());
-    // Draws to stderr, and only where that is a terminal.
+    // The progress bar is drawn on stderr, and only if that is a terminal.
     let progress = ProgressBar::new(rows.len() as u64);
     progress.set_style(ProgressStyle::default_bar());
     let step = |done: usize| {

@@ -1,4 +1,4 @@
-//! `postcall resolve`: a person's finding about a delivery whose outcome could not be known.
+//! `postcall resolve`: records a person's finding about a delivery whose outcome could not be known.
 
 use clap::{Args, ValueEnum};
 use uuid::Uuid;
@@ -11,17 +11,17 @@ use crate::store::resolve::Resolution;
 
 /// Record what a person found out about an `unknown` delivery.
 ///
-/// Ask the receiver first: it knows the delivery by the header `webhook-id`, which `postcall show`
-/// prints. The finding stands beside history, with name and reason, and cannot be taken back. Should the
-/// request's own result still arrive, that counts instead. A delivery that was replayed is not resolved any
-/// more: its replay tells what became of the message. Needs the role postcall_publisher.
+/// Ask the receiver first: it knows the delivery by the header `webhook-id`, which `postcall show` prints. The finding
+/// is stored beside history, with name and reason, and cannot be taken back. If the request's own result still arrives,
+/// that result counts instead. A delivery that was replayed can no longer be resolved: its replay shows what happened
+/// to the message. Needs the role postcall_publisher.
 #[derive(Args)]
 pub struct Arguments {
     /// The delivery's id, as `postcall history` lists it.
     #[arg(value_name = "DELIVERY_ID")]
     delivery_id: Uuid,
 
-    /// What it was.
+    /// The outcome that you found out.
     #[arg(long = "as", value_enum, value_name = "STATE")]
     finding: Found,
 
@@ -61,9 +61,9 @@ impl Arguments {
                 return print_line(&format!("{id} is resolved as {}, says {}", finding.state(), visible(&by)));
             }
             Resolution::NotUnknown { state } => format!("{id} is {state}: only what is unknown can be resolved"),
-            Resolution::AlreadyResolved => format!("{id} was resolved before; `postcall show {id}` tells by whom"),
+            Resolution::AlreadyResolved => format!("{id} was resolved before; `postcall show {id}` shows by whom"),
             Resolution::Replayed { replay } => {
-                format!("{id} was replayed as {replay}, which tells more of the message; nothing is recorded")
+                format!("{id} was replayed as {replay}, which tells more about the message; nothing is recorded")
             }
             Resolution::JustEnded => format!("{id} ended as unknown at this moment; repeat the command"),
             Resolution::NoSuchDelivery => format!("there is no delivery {id}"),

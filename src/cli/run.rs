@@ -1,4 +1,4 @@
-//! `postcall run`: one dispatcher, from its settings to its drain.
+//! `postcall run`: runs one dispatcher, from reading its settings to its drain.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -12,31 +12,31 @@ use super::limits::LimitArguments;
 use super::prune::Keep;
 use super::signals::stop_on_signals;
 use super::{CliError, Database};
-use crate::dispatcher::{self, RunError, Stop, Tally};
+use crate::dispatcher::{self, RunError, StopTokens, Tally};
 use crate::domain::policy::Policy;
 use crate::store::StoreError;
 use crate::store::dispatchers::LONGEST_LEASE;
 use crate::store::obstacles::Obstacle;
 use crate::webhook::{self, Webhook};
 
-/// Connections of a dispatcher's pool: the one that listens for new calls. Scout, claimer, finisher, lease, recovery and reporter have one each
-/// beside it, and housekeeping for a moment.
+/// Connections of a dispatcher's pool: only the one that listens for new calls. Scout, claimer, finisher, lease,
+/// recovery and reporter each have one outside of the pool, and housekeeping opens one for a moment.
 const CONNECTIONS: u32 = 1;
-/// The shortest lease.
+/// The shortest lease that can be set.
 const MIN_LEASE_MS: u64 = dispatcher::MIN_LEASE.as_millis() as u64;
-/// The longest lease.
+/// The longest lease that can be set.
 const MAX_LEASE_MS: u64 = LONGEST_LEASE.as_millis() as u64;
 
-/// No call needs more: Postgres itself holds no text of 1 GiB.
+/// No call needs more: Postgres itself cannot store a text of 1 GiB.
 const MAX_MAX_CALL_BYTES: u64 = 256 * 1024 * 1024;
-/// More than any machine has room for.
+/// A limit beyond the memory of any machine.
 const MAX_MAX_BYTES_IN_FLIGHT: u64 = 1 << 40;
 
-/// Run a dispatcher: claim waiting deliveries, send them, record what came of them.
+/// Run a dispatcher: claim waiting deliveries, send them, record their outcomes.
 ///
-/// Any number of dispatchers, on any number of machines, may share one database.
-/// SIGTERM, SIGINT, SIGHUP or SIGQUIT: claims no more, finishes what is in flight within the drain time,
-/// writes every result, says what was left. A second signal ends the drain at once.
+/// Any number of dispatchers, on any number of machines, may share one database. After SIGTERM, SIGINT, SIGHUP or
+/// SIGQUIT, the dispatcher claims nothing more, finishes what is in flight within the drain time, writes every result,
+/// and logs the totals. A second signal ends the drain at once.
 #[derive(Args)]
 pub struct Arguments {
     #[command(flatten)]
@@ -45,26 +45,26 @@ pub struct Arguments {
     #[command(flatten)]
     limits: LimitArguments,
 
-    /// After how long without a sign of life this dispatcher counts as lost, in milliseconds. Others then
-    /// give up what it had in flight, as `unknown`.
+    /// How long this dispatcher counts as alive without renewing its lease, in milliseconds. After that, others give up
+    /// what it had in flight, as `unknown`.
     #[arg(long, env = "POSTCALL_LEASE_MS", default_value_t = 15_000, value_name = "MS",
           value_parser = RangedU64ValueParser::<u64>::new().range(MIN_LEASE_MS..=MAX_LEASE_MS))]
     lease_ms: u64,
 
-    /// How long requests in flight may take to end after SIGTERM, in milliseconds. Those cut off
-    /// afterwards become `unknown`. The default is the longest timeout an action can have.
+    /// How long requests in flight may take to end after SIGTERM, in milliseconds. Requests that are then cut off
+    /// become `unknown`. The default is the longest timeout that an action can have.
     #[arg(long, env = "POSTCALL_DRAIN_TIMEOUT_MS", default_value_t = 120_000, value_name = "MS",
           value_parser = RangedU64ValueParser::<u64>::new().range(0..=3_600_000))]
     drain_timeout_ms: u64,
 
-    /// Bytes of the largest call that is fetched. A larger one is accepted from the platform as ever, and its
-    /// deliveries fail (`too_large`).
+    /// The largest call that is fetched, in bytes. A larger one is still accepted from the platform, but its deliveries
+    /// fail (`too_large`).
     #[arg(long, env = "POSTCALL_MAX_CALL_BYTES", default_value_t = dispatcher::DEFAULT_MAX_CALL_BYTES,
           value_name = "BYTES", value_parser = RangedU64ValueParser::<usize>::new().range(1_024..=MAX_MAX_CALL_BYTES))]
     max_call_bytes: usize,
 
-    /// Bytes of calls and rendered bodies held at the same time; small ones are not counted. At least one
-    /// largest call (or 4 MiB) and one largest body (5 MiB).
+    /// The largest number of bytes of calls and rendered bodies in memory at the same time; small ones are not counted.
+    /// It must hold at least one largest call (or 4 MiB) and one largest body (5 MiB).
     #[arg(long, env = "POSTCALL_MAX_BYTES_IN_FLIGHT", default_value_t = dispatcher::DEFAULT_MAX_BYTES_IN_FLIGHT,
           value_name = "BYTES", value_parser = RangedU64ValueParser::<usize>::new().range(1..=MAX_MAX_BYTES_IN_FLIGHT))]
     max_bytes_in_flight: usize,
@@ -75,13 +75,13 @@ pub struct Arguments {
     #[command(flatten)]
     targets: Targets,
 
-    /// Start although dispatchers run that may call other targets: the settings are being changed. Restart
-    /// one dispatcher after the other with the new settings and this flag, then leave it away again.
+    /// Start although dispatchers with another policy run, because the policy is being changed. Restart one dispatcher
+    /// after the other with the new settings and this flag. Remove the flag afterwards.
     #[arg(long, env = "POSTCALL_CHANGE_POLICY", value_parser = FalseyValueParser::new())]
     change_policy: bool,
 }
 
-/// Which targets may be called beside https on public addresses.
+/// The targets that may be called in addition to https on public addresses.
 #[derive(Args, Clone, Debug, Default)]
 pub(super) struct Targets {
     /// Address ranges that may be called although they are not public, such as 10.1.0.0/16,::1/128.
@@ -94,12 +94,13 @@ pub(super) struct Targets {
     )]
     pub(super) allow_targets: Ranges,
 
-    /// Allow plain http, which anybody on the way can read.
+    /// Allow plain http, which anybody on the network path can read.
     #[arg(long, env = "POSTCALL_ALLOW_HTTP", value_parser = FalseyValueParser::new())]
     pub(super) allow_http: bool,
 }
 
-/// Address ranges, separated by commas or blanks; none in an empty text, as an unset variable of a compose file is.
+/// Address ranges, separated by commas or blanks. An empty text means none, because an unset variable in a compose file
+/// is empty.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Ranges(pub(super) Vec<IpNet>);
 
@@ -110,7 +111,7 @@ impl FromStr for Ranges {
         let ranges = text.split([',', ' ']).filter(|range| !range.is_empty());
         ranges
             .map(|range| {
-                range.parse().map_err(|_| format!("{range} is no address range such as 10.1.0.0/16 or ::1/128"))
+                range.parse().map_err(|_| format!("{range} is not an address range such as 10.1.0.0/16 or ::1/128"))
             })
             .collect::<Result<Vec<IpNet>, String>>()
             .map(Ranges)
@@ -118,13 +119,13 @@ impl FromStr for Ranges {
 }
 
 impl Targets {
-    /// The client that may call these targets, and what that is as a policy.
+    /// The HTTP client that may call these targets, and the same settings as a policy.
     pub(super) fn webhook(self, hold_unreachable: bool) -> Result<(Webhook, Policy), CliError> {
-        let settings = webhook::Settings {
+        let settings = webhook::WebhookSettings {
             allow_http: self.allow_http,
             allow_targets: self.allow_targets.0,
             hold_unreachable,
-            ..webhook::Settings::default()
+            ..webhook::WebhookSettings::default()
         };
         let policy = settings.policy();
         let webhook = Webhook::new(settings).map_err(|error| CliError::Problem(error.to_string()))?;
@@ -141,12 +142,12 @@ impl Arguments {
             return Err(StoreError::from(Obstacle::Standby).into());
         }
         if !retention.is_for_ever() {
-            // Said now, and not in the log every hour.
+            // Checked now, so that the error appears at the start and not in the log every hour.
             store.session(dispatcher::retention::PRUNING_PATIENCE).require_permitted(retention).await?;
         }
         let limits = self.limits.limits();
         let (webhook, policy) = self.targets.webhook(limits.hold_unreachable)?;
-        let settings = dispatcher::Settings {
+        let settings = dispatcher::DispatcherSettings {
             limits,
             max_unrecorded: self.limits.max_unrecorded,
             lease: Duration::from_millis(self.lease_ms),
@@ -157,7 +158,7 @@ impl Arguments {
             max_bytes_in_flight: self.max_bytes_in_flight,
             retention,
         };
-        let stop = Stop::default();
+        let stop = StopTokens::default();
         stop_on_signals(stop.clone())?;
         let ended = dispatcher::run(store.clone(), webhook, settings, &name(), stop).await;
         store.close().await;
@@ -172,7 +173,7 @@ impl Arguments {
         }
     }
 
-    /// A budget that could not hold one largest call and one largest body would let them wait for ever.
+    /// If the budget could not hold one largest call and one largest body, such a delivery would wait forever.
     fn check_budget(&self) -> Result<(), CliError> {
         let least = dispatcher::least_bytes_in_flight(self.max_call_bytes);
         if self.max_bytes_in_flight >= least {
@@ -185,11 +186,11 @@ impl Arguments {
     }
 }
 
-/// What to do about dispatchers that differ.
+/// What to do if dispatchers have different policies.
 const CURE: &str = "Start this one with the same settings. To change them for the whole installation, restart one \
                     dispatcher after the other with the new ones and --change-policy.";
 
-/// Who this dispatcher is, for people: host name and process id.
+/// The dispatcher's name for people: host name and process id.
 pub(super) fn name() -> String {
     format!("{}:{}", gethostname::gethostname().to_string_lossy(), std::process::id())
 }

@@ -1,4 +1,4 @@
-//! `postcall show`: everything that is known of one delivery.
+//! `postcall show`: shows everything that is known about one delivery.
 
 use clap::Args;
 use serde_json::{Value, json};
@@ -10,11 +10,11 @@ use crate::domain::visible::visible;
 use crate::service::past_request::{PastRequest, render_again};
 use crate::store::history::HistoryRow;
 
-/// Show everything known of one delivery: its timeline, what was sent, what came back.
+/// Show everything that is known about one delivery: its timeline, what was sent, what came back.
 ///
-/// The request is rendered anew from the call and the action's version, which do not change, and held
-/// against the digest that was recorded. Values of headers and query parameters that look like secrets
-/// by their names are masked. With the rights of an auditor only what history holds is shown.
+/// The request is rendered again from the call and the action's version, which do not change, and compared with the
+/// recorded digest. Values of headers and query parameters whose names look like secrets are masked. With the rights of
+/// an auditor, only the data in history is shown.
 #[derive(Args)]
 pub struct Arguments {
     /// The delivery's id, as `postcall history` lists it.
@@ -67,7 +67,7 @@ fn as_text(row: &HistoryRow, sent: &PastRequest) -> String {
     lines.join("\n")
 }
 
-/// A line of a section: a label, and what it says if there is anything to say, which cannot begin a line of its own.
+/// A line of a section: a label and its value; `None` if there is no value. Line breaks in the value are escaped.
 fn field(label: &str, value: Option<impl ToString>) -> Option<String> {
     value.map(|value| format!("  {label:<14} {}", visible(&value.to_string())))
 }
@@ -130,7 +130,7 @@ fn request_lines(row: &HistoryRow, sent: &PastRequest) -> Vec<String> {
         PastRequest::Gone(reason) => {
             let request =
                 row.method.as_ref().zip(row.url.as_ref()).map(|(method, url)| format!("  {method} {}", visible(url)));
-            request.into_iter().chain([format!("  (not rendered anew: {reason})")]).collect()
+            request.into_iter().chain([format!("  (not rendered again: {reason})")]).collect()
         }
     };
     lines.extend(field("body sha256", row.request_sha256.as_ref()));

@@ -1,29 +1,30 @@
-//! Signals of `postcall run`: which of them stop a dispatcher, and which must not.
+//! Signals of `postcall run`: which of them stop a dispatcher, and which are ignored.
 //!
 //! | signal | does |
 //! | --- | --- |
-//! | SIGTERM, SIGINT, SIGHUP, SIGQUIT | the first drains, the second cuts |
+//! | SIGTERM, SIGINT, SIGHUP, SIGQUIT | the first begins the drain, the second ends it at once |
 //! | SIGHUP where it was ignored at the start (`nohup`) | nothing |
 //! | SIGUSR1, SIGUSR2, SIGALRM | nothing; the system would end the process at once |
-//! | SIGPIPE | nothing: Rust ignores it, and a log that nobody reads any more is given up |
+//! | SIGPIPE | nothing: Rust ignores it, and log lines that cannot be written are dropped |
 
 use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::info;
 
-use crate::dispatcher::Stop;
+use crate::dispatcher::StopTokens;
 
-/// Those that would end the process at once and leave what is in flight in doubt, although nobody means that by them.
+/// Signals that would by default end the process at once and make its deliveries in flight `unknown`, although the
+/// sender does not intend that.
 const HARMLESS: [SignalKind; 3] = [SignalKind::user_defined1(), SignalKind::user_defined2(), SignalKind::alarm()];
 
-/// Lets the first signal that means an end drain, and the second cut.
+/// The first stop signal begins the drain; the second ends it at once.
 ///
 /// # Errors
-/// A signal that the system does not let be handled.
-pub(super) fn stop_on_signals(stop: Stop) -> io::Result<()> {
+/// The error of the system if a signal cannot be handled.
+pub(super) fn stop_on_signals(stop: StopTokens) -> io::Result<()> {
     for kind in HARMLESS {
-        // A handler stays once it is there. Nothing listens to it.
+        // The handler stays installed after the value is dropped, and nothing listens to it.
         drop(signal(kind)?);
     }
     let mut terminate = signal(SignalKind::terminate())?;
@@ -38,7 +39,7 @@ pub(super) fn stop_on_signals(stop: Stop) -> io::Result<()> {
                 _ = quit.recv() => "SIGQUIT",
                 () = arrives(&mut hangup) => "SIGHUP",
             };
-            // Whoever reads the line may rely on it: nothing is claimed any more.
+            // Cancel before the log line, so that a reader of the line can rely on it: no claim begins any more.
             token.cancel();
             info!("{name}");
         }
@@ -53,8 +54,8 @@ async fn arrives(signal: &mut Option<Signal>) {
     }
 }
 
-/// Whether the process was started with this signal ignored. Linux tells by a mask in proc(5); elsewhere nobody can ask
-/// without unsafe code, and the answer is no.
+/// Whether the process was started with this signal ignored. On Linux, a mask in proc(5) says so. On other systems this
+/// cannot be found out without unsafe code, and the result is false.
 fn is_ignored(kind: SignalKind) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));

@@ -1,21 +1,22 @@
-//! CSV (RFC 4180, with plain line feeds) that runs nothing in a spreadsheet.
+//! CSV (RFC 4180, with plain line feeds) whose cells a spreadsheet does not run as formulas.
 
 use std::borrow::Cow;
 use std::io::Write;
 
 use serde_json::Value;
 
-/// Characters with which a cell begins that a spreadsheet would run as a formula, or strip off to find one: those, their
-/// full-width forms, which some languages of spreadsheets take for the same, and the blanks of a control kind.
+/// If a cell begins with one of these characters, a spreadsheet may run it as a formula, or strip the character and
+/// then find a formula: the four signs, their full-width forms, which spreadsheets in some languages treat alike, tab
+/// and carriage return.
 const RUN: [char; 10] = ['=', '+', '-', '@', '＝', '＋', '－', '＠', '\t', '\r'];
 
-/// Writes one record, each cell after its kind:
+/// Writes one record. The form of a cell depends on its type:
 ///
-/// - a number, true or false as it is; nothing for null;
-/// - text in quotes, so that no separator of any language splits it. If it begins with one of [`RUN`], or with
-///   apostrophes and then one of them, an apostrophe goes before it: who reads the file by program takes one away from
-///   each such cell. Text that is a plain number (`-5`) needs none;
-/// - anything else (a list) as JSON, as text.
+/// - a number, true or false is written unchanged, and null as nothing;
+/// - text is written in quotes, so that no separator of any language splits it. If it begins with one of [`RUN`], or
+///   with apostrophes and then one of them, an apostrophe is put before it; a program that reads the file removes one
+///   apostrophe from each such cell. Text that is a plain number (`-5`) needs none;
+/// - anything else (a list) is written as JSON, as text.
 pub(super) fn write_record<'v>(
     out: &mut impl Write,
     cells: impl IntoIterator<Item = &'v Value>,
@@ -41,7 +42,7 @@ fn quoted(text: &str) -> String {
     format!("\"{}\"", harmless(text).replace('"', "\"\""))
 }
 
-/// `text` so that no spreadsheet runs it.
+/// `text` in a form that no spreadsheet runs.
 fn harmless(text: &str) -> Cow<'_, str> {
     let would_run = text.trim_start_matches('\'').starts_with(RUN) && !is_plain_number(text);
     if would_run { Cow::Owned(format!("'{text}")) } else { Cow::Borrowed(text) }

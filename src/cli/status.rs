@@ -1,4 +1,4 @@
-//! `postcall status`: what goes on at this moment.
+//! `postcall status`: shows the current status.
 
 use std::time::Duration;
 
@@ -11,21 +11,21 @@ use super::{CliError, Database, Format, ONE_CONNECTION, print_line};
 use crate::domain::report::HostCondition;
 use crate::store::status::{Count, DispatcherStatus, Life, Oldest, Paused, Reported, Status};
 
-/// Show what goes on at this moment: dispatchers, queue, pauses, and how well the hosts are.
+/// Show the current status: dispatchers, queue, pauses, and whether the hosts answer.
 ///
-/// In flight, by dispatcher, is what the database says: claimed, and not yet recorded as over. What a
-/// dispatcher reports it has said itself, some seconds ago: how many of its places are taken, and how
-/// the hosts do that it sends to:
+/// In flight, by dispatcher, is what the database says: deliveries that are claimed and have no recorded
+/// outcome yet. The reports come from the dispatchers themselves and are some seconds old: how many places
+/// are taken, and the condition of the hosts to which the dispatcher sends:
 ///
-///   answering     it answers
-///   silent        it takes requests and does not answer in time; it gets few places until it does
-///   unreachable   nothing reaches it: its deliveries wait until a connection can be made again
+///   answering     the host answers
+///   silent        the host accepts requests and does not answer in time; it gets few places until it does
+///   unreachable   the host cannot be reached: its deliveries wait until a connection can be made again
 ///
-/// A dispatcher is alive while its lease holds, and overdue once that is over, until another one
-/// declares it lost; those that stopped or were lost within the last hour are shown too. Unknown are
-/// the deliveries in doubt of which nobody has found out more, among the newest 10,000 that ended so.
+/// A dispatcher is alive while its lease is valid. After that it is overdue, until another dispatcher
+/// declares it lost. Dispatchers that stopped or were lost within the last hour are also shown. Unknown is
+/// the number of unknown deliveries that are not resolved, among the newest 10,000 that ended as unknown.
 ///
-/// Counting stops at 100,000, so that the answer comes at once; then it says `more than`. The role
+/// Counting stops at 100,000, so that the answer comes at once; then the count says `more than`. The role
 /// postcall_auditor suffices.
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
@@ -127,6 +127,7 @@ fn show_paused(status: &Status) -> Result<(), CliError> {
     }
 }
 
+/// Prints the hosts as the living dispatchers report them, those that do not answer first.
 fn show_hosts(status: &Status) -> Result<(), CliError> {
     let hosts = status.hosts();
     if hosts.is_empty() {
@@ -173,7 +174,7 @@ fn shown(Count { counted, is_more }: Count) -> String {
     if is_more { format!("more than {counted}") } else { counted.to_string() }
 }
 
-/// How long something lasts, in its two largest units.
+/// A duration in its two largest units.
 fn long(ms: i64) -> String {
     let seconds = Duration::from_millis(u64::try_from(ms).unwrap_or(0)).as_secs();
     let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);

@@ -1,4 +1,4 @@
-//! Rows of text, printed for people, programs or spreadsheets.
+//! Prints rows of text for people, programs or spreadsheets.
 
 use std::io::Write;
 
@@ -10,10 +10,10 @@ use serde_json::Value;
 use super::{CliError, Format, print_line, print_text, spreadsheet};
 use crate::domain::visible::{acts, visible};
 
-/// Width of a table where stdout is no terminal, in characters.
+/// Width of a table in characters if stdout is not a terminal.
 const WIDTH_WITHOUT_TERMINAL: u16 = 160;
 
-/// A table of equally long rows.
+/// A table whose rows have the same number of cells.
 pub(super) struct Table {
     header: Vec<&'static str>,
     rows: Vec<Vec<String>>,
@@ -28,7 +28,7 @@ impl Table {
         self.rows.push(cells);
     }
 
-    /// Prints the rows, or, for programs, the typed objects that they were made from.
+    /// Prints the rows; as JSON it prints the typed objects from which the rows were made.
     pub(super) fn print<T: Serialize>(self, format: Format, objects: &[T]) -> Result<(), CliError> {
         match format {
             Format::Table => print_line(&self.for_people()),
@@ -37,8 +37,8 @@ impl Table {
         }
     }
 
-    /// Fits the terminal: what is too wide goes on in the next line of its cell. Nothing in a cell can begin a row, or
-    /// act on the terminal.
+    /// Formats the table for the width of the terminal: text that is too wide continues in the next line of its cell.
+    /// The text of a cell cannot begin a new row or act on the terminal.
     fn for_people(&self) -> String {
         let mut table = comfy_table::Table::new();
         table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
@@ -51,17 +51,17 @@ impl Table {
     }
 }
 
-/// Prints anything as indented JSON, for programs: exactly, and in a terminal without effect.
+/// Prints a value as indented JSON for programs. The value is exact, and the text does not act on a terminal.
 pub(super) fn print_json<T: Serialize + ?Sized>(value: &T) -> Result<(), CliError> {
     let text = serde_json::to_string_pretty(value).map_err(std::io::Error::from)?;
     print_text(&without_effect(&text))
 }
 
-/// JSON of the same value in which whatever acts on a terminal, or cannot be seen, is an escape.
+/// JSON of the same value, in which characters that act on a terminal or are invisible are escaped.
 fn without_effect(json: &str) -> String {
     let mut text = String::with_capacity(json.len());
     for c in json.chars() {
-        // Outside of strings only line breaks and spaces do not show, and they are the layout.
+        // Outside of strings, JSON contains no such characters but line breaks, which are the layout.
         if c == '\n' || !acts(c) {
             text.push(c);
         } else {
@@ -82,7 +82,7 @@ fn print_csv(header: &[&'static str], rows: &[Vec<String>]) -> Result<(), CliErr
     Ok(())
 }
 
-/// A time as all commands print it: RFC 3339, UTC, seconds.
+/// The format of times in all commands: RFC 3339, UTC, whole seconds.
 pub(super) fn time(at: DateTime<Utc>) -> String {
     at.to_rfc3339_opts(SecondsFormat::Secs, true)
 }

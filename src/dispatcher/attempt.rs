@@ -1,4 +1,4 @@
-//! One claimed delivery: from its call and its template to an ending. Never touches the database.
+//! Takes one claimed delivery from its call and its template to an ending. This module never uses the database.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -15,42 +15,42 @@ use crate::domain::claim::{AttemptRecord, Claimed, Completion, Finished};
 use crate::domain::delivery::{Ending, Failure, Outcome, UnknownReason};
 use crate::domain::host::Origin;
 use crate::scheduler::Signal;
-use crate::webhook::{Fence, Webhook};
+use crate::webhook::{SendGate, Webhook};
 
-/// What all attempts of a dispatcher share.
+/// What all attempts of one dispatcher share.
 #[derive(Clone)]
 pub(super) struct Means {
     /// The HTTP client.
     pub(super) webhook: Arc<Webhook>,
-    /// The bytes that may be held.
+    /// The budgets for the bytes of texts and bodies.
     pub(super) budget: Arc<Budget>,
-    /// Ends attempts early.
+    /// Ends all attempts early when it is cancelled.
     pub(super) cut: CancellationToken,
 }
 
-/// Attempts a claimed delivery and settles it. Behind a closed `fence` it does not begin. `text_share` is what a large
-/// call's text takes of the budget.
+/// Attempts a claimed delivery and settles it. The attempt does not begin while `send_gate` is closed. `text_share` is the
+/// share of the budget that the text of a large call holds.
 pub(super) async fn attempt(
     claimed: Claimed,
     template: Template,
     text_share: Option<Share>,
     means: &Means,
-    fence: &Fence,
+    send_gate: &SendGate,
 ) -> Completion {
     let Claimed { token, message_id, enabled, payload, .. } = claimed;
     if !enabled {
         return token.complete(Ending::Final(Outcome::Skipped), AttemptRecord::default());
     }
-    match prepare(payload, text_share, template, &means.budget, fence, &means.cut).await {
+    match prepare(payload, text_share, template, &means.budget, send_gate, &means.cut).await {
         Ok(prepared) => {
-            let (ending, record) = send(prepared, message_id, means, fence).await;
+            let (ending, record) = send(prepared, message_id, means, send_gate).await;
             token.complete(ending, record)
         }
         Err(ending) => token.complete(ending, AttemptRecord::default()),
     }
 }
 
-/// What a result says about the host.
+/// What the result of an attempt says about its host.
 pub(super) fn signal(completion: &Completion) -> Signal {
     let Completion::Finished(Finished { outcome, .. }) = completion else { return Signal::Nothing };
     match outcome {
@@ -65,26 +65,26 @@ pub(super) fn signal(completion: &Completion) -> Signal {
     }
 }
 
-/// Where the request went, or was about to go: as the version says that was claimed, whatever the scheduler knew of the
-/// action when it gave the place.
+/// The host that the request went to, or was about to go to. The URL of the claimed version decides this. The scheduler
+/// may have known an older version of the action when it gave the place.
 pub(super) fn host(completion: &Completion) -> Option<Origin> {
     let Completion::Finished(Finished { record, .. }) = completion else { return None };
     Origin::of_url(&record.sent.as_ref()?.url)
 }
 
-/// Sends the request. A defect of ours that panics must not leave the delivery without an end; it may have happened with
-/// the request on its way, so it is a doubt.
-async fn send(prepared: Prepared, message_id: Uuid, means: &Means, fence: &Fence) -> (Ending, AttemptRecord) {
-    // The share goes with the body: both are dropped at the end.
+/// Sends the request. If a defect of postcall panics here, the delivery must still get an ending. The request may
+/// already be in flight then, so the outcome is unknown.
+async fn send(prepared: Prepared, message_id: Uuid, means: &Means, send_gate: &SendGate) -> (Ending, AttemptRecord) {
+    // The body holds its share of the budget until both are dropped at the end.
     let Prepared { request, sent, body_share: _body_share } = prepared;
-    let sending = means.webhook.send(&request, message_id, fence, means.cut.cancelled());
+    let sending = means.webhook.send(&request, message_id, send_gate, means.cut.cancelled());
     let Ok(attempt) = AssertUnwindSafe(sending).catch_unwind().await else {
         error!("sending a request panicked; its delivery is recorded as unknown");
-        let detail = "an internal error ended the attempt; nobody knows how far it came".to_owned();
+        let detail = "an internal error ended the attempt; it is not known whether the request was sent".to_owned();
         let outcome = Outcome::Unknown { kind: UnknownReason::DispatcherLost, detail };
         return (Ending::Final(outcome), AttemptRecord { sent: Some(sent), timing: None });
     };
-    // The client, too, may find that there is nothing to send: then nothing was attempted that could have a latency.
+    // The client, too, may find that the request cannot be sent. Then nothing was attempted, and there is no latency.
     let attempted = !matches!(attempt.ending, Ending::Final(Outcome::Failed { kind: Failure::Render, .. }));
     let timing = attempted.then_some(attempt.timing);
     (attempt.ending, AttemptRecord { sent: Some(sent), timing })

@@ -1,4 +1,4 @@
-//! What a database that does not answer does to us: longer and longer pauses, and one log line instead of a thousand.
+//! How a room behaves while the database does not answer: its pauses grow, and it writes one log line per outage.
 
 use std::time::{Duration, Instant};
 
@@ -11,14 +11,14 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 /// The longest pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// How long to pause after the `failures`-th failure in a row (from 1). `jitter`, from 0 to 1, spreads dispatchers that
-/// lost the same database over the second half of the pause.
+/// How long to pause after the `failures`-th failure in a row (counted from 1). `jitter`, from 0 to 1, spreads
+/// dispatchers that lost the same database over the second half of the pause.
 fn pause(failures: u32, jitter: f64) -> Duration {
     let full = FIRST_PAUSE.saturating_mul(1 << failures.clamp(1, 16) >> 1).min(LONGEST_PAUSE);
     full.mul_f64(0.5 + jitter / 2.0)
 }
 
-/// One room's view of the database being away.
+/// An outage of the database, as one room sees it.
 pub(super) struct Outage {
     room: &'static str,
     failures: u32,
@@ -26,7 +26,7 @@ pub(super) struct Outage {
 }
 
 impl Outage {
-    /// None so far. `room` names in the log who suffers it.
+    /// There is no outage yet. `room` is the name that the log shows.
     pub(super) fn none(room: &'static str) -> Outage {
         Outage { room, failures: 0, since: None }
     }

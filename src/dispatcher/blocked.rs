@@ -1,5 +1,5 @@
-//! Says in the log that deliveries end as `blocked`, for good: a wrong setting of this dispatcher shows here first.
-//! Once a minute at most, with how many there were, since one such action can fail thousands of times a second.
+//! Writes to the log that deliveries were blocked, which is final. A wrong setting of this dispatcher shows here first.
+//! The log has one line a minute at most, with a count, because one such action can fail thousands of times a second.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use tracing::warn;
 /// The shortest time between two warnings.
 const EVERY: Duration = Duration::from_secs(60);
 
-/// How many were blocked, and when that was said.
+/// How many blocked deliveries the log has not mentioned yet, and when it last mentioned some.
 #[derive(Debug, Default)]
 pub(super) struct BlockedWarning {
     unsaid: usize,
@@ -16,21 +16,22 @@ pub(super) struct BlockedWarning {
 }
 
 impl BlockedWarning {
-    /// Counts `blocked` more deliveries, and says so if it is time.
+    /// Counts `blocked` more deliveries, and writes a log line if one is due.
     pub(super) fn note(&mut self, blocked: usize) {
         if let Some(count) = self.due(blocked, Instant::now()) {
             say(count);
         }
     }
 
-    /// Says what has not been said yet.
+    /// Writes a log line about the deliveries that the log has not mentioned yet.
     pub(super) fn flush(&mut self) {
         if self.unsaid > 0 {
             say(std::mem::take(&mut self.unsaid));
         }
     }
 
-    /// How many are to be told at `now`; none if there is nothing new or the last telling was not long ago.
+    /// How many deliveries a log line at `now` has to mention. `None` if there are none, or if the last line is too
+    /// recent.
     fn due(&mut self, blocked: usize, now: Instant) -> Option<usize> {
         self.unsaid += blocked;
         if self.unsaid == 0 || self.said_at.is_some_and(|said_at| now < said_at + EVERY) {

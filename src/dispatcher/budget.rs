@@ -1,18 +1,19 @@
-//! The bytes that a dispatcher holds at the same time: the texts of calls, from their claim until they are rendered, and
-//! rendered bodies, from just before they are rendered until their attempts have ended.
+//! The bytes that a dispatcher holds at the same time. It holds the text of a call from the claim until the request is
+//! rendered. It holds a body from just before it is rendered until the attempt has ended.
 //!
-//! Two budgets, so that nobody waits in a circle:
+//! There are two budgets, so that no deliveries wait for each other in a circle:
 //!
 //! - **Texts**: the claimer reserves the bytes before it claims, and waits for nothing while it holds them. A delivery
-//!   keeps its share of them while it waits for a share of the bodies.
-//! - **Bodies**: whoever holds a share waits for a place to render, whose holders wait for nothing, and then for a
-//!   receiver, for no longer than the action's timeout. So shares come back, and the oldest who waits is served first.
+//!   keeps its share of the texts while it waits for a share of the bodies.
+//! - **Bodies**: a delivery that holds a share waits for a place to render, whose holders wait for nothing. Then it
+//!   waits for the receiver, for no longer than the action's timeout. So shares come back, and the oldest waiting
+//!   delivery is served first.
 //!
-//! Small deliveries ([`SMALL_TEXT`], [`SMALL_BODY`]) take part in neither: however many large ones wait, a small one is
-//! rendered and sent at once. There are no more of them than permits, which bounds their bytes.
+//! Small deliveries ([`SMALL_TEXT`], [`SMALL_BODY`]) use neither budget: a small delivery is rendered and sent at once,
+//! however many large ones wait. Their number is bounded by the permits, which bounds their bytes.
 //!
-//! While the texts are used up, claims pass over large calls and take small ones only; large ones stay in the queue, in
-//! their order.
+//! While the texts are used up, claims pass over large calls and take only small ones. The large calls stay in the
+//! queue, in their order.
 
 use std::sync::Arc;
 
@@ -22,38 +23,39 @@ use super::pace;
 use crate::domain::call::MAX_CALL_BYTES;
 use crate::render::limits::MAX_BODY_BYTES;
 
-/// Bytes up to which the text of a call is small.
+/// The text of a call is small up to this number of bytes.
 pub(super) const SMALL_TEXT: usize = 64 * 1024;
-/// Bytes up to which a body is small: one that can become no larger than this is rendered without a share.
+/// A body is small up to this number of bytes. A body that cannot become larger than this is rendered without a share.
 pub(super) const SMALL_BODY: usize = 256 * 1024;
-/// Large requests that are rendered at the same time. Rendering takes a processor and memory of its own; two leave the
-/// other threads room, and on a larger machine still render some hundred megabytes a second.
+/// How many large requests are rendered at the same time. Each rendering needs a processor and memory of its own. Two
+/// leave room for the other threads, and on a larger machine still render some hundred megabytes a second.
 const RENDERED_AT_ONCE: usize = 2;
-/// The part of the budget that is for texts, unless a largest one needs more: they only wait to become bodies.
+/// One part in so many of the budget is for texts, unless one largest claim needs more. Texts only wait to become
+/// bodies.
 const PART_OF_TEXTS: usize = 4;
 
-/// The largest call that is fetched, unless told otherwise.
+/// The default of [`DispatcherSettings::max_call_bytes`](super::DispatcherSettings::max_call_bytes).
 pub const DEFAULT_MAX_CALL_BYTES: usize = MAX_CALL_BYTES;
-/// The bytes in flight, unless told otherwise.
+/// The default of [`DispatcherSettings::max_bytes_in_flight`](super::DispatcherSettings::max_bytes_in_flight).
 pub const DEFAULT_MAX_BYTES_IN_FLIGHT: usize = 64 * 1024 * 1024;
 
-/// The least that `Budget::new` works with: one largest claim beside one largest body.
+/// The smallest total that `Budget::new` accepts: one largest claim and one largest body.
 pub fn least_bytes_in_flight(max_call_bytes: usize) -> usize {
     largest_claim(max_call_bytes) + MAX_BODY_BYTES
 }
 
-/// Bytes that one claim can fetch.
+/// How many bytes one claim can fetch at most.
 fn largest_claim(max_call_bytes: usize) -> usize {
     max_call_bytes.max(pace::MAX_BYTES)
 }
 
-/// So many bytes of a budget, which come back when this is dropped.
+/// A number of bytes of a budget. They go back to the budget when the share is dropped.
 pub(super) struct Share {
     permit: OwnedSemaphorePermit,
 }
 
 impl Share {
-    /// Takes `bytes` out of this share, or all of it if there are fewer.
+    /// Takes `bytes` out of this share, or the whole share if it has fewer.
     pub(super) fn split(&mut self, bytes: usize) -> Option<Share> {
         let bytes = bytes.min(self.permit.num_permits());
         self.permit.split(bytes).map(|permit| Share { permit })
@@ -76,7 +78,7 @@ pub(super) struct Budget {
 }
 
 impl Budget {
-    /// Divides `bytes_in_flight`, which is no less than [`least_bytes_in_flight`].
+    /// Divides `bytes_in_flight` between texts and bodies. It must be at least [`least_bytes_in_flight`].
     pub(super) fn new(bytes_in_flight: usize, max_call_bytes: usize) -> Budget {
         let texts = largest_claim(max_call_bytes).max(bytes_in_flight / PART_OF_TEXTS);
         let bodies = bytes_in_flight.saturating_sub(texts).clamp(MAX_BODY_BYTES, Semaphore::MAX_PERMITS);
@@ -89,30 +91,31 @@ impl Budget {
         }
     }
 
-    /// Bytes of the largest call that is fetched.
+    /// The largest call that is fetched, in bytes.
     pub(super) fn max_call_bytes(&self) -> usize {
         self.max_call_bytes
     }
 
-    /// Reserves what one claim can fetch; `None` if there is not that much now, and only small calls can be claimed.
+    /// Reserves the bytes that one claim can fetch. `None` if fewer are free: then only small calls can be claimed.
     pub(super) fn reserve_texts(&self) -> Option<Share> {
         let permit = self.texts.clone().try_acquire_many_owned(count(largest_claim(self.max_call_bytes)));
         permit.ok().map(|permit| Share { permit })
     }
 
-    /// Waits until [`Budget::reserve_texts`] would reserve. Cancel-safe.
+    /// Waits until [`Budget::reserve_texts`] would succeed. Cancel-safe.
     pub(super) async fn texts_free(&self) {
         drop(self.texts.acquire_many(count(largest_claim(self.max_call_bytes))).await);
     }
 
-    /// Waits for a share for a body of no more than `bytes`. Cancel-safe. Nobody who waits here may hold one already.
+    /// Waits for a share for a body of no more than `bytes`. Cancel-safe. The caller must not hold such a share
+    /// already.
     pub(super) async fn body(&self, bytes: usize) -> Option<Share> {
         let permit = self.bodies.clone().acquire_many_owned(count(bytes.min(self.bodies_in_all))).await;
-        // Only a closed semaphore refuses, and nobody closes this one.
+        // Only a closed semaphore returns an error, and this one is never closed.
         permit.ok().map(|permit| Share { permit })
     }
 
-    /// Waits for a place to render a large request. Whoever holds one waits for nothing.
+    /// Waits for a place to render a large request. The holder of such a place waits for nothing.
     pub(super) async fn place_to_render(&self) -> Option<OwnedSemaphorePermit> {
         self.rendering.clone().acquire_owned().await.ok()
     }

@@ -1,4 +1,4 @@
-//! Claims what the scheduler plans, and no more bytes than the budget has room for, and starts an attempt for each delivery.
+//! Claims what the scheduler plans, within the budget of bytes, and starts an attempt for each claimed delivery.
 
 use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::sync::Arc;
@@ -24,19 +24,19 @@ use crate::store::lanes::LaneSeen;
 use crate::store::session::Session;
 use crate::store::{Store, StoreError};
 
-/// The epoch of a dispatcher that has not revoked a claim yet.
+/// The epoch of a registration under which no claim was revoked yet.
 const FIRST_EPOCH: i32 = 1;
 /// How long the claimer waits for room for large calls before it asks for small ones again.
 const SMALL_ONLY_PAUSE: Duration = Duration::from_millis(20);
 
-/// Under load the claimer waits so long at most for more places to come free.
+/// How long the claimer waits at most, under load, for more places to come free.
 const GATHERING: Duration = Duration::from_millis(5);
 
 pub(super) struct Claimer {
     store: Store,
     session: Session,
     lease: Arc<Lease>,
-    /// In whose name the next claim is made.
+    /// The dispatcher id and the epoch under which the next claim is made.
     claimant: Claimant,
     pace: Pace,
     places: Places,
@@ -44,11 +44,11 @@ pub(super) struct Claimer {
     drain: CancellationToken,
     templates: Templates,
     outage: Outage,
-    /// A claim whose answer was lost. Nothing of it was sent; it must be revoked before anything else is claimed.
+    /// A claim whose answer was lost. None of its deliveries was sent. It must be revoked before the next claim.
     in_doubt: Option<ClaimInDoubt>,
 }
 
-/// A claim whose answer was lost.
+/// A claim whose answer was lost, so that it is not known whether it was committed.
 #[derive(Clone, Copy)]
 struct ClaimInDoubt {
     claimant: Claimant,
@@ -58,7 +58,7 @@ struct ClaimInDoubt {
 /// Turns that are claimed together.
 struct Group {
     turns: Vec<Turn>,
-    /// Whether the calls are fetched. Not so for a single delivery whose call the database could not give.
+    /// Whether the claim fetches the calls. It does not for a single delivery whose call the database could not return.
     fetch: bool,
 }
 
@@ -86,10 +86,11 @@ impl Claimer {
         }
     }
 
-    /// Claims until told to drain. A claim under way is never abandoned: what it took is attempted.
+    /// Claims until the drain begins. A claim that has begun is never abandoned: what it took is attempted.
     pub(super) async fn run(mut self) {
         let ended = AssertUnwindSafe(self.claim_until_drained()).catch_unwind().await;
-        // The last chance to give back a claim in doubt; what fails here is given up when this dispatcher retires.
+        // This is the last chance to revoke a claim in doubt. If that fails, its deliveries are given up when this
+        // dispatcher retires.
         self.settle_doubt().await.ok();
         if let Err(panic) = ended {
             resume_unwind(panic);
@@ -112,13 +113,13 @@ impl Claimer {
         }
     }
 
-    /// Waits until there is room for large calls, or for a moment.
+    /// Waits until there is room for large calls, but no longer than [`SMALL_ONLY_PAUSE`].
     async fn room_for_large(&self) {
         tokio::time::timeout(SMALL_ONLY_PAUSE, self.starter.means.budget.texts_free()).await.ok();
     }
 
-    /// Claims these turns, and starts the attempts. Turns that the database refuses together are claimed in parts, so that
-    /// a row that cannot be claimed holds up nobody else.
+    /// Claims these turns, and starts the attempts. If the database refuses them together, they are claimed in parts,
+    /// so that a row that cannot be claimed does not hold up the others.
     async fn claim_all(&mut self, turns: Vec<Turn>) -> Result<Found, StoreError> {
         let mut due = vec![Group { turns, fetch: true }];
         let mut found = Found::Nothing;
@@ -141,8 +142,9 @@ impl Claimer {
         Ok(found)
     }
 
-    /// What to claim instead of a group that the database refuses: its halves; fewer of a single lane; a single delivery
-    /// without its call; nothing, if that was refused already: then it is passed over for a while.
+    /// What to claim instead of a group that the database refuses. Several lanes are divided into halves. A single lane
+    /// is asked for fewer deliveries. A single delivery is claimed without its call. If that was refused already,
+    /// nothing is claimed, and the delivery is passed over for a while.
     async fn smaller(&mut self, mut group: Group) -> Vec<Group> {
         let schedule = &self.places.schedule;
         if group.turns.len() > 1 {
@@ -168,16 +170,17 @@ impl Claimer {
         }
     }
 
-    /// Claims one group. An error gives the group back to the caller.
+    /// Claims one group. An error returns the group to the caller.
     async fn claim(&mut self, group: Group) -> Result<Found, (Group, StoreError)> {
         if let Err(error) = self.settle_doubt().await {
             return Err((group, error));
         }
-        // Asked before the claim: what is claimed under an id goes behind the fence of that id, whatever happens meanwhile.
-        let Registration { dispatcher_id, fence } = self.lease.current();
-        // Behind a closed fence nothing that is claimed now could be sent. And whoever waits for a drain and for a place at
-        // once may be given the place although the drain came first.
-        if fence.is_closed() || self.drain.is_cancelled() {
+        // Read before the claim: what is claimed under an id is sent under the send gate of that id, even if the id changes
+        // in the meantime.
+        let Registration { dispatcher_id, send_gate } = self.lease.current();
+        // While the send gate is closed, nothing that is claimed now could be sent. The drain is checked again, because the
+        // caller waits for the drain and for turns together, and may get the turns although the drain came first.
+        if send_gate.is_closed() || self.drain.is_cancelled() {
             self.places.schedule.give_back(group.turns);
             return Ok(Found::Closed);
         }
@@ -197,18 +200,18 @@ impl Claimer {
         };
         let seats = self.places.schedule.claimed(group.turns, &taken, texts.is_none());
         let outdated = self.places.schedule.outdated(&taken);
-        // Whatever ends the starting, what was not started goes back to waiting.
+        // If an error or a panic stops the starting, the deliveries that were not started go back to `waiting`.
         let unstarted = Unstarted::new(taken.claimed, seats, &self.places, self.starter.results.clone());
         self.read_again(&outdated).await;
         match self.templates.get(&mut self.session, unstarted.iter().map(|one| one.version)).await {
-            Ok(templates) => self.starter.start_all(unstarted, &templates, &fence, texts),
+            Ok(templates) => self.starter.start_all(unstarted, &templates, &send_gate, texts),
             Err(error) => return Err((Group { turns: vec![], fetch: true }, error)),
         }
         Ok(found)
     }
 
-    /// Reads again what lanes are known by, so that the next claim asks the limits of the hosts that their deliveries go to
-    /// now. What was claimed goes out in the places that it has.
+    /// Reads again the agents and hosts of lanes whose action has changed, so that the next claim counts against the
+    /// limits of the right hosts. What is claimed already keeps its places.
     async fn read_again(&mut self, outdated: &[LaneSeen]) {
         if outdated.is_empty() {
             return;
@@ -216,11 +219,11 @@ impl Claimer {
         let ids: Vec<i64> = outdated.iter().map(|lane| lane.action_id).collect();
         match self.session.lanes_about(&ids).await {
             Ok(about) => self.places.schedule.introduce(outdated, about),
-            Err(error) => debug!(%error, "cannot read again where lanes send to; the scout will"),
+            Err(error) => debug!(%error, "cannot read the hosts of changed lanes; the scout will read them"),
         }
     }
 
-    /// The claim itself.
+    /// Makes one claim.
     async fn take(&mut self, group: &Group, room_for_large: bool) -> Result<Taken, StoreError> {
         let token = Uuid::now_v7();
         let max_call_bytes = self.starter.means.budget.max_call_bytes();
@@ -231,7 +234,7 @@ impl Claimer {
             fetch: group.fetch,
         };
         let asks = self.places.schedule.asks(&group.turns);
-        // Noted before, so that a panic leaves it in doubt, too.
+        // Noted before the statement, so that the claim is in doubt after a panic, too.
         self.in_doubt = Some(ClaimInDoubt { claimant: self.claimant, token });
         match self.session.claim(self.claimant, token, &asks, portion).await {
             Ok(taken) => {
@@ -248,7 +251,7 @@ impl Claimer {
         }
     }
 
-    /// A single delivery had all the time there is, and its call did not come.
+    /// Passes over a single delivery whose call did not arrive even within the longest statement timeout.
     async fn pass_over_what_is_too_slow(&mut self, turns: &[Turn]) {
         let Ok(Some(Revoked { released, .. })) = self.settle_doubt().await else { return };
         if let ([turn], Some(last)) = (turns, released.iter().max()) {
@@ -260,7 +263,7 @@ impl Claimer {
         }
     }
 
-    /// Changes the pace, and with it how long the session waits.
+    /// Changes the pace, and with it the session's statement timeout.
     fn change_pace<T>(&mut self, change: impl FnOnce(&mut Pace) -> T) -> T {
         let statement_timeout = self.pace.statement_timeout();
         let answer = change(&mut self.pace);
@@ -270,7 +273,7 @@ impl Claimer {
         answer
     }
 
-    /// Disowns a claim whose answer was lost.
+    /// Revokes a claim whose answer was lost.
     async fn settle_doubt(&mut self) -> Result<Option<Revoked>, StoreError> {
         let Some(ClaimInDoubt { claimant, token }) = self.in_doubt else { return Ok(None) };
         let revoked = self.session.revoke_claim(claimant, token).await?;
@@ -285,21 +288,21 @@ impl Claimer {
     }
 }
 
-/// What claims have found.
+/// What one or more claims have found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Found {
-    /// Deliveries.
+    /// At least one delivery was claimed.
     Work,
-    /// Nothing.
+    /// No delivery was there to be claimed.
     Nothing,
-    /// No small delivery, and there was no room to look for large ones.
+    /// There was no small delivery, and no room in the budget to claim large ones.
     NothingSmall,
-    /// The lease is not certain, or the dispatcher drains; nothing may be claimed.
+    /// The send gate is closed, or the dispatcher drains, so nothing may be claimed.
     Closed,
 }
 
 impl Found {
-    /// Both of two claims.
+    /// What two claims together have found.
     fn and(self, other: Found) -> Found {
         match (self, other) {
             (Found::Work, _) | (_, Found::Work) => Found::Work,

@@ -1,11 +1,11 @@
-//! Up to where each lane has been claimed, so that the next claim begins there.
+//! The cursors: up to which id each lane has been claimed, so that the next claim begins there.
 //!
-//! Rows that were claimed stay in the queue's index until vacuum clears them away, and while somebody holds a snapshot it
-//! cannot. A claim from a lane's smallest id wades through all of them; a claim from its cursor does not.
+//! Rows that were claimed stay in the index of `waiting` until vacuum removes them, and vacuum cannot remove them while
+//! somebody holds a snapshot. A claim from a lane's smallest id reads all of them; a claim from its cursor does not.
 //!
-//! Ids below a cursor may still appear: of a transaction that commits late, or of a delivery that was given back. So a
-//! cursor stays behind everything that was inserted within the last moment, and what is later still is found by a look
-//! behind the cursors ([`super::scout`]): such a delivery waits a moment longer, and is never passed over for good.
+//! Ids below a cursor may still appear, when a transaction commits late or when a delivery is given back. So a cursor
+//! stays behind everything that was inserted a moment ago. A delivery that appears even later is found when the scout
+//! looks behind the cursors ([`super::scout`]): it waits a moment longer, and is never passed over for good.
 
 use std::time::{Duration, Instant};
 
@@ -15,27 +15,27 @@ use uuid::Uuid;
 use crate::scheduler::LaneId;
 use crate::store::lanes::LaneCursor;
 
-/// Cursors that are kept at most, 40 bytes each. A lane without one is claimed from its smallest id.
+/// How many cursors are kept at most, 40 bytes each. A lane without a cursor is claimed from its smallest id.
 const MAX_CURSORS: usize = 20_000;
-/// A cursor is dropped when its lane was not claimed from for so long.
+/// A cursor is dropped when nothing was claimed from its lane for this long.
 const KEPT_FOR: Duration = Duration::from_secs(600);
-/// How long a delivery is passed over that cannot be claimed.
+/// How long a delivery that cannot be claimed is passed over.
 const PASSED_OVER_FOR: Duration = Duration::from_secs(60);
-/// Lanes of which something is passed over, at most.
+/// In how many lanes deliveries are passed over at most.
 const MAX_PASSED_OVER: usize = 1_000;
 
-/// The cursors. Knows no clock: the time is passed in.
+/// The cursors. They have no clock of their own: the caller passes the time in.
 #[derive(Debug, Default)]
 pub(super) struct Cursors {
     cursors: HashMap<LaneId, (Uuid, Instant)>,
-    /// No cursor goes past this id: whatever was inserted later may still have neighbours that are not committed.
+    /// No cursor goes past this id: transactions that inserted ids near a later one may not have committed yet.
     floor: Uuid,
-    /// Behind what a lane begins for a while, and until when.
+    /// For each lane, the id up to which deliveries are passed over, and until when.
     passed_over: HashMap<LaneId, (Uuid, Instant)>,
 }
 
 impl Cursors {
-    /// The id behind which the next claim of a lane looks.
+    /// The next claim of a lane looks for ids greater than this one.
     pub(super) fn after(&mut self, lane: LaneId, now: Instant) -> Uuid {
         let cursor = self.cursors.get(&lane).map_or(Uuid::nil(), |(id, _)| *id);
         match self.passed_over.get(&lane) {
@@ -48,12 +48,12 @@ impl Cursors {
         }
     }
 
-    /// Ids up to this one were made some time ago, by the database's clock.
+    /// Notes that ids up to this one were made some time ago, by the database's clock.
     pub(super) fn raise_floor(&mut self, floor: Uuid) {
         self.floor = self.floor.max(floor);
     }
 
-    /// A claim took this id last of a lane.
+    /// Notes that `last` is the greatest id that a claim took from a lane.
     pub(super) fn advance(&mut self, lane: LaneId, last: Uuid, now: Instant) {
         if self.cursors.len() >= MAX_CURSORS && !self.cursors.contains_key(&lane) {
             return;
@@ -62,14 +62,14 @@ impl Cursors {
         *cursor = (cursor.0.max(last.min(self.floor)), now);
     }
 
-    /// A delivery of this lane waits at or behind its cursor.
+    /// Notes that the delivery `id` of this lane waits, perhaps at or below its cursor.
     pub(super) fn go_back(&mut self, lane: LaneId, id: Uuid) {
         if let Some((cursor, _)) = self.cursors.get_mut(&lane) {
             *cursor = (*cursor).min(Uuid::from_u128(id.as_u128().saturating_sub(1)));
         }
     }
 
-    /// Passes over what a lane has up to this id, for a while.
+    /// Passes over the deliveries of a lane up to this id, for [`PASSED_OVER_FOR`].
     pub(super) fn pass_over(&mut self, lane: LaneId, last: Uuid, now: Instant) {
         if self.passed_over.len() >= MAX_PASSED_OVER {
             self.passed_over.retain(|_, (_, until)| now < *until);
@@ -82,7 +82,7 @@ impl Cursors {
         self.passed_over.insert(lane, (last, now + PASSED_OVER_FOR));
     }
 
-    /// All cursors, in the order of their lanes, after those that were not used for long have been dropped.
+    /// Drops the cursors that were not used for [`KEPT_FOR`], and returns all others in the order of their lanes.
     pub(super) fn all(&mut self, now: Instant) -> Vec<LaneCursor> {
         self.cursors.retain(|_, (_, used)| now.saturating_duration_since(*used) < KEPT_FOR);
         let mut all: Vec<LaneCursor> =

@@ -1,9 +1,10 @@
-//! Writes what came of the attempts, in batches that grow with the load, and tries until the database has taken them.
+//! Records the results of the attempts, in batches that grow with the load, and tries until the database has taken
+//! them.
 //!
-//! What the database refuses because of its content is not tried again and again. The row that it refuses is found by
-//! halving the batch, and written without its texts; so one such row costs its batch some twenty statements, once. If it
-//! is refused even so, it stays in `sending` and is given up when this dispatcher has stopped. Its permit comes free like
-//! every other: a result that nobody can write must not take a place from those that can be.
+//! A row that the database refuses because of its content is not tried again and again. The finisher finds it by
+//! halving the batch, and writes it without its texts. So one such row costs its batch some twenty statements, once. If
+//! the database refuses it even then, it stays in `sending`, and is given up when this dispatcher has stopped. Its
+//! permit comes free like every other: a result that cannot be written must not take a place from results that can.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -21,36 +22,36 @@ use crate::store::StoreError;
 use crate::store::finish::Recording;
 use crate::store::session::Session;
 
-/// Results in one statement at most. Whatever has come in while the last statement ran goes into the next one.
+/// How many results one statement writes at most. Results that arrive while a statement runs go into the next one.
 const MAX_BATCH: usize = 500;
 
-/// Fewer results than this are recorded at once: there is no load.
+/// Fewer results than this are recorded at once, because there is no load.
 const FEW: usize = 4;
-/// How long more results are waited for at most when there are a few.
+/// How long the finisher waits at most for more results when it has at least [`FEW`].
 const GATHERING: Duration = Duration::from_millis(5);
 
 /// How many deliveries were recorded in each final state, and how many went back to waiting.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// Answered with 2xx.
+    /// The receiver answered with 2xx.
     pub delivered: usize,
-    /// Answered otherwise.
+    /// The receiver gave any other answer.
     pub rejected: usize,
-    /// Certainly not sent.
+    /// The request certainly reached nobody.
     pub failed: usize,
-    /// Perhaps sent.
+    /// The request may have reached the receiver.
     pub unknown: usize,
     /// The action was disabled.
     pub skipped: usize,
-    /// Known unsent, waiting again.
+    /// The delivery is known to be unsent, and waits again.
     pub returned: usize,
-    /// Results that could not be written before the end; their deliveries are still in `sending`.
+    /// The result could not be written before the end. These deliveries are still in `sending`.
     pub unwritten: usize,
 }
 
-/// A result and the place in which it came about. The place goes with the result, and is left when the database has it, or
-/// refuses it for good: so a dispatcher that dies leaves no more in `sending` than it had places and results that were
-/// refused, each of which the log has named.
+/// A result and the place of its delivery. The place is left when the database has taken the result, or has refused it
+/// for good. So a dispatcher that dies leaves no more deliveries in `sending` than it had places and refused results.
+/// The log names each refused result.
 pub(super) struct PendingResult {
     /// What became of the delivery.
     pub(super) completion: Completion,
@@ -58,25 +59,25 @@ pub(super) struct PendingResult {
     pub(super) place: Place,
 }
 
-/// What a finisher has recorded so far; it outlives the finisher.
+/// The tally of a finisher. It outlives the finisher, which writes it when it is dropped.
 pub(super) type Books = Arc<Mutex<Tally>>;
 
 pub(super) struct Finisher {
     session: Session,
     inbox: mpsc::Receiver<PendingResult>,
-    /// Results that are worth a statement without waiting for more.
+    /// With this many results, the finisher does not wait for more.
     enough: usize,
     given_up: CancellationToken,
     outage: Outage,
     blocked: BlockedWarning,
     tally: Tally,
-    /// Where the tally is left at the end.
+    /// Where the tally is stored when this finisher is dropped.
     books: Books,
 }
 
 impl Finisher {
-    /// Takes results from `inbox` until all senders are gone. `given_up` ends the trying. However it ends, what was
-    /// recorded is then to be found in `books`.
+    /// Takes results from `inbox` until all senders are gone. After `given_up` is cancelled, it tries nothing again.
+    /// However it ends, `books` then holds the tally.
     pub(super) fn new(
         session: Session,
         inbox: mpsc::Receiver<PendingResult>,
@@ -128,7 +129,7 @@ impl Finisher {
         self.blocked.flush();
     }
 
-    /// Under load, when results come in while others are being written, waits a moment for as many as are worth a statement.
+    /// Under load, when results arrive while others are being written, waits a moment until there are enough of them.
     async fn gather(&mut self, batch: &mut Vec<PendingResult>) {
         if batch.len() < FEW {
             return;
@@ -139,7 +140,7 @@ impl Finisher {
         tokio::time::timeout(GATHERING, enough).await.ok();
     }
 
-    /// Writes until the database has taken it or refused it for good, or until nobody waits for it any more.
+    /// Writes results until the database has taken or refused each of them, or until `given_up` is cancelled.
     async fn record(&mut self, finished: Vec<Finished>) {
         let mut due = vec![finished];
         while let Some(batch) = due.pop() {
@@ -164,7 +165,7 @@ impl Finisher {
         }
     }
 
-    /// What came after it had been given up is evidence: it says what the unknown delivery was.
+    /// Records late results as evidence: each says how a delivery that was given up as `unknown` really ended.
     async fn record_evidence(&mut self, late: Vec<Finished>) {
         let mut due = vec![late];
         while let Some(batch) = due.pop() {
@@ -185,8 +186,8 @@ impl Finisher {
         }
     }
 
-    /// What to try instead of a batch that the database refuses: its halves; a single row without its texts; nothing, if
-    /// that was refused already.
+    /// What to try instead of a batch that the database refuses: its two halves, or a single row without its texts. If
+    /// that was refused already, nothing is tried.
     fn smaller(&mut self, mut batch: Vec<Finished>, refusal: &StoreError) -> Vec<Vec<Finished>> {
         if let [one] = &mut batch[..] {
             let delivery_id = one.token.delivery_id();
@@ -203,7 +204,8 @@ impl Finisher {
         vec![back, batch]
     }
 
-    /// Puts back to waiting what was not sent. What has been given up in the meantime stays so, as certainly unsent.
+    /// Moves unsent deliveries back to `waiting`. A delivery that was given up in the meantime stays given up; that it
+    /// was certainly not sent is recorded.
     async fn release(&mut self, unsent: Vec<ClaimToken>) {
         let mut due = vec![unsent];
         while let Some(mut batch) = due.pop() {
@@ -246,7 +248,7 @@ impl Finisher {
         Ok(released.len())
     }
 
-    /// Waits before another try; whether there shall be none.
+    /// Waits before the next try. Returns `true` if there must be no next try.
     async fn give_up_after(&mut self, failure: &StoreError) -> bool {
         let given_up = self.given_up.clone();
         given_up.is_cancelled() || given_up.run_until_cancelled(self.outage.wait(failure)).await.is_none()
@@ -257,7 +259,7 @@ impl Finisher {
         error!(results, error = %failure, "stopping with results that the database did not take");
     }
 
-    /// Counts what was recorded and returns what was not, because it had been given up.
+    /// Counts the results that were recorded, and returns those that were not because their delivery had been given up.
     fn note(&mut self, finished: Vec<Finished>, recordings: &[Recording]) -> Vec<Finished> {
         let mut late = Vec::new();
         let mut blocked = 0;
@@ -290,7 +292,7 @@ impl Tally {
             State::Failed => self.failed += 1,
             State::Unknown => self.unknown += 1,
             State::Skipped => self.skipped += 1,
-            // No outcome has these states.
+            // An outcome never has one of these states.
             State::Waiting | State::Sending => {}
         }
     }

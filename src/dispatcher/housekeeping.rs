@@ -1,4 +1,4 @@
-//! What has to be done now and then: making partitions before they are needed, and letting go what is old.
+//! Regular work on the tables: it makes partitions before they are needed, and removes old calls and history.
 
 use std::time::Duration;
 
@@ -11,18 +11,20 @@ use crate::domain::retention::Retention;
 use crate::store::retention::Verdict;
 use crate::store::{Store, StoreError};
 
-/// Partitions are made two periods ahead, and what leaves is at least a day old: an hour more or less does not matter.
+/// Partitions are made two periods ahead, and rows that are removed are at least a day old, so an hour more or less
+/// does not matter.
 const EVERY: Duration = Duration::from_secs(3_600);
 
-/// Works at once and then every hour, until `stop`. Pruning is cut off by it: nothing of it is ever half done.
+/// Works at once and then every hour, until `stop`. `stop` also interrupts pruning, which never leaves anything half
+/// done.
 pub(super) async fn run(store: Store, retention: Retention, stop: CancellationToken) {
     let mut hours = tokio::time::interval(EVERY);
     while stop.run_until_cancelled(hours.tick()).await.is_some() {
-        // A connection for the occasion: it would idle for an hour.
+        // The connection is opened for each run, because it would otherwise be idle for an hour.
         match store.session(STATEMENT_TIMEOUT).make_partitions().await {
             Ok(names) if names.is_empty() => {}
             Ok(names) => info!(partitions = names.join(", "), "made partitions ahead of time"),
-            Err(error) => warn!(%error, "could not make partitions; the default ones take what comes"),
+            Err(error) => warn!(%error, "could not make partitions; the default partitions take new rows"),
         }
         if !retention.is_for_ever() {
             let pruned = stop.run_until_cancelled(let_go(&store, retention)).await;

@@ -1,11 +1,12 @@
 //! What the scout does when nothing has arrived: it looks again soon, then less and less often, and then sleeps
 //! until a new call wakes it.
 //!
-//! Looking often while calls keep coming makes for short waits without any NOTIFY; sleeping when they stop spares the
-//! database. Under load nobody sleeps, so the platform's inserts send no notification.
+//! While calls keep coming, frequent looks keep waits short without any NOTIFY. When calls stop, sleeping spares the
+//! database. Under load no dispatcher sleeps, so the platform's inserts send no notification.
 //!
-//! Where the database says that no call sends notifications (`postcall.wake_up = 'poll'`), it goes on looking, twenty
-//! times a second. What a single transaction inserts without a notification is found when the sleep ends.
+//! If a setting of the database says that no call sends notifications (`postcall.wake_up = 'poll'`), the scout does not
+//! sleep, and looks twenty times a second. If one transaction alone inserts without a notification, its calls are found
+//! when the sleep ends.
 
 use std::time::Duration;
 
@@ -18,18 +19,18 @@ use crate::store::{Store, StoreError};
 
 /// The pause after work was found.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(1);
-/// When pauses have grown past this, the dispatcher sleeps instead: after three looks that found nothing.
+/// When pauses have grown past this, the dispatcher sleeps instead. That is after three looks that found nothing.
 const LONGEST_PAUSE: Duration = Duration::from_micros(2_500);
-/// The pause after listening was not possible.
+/// The pause after a failed attempt to listen.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(250);
-/// A sleep's longest duration: what a call waits at most if its notification is missed.
+/// The longest sleep. A call waits this long at most if its notification is missed.
 const SLEEP: Duration = Duration::from_secs(1);
-/// The wake-up is requested for a little longer than the sleep, so that it never ends before the next look.
+/// The wake-up is requested for this much longer than the sleep, so that the request never ends before the next look.
 const WAKE_UP_MARGIN: Duration = Duration::from_millis(500);
 
 /// The pause between two looks where no call sends notifications.
 const POLL_PAUSE: Duration = Duration::from_millis(50);
-/// Looks until it is asked again whether calls send notifications: as many as fit into a sleep.
+/// After this many looks, the scout asks again whether calls send notifications. They fit into one sleep.
 const POLLS: u32 = 20;
 
 /// What the next wait is like.
@@ -37,20 +38,20 @@ const POLLS: u32 = 20;
 enum Depth {
     /// Look again after this pause.
     Dozing(Duration),
-    /// The wake-up has been requested; the look after that is done, so sleep.
+    /// The wake-up has been requested, and the look after the request is done: sleep.
     Asleep,
-    /// No call sends notifications; look so many times before asking again.
+    /// No call sends notifications: look this many times before asking again.
     Polling(u32),
 }
 
-/// Waits between two looks at an empty queue.
+/// Waits between two looks that find nothing.
 pub(super) struct IdleWait {
     store: Store,
     listener: Option<CallListener>,
     depth: Depth,
     /// The longest pause between two looks before the wake-up is requested.
     longest_pause: Duration,
-    /// Whether the request that woke this dispatcher still stands.
+    /// Whether the request that woke this dispatcher is still in the database.
     is_still_requested: bool,
 }
 
@@ -65,12 +66,13 @@ impl IdleWait {
         }
     }
 
-    /// Work was found: the next wait is a short one.
+    /// Work was found, so the next wait is a short one.
     pub(super) fn over(&mut self) {
         self.depth = Depth::Dozing(SHORTEST_PAUSE);
     }
 
-    /// Withdraws a request that has woken this dispatcher. Not before the look that it woke for, which must not wait for this.
+    /// Withdraws the request that has woken this dispatcher. Call it after the look, because the look must not wait for
+    /// it.
     pub(super) async fn cancel_wake_up(&mut self, session: &mut Session) {
         if std::mem::take(&mut self.is_still_requested)
             && let Err(error) = session.cancel_wake_up().await
@@ -86,8 +88,8 @@ impl IdleWait {
                 tokio::time::sleep(pause).await;
                 self.depth = Depth::Dozing(pause * 3 / 2);
             }
-            // First ask to be woken, then look once more, and only then sleep: what commits in between sends a
-            // notification.
+            // Request the wake-up first, then look once more, and only then sleep. A call that commits in between sends
+            // a notification.
             Depth::Dozing(_) => match self.request_wake_up(session).await {
                 Ok(WakeUp::Requested) => {
                     self.longest_pause = LONGEST_PAUSE;
@@ -115,7 +117,7 @@ impl IdleWait {
         if answer == WakeUp::Unavailable || self.listener.is_some() {
             return Ok(answer);
         }
-        // Connecting may take longer than what was asked for.
+        // Connecting may take longer than the wake-up was requested for, so it is requested again.
         self.listener = Some(self.store.call_listener(STATEMENT_TIMEOUT).await?);
         session.request_wake_up(SLEEP + WAKE_UP_MARGIN).await
     }

@@ -1,9 +1,10 @@
-//! The lease: how a dispatcher proves that it lives, and how it stops by itself when it cannot.
+//! The lease: how a dispatcher proves that it is alive, and how it stops sending when it cannot.
 //!
-//! The database's clock decides when others may declare this dispatcher lost. Its own monotonic clock, which goes on
-//! while the machine is suspended, closes the [`Fence`] earlier: a renewal that was asked for at time t is good until
-//! t + lease at least, since the database set the lease after that; and the fence closes a margin before. So no request
-//! begins under a lease that may be over, not even in a process or on a machine that was stopped and goes on much later.
+//! The database's clock decides when others may declare this dispatcher lost. The dispatcher's own monotonic clock,
+//! which goes on while the machine is suspended, closes the [`SendGate`] earlier. A renewal that was asked for at time t
+//! is valid until t + lease at least, because the database sets the lease after t. The send gate closes a margin before
+//! that. So no request begins under a lease that may be over, not even if the process or the machine was stopped and
+//! goes on much later.
 
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,25 +21,26 @@ use crate::domain::policy::Policy;
 use crate::store::dispatchers::{Newcomer, Registering, Renewal, Standing};
 use crate::store::session::Session;
 use crate::store::{Store, StoreError};
-use crate::webhook::{Fence, Moment};
+use crate::webhook::{Moment, SendGate};
 
 /// A lease is renewed this often within its length.
 const RENEWALS: u32 = 5;
-/// The part of a lease by which the fence closes before it ends, for clocks that run apart and threads that run late.
+/// The send gate closes one part in so many of a lease before the lease ends, because clocks differ and threads may run
+/// late.
 const MARGIN: u32 = 5;
 /// The shortest lease.
 pub const MIN_LEASE: Duration = Duration::from_millis(1_000);
 
-/// One registration: an id, and until when requests that were claimed under it may begin.
+/// One registration: a dispatcher id, and the send gate for the requests that were claimed under it.
 ///
-/// After being declared lost, a dispatcher has another id and another fence. The old fence is never moved again, so that
-/// what others have given up stays behind it for good.
+/// After a dispatcher was declared lost, it gets another id and another send gate. The old send gate is never moved again, so
+/// the deliveries that others have given up can never begin.
 #[derive(Clone)]
 pub(super) struct Registration {
-    /// Under which id to claim.
+    /// The id under which to claim.
     pub(super) dispatcher_id: i32,
-    /// Behind which fence to send what was claimed under it.
-    pub(super) fence: Fence,
+    /// The send gate under which to send what was claimed under this id.
+    pub(super) send_gate: SendGate,
 }
 
 /// What the other rooms of a dispatcher know of its lease.
@@ -50,7 +52,7 @@ struct LeaseState {
     current: Registration,
     /// Since when every renewal has succeeded; `None` if the last one failed.
     renewed_since: Option<Instant>,
-    /// Whether no request may begin any more, whatever the lease says.
+    /// Whether no request may begin any more, even under a valid lease.
     shut: bool,
 }
 
@@ -64,11 +66,11 @@ impl Lease {
         self.lock().current.clone()
     }
 
-    /// Closes the fence for good: no request begins any more. Those that are out go on.
+    /// Closes the send gate for good: no request begins any more. Requests in flight go on.
     pub(super) fn shut(&self) {
         let mut state = self.lock();
         state.shut = true;
-        state.current.fence.close();
+        state.current.send_gate.close();
     }
 
     /// Since when every renewal has succeeded; `None` if the last one failed.
@@ -79,16 +81,16 @@ impl Lease {
     fn replace(&self, registration: Registration) {
         let mut state = self.lock();
         if state.shut {
-            registration.fence.close();
+            registration.send_gate.close();
         }
         state.current = registration;
     }
 
-    /// Moves a fence of this lease ahead, unless it has been shut.
-    fn extend(&self, fence: &Fence, until: Moment) {
+    /// Moves a send gate of this lease ahead, unless the lease has been shut.
+    fn extend(&self, send_gate: &SendGate, until: Moment) {
         let state = self.lock();
         if !state.shut {
-            fence.move_to(until);
+            send_gate.move_to(until);
         }
     }
 
@@ -102,13 +104,13 @@ impl Lease {
     }
 }
 
-/// As whom a keeper registers.
+/// What a lease keeper registers a dispatcher with.
 pub(super) struct Identity {
-    /// Host name and process id, for people.
+    /// The host name and the process id, for people to read.
     pub(super) name: String,
     /// What it may call.
     pub(super) policy: Policy,
-    /// Whether it starts although others have another policy.
+    /// Whether it starts although other live dispatchers have another policy.
     pub(super) change_policy: bool,
 }
 
@@ -118,7 +120,7 @@ pub(super) enum Unregistered {
     Policy(PolicyConflict),
 }
 
-/// Keeps the lease.
+/// Renews the lease.
 pub(super) struct LeaseKeeper {
     session: Session,
     identity: Identity,
@@ -127,7 +129,7 @@ pub(super) struct LeaseKeeper {
 }
 
 impl LeaseKeeper {
-    /// Registers the dispatcher and returns its lease, open.
+    /// Registers the dispatcher, and returns its lease with an open send gate.
     pub(super) async fn start(
         store: &Store,
         identity: Identity,
@@ -144,10 +146,10 @@ impl LeaseKeeper {
         }
     }
 
-    /// Renews until `stop`, then retires. What is claimed must be settled by then.
+    /// Renews the lease until `stop`, then retires the dispatcher. All claimed deliveries must be settled by then.
     ///
     /// # Errors
-    /// The dispatcher was declared lost, and those that live have replaced its policy.
+    /// Returns the conflict if the dispatcher was declared lost and live dispatchers have replaced its policy.
     pub(super) async fn run(mut self, lease: Arc<Lease>, stop: CancellationToken) -> Result<(), PolicyConflict> {
         let mut beats = tokio::time::interval(self.length / RENEWALS);
         beats.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -166,12 +168,12 @@ impl LeaseKeeper {
         Ok(())
     }
 
-    /// One renewal.
+    /// Makes one renewal. Breaks if this dispatcher must stop.
     async fn beat(&mut self, lease: &Lease) -> Result<ControlFlow<PolicyConflict>, StoreError> {
         let asked = Moment::now();
         let registration = lease.current();
         match self.session.renew(registration.dispatcher_id, self.length).await? {
-            Renewal::Renewed => lease.extend(&registration.fence, self.closing_time(asked)),
+            Renewal::Renewed => lease.extend(&registration.send_gate, self.closing_time(asked)),
             Renewal::Lost => {
                 if let Err(conflict) = self.begin_anew(lease).await? {
                     return Ok(ControlFlow::Break(conflict));
@@ -181,8 +183,9 @@ impl LeaseKeeper {
         Ok(ControlFlow::Continue(()))
     }
 
-    /// Declared lost, while paused or cut off. What was in flight has been given up by others; what is claimed from now
-    /// on is claimed under a new id. Not so if others have started with another policy meanwhile: theirs counts.
+    /// Registers anew after this dispatcher was declared lost, for instance because the process was stopped or cut off
+    /// from the database. Others have given up what it had in flight; from now on it claims under a new id. If others
+    /// have started with another policy in the meantime, it does not go on, because their policy counts.
     async fn begin_anew(&mut self, lease: &Lease) -> Result<Result<(), PolicyConflict>, StoreError> {
         let was = lease.current().dispatcher_id;
         let registration = match self.register(Standing::BehindLaterThan(was)).await? {
@@ -206,12 +209,12 @@ impl LeaseKeeper {
             }
         };
         info!(dispatcher_id, name, lease_ms = self.length.as_millis() as u64, "registered");
-        let fence = Fence::closed();
-        fence.move_to(self.closing_time(asked));
-        Ok(Ok(Registration { dispatcher_id, fence }))
+        let send_gate = SendGate::closed();
+        send_gate.move_to(self.closing_time(asked));
+        Ok(Ok(Registration { dispatcher_id, send_gate }))
     }
 
-    /// When the fence closes if the lease was asked for at this time.
+    /// When the send gate closes if the lease was asked for at the moment `asked`.
     fn closing_time(&self, asked: Moment) -> Moment {
         asked + (self.length - self.length / MARGIN)
     }
@@ -222,10 +225,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lease_that_was_shut_never_opens_a_fence_again() {
-        let registration = |dispatcher_id| Registration { dispatcher_id, fence: Fence::open() };
+    fn a_lease_that_was_shut_never_opens_a_send_gate_again() {
+        let registration = |dispatcher_id| Registration { dispatcher_id, send_gate: SendGate::open() };
         let lease = Lease::of(registration(1));
-        let held = lease.current().fence;
+        let held = lease.current().send_gate;
         let later = Moment::now() + Duration::from_secs(60);
         lease.extend(&held, later);
         assert!(!held.is_closed());
@@ -233,6 +236,6 @@ mod tests {
         lease.extend(&held, later);
         assert!(held.is_closed(), "neither for what is claimed already");
         lease.replace(registration(2));
-        assert!(lease.current().fence.is_closed(), "nor under another id");
+        assert!(lease.current().send_gate.is_closed(), "nor under another id");
     }
 }

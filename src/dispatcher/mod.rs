@@ -1,4 +1,4 @@
-//! The loop: which lanes have work, who is next, claim, attempt, finish; wake, drain.
+//! The loop of a dispatcher: it finds the lanes that have work, plans whose turn it is, claims, attempts and finishes.
 //!
 //! ```text
 //! scout: what arrives, what is paused        prober: which hosts are back
@@ -12,12 +12,12 @@
 //!
 //! What must not break:
 //! - No request starts before the claim that covers it is committed, and each claimed delivery is attempted once.
-//! - No more is claimed than there are free permits and room for its bytes, so whatever is in `sending` is being sent,
-//!   waits for no more than the bytes that others hold, or has been answered and is about to be recorded.
-//! - No transaction is open while a request is out.
-//! - A result that is in hand is written, whatever stops in the meantime. No more than a bounded number of results wait for
-//!   that beside the permits (see `place`): so `sending` never holds more of a dispatcher than its permits, that bound, and
-//!   what was refused for good.
+//! - No more is claimed than there are free permits and room for its bytes. So each delivery in `sending` is being
+//!   sent, or waits only for bytes that other deliveries hold, or has been answered and is about to be recorded.
+//! - No transaction is open while a request is in flight.
+//! - A result that is known is written, even if the dispatcher is stopped in the meantime. The number of results that
+//!   wait for this without a permit is bounded (see `place`). So `sending` never holds more deliveries of a dispatcher
+//!   than its permits, that bound, and the results that the database refused for good.
 //! - No row, call or version that is too large, damaged or refused keeps any other from being sent or recorded.
 //! - No request begins under a lease that may be over, and the lease is kept until everything is settled.
 //! - A room that ends early ends the dispatcher: it drains, and says which it was ([`Cause`]).
@@ -82,79 +82,79 @@ mod unstarted;
 #[cfg(test)]
 mod tests;
 
-/// How long a statement may take before it is taken for lost.
+/// How long a statement may take before it counts as lost.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long the results of a drain may take to be written, on top of the drain itself.
+/// How long the last results may take to be written after the drain.
 const LAST_WRITES: Duration = Duration::from_secs(10);
 
-/// What the dispatcher itself is told.
+/// The settings of one dispatcher.
 #[derive(Clone, Debug)]
-pub struct Settings {
-    /// Requests in flight: in all, per agent, per host.
+pub struct DispatcherSettings {
+    /// How many requests may be in flight: in all, per agent and per host.
     pub limits: Limits,
-    /// Results that may wait to be recorded beside the requests in flight.
+    /// How many results may wait to be recorded, in addition to the requests in flight.
     pub max_unrecorded: usize,
-    /// After how long without a sign of life it counts as lost, at least [`MIN_LEASE`].
+    /// The length of its lease, at least [`MIN_LEASE`]. Without a renewal for this long, it counts as lost.
     pub lease: Duration,
-    /// How long what is in flight may take to end once claiming has stopped.
+    /// How long the attempts in flight may go on after claiming has stopped.
     pub drain_timeout: Duration,
-    /// What its client may call, to be compared with that of other dispatchers.
+    /// What its HTTP client may call. It is compared with the policies of other dispatchers.
     pub policy: Policy,
-    /// Whether it starts although others that live have another policy.
+    /// Whether it starts although other live dispatchers have another policy.
     pub change_policy: bool,
-    /// Bytes of the largest call that is fetched; a larger one fails.
+    /// The largest call that is fetched, in bytes. The delivery of a larger call fails.
     pub max_call_bytes: usize,
-    /// Bytes of calls and bodies held at the same time, at least [`least_bytes_in_flight`].
+    /// How many bytes of calls and bodies are held at the same time, at least [`least_bytes_in_flight`].
     pub max_bytes_in_flight: usize,
-    /// For how long calls and history are kept.
+    /// How long calls and history are kept.
     pub retention: Retention,
 }
 
-/// How the outside stops a dispatcher.
+/// The tokens by which the caller of [`run`] stops a dispatcher.
 #[derive(Clone, Debug, Default)]
-pub struct Stop {
-    /// Claim no more, and end when what is in flight has ended.
+pub struct StopTokens {
+    /// The dispatcher claims no more, and ends when all attempts in flight have ended.
     pub drain: CancellationToken,
-    /// End what is in flight now.
+    /// The dispatcher ends all attempts in flight at once.
     pub cut: CancellationToken,
 }
 
 /// Why a dispatcher did not start, or stopped without being asked to.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// The database, at the start; what it does later is waited out.
+    /// The database returned an error at the start. Later errors do not stop a dispatcher: it waits and tries again.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// It did not start: others that live have another policy.
+    /// It did not start, because other live dispatchers have another policy.
     #[error("{0}")]
     PolicyDiffers(PolicyConflict),
     /// It stopped by itself, after a drain.
     #[error("{cause}")]
     Stopped {
-        /// Why.
+        /// Why it stopped.
         cause: Cause,
-        /// What became of what it had claimed.
+        /// How its claimed deliveries ended.
         tally: Tally,
     },
 }
 
-/// Runs one dispatcher under `name` until `stop` says so and everything is settled. Returns what became of what it
-/// claimed.
+/// Runs one dispatcher under `name` until `stop` ends it and all its deliveries are settled. Returns how its claimed
+/// deliveries ended.
 ///
 /// # Errors
-/// Those of registering with the database at the start, and what makes it stop by itself.
+/// Returns an error if it cannot register with the database at the start, or if it stops by itself.
 pub async fn run(
     store: Store,
     webhook: Webhook,
-    settings: Settings,
+    settings: DispatcherSettings,
     name: &str,
-    stop: Stop,
+    stop: StopTokens,
 ) -> Result<Tally, RunError> {
     let (dispatcher, rooms) = Dispatcher::prepare(&store, webhook, settings, name, stop).await?;
     dispatcher.supervise(rooms).await
 }
 
-/// The work of each room. Apart from the [`Dispatcher`], so that a test can put a room in its place that fails.
+/// The work of each room. It is separate from [`Dispatcher`], so that a test can replace a room by one that fails.
 struct Rooms {
     scout: Work,
     claimer: Work,
@@ -168,15 +168,15 @@ struct Rooms {
 
 /// What holds the rooms together.
 struct Dispatcher {
-    settings: Settings,
-    stop: Stop,
+    settings: DispatcherSettings,
+    stop: StopTokens,
     lease: Arc<Lease>,
     attempts: TaskTracker,
     losses: Losses,
     books: Books,
-    /// Keeps the finisher's queue open until the claimer has ended, so that none of the two ends the other's work.
+    /// Keeps the finisher's queue open until the claimer has ended, so that neither of the two ends the other's work.
     results: mpsc::Sender<PendingResult>,
-    /// Tells the finisher to try no longer.
+    /// Tells the finisher to stop trying.
     given_up: CancellationToken,
     /// Tells the keeper of the lease that nothing is left that needs it.
     all_settled: CancellationToken,
@@ -187,9 +187,9 @@ impl Dispatcher {
     async fn prepare(
         store: &Store,
         webhook: Webhook,
-        settings: Settings,
+        settings: DispatcherSettings,
         name: &str,
-        stop: Stop,
+        stop: StopTokens,
     ) -> Result<(Dispatcher, Rooms), RunError> {
         let (policy, change_policy) = (settings.policy.clone(), settings.change_policy);
         let identity = Identity { name: name.to_owned(), policy, change_policy };
@@ -204,7 +204,7 @@ impl Dispatcher {
         let (concurrency, max_unrecorded) = (settings.limits.in_flight, settings.max_unrecorded);
         let places = Places::new(schedule.clone(), max_unrecorded);
         let losses = places.losses.clone();
-        // Room for every place: whoever has one never waits here.
+        // The queue has room for every place, so an attempt never waits here.
         let (results, inbox) = mpsc::channel(concurrency + max_unrecorded);
         let finisher =
             Finisher::new(store.session(STATEMENT_TIMEOUT), inbox, concurrency, given_up.clone(), books.clone());
@@ -229,12 +229,12 @@ impl Dispatcher {
         Ok((Dispatcher { settings, stop, lease, attempts, losses, books, results, given_up, all_settled }, rooms))
     }
 
-    /// Lets the rooms work until told to stop, or until one of them ends by itself; then lets them end, one after the
-    /// other, as each is no longer needed.
+    /// Lets the rooms work until the dispatcher is told to stop, or until a room ends by itself. Then it ends the rooms
+    /// one after the other, each when it is no longer needed.
     async fn supervise(self, rooms: Rooms) -> Result<Tally, RunError> {
         let mut watch = Watch::new(|room| {
             self.stop.drain.cancel();
-            // Whoever begins a request now could not have its result recorded.
+            // Without a finisher, nobody could record the result of a request that begins now.
             if room == Room::Finisher {
                 self.lease.shut();
             }
@@ -250,11 +250,11 @@ impl Dispatcher {
         info!(concurrency = self.settings.limits.in_flight, "dispatching");
         watch.until(self.stop.drain.cancelled()).await;
 
-        // These have been told by the same token, and any of them may be the first to end.
+        // The same token stops all of these, and any of them may end first.
         let told = [Room::Housekeeping, Room::Scout, Room::Prober, Room::Reporter];
         told.iter().for_each(|room| watch.dismiss(*room));
         watch.end_of(Room::Claimer).await;
-        // From here on it ends by itself once the last attempt has handed over its result.
+        // From here on the finisher ends by itself once the last attempt has handed over its result.
         watch.dismiss(Room::Finisher);
         drop(self.results);
         watch.until(drain(&self.attempts, self.settings.drain_timeout, &self.stop.cut)).await;
@@ -264,7 +264,7 @@ impl Dispatcher {
         for room in told {
             watch.end_of(room).await;
         }
-        // Both are told at the same time, and either may be the first to end.
+        // The same token stops both, and either may end first.
         watch.dismiss(Room::Recovery);
         watch.dismiss(Room::Lease);
         self.all_settled.cancel();
@@ -293,7 +293,7 @@ async fn until<T>(stop: &CancellationToken, work: impl Future<Output = T>) {
     stop.run_until_cancelled(work).await;
 }
 
-/// Waits until every attempt has ended, cutting them short after `timeout` or when told to.
+/// Waits until every attempt has ended. After `timeout`, or when `cut` is cancelled, it ends the attempts early.
 async fn drain(attempts: &TaskTracker, timeout: Duration, cut: &CancellationToken) {
     attempts.close();
     if !attempts.is_empty() {

@@ -1,43 +1,45 @@
-//! How large the next claim may be. A claim that is not answered in time is followed by a smaller one, down to a single
-//! delivery, which is then given more and more time. Growing back is gradual.
+//! How large the next claim may be. If a claim is not answered in time, the next one is smaller, down to a single
+//! delivery, which then gets more and more time. Claims grow back gradually.
 //!
-//! Without that, a claim that is too large for the link to the database would be made again and again, and nothing would
-//! ever be delivered. The slowest link that still works carries one largest call in [`LONGEST_STATEMENT_TIMEOUT`]: with the usual
-//! limit of 8 MiB that is 1.7 Mbit/s. A single call that needs longer is passed over for a while, so that those behind it
-//! have their turn.
+//! Without this, a claim that is too large for the link to the database would be made again and again, and nothing
+//! would ever be delivered. The slowest link that still works carries one largest call in
+//! [`LONGEST_STATEMENT_TIMEOUT`]. With the usual limit of 8 MiB that is 1.7 Mbit/s. A single call that needs longer is
+//! passed over for a while, so that the calls behind it have their turn.
 
 use std::time::Duration;
 
-/// Deliveries that one claim takes at most, however many permits are free: keeps one statement short.
+/// How many deliveries one claim takes at most, however many permits are free. This keeps the statement short.
 pub(super) const MAX_DELIVERIES: usize = 500;
-/// Bytes of calls that one claim fetches at most, unless a single one is larger: so many arrive within half a second even
-/// at 100 Mbit/s, and no lock of a claim is held much longer.
+/// How many bytes of calls one claim fetches at most, unless a single call is larger. Even at 100 Mbit/s this many
+/// arrive within half a second, and a claim holds no lock much longer.
 pub(super) const MAX_BYTES: usize = 4 * 1024 * 1024;
-/// How long a claim may take, unless it is for a single delivery that took too long before.
+/// How long a claim may take, unless it is for a single delivery whose earlier claim took too long.
 const STATEMENT_TIMEOUT: Duration = super::STATEMENT_TIMEOUT;
 /// How long a claim for a single delivery may take at most.
 const LONGEST_STATEMENT_TIMEOUT: Duration = Duration::from_secs(40);
 
-/// Each step makes a claim four times smaller…
+/// Each step makes a claim four times smaller: it shifts the sizes right by this many bits.
 const STEP_BITS: u32 = 2;
-/// … until, after so many, it is for a single delivery.
+/// After this many steps, a claim is for a single delivery.
 const STEPS_TO_ONE: u32 = 4;
-/// Each further one doubles the statement timeout, until it is [`LONGEST_STATEMENT_TIMEOUT`].
+/// The largest number of steps. Each step after [`STEPS_TO_ONE`] doubles the statement timeout, up to
+/// [`LONGEST_STATEMENT_TIMEOUT`].
 const STEPS: u32 = STEPS_TO_ONE + 2;
-/// So many claims in a row must succeed before they grow by a step.
+/// After this many claims that took something, claims grow by one step. A claim without an answer starts the count
+/// anew.
 const SUCCESSES_TO_GROW: u32 = 8;
 
-/// What to expect of the next claim. Knows no clock: it is told how claims went.
+/// How large the next claim may be, and how long it may take. It has no clock: it is told how claims ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Pace {
-    /// Steps away from the largest claim.
+    /// How many steps the next claim is smaller than the largest one.
     steps: u32,
-    /// Claims that succeeded since the last step.
+    /// How many claims took something since the last step.
     successes: u32,
 }
 
 impl Pace {
-    /// Deliveries that the next claim may take.
+    /// How many deliveries the next claim may take.
     pub(super) fn deliveries(&self) -> usize {
         match self.steps >= STEPS_TO_ONE {
             true => 1,
@@ -45,17 +47,18 @@ impl Pace {
         }
     }
 
-    /// Bytes that it may fetch; the first delivery is taken whatever it weighs.
+    /// How many bytes the next claim may fetch. The first delivery is taken, however large its call is.
     pub(super) fn bytes(&self) -> usize {
         MAX_BYTES >> (STEP_BITS * self.steps.min(STEPS_TO_ONE))
     }
 
-    /// How long it may take.
+    /// How long the next claim may take.
     pub(super) fn statement_timeout(&self) -> Duration {
         LONGEST_STATEMENT_TIMEOUT.min(STATEMENT_TIMEOUT * (1 << self.steps.saturating_sub(STEPS_TO_ONE)))
     }
 
-    /// A claim was answered, and took so many deliveries. One that took none proves nothing about the link.
+    /// Notes that a claim was answered, and how many deliveries it took. A claim that took none proves nothing about
+    /// the link.
     pub(super) fn answered(&mut self, deliveries: usize) {
         self.successes += u32::from(deliveries > 0);
         if self.successes >= SUCCESSES_TO_GROW {
@@ -64,7 +67,8 @@ impl Pace {
         }
     }
 
-    /// A claim was not answered in time. Whether it was for a single delivery that had all the time there is.
+    /// Notes that a claim was not answered in time. Returns `true` if it was for a single delivery and already had the
+    /// longest statement timeout.
     pub(super) fn unanswered(&mut self) -> bool {
         self.successes = 0;
         let exhausted = self.steps >= STEPS;

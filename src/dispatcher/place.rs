@@ -1,11 +1,11 @@
-//! A delivery's place among what is in flight, from its claim until its result is recorded. It holds a permit, which is
-//! what the limits count, and it knows that its result has not been written yet: however a result is lost (a task that
-//! panics, a finisher that is gone), its place counts it.
+//! The place of a delivery among the deliveries in flight, from its claim until its result is recorded. A place holds a
+//! permit, which the limits count. If a result is lost, because a task panics or the finisher has ended, its place
+//! counts the loss.
 //!
-//! The permit comes free with the answer, so that the next request need not wait for the database. What was answered and
-//! is not recorded yet would be in doubt if this process died, so there is a bound for it ([`Places::unrecorded`]): where
-//! it is reached, places keep their permits until their results are recorded. So a dispatcher that dies leaves no more in
-//! doubt than its permits and that bound.
+//! The permit comes free when the attempt ends, so that the next request need not wait for the database. A delivery
+//! whose result is not recorded yet would be in doubt if this process died, so their number is bounded
+//! ([`Places::unrecorded`]). When the bound is reached, places keep their permits until their results are recorded. So
+//! a dispatcher that dies leaves no more deliveries in doubt than its permits and that bound.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -23,7 +23,7 @@ use crate::scheduler::{LaneId, Seat, Signal};
 pub(super) struct Losses(Arc<AtomicUsize>);
 
 impl Losses {
-    /// How many so far.
+    /// How many results were lost so far.
     pub(super) fn count(&self) -> usize {
         self.0.load(Ordering::Acquire)
     }
@@ -32,22 +32,22 @@ impl Losses {
 /// All places of a dispatcher.
 #[derive(Clone, Debug)]
 pub(super) struct Places {
-    /// Who gets the permits.
+    /// Decides who gets the permits.
     pub(super) schedule: Arc<Schedule>,
-    /// One for each result that may wait to be recorded without a permit.
+    /// Holds one slot for each result that may wait to be recorded without a permit.
     unrecorded: Arc<Semaphore>,
-    /// Where a place counts that was not left in good order.
+    /// Counts the places that were dropped without [`Place::leave`].
     pub(super) losses: Losses,
 }
 
 impl Places {
-    /// Places of this schedule. So many results may wait to be recorded beside them.
+    /// Places of this schedule. `unrecorded` is how many results may wait to be recorded without a permit.
     pub(super) fn new(schedule: Arc<Schedule>, unrecorded: usize) -> Places {
         let unrecorded = Arc::new(Semaphore::new(unrecorded.min(Semaphore::MAX_PERMITS)));
         Places { schedule, unrecorded, losses: Losses::default() }
     }
 
-    /// A place for a delivery that has been claimed.
+    /// Takes a place for a delivery that has been claimed.
     pub(super) fn take(&self, seat: Seat) -> Place {
         let lane = seat.lane;
         Place {
@@ -59,17 +59,18 @@ impl Places {
         }
     }
 
-    /// Results that wait to be recorded without a permit. `of` is how many may.
+    /// How many results wait to be recorded without a permit. `of` is how many may wait.
     pub(super) fn waiting_to_be_recorded(&self, of: usize) -> usize {
         of.saturating_sub(self.unrecorded.available_permits())
     }
 }
 
-/// One place. Dropped without [`Place::leave`], it counts as lost. Either way its permit comes free.
+/// One place. If it is dropped without [`Place::leave`], its result counts as lost. Its permit comes free in both
+/// cases.
 #[derive(Debug)]
 pub(super) struct Place {
     permit: Option<Permit>,
-    /// What it has instead, once its attempt has ended.
+    /// The slot that it holds instead of the permit once its attempt has ended.
     unrecorded: Option<OwnedSemaphorePermit>,
     lane: LaneId,
     places: Places,
@@ -77,8 +78,8 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// Its attempt at this host, which began at `started`, has ended. The permit comes free if one more result may wait
-    /// without.
+    /// Notes that its attempt at `host`, which began at `started`, has ended. The permit comes free if one more result
+    /// may wait without a permit.
     pub(super) fn ended(&mut self, host: Option<&Origin>, started: Instant, signal: Signal) {
         if let Some(host) = host {
             self.places.schedule.learn(host, started, signal);
@@ -89,12 +90,12 @@ impl Place {
         }
     }
 
-    /// Its delivery went back to waiting.
+    /// Notes that its delivery went back to `waiting`.
     pub(super) fn returned(&self, delivery_id: Uuid) {
         self.places.schedule.returned(self.lane, delivery_id);
     }
 
-    /// The result is in the database, or it has been counted by other means.
+    /// Leaves the place in good order: its result is in the database, or is counted elsewhere.
     pub(super) fn leave(mut self) {
         self.left = true;
     }
@@ -116,7 +117,7 @@ pub(super) mod tests {
     /// The lane of [`places`].
     pub(in crate::dispatcher) const LANE: LaneId = 1;
 
-    /// So many places, and a seat for each.
+    /// Makes `count` places, and a seat for each of them.
     pub(in crate::dispatcher) fn places(count: usize, unrecorded: usize) -> (Places, Vec<Seat>) {
         let limits =
             Limits { in_flight: count, per_agent: count, per_host: count, adapt: false, hold_unreachable: false };
@@ -131,7 +132,7 @@ pub(super) mod tests {
         (Places::new(schedule, unrecorded), seats)
     }
 
-    /// Permits that are free.
+    /// How many of `of` permits are free.
     pub(in crate::dispatcher) fn free(places: &Places, of: usize) -> usize {
         of - places.schedule.report().0
     }

@@ -1,5 +1,5 @@
-//! Dispatchers with one policy each would decide by chance what is called: whichever claims a call. So one that differs
-//! from those that live does not start beside them.
+//! All live dispatchers must have the same policy. If policies differed, whether a target may be called would depend on
+//! which dispatcher happens to claim the call. So a dispatcher with another policy does not start beside live ones.
 
 use std::fmt;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use tracing::warn;
 use crate::domain::policy::Policy;
 use crate::store::dispatchers::Neighbour;
 
-/// Dispatchers that live and have another policy than this one.
+/// Why a dispatcher does not start: other live dispatchers have another policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PolicyConflict {
     policy: Policy,
@@ -17,12 +17,12 @@ pub struct PolicyConflict {
 }
 
 impl PolicyConflict {
-    /// Between a dispatcher with `policy` and those others.
+    /// The conflict between a dispatcher with `policy` and the others.
     pub(super) fn new(policy: &Policy, others: Vec<Neighbour>) -> PolicyConflict {
         PolicyConflict { policy: policy.clone(), others }
     }
 
-    /// How long it takes at most until none of the others counts as alive, should they all be dead.
+    /// The longest time until none of the others counts as alive, if all of them are in fact dead.
     fn lease_left(&self) -> Duration {
         self.others.iter().map(|other| other.lease_left).max().unwrap_or_default()
     }
@@ -44,7 +44,7 @@ impl fmt::Display for PolicyConflict {
     }
 }
 
-/// Says who else runs by other rules, or by rules that are not known.
+/// Writes to the log which other live dispatchers have another policy, or a policy that is not known.
 pub(super) fn warn_of(others: &[Neighbour]) {
     for other in others {
         let (dispatcher, name) = (other.dispatcher_id, &other.name);

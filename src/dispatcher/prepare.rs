@@ -1,5 +1,5 @@
-//! From the payload of a claimed delivery to its request, within the budget of bytes. Nothing is sent here, so whatever
-//! goes wrong is certain: the delivery failed, or goes back to waiting.
+//! Makes the request of a claimed delivery from its payload, within the budget of bytes. Nothing is sent here, so every
+//! error has a certain ending: the delivery failed, or goes back to `waiting`.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -15,29 +15,30 @@ use crate::domain::delivery::{Ending, Failure, Outcome};
 use crate::domain::problem::{Code, Field, Problem};
 use crate::domain::request::Request;
 use crate::domain::{kept, mask};
-use crate::webhook::Fence;
+use crate::webhook::SendGate;
 
 /// A request that is ready to be sent.
 pub(super) struct Prepared {
-    /// The request.
+    /// The rendered request.
     pub(super) request: Request,
-    /// What history keeps of it.
+    /// What history keeps of the request.
     pub(super) sent: Sent,
-    /// The body's bytes in the budget, to be held as long as the body is. Small ones have none.
+    /// The share of the budget for the body, held as long as the body is. Small deliveries have none.
     pub(super) body_share: Option<Share>,
 }
 
-/// Renders a request. A large one waits for its share of the bodies and is rendered off the threads that serve everybody;
-/// `text_share` is given back as soon as the text is. Behind a closed `fence`, or after `cut`, nobody waits any longer.
+/// Renders a request. A large request waits for its share of the bodies, and is rendered on a blocking thread, so that
+/// it does not hold up other tasks. `text_share` comes back as soon as the text is dropped. The wait ends when the
+/// `send_gate` closes or `cut` is cancelled.
 ///
 /// # Errors
-/// The ending of a delivery of which nothing will be sent.
+/// Returns the ending of the delivery if nothing will be sent.
 pub(super) async fn prepare(
     payload: Payload,
     text_share: Option<Share>,
     template: Template,
     budget: &Budget,
-    fence: &Fence,
+    send_gate: &SendGate,
     cut: &CancellationToken,
 ) -> Result<Prepared, Ending> {
     let text = text_of(payload, budget.max_call_bytes()).map_err(|problem| failed(problem.to_string()))?;
@@ -49,7 +50,7 @@ pub(super) async fn prepare(
     let (body_share, place) = tokio::select! {
         biased;
         () = cut.cancelled() => return Err(Ending::Unsent),
-        () = fence.closes() => return Err(Ending::Unsent),
+        () = send_gate.closes() => return Err(Ending::Unsent),
         room = room => room,
     };
     let rendering = tokio::task::spawn_blocking(move || {
@@ -57,7 +58,7 @@ pub(super) async fn prepare(
         drop((text, text_share, place));
         prepared
     });
-    // Only a runtime that is shutting down abandons it.
+    // The rendering is abandoned only if the runtime shuts down.
     let mut prepared = rendering.await.unwrap_or(Err(Ending::Unsent))?;
     prepared.body_share = body_share;
     if let Some(share) = &mut prepared.body_share {
@@ -66,7 +67,7 @@ pub(super) async fn prepare(
     Ok(prepared)
 }
 
-/// The call's text.
+/// The call's text, or the problem because of which there is none.
 fn text_of(payload: Payload, max_call_bytes: usize) -> Result<String, Problem> {
     let problem = |code, message: String| Err(Problem::new(code, Field::Call, message));
     match payload {
@@ -96,7 +97,8 @@ fn render(text: &str, template: &Template) -> Result<Prepared, Problem> {
     Ok(Prepared { request, sent, body_share: None })
 }
 
-/// Renders; a problem is a failure. So is a defect of ours that panics: nothing was sent, and that is certain.
+/// Renders. A problem is a failure, and so is a panic, which is a defect of postcall: it is certain that nothing was
+/// sent.
 fn guarded(render: impl FnOnce() -> Result<Prepared, Problem>) -> Result<Prepared, Ending> {
     match catch_unwind(AssertUnwindSafe(render)) {
         Ok(prepared) => prepared.map_err(|problem| failed(problem.to_string())),

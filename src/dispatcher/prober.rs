@@ -1,5 +1,5 @@
-//! Finds out when hosts that could not be reached are back: by connections, with TLS where the action's URL says https,
-//! over which nothing is sent. A request is never what tries a host out.
+//! Finds out when unreachable hosts can be reached again. A probe opens a connection, with TLS if the action's URL says
+//! https, and sends nothing. A request is never used to try a host.
 
 use std::collections::HashSet;
 use std::panic::AssertUnwindSafe;
@@ -15,12 +15,14 @@ use crate::domain::host::Origin;
 use crate::scheduler::Probe;
 use crate::webhook::Webhook;
 
-/// Probes that are under way at the same time, of hosts that say no at once or were not probed yet. Others wait for their turn.
+/// How many probes run at the same time for hosts that were not probed yet, or whose last probe was refused. Other
+/// hosts wait for their turn.
 const MAX_PROBES: usize = 128;
-/// And of hosts that gave no answer the last time: each takes all the time that a probe has.
+/// How many probes run at the same time for hosts that gave no answer to their last probe. Each of these probes takes
+/// all the time that a probe has.
 const MAX_PROBES_OF_BLACK_HOLES: usize = 128;
 
-/// Probes hosts when that is due, until `stop`.
+/// Probes hosts when their probes are due, until `stop`.
 pub(super) async fn run(schedule: Arc<Schedule>, webhook: Arc<Webhook>, stop: CancellationToken) {
     let mut probes: JoinSet<(Origin, Probe)> = JoinSet::new();
     let mut silent: HashSet<Origin> = HashSet::new();
@@ -44,7 +46,7 @@ pub(super) async fn run(schedule: Arc<Schedule>, webhook: Arc<Webhook>, stop: Ca
                 for host in hosts.into_iter().chain(quiet) {
                     let webhook = webhook.clone();
                     probes.spawn(async move {
-                        // A panic is a defect of ours, and no reason to leave a host alone for ever.
+                        // A panic is a defect of postcall, and must not end the probes of this host.
                         let probe = AssertUnwindSafe(webhook.probe(&host)).catch_unwind();
                         let probe = match probe.await {
                             Ok(Some(true)) => Probe::Connected,

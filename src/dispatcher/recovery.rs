@@ -1,5 +1,5 @@
-//! Gives up what lost dispatchers had in flight. A room with a session of its own, so that neither a long list nor a row
-//! that the database refuses keeps this dispatcher from renewing its lease.
+//! Gives up what lost dispatchers had in flight. This room has a session of its own, so that neither a long list nor a
+//! row that the database refuses keeps this dispatcher from renewing its lease.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -17,27 +17,28 @@ use crate::domain::claim::{ClaimToken, Texts};
 use crate::store::session::Session;
 use crate::store::{Store, StoreError};
 
-/// The others are looked after this often within a lease.
+/// How often within a lease this room checks for lost dispatchers.
 const LOOKS: u32 = 5;
-/// Looking for what was left behind takes no more than one part in so many of the time, up to [`LONGEST_PAUSE`]. It reads all of `sending`, dead rows
-/// included, and while somebody holds a snapshot there are ever more of them.
+/// A look for deliveries that were left behind takes no more than one part in so many of the time, unless
+/// [`LONGEST_PAUSE`] is over first. A look reads all of `sending`, dead rows included, and while somebody holds a
+/// snapshot the number of dead rows grows.
 const RARITY: u32 = 20;
-/// However long the last look took, the next one comes after this at the latest.
+/// The next look comes after this time at the latest, however long the last look took.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-/// Deliveries that one statement gives up at most.
+/// How many deliveries one statement gives up at most.
 const BATCH: usize = 100;
-/// Deliveries that history refused, and which are therefore left alone. When there are more, the others are tried again at
-/// every look.
+/// How many deliveries that history refused are remembered, and not tried again. Further ones are tried again at every
+/// look.
 const MAX_REFUSED: usize = 10_000;
 
-/// The room.
+/// The recovery room of one dispatcher.
 pub(super) struct Recovery {
     session: Session,
     lease: Arc<Lease>,
-    /// How long a lease is.
+    /// The length of a lease.
     length: Duration,
     outage: Outage,
-    /// When it is time to look again for what was left behind.
+    /// When the next look for deliveries that were left behind is due.
     look_due: Instant,
     refused: HashSet<Uuid>,
 }
@@ -48,12 +49,13 @@ impl Recovery {
         Recovery { session, lease, length, outage, look_due: Instant::now(), refused: HashSet::new() }
     }
 
-    /// Looks after the others, at once and then several times within a lease, until `stop`.
+    /// Checks the other dispatchers, at once and then [`LOOKS`] times within a lease, until `stop`.
     pub(super) async fn run(mut self, stop: CancellationToken) {
         let mut looks = tokio::time::interval(self.length / LOOKS);
         looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         while stop.run_until_cancelled(looks.tick()).await.is_some() {
-            // Stopped in the middle of a statement, the session drops its connection, and what is left is found by others.
+            // If `stop` interrupts a statement, the session drops its connection, and other dispatchers find what is
+            // left.
             let Some(looked) = stop.run_until_cancelled(self.look_after_others()).await else { return };
             match looked {
                 Ok(()) => self.outage.over(),
@@ -62,11 +64,11 @@ impl Recovery {
         }
     }
 
-    /// Declares dispatchers lost, and gives up what those that have ended left behind.
+    /// Declares dispatchers lost, and gives up what dispatchers that have ended left behind.
     ///
-    /// After an outage of the database, when nobody could renew, the others have a full lease to be heard of again before
-    /// they are declared lost; so has whoever ran before this dispatcher started. The own renewals tell: as long as they
-    /// have succeeded, the others' could.
+    /// During an outage of the database, nobody can renew a lease. After it, the others have the length of a full lease
+    /// to renew before they are declared lost. So have dispatchers that ran before this one started. This dispatcher's
+    /// own renewals show when that time is over: while they have succeeded, the others could renew, too.
     async fn look_after_others(&mut self) -> Result<(), StoreError> {
         let steady = self.lease.renewed_since().is_some_and(|since| Instant::now() - since >= self.length);
         let lost = if steady { self.session.declare_lost().await? } else { 0 };
@@ -75,7 +77,7 @@ impl Recovery {
             return Ok(());
         }
         let given_up = self.give_up_all().await;
-        // A look that failed is repeated at once, unless it may have been too much for one statement's time.
+        // A failed look is repeated at the next check, unless it failed because the statement took too long.
         if given_up.as_ref().err().is_none_or(StoreError::is_about_time) {
             self.look_due = begun + LONGEST_PAUSE.min(begun.elapsed() * RARITY);
         }
@@ -86,7 +88,8 @@ impl Recovery {
         Ok(())
     }
 
-    /// Batch by batch, from the smallest id to the largest: what history refuses keeps nobody behind it from their turn.
+    /// Gives up all that was left behind, in batches from the smallest id to the largest, so that a delivery that
+    /// history refuses does not hold up those behind it.
     async fn give_up_all(&mut self) -> Result<u64, StoreError> {
         let (mut unknown, mut after) = (0, Uuid::nil());
         loop {
@@ -99,7 +102,7 @@ impl Recovery {
         }
     }
 
-    /// One batch. Where the database refuses it, the row that it refuses is found by halving.
+    /// Gives up one batch. If the database refuses it, halving finds the row that it refuses.
     async fn mark_in_flight_unknown(&mut self, batch: Vec<ClaimToken>) -> Result<u64, StoreError> {
         let mut unknown = 0;
         let mut due = vec![batch];
@@ -122,7 +125,8 @@ impl Recovery {
         Ok(unknown)
     }
 
-    /// A row that history refuses even so stays in `sending`, where it is seen.
+    /// Gives up a delivery without its texts. If history refuses even that, the row stays in `sending`, where it is
+    /// seen.
     async fn mark_unknown_without_texts(&mut self, one: &ClaimToken) -> Result<u64, StoreError> {
         let given_up = self.session.mark_in_flight_unknown(std::slice::from_ref(one), Texts::Refused).await;
         match given_up {

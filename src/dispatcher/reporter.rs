@@ -1,5 +1,5 @@
-//! Writes down every few seconds what this dispatcher does, for `postcall status`. Nothing depends on it, so what fails is
-//! passed over; and it has a connection of its own, so nobody waits for it.
+//! Writes a report of what this dispatcher does every few seconds, for `postcall status`. Nothing depends on the
+//! reports, so a failed one is skipped. The reporter has a connection of its own, so no other room waits for it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,12 +14,12 @@ use crate::domain::report::Report;
 use crate::store::Store;
 use crate::store::session::Session;
 
-/// Between two reports.
+/// The time between two reports.
 const EVERY: Duration = Duration::from_secs(3);
-/// A report in which nothing has changed is written again after so many that were left out, so that it does not look old.
+/// An unchanged report is skipped this many times in a row. Then it is written again, so that it does not look old.
 const MOST_LEFT_OUT: u32 = 10;
 
-/// The room.
+/// The reporter room of one dispatcher.
 pub(super) struct Reporter {
     session: Session,
     lease: Arc<Lease>,

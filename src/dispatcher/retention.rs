@@ -1,7 +1,8 @@
-//! Pruning: calls and history that are old leave, one partition or portion after the other.
+//! Pruning: it removes old calls and history, one partition or portion of rows after the other.
 //!
-//! Nobody waits for it for long: what is in use is left alone and tried again after a pause, a bounded number of times, and
-//! otherwise left for the next round. Killed in the middle it leaves nothing half done; a repetition finds what is left.
+//! Nobody waits long for pruning. If a partition is in use, pruning tries again after a pause, a bounded number of
+//! times, and then leaves it for the next run. If pruning is killed, nothing is half done, and the next run finds what
+//! is left.
 
 use std::time::Duration;
 
@@ -10,21 +11,21 @@ use crate::store::StoreError;
 use crate::store::retention::{Dropped, Place, Planned, Portion, Verdict, sources_by_row};
 use crate::store::session::Session;
 
-/// How long a statement of pruning may take: it reads the queue.
+/// How long a statement of pruning may take. It reads `waiting`, so it may take longer than other statements.
 pub const PRUNING_PATIENCE: Duration = Duration::from_secs(120);
 /// How often something that is in use is tried.
 const MOST_TRIES: u32 = 12;
-/// The first pause after a try in vain; each is twice the one before.
+/// The pause after the first failed try. Each further pause is twice as long as the one before.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
-/// The longest pause between tries. So whoever has to wait behind a try (25 ms) does so for 1 % of the time.
+/// The longest pause between tries. With it, others wait behind a try (25 ms) for about 1 % of the time.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
-/// Between portions of rows: the database has other things to do.
+/// The pause between two portions of rows, which leaves the database time for other work.
 const BETWEEN_PORTIONS: Duration = Duration::from_millis(20);
 
-/// What became of one partition.
+/// What pruning did with one partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// It has left, or so many of its rows have.
+    /// The whole partition was removed, or this number of its rows.
     Left(Option<u64>),
     /// It stays, for this reason.
     Stays(Verdict),
@@ -32,10 +33,11 @@ pub enum Outcome {
     InUse,
 }
 
-/// Removes what is old, and tells `report` of each partition as soon as it is known what became of it.
+/// Removes old calls and history, and calls `report` for each partition as soon as its outcome is known.
 ///
 /// # Errors
-/// Those of the database, and of what the owner of the schema does not permit. What has left until then stays away.
+/// Returns the database's error, also if the owner of the schema does not permit the removal. What was removed before
+/// the error stays removed.
 pub async fn prune(
     session: &mut Session,
     retention: Retention,
@@ -45,7 +47,7 @@ pub async fn prune(
     for planned in &plan {
         let outcome = match planned.verdict {
             Verdict::Due if planned.leaves_whole() => drop_partition(session, &planned.source, retention).await?,
-            // Below, in their order.
+            // These are removed row by row in the loop below.
             Verdict::Due => continue,
             stays => Outcome::Stays(stays),
         };
@@ -53,7 +55,7 @@ pub async fn prune(
     }
     for source in sources_by_row(retention) {
         let planned = plan.iter().find(|planned| planned.source == source);
-        // What is not in the plan is told about history.
+        // A source that is not in the plan is pruned, too, but not reported if nothing of it had to be removed.
         if planned.is_some_and(|planned| planned.verdict != Verdict::Due) {
             continue;
         }
@@ -96,7 +98,8 @@ async fn delete_rows(session: &mut Session, source: &str, retention: Retention) 
     Ok(if removed > 0 { Outcome::Left(Some(removed)) } else { Outcome::InUse })
 }
 
-/// How long to pause after a try in vain (from 0). `jitter`, from 0 to 1, spreads it over its second half.
+/// How long to pause after failed try number `attempt` (counted from 0). `jitter`, from 0 to 1, spreads the end of the
+/// pause over its second half.
 fn pause(attempt: u32, jitter: f64) -> Duration {
     FIRST_PAUSE.saturating_mul(1 << attempt.min(16)).min(LONGEST_PAUSE).mul_f64(0.5 + jitter / 2.0)
 }

@@ -1,4 +1,4 @@
-//! The scheduler as the rooms of a dispatcher share it: behind a lock that is held for moments, with the time of day, the
+//! The scheduler as the rooms of a dispatcher share it: behind a lock that is only held briefly, with a clock, the
 //! cursors of the lanes, and a notification for the claimer.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,16 +16,16 @@ use crate::scheduler::{Edition, LaneId, Limits, Manner, Owners, Probe, Scheduler
 use crate::store::claim::{Ask, Taken};
 use crate::store::lanes::{LaneAbout, LaneChecked, LaneCursor, LaneSeen};
 
-/// The pause after which probes are looked for again that are due and had no room.
+/// The shortest wait before the schedule looks again for probes that are due but had no room.
 const BETWEEN_PROBES: Duration = Duration::from_millis(100);
 
 /// The schedule of one dispatcher.
 #[derive(Debug)]
 pub(super) struct Schedule {
     inner: Mutex<Inner>,
-    /// Rung whenever a claim may have become possible.
+    /// Signals that a claim may have become possible.
     changed: Notify,
-    /// Rung when a host has become unreachable.
+    /// Signals that a host may have become unreachable.
     probe: Notify,
 }
 
@@ -41,7 +41,7 @@ impl Schedule {
         Schedule { inner: Mutex::new(inner), changed: Notify::new(), probe: Notify::new() }
     }
 
-    /// Waits until a claim is possible, and plans it: `most` deliveries at most. Cancel-safe.
+    /// Waits until a claim is possible, and plans it, for `most` deliveries at most. Cancel-safe.
     pub(super) async fn turns(&self, most: usize) -> Vec<Turn> {
         loop {
             let changed = self.changed.notified();
@@ -53,13 +53,12 @@ impl Schedule {
         }
     }
 
-    /// Under load, when less than a quarter of all places is free, waits until half of them are, for `at_most`: one claim for
-    /// many costs little more than one for few. Cancel-safe.
+    /// Under load, when less than a quarter of the places in reach is free, waits until half of them are free, or until
+    /// `at_most` is over. One claim for many deliveries costs little more than one for few. Cancel-safe.
     pub(super) async fn gather_places(&self, at_most: Duration) {
         let one_part_is_free_in = |parts: usize| {
             let inner = self.lock();
-            let (free, in_flight) = (inner.scheduler.free(), inner.scheduler.in_flight());
-            free >= (free + in_flight) / parts
+            inner.scheduler.free() >= inner.scheduler.places_in_reach() / parts
         };
         if one_part_is_free_in(4) {
             return;
@@ -72,7 +71,7 @@ impl Schedule {
         tokio::time::timeout(at_most, half_are_free).await.ok();
     }
 
-    /// What a claim asks for these turns.
+    /// What a claim asks the database for in these turns.
     pub(super) fn asks(&self, turns: &[Turn]) -> Vec<Ask> {
         let (mut inner, now) = (self.lock(), Instant::now());
         let ask = |turn: &Turn| {
@@ -82,15 +81,15 @@ impl Schedule {
         turns.iter().map(ask).collect()
     }
 
-    /// What the claim of these turns took. Returns the seats of each lane's deliveries. `small_only` says that large calls
-    /// were left out.
+    /// Notes what the claim of these turns took. Returns the seats of each lane's deliveries. `small_only` says that
+    /// the claim left out large calls.
     pub(super) fn claimed(&self, mut turns: Vec<Turn>, taken: &Taken, small_only: bool) -> HashMap<LaneId, Vec<Seat>> {
         let mut counts: HashMap<LaneId, (usize, Uuid)> = HashMap::with_capacity(turns.len());
         for one in &taken.claimed {
             let (count, last) = counts.entry(one.version.action_id).or_insert((0, Uuid::nil()));
             (*count, *last) = (*count + 1, (*last).max(one.token.delivery_id()));
         }
-        // Lanes that got nothing because the bytes were used up go first the next time.
+        // Lanes that got nothing, because the bytes were used up, go first the next time.
         if taken.cut_short {
             turns.sort_by_key(|turn| counts.contains_key(&turn.lane));
         }
@@ -101,7 +100,7 @@ impl Schedule {
             let (count, last) = counts.get(&lane).copied().unwrap_or_default();
             let seen = taken.seen.get(&lane).copied().unwrap_or_default();
             let more = seen >= quota || seen > count || small_only || (count == 0 && taken.cut_short);
-            // Where large calls were left out, what lies before the last one may still wait.
+            // If large calls were left out, deliveries before the last claimed one may still wait.
             if count > 0 && !small_only {
                 inner.cursors.advance(lane, last, now);
             }
@@ -115,7 +114,7 @@ impl Schedule {
         seats
     }
 
-    /// These turns did not take place.
+    /// Notes that these turns did not take place, and frees their places.
     pub(super) fn give_back(&self, turns: impl IntoIterator<Item = Turn>) {
         let mut inner = self.lock();
         for turn in turns {
@@ -125,12 +124,12 @@ impl Schedule {
         self.changed.notify_one();
     }
 
-    /// A turn asks for `quota` deliveries and no more.
+    /// Reduces a turn to `quota` deliveries. Its other places come free.
     pub(super) fn shrink(&self, turn: &mut Turn, quota: usize) {
         self.lock().scheduler.shrink(turn, quota);
     }
 
-    /// How an attempt at this host has ended.
+    /// Notes how an attempt at this host has ended.
     pub(super) fn learn(&self, host: &Origin, started: Instant, signal: Signal) {
         self.lock().scheduler.learn(host, started, signal, Instant::now());
         if matches!(signal, Signal::Unreached(_)) {
@@ -138,13 +137,13 @@ impl Schedule {
         }
     }
 
-    /// A place comes free.
+    /// Notes that the place of this seat comes free.
     pub(super) fn leave(&self, seat: &Seat) {
         self.lock().scheduler.leave_seat(seat);
         self.changed.notify_one();
     }
 
-    /// Something waits in these lanes. Returns those that are not known, or of which something has changed.
+    /// Notes that something waits in these lanes. Returns the lanes that are not known, or whose action has changed.
     pub(super) fn found(&self, lanes: impl IntoIterator<Item = LaneSeen>) -> Vec<LaneSeen> {
         let mut inner = self.lock();
         let mut unknown = Vec::new();
@@ -161,7 +160,7 @@ impl Schedule {
         unknown
     }
 
-    /// As [`Schedule::found`], for what was checked behind the cursors.
+    /// Does the same as [`Schedule::found`] for lanes that were checked behind their cursors.
     pub(super) fn checked(&self, lanes: Vec<LaneChecked>) -> Vec<LaneSeen> {
         let mut inner = self.lock();
         for LaneChecked { lane, behind } in &lanes {
@@ -173,8 +172,8 @@ impl Schedule {
         self.found(lanes.into_iter().map(|checked| checked.lane))
     }
 
-    /// Lanes of which the claim has met another version, or another switch, than they are known by: the claim reads the
-    /// newest, and the scout may not have told of it yet.
+    /// Lanes whose action has changed: the claim met another version, or another value of `enabled`, than the scheduler
+    /// knows. The claim reads the newest version, and the scout may not have found it yet.
     pub(super) fn outdated(&self, taken: &Taken) -> Vec<LaneSeen> {
         let inner = self.lock();
         let mut outdated: HashMap<LaneId, LaneSeen> = HashMap::new();
@@ -187,7 +186,7 @@ impl Schedule {
         outdated.into_values().collect()
     }
 
-    /// Makes lanes known in which something waits. Those of `seen` that are not told about have no action.
+    /// Makes lanes known in which something waits. A lane of `seen` that is missing in `about` has no action.
     pub(super) fn introduce(&self, seen: &[LaneSeen], about: Vec<LaneAbout>) {
         let mut told: HashMap<LaneId, LaneAbout> =
             about.into_iter().map(|about| (about.lane.action_id, about)).collect();
@@ -198,7 +197,7 @@ impl Schedule {
                 Some(LaneAbout { lane, agent, url, answered }) => {
                     let host = if lane.enabled { Origin::of_url(&url) } else { None };
                     let edition = Edition { version: lane.version, enabled: lane.enabled };
-                    // What history says spares a dispatcher that starts finding it out again.
+                    // History says how the host behaved, so a dispatcher that starts need not find it out again.
                     let manner = match answered {
                         Some(true) => Manner::Answering,
                         Some(false) => Manner::Silent,
@@ -218,7 +217,7 @@ impl Schedule {
         self.changed.notify_one();
     }
 
-    /// A delivery went back to waiting.
+    /// Notes that a delivery went back to `waiting`.
     pub(super) fn returned(&self, lane: LaneId, delivery_id: Uuid) {
         let mut inner = self.lock();
         inner.cursors.go_back(lane, delivery_id);
@@ -227,12 +226,12 @@ impl Schedule {
         self.changed.notify_one();
     }
 
-    /// Passes over what a lane has up to this delivery, for a while.
+    /// Passes over the deliveries of a lane up to this one, for a while.
     pub(super) fn pass_over(&self, lane: LaneId, last: Uuid) {
         self.lock().cursors.pass_over(lane, last, Instant::now());
     }
 
-    /// Ids up to this one were made some time ago.
+    /// Notes that ids up to this one were made some time ago.
     pub(super) fn raise_floor(&self, floor: Uuid) {
         self.lock().cursors.raise_floor(floor);
     }
@@ -242,19 +241,19 @@ impl Schedule {
         self.lock().cursors.all(Instant::now())
     }
 
-    /// The id behind which a claim of this lane looks.
+    /// A claim of this lane looks for ids greater than this one.
     pub(super) fn after(&self, lane: LaneId) -> Uuid {
         self.lock().cursors.after(lane, Instant::now())
     }
 
-    /// What is paused from now on.
+    /// Replaces what is paused.
     pub(super) fn pause(&self, targets: impl IntoIterator<Item = PauseTarget>) {
         self.lock().scheduler.pause(targets.into_iter().collect());
         self.changed.notify_one();
     }
 
-    /// Waits until hosts are to be probed, and returns them: `most` at most, and of those that gave no answer the last time
-    /// `most_black_holes`. Cancel-safe.
+    /// Waits until probes are due, and returns their hosts: first `most` at most, and then, for hosts that gave no
+    /// answer to their last probe, `most_black_holes` at most. Cancel-safe.
     pub(super) async fn probes_due(&self, most: usize, most_black_holes: usize) -> (Vec<Origin>, Vec<Origin>) {
         loop {
             let probe = self.probe.notified();
@@ -266,7 +265,7 @@ impl Schedule {
                 return hosts;
             }
             match next {
-                // What is due already has to wait for probes that are under way.
+                // A probe that is due already had no room, and has to wait until running probes end.
                 Some(next) => {
                     let next = next.max(Instant::now() + BETWEEN_PROBES);
                     tokio::time::timeout_at(next.into(), probe).await.ok();
@@ -276,13 +275,13 @@ impl Schedule {
         }
     }
 
-    /// What a probe has shown.
+    /// Notes the result of a probe.
     pub(super) fn probed(&self, host: &Origin, probe: Probe) {
         self.lock().scheduler.probed(host, probe, Instant::now());
         self.changed.notify_one();
     }
 
-    /// What there is to be seen: requests in flight, and the hosts.
+    /// The number of requests in flight, and a report about the hosts.
     pub(super) fn report(&self) -> (usize, Vec<HostReport>) {
         let inner = self.lock();
         (inner.scheduler.in_flight(), inner.scheduler.report(Instant::now()))
@@ -293,7 +292,7 @@ impl Schedule {
     }
 }
 
-/// A seat that is given back when this is dropped, whatever happens to the attempt.
+/// A seat that is given back when the permit is dropped, whatever happens to the attempt.
 #[derive(Debug)]
 pub(super) struct Permit {
     seat: Seat,
@@ -314,7 +313,7 @@ impl Drop for Permit {
 
 #[cfg(test)]
 impl Schedule {
-    /// Goes on with this scheduler.
+    /// Replaces the scheduler by this one.
     pub(super) fn take_over(&self, scheduler: Scheduler) {
         self.lock().scheduler = scheduler;
     }

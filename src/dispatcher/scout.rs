@@ -1,11 +1,14 @@
-//! Finds out which lanes have work, and what is paused. A room with a session of its own, so that no look delays a claim.
+//! Finds out which lanes have work, and what is paused. This room has a session of its own, so that no look delays a
+//! claim. It makes three kinds of looks:
 //!
-//! - **Arrivals**: what was inserted since the last look, by the order of insertion. Made all the time; this is how nearly
-//!   every delivery is found. A look begins a moment before the last one ended, for transactions that commit a little late.
-//! - **Rounds**: all lanes that have anything, slice by slice, and what lies behind the cursors of those that were claimed
-//!   from. A round finds what was there before this dispatcher, what was committed much later than it was inserted, and what
-//!   others gave back. It wades through what is not vacuumed, so it is made seldom, and the more it costs the more so.
-//! - **Pauses**, once a second.
+//! - **Arrivals**: what was inserted since the last look, in the order of insertion. The scout looks at them all the
+//!   time, and finds nearly every delivery this way. A look begins a moment before the end of the last one, because
+//!   some transactions commit a little late.
+//! - **Rounds**: all lanes in which something waits, slice by slice, and, for lanes that have cursors, what waits
+//!   behind them. A round finds what was there before this dispatcher started, what was committed much later than it
+//!   was inserted, and what other dispatchers gave back. It reads all dead rows, too, so it is made seldom, and more
+//!   seldom the longer it takes.
+//! - **Pauses**: what is paused, once a second.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,28 +24,28 @@ use crate::store::lanes::{LaneCursor, LaneSeen};
 use crate::store::session::Session;
 use crate::store::{Store, StoreError};
 
-/// Deliveries that one look at the arrivals reads at most.
+/// How many deliveries one look at the arrivals reads at most.
 const ARRIVALS: usize = 1_000;
-/// Lanes that one statement of a round finds or checks at most.
+/// How many lanes one statement of a round finds or checks at most.
 const SLICE: usize = 1_000;
-/// A transaction that commits no later than this after its insert is found by the looks at the arrivals.
+/// If a transaction commits no later than this after its insert, a look at the arrivals finds what it inserted.
 const MARGIN_MS: u32 = 250;
-/// Time from one round to the next, at least.
+/// The shortest time between two rounds.
 const ROUND_EVERY: Duration = Duration::from_secs(1);
-/// A round takes no more than one part in so many of the time.
+/// Rounds take no more than one part in so many of the time.
 const ROUND_RARITY: u32 = 20;
-/// What is paused is read this often.
+/// How often the pauses are read.
 const PAUSES_EVERY: Duration = Duration::from_secs(1);
-/// The pause after a look that found much: others have their turn.
+/// The pause after a look that found something, so that others have their turn.
 const BUSY_PAUSE: Duration = Duration::from_millis(1);
 
-/// The room.
+/// The scout room of one dispatcher.
 pub(super) struct Scout {
     session: Session,
     schedule: Arc<Schedule>,
     idle_wait: IdleWait,
     outage: Outage,
-    /// The next look at the arrivals begins behind this id.
+    /// The next look at the arrivals reads ids greater than this one.
     after: Uuid,
     /// The newest delivery that a look has seen.
     newest: Uuid,
@@ -68,7 +71,8 @@ impl Scout {
     /// Looks until `stop`.
     pub(super) async fn run(mut self, stop: CancellationToken) {
         while !stop.is_cancelled() {
-            // Stopped in the middle of a statement, the session drops its connection; it only reads.
+            // If `stop` interrupts a statement, the session drops its connection. The scout only reads, so nothing is
+            // lost.
             let Some(looked) = stop.run_until_cancelled(self.look()).await else { return };
             if looked.is_ok()
                 && stop.run_until_cancelled(self.idle_wait.cancel_wake_up(&mut self.session)).await.is_none()
@@ -90,9 +94,9 @@ impl Scout {
         }
     }
 
-    /// Looks at whatever is due. Whether anything has arrived.
+    /// Looks at whatever is due. Returns whether anything has arrived.
     async fn look(&mut self) -> Result<bool, StoreError> {
-        // First what must not be sent, then what may.
+        // Pauses are read first, so that a pause is known before the deliveries that it covers are found.
         if Instant::now() >= self.pauses_due {
             let pauses = self.session.active_pauses().await?;
             self.schedule.pause(pauses.into_iter().map(|pause| pause.target));
@@ -102,23 +106,23 @@ impl Scout {
         if Instant::now() >= self.round_due {
             let begun = Instant::now();
             let round = self.round().await;
-            // Also where it failed: a round that takes longer than a statement may must not keep the arrivals from being
-            // looked at.
+            // Also after a failed round: if a statement of a round always times out, the looks at the arrivals must go
+            // on.
             self.round_due = Instant::now() + ROUND_EVERY.max(begun.elapsed() * ROUND_RARITY);
             is_news |= round?;
         }
         Ok(is_news)
     }
 
-    /// What has arrived. Whether it is news.
+    /// Looks at what has arrived. Returns whether any delivery is newer than all that were seen before.
     async fn arrivals(&mut self) -> Result<bool, StoreError> {
         let arrivals = self.session.arrivals(self.after, ARRIVALS, MARGIN_MS).await?;
         self.schedule.raise_floor(arrivals.floor);
         let is_full = arrivals.looked_at >= ARRIVALS;
         let newest = arrivals.newest.unwrap_or_default();
         let is_news = newest > self.newest;
-        // The next look begins early enough for what commits late. What one look could not read, and is older than that,
-        // is left to the rounds.
+        // The next look begins early enough to find what commits a little late. If one look could not read everything,
+        // the next one begins where it ended, and older ids that commit late are left to the rounds.
         self.after = self.after.max(arrivals.floor);
         if is_full {
             self.after = self.after.max(newest);
@@ -128,7 +132,8 @@ impl Scout {
         Ok(is_news)
     }
 
-    /// All lanes, in slices, with a look at the arrivals after each. Whether any of those was news.
+    /// Makes a round through all lanes, in slices, with a look at the arrivals after each slice. Returns whether any of
+    /// those looks found a newer delivery.
     async fn round(&mut self) -> Result<bool, StoreError> {
         let cursors = self.schedule.cursors();
         let mut is_news = false;
@@ -157,13 +162,13 @@ impl Scout {
         }
     }
 
-    /// Lanes in which something waits.
+    /// Tells the schedule about lanes in which something waits, and makes unknown or changed ones known.
     async fn meet(&mut self, lanes: Vec<LaneSeen>) -> Result<(), StoreError> {
         let unknown = self.schedule.found(lanes);
         self.introduce(unknown).await
     }
 
-    /// Finds out about lanes that are not known, or of which something has changed.
+    /// Reads about lanes that are not known, or whose action has changed, and makes them known.
     async fn introduce(&mut self, unknown: Vec<LaneSeen>) -> Result<(), StoreError> {
         for slice in unknown.chunks(SLICE) {
             let ids: Vec<i64> = slice.iter().map(|lane| lane.action_id).collect();
@@ -174,7 +179,8 @@ impl Scout {
     }
 }
 
-/// The lanes behind `after` that have cursors, a slice of them, and the end of all lanes if these are the last.
+/// The next slice of lanes after `after` that have cursors. If they are the last ones, the greatest possible id
+/// follows.
 fn boundaries(cursors: &[LaneCursor], after: i64) -> Vec<i64> {
     let first = cursors.partition_point(|cursor| cursor.action_id <= after);
     let rest = &cursors[first..];

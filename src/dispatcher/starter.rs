@@ -14,7 +14,7 @@ use super::place::Place;
 use super::templates::{Compiled, Template};
 use super::unstarted::Unstarted;
 use crate::domain::claim::{Claimed, VersionKey};
-use crate::webhook::Fence;
+use crate::webhook::SendGate;
 
 /// What an attempt needs beside its delivery.
 pub(super) struct Starter {
@@ -32,25 +32,32 @@ impl Starter {
         &self,
         mut unstarted: Unstarted,
         templates: &HashMap<VersionKey, Template>,
-        fence: &Fence,
+        send_gate: &SendGate,
         mut texts: Option<Share>,
     ) {
         while let Some((claimed, place)) = unstarted.next() {
             let bytes = claimed.payload.bytes();
             let text_share = texts.as_mut().filter(|_| bytes > SMALL_TEXT).and_then(|texts| texts.split(bytes));
-            // There is one for every version that was asked for.
+            // `Templates::get` returned a template for every version, so the fallback is never used.
             let template = templates.get(&claimed.version).cloned().unwrap_or_else(|| Arc::new(Compiled::unloadable()));
-            self.start(claimed, template, text_share, fence.clone(), place);
+            self.start(claimed, template, text_share, send_gate.clone(), place);
         }
     }
 
-    fn start(&self, claimed: Claimed, template: Template, text_share: Option<Share>, fence: Fence, mut place: Place) {
+    fn start(
+        &self,
+        claimed: Claimed,
+        template: Template,
+        text_share: Option<Share>,
+        send_gate: SendGate,
+        mut place: Place,
+    ) {
         let (means, results) = (self.means.clone(), self.results.clone());
         self.attempts.spawn(async move {
             let started = Instant::now();
-            let completion = attempt(claimed, template, text_share, &means, &fence).await;
+            let completion = attempt(claimed, template, text_share, &means, &send_gate).await;
             place.ended(host(&completion).as_ref(), started, signal(&completion));
-            // The finisher's queue has room for every place. Without a finisher the place counts the loss.
+            // The finisher's queue has room for every place. Without a finisher, the place counts the lost result.
             results.send(PendingResult { completion, place }).await.ok();
         });
     }

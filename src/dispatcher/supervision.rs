@@ -1,6 +1,6 @@
-//! Watches the rooms of a dispatcher. Each is a task that runs until it is told to stop; one that ends before that, by a
-//! panic or by returning, stops the whole dispatcher. Otherwise the others would go on without it: requests would go out
-//! that nobody records, or nothing would be done any more, and nobody would see it.
+//! Watches the rooms of a dispatcher. Each room is a task that runs until it is told to stop. If a room ends before
+//! that, by a panic or by returning, the whole dispatcher stops. Otherwise the other rooms would go on without it:
+//! requests would be sent that nobody records, or no work would be done any more, and nobody would notice.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -18,47 +18,47 @@ pub enum Room {
     Scout,
     /// Claims deliveries and starts their attempts.
     Claimer,
-    /// Records what came of them.
+    /// Records the results of the attempts.
     Finisher,
-    /// Keeps the lease.
+    /// Renews the lease.
     Lease,
     /// Gives up what lost dispatchers had in flight.
     Recovery,
-    /// Makes partitions.
+    /// Makes partitions, and removes old calls and history.
     Housekeeping,
-    /// Finds out when hosts that could not be reached are back.
+    /// Finds out when unreachable hosts can be reached again.
     Prober,
-    /// Says what this dispatcher does.
+    /// Reports what this dispatcher does.
     Reporter,
 }
 
 /// Why a dispatcher stopped without being asked to.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Cause {
-    /// A room panicked: a defect of this program.
+    /// A room panicked. This is a defect of postcall.
     #[error("its {0} panicked")]
     Panicked(Room),
-    /// A room returned although nobody had told it to stop: a defect of this program.
+    /// A room returned although it had not been told to stop. This is a defect of postcall.
     #[error("its {0} ended before it was told to")]
     Ended(Room),
-    /// It was declared lost, and meanwhile its policy was replaced.
+    /// The dispatcher was declared lost, and others replaced its policy in the meantime.
     #[error("it was declared lost, and others have replaced its policy meanwhile. {0}")]
     PolicyReplaced(PolicyConflict),
 }
 
-/// What a room does until it is told to stop, or finds a reason why the dispatcher must.
+/// The work of a room. It ends when the room is told to stop, or when it finds a reason to stop the dispatcher.
 pub(super) type Work = Pin<Box<dyn Future<Output = Result<(), PolicyConflict>> + Send>>;
 
-/// The rooms that run.
+/// Watches the rooms of one dispatcher.
 pub(super) struct Watch<Alarm> {
     tasks: JoinSet<Result<(), PolicyConflict>>,
-    /// Those that have not ended.
+    /// The rooms that have not ended.
     running: HashMap<Id, Room>,
-    /// Those that may end now, in good order.
+    /// The rooms that may end now.
     dismissed: Vec<Room>,
-    /// The first that went wrong.
+    /// The first thing that went wrong.
     cause: Option<Cause>,
-    /// Called at once for every room that ends when it should not.
+    /// Called at once for every room that ends when it must not.
     alarm: Alarm,
 }
 
@@ -73,11 +73,11 @@ impl<Alarm: FnMut(Room)> Watch<Alarm> {
         self.running.insert(task.id(), room);
     }
 
-    /// Waits for `event` and meanwhile watches the rooms.
+    /// Waits for `event`, and watches the rooms meanwhile.
     pub(super) async fn until<T>(&mut self, event: impl Future<Output = T>) -> T {
         let mut event = std::pin::pin!(event);
         loop {
-            // The event goes first: what ends because of it does not end early.
+            // The event is checked first: a room that ends because of the event does not end too early.
             tokio::select! {
                 biased;
                 done = &mut event => return done,
@@ -86,12 +86,12 @@ impl<Alarm: FnMut(Room)> Watch<Alarm> {
         }
     }
 
-    /// From now on this room may end: it has been told to stop, or has nothing left to do.
+    /// Notes that this room may end from now on, because it was told to stop or has nothing left to do.
     pub(super) fn dismiss(&mut self, room: Room) {
         self.dismissed.push(room);
     }
 
-    /// Dismisses a room and waits for its end, however it comes.
+    /// Dismisses a room, and waits until it has ended, in whatever way.
     pub(super) async fn end_of(&mut self, room: Room) {
         self.dismiss(room);
         while self.running.values().any(|running| *running == room) {

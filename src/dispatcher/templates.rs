@@ -1,4 +1,4 @@
-//! Compiled templates, kept by version. A version never changes, so what is kept is never stale.
+//! A cache of compiled templates, by version. A version never changes, so the cache is never stale.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,19 +13,20 @@ use crate::render::CompiledAction;
 use crate::store::StoreError;
 use crate::store::session::Session;
 
-/// A version's templates, shared by the attempts that use them.
+/// The compiled templates of one version, shared by the attempts that use them.
 pub(super) type Template = Arc<Compiled>;
 
-/// Template text whose compiled form is kept at most, the least recently used leaving first. Compiled, a template takes a
-/// few times its text.
+/// How many bytes of template text are kept in compiled form at most. The least recently used version leaves first. The
+/// compiled form takes a few times the size of the text.
 const CAPACITY_BYTES: usize = 16 * 1024 * 1024;
-/// Versions that are loaded in one statement. Each has 192 KiB of text at most; what one statement has brought is kept, so
-/// that a slow link comes further with every claim.
+/// How many versions one statement loads. Each has 192 KiB of text at most. What one statement has loaded is kept, so
+/// over a slow link every claim makes progress.
 const PORTION: usize = 8;
-/// What a version weighs beside its text.
+/// The weight of a version without its text, in bytes.
 const WEIGHT_OF_A_VERSION: usize = 1024;
 
-/// A compiled version, or why it does not compile: published by a program whose rules were laxer, or not to be had.
+/// A compiled version, or the problem because of which there is none: the version was published by a program with laxer
+/// rules, or it cannot be loaded.
 pub(super) struct Compiled {
     action: Result<CompiledAction, Problem>,
 }
@@ -35,17 +36,17 @@ impl Compiled {
         Compiled { action: CompiledAction::compile(spec).map_err(first) }
     }
 
-    /// What stands for a version that is not there.
+    /// Stands for a version that cannot be loaded.
     pub(super) fn unloadable() -> Compiled {
         Compiled { action: Err(unloadable()) }
     }
 
-    /// The compiled action, or why there is none.
+    /// The compiled action, or the problem because of which there is none.
     pub(super) fn action(&self) -> Result<&CompiledAction, Problem> {
         self.action.as_ref().map_err(Problem::clone)
     }
 
-    /// Bytes that the body of a call of so many bytes has at most.
+    /// How many bytes the body has at most for a call of `call_bytes` bytes.
     pub(super) fn body_bound(&self, call_bytes: usize) -> usize {
         self.action.as_ref().map_or(0, |action| action.body_bound(call_bytes))
     }
@@ -62,11 +63,11 @@ impl Templates {
         Templates { kept: LruCache::unbounded(), bytes: 0 }
     }
 
-    /// The templates of all `keys`; those that are not kept yet cost one round trip together. One that cannot be had
-    /// fails the deliveries that need it, and nobody else's.
+    /// The templates of all `keys`. Versions that are not kept yet are loaded, [`PORTION`] of them in one round trip.
+    /// If a version cannot be loaded, only the deliveries that need it fail.
     ///
     /// # Errors
-    /// Only those of the database that are not about a version.
+    /// Returns the database's error, unless it is about what a version holds.
     pub(super) async fn get(
         &mut self,
         session: &mut Session,
@@ -111,7 +112,7 @@ impl Templates {
     }
 }
 
-/// Those of the versions that the database can give.
+/// Loads each version alone, and returns those that the database can return.
 async fn load_one_by_one(
     session: &mut Session,
     keys: &[VersionKey],
@@ -133,7 +134,7 @@ fn weight(spec: &ActionSpec) -> usize {
     WEIGHT_OF_A_VERSION + texts.into_iter().flatten().map(String::len).sum::<usize>()
 }
 
-/// The first of the problems; the others show once it is mended.
+/// The first of the problems. The others appear once it is corrected.
 fn first(problems: Vec<Problem>) -> Problem {
     problems.into_iter().next().unwrap_or_else(unloadable)
 }

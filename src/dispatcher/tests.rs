@@ -1,5 +1,5 @@
-//! Dispatchers one room of which fails, against a real server and a real receiver: the room's work is replaced by one that
-//! panics or returns. Nothing in the program itself can be told to fail.
+//! Tests dispatchers in which one room fails, against a real server and a real receiver. The test replaces the work of
+//! a room by work that panics or returns. The program itself has no switch that makes a room fail.
 
 use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use super::*;
 use crate::domain::action_file::ActionFile;
 
-/// How long any event is waited for before a test fails.
+/// How long a test waits for any event before it fails.
 const PATIENCE: Duration = Duration::from_secs(30);
 const PERMITS: usize = 4;
 
@@ -54,7 +54,7 @@ impl Database {
     }
 }
 
-/// Takes requests, and answers them when it is told to.
+/// Accepts requests, and answers them when it is told to.
 struct Receiver {
     url: String,
     requests: watch::Sender<usize>,
@@ -92,8 +92,12 @@ impl Receiver {
 /// A dispatcher that has not begun, with its rooms.
 async fn prepared(database: &Database) -> (Dispatcher, Rooms) {
     let allow_targets = vec!["127.0.0.0/8".parse().unwrap()];
-    let webhook = crate::webhook::Settings { allow_http: true, allow_targets, ..crate::webhook::Settings::default() };
-    let settings = Settings {
+    let webhook = crate::webhook::WebhookSettings {
+        allow_http: true,
+        allow_targets,
+        ..crate::webhook::WebhookSettings::default()
+    };
+    let settings = DispatcherSettings {
         limits: Limits {
             in_flight: PERMITS,
             per_agent: PERMITS,
@@ -111,11 +115,11 @@ async fn prepared(database: &Database) -> (Dispatcher, Rooms) {
         retention: Default::default(),
     };
     let webhook = Webhook::new(webhook).unwrap();
-    let prepared = Dispatcher::prepare(&database.store, webhook, settings, "test", Stop::default()).await;
+    let prepared = Dispatcher::prepare(&database.store, webhook, settings, "test", StopTokens::default()).await;
     prepared.unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// The same work, until `due`; then a panic in the middle of it.
+/// Does the same work until `due`, and then panics in the middle of it.
 fn panics_when(due: CancellationToken, work: Work) -> Work {
     Box::pin(async move {
         due.run_until_cancelled(work).await;
@@ -123,7 +127,7 @@ fn panics_when(due: CancellationToken, work: Work) -> Work {
     })
 }
 
-/// The same work, until `due`; then it returns as if it had been told to.
+/// Does the same work until `due`, and then returns as if it had been told to stop.
 fn returns_when(due: CancellationToken, work: Work) -> Work {
     Box::pin(async move {
         due.run_until_cancelled(work).await;
@@ -131,7 +135,7 @@ fn returns_when(due: CancellationToken, work: Work) -> Work {
     })
 }
 
-/// The same work, which makes no step while it is `held`, as on a machine that is too busy to run it.
+/// Does the same work, but makes no step while it is `held`, as on a machine that is too busy to run it.
 fn standing_still_while(mut held: watch::Receiver<bool>, mut work: Work) -> Work {
     Box::pin(async move {
         loop {
@@ -145,12 +149,12 @@ fn standing_still_while(mut held: watch::Receiver<bool>, mut work: Work) -> Work
     })
 }
 
-/// Waits for what must come, and not for ever.
+/// Waits for an event that must come, with a time limit.
 async fn in_time<T>(event: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, event).await.expect("waited in vain")
 }
 
-/// Runs the dispatcher to its end, which comes by itself.
+/// Runs the dispatcher until it ends by itself.
 async fn ended(running: tokio::task::JoinHandle<Result<Tally, RunError>>) -> (Cause, Tally) {
     match in_time(running).await {
         Ok(Err(RunError::Stopped { cause, tally })) => (cause, tally),
@@ -202,12 +206,13 @@ async fn without_a_finisher_nothing_begins_and_every_result_in_hand_is_counted_a
     receiver.has(PERMITS).await;
     due.cancel();
     in_time(stopping.cancelled()).await;
-    assert!(lease.current().fence.is_closed(), "the gate is closed by the time that it drains");
+    assert!(lease.current().send_gate.is_closed(), "the gate is closed by the time that it drains");
     receiver.answer_all();
     let (cause, tally) = ended(running).await;
     assert_eq!(cause, Cause::Panicked(Room::Finisher));
     assert_eq!((tally.delivered, tally.unwritten), (0, PERMITS));
-    // They are seen: in flight, of a dispatcher that has stopped, so that any other turns them into doubts.
+    // The database still shows them in flight under a dispatcher that has stopped, so any other gives them up as
+    // unknown.
     assert_eq!(database.states().await, format!("sending {PERMITS}, waiting 3"));
     assert_eq!(*receiver.requests.borrow(), PERMITS);
 }
@@ -233,8 +238,8 @@ async fn what_the_finisher_recorded_before_its_defect_is_told_at_the_end() {
     assert_eq!((tally.delivered, tally.unwritten), (3, 0));
 }
 
-/// Between the end of a room's work and the end of its task others may end. None of them must look like a defect, in
-/// whatever order they come.
+/// Between the end of a room's work and the end of its task, other rooms may end. In whatever order they end, none of
+/// them must look like a defect.
 #[tokio::test]
 async fn whichever_room_is_late_to_end_none_is_taken_for_a_defect() {
     let database = Database::new().await;
@@ -263,7 +268,7 @@ async fn whichever_room_is_late_to_end_none_is_taken_for_a_defect() {
         let work = std::mem::replace(place, ends_well(async {}));
         *place = Box::pin(async move {
             let ended = work.await;
-            // Longer than the others need for their last statement.
+            // This is longer than the others need for their last statement.
             tokio::time::sleep(Duration::from_millis(300)).await;
             ended
         });
@@ -300,7 +305,8 @@ async fn a_place_that_comes_free_after_the_drain_is_not_filled_however_late_the_
     let stopping = dispatcher.stop.drain.clone();
     let running = tokio::spawn(dispatcher.supervise(rooms));
     receiver.has(PERMITS).await;
-    // Long enough for the claimer to wait for a place; stopped earlier, it would not be at the point that is tested.
+    // This is long enough for the claimer to wait for a place. If it stopped earlier, it would not be at the tested
+    // point.
     tokio::time::sleep(Duration::from_millis(50)).await;
     held.send_replace(true);
     stopping.cancel();

@@ -1,5 +1,5 @@
-//! Deliveries that are claimed and whose attempts have not started. Nothing of them was sent, and that is known only here:
-//! so whatever ends the starting, an error or a panic, those that are left go back to waiting.
+//! Deliveries that are claimed and whose attempts have not started. Only here is it known that nothing of them was
+//! sent. So if an error or a panic stops the starting, the deliveries that are left go back to `waiting`.
 
 use hashbrown::HashMap;
 use tokio::sync::mpsc;
@@ -10,14 +10,14 @@ use crate::domain::claim::{AttemptRecord, Claimed};
 use crate::domain::delivery::Ending;
 use crate::scheduler::{LaneId, Seat};
 
-/// What one claim took, each with its place.
+/// The deliveries that one claim took, each with its place.
 pub(super) struct Unstarted {
     left: std::vec::IntoIter<(Claimed, Place)>,
     results: mpsc::Sender<PendingResult>,
 }
 
 impl Unstarted {
-    /// Gives each delivery one of the seats of its lane; there are as many as were claimed.
+    /// Gives each delivery one of the seats of its lane. There is one seat for each claimed delivery.
     pub(super) fn new(
         claimed: Vec<Claimed>,
         mut seats: HashMap<LaneId, Vec<Seat>>,
@@ -31,12 +31,12 @@ impl Unstarted {
         Unstarted { left: claimed.into_iter().filter_map(place).collect::<Vec<_>>().into_iter(), results }
     }
 
-    /// Those that are left.
+    /// The deliveries that are left.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Claimed> {
         self.left.as_slice().iter().map(|(claimed, _)| claimed)
     }
 
-    /// The next one. Who takes it settles it.
+    /// Takes the next delivery. The caller must settle it.
     pub(super) fn next(&mut self) -> Option<(Claimed, Place)> {
         self.left.next()
     }
@@ -46,7 +46,8 @@ impl Drop for Unstarted {
     fn drop(&mut self) {
         for (one, place) in self.left.by_ref() {
             let completion = one.token.complete(Ending::Unsent, AttemptRecord::default());
-            // The queue has room for every place. Without a finisher nobody can give it back; the place counts that.
+            // The queue has room for every place. Without a finisher the delivery cannot go back, and the place counts
+            // the loss.
             self.results.try_send(PendingResult { completion, place }).ok();
         }
     }

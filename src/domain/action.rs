@@ -1,4 +1,4 @@
-//! An action: what is sent for an agent's calls, in the author's own words. Compiling it is `render`'s affair.
+//! An action: what is sent for an agent's calls, as the author wrote it. The room `render` compiles it.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,19 +9,20 @@ use serde::Serialize;
 pub const MIN_TIMEOUT_MS: u32 = 100;
 /// Longest timeout that is accepted, in milliseconds.
 pub const MAX_TIMEOUT_MS: u32 = 120_000;
-/// Timeout of an action that names none, in milliseconds.
+/// Timeout of an action without a `timeout`, in milliseconds.
 pub const DEFAULT_TIMEOUT_MS: u32 = 15_000;
-/// Below this many milliseconds `check` asks whether seconds were meant.
+/// Below this many milliseconds, a warning asks whether the author meant seconds.
 pub const SUSPICIOUS_TIMEOUT_MS: u32 = 1_000;
-/// The name of an action that was given none.
+/// The name of an action for which no name was given.
 pub const DEFAULT_NAME: &str = "default";
-/// Longest agent that can be kept, in characters. The database refuses calls and actions of a longer one.
+/// Longest agent that can be stored, in characters. The database refuses calls and actions with a longer one.
 pub const MAX_AGENT_CHARS: usize = 200;
-/// Longest name of an action that can be kept, in characters.
+/// Longest action name that can be stored, in characters.
 pub const MAX_NAME_CHARS: usize = 100;
 
-/// What is wrong with the agent and the name of an action that is to be published: sentences that name the cure. All else is
-/// taken as it is, blanks and control characters too: an agent is called what the platform calls it.
+/// Returns what is wrong with the agent and the name of an action that is to be published, as sentences that say how to
+/// fix it. Only the length is checked. Blanks and control characters are allowed, because the platform decides how
+/// agents are named.
 pub fn naming_problems(agent: &str, name: &str) -> Vec<String> {
     [("agent", agent, MAX_AGENT_CHARS), ("name", name, MAX_NAME_CHARS)]
         .into_iter()
@@ -48,7 +49,7 @@ pub enum Method {
 }
 
 impl Method {
-    /// As it stands on the request line.
+    /// The method as written on the request line.
     pub fn as_str(self) -> &'static str {
         match self {
             Method::Get => "GET",
@@ -64,7 +65,7 @@ impl fmt::Display for Method {
     }
 }
 
-/// The text is none of the three methods. They are case-sensitive (RFC 9110, section 9.1).
+/// The text is not one of the three methods. They are case-sensitive (RFC 9110, section 9.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not GET, POST or PUT")]
 pub struct UnknownMethod;
@@ -82,12 +83,12 @@ impl FromStr for Method {
     }
 }
 
-/// What one version of an action says: the templates as written. Immutable once published.
+/// The content of one version of an action: the templates as written. It never changes after it was published.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ActionSpec {
-    /// GET, POST or PUT.
+    /// The HTTP method.
     pub method: Method,
-    /// URL template.
+    /// The URL template.
     pub url: String,
     /// Deadline of the whole request, in milliseconds.
     pub timeout_ms: u32,

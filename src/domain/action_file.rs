@@ -4,8 +4,8 @@
 //! {"method": "POST", "url": "https://…", "timeout": 15000, "headers": {"x-call": "${callInfo.callSid}"}, "body": "{…}"}
 //! ```
 //!
-//! Nothing in it is guessed. A field that is not known, stands twice, or is `null` is refused: a body that was meant
-//! and got lost would send the whole call instead.
+//! Nothing in it is guessed. A field that is unknown, given twice or `null` is refused: if a body were ignored by
+//! mistake, the whole call would be sent instead.
 
 use std::fmt;
 
@@ -19,27 +19,28 @@ use super::problem::{Code, Field, Place, Places, Problem};
 
 /// Longest action file, in bytes: three templates of 64 KiB fit into it, most of their characters escaped.
 pub const MAX_ACTION_FILE_BYTES: usize = 512 * 1024;
-/// Of fields that are unknown or given twice, so many are told one by one.
+/// The largest number of fields that are unknown or given twice and are reported one by one.
 const MAX_NAMES_TOLD: usize = 20;
 
-/// An action as its file describes it. Its templates are as written; compiling them is another step.
+/// An action as its file describes it. Its templates are as written and not yet compiled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ActionFile {
-    /// What is sent.
+    /// The content of the action.
     pub spec: ActionSpec,
     /// Whether anything is sent at all; true unless the file says otherwise.
     pub enabled: bool,
 }
 
 impl ActionFile {
-    /// Reads the text of an action file. `timeout` is in milliseconds, 15000 where it is left out; `headers` is a
-    /// template, or an object that is taken as one with its own spelling, order and duplicates; `body` is a template.
+    /// Reads the text of an action file. `timeout` is in milliseconds, and 15000 if it is left out. `headers` is a
+    /// template in a string, or an object whose text is used as the template, with its spelling, order and duplicates.
+    /// `body` is a template.
     ///
     /// # Errors
     /// All problems at once, with their places in the file if they have one: [`Code::BadMethod`], [`Code::BadTimeout`],
-    /// [`Code::HeadersNotObject`], [`Code::TooLarge`] for more than [`MAX_ACTION_FILE_BYTES`], and [`Code::BadAction`] for
-    /// everything else. Never an empty list, and never a long one: of very many fields that are unknown or given twice,
-    /// the last are only counted.
+    /// [`Code::HeadersNotObject`], [`Code::TooLarge`] for more than [`MAX_ACTION_FILE_BYTES`], and [`Code::BadAction`]
+    /// for everything else. The list is never empty, and never long: if very many fields are unknown or given twice,
+    /// the last of them are only counted.
     pub fn parse(text: &str) -> Result<ActionFile, Vec<Problem>> {
         if text.len() > MAX_ACTION_FILE_BYTES {
             let message = format!("the file is larger than {} KiB: shorten it", MAX_ACTION_FILE_BYTES / 1024);
@@ -56,7 +57,7 @@ impl ActionFile {
     }
 }
 
-/// What is allowed but is probably not what the author of `spec` meant: sentences for people.
+/// Returns a sentence for each part of `spec` that is allowed but is probably not what the author meant.
 pub fn warnings(spec: &ActionSpec) -> Vec<String> {
     let mut warnings = Vec::new();
     if spec.timeout_ms < SUSPICIOUS_TIMEOUT_MS {
@@ -71,7 +72,7 @@ pub fn warnings(spec: &ActionSpec) -> Vec<String> {
 
 const FIELDS: [&str; 6] = ["method", "url", "timeout", "headers", "body", "enabled"];
 
-/// The entries of an object in the order in which they stand, duplicates included, their values unread.
+/// The entries of an object in their order in the text, with duplicates. The values are not parsed yet.
 struct Entries<'a>(Vec<(String, &'a RawValue)>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Entries<'a> {
@@ -98,7 +99,7 @@ impl<'de> Visitor<'de> for EntriesVisitor {
     }
 }
 
-/// serde_json's own sentence, with the place it names at its end taken off it.
+/// serde_json's own message, without the place that it names at its end.
 fn not_readable(error: &serde_json::Error) -> Problem {
     let sentence = error.to_string();
     let message = match error.classify() {
@@ -142,12 +143,12 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The value of the field `name`; of names that are given twice, only the first was kept.
+    /// The value of the field `name`. If the field is given twice, only the first value was kept.
     fn value(&self, name: &str) -> Option<&'a RawValue> {
         self.entries.iter().find(|(given, _)| given == name).map(|(_, value)| *value)
     }
 
-    /// The file, if each field could be read. Reads all of them either way, so that all problems are found.
+    /// Returns the file, if each field could be read. It always reads all fields, so that all problems are found.
     fn read(&mut self) -> Option<ActionFile> {
         let method = self.method();
         let url = self.url();
@@ -186,7 +187,7 @@ impl<'a> Reader<'a> {
 
     fn timeout(&mut self) -> Option<u32> {
         let Some(value) = self.value("timeout") else { return Some(DEFAULT_TIMEOUT_MS) };
-        // The literal itself decides: 1.5e4 is a whole number, but nobody writes it who means 15000.
+        // The text of the number decides: 1.5e4 is a whole number, but nobody who means 15000 writes it so.
         let timeout = value.get().parse().ok().filter(|ms| (MIN_TIMEOUT_MS..=MAX_TIMEOUT_MS).contains(ms));
         if timeout.is_none() {
             let message = format!(
@@ -203,7 +204,7 @@ impl<'a> Reader<'a> {
         let headers = if value.get().starts_with('{') { Some(value.get().to_owned()) } else { string(value) };
         if headers.is_none() {
             let message = "`headers` must be a JSON object, or its text in a string: leave it out to send none";
-            // No place: one in this field would be looked for in the text of the headers, of which there is none.
+            // No place: a place in this field refers to the text of the headers, and there is none.
             self.report(Problem::new(Code::HeadersNotObject, Field::Headers, message), None);
         }
         headers.map(Some)
@@ -242,9 +243,10 @@ fn bad_action(message: impl Into<String>) -> Problem {
 }
 
 fn unknown_field(name: &str) -> String {
-    /// From here on two names are alike: `heders` and `timout` are, `retries` is like none.
+    /// From this likeness on, a field is suggested: for `heders` and `timout` there is one, for `retries` there is
+    /// none.
     const ALIKE: f64 = 0.8;
-    /// Of a longer name this much is shown, and compared.
+    /// Only this many characters of a longer name are shown and compared.
     const MAX_CHARS: usize = 40;
     let name: String = name.chars().take(MAX_CHARS).collect();
     let lower = name.to_lowercase();
@@ -257,12 +259,12 @@ fn unknown_field(name: &str) -> String {
     }
 }
 
-/// `value` as text, if it is a JSON string.
+/// The text of `value`, if it is a JSON string.
 fn string(value: &RawValue) -> Option<String> {
     serde_json::from_str(value.get()).ok()
 }
 
-/// Where `value`, which was read from `text` without being copied, begins in it.
+/// The offset of `value` in `text`. `value` was read from `text` and not copied, so it points into it.
 fn offset_in(text: &str, value: &RawValue) -> usize {
     value.get().as_ptr().addr().saturating_sub(text.as_ptr().addr())
 }

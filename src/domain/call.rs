@@ -2,19 +2,19 @@
 
 use super::problem::{Code, Field, Problem};
 
-/// Longest call that is read unless an operator permits longer ones, in bytes.
+/// Longest call that is read, in bytes, unless an operator permits longer ones.
 pub const MAX_CALL_BYTES: usize = 8 * 1024 * 1024;
 
-/// The text of a completed call. It is read where it stands, in the one pass that rendering makes; only
-/// then is it known whether it is JSON.
+/// The text of a completed call. Rendering reads it in a single pass, without a copy; only then is it known whether it
+/// is JSON.
 #[derive(Clone, Copy, Debug)]
 pub struct Call<'c>(&'c str);
 
 impl<'c> Call<'c> {
-    /// The call with this text.
+    /// Makes a call from its text.
     ///
     /// # Errors
-    /// [`Code::TooLarge`] for one of more than [`MAX_CALL_BYTES`].
+    /// [`Code::TooLarge`] for a call of more than [`MAX_CALL_BYTES`].
     pub fn new(text: &'c str) -> Result<Call<'c>, Problem> {
         if text.len() <= MAX_CALL_BYTES {
             return Ok(Call(text));
@@ -23,12 +23,12 @@ impl<'c> Call<'c> {
         Err(Problem::new(Code::TooLarge, Field::Call, message))
     }
 
-    /// The call with this text, whose length has been judged by another bound.
+    /// Makes a call from a text whose length was already checked against another limit.
     pub fn of_any_length(text: &'c str) -> Call<'c> {
         Call(text)
     }
 
-    /// The text, as the platform wrote it.
+    /// The text as the platform wrote it.
     pub fn text(self) -> &'c str {
         self.0
     }

@@ -1,21 +1,22 @@
-//! The phases of a claimed delivery, as types: [`Claimed`] holds the right to send, [`ClaimToken`] the right to finish, and
-//! each is used up by the next step. A delivery that nobody claimed cannot be finished, and none can be finished twice.
+//! The phases of a claimed delivery, as types: [`Claimed`] holds the right to send, and [`ClaimToken`] the right to
+//! finish. The next step uses each of them up. So a delivery that was not claimed cannot be finished, and no delivery
+//! can be finished twice.
 
 use uuid::Uuid;
 
 use super::action::Method;
 use super::delivery::{Ending, Outcome, Timing};
 
-/// One published version of one action: what compiled templates are cached by.
+/// One published version of one action. It is the key under which compiled templates are cached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct VersionKey {
-    /// The action.
+    /// The action's id.
     pub action_id: i64,
     /// Its version, from 1.
     pub version: i32,
 }
 
-/// A delivery whose claim is committed: whoever has this value, and nobody else, may send it, once.
+/// A delivery whose claim is committed. Only the holder of this value may send the delivery, once.
 #[derive(Debug)]
 pub struct Claimed {
     /// The right to finish it.
@@ -26,7 +27,7 @@ pub struct Claimed {
     pub version: VersionKey,
     /// Whether the action was still enabled when it was claimed.
     pub enabled: bool,
-    /// The call, as far as it could be had.
+    /// The call, or why it is missing.
     pub payload: Payload,
 }
 
@@ -35,16 +36,16 @@ pub struct Claimed {
 pub enum Payload {
     /// Its text, as the platform wrote it.
     Text(String),
-    /// It is gone from the outbox.
+    /// It is no longer in the outbox.
     Gone,
-    /// Its text has so many bytes, which are more than were asked for; it was not fetched.
+    /// Its text has this many bytes, which is more than the limit. It was not fetched.
     TooLarge(u64),
-    /// It is there, and the database cannot give it, or not as Unicode text.
+    /// It is in the outbox, but the database cannot return it as Unicode text.
     Unreadable,
 }
 
 impl Payload {
-    /// Bytes of the text, as far as it was fetched.
+    /// Bytes of the text; 0 if it was not fetched.
     pub fn bytes(&self) -> usize {
         match self {
             Payload::Text(text) => text.len(),
@@ -61,22 +62,22 @@ pub struct ClaimToken {
 }
 
 impl ClaimToken {
-    /// The right that the claim `claim` gives on `delivery_id`.
+    /// The right to finish `delivery_id` that the claim `claim` gives.
     pub fn new(delivery_id: Uuid, claim: Uuid) -> ClaimToken {
         ClaimToken { delivery_id, claim }
     }
 
-    /// The delivery it is on.
+    /// The delivery that can be finished with it.
     pub fn delivery_id(&self) -> Uuid {
         self.delivery_id
     }
 
-    /// The claim that gave it.
+    /// The claim that gave this right.
     pub fn claim(&self) -> Uuid {
         self.claim
     }
 
-    /// Uses the token up: into history by an outcome, or back to waiting if nothing was sent.
+    /// Uses the claim token up: the delivery goes into history with an outcome, or back to waiting if nothing was sent.
     pub fn complete(self, ending: Ending, record: AttemptRecord) -> Completion {
         match ending {
             Ending::Final(outcome) => {
@@ -87,7 +88,7 @@ impl ClaimToken {
     }
 }
 
-/// What becomes of a claimed delivery.
+/// What to do with a claimed delivery after its attempt.
 #[derive(Debug)]
 #[expect(
     clippy::large_enum_variant,
@@ -115,37 +116,38 @@ impl Completion {
 pub struct Finished {
     /// The right to record it.
     pub token: ClaimToken,
-    /// What is known.
+    /// What is known after the attempt.
     pub outcome: Outcome,
-    /// What else history tells.
+    /// What else history records.
     pub record: AttemptRecord,
     /// Whether its texts are recorded.
     pub texts: Texts,
 }
 
-/// Whether the texts of an outcome are recorded with it. State, kind, code, times and digests always are.
+/// Whether the texts of an outcome are recorded with it. State, error kind, response code, times and digests are always
+/// recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Texts {
-    /// As [`super::kept`] says.
+    /// They are recorded, within the limits of [`super::kept`].
     Kept,
-    /// The database refused the outcome with them: without the call's provider id and the names of placeholders that
-    /// found nothing, and with stand-ins for the URL and the detail.
+    /// The database refused the outcome with its texts. It is recorded without the call's provider id and the names of
+    /// unresolved placeholders, and with fixed texts in place of the URL and the detail.
     Refused,
 }
 
-/// What history tells beside the outcome; all of it is absent for a delivery that got nowhere.
+/// What history records beside the outcome. Both parts are absent if no request was made.
 #[derive(Debug, Default)]
 pub struct AttemptRecord {
     /// What was sent, or was about to be.
     pub sent: Option<Sent>,
-    /// When what happened; `None` if no attempt was made.
+    /// The times within the attempt; `None` if no attempt was made.
     pub timing: Option<Timing>,
 }
 
 /// What history keeps of a request.
 #[derive(Debug)]
 pub struct Sent {
-    /// The method.
+    /// The request's method.
     pub method: Method,
     /// The rendered URL, masked by [`super::mask::url`].
     pub url: String,
@@ -153,6 +155,6 @@ pub struct Sent {
     pub body_bytes: Option<usize>,
     /// SHA-256 of the body, if there was one.
     pub body_sha256: Option<[u8; 32]>,
-    /// Placeholders that found nothing.
+    /// Placeholders that found no value in the call.
     pub unresolved: Vec<String>,
 }

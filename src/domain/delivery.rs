@@ -1,4 +1,4 @@
-//! A delivery: one call on its way to one action, and the ways it can go.
+//! A delivery: one call on its way to one action, and the states that it can go through.
 //!
 //! ```text
 //! waiting ──claim──▶ sending ──2xx────────────────────────────▶ delivered
@@ -14,40 +14,40 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// Where a delivery stands. In the database the first two are tables of their own; the others are final and share the
+/// The state of a delivery. In the database, the first two are tables of their own; the others are final and share the
 /// history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
-    /// Committed by the platform, claimed by nobody.
+    /// The platform has committed it, and no dispatcher has claimed it.
     Waiting,
-    /// Claimed: the request is about to go out, is out, or its result is about to be written.
+    /// It is claimed: the request is about to be sent, is in flight, or its result is about to be written.
     Sending,
-    /// Answered with 2xx.
+    /// The receiver answered with 2xx.
     Delivered,
-    /// Answered with anything else, redirects included.
+    /// The receiver answered with any other status code, redirects included.
     Rejected,
-    /// No byte of the request reached an HTTP server. Certain.
+    /// It is certain that no byte of the request reached an HTTP server.
     Failed,
-    /// It may have reached the receiver, and nobody can know. Never sent again by itself.
+    /// It may have reached the receiver, and nobody can know. It is never sent again automatically.
     Unknown,
-    /// Nothing was attempted: the action was disabled between the call and its turn.
+    /// No attempt was made: the action was disabled before the delivery had its turn.
     Skipped,
 }
 
-/// Why a delivery failed, that is: how far it got before it was certain that nothing would be sent.
+/// Why a delivery failed: how far the attempt got before it was certain that nothing would be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Failure {
-    /// Call and template gave no valid request.
+    /// Call and template did not give a valid request.
     Render,
-    /// The target is not one that may be called: plain http, or an address in a private range.
+    /// The policy does not permit the target: plain http, or an address in a private range.
     Blocked,
-    /// The host's name did not resolve, or not in time.
+    /// The host's name could not be resolved, or not in time.
     Dns,
-    /// No TCP connection, or not in time, or one that ended before the request was written to it.
+    /// No TCP connection could be opened in time, or it ended before the request was written to it.
     Connect,
-    /// No TLS session, or not in time.
+    /// No TLS session could be opened in time.
     Tls,
 }
 
@@ -55,53 +55,53 @@ pub enum Failure {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum UnknownReason {
-    /// The deadline passed after the request had begun to go out.
+    /// The deadline passed after sending had begun.
     Timeout,
-    /// The connection ended after the request had begun to go out, before a response head arrived.
+    /// The connection ended after sending had begun and before a response head arrived.
     Reset,
-    /// Something came back that is not an HTTP response.
+    /// The receiver sent something that is not an HTTP response.
     Protocol,
-    /// The dispatcher went away while the request was out.
+    /// The dispatcher was lost while the delivery was in flight.
     DispatcherLost,
 }
 
-/// How the response's body ended. It never changes the state: a response head that arrived decides.
+/// How the response's body ended. It never changes the state: the response head decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BodyEnd {
-    /// Read to its end.
+    /// The body was read to its end.
     Complete,
-    /// Longer than what is read; the rest was left unread.
+    /// The body is longer than the limit; the rest was not read.
     Truncated,
-    /// The connection broke off inside the body, or the body's framing was broken.
+    /// The connection ended inside the body, or the body's framing was invalid.
     Reset,
     /// The deadline passed inside the body.
     Timeout,
-    /// The dispatcher was stopped inside the body.
+    /// The dispatcher was stopped while it read the body.
     Cut,
 }
 
-/// What came back.
+/// The receiver's response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
     /// The HTTP status code, 100 to 999.
     pub response_code: u16,
     /// Bytes of the response body that were read.
     pub response_bytes: u64,
-    /// SHA-256 over those bytes.
+    /// SHA-256 of those bytes.
     pub response_sha256: [u8; 32],
     /// How the body ended.
     pub body_end: BodyEnd,
 }
 
-/// What is known after the attempt. Details are sentences that may be stored and logged: they hold no personal data.
+/// What is known after the attempt. Details are sentences that may be stored and logged: they contain no personal data.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// A response head arrived.
     Answered(Answer),
-    /// Certainly nothing was sent.
+    /// It is certain that nothing was sent.
     Failed {
-        /// How far it got.
+        /// How far the attempt got.
         kind: Failure,
         /// What happened, for people.
         detail: String,
@@ -142,7 +142,7 @@ pub enum Finding {
 }
 
 impl Finding {
-    /// The state that it gives the delivery.
+    /// The state that this finding gives the delivery.
     pub fn state(self) -> State {
         match self {
             Finding::Delivered => State::Delivered,
@@ -152,32 +152,32 @@ impl Finding {
     }
 }
 
-/// How an attempt came to its end: with an outcome for history, or known not to have begun, so that the delivery goes
-/// back to waiting.
+/// How an attempt ended: with an outcome for history, or before anything was sent, so that the delivery goes back to
+/// waiting.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ending {
-    /// Goes into history.
+    /// The outcome goes into history.
     Final(Outcome),
-    /// Stopped by the dispatcher before a byte was written.
+    /// The dispatcher stopped the attempt before a byte was written.
     Unsent,
 }
 
-/// When what happened within one attempt, each from its start, by a monotonic clock.
+/// The times of the steps of one attempt, each measured from the start of the attempt by a monotonic clock.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Timing {
     /// From the start of the attempt to its end.
     pub latency: Duration,
     /// Until the name was resolved, if this attempt resolved one.
     pub dns: Option<Duration>,
-    /// Until a connection that this attempt opened was ready to be written to, its TLS session included. `None` with a
-    /// `head` means that a kept-alive connection was used.
+    /// Until a connection that this attempt opened was ready for the request, with its TLS session. `None` with a
+    /// `head` means that the attempt used a kept-alive connection.
     pub connected: Option<Duration>,
     /// Until the response head had arrived.
     pub head: Option<Duration>,
 }
 
 impl State {
-    /// All of them, in the order of a delivery's life.
+    /// All states, in the order of a delivery's life.
     pub const ALL: [State; 7] = [
         State::Waiting,
         State::Sending,
@@ -188,7 +188,7 @@ impl State {
         State::Skipped,
     ];
 
-    /// The state of that name, if there is one.
+    /// The state with this name, if there is one.
     pub fn named(name: &str) -> Option<State> {
         State::ALL.into_iter().find(|state| state.as_str() == name)
     }
@@ -208,7 +208,7 @@ impl State {
 }
 
 impl Failure {
-    /// All of them, by how far the attempt got.
+    /// All failures, ordered by how far the attempt got.
     pub const ALL: [Failure; 5] = [Failure::Render, Failure::Blocked, Failure::Dns, Failure::Connect, Failure::Tls];
 
     /// Its name as an error kind in the database.
@@ -224,7 +224,7 @@ impl Failure {
 }
 
 impl UnknownReason {
-    /// All of them.
+    /// All reasons.
     pub const ALL: [UnknownReason; 4] =
         [UnknownReason::Timeout, UnknownReason::Reset, UnknownReason::Protocol, UnknownReason::DispatcherLost];
 

@@ -1,5 +1,5 @@
-//! A host as the unit of limits and pauses: what many actions of many agents may share. An action's URL names it literally, since
-//! no placeholder can stand before a URL's path.
+//! A host: the unit of limits and pauses, which many actions of many agents may share. An action's URL contains the
+//! host literally, because placeholders are only allowed from the path on.
 
 use std::fmt;
 use std::net::Ipv6Addr;
@@ -11,8 +11,8 @@ use url::{Host as UrlHost, Url};
 /// Longest name of a host in a pattern, in characters: the longest name that DNS knows (RFC 1035, section 2.3.4).
 pub const MAX_HOST_CHARS: usize = 253;
 
-/// Host and port that a request goes to. The name is in the form of the `url` crate (lower case, IDNA, addresses normalised),
-/// without the dot that may end a full domain name. Cheap to clone.
+/// Host and port to which a request goes. The name has the form of the `url` crate (lower case, IDNA, normalised
+/// addresses), without the dot that may end a full domain name. It is cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Host {
     name: Arc<str>,
@@ -20,15 +20,15 @@ pub struct Host {
 }
 
 impl Host {
-    /// The host of an http or https URL, or of a template of one; a port that is not written is the scheme's. `None` where the
-    /// text names none, so that nothing can ever be sent there.
+    /// The host of an http or https URL, or of a URL template. Without a port, the scheme's default port counts. `None`
+    /// if the text names no host; then nothing can ever be sent to it.
     pub fn of_url(text: &str) -> Option<Host> {
         let text = text.trim();
         let (scheme, rest) = text.split_once("://")?;
         if !scheme.eq_ignore_ascii_case("https") && !scheme.eq_ignore_ascii_case("http") {
             return None;
         }
-        // What follows is a path or a query, where a placeholder may hold anything.
+        // The rest is a path, query or fragment, where a placeholder may stand for anything.
         let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
         if authority.is_empty() || authority.contains("${") || authority.contains(['\\', '@']) {
             return None;
@@ -40,7 +40,7 @@ impl Host {
         Some(Host { name: name.into(), port })
     }
 
-    /// The name or the address; an IPv6 address in brackets.
+    /// The name or the address; an IPv6 address is in brackets.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -57,17 +57,17 @@ impl fmt::Display for Host {
     }
 }
 
-/// Scheme, host and port (RFC 6454, section 4): where an action's requests go. Cheap to clone.
+/// Scheme, host and port (RFC 6454, section 4) to which an action's requests go. It is cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Origin {
-    /// Whether TLS is spoken.
+    /// Whether the scheme is https.
     pub tls: bool,
-    /// Host and port.
+    /// The host with its port.
     pub host: Host,
 }
 
 impl Origin {
-    /// The origin of a URL, or of a template of one; `None` as for [`Host::of_url`].
+    /// The origin of a URL or a URL template; `None` in the same cases as [`Host::of_url`].
     pub fn of_url(text: &str) -> Option<Origin> {
         let host = Host::of_url(text)?;
         Some(Origin {
@@ -83,8 +83,8 @@ impl fmt::Display for Origin {
     }
 }
 
-/// Which hosts a person means: one name, at one port or at every port. It is read from what a person types (`crm.example`,
-/// `crm.example:8443`, `[2001:db8::1]:443`), and written in the form in which it is kept, which can be read again.
+/// A pattern for hosts: one name, at one port or at every port. It is parsed from what a person types (`crm.example`,
+/// `crm.example:8443`, `[2001:db8::1]:443`). Its text form is the one that is stored, and can be parsed again.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct HostPattern {
     name: Arc<str>,
@@ -92,12 +92,12 @@ pub struct HostPattern {
 }
 
 impl HostPattern {
-    /// The patterns that mean this host: without a port, and with its own.
+    /// The patterns that match this host: one without a port, and one with its port.
     pub fn of(host: &Host) -> [HostPattern; 2] {
         [None, Some(host.port)].map(|port| HostPattern { name: host.name.clone(), port })
     }
 
-    /// Whether it means this host.
+    /// Whether the pattern matches this host.
     pub fn matches(&self, host: &Host) -> bool {
         self.name == host.name && self.port.is_none_or(|port| port == host.port)
     }
@@ -112,18 +112,18 @@ impl fmt::Display for HostPattern {
     }
 }
 
-/// Why a text names no host, in words for whoever typed it.
+/// Why a text is not a host pattern, with a message for the person who typed it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotAHost {
-    /// More than a host.
+    /// The text contains more than a host.
     #[error("give the host alone, without scheme, user and path: `crm.example`, or `crm.example:8443` for one port")]
     MoreThanAHost,
-    /// The part behind the colon is no port.
+    /// The part after the colon is not a port.
     #[error(
         "a port is a number from 1 to 65535, as in `crm.example:8443`; an IPv6 address needs brackets before its port"
     )]
     BadPort,
-    /// The name cannot be one.
+    /// The name is not a valid host name or address.
     #[error("this is neither a name nor an address of a host, such as `crm.example`, `192.0.2.7` or `[2001:db8::1]`")]
     BadName,
 }
@@ -139,7 +139,7 @@ impl FromStr for HostPattern {
         let (name, port) = split_port(text)?;
         let parsed = match name.parse::<Ipv6Addr>() {
             Ok(address) => UrlHost::Ipv6(address),
-            // A percent sign would be read as an escape; no host that is typed has one.
+            // A percent sign would be parsed as an escape, and no host name contains one.
             Err(_) if name.contains('%') => return Err(NotAHost::BadName),
             Err(_) => UrlHost::parse(name).map_err(|_| NotAHost::BadName)?,
         };
@@ -149,13 +149,14 @@ impl FromStr for HostPattern {
     }
 }
 
-/// The name, and the port if there is one. An address with more than one colon has none unless it stands in brackets.
+/// Splits a text into the name and the port, if there is one. A text with more than one colon is an address without a
+/// port, unless the address is in brackets.
 fn split_port(text: &str) -> Result<(&str, Option<u16>), NotAHost> {
     let (name, port) = match text.rsplit_once(':') {
         Some((name, port)) if name.ends_with(']') || !name.contains(':') => (name, port),
         _ => return Ok((text, None)),
     };
-    // Digits alone: the standard library would take a plus sign.
+    // Only digits are allowed: the standard library would also accept a plus sign.
     let digits = port.bytes().all(|byte| byte.is_ascii_digit());
     match port.parse() {
         Ok(port) if digits && port > 0 => Ok((name, Some(port))),
@@ -163,8 +164,8 @@ fn split_port(text: &str) -> Result<(&str, Option<u16>), NotAHost> {
     }
 }
 
-/// `crm.example.` and `crm.example` are the same host to a name server. `None` for a name that ends with more dots, or is nothing
-/// without its dot: there is no such host.
+/// Removes the dot at the end: `crm.example.` and `crm.example` are the same host for a name server. `None` if the name
+/// ends with more dots or is empty without the dot: there is no such host.
 fn without_last_dot(name: &str) -> Option<&str> {
     let name = name.strip_suffix('.').unwrap_or(name);
     (!name.is_empty() && !name.ends_with('.')).then_some(name)

@@ -1,41 +1,43 @@
-//! What history keeps of a text. Each of these texts has a bound, so that no row is too large for an index, a page or a
-//! CHECK constraint, whatever a platform, an author or a receiver wrote; and none holds a NUL, which Postgres refuses.
+//! What history stores of a text. Each text has a limit, so that no row is too large for an index, a page or a CHECK
+//! constraint, whatever a platform, an author or a receiver wrote. NUL characters are removed, because Postgres refuses
+//! them.
 //!
-//! The agent and the call's provider id never leave the database on their way into history. They are cut there, by
-//! `left(…)` with the bounds of this module as arguments. What the dispatcher itself writes is cut here.
+//! The agent and the call's provider id are copied into history within the database. They are cut there, by `left(…)`
+//! with the limits of this module as arguments. The texts that the dispatcher writes are cut here.
 
 use std::borrow::Cow;
 
-/// Characters of an agent's name.
+/// The largest number of characters of an agent's name.
 pub const MAX_AGENT_CHARS: i32 = 200;
-/// Characters of the provider's id of a call.
+/// The largest number of characters of the provider's id of a call.
 pub const MAX_CALL_SID_CHARS: i32 = 256;
-/// Bytes of a URL.
+/// The largest number of bytes of a URL.
 pub const MAX_URL_BYTES: usize = 2_048;
-/// Bytes of an error's detail.
+/// The largest number of bytes of an error's detail.
 pub const MAX_DETAIL_BYTES: usize = 1_024;
-/// Names of placeholders that found nothing, beside the one entry that says how many more there are.
+/// The largest number of names of unresolved placeholders, without the entry that says how many more there are.
 pub const MAX_UNRESOLVED: usize = 32;
-/// Bytes of all these names together.
+/// The largest number of bytes of all these names together.
 pub const MAX_UNRESOLVED_BYTES: usize = 2_048;
 /// Bytes that the entry about more names and the separators between all entries take at most.
 const UNRESOLVED_OVERHEAD_BYTES: usize = 128;
 
-/// What ends a text that was cut.
+/// The mark at the end of a text that was cut.
 const CUT: &str = "…";
 
-/// The URL as it is kept.
+/// The URL as history stores it.
 pub fn url(text: &str) -> Cow<'_, str> {
     cut(text, MAX_URL_BYTES)
 }
 
-/// The error's detail as it is kept.
+/// The error's detail as history stores it.
 pub fn detail(text: &str) -> Cow<'_, str> {
     cut(text, MAX_DETAIL_BYTES)
 }
 
-/// These names, one a line; `None` if there are none. A request names no more than are kept
-/// ([`super::request::bounded_unresolved`]); that is not taken for granted here. A line feed inside a name becomes a space.
+/// These names, one a line; `None` if there are none. A request already limits its names
+/// ([`super::request::bounded_unresolved`]), but this function does not rely on it. A line feed inside a name becomes a
+/// space.
 pub fn unresolved(names: &[String]) -> Option<String> {
     let mut lines = String::new();
     for name in names.iter().map(|name| name.replace('\0', "").replace('\n', " ")).take(MAX_UNRESOLVED + 1) {
@@ -52,7 +54,8 @@ pub fn unresolved(names: &[String]) -> Option<String> {
     (!lines.is_empty()).then_some(lines)
 }
 
-/// `text` without NULs, and if that is longer than `max` bytes, the beginning of it that fits with the mark of the cut.
+/// `text` without NULs. If that is longer than `max` bytes, it is cut so that it fits together with the mark of the
+/// cut.
 fn cut(text: &str, max: usize) -> Cow<'_, str> {
     let clean = match text.contains('\0') {
         true => Cow::Owned(text.replace('\0', "")),

@@ -1,17 +1,17 @@
-//! Hides what is probably a secret wherever a request is shown or kept: credentials that an author wrote into a header
-//! or a query, recognised by the name they stand under.
+//! Hides probable secrets wherever a request is shown or stored: credentials that an author wrote into a header or a
+//! query parameter. They are recognised by the name of the header or parameter.
 
-/// What stands in place of a masked value.
+/// The text that replaces a masked value.
 pub const MASK: &str = "***";
 
-/// Words that make a header or query parameter a secret when its name contains one of them.
+/// A header or query parameter is a secret if its name contains one of these words.
 const SECRET_WORDS: [&str; 9] =
     ["auth", "token", "secret", "password", "passwd", "api-key", "apikey", "api_key", "cookie"];
 
-/// Names that are secrets as a whole, too short to look for inside others.
+/// A header or query parameter with exactly this name is a secret. These are too short to look for inside other names.
 const SECRET_NAMES: [&str; 5] = ["key", "sig", "signature", "pwd", "code"];
 
-/// Whether what stands under this name is probably a secret.
+/// Whether the value of a header or parameter with this name is probably a secret.
 pub fn is_secret(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     SECRET_WORDS.iter().any(|word| name.contains(word)) || SECRET_NAMES.contains(&name.as_str())
@@ -22,7 +22,7 @@ pub fn header<'a>(name: &str, value: &'a str) -> &'a str {
     if is_secret(name) { MASK } else { value }
 }
 
-/// A URL as it may be shown and kept: the values of query parameters with secret names are masked.
+/// A URL as it may be shown and stored: the values of query parameters with secret names are masked.
 pub fn url(url: &str) -> String {
     let Some((before, query)) = url.split_once('?') else { return url.to_owned() };
     let parameters: Vec<String> = query

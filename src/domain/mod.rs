@@ -1,7 +1,8 @@
-//! The cast as types: what a call, an action, a request and a delivery are, and which way a delivery may move.
+//! The terms of postcall as types: calls, actions, requests and deliveries, and the states through which a delivery can
+//! go.
 //!
-//! Everything here is pure. No clock is read, nothing is random, and neither a database nor a socket is known: time
-//! and identity are handed in. All other rooms may use this one; it uses none of them.
+//! Everything here is pure: it uses no clock, no random numbers, no database and no socket. Callers pass in time and
+//! identity. All other rooms may use this one; it uses none of them.
 
 pub mod action;
 pub mod action_file;

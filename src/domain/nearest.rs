@@ -1,11 +1,11 @@
-//! What was probably meant by a name that does not exist.
+//! Suggests the name that was probably meant by one that does not exist.
 
-/// From here on two names are alike.
+/// From this likeness (0 to 1) on, two names count as alike.
 const ALIKE: f64 = 0.8;
-/// Of a longer name this much is compared, in characters.
+/// Only this many characters of a longer name are compared.
 const MAX_CHARS: usize = 200;
 
-/// The candidate that is most like `name`, if any is like it at all. Upper and lower case are alike.
+/// The candidate that is most like `name`, if one is similar enough. Letter case is ignored.
 pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let comparable = |text: &str| text.chars().take(MAX_CHARS).collect::<String>().to_lowercase();
     let name = comparable(name);

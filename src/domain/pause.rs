@@ -1,4 +1,5 @@
-//! A pause: what is paused waits, and does not fail. What is in flight when it begins comes to its end.
+//! A pause: paused deliveries wait, they do not fail. Deliveries that are in flight when the pause begins are finished
+//! normally.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,28 +9,28 @@ use super::host::{Host, HostPattern};
 /// How many pauses can be active at the same time; the schema refuses more (`postcall.admit_pause`).
 pub const MOST_PAUSES: usize = 1_000;
 
-/// A pause that is active.
+/// An active pause.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pause {
-    /// Its identity; a new one each time something is paused.
+    /// The pause's id; each new pause has a new one.
     pub pause_id: i64,
     /// What is paused.
     pub target: PauseTarget,
 }
 
-/// What a pause keeps from being sent, as a dispatcher heeds it.
+/// What a pause keeps from being sent, in the form that dispatchers use.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum PauseTarget {
-    /// All actions of an agent, those that it gets later included.
+    /// All actions of an agent, including those that are published later.
     Agent(Arc<str>),
     /// One action, by its id.
     Action(i64),
-    /// All that goes to a host, whoever's it is.
+    /// All deliveries to a host, of any agent.
     Host(HostPattern),
 }
 
 impl PauseTarget {
-    /// Whether it keeps an action of this agent, which goes to this host, from being sent.
+    /// Whether the pause keeps this action of this agent, which sends to this host, from being sent.
     pub fn covers(&self, agent: &str, action_id: i64, host: Option<&Host>) -> bool {
         match self {
             PauseTarget::Agent(paused) => **paused == *agent,
@@ -39,7 +40,7 @@ impl PauseTarget {
     }
 }
 
-/// What a person asks to pause or to resume: an action by its name.
+/// What a person pauses or resumes. Actions are given by name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NamedTarget {
     /// All actions of an agent.
@@ -51,12 +52,13 @@ pub enum NamedTarget {
         /// Its name among the agent's actions.
         name: String,
     },
-    /// All that goes to a host. A text, and no [`HostPattern`], where it is read from the database.
+    /// All deliveries to a host. It is text and not a [`HostPattern`], because the database may hold a text that cannot
+    /// be parsed.
     Host(String),
 }
 
 impl fmt::Display for NamedTarget {
-    /// With the words of the commands that pause and resume.
+    /// Writes the target with the words of the commands `pause` and `resume`.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             NamedTarget::Agent(agent) => write!(formatter, "agent {agent}"),

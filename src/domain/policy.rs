@@ -1,5 +1,6 @@
-//! What an installation's dispatchers may call. Two that judge differently would share one queue, and whichever comes
-//! first would decide what becomes of a call: so each writes its policy down, and they are compared.
+//! The policy: where an installation's dispatchers may send. Dispatchers share one queue, so if two had different
+//! policies, chance would decide what happens to a call. Therefore each dispatcher records its policy, and the policies
+//! are compared.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -7,8 +8,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-/// The settings that decide what may be called, by name. A setting that has its default is left out: so a later release,
-/// which knows more settings, has the same policy as this one as long as nobody uses them.
+/// The settings that decide where requests may go, by name. A setting with its default value is left out. So a later
+/// release, which knows more settings, has the same policy as this one as long as nobody uses them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Policy {
@@ -20,21 +21,22 @@ pub struct Policy {
 pub struct Difference {
     /// The setting's name.
     pub setting: String,
-    /// What this policy says.
+    /// The value in this policy.
     pub here: Option<Value>,
-    /// What the other one says.
+    /// The value in the other policy.
     pub there: Option<Value>,
 }
 
 impl Policy {
-    /// Adds a setting that does not have its default. The value must be canonical: the same meaning, the same value.
+    /// Adds a setting that does not have its default value. The value must be canonical: the same meaning must always
+    /// give the same value.
     #[must_use]
     pub fn with(mut self, setting: &str, value: Value) -> Policy {
         self.settings.insert(setting.to_owned(), value);
         self
     }
 
-    /// Where `other` differs, setting by setting, in the order of their names.
+    /// The settings in which `other` differs, ordered by name.
     pub fn differences(&self, other: &Policy) -> Vec<Difference> {
         let names: BTreeSet<&String> = self.settings.keys().chain(other.settings.keys()).collect();
         names

@@ -1,36 +1,36 @@
-//! What is wrong with an action or a call, told so that its author can mend it: a code for programs, a sentence for
-//! people, the field it is in, and the place where there is one.
+//! Problems of an action or a call, described so that the author can fix them: a code for programs, a sentence for
+//! people, the field, and the place if there is one.
 
 use std::fmt;
 
 use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
 
-/// The stable name of a kind of problem. Programs may match on it; the sentence beside it may change.
+/// The stable name of a kind of problem. Programs may match on it; the sentence of a problem may change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Code {
     /// A placeholder is empty, malformed or nested.
     BadPlaceholder,
-    /// `${` without its `}`.
+    /// `${` without a closing `}`.
     UnterminatedPlaceholder,
-    /// The body is not JSON once its placeholders are filled.
+    /// The body is not JSON after its placeholders are filled.
     InvalidJsonBody,
     /// A placeholder stands where it would choose the scheme, host or port.
     PlaceholderInAuthority,
     /// The URL does not begin with `http://` or `https://`.
     BadScheme,
-    /// The URL cannot be one: empty host, backslash, bad port, bad host.
+    /// The text is not a valid URL: empty host, backslash, bad port, bad host.
     BadUrl,
     /// The URL carries `user:password@`.
     UrlUserinfo,
-    /// A control character inside the URL.
+    /// The URL contains a control character.
     UrlControlChar,
     /// A path segment that is, or becomes, `.` or `..`.
     DotSegment,
-    /// A placeholder in the path found nothing to write.
+    /// A placeholder in the path has an empty value.
     EmptyPathValue,
-    /// A placeholder in the path found an object or an array.
+    /// A placeholder in the path has an object or an array as its value.
     NonScalarInPath,
     /// The headers are not one JSON object.
     HeadersNotObject,
@@ -38,23 +38,23 @@ pub enum Code {
     HeaderValueType,
     /// A header's name is not an RFC 9110 token.
     HeaderNameInvalid,
-    /// The same header twice, in any letter case.
+    /// The same header is given twice; letter case is ignored.
     HeaderDuplicate,
-    /// A header that belongs to the connection, to postcall or to the message's framing.
+    /// A header that only the connection, the message's framing or postcall itself may set.
     HeaderForbidden,
     /// A control character in the author's own header text.
     HeaderTemplateControlChar,
     /// A placeholder in a header's name.
     PlaceholderInHeaderName,
-    /// Not GET, POST or PUT.
+    /// The method is not GET, POST or PUT.
     BadMethod,
-    /// Not whole milliseconds between the bounds.
+    /// The timeout is not a whole number of milliseconds within the limits.
     BadTimeout,
-    /// Past a documented limit.
+    /// Something exceeds a documented limit.
     TooLarge,
-    /// The action file as a whole: not JSON, not an object, an unknown field, a field of the wrong type.
+    /// The action file itself is invalid: not JSON, not an object, an unknown field, or a field of the wrong type.
     BadAction,
-    /// The call: not JSON, not an object, or nested deeper than is read.
+    /// The call is invalid: not JSON, not an object, or nested too deep.
     BadCall,
 }
 
@@ -103,7 +103,7 @@ impl Place {
     }
 }
 
-/// Finds the places of offsets in one text. Offsets that ascend cost one walk over the text together.
+/// Finds the places of offsets in one text. For ascending offsets, all calls together read the text once.
 #[derive(Clone, Debug)]
 pub struct Places<'a> {
     text: &'a str,
@@ -139,7 +139,7 @@ impl<'a> Places<'a> {
     }
 }
 
-/// One thing that is wrong. The message never repeats a value of the call: it may be logged and stored.
+/// One problem. The message never repeats a value of the call, so it may be logged and stored.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{field}: {message} ({code})")]
 pub struct Problem {
@@ -147,10 +147,10 @@ pub struct Problem {
     pub code: Code,
     /// The field it is in.
     pub field: Field,
-    /// A sentence that names the cure where there is one. No final period.
+    /// A sentence that also says how to fix the problem, if that is possible. It has no final period.
     pub message: String,
-    /// Where in the field's own text, if one place can be named. `action`, `method` and `timeout` have no text of their
-    /// own: theirs is the action file.
+    /// The place in the field's own text, if there is a single place. `action`, `method` and `timeout` have no text of
+    /// their own: their places are in the action file.
     pub place: Option<Place>,
 }
 
@@ -180,7 +180,7 @@ impl Serialize for Problem {
     }
 }
 
-/// Writes a unit variant by the name serde gives it, so that each name stands in one place.
+/// Writes a unit variant with the name that serde gives it, so that each name is defined only once.
 fn write_name<T: Serialize>(value: &T, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     match serde_json::to_value(value) {
         Ok(serde_json::Value::String(name)) => f.write_str(&name),

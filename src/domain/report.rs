@@ -1,63 +1,63 @@
-//! What a dispatcher says about itself every few seconds, for people who look at what is going on. Nothing is decided by it.
+//! A dispatcher's report about itself, made every few seconds for people. No decision depends on it.
 
 use serde::{Deserialize, Serialize};
 
 use super::delivery::Failure;
 use super::host::MAX_HOST_CHARS;
 
-/// Hosts that a report lists at most.
+/// The largest number of hosts in a report.
 pub const MOST_HOSTS: usize = 50;
-/// Longest host in a report, in characters: a name, a colon and a port. What is longer is cut.
+/// Longest host in a report, in characters: a name, a colon and a port. A longer one is cut.
 const MAX_SHOWN_CHARS: usize = MAX_HOST_CHARS + 6;
 
-/// A dispatcher at one moment.
+/// The state of a dispatcher at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
-    /// Requests that it has in flight at most.
+    /// The largest number of requests that it may have in flight.
     pub concurrency: usize,
     /// Requests that it has in flight.
     pub in_flight: usize,
-    /// Results that it has in hand and that are not yet recorded.
+    /// Results that it has and that are not yet recorded.
     pub unrecorded: usize,
-    /// The hosts that it sends to, no more than [`MOST_HOSTS`], those that are not well first.
+    /// The hosts to which it sends, at most [`MOST_HOSTS`], in order of [`HostReport::urgency`].
     pub hosts: Vec<HostReport>,
-    /// How many more hosts it sends to than are listed.
+    /// How many hosts are not listed.
     pub hosts_left_out: usize,
 }
 
 /// One host as a dispatcher sees it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostReport {
-    /// Name and port.
+    /// Name and port of the host.
     pub host: String,
-    /// Requests to it that may be in flight at the same time.
+    /// The largest number of requests to it that may be in flight at the same time.
     pub limit: usize,
     /// Requests to it that are in flight.
     pub in_flight: usize,
-    /// Actions that go to it and have deliveries waiting.
+    /// Lanes of this host in which deliveries wait.
     pub waiting_lanes: usize,
-    /// How well it is.
+    /// Whether the host answers.
     pub condition: HostCondition,
 }
 
-/// How well a host is. Times are milliseconds before or after the report.
+/// Whether a host answers. Times are milliseconds before or after the report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum HostCondition {
-    /// It answers.
+    /// The host answers.
     Answering,
-    /// It takes requests and does not answer in time.
+    /// The host accepts requests and does not answer in time.
     Silent {
         /// For how long already.
         since_ms: u64,
     },
-    /// Nothing reaches it, and nothing is sent to it until a probe does.
+    /// The host cannot be reached. Nothing is sent to it until a probe reaches it.
     Unreachable {
         /// For how long already.
         since_ms: u64,
-        /// What the last attempt came to: `dns`, `connect` or `tls`.
+        /// The error of the last attempt: `dns`, `connect` or `tls`.
         last_error_kind: Failure,
-        /// How long until it is tried again.
+        /// The time until the next probe.
         next_probe_in_ms: u64,
     },
 }
@@ -72,7 +72,7 @@ impl HostCondition {
         }
     }
 
-    /// The smaller, the more it needs somebody's eye.
+    /// The rank in a report. A smaller rank needs more attention.
     pub fn rank(self) -> u8 {
         match self {
             HostCondition::Unreachable { .. } => 0,
@@ -83,8 +83,8 @@ impl HostCondition {
 }
 
 impl Report {
-    /// A report of all these hosts. It lists [`MOST_HOSTS`] of them: those that are not well first, then those for which most
-    /// waits and most is in flight.
+    /// Makes a report from all hosts. It lists [`MOST_HOSTS`] of them: first those that do not answer, then those with
+    /// most waiting lanes and most requests in flight.
     pub fn new(concurrency: usize, in_flight: usize, unrecorded: usize, mut hosts: Vec<HostReport>) -> Report {
         hosts.sort_by(|a, b| a.urgency().cmp(&b.urgency()));
         let hosts_left_out = hosts.len().saturating_sub(MOST_HOSTS);
@@ -99,7 +99,7 @@ impl Report {
 }
 
 impl HostReport {
-    /// What hosts are ordered by.
+    /// The key by which hosts are ordered in a report.
     pub fn urgency(&self) -> impl Ord + '_ {
         let most_first = std::cmp::Reverse((self.waiting_lanes, self.in_flight));
         (self.condition.rank(), most_first, self.host.as_str())

@@ -1,28 +1,30 @@
-//! The request as it will go out: what rendering makes and sending takes.
+//! The request as it will be sent: the result of rendering and the input of sending.
 
 use super::action::Method;
 use super::kept::{MAX_UNRESOLVED, MAX_UNRESOLVED_BYTES};
 
-/// One HTTP request, fully rendered. Nothing in it is a template any more.
+/// One HTTP request, fully rendered. It contains no templates any more.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
-    /// GET, POST or PUT.
+    /// The HTTP method.
     pub method: Method,
     /// Absolute `http` or `https` URL in its WHATWG serialisation, without fragment.
     pub url: String,
-    /// Names in lower case and values, in the order in which they are sent: the author's, then an added `content-type`.
+    /// Names in lower case and values, in the order in which they are sent: first the author's, then an added
+    /// `content-type`.
     pub headers: Vec<(String, String)>,
-    /// The JSON text to send byte for byte; `None` sends no body at all.
+    /// The JSON text, which is sent unchanged; with `None`, no body is sent.
     pub body: Option<String>,
-    /// One deadline over everything from DNS to the last byte of the response, in milliseconds.
+    /// One deadline for everything from DNS to the last byte of the response, in milliseconds.
     pub timeout_ms: u32,
-    /// Paths of the placeholders that found nothing, in order of appearance, each once; of many, only the first, as
-    /// [`bounded_unresolved`] says.
+    /// Paths of the unresolved placeholders (those that found no value), in order of appearance, each once. The list is
+    /// limited by [`bounded_unresolved`].
     pub unresolved: Vec<String>,
 }
 
-/// The first of `paths`, at most [`MAX_UNRESOLVED`] of them and [`MAX_UNRESOLVED_BYTES`] together; then, if there are more,
-/// how many: `… and 468 more`. A path is never cut: after the first one that does not fit, none is named.
+/// The first of `paths`, at most [`MAX_UNRESOLVED`] of them and [`MAX_UNRESOLVED_BYTES`] together. If there are more,
+/// the last entry says how many: `… and 468 more`. A path is never cut: after the first one that does not fit, no path
+/// is listed.
 pub fn bounded_unresolved<'p>(mut paths: impl Iterator<Item = &'p str>) -> Vec<String> {
     let mut named = Vec::new();
     let mut room = MAX_UNRESOLVED_BYTES;

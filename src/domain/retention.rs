@@ -1,18 +1,18 @@
-//! For how long calls and history are kept.
+//! How long calls and history are kept.
 
 use std::str::FromStr;
 
-/// The most days that can be said.
+/// The largest number of days that can be given.
 const MAX_DAYS: u32 = 36_500;
 
-/// For how long something is kept: for so many days, or for ever.
+/// How long something is kept: a number of days, or forever.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Days(Option<u32>);
 
 impl FromStr for Days {
     type Err = String;
 
-    /// Nothing means for ever, as an unset variable of a compose file is.
+    /// An empty text means forever, because an unset variable in a compose file is empty.
     fn from_str(text: &str) -> Result<Days, String> {
         match text.trim() {
             "" => Ok(Days(None)),
@@ -24,28 +24,28 @@ impl FromStr for Days {
     }
 }
 
-/// For how long calls and history are kept, in days; `None` means for ever. Valid once made.
+/// How long calls and history are kept, in days; `None` means forever. A value of this type is always valid.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Retention {
     calls_days: Option<u32>,
     history_days: Option<u32>,
 }
 
-/// History would leave before the calls that it is about: a call could then be sent again without anybody seeing that it
-/// was sent before.
+/// History would be removed before its calls. A call could then be sent again although nobody could see any more that
+/// it was sent before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("history must be kept for at least as long as calls: --keep-history-days is {history_days}, --keep-calls-days is {}",
-        .calls_days.map_or("for ever".to_owned(), |days| days.to_string()))]
+        .calls_days.map_or("forever".to_owned(), |days| days.to_string()))]
 pub struct HistoryLeavesFirst {
     history_days: u32,
     calls_days: Option<u32>,
 }
 
 impl Retention {
-    /// Keeps calls and history for so long.
+    /// Makes a retention from the two periods.
     ///
     /// # Errors
-    /// History that is kept for less long than calls.
+    /// [`HistoryLeavesFirst`] if history is kept for a shorter time than calls.
     pub fn new(calls: Days, history: Days) -> Result<Retention, HistoryLeavesFirst> {
         match (calls.0, history.0) {
             (calls_days, Some(history_days)) if calls_days.is_none_or(|days| days > history_days) => {
@@ -55,17 +55,17 @@ impl Retention {
         }
     }
 
-    /// Whether everything is kept for ever.
+    /// Whether everything is kept forever. History is never kept for a shorter time than calls, so calls decide.
     pub fn is_for_ever(self) -> bool {
         self.calls_days.is_none()
     }
 
-    /// Days for which calls are kept.
+    /// Days for which calls are kept; `None` means forever.
     pub fn calls_days(self) -> Option<u32> {
         self.calls_days
     }
 
-    /// Days for which history is kept.
+    /// Days for which history is kept; `None` means forever.
     pub fn history_days(self) -> Option<u32> {
         self.history_days
     }
@@ -97,6 +97,6 @@ mod tests {
             assert!(retention(calls, history).is_err(), "{calls} {history}");
         }
         let error = retention("", "7").unwrap_err().to_string();
-        assert!(error.ends_with("--keep-history-days is 7, --keep-calls-days is for ever"), "{error}");
+        assert!(error.ends_with("--keep-history-days is 7, --keep-calls-days is forever"), "{error}");
     }
 }

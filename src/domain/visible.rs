@@ -1,14 +1,14 @@
-//! Text of others as people may see it. Agents, ids of calls, reasons and URLs are written by customers, platforms and
-//! receivers; printed as they are, they could forge rows, move the cursor, or turn what stands beside them around.
+//! Makes text from others safe to print. Customers, platforms and receivers write agents, ids of calls, reasons and
+//! URLs. Printed unchanged, these could forge rows, move the cursor, or reverse the direction of the text beside them.
 
 use std::borrow::Cow;
 
 use unicode_properties::{GeneralCategory, UnicodeGeneralCategory};
 
-/// `text` in one line without anything that acts on a terminal or cannot be seen: control characters, line and paragraph
-/// separators, format characters (direction marks, overrides and isolates, zero-width characters, tags) and characters
-/// that are blank although they are letters stand as escapes, `\n` or `\u{202e}`. Everything else stays as it is, a
-/// backslash too: this is for reading, not for reading back.
+/// `text` in one line, without characters that act on a terminal or are invisible. Control characters, line and paragraph
+/// separators, format characters (direction marks, overrides and isolates, zero-width characters, tags) and letters that
+/// are drawn as blanks are replaced by escapes such as `\n` or `\u{202e}`. Everything else is unchanged, even a
+/// backslash: the result is for people and cannot be parsed back.
 pub fn visible(text: &str) -> Cow<'_, str> {
     match text.find(acts) {
         None => Cow::Borrowed(text),
@@ -20,7 +20,7 @@ pub fn visible(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// As [`visible`], for a text of our own that has several lines: its line breaks stay.
+/// As [`visible`], for a text of our own with several lines: its line breaks are kept.
 pub fn visible_lines(text: &str) -> Cow<'_, str> {
     if text.find(|c| c != '\n' && acts(c)).is_none() {
         return Cow::Borrowed(text);
@@ -32,14 +32,14 @@ fn push(shown: &mut String, c: char) {
     if acts(c) { shown.extend(c.escape_default()) } else { shown.push(c) }
 }
 
-/// Whether it does something other than to be seen: it acts on a terminal, or hides.
+/// Whether a character acts on a terminal or is invisible.
 pub fn acts(c: char) -> bool {
     use GeneralCategory::{Control, Format, LineSeparator, ParagraphSeparator};
     matches!(c.general_category(), Control | Format | LineSeparator | ParagraphSeparator) || is_blank_letter(c)
 }
 
-/// Characters that are drawn as nothing although they are letters or marks: the Hangul fillers, the grapheme joiner, the
-/// Khmer inherent vowels, and the selectors that belong to Mongolian letters.
+/// Letters and marks that are drawn as nothing: the Hangul fillers, the grapheme joiner, the Khmer inherent vowels, and
+/// the Mongolian variation selectors.
 fn is_blank_letter(c: char) -> bool {
     matches!(
         c,

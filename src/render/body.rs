@@ -1,4 +1,4 @@
-//! The body: a JSON template, or the whole call where there is none.
+//! The body: a JSON template, or the whole call if there is no template.
 
 use super::json::Unreadable;
 use super::json::canonical::canonical;
@@ -17,24 +17,24 @@ use crate::domain::problem::{Code, Field, Place, Places, Problem};
 /// A body, ready to be filled.
 #[derive(Debug)]
 pub(super) enum Body {
-    /// None was defined: the call itself, compact.
+    /// No template was given: the body is the call itself, compact.
     WholeCall,
-    /// A template.
+    /// The body is rendered from a template.
     Template(Template),
 }
 
-/// A template's text, cut at its placeholders.
+/// A template's text, split at its placeholders.
 #[derive(Debug)]
 pub(super) struct Template {
     pieces: Vec<Piece>,
-    /// The bytes of all literal text.
+    /// Bytes of the template's text.
     literal_bytes: usize,
     /// How many placeholders there are.
     placeholders: usize,
 }
 
-/// A stretch of a body. Template text and values that are whole values or inside strings cannot break the JSON, so they
-/// are not looked at again.
+/// A part of a body. Template text, whole values and values inside strings cannot make the JSON invalid, so they are
+/// not checked again.
 #[derive(Debug)]
 enum Piece {
     Text(Box<str>),
@@ -43,14 +43,15 @@ enum Piece {
     Number(GluedNumber),
 }
 
-/// A number with placeholders for some of its digits. Whether it is one is only known once they are filled.
+/// A number with placeholders for some of its digits. Only after they are filled is it known whether it is a valid
+/// number.
 #[derive(Debug)]
 struct GluedNumber {
     place: Place,
     pieces: Vec<Piece>,
 }
 
-/// Compiles the template `text`, and adds its paths to `paths`; white space alone counts as no template.
+/// Compiles the template `text`, and adds its paths to `paths`. A text of only white space counts as no template.
 pub(super) fn compile(text: Option<&str>, paths: &mut Paths) -> Result<Body, Problem> {
     let source = Source { field: Field::Body, text: text.unwrap_or_default() };
     if source.text.trim().is_empty() {
@@ -73,7 +74,7 @@ pub(super) fn compile(text: Option<&str>, paths: &mut Paths) -> Result<Body, Pro
     Ok(Body::Template(Template { pieces: cutter.finish(), literal_bytes: source.text.len(), placeholders }))
 }
 
-/// Cuts a template into pieces; what lies between the placeholders is copied byte for byte.
+/// Splits a template into pieces. The text between the placeholders is copied unchanged.
 struct Cutter<'a> {
     source: Source<'a>,
     copied: usize,
@@ -108,7 +109,7 @@ impl Cutter<'_> {
         self.pieces.push(Piece::Number(GluedNumber { place: places.of(token.start), pieces: digits }));
     }
 
-    /// Copies the text up to byte `end` and goes on at `next`.
+    /// Copies the text up to byte `end` and continues at `next`.
     fn copy_up_to(&mut self, end: usize, next: usize) {
         let text = self.source.between(self.copied, end);
         if !text.is_empty() {
@@ -125,23 +126,23 @@ impl Cutter<'_> {
 }
 
 /// Why a body could not be rendered.
-enum Stop {
+enum BodyError {
     Full,
     NotANumber(Place),
 }
 
-impl From<Full> for Stop {
-    fn from(_: Full) -> Stop {
-        Stop::Full
+impl From<Full> for BodyError {
+    fn from(_: Full) -> BodyError {
+        BodyError::Full
     }
 }
 
-/// The whole call `text` as a body, compact. The text is checked on the way.
+/// The whole call `text` as a body, compact. The same pass checks the text.
 ///
 /// # Errors
-/// That it is no call, or, inside, [`Code::TooLarge`].
+/// The outer error says that the text is not a call; the inner one is [`Code::TooLarge`].
 pub(super) fn whole_call(text: &str) -> Result<Result<String, Problem>, Unreadable> {
-    // Compact text is what most platforms write, so the body is mostly as long as the call.
+    // Most platforms write compact text, so the body is usually as long as the call.
     let mut output = Output::new(MAX_BODY_BYTES, text.len());
     let mut copied = compact::copy_document(text, &mut output)?;
     if copied == Copied::NameTwice {
@@ -158,12 +159,14 @@ pub(super) fn whole_call(text: &str) -> Result<Result<String, Problem>, Unreadab
 }
 
 impl Body {
-    /// Most bytes that the body of a call of `call_bytes` bytes can have, as far as that is known from the template.
+    /// The largest number of bytes that the body for a call of `call_bytes` bytes can have, as far as the template
+    /// tells.
     pub fn bound(&self, call_bytes: usize) -> usize {
         match self {
-            // Only the spelling of an exponent grows, by one byte in three.
+            // Only an exponent can become longer: `1e5` becomes `1e+5`, one byte more for three.
             Body::WholeCall => call_bytes.saturating_add(call_bytes / 3),
-            // Inside a string each byte of a value becomes at most two; `null` may stand for what is not there.
+            // Inside a string, each byte of a value becomes at most two bytes. A missing value can be written as
+            // `null`.
             Body::Template(template) => {
                 let value = call_bytes.saturating_mul(2).max("null".len());
                 template.placeholders.saturating_mul(value).saturating_add(template.literal_bytes)
@@ -177,15 +180,16 @@ impl Template {
     /// The body of one call.
     ///
     /// # Errors
-    /// [`Code::TooLarge`], or [`Code::InvalidJsonBody`] if a placeholder glued into a number made none.
+    /// [`Code::TooLarge`], or [`Code::InvalidJsonBody`] if a placeholder that is part of a number did not give a valid
+    /// number.
     pub fn render(&self, found: &Found<'_>) -> Result<String, Problem> {
-        /// A guess at the size of a value, so that the output seldom has to grow.
+        /// An estimate of the size of a value, so that the output seldom has to grow.
         const VALUE_BYTES: usize = 64;
         let mut output = Output::new(MAX_BODY_BYTES, self.literal_bytes + self.placeholders * VALUE_BYTES);
         match write_pieces(&self.pieces, found, &mut output) {
             Ok(()) => Ok(output.into_text()),
-            Err(Stop::Full) => Err(limits::rendered_too_large(Field::Body, MAX_BODY_BYTES)),
-            Err(Stop::NotANumber(place)) => {
+            Err(BodyError::Full) => Err(limits::rendered_too_large(Field::Body, MAX_BODY_BYTES)),
+            Err(BodyError::NotANumber(place)) => {
                 let message = "the value does not form a valid number here: put the placeholder in double quotes to send any value";
                 let mut problem = Problem::new(Code::InvalidJsonBody, Field::Body, message);
                 problem.place = Some(place);
@@ -195,7 +199,7 @@ impl Template {
     }
 }
 
-fn write_pieces(pieces: &[Piece], found: &Found<'_>, output: &mut Output) -> Result<(), Stop> {
+fn write_pieces(pieces: &[Piece], found: &Found<'_>, output: &mut Output) -> Result<(), BodyError> {
     for piece in pieces {
         match piece {
             Piece::Text(text) => output.write(text)?,
@@ -205,7 +209,7 @@ fn write_pieces(pieces: &[Piece], found: &Found<'_>, output: &mut Output) -> Res
                 let start = output.mark();
                 write_pieces(&number.pieces, found, output)?;
                 if !is_number(output.since(start)) {
-                    return Err(Stop::NotANumber(number.place));
+                    return Err(BodyError::NotANumber(number.place));
                 }
             }
         }

@@ -1,4 +1,4 @@
-//! A problem as people see it: the sentence, and the line of their own text with a caret under the place.
+//! Shows a problem to people: the message, and the line of the text with a caret under the place.
 //!
 //! ```text
 //! error[invalid_json_body]: expected `,` or `}` after this value: is a comma missing here?
@@ -12,18 +12,19 @@ use unicode_width::UnicodeWidthChar;
 
 use crate::domain::problem::{Place, Problem};
 
-/// Widest stretch of a line that is shown, in terminal columns.
+/// The largest width of the shown part of a line, in terminal columns.
 const MAX_WIDTH: usize = 100;
-/// How much of it stands before the caret, at most.
+/// The largest width of the part before the caret, in terminal columns.
 const MAX_BEFORE: usize = 60;
-/// Most characters on each side of the caret: some take no column of their own, and a line can hold 64 KiB of them.
+/// The largest number of characters on each side of the caret. Some characters have no width, and a line can hold 64
+/// KiB of them.
 const MAX_CHARS: usize = 200;
-/// A tab is shown as so many spaces.
+/// A tab is shown as these spaces.
 const TAB: &str = "    ";
 const CUT: &str = "…";
 
 /// Shows `problem`, which is in `text`: the field's template, or the action file for a problem of the file itself.
-/// Several lines, the last one without a line break. Control characters of `text` are not passed on to the terminal.
+/// Returns several lines, the last one without a line break. Control characters of `text` are replaced.
 pub fn show(problem: &Problem, text: &str) -> String {
     let head = format!("error[{}]: {}", problem.code, problem.message);
     match problem.place {
@@ -42,7 +43,7 @@ fn excerpt(problem: &Problem, place: Place, text: &str) -> String {
     format!("{location}\n{margin} |\n{number} | {shown}\n{margin} | {pad}^")
 }
 
-/// What is shown of `line`, and in which terminal column of that the character `index` begins.
+/// The part of `line` that is shown, and the terminal column in it at which the character `index` begins.
 fn around(line: &str, index: usize) -> (String, usize) {
     let at = line.char_indices().nth(index).map_or(line.len(), |(at, _)| at);
     let (before, after) = line.split_at(at);
@@ -66,12 +67,12 @@ fn cell(c: char) -> (String, usize) {
     }
 }
 
-/// Marks that would turn the line around, so that the caret pointed at something else.
+/// Marks that would reverse the direction of the line, so that the caret would be under another character.
 fn is_direction_mark(c: char) -> bool {
     matches!(c, '\u{200E}' | '\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
 }
 
-/// The first of `chars` that fit into `limit` columns, as they are shown, how many columns they take, and whether there
+/// The first of `chars` that fit into `limit` columns, as they are shown; how many columns they take; and whether there
 /// were more.
 fn fitting(chars: impl Iterator<Item = char>, limit: usize) -> (Vec<String>, usize, bool) {
     let mut kept = Vec::new();

@@ -1,9 +1,9 @@
-//! Which names a header of an action may have.
+//! The names that a header of an action may have.
 
 use super::source::shown;
 use crate::domain::problem::Code;
 
-/// What belongs to the connection or to the framing of the message; the HTTP client sets it.
+/// Headers of the connection or of the message's framing. Only the HTTP client may set them.
 const FORBIDDEN: [&str; 11] = [
     "host",
     "content-length",
@@ -18,14 +18,14 @@ const FORBIDDEN: [&str; 11] = [
     "expect",
 ];
 
-/// Names that begin so are postcall's own: they carry the signature (Standard Webhooks).
+/// Names with this prefix are postcall's own headers, such as the signature (Standard Webhooks).
 const RESERVED_PREFIX: &str = "webhook-";
 
-/// `name` in lower case, if an action may set it; else what is wrong with it.
+/// Returns `name` in lower case if an action may set it, and otherwise the problem.
 pub(super) fn check(name: &str) -> Result<String, (Code, String)> {
     if name.is_empty() || !name.bytes().all(is_token_byte) {
         let message =
-            format!("`{}` is no header name: use letters, digits and `-` (RFC 9110, section 5.6.2)", shown(name));
+            format!("`{}` is not a header name: use letters, digits and `-` (RFC 9110, section 5.6.2)", shown(name));
         return Err((Code::HeaderNameInvalid, message));
     }
     let lower = name.to_ascii_lowercase();
@@ -34,7 +34,7 @@ pub(super) fn check(name: &str) -> Result<String, (Code, String)> {
     }
     if lower.starts_with(RESERVED_PREFIX) {
         let message =
-            format!("names that begin with `{RESERVED_PREFIX}` are kept for postcall's own headers: rename it");
+            format!("names that begin with `{RESERVED_PREFIX}` are reserved for postcall's own headers: rename it");
         return Err((Code::HeaderForbidden, message));
     }
     Ok(lower)

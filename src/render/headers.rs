@@ -1,7 +1,7 @@
-//! The headers: a JSON template whose text is one object.
+//! The headers: a JSON template that is one object.
 //!
-//! Since its keys are literal and its values are read by the rules of the body, the object is taken apart once, when it
-//! is compiled, into names and values. What comes out is what filling the text and parsing it would give.
+//! Its keys are literal, and its values follow the rules of the body. So the object is split into names and values
+//! once, when it is compiled. The result is the same as if the text were filled and then parsed.
 
 use std::collections::HashSet;
 
@@ -17,7 +17,7 @@ use super::tokens::{Kind, Token};
 use super::value::write_text;
 use crate::domain::problem::{Code, Field, Place, Places, Problem};
 
-/// Headers, ready to be filled, in the author's order.
+/// Compiled headers, in the author's order.
 #[derive(Debug, Default)]
 pub(super) struct Headers(Vec<Header>);
 
@@ -32,9 +32,10 @@ struct Header {
 enum HeaderValue {
     /// `null`: the header is not sent.
     Dropped,
-    /// A string: literal text, its JSON escapes already read, and values.
+    /// A string: literal text, with its JSON escapes already decoded, and values.
     Text(Vec<Piece>),
-    /// A placeholder without quotes: of any type but object or array; `null` drops the header.
+    /// A placeholder without quotes. Its value can have any type but object and array; with `null`, the header is not
+    /// sent.
     Bare(Slot, Place),
     /// A number with placeholders for some of its digits.
     Number(Vec<Piece>, Place),
@@ -46,7 +47,7 @@ enum Piece {
     Value(Slot),
 }
 
-/// Compiles the template `text`, and adds its paths to `paths`; white space alone counts as no headers.
+/// Compiles the template `text`, and adds its paths to `paths`. A text of only white space counts as no headers.
 pub(super) fn compile(text: Option<&str>, paths: &mut Paths) -> Result<Headers, Problem> {
     let source = Source { field: Field::Headers, text: text.unwrap_or_default() };
     if source.text.trim().is_empty() {
@@ -76,14 +77,14 @@ pub(super) fn compile(text: Option<&str>, paths: &mut Paths) -> Result<Headers, 
 
 fn compile_name(source: Source<'_>, key: &Token) -> Result<String, Problem> {
     if let Some(placeholder) = key.parts.iter().find_map(Part::placeholder) {
-        let message = "a header's name is literal: no placeholder can stand in it";
+        let message = "a header's name must be literal: it cannot contain a placeholder";
         return Err(source.problem(Code::PlaceholderInHeaderName, placeholder.start, message));
     }
     let name: String = key.parts.iter().map(|part| literal(source, part)).collect();
     header_name::check(&name).map_err(|(code, message)| source.problem(code, key.start, message))
 }
 
-/// Compiles values, in the order in which they stand.
+/// Compiles values, in their order in the text.
 struct Compiler<'a> {
     source: Source<'a>,
     places: Places<'a>,
@@ -128,7 +129,7 @@ impl Compiler<'_> {
     }
 }
 
-/// The text that a literal part of a string stands for. Its escapes were checked when it was read.
+/// The decoded text of a literal part of a string. Its escapes were checked when it was read.
 fn literal(source: Source<'_>, part: &Part) -> String {
     match part {
         Part::Text(start, end) => {
@@ -143,8 +144,8 @@ impl Headers {
     /// The headers of one call: names in lower case, values trimmed and without control characters.
     ///
     /// # Errors
-    /// [`Code::HeaderValueType`], [`Code::HeadersNotObject`] if a placeholder glued into a number made none, or
-    /// [`Code::TooLarge`].
+    /// [`Code::HeaderValueType`], [`Code::HeadersNotObject`] if a placeholder that is part of a number did not give a
+    /// valid number, or [`Code::TooLarge`].
     pub fn render(&self, found: &Found<'_>) -> Result<Vec<(String, String)>, Problem> {
         let mut rendered = Vec::with_capacity(self.0.len() + 1);
         let mut room = MAX_HEADERS_BYTES;
@@ -153,7 +154,7 @@ impl Headers {
             if !header.write(found, &mut output)? {
                 continue;
             }
-            // By bytes of name and value: what a receiver counts against its own limit.
+            // The bytes of name and value are counted, because receivers count them for their own limits.
             let spent = header.name.len() + output.mark();
             room = room.checked_sub(spent).ok_or_else(too_large)?;
             rendered.push((header.name.clone(), trimmed(output.into_text())));
@@ -201,8 +202,8 @@ fn write_pieces(pieces: &[Piece], found: &Found<'_>, output: &mut Output) -> Res
         .map_err(|Full| too_large())
 }
 
-/// `value` without the blanks around it, which are no part of a field's value (RFC 9110, section 5.5). Tabs have become
-/// spaces by now.
+/// `value` without the blanks around it, which do not belong to a field's value (RFC 9110, section 5.5). Tabs were
+/// already replaced by spaces.
 fn trimmed(value: String) -> String {
     match value.trim_matches(' ') {
         trimmed if trimmed.len() == value.len() => value,

@@ -1,4 +1,4 @@
-//! How large things may become. Past a limit is always a [`Code::TooLarge`], never a silent cut.
+//! Size limits. Whatever exceeds a limit gives a [`Code::TooLarge`]; nothing is cut silently.
 
 use super::placeholder::Placeholder;
 use super::source::Source;
@@ -6,18 +6,18 @@ use crate::domain::problem::{Code, Field, Problem};
 
 /// Longest template of one field, in bytes.
 pub const MAX_TEMPLATE_BYTES: usize = 64 * 1024;
-/// Most placeholders in the template of one field.
+/// The largest number of placeholders in the template of one field.
 pub const MAX_PLACEHOLDERS: usize = 500;
-/// Longest rendered body, in bytes; it holds for the whole call as the default body too.
+/// Longest rendered body, in bytes; it also applies to the whole call as the default body.
 pub const MAX_BODY_BYTES: usize = 5 * 1024 * 1024;
 /// Longest rendered URL, in bytes.
 pub const MAX_URL_BYTES: usize = 64 * 1024;
-/// Most bytes in all rendered headers together, counting the names and values of the author's.
+/// The largest size of all rendered headers together, in bytes, counting the names and values of the author's headers.
 pub const MAX_HEADERS_BYTES: usize = 64 * 1024;
 
-/// Most bytes of objects and arrays that are read to render one call. Where more are asked for, the call is first copied
-/// without its white space, so that what is read is in proportion to what is written: `${x}` can stand five hundred times
-/// for an object of megabytes that holds nothing but blanks.
+/// The largest number of bytes of objects and arrays that are read to render one call. If more would be read, the call
+/// is first copied without its white space, so that the work is in proportion to the size of the result. Without this,
+/// `${x}` could occur five hundred times for an object of megabytes that contains nothing but white space.
 pub(super) const MAX_COPIED_BYTES: usize = 4 * MAX_BODY_BYTES;
 
 /// Refuses a template that is longer than [`MAX_TEMPLATE_BYTES`].
@@ -43,7 +43,7 @@ pub(super) fn check_placeholders<'a>(
     }
 }
 
-/// The problem of a rendered text that has outgrown its limit of `bytes`.
+/// The problem of a rendered text that exceeds its limit of `bytes`.
 pub(super) fn rendered_too_large(field: Field, bytes: usize) -> Problem {
     let size = match bytes >> 20 {
         0 => format!("{} KiB", bytes >> 10),

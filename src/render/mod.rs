@@ -1,27 +1,28 @@
-//! Template and call to request.
+//! Rendering: makes a request from an action's templates and a call.
 //!
-//! An action is compiled once per version, which finds everything that is wrong with its templates alone; the compiled
-//! action then renders any number of calls, and fails only where a call decides. Nothing here reads a clock, draws a
-//! random number, or knows a database or a socket: the same action and call always give the same request.
+//! An action is compiled once for each version. This finds every problem that does not depend on a call. The compiled
+//! action then renders any number of calls, and fails only for reasons that depend on the call. Nothing here uses a
+//! clock, a random number, a database or a socket: the same action and call always give the same request.
 //!
 //! ```text
 //! ActionSpec ──compile──▶ CompiledAction ──render(call)──▶ Request
 //!
-//! source    the text that places refer to         placeholder  `${path}` as it stands in a template
-//! tokens    the tokens of a JSON template         path         where a placeholder leads in a call
-//! syntax    whether those tokens make JSON        body         a JSON template, filled
-//! headers   a JSON template, taken apart          header_name  which names a header may have
-//! url_text  a URL template, checked               url          a URL template, filled
-//! json      reading a call where it stands        paths        all paths of an action, found in one pass
-//! value     how a value is written                output       where to, how encoded, how much of it
-//! limits    how large things may become           diagnostic   a problem, shown to people
+//! source    the text to which places refer         placeholder  reads `${path}` in a template
+//! tokens    the tokens of a JSON template         path         the path in a placeholder
+//! syntax    checks that those tokens are JSON     body         compiles and fills the body
+//! headers   compiles and fills the headers        header_name  the names that a header may have
+//! url_text  splits and checks a URL template      url          compiles and fills the URL
+//! json      reads a call in place                 paths        finds all paths of an action in one pass
+//! value     writes a value of the call            output       the target: encodings and size limit
+//! limits    the size limits                       diagnostic   shows a problem to people
 //! ```
 //!
-//! A call is never parsed into a tree: beside its text, rendering holds the request and one place in the text for each
-//! path of the action. Only a call in which some object has a name twice, or which is mostly white space, is copied once.
+//! A call is never parsed into a tree. Besides its text, rendering holds only the request and one position in the text
+//! for each path of the action. A call is copied once only if one of its objects has a name twice, or if it is mostly
+//! white space.
 //!
-//! No value is expanded a second time, and none can leave the place it was put in: it cannot add a key to a body, a
-//! header, a segment to a path or a parameter to a query, and never chooses the host.
+//! No value is expanded a second time, and no value can leave its place: it cannot add a key to a body, a header, a
+//! segment to a path or a parameter to a query, and it never chooses the host.
 
 mod body;
 pub mod diagnostic;
@@ -52,7 +53,7 @@ use crate::domain::call::Call;
 use crate::domain::problem::{Code, Field, Problem};
 use crate::domain::request::{Request, bounded_unresolved};
 
-/// An action whose templates are known to be sound, ready to render calls.
+/// An action whose templates are valid, ready to render calls.
 #[derive(Debug)]
 pub struct CompiledAction {
     method: Method,
@@ -64,16 +65,16 @@ pub struct CompiledAction {
 }
 
 impl CompiledAction {
-    /// Compiles the templates of `spec`. A body is checked even where the method is GET, which sends none.
+    /// Compiles the templates of `spec`. A body is checked even if the method is GET, which sends no body.
     ///
     /// # Errors
-    /// The first problem of each field, in the order URL, headers, body; never an empty list.
+    /// The first problem of each field, in the order URL, headers, body. The list is never empty.
     pub fn compile(spec: &ActionSpec) -> Result<CompiledAction, Vec<Problem>> {
         let mut paths = Paths::default();
         let url = url::compile(&spec.url, &mut paths);
         let headers = headers::compile(spec.headers.as_deref(), &mut paths);
         let body = match spec.method {
-            // What is not sent is not looked up.
+            // GET sends no body, so the body's paths are not looked up.
             Method::Get => body::compile(spec.body.as_deref(), &mut Paths::default()),
             Method::Post | Method::Put => body::compile(spec.body.as_deref(), &mut paths),
         };
@@ -85,12 +86,12 @@ impl CompiledAction {
         }
     }
 
-    /// Most bytes that the body of a call of `call_bytes` bytes can have: what rendering can hold beside the call, the
-    /// URL and the headers, each of which has a limit of its own. Known before the call is looked at, and often far more
-    /// than the body will have.
+    /// The largest number of bytes that the body for a call of `call_bytes` bytes can have. This is what rendering can
+    /// hold besides the call, the URL and the headers, which have limits of their own. It is known before the call is
+    /// read, and is often far more than the body's real size.
     ///
-    /// A call in which an object has a name twice, or which is mostly white space, is copied in addition, which takes up
-    /// to ten times `call_bytes` for as long as rendering lasts.
+    /// A call in which an object has a name twice, or which is mostly white space, is also copied, which takes up to
+    /// ten times `call_bytes` while it is rendered.
     pub fn body_bound(&self, call_bytes: usize) -> usize {
         match self.method {
             Method::Get => 0,
@@ -98,22 +99,23 @@ impl CompiledAction {
         }
     }
 
-    /// The request for `call`. Placeholders that found nothing are named in [`Request::unresolved`], in the order URL,
-    /// headers, body; those in a body that GET does not send are not looked up.
+    /// Renders the request for `call`. [`Request::unresolved`] names the placeholders that found no value, in the order
+    /// URL, headers, body. The placeholders of a body that GET does not send are not looked up.
     ///
-    /// `content-type: application/json` is added to a request with a body in which no `content-type` of the author's is
-    /// left, so a `null` one, which is dropped like any other header, gives the usual one.
+    /// `content-type: application/json` is added to a request with a body if the author's headers give no
+    /// `content-type`. An author's `content-type` with the value `null` is dropped like any other header, so the
+    /// default is added then, too.
     ///
-    /// The time it takes is in proportion to the bytes of the call: one of megabytes takes milliseconds, and is better
-    /// rendered away from threads on which others wait.
+    /// The time is in proportion to the size of the call: a call of megabytes takes milliseconds, and should not be
+    /// rendered on a thread on which other tasks wait.
     ///
     /// # Errors
-    /// [`Code::BadCall`] for a call that is not JSON, is no object, or is nested deeper than 127 levels, and else the
-    /// first problem that this call causes; nothing is to be sent then. Its message holds no value of the call.
+    /// [`Code::BadCall`] for a call that is not JSON, not an object, or nested deeper than 127 levels; otherwise the
+    /// first problem that this call causes. Nothing may be sent then. The message contains no value of the call.
     pub fn render(&self, call: Call<'_>) -> Result<Request, Problem> {
         let text = call.text();
         if self.sends_whole_call() && self.paths.is_empty() {
-            // The only pass over the call is then the one that copies it.
+            // Then the pass that copies the call is the only one.
             return self.fill(&self.paths.unread(text));
         }
         let found = self.find(text)?;
@@ -123,11 +125,11 @@ impl CompiledAction {
         self.fill(&found)
     }
 
-    /// The paths of all placeholders that find nothing in `call`, as [`CompiledAction::render`] would name them, however
-    /// many they are.
+    /// The paths of all placeholders that find no value in `call`, in the same order as in [`CompiledAction::render`],
+    /// but without a limit.
     ///
     /// # Errors
-    /// [`Code::BadCall`], as there.
+    /// [`Code::BadCall`], as for [`CompiledAction::render`].
     pub fn unresolved(&self, call: Call<'_>) -> Result<Vec<String>, Problem> {
         Ok(self.find(call.text())?.missing().map(str::to_owned).collect())
     }
@@ -159,7 +161,7 @@ impl CompiledAction {
     }
 }
 
-/// The problem of a text that is no call.
+/// The problem of a text that is not a call.
 fn bad_call(text: &str, reason: &Unreadable) -> Problem {
     match reason {
         Unreadable::NotAnObject => Problem::new(Code::BadCall, Field::Call, "the call is not a JSON object"),

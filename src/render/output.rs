@@ -1,13 +1,13 @@
-//! Where rendered text goes: a string that refuses to outgrow its limit, and the encodings in front of it. A value is
-//! written through one of them, piece by piece, without being built up anywhere in between.
+//! The target of rendered text: a string with a size limit, and the encodings through which values are written to it. A
+//! value is written piece by piece, without an intermediate copy.
 
 use super::json::string::find_special;
 
-/// The output has reached its limit; nothing past it was written.
+/// The output has reached its limit. The text that did not fit was not written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Full;
 
-/// Takes text, as it is or in an encoding of its own.
+/// Accepts text and writes it unchanged or encoded.
 pub(super) trait Sink {
     /// Appends `text`.
     fn write(&mut self, text: &str) -> Result<(), Full>;
@@ -19,7 +19,7 @@ pub(super) struct Output {
     limit: usize,
 }
 
-/// So many bytes of a finished text may be allocated and unused: giving them back would cost more than they do.
+/// A finished text may have this many unused allocated bytes: to free them would cost more than to keep them.
 const SLACK_BYTES: usize = 1024;
 
 impl Output {
@@ -28,27 +28,27 @@ impl Output {
         Output { text: String::with_capacity(expected.min(limit)), limit }
     }
 
-    /// Bytes written so far: a mark for [`Output::since`].
+    /// The number of bytes written so far, as a mark for [`Output::since`].
     pub fn mark(&self) -> usize {
         self.text.len()
     }
 
-    /// What was written since `mark`.
+    /// The text written since `mark`.
     pub fn since(&self, mark: usize) -> &str {
         self.text.get(mark..).unwrap_or_default()
     }
 
-    /// What was written from the mark `start` up to the mark `end`.
+    /// The text written between the marks `start` and `end`.
     pub fn between(&self, start: usize, end: usize) -> &str {
         self.text.get(start..end).unwrap_or_default()
     }
 
-    /// Forgets what was written since `mark`.
+    /// Removes the text written since `mark`.
     pub fn cut_back(&mut self, mark: usize) {
         self.text.truncate(mark);
     }
 
-    /// Everything that was written, in little more memory than it takes.
+    /// The written text, with little unused memory.
     pub fn into_text(mut self) -> String {
         if self.text.capacity() > self.text.len() + SLACK_BYTES {
             self.text.shrink_to_fit();
@@ -56,7 +56,7 @@ impl Output {
         self.text
     }
 
-    /// Makes room for `more` bytes; doubles like a string does, but never past the limit.
+    /// Makes room for `more` bytes. The capacity doubles as in a `String`, but never exceeds the limit.
     fn grow(&mut self, more: usize) {
         let needed = self.text.len() + more;
         let capacity = needed.max(2 * self.text.capacity()).min(self.limit);
@@ -77,8 +77,8 @@ impl Sink for Output {
     }
 }
 
-/// Writes into the inside of a JSON string (RFC 8259, section 7): only what must be escaped is, so that other scripts
-/// go out as UTF-8.
+/// Writes text between the quotes of a JSON string (RFC 8259, section 7). It escapes only what must be escaped, so that
+/// non-ASCII text is sent as UTF-8.
 pub(super) struct JsonString<'o, S>(pub &'o mut S);
 
 impl<S: Sink> Sink for JsonString<'_, S> {
@@ -118,8 +118,8 @@ const JSON_CONTROLS: &str = "\\u0000\\u0001\\u0002\\u0003\\u0004\\u0005\\u0006\\
                              \\u0010\\u0011\\u0012\\u0013\\u0014\\u0015\\u0016\\u0017\
                              \\u0018\\u0019\\u001a\\u001b\\u001c\\u001d\\u001e\\u001f";
 
-/// Percent-encodes all but the unreserved characters of RFC 3986, section 2.3, so that no value can end its place in a
-/// URL.
+/// Percent-encodes all characters but the unreserved ones of RFC 3986, section 2.3, so that no value can leave its
+/// place in a URL.
 pub(super) struct Percent<'o>(pub &'o mut Output);
 
 impl Sink for Percent<'_> {
@@ -131,7 +131,7 @@ impl Sink for Percent<'_> {
 const RESERVED: &percent_encoding::AsciiSet =
     &percent_encoding::NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// Writes a header's value: each control character, C1 ones included, becomes a space.
+/// Writes a header's value. Each control character, including C1 characters, becomes a space.
 pub(super) struct HeaderText<'o>(pub &'o mut Output);
 
 impl Sink for HeaderText<'_> {

@@ -1,39 +1,39 @@
-//! A path into the call, such as `transcript[0].content`, as a placeholder writes it.
+//! The path in a placeholder, such as `transcript[0].content`, which leads to a value in the call.
 
 use std::str::FromStr;
 
-/// A parsed path. It remembers its own text, by which people are told about it.
+/// A parsed path. It keeps its text for messages.
 #[derive(Debug)]
 pub(super) struct Path {
-    /// As its author wrote it, without the blanks around it.
+    /// The path as its author wrote it, without the blanks around it.
     pub text: Box<str>,
-    /// From the root of the call; never empty.
+    /// The steps from the root of the call; never empty.
     pub steps: Vec<Step>,
 }
 
 /// One step down into a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// `.name` or `[0]`: a key of an object; if it is a whole number, an index of an array as well.
+    /// `.name` or `[0]`: a key of an object. If the name is a whole number, it is also an index of an array.
     Name(Box<str>, Option<usize>),
-    /// `['name']`: a key of an object, whatever it looks like.
+    /// `['name']`: a key of an object, even if it looks like a number.
     Key(Box<str>),
 }
 
 impl Step {
-    /// The step that a bare `name` stands for.
+    /// The step for a `name` without brackets and quotes.
     pub fn name(name: &str) -> Step {
         Step::Name(name.into(), index(name))
     }
 
-    /// The key of an object to which it leads.
+    /// The key to follow in an object.
     pub fn key(&self) -> &str {
         match self {
             Step::Name(name, _) | Step::Key(name) => name,
         }
     }
 
-    /// The index of an array to which it leads, if it is one.
+    /// The index to follow in an array, if the step can be an index.
     pub fn index(&self) -> Option<usize> {
         match self {
             Step::Name(_, index) => *index,
@@ -42,7 +42,7 @@ impl Step {
     }
 }
 
-/// `name` as an index: ASCII digits without leading zeros, so that each element has one name.
+/// `name` as an index: ASCII digits without leading zeros, so that each element has exactly one name.
 fn index(name: &str) -> Option<usize> {
     let canonical = name == "0" || !name.starts_with('0');
     (canonical && name.bytes().all(|byte| byte.is_ascii_digit())).then(|| usize::from_str(name).ok()).flatten()

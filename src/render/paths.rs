@@ -1,8 +1,8 @@
-//! All paths of an action, and how one pass over a call finds the value of each.
+//! All paths of an action, and the pass over a call that finds the value of each path.
 //!
-//! The paths are kept as a tree, whose branches they share. The pass follows the tree: it looks at the names of an object
-//! only where some path leads into it, and passes over everything else. Of each value that is found it remembers where it
-//! stands in the text. So a call costs no memory beyond its text, however large it is.
+//! The paths form a tree, in which paths with the same beginning share nodes. The pass follows the tree: it compares
+//! the names of an object only if a path leads into the object, and skips everything else. For each value that it
+//! finds, it stores only the position in the text. So a call needs no memory beyond its text, however large it is.
 
 use std::collections::HashMap;
 
@@ -13,7 +13,7 @@ use super::output::Output;
 use super::path::{Path, Step};
 use super::value::Value;
 
-/// The paths of one action. They are numbered in the order in which they were added, each text once.
+/// The paths of one action. They are numbered in the order in which they were added; each path text occurs once.
 #[derive(Debug)]
 pub(super) struct Paths {
     nodes: Vec<Node>,
@@ -25,22 +25,23 @@ pub(super) struct Paths {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Slot(usize);
 
-/// A place in calls to which at least one path leads, or leads through.
+/// A place in a call to which, or through which, at least one path leads.
 #[derive(Debug, Default)]
 struct Node {
-    /// Where a key of an object leads, in the order of [`order`].
+    /// The child node of each key of an object, in the order of [`order`].
     keys: Vec<(Box<str>, usize)>,
-    /// Where an index of an array leads, ascending. Each is among the keys as well: `a.0` may be either.
+    /// The child node of each index of an array, ascending. Each index is also among the keys, because `a.0` may be
+    /// either.
     indexes: Vec<(usize, usize)>,
-    /// Whether some placeholder stands for the value here.
+    /// Whether a placeholder uses the value at this place.
     wanted: bool,
 }
 
-/// How a path runs through the tree.
+/// The route of a path through the tree.
 #[derive(Debug)]
 struct Route {
     text: Box<str>,
-    /// The node that each step leads to, and whether that step may be the index of an array.
+    /// The node of each step, and whether that step may be the index of an array.
     hops: Vec<(usize, bool)>,
     /// How many placeholders have this path.
     uses: usize,
@@ -55,7 +56,7 @@ impl Default for Paths {
 }
 
 impl Paths {
-    /// Adds a path, which is looked up in every call from now on.
+    /// Adds a path. From now on it is looked up in every call.
     pub fn add(&mut self, path: Path) -> Slot {
         if let Some(slot) = self.by_text.get(&path.text) {
             self.routes[slot.0].uses += 1;
@@ -71,7 +72,8 @@ impl Paths {
         slot
     }
 
-    /// No call is so deep that a path of more steps could find anything; it gets no nodes and no hops.
+    /// Adds the nodes for a path and returns its hops. A path with more steps than the deepest call gets none, because
+    /// it cannot find anything.
     fn grow(&mut self, steps: &[Step]) -> Vec<(usize, bool)> {
         if steps.len() > MAX_DEPTH {
             return Vec::new();
@@ -106,12 +108,12 @@ impl Paths {
         child
     }
 
-    /// Whether there are none.
+    /// Whether there are no paths.
     pub fn is_empty(&self) -> bool {
         self.routes.is_empty()
     }
 
-    /// The call `text`, in which nothing was looked up and nothing checked. For an action without paths.
+    /// Wraps the call `text` without reading or checking it, for an action without paths.
     pub fn unread<'c>(&'c self, text: &'c str) -> Found<'c> {
         Found { paths: self, text, values: Vec::new(), name_twice: false }
     }
@@ -119,7 +121,7 @@ impl Paths {
     /// Reads the call `text` and finds the value of each path.
     ///
     /// # Errors
-    /// The text is no call.
+    /// Why the text is not a call.
     pub fn find<'c>(&'c self, text: &'c str) -> Result<Found<'c>, Unreadable> {
         let mut scanner = Scanner::new(text, ());
         scanner.peek();
@@ -130,7 +132,7 @@ impl Paths {
     }
 }
 
-/// First by length: most keys differ in it, and texts are compared only where they do not.
+/// Orders keys by length first: most keys differ in length, and only keys of the same length are compared as text.
 fn order(key: &str) -> (usize, &str) {
     (key.len(), key)
 }
@@ -144,7 +146,7 @@ impl Node {
         if !key.escaped {
             return find(key.text);
         }
-        // No more of the key is read than the longest name here has: a key can be as long as the call.
+        // The key is decoded only up to the length of the longest name here, because a key can be as long as the call.
         let mut read = Output::new(self.keys.last()?.0.len(), 0);
         key.write(&mut read).ok()?;
         find(read.since(0))
@@ -156,13 +158,13 @@ impl Node {
     }
 }
 
-/// Where a value was found.
+/// The position of a value that was found.
 #[derive(Clone, Copy, Debug)]
 struct Hit {
     start: usize,
     end: usize,
-    /// Where the object or array around it starts. A name that is given again in an object leaves the hits inside its
-    /// earlier value as they are; they are known by this to be out of date.
+    /// The start of the object or array around it. If a name occurs again in an object, the hits inside its earlier
+    /// value remain; this field shows that they are out of date.
     around: usize,
     in_array: bool,
 }
@@ -170,18 +172,18 @@ struct Hit {
 /// One pass over a call.
 struct Search<'p> {
     paths: &'p Paths,
-    /// Where the call's object starts.
+    /// The offset at which the call's object starts.
     root: usize,
-    /// For each node, the value found last.
+    /// For each node, the value that was found last.
     hits: Vec<Option<Hit>>,
 }
 
 impl Search<'_> {
-    /// Reads the value of `node`, and finds what is wanted in it.
+    /// Reads the value of `node`, and finds the values of the paths through it.
     fn follow(&mut self, node: usize, scanner: &mut Scanner<'_, ()>) -> Result<(), NotJson> {
         let Some(here) = self.paths.nodes.get(node) else { return scanner.value() };
         let noticed = scanner.notice_names(false);
-        // Of a value that is wanted all will be copied, so no name may stand twice in it.
+        // A value that a placeholder uses is copied completely, so no name may occur twice in it.
         scanner.notice_names(noticed || here.wanted);
         let first = scanner.peek();
         let around = scanner.at();
@@ -206,7 +208,7 @@ impl Search<'_> {
         Ok(())
     }
 
-    /// Reads the next value, and notes it as that of the node `child` if there is one.
+    /// Reads the next value, and records it as the value of the node `child`, if there is such a node.
     fn follow_to(
         &mut self,
         child: Option<usize>,
@@ -224,7 +226,8 @@ impl Search<'_> {
         Ok(())
     }
 
-    /// The value of a path, if it was found: from its end, each hit must lie in the one before it, up to the root.
+    /// The value of a path, if it was found. Each hit on the route must lie directly in the hit before it, beginning at
+    /// the root.
     fn value<'c>(&self, route: &Route, text: &'c str) -> Option<Value<'c>> {
         let hit = |node: usize| self.hits.get(node).copied().flatten();
         let mut around = self.root;
@@ -252,7 +255,7 @@ impl<'c> Found<'c> {
         self.text
     }
 
-    /// The value of a path; what is missing counts as `null`.
+    /// The value of a path; a missing value counts as `null`.
     pub fn value(&self, slot: Slot) -> Value<'c> {
         self.values.get(slot.0).copied().flatten().unwrap_or(Value::NULL)
     }
@@ -262,18 +265,20 @@ impl<'c> Found<'c> {
         self.paths.routes.get(slot.0).map(|route| &*route.text).unwrap_or_default()
     }
 
-    /// The paths that found nothing, each once, in the order in which they were added. A `null` that is there was found.
+    /// The paths that found no value, each once, in the order in which they were added. A `null` in the call counts as
+    /// found.
     pub fn missing(&self) -> impl Iterator<Item = &'c str> {
         self.paths.routes.iter().zip(&self.values).filter(|(_, value)| value.is_none()).map(|(route, _)| &*route.text)
     }
 
-    /// Whether an object that is wanted has a name twice.
+    /// Whether an object that a placeholder uses has a name twice.
     pub fn has_a_name_twice(&self) -> bool {
         self.name_twice
     }
 
-    /// The bytes that have to be read to write the value of each placeholder, those of objects and arrays only. Others
-    /// take at most six bytes for each one that is written; an object may hold nothing but white space.
+    /// The bytes of objects and arrays that must be read to write the values of all placeholders. Other values need not
+    /// be counted: they take at most six bytes for each written byte, but an object may contain nothing but white
+    /// space.
     pub fn bytes_to_copy(&self) -> usize {
         let bytes = |(route, value): (&Route, &Option<Value<'_>>)| {
             let value = value.as_ref().filter(|value| value.is_object_or_array());
@@ -292,7 +297,7 @@ mod tests {
     use super::*;
     use crate::domain::problem::Field;
 
-    /// What the paths find in `call`, each as it stands there.
+    /// The values that the paths find in `call`.
     fn find(call: &str, paths: &[&str]) -> Vec<String> {
         let mut all = Paths::default();
         let slot = |path: &&str| {

@@ -1,4 +1,4 @@
-//! Placeholders: `${path}` as it stands in a template, and what is wrong with one that is not well formed.
+//! Placeholders: reads `${path}` in a template, and reports the problem if it is malformed.
 //!
 //! ```text
 //! placeholder = "${" blank* path blank* "}"
@@ -6,8 +6,8 @@
 //! name        = Unicode letters, marks, digits, "_", "-", and spaces inside
 //! ```
 //!
-//! A placeholder stands on one line. Inside a JSON string the quotes around a key may be written `\"` as well, as they
-//! must be where the template is itself JSON. A key is taken as it stands: there are no escapes in it.
+//! A placeholder must not contain a line break. Inside a JSON string, the quotes around a key may also be written `\"`,
+//! because the template itself is JSON. A key is used unchanged: it has no escapes.
 
 use unicode_properties::{GeneralCategory, GeneralCategoryGroup, UnicodeGeneralCategory};
 
@@ -15,7 +15,7 @@ use super::path::{Path, Step};
 use super::source::{Source, shown};
 use crate::domain::problem::{Code, Problem};
 
-/// A placeholder, with the bytes of the template that it takes up.
+/// A placeholder, with its start and end in the template, in bytes.
 #[derive(Debug)]
 pub(super) struct Placeholder {
     pub path: Path,
@@ -23,19 +23,19 @@ pub(super) struct Placeholder {
     pub end: usize,
 }
 
-/// A stretch of a template.
+/// A part of a template.
 #[derive(Debug)]
 pub(super) enum Part {
-    /// The bytes from the first offset up to the second, as they are.
+    /// Literal text: the bytes from the first offset up to the second.
     Text(usize, usize),
-    /// A backslash that only says that `${` is meant literally, and is left out.
+    /// A backslash that makes the `${` after it literal. It is not part of the output.
     Dropped(usize),
     /// A placeholder.
     Placeholder(Placeholder),
 }
 
 impl Part {
-    /// The placeholder, if it is one.
+    /// The placeholder, if this part is one.
     pub fn placeholder(&self) -> Option<&Placeholder> {
         match self {
             Part::Placeholder(placeholder) => Some(placeholder),
@@ -44,12 +44,12 @@ impl Part {
     }
 }
 
-/// What begins every placeholder.
+/// The beginning of every placeholder.
 pub(super) const OPEN: &str = "${";
-/// What stands for a literal `${`.
+/// How a template writes a literal `${`.
 pub(super) const ESCAPED_OPEN: &str = "\\${";
 
-/// Reads the placeholder that begins at byte `start`, inside a JSON string or not.
+/// Reads the placeholder that begins at byte `start`. `in_string` says whether it is inside a JSON string.
 ///
 /// # Errors
 /// [`Code::BadPlaceholder`] or [`Code::UnterminatedPlaceholder`].
@@ -135,8 +135,8 @@ impl<'a> Reader<'a> {
     }
 
     fn key(&mut self, quote: &str) -> Result<Step, Problem> {
-        // The quote first and the line break second: to look for the end of the line at every key of a long line would
-        // take its length for each.
+        // Looks for the quote first and for the line break only before it. If each key searched for the end of a long
+        // line, each would cost the length of the line.
         let Some((key, _)) = self.rest().split_once(quote).filter(|(key, _)| !key.contains(['\n', '\r'])) else {
             return Err(self.unterminated());
         };
@@ -147,13 +147,13 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The problem with what stands at this place. An author who forgot the `}` is told just that, rather than that
-    /// some later character cannot be part of a path.
+    /// The problem at this place. If the `}` is missing, the message says so, instead of complaining about a later
+    /// character.
     fn malformed(&self) -> Problem {
         let rest = line(self.rest());
         let first = rest.chars().next();
         if rest.starts_with(OPEN) {
-            let message = "a placeholder cannot stand inside another: name the path with `.` or `['…']`";
+            let message = "a placeholder cannot contain another one: name the path with `.` or `['…']`";
             return self.source.problem(Code::BadPlaceholder, self.at, message);
         }
         match first {
@@ -163,12 +163,12 @@ impl<'a> Reader<'a> {
             }
             Some('"') if self.in_string => self.unterminated(),
             Some('.' | '[') if rest.contains('}') && self.after_inner_blank() => {
-                let message = "no blank may stand here: only a name has blanks inside, any others go into `['…']`";
+                let message = "a blank is not allowed here: write it inside a name, or inside `['…']`";
                 self.source.problem(Code::BadPlaceholder, self.at - 1, message)
             }
             Some(found) if rest.contains('}') => {
                 let message = format!(
-                    "`{}` cannot stand here in a placeholder: a path is names joined by `.`, `[0]` or `['any key']`, \
+                    "`{}` is not allowed here in a placeholder: a path is names joined by `.`, `[0]` or `['any key']`, \
                      without calculations",
                     shown(found.encode_utf8(&mut [0; 4]))
                 );
@@ -178,7 +178,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Whether a blank stands before this place, with some of the path before it.
+    /// Whether there is a blank directly before this place, and a part of the path before that.
     fn after_inner_blank(&self) -> bool {
         let before = self.source.between(self.start + OPEN.len(), self.at);
         before.ends_with(BLANKS) && !before.trim_matches(BLANKS).is_empty()

@@ -1,4 +1,4 @@
-//! The template of one field while it is being compiled: the text that every place in a problem refers to.
+//! The template of one field while it is compiled: the text to which every place in a problem refers.
 
 use unicode_properties::{GeneralCategoryGroup, UnicodeGeneralCategory};
 
@@ -12,12 +12,12 @@ pub(super) struct Source<'a> {
 }
 
 impl<'a> Source<'a> {
-    /// What follows the byte `offset`; nothing if the offset is past the end.
+    /// The text from the byte `offset`; empty if the offset is past the end.
     pub fn after(self, offset: usize) -> &'a str {
         self.text.get(offset..).unwrap_or_default()
     }
 
-    /// The text from byte `start` up to `end`; nothing if they do not lie in the text.
+    /// The text from byte `start` up to `end`; empty if they are not in the text.
     pub fn between(self, start: usize, end: usize) -> &'a str {
         self.text.get(start..end).unwrap_or_default()
     }
@@ -27,21 +27,21 @@ impl<'a> Source<'a> {
         Problem::new(code, self.field, message).at(self.text, offset)
     }
 
-    /// A problem of JSON syntax at the byte `offset`, under the code that this field has for it.
+    /// A problem of JSON syntax at the byte `offset`, with the code that this field has for it.
     pub fn syntax(self, offset: usize, message: impl Into<String>) -> Problem {
         let code = if self.field == Field::Headers { Code::HeadersNotObject } else { Code::InvalidJsonBody };
         self.problem(code, offset, message)
     }
 }
 
-/// A word of a template as a message quotes it: not too long, and with nothing in it that cannot be seen.
+/// A word of a template as messages quote it: cut to a maximum length, and with escapes for invisible characters.
 pub(super) fn shown(word: &str) -> String {
     const MAX_CHARS: usize = 40;
     let mut shown = String::new();
     for c in word.chars().take(MAX_CHARS) {
         match c {
             '"' | '\'' | '\\' => shown.push(c),
-            // The vowel signs of many scripts are marks, which `escape_debug` takes for characters of no shape.
+            // The vowel signs of many scripts are marks, and `escape_debug` would escape them.
             _ if c.general_category_group() == GeneralCategoryGroup::Mark => shown.push(c),
             _ => shown.extend(c.escape_debug()),
         }

@@ -1,11 +1,11 @@
-//! Whether a JSON template is JSON whatever its placeholders will hold, and if not, what to tell its author.
+//! Checks whether a JSON template gives JSON for all values of its placeholders, and if not, tells the author why.
 //!
-//! The grammar of RFC 8259 is checked on the template itself, with each placeholder in the part it plays there, so that
-//! every place is one in the text as written. What passes needs no second look once it is rendered, with one exception:
-//! a placeholder that is glued into a number (`1${x}`) makes one or not depending on the call.
+//! The grammar of RFC 8259 is checked on the template itself, with each placeholder in its role, so that every reported
+//! place is in the text as written. The rendered text need not be checked again, with one exception: if a placeholder
+//! is part of a number (`1${x}`), the call decides whether the result is a number.
 //!
-//! Where a comma is missing, the place named is the end of the value before it, which is where the comma goes; a parser
-//! would only stop at the next key, often a line further down.
+//! If a comma is missing, the reported place is the end of the value before it, where the comma belongs. An ordinary
+//! parser would report the next key, often a line further down.
 
 use super::json::MAX_DEPTH;
 use super::json::number::is_number;
@@ -14,7 +14,7 @@ use super::source::{Source, shown};
 use super::tokens::{self, Kind, Token};
 use crate::domain::problem::{Place, Problem};
 
-/// The part that a token plays.
+/// The role of a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Role {
     /// A key of an object.
@@ -25,16 +25,16 @@ pub(super) enum Role {
     Between,
 }
 
-/// A token in its place.
+/// A token with its role and depth.
 #[derive(Debug)]
 pub(super) struct Node {
     pub role: Role,
-    /// How many objects and arrays are open around it.
+    /// How many objects and arrays are open around the token.
     pub depth: usize,
     pub token: Token,
 }
 
-/// What may come next.
+/// What the grammar allows next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Expect {
     Value,
@@ -46,7 +46,7 @@ enum Expect {
     Nothing,
 }
 
-/// Reads the JSON template `source`, which holds more than white space.
+/// Reads the JSON template `source`, which must contain more than white space.
 ///
 /// # Errors
 /// The first problem of syntax or of a placeholder.
@@ -69,10 +69,10 @@ pub(super) fn read(source: Source<'_>) -> Result<Vec<Node>, Problem> {
 
 struct Reader<'a> {
     source: Source<'a>,
-    /// The opening brackets of all that is open, with their places.
+    /// The opening brackets of all open objects and arrays, with their byte offsets.
     open: Vec<(char, usize)>,
     expect: Expect,
-    /// Start and end of the token before.
+    /// Start and end of the previous token.
     last: (usize, usize),
 }
 
@@ -152,7 +152,8 @@ impl Reader<'_> {
         match token.kind {
             Kind::Punct('}' | ']') => self.wrong_bracket(token),
             Kind::Punct(':') => (token.start, format!("expected `,` or `{close}` here, not `:`")),
-            // Text right behind a string is a quote in the middle of it, far more often than a missing comma.
+            // If text follows a string without a space, an unescaped quote inside the string is far more likely than a
+            // missing comma.
             Kind::Word if self.last.1 == token.start => {
                 let message = format!(
                     "expected `,` or `{close}` after this value: inside a string a `\"` is written `\\\"`, and all text \
@@ -204,13 +205,13 @@ impl Reader<'_> {
                 let line = Place::of(self.source.text, *start).line;
                 (token.start, format!("`{found}` cannot close the `{bracket}` of line {line}"))
             }
-            None => (token.start, format!("`{found}` closes nothing")),
+            None => (token.start, format!("nothing is open that `{found}` could close")),
         }
     }
 }
 
-/// Checks a value outside quotes. A placeholder that is glued to digits is tried with the value 1: where any number at
-/// all makes a number of the whole, that one does.
+/// Checks a value outside quotes. If placeholders are part of a number, they are tried with the value 1: if any value
+/// makes a valid number, 1 does, too.
 fn check_word(source: Source<'_>, token: &Token) -> Result<(), Problem> {
     if let [Part::Placeholder(_)] = token.parts.as_slice() {
         return Ok(());
@@ -244,14 +245,14 @@ fn bad_word(word: &str) -> String {
         "none" | "nil" | "undefined" | "nan" => "write `null`",
         _ if word.starts_with('\u{feff}') => "remove the byte order mark",
         _ if word.starts_with("//") || word.starts_with("/*") || word.starts_with('#') => "JSON has no comments",
-        _ if word.starts_with(['\'', '`', '“', '”']) => "strings stand in straight double quotes",
+        _ if word.starts_with(['\'', '`', '“', '”']) => "strings need straight double quotes",
         _ if word.starts_with(|c: char| c.is_ascii_digit() || "+-.".contains(c)) => {
             "numbers have no leading zero, no `+`, and digits on both sides of the point; other text stands in double \
              quotes"
         }
         _ => "text stands in double quotes",
     };
-    format!("`{}` is no JSON value: {advice}", shown(word))
+    format!("`{}` is not a JSON value: {advice}", shown(word))
 }
 
 #[cfg(test)]
@@ -263,7 +264,7 @@ mod tests {
         read(Source { field: Field::Body, text })
     }
 
-    /// Line, column and message of what is wrong with `text`.
+    /// Line, column and message of the problem in `text`.
     fn wrong(text: &str) -> (usize, usize, String) {
         let problem = read_text(text).unwrap_err();
         assert_eq!(problem.code, Code::InvalidJsonBody, "{text}");

@@ -1,27 +1,27 @@
-//! The tokens of a JSON template: RFC 8259's, in which a placeholder may stand inside a string or in a word.
+//! The tokens of a JSON template: those of RFC 8259, with placeholders inside strings and words.
 
 use super::placeholder::{self, ESCAPED_OPEN, OPEN, Part};
 use super::source::Source;
 use crate::domain::problem::{Code, Field, Problem};
 
-/// What a token is.
+/// The kind of a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     /// One of `{}[],:`.
     Punct(char),
-    /// A string, its quotes included.
+    /// A string, with its quotes.
     Text,
-    /// A run of anything else: a number, `true`, a placeholder, or several of them glued together.
+    /// A sequence of other characters: a number, `true`, a placeholder, or several of them without a separator.
     Word,
 }
 
-/// One token, with the bytes of the template that it takes up.
+/// One token, with its start and end in the template, in bytes.
 #[derive(Debug)]
 pub(super) struct Token {
     pub kind: Kind,
     pub start: usize,
     pub end: usize,
-    /// What is between the quotes of a string, or what a word consists of.
+    /// The parts of a word, or of the text between the quotes of a string.
     pub parts: Vec<Part>,
 }
 
@@ -64,7 +64,7 @@ impl<'a> Reader<'a> {
         self.source.after(self.at)
     }
 
-    /// Ends the running stretch of text here.
+    /// Ends the current part of literal text here.
     fn flush(&mut self) {
         if self.clean_from < self.at {
             self.parts.push(Part::Text(self.clean_from, self.at));
@@ -92,7 +92,7 @@ impl<'a> Reader<'a> {
             if rest.starts_with(OPEN) {
                 self.placeholder(true)?;
             } else if rest.starts_with(ESCAPED_OPEN) {
-                // Escapes are read in pairs from the left, so this backslash ends a run of odd length.
+                // Escapes are read in pairs from the left, so this backslash is not itself escaped.
                 self.flush();
                 self.parts.push(Part::Dropped(self.at));
                 self.clean_from = self.at + 1;
@@ -110,7 +110,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Refuses a character that may not stand in a string as it is.
+    /// Refuses a character that must not occur unescaped in a string.
     fn check_raw(&self, c: char) -> Result<(), Problem> {
         if c == '\n' || c == '\r' {
             let message = "the line ends inside a string: close the string with `\"`, or write the line break as `\\n`";
@@ -152,7 +152,7 @@ impl<'a> Reader<'a> {
             Some(b'u') => match unicode_escape(rest) {
                 Some(read) => read,
                 None => {
-                    let message = "`\\u` needs four hexadecimal digits here, and a pair of them beyond U+FFFF";
+                    let message = "`\\u` needs four hexadecimal digits here, and a character beyond U+FFFF needs two such escapes";
                     return Err(self.source.syntax(self.at, message));
                 }
             },
@@ -185,7 +185,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// The character that the `\uXXXX` at the start of `text`, or the pair of them, stands for, and how long that is.
+/// The character of the `\uXXXX`, or of the pair of them, at the start of `text`, and the length of the escape.
 fn unicode_escape(text: &str) -> Option<(char, usize)> {
     let first = code_unit(text)?;
     if let Some(c) = char::from_u32(u32::from(first)) {
@@ -198,6 +198,6 @@ fn unicode_escape(text: &str) -> Option<(char, usize)> {
 
 fn code_unit(text: &str) -> Option<u16> {
     let digits = text.strip_prefix("\\u")?.get(..4)?;
-    // The standard library also reads a sign.
+    // The standard library would also accept a sign.
     digits.bytes().all(|digit| digit.is_ascii_hexdigit()).then(|| u16::from_str_radix(digits, 16).ok())?
 }

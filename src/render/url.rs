@@ -1,10 +1,10 @@
-//! The URL: scheme and host are the template's, values can only fill a path segment or a part of the query.
+//! The URL. The template alone determines scheme and host; values can only fill a path segment or a part of the query.
 //!
-//! Everything that the template decides is decided when it is compiled: its literal parts go through the `url` crate
-//! once, so that at dispatch percent-encoded values are set between pieces that are already in WHATWG form. A value
-//! consists of characters then that this form leaves as they are, so the whole is what the crate would have made of it.
+//! The literal parts of the template go through the `url` crate once, when the template is compiled. Rendering then
+//! only puts percent-encoded values between pieces that are already in WHATWG form. An encoded value contains only
+//! characters that this form does not change, so the result is the same as if the crate had processed the whole URL.
 //!
-//! The fragment is never sent. Placeholders in it must be well formed, but are not looked up.
+//! The fragment is never sent. Placeholders in it must be valid, but are not looked up.
 
 use std::ops::Range;
 
@@ -19,13 +19,13 @@ use super::url_text::{MARK, UrlText};
 use super::value::write_text;
 use crate::domain::problem::{Code, Field, Place, Places, Problem};
 
-/// A URL, ready to be filled.
+/// A compiled URL template.
 #[derive(Debug)]
 pub(super) struct UrlTemplate(Vec<Piece>);
 
 #[derive(Debug)]
 enum Piece {
-    /// In WHATWG form.
+    /// Literal text in WHATWG form.
     Text(String),
     /// A path segment with a placeholder in it.
     Segment(Vec<Piece>, Place),
@@ -47,12 +47,12 @@ pub(super) fn compile(text: &str, paths: &mut Paths) -> Result<UrlTemplate, Prob
         push_text(&mut pieces, "?");
         push_all(&mut pieces, Spot::Query.fill(&url, query, &mut values)?);
     }
-    // Percent-encoding makes literal text longer than its template.
+    // Percent-encoding can make literal text longer than its template.
     let literal: usize = pieces.iter().map(|piece| if let Piece::Text(text) = piece { text.len() } else { 0 }).sum();
     if literal > MAX_URL_BYTES { Err(too_large(Full)) } else { Ok(UrlTemplate(pieces)) }
 }
 
-/// The placeholders of a URL that were not come to yet.
+/// The placeholders of a URL that are not compiled yet.
 struct Values<'a> {
     placeholders: std::vec::IntoIter<Placeholder>,
     places: Places<'a>,
@@ -60,7 +60,7 @@ struct Values<'a> {
 }
 
 impl Values<'_> {
-    /// The next one, with its place.
+    /// The next placeholder, with its place.
     fn next(&mut self) -> Option<(Slot, Place)> {
         let placeholder = self.placeholders.next()?;
         Some((self.paths.add(placeholder.path), self.places.of(placeholder.start)))
@@ -87,7 +87,7 @@ fn push_path(url: &UrlText<'_>, values: &mut Values<'_>, pieces: &mut Vec<Piece>
     Ok(())
 }
 
-/// Where values can stand.
+/// The places where values are allowed.
 #[derive(Clone, Copy)]
 enum Spot {
     Segment,
@@ -95,7 +95,7 @@ enum Spot {
 }
 
 impl Spot {
-    /// The pieces of a stretch of the URL, whose placeholders are the next ones of `values`.
+    /// The pieces of a part of the URL. Its placeholders are the next ones of `values`.
     fn fill(self, url: &UrlText<'_>, range: Range<usize>, values: &mut Values<'_>) -> Result<Vec<Piece>, Problem> {
         let mut pieces = Vec::new();
         for (index, literal) in url.slice(range.clone()).split(MARK).enumerate() {
@@ -106,16 +106,17 @@ impl Spot {
                 }));
             }
             let text = self.whatwg(literal);
-            let text = text.ok_or_else(|| url.problem(Code::BadUrl, range.start, "this is no part of a URL"))?;
+            let text = text.ok_or_else(|| url.problem(Code::BadUrl, range.start, "this is not valid in a URL"))?;
             push_text(&mut pieces, &text);
         }
         Ok(pieces)
     }
 
-    /// `literal` as the `url` crate writes it in this place. What is around it changes nothing there, except for a
-    /// segment of dots: the `x` on both sides keeps the parser from acting on one.
+    /// `literal` as the `url` crate writes it in this place. The text around it has no influence, except for a segment
+    /// of dots: the `x` on both sides prevents the parser from resolving it.
     fn whatwg(self, literal: &str) -> Option<String> {
-        // What no place changes needs no parser: a template can have tens of thousands of segments.
+        // These characters are never changed, so no parser is needed: a template can have tens of thousands of
+        // segments.
         if literal.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte)) {
             return Some(literal.to_owned());
         }
@@ -169,7 +170,7 @@ fn write_piece(piece: &Piece, found: &Found<'_>, output: &mut Output) -> Result<
         Piece::Segment(pieces, place) => {
             let start = output.mark();
             pieces.iter().try_for_each(|piece| write_piece(piece, found, output))?;
-            // As a whole: neither `.` nor `%2` means anything before the value behind it is known.
+            // The segment is checked as a whole: after `.` or `%2`, the value that follows decides.
             if is_dot_segment(output.since(start)) { Err(dot_segment(*place)) } else { Ok(()) }
         }
     }
@@ -179,20 +180,21 @@ fn write_path_value(slot: Slot, place: Place, found: &Found<'_>, output: &mut Ou
     let value = found.value(slot);
     if value.is_object_or_array() {
         let name = shown(found.name(slot));
-        let message = format!("`{name}` is an object or array, which cannot stand in the path of a URL");
+        let message = format!("`{name}` is an object or array, which the path of a URL cannot contain");
         return Err(problem_at(Code::NonScalarInPath, place, message));
     }
     let start = output.mark();
     write_text(value, &mut Percent(output)).map_err(too_large)?;
     if output.mark() == start {
         let name = shown(found.name(slot));
-        let message = format!("`{name}` is missing or empty, and the path of a URL cannot do without it");
+        let message = format!("`{name}` is missing or empty, but a placeholder in the path of a URL needs a value");
         return Err(problem_at(Code::EmptyPathValue, place, message));
     }
     Ok(())
 }
 
-/// Whether the WHATWG parser would act on this segment instead of sending it: `.` or `..`, each dot as it is or encoded.
+/// Whether a WHATWG parser would resolve this segment instead of sending it: `.` or `..`, with each dot plain or
+/// encoded.
 fn is_dot_segment(segment: &str) -> bool {
     const DOTS: [&str; 6] = [".", "%2e", "..", ".%2e", "%2e.", "%2e%2e"];
     DOTS.iter().any(|dots| segment.eq_ignore_ascii_case(dots))

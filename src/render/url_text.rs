@@ -1,7 +1,8 @@
-//! The text of a URL template taken apart at its delimiters, and refused where a URL parser would guess what was meant.
+//! Splits the text of a URL template at its delimiters, and refuses it where a URL parser would guess what the author
+//! meant.
 //!
-//! The WHATWG parser of the `url` crate drops line breaks, reads `\` as `/`, and skips slashes and a missing host. An
-//! author who wrote such a thing is told instead.
+//! The WHATWG parser of the `url` crate drops line breaks, reads `\` as `/`, and skips slashes and a missing host. Here
+//! each of these is reported to the author.
 
 use std::ops::Range;
 
@@ -12,17 +13,18 @@ use super::placeholder::{self, OPEN, Part, Placeholder};
 use super::source::Source;
 use crate::domain::problem::{Code, Problem};
 
-/// Stands for a placeholder. Control characters are refused in the literal text, so it can stand for nothing else.
+/// Represents a placeholder in the text. Control characters are refused in literal text, so it can have no other
+/// meaning.
 pub(super) const MARK: char = '\0';
 
-/// A URL template whose scheme and authority are sound.
+/// A URL template whose scheme and authority are valid.
 pub(super) struct UrlText<'a> {
     source: Source<'a>,
-    /// Trimmed, each placeholder one [`MARK`], each `\${` a `${`.
+    /// The trimmed template, with a [`MARK`] for each placeholder and `${` for each `\${`.
     text: String,
-    /// For the start of each stretch of `text`, where that stretch begins in the template.
+    /// For each part of `text`: its start in `text` and its start in the template.
     origins: Vec<(usize, usize)>,
-    /// What the marks stand for, in order.
+    /// The placeholders of the marks, in order.
     placeholders: Vec<Placeholder>,
     authority: Range<usize>,
 }
@@ -98,21 +100,22 @@ impl<'a> UrlText<'a> {
         Err(self.problem(Code::UrlUserinfo, self.authority.start + at, message))
     }
 
-    /// Scheme, host and port in WHATWG form: IDN as punycode, default port removed, IPv4 normalised. No slash at its end.
+    /// Scheme, host and port in WHATWG form: IDN as punycode, without the default port, IPv4 normalised, without a
+    /// slash at the end.
     pub fn origin(&self) -> Result<String, Problem> {
         let url = Url::parse(&format!("{}/", self.slice(0..self.authority.end))).map_err(|error| {
-            self.problem(Code::BadUrl, self.authority.start, format!("host and port make no URL: {error}"))
+            self.problem(Code::BadUrl, self.authority.start, format!("host and port are not valid: {error}"))
         })?;
         Ok(url.as_str().trim_end_matches('/').to_owned())
     }
 
-    /// Where the path is; empty, or with a slash at its start.
+    /// The range of the path; it is empty or begins with a slash.
     pub fn path(&self) -> Range<usize> {
         let start = self.authority.end;
         start..self.text.find_from(start, ['?', '#'])
     }
 
-    /// Where the query is, without its `?`, if there is one.
+    /// The range of the query without its `?`, if there is a query.
     pub fn query(&self) -> Option<Range<usize>> {
         let start = self.path().end;
         self.slice(start..self.text.len()).starts_with('?').then(|| start + 1..self.text.find_from(start + 1, ['#']))
@@ -128,21 +131,21 @@ impl<'a> UrlText<'a> {
         self.source.problem(code, self.offset(at), message)
     }
 
-    /// Where in the template the byte `at` of the text comes from.
+    /// The offset in the template of the byte `at` of the text.
     pub fn offset(&self, at: usize) -> usize {
         let after = self.origins.partition_point(|(start, _)| *start <= at);
         let stretch = after.checked_sub(1).and_then(|before| self.origins.get(before));
         stretch.map_or(at, |(start, offset)| offset + (at - start))
     }
 
-    /// What the marks stand for, in order; the second time there are none.
+    /// Takes the placeholders of the marks, in order. A second call returns none.
     pub fn take_placeholders(&mut self) -> Vec<Placeholder> {
         std::mem::take(&mut self.placeholders)
     }
 }
 
 trait FindFrom {
-    /// Where the first of `delimiters` is at or after byte `start`; the end if there is none.
+    /// The offset of the first of `delimiters` at or after byte `start`; the length of the text if there is none.
     fn find_from<const N: usize>(&self, start: usize, delimiters: [char; N]) -> usize;
 }
 
@@ -156,21 +159,21 @@ impl FindFrom for String {
 fn check_characters(source: Source<'_>, start: usize, text: &str) -> Result<(), Problem> {
     let Some((at, found)) = text.char_indices().find(|(_, c)| c.is_control() || *c == '\\') else { return Ok(()) };
     Err(match found {
-        '\\' => source.problem(Code::BadUrl, start + at, "a backslash cannot stand in a URL: write `/`, or `%5C`"),
+        '\\' => source.problem(Code::BadUrl, start + at, "a URL cannot contain a backslash: write `/`, or `%5C`"),
         _ => {
-            let message = "a line break, tab or other control character cannot stand in a URL: remove it";
+            let message = "a URL cannot contain a line break, tab or other control character: remove it";
             source.problem(Code::UrlControlChar, start + at, message)
         }
     })
 }
 
-/// Cuts a template without syntax of its own at its placeholders.
+/// Splits a URL template at its placeholders.
 fn split(source: Source<'_>, start: usize) -> Result<Vec<Part>, Problem> {
     let mut parts = Vec::new();
     let mut at = start;
     while let Some(found) = source.after(at).find(OPEN) {
         let open = at + found;
-        // One backslash decides: a second one would be left over, and no URL may hold one.
+        // One backslash before `${` escapes it. A second one would remain in the text, and is then refused.
         if source.between(at, open).ends_with('\\') {
             parts.extend([Part::Text(at, open - 1), Part::Dropped(open - 1), Part::Text(open, open + OPEN.len())]);
             at = open + OPEN.len();

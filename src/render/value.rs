@@ -1,47 +1,47 @@
-//! How a value of the call is written at each kind of place.
+//! Writes a value of the call, in the way that its place needs.
 
 use super::json::compact;
 use super::json::number::is_number;
 use super::json::string::Raw;
 use super::output::{Full, Output, Sink};
 
-/// A value as it stands in a call whose grammar was checked, without white space around it.
+/// The text of a value in a call, without white space around it. Its grammar was checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Value<'c>(&'c str);
 
 impl<'c> Value<'c> {
-    /// What is missing counts as this.
+    /// The value that a missing one counts as.
     pub const NULL: Value<'static> = Value("null");
 
-    /// The value that `text` is.
+    /// Makes a value from its text.
     pub fn new(text: &'c str) -> Value<'c> {
         Value(text)
     }
 
-    /// Its bytes in the call.
+    /// Its length in the call, in bytes.
     pub fn len(self) -> usize {
         self.0.len()
     }
 
-    /// Whether it is `null`, or missing.
+    /// Whether it is `null`; a missing value counts as `null`.
     pub fn is_null(self) -> bool {
         self.0.starts_with('n')
     }
 
-    /// Whether it is no scalar.
+    /// Whether it is an object or an array, and so not a scalar.
     pub fn is_object_or_array(self) -> bool {
         self.0.starts_with(['{', '['])
     }
 
-    /// What is between the quotes, if it is a string.
+    /// The text between the quotes, if it is a string.
     pub fn as_string(self) -> Option<Raw<'c>> {
         let text = self.0.strip_prefix('"')?.strip_suffix('"')?;
         Some(Raw { text, escaped: text.contains('\\') })
     }
 }
 
-/// Writes `value` as text: a string is itself, `null` is nothing, an object or array is compact JSON. `sink` encodes
-/// the text for its place.
+/// Writes `value` as text: a string without its quotes, `null` as nothing, an object or array as compact JSON. `sink`
+/// encodes the text for its place.
 pub(super) fn write_text(value: Value<'_>, sink: &mut impl Sink) -> Result<(), Full> {
     match value.as_string() {
         Some(text) => text.write(sink),
@@ -50,8 +50,8 @@ pub(super) fn write_text(value: Value<'_>, sink: &mut impl Sink) -> Result<(), F
     }
 }
 
-/// Writes `value` where a whole JSON value stands. A string gets quotes, unless it is itself a JSON number, `true` or
-/// `false`: then it is written as that.
+/// Writes `value` as a whole JSON value. A string keeps its quotes, unless its text is a JSON number, `true` or
+/// `false`: then it is written without quotes.
 pub(super) fn write_bare(value: Value<'_>, sink: &mut impl Sink) -> Result<(), Full> {
     match value.as_string() {
         Some(text) if is_bare_literal(text) => text.write(sink),
@@ -64,7 +64,7 @@ fn is_bare_literal(text: Raw<'_>) -> bool {
     if !text.escaped {
         return is_literal(text.text);
     }
-    // Nobody writes digits as escapes. Other strings are told apart by a character, mostly their first.
+    // Digits are hardly ever written as escapes. Most other strings are excluded by one character, usually the first.
     if text.chars().any(|c| !c.is_ascii_digit() && !"+-.eEtrufals".contains(c)) {
         return false;
     }

@@ -1,52 +1,52 @@
-//! A host: how many requests it may have in flight, whether it answers, and whether it can be reached.
+//! A host: how many requests to it may be in flight, whether it answers, and whether it can be reached.
 
 use std::time::{Duration, Instant};
 
-use super::gate::Gate;
 use super::lane::Ticket;
 use super::limit::AdaptiveLimit;
+use super::place_queue::PlaceQueue;
 use super::reach::Reach;
 
-/// A host that has had something in flight for so long without any answer counts as silent.
+/// A host counts as silent if a request has been in flight for this long without any answer from the host.
 pub(super) const QUIET: Duration = Duration::from_secs(1);
 
-/// Whether a host answers. All hosts that do not share a part of the places, so that any number of them leaves the rest
-/// to those that do.
+/// Whether a host answers. Hosts that are not known to answer share a part of the places, so that any number of them
+/// leaves the rest to hosts that answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Manner {
-    /// It has not answered yet, and has had no time to.
+    /// The host has not answered yet, and has had no time to answer.
     Untried,
-    /// It answers.
+    /// The host answers.
     Answering,
-    /// It was silent for a second while something was in flight, and has not answered since.
+    /// The host was silent for a second while a request was in flight, and has not answered since.
     Silent,
 }
 
 /// What the scheduler knows of a host.
 #[derive(Debug)]
 pub(super) struct Host {
-    /// Its places, and the lanes that wait for one.
-    pub(super) gate: Gate<Ticket>,
+    /// Its places, and the lanes that wait for a place.
+    pub(super) queue: PlaceQueue<Ticket>,
     pub(super) limit: AdaptiveLimit,
     pub(super) reach: Reach,
     pub(super) manner: Manner,
-    /// The manner as which it waits for a place that it shares with others, if it does.
+    /// The manner under whose shared limit it waits for a place, if it waits there.
     pub(super) waits_as: Option<Manner>,
-    /// Lanes that are known and send to it.
+    /// How many known lanes send to it.
     pub(super) lanes: usize,
-    /// The last answer, or the beginning of the first request after a pause.
+    /// When the last answer arrived, or when the first request after a pause began.
     heard_at: Instant,
     /// Since when it is silent.
     pub(super) silent_since: Option<Instant>,
-    /// Whether the scheduler will listen to it in time.
+    /// Whether the scheduler has noted when to check whether it is silent.
     pub(super) watched: bool,
 }
 
 impl Host {
-    /// A host of which nothing else is known than its manner.
+    /// A host of which only the manner is known.
     pub(super) fn new(limit: AdaptiveLimit, manner: Manner, now: Instant) -> Host {
         Host {
-            gate: Gate::default(),
+            queue: PlaceQueue::default(),
             limit,
             reach: Reach::unknown(),
             manner,
@@ -58,31 +58,31 @@ impl Host {
         }
     }
 
-    /// Requests that may be in flight to it now.
+    /// How many requests may be in flight to it now.
     pub(super) fn limit(&self) -> usize {
         match (self.reach.is_unreachable(), self.manner) {
             (true, _) => 0,
-            // One shows whether it answers as well as several, and leaves the other places to other hosts that are new.
+            // One request shows whether the host answers as well as several do, and leaves places to other new hosts.
             (false, Manner::Untried) => self.limit.get().min(1),
             (false, _) => self.limit.get(),
         }
     }
 
-    /// Places are taken for requests that are about to begin.
+    /// Takes places for requests that are about to begin.
     pub(super) fn take(&mut self, places: usize, now: Instant) {
-        if self.gate.in_flight == 0 {
+        if self.queue.in_flight == 0 {
             self.heard_at = now;
         }
         self.limit.used(now);
-        self.gate.in_flight += places;
+        self.queue.in_flight += places;
     }
 
-    /// A lane has used all the places that it was given.
+    /// Notes that a lane has used all the places that it was given.
     pub(super) fn filled(&mut self) {
-        self.limit.filled(self.gate.in_flight);
+        self.limit.filled(self.queue.in_flight);
     }
 
-    /// It answered.
+    /// Notes that it answered.
     pub(super) fn answered(&mut self, now: Instant) {
         self.heard_at = now;
         self.silent_since = None;
@@ -93,9 +93,9 @@ impl Host {
         self.heard_at > moment
     }
 
-    /// When to look at its silence (again), or that it is silent now.
+    /// Checks whether it is silent, and says when to check again.
     pub(super) fn listen(&mut self, now: Instant) -> Heard {
-        if self.gate.in_flight == 0 {
+        if self.queue.in_flight == 0 {
             return Heard::NothingToHear;
         }
         let due = self.heard_at + QUIET;
@@ -107,12 +107,12 @@ impl Host {
     }
 }
 
-/// What listening to a host shows.
+/// The result of [`Host::listen`].
 pub(super) enum Heard {
     /// Nothing is in flight, so no answer is due.
     NothingToHear,
-    /// It was heard of; ask again then.
+    /// The host is not silent yet. Check again at this time.
     AskAgain(Instant),
-    /// It is silent.
+    /// The host is silent.
     Silence,
 }

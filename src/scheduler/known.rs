@@ -1,4 +1,4 @@
-//! Which lanes, agents and hosts are known, and which are forgotten.
+//! Makes lanes, agents and hosts known to the scheduler, and forgets them.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -10,8 +10,8 @@ use super::{Edition, LaneId, MAX_LANES, Owners, Scheduler};
 use crate::domain::host::Origin;
 
 impl Scheduler {
-    /// Makes a lane known, or notes that its owners have changed. `manner` is what is said of its host, in case that is new.
-    /// `false` if there are too many lanes in which something waits; it has to be said again later.
+    /// Makes a lane known, or notes that its owners have changed. `manner` is used if its host is new. Returns `false`
+    /// if there are too many lanes in which something waits; then the caller has to try again later.
     pub fn admit(&mut self, lane: LaneId, owners: Owners, edition: Edition, manner: Manner, now: Instant) -> bool {
         match self.lanes.get(&lane).map(|known| known.owners == owners) {
             Some(true) => {}
@@ -29,16 +29,17 @@ impl Scheduler {
         true
     }
 
-    /// From what a lane's owners were read; `None` if it is not known.
+    /// The edition from which a lane's owners were read. `None` if the lane is not known.
     pub fn edition(&self, lane: LaneId) -> Option<Edition> {
         self.lanes.get(&lane).map(|lane| lane.edition)
     }
 
-    /// Nothing is known to wait in this lane.
+    /// Notes that nothing is known to wait in this lane.
     pub(super) fn make_idle(&mut self, lane: LaneId) {
         let ticket = self.set(lane, State::Idle);
         self.idle.extend(ticket);
-        // A lane that is idle now and then leaves a ticket each time. They are swept as often as they have doubled.
+        // Each time a lane becomes idle, it leaves a ticket. Old tickets are removed when the queue has grown to twice
+        // the number of lanes.
         if self.idle.len() > 2 * self.lanes.len() + 64 {
             let mut idle = std::mem::take(&mut self.idle);
             idle.retain(|ticket| self.is_current(*ticket));
@@ -46,7 +47,7 @@ impl Scheduler {
         }
     }
 
-    /// Forgets the lane that has been idle longest. `false` if none is.
+    /// Forgets the lane that has been idle longest. Returns `false` if no lane is idle.
     fn forget_one(&mut self) -> bool {
         while let Some(ticket) = self.idle.pop_front() {
             if self.is_current(ticket)
@@ -59,12 +60,14 @@ impl Scheduler {
         false
     }
 
-    /// Its action was published anew, or switched: what waits goes to another host. What is in flight keeps its seat.
+    /// Notes that the owners of a lane have changed, because a new version of its action was published, or the action
+    /// was enabled or disabled. What waits counts for the new owners; what is in flight keeps its seat.
     fn change_owners(&mut self, lane: LaneId, owners: Owners, manner: Manner, now: Instant) {
         self.join(&owners, manner, now);
         let Some(known) = self.lanes.get_mut(&lane) else { return };
         let former = std::mem::replace(&mut known.owners, owners);
-        // A turn that is under way ends as it began; in whatever queue the lane stands otherwise, it may be the wrong one.
+        // A turn that is under way ends with the owners it began with. A lane in a queue may now be in the wrong one,
+        // so it goes back to the ring.
         match known.state {
             State::Held | State::Ready => self.make_ready(lane),
             State::Idle | State::Claiming { .. } => {}
@@ -94,21 +97,21 @@ impl Scheduler {
         {
             host.lanes -= 1;
             if host.lanes == 0 {
-                // Whoever stood in this queue has gone.
-                host.gate.forget_waiting();
+                // No lane sends to this host any more, so the tickets in its queue are old.
+                host.queue.forget_waiting();
             }
             self.forget_host_if_unused(name);
         }
     }
 
     pub(super) fn forget_agent_if_unused(&mut self, name: &Arc<str>) {
-        if self.agents.get(name).is_some_and(|agent| agent.lanes == 0 && agent.gate.is_unused()) {
+        if self.agents.get(name).is_some_and(|agent| agent.lanes == 0 && agent.queue.is_unused()) {
             self.agents.remove(name);
         }
     }
 
     pub(super) fn forget_host_if_unused(&mut self, name: &Origin) {
-        if self.hosts.get(name).is_some_and(|host| host.lanes == 0 && host.gate.is_unused()) {
+        if self.hosts.get(name).is_some_and(|host| host.lanes == 0 && host.queue.is_unused()) {
             self.hosts.remove(name);
         }
     }

@@ -1,10 +1,11 @@
-//! A lane: what waits for one action, which is the unit of scheduling. Its agent and its host are the action's.
+//! A lane: the deliveries that wait for one action. It is the unit of scheduling. Its agent and its host are those of
+//! the action.
 
 use std::sync::Arc;
 
 use crate::domain::host::Origin;
 
-/// The action's number.
+/// The id of the lane's action.
 pub type LaneId = i64;
 
 /// Whose places a lane uses.
@@ -12,35 +13,36 @@ pub type LaneId = i64;
 pub struct Owners {
     /// The agent that the action belongs to.
     pub agent: Arc<str>,
-    /// Where its requests go. `None` where nothing will be sent, because the action is switched off or gone, or no URL
-    /// of it can be read: then no host is waited for.
+    /// The host that its requests go to. `None` if nothing will be sent, because the action is disabled or gone, or its
+    /// URL cannot be read. Then the lane does not wait for a host.
     pub host: Option<Origin>,
 }
 
-/// What a lane does.
+/// The state of a lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
     /// Nothing is known to wait in it.
     Idle,
-    /// It stands in the queue of those that get the next places.
+    /// It is in the queue of lanes that get the next places.
     Ready,
-    /// It waits at a gate, or because it is paused.
+    /// It waits at a queue, or because it is paused.
     Held,
-    /// A claim that asks for its deliveries is under way. There is one at most, so their order is kept.
+    /// A claim for its deliveries is under way. There is one at most, so their order is kept.
     Claiming {
-        /// Whether more was found in it meanwhile.
+        /// Whether more deliveries were found in it meanwhile.
         found_again: bool,
     },
 }
 
-/// A lane's place in a queue. The lane may have left it for another: then the number is no longer the lane's.
+/// A lane's place in a queue. If the lane has moved to another queue, the ticket's number is no longer the lane's
+/// number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Ticket {
     pub(super) lane: LaneId,
     pub(super) number: u64,
 }
 
-/// From what a lane's owners were read. When it has changed, they are to be read again.
+/// The state of the action from which a lane's owners were read. When it has changed, the owners must be read again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Edition {
     /// The newest version of the action.
@@ -55,6 +57,6 @@ pub(super) struct Lane {
     pub(super) owners: Owners,
     pub(super) edition: Edition,
     pub(super) state: State,
-    /// Of the ticket that counts.
+    /// The number of its current ticket.
     pub(super) number: u64,
 }

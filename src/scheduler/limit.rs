@@ -1,17 +1,21 @@
-//! How many requests one host may have in flight: a limit that adapts to what the host shows.
+//! How many requests to one host may be in flight: a limit that adapts to how the host answers.
 //!
-//! It begins small, because nothing is known of the host. Once it is used to the full, as many answers as it allows requests
-//! raise it: each by one until the host was first too slow (so it doubles with every round of answers), and all of them
-//! together by one afterwards. The answers of a host that is quick arrive before the next requests are out, so what counts is
-//! that the limit was reached, and not what is in flight when an answer arrives. A request that times out halves it, once for
-//! all the requests that were out together: they all tell the same story. This is how TCP finds the share of a link that it
-//! can use (RFC 5681, section 3.1), with the timeout in place of a lost segment.
+//! The limit begins small, because nothing is known of the host. Each time the limit is reached, a round begins: as
+//! many answers count as the limit allows requests. Until the first timeout, each of these answers raises the limit by
+//! one, so it doubles with every round. After a timeout, a whole round raises it by one. A quick host answers before
+//! the next requests begin. So it matters whether the limit was reached, and not how many requests are in flight when
+//! an answer arrives.
 //!
-//! A limit that was not used for a while begins small again: what the host could take then says little about now.
+//! A request that times out halves the limit, once for all requests that were in flight together, because they all have
+//! the same cause. TCP finds its share of a link in the same way (RFC 5681, section 3.1), with a lost segment in place
+//! of the timeout.
+//!
+//! A limit that was not used for a while begins small again, because what the host could take then says little about
+//! now.
 
 use std::time::{Duration, Instant};
 
-/// Requests in flight to a host of which nothing is known.
+/// The limit of a host of which nothing is known.
 pub const FIRST_LIMIT: usize = 4;
 /// After so long without a request, the limit is no larger than the first one.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
@@ -20,17 +24,17 @@ const FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
 #[derive(Clone, Debug)]
 pub(super) struct AdaptiveLimit {
     limit: usize,
-    /// The configured limit, which it never exceeds.
+    /// The configured limit, which the adaptive limit never exceeds.
     most: usize,
-    /// Up to here each answer counts as one; above, a whole round does.
+    /// Below this value each answer raises the limit by one. From here on a whole round does.
     fast_until: usize,
-    /// Answers that count: as many as the limit allows requests, since it was last used to the full.
+    /// How many more answers count. It is set to the limit each time the limit is reached.
     credit: usize,
-    /// Answers since the limit last grew by a round.
+    /// How many answers counted since the limit last grew.
     answers: usize,
-    /// When it was last halved. Requests that began before have told their story.
+    /// When it was last halved. Timeouts of requests that began before this do not count again.
     halved_at: Option<Instant>,
-    /// When it was last asked for.
+    /// When a request last began under it.
     used_at: Instant,
 }
 
@@ -49,7 +53,7 @@ impl AdaptiveLimit {
         self.limit
     }
 
-    /// A request is about to begin.
+    /// Notes that a request is about to begin.
     pub(super) fn used(&mut self, now: Instant) {
         if now.saturating_duration_since(self.used_at) >= FORGOTTEN_AFTER {
             self.begin_small();
@@ -57,20 +61,21 @@ impl AdaptiveLimit {
         self.used_at = now;
     }
 
-    /// Requests have begun, and more would have: so many are in flight now.
+    /// Notes that requests have begun, and that more would have begun if the limit were higher. `in_flight` is how many
+    /// are in flight now.
     pub(super) fn filled(&mut self, in_flight: usize) {
         if in_flight >= self.limit {
             self.credit = self.limit;
         }
     }
 
-    /// The host is about to be tried anew.
+    /// Makes the limit small again, because the host is about to be tried anew.
     pub(super) fn begin_small(&mut self) {
         self.limit = self.limit.min(FIRST_LIMIT);
         (self.fast_until, self.credit, self.answers) = (self.most, 0, 0);
     }
 
-    /// An answer arrived in time.
+    /// Notes that an answer arrived in time.
     pub(super) fn answered(&mut self) {
         if self.credit == 0 || self.limit >= self.most {
             return;
@@ -83,7 +88,7 @@ impl AdaptiveLimit {
         }
     }
 
-    /// A request that began at `started` timed out.
+    /// Notes that a request that began at `started` timed out.
     pub(super) fn timed_out(&mut self, started: Instant, now: Instant) {
         if self.halved_at.is_some_and(|halved| started < halved) {
             return;
@@ -99,7 +104,7 @@ impl AdaptiveLimit {
 mod tests {
     use super::*;
 
-    /// So many requests begin together, and all are answered before any other begins.
+    /// Begins `requests` requests together. All are answered before any other begins.
     fn round(limit: &mut AdaptiveLimit, requests: usize, now: Instant) {
         limit.used(now);
         limit.filled(requests);
@@ -128,7 +133,7 @@ mod tests {
         let later = now + Duration::from_secs(15);
         (0..64).for_each(|_| limit.timed_out(now, later));
         assert_eq!(limit.get(), 32);
-        // What was out when it was halved is answered after all.
+        // The requests that were in flight when the limit was halved are answered after all.
         (0..32).for_each(|_| limit.answered());
         assert_eq!(limit.get(), 32);
         round(&mut limit, 32, later);

@@ -1,18 +1,19 @@
-//! Who is next: which lanes a claim asks for deliveries, and how many of each.
+//! Decides which lanes the next claim asks for deliveries, and for how many of each.
 //!
-//! A value without I/O and without a clock of its own. It is told what was found, what was claimed and how attempts
+//! The scheduler does no I/O and has no clock of its own. It is told what was found, what was claimed and how attempts
 //! ended, and answers with turns ([`Scheduler::plan`]). It keeps these limits, for one dispatcher:
 //!
-//! - **In all**: requests in flight, whoever they are for.
+//! - **In all**: the number of requests in flight.
 //! - **Per agent**: a fixed limit.
-//! - **Per host**: a limit that adapts (`limit`); nothing while the host is unreachable (`reach`).
-//! - **Hosts that are not known to answer** hold half of all places at most, all together, whatever their number: new ones,
-//!   each with one request until it answers, by turns the newest and the oldest, and those that are silent.
+//! - **Per host**: a limit that adapts (`limit`). While the host is unreachable (`reach`), it gets no place.
+//! - **Hosts that are not known to answer**: all of them together hold half of all places at most, whatever their
+//!   number. These are new hosts and silent hosts. Each new host has one request until it answers; the newest and the
+//!   oldest waiting one are tried alternately.
 //!
-//! Lanes that may run take turns, in a ring; each gets an equal part of the free places, and one at least. A lane that
-//! finds a limit reached waits at that limit's `gate`, and is called, in order, when a place comes free there; lanes
-//! that were called go before the ring. Nothing here looks at all lanes: each step costs the same with ten lanes and with
-//! ten thousand.
+//! Lanes that may run take turns, in a ring. Each gets an equal part of the free places, and one at least. A lane for
+//! which a limit is reached waits at the `queue` of that limit. When a place comes free there, the lanes that wait are
+//! called in order, and they go before the ring. No step looks at all lanes: each step costs the same with ten lanes
+//! and with ten thousand.
 //!
 //! A lane has one claim under way at most, so its deliveries start in the order of their insertion.
 
@@ -24,22 +25,22 @@ use hashbrown::HashMap;
 
 use crate::domain::delivery::Failure;
 use crate::domain::host::Origin;
-use gate::Gate;
 pub use host::Manner;
 use host::{Heard, Host};
 pub use lane::{Edition, LaneId, Owners};
 use lane::{Lane, State, Ticket};
 pub use limit::FIRST_LIMIT;
 pub use paused::Paused;
+use place_queue::PlaceQueue;
 pub use probing::Probe;
 pub use reach::FAILURES_IN_A_ROW;
 
-mod gate;
 mod host;
 mod known;
 mod lane;
 mod limit;
 mod paused;
+mod place_queue;
 mod places;
 mod probing;
 mod reach;
@@ -48,40 +49,41 @@ mod report;
 #[cfg(test)]
 mod tests;
 
-/// Lanes that are known at the same time; those in which nothing waits are forgotten first. About 300 bytes each.
+/// How many lanes are known at the same time, about 300 bytes each. Beyond that, lanes in which nothing waits are
+/// forgotten.
 pub const MAX_LANES: usize = 50_000;
-/// Lanes that one claim asks at most.
+/// How many lanes one claim asks at most.
 pub const MAX_TURNS: usize = 256;
 
 /// The limits of one dispatcher.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Requests in flight, at least 1.
+    /// How many requests may be in flight in all, at least 1.
     pub in_flight: usize,
-    /// Of one agent, at least 1.
+    /// How many requests of one agent may be in flight, at least 1.
     pub per_agent: usize,
-    /// To one host and port, at least 1. The limit that adapts never exceeds it.
+    /// How many requests to one host and port may be in flight, at least 1. The adaptive limit never exceeds it.
     pub per_host: usize,
-    /// Whether the limits of hosts adapt, and those that do not answer share a part of the places.
+    /// Whether the limits of hosts adapt, and hosts that are not known to answer share a part of the places.
     pub adapt: bool,
-    /// Whether hosts that cannot be reached are left alone until a probe connects.
+    /// Whether nothing is sent to unreachable hosts until a probe connects.
     pub hold_unreachable: bool,
 }
 
-/// A lane's turn: a claim may take so many of its deliveries. The places for them are taken already.
+/// A lane's turn: a claim may take `quota` of its deliveries. The places for them are already taken.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Turn {
-    /// The lane.
+    /// The lane that the claim asks.
     pub lane: LaneId,
-    /// Deliveries that may be claimed, at least 1.
+    /// How many deliveries may be claimed, at least 1.
     pub quota: usize,
     owners: Owners,
 }
 
-/// The place of one delivery that was claimed. Given back by [`Scheduler::leave_seat`].
+/// The place of one claimed delivery. [`Scheduler::leave_seat`] gives it back.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Seat {
-    /// The lane.
+    /// The lane of the delivery.
     pub lane: LaneId,
     owners: Owners,
 }
@@ -91,35 +93,35 @@ pub struct Seat {
 pub enum Signal {
     /// A response arrived.
     Answered,
-    /// The request was sent, and the time was over before a response arrived.
+    /// The request was sent, and the timeout was over before a response arrived.
     TimedOut,
-    /// It provably reached nobody: `dns`, `connect` or `tls`.
+    /// The request provably reached nobody: `dns`, `connect` or `tls`.
     Unreached(Failure),
-    /// Something reached the host, and it did not answer as it should.
+    /// The host was reached, but did not answer as it should.
     Reached,
-    /// Nothing: no request was about to be sent.
+    /// The attempt says nothing about the host, because no request was about to be sent.
     Nothing,
 }
 
-/// Which gate called a lane.
+/// Which queue called a lane.
 #[derive(Clone, Debug)]
 enum Caller {
     Agent(Arc<str>),
-    /// A host, and the manner whose shared limit it counts under.
+    /// A host, and the manner under whose shared limit it counts.
     Host(Origin, Manner),
 }
 
 /// Why a lane does not run.
 enum Block {
-    /// It is paused.
+    /// The lane is paused.
     Paused,
     /// Its agent has no place left.
     Agent,
-    /// Its host has none, or all hosts of the same manner together.
+    /// Its host has no place left, or all hosts of the same manner together have none.
     Host,
 }
 
-/// The scheduler.
+/// The scheduler of one dispatcher.
 #[derive(Debug)]
 pub struct Scheduler {
     limits: Limits,
@@ -127,52 +129,52 @@ pub struct Scheduler {
     lanes: HashMap<LaneId, Lane>,
     agents: HashMap<Arc<str>, Agent>,
     hosts: HashMap<Origin, Host>,
-    /// Hosts that were never tried, all together.
-    untried: Gate<Origin>,
-    /// Hosts that do not answer, all together.
-    silent: Gate<Origin>,
+    /// The queue that all untried hosts share.
+    untried: PlaceQueue<Origin>,
+    /// The queue that all silent hosts share.
+    silent: PlaceQueue<Origin>,
     paused: Paused,
     /// Lanes that wait because they are paused.
     held_back: Vec<Ticket>,
-    /// Lanes that a gate has called; they go first.
+    /// Lanes that a queue has called. They go before the ring.
     called: VecDeque<(Ticket, Caller)>,
-    /// The ring.
+    /// The ring of lanes that may run.
     ready: VecDeque<Ticket>,
-    /// Lanes in which nothing waits, the longest idle first, for when there are too many.
+    /// Lanes in which nothing waits, the longest idle first. When there are too many lanes, these are forgotten.
     idle: VecDeque<Ticket>,
-    /// When to listen to which host.
+    /// When to check which host for silence.
     listening: BTreeSet<(Instant, Origin)>,
     /// When to probe which host.
     probes: BTreeSet<(Instant, Origin)>,
-    /// The same for hosts whose last probe had no answer of any kind: each such probe takes all the time it has.
+    /// When to probe hosts whose last probe had no answer of any kind. Each such probe takes all the time it has.
     probes_of_black_holes: BTreeSet<(Instant, Origin)>,
-    /// Whether of new hosts that wait the longest waiting is next, and not the newest.
+    /// Whether the next new host to be called is the one that has waited longest, and not the newest.
     oldest_is_next: bool,
     last_number: u64,
-    /// Lanes that were looked at, ever: what planning costs.
+    /// How many lanes were ever looked at. Tests measure with it what planning costs.
     #[cfg(test)]
     looks: u64,
 }
 
-/// An agent's places.
+/// What the scheduler knows of an agent.
 #[derive(Debug, Default)]
 struct Agent {
-    gate: Gate<Ticket>,
-    /// Lanes that are known and belong to it.
+    queue: PlaceQueue<Ticket>,
+    /// How many known lanes belong to it.
     lanes: usize,
 }
 
 impl Limits {
-    /// Places that hosts which are not known to answer may have, all together.
+    /// How many places all hosts that are not known to answer may have together.
     fn of_doubtful_hosts(&self) -> usize {
         (self.in_flight / 2).max(1)
     }
 
-    /// Places that all hosts of a manner have together, while silent ones have so many in flight.
+    /// How many places all hosts of a manner have together. `silent` is how many places silent hosts hold now.
     ///
-    /// New hosts get a quarter of what silent ones leave. They show within [`host::QUIET`] what they are, and then either
-    /// take no part in this any more, or count as silent: so, however many new hosts hang, there is a place for the next
-    /// one at almost any time.
+    /// New hosts get a quarter of what silent hosts leave. Within [`host::QUIET`] a new host answers, and then this
+    /// limit does not concern it any more, or it counts as silent. So there is a place for the next new host at almost
+    /// any time, however many new hosts hang.
     fn of_manner(&self, manner: Manner, silent: usize) -> usize {
         match manner {
             Manner::Untried => self.of_doubtful_hosts().saturating_sub(silent).div_ceil(4),
@@ -181,8 +183,8 @@ impl Limits {
         }
     }
 
-    /// How far hosts that wait for a shared place are called. New ones that wait do so because others like them hang, or
-    /// hang themselves; they leave half to hosts that come now.
+    /// Up to how many places hosts that wait for a shared place are called. New hosts wait because other new hosts
+    /// hang, or hang themselves. They leave half of the places to hosts that arrive now.
     fn of_those_waiting(&self, manner: Manner, silent: usize) -> usize {
         let limit = self.of_manner(manner, silent);
         match manner {
@@ -202,8 +204,8 @@ impl Scheduler {
             lanes: HashMap::new(),
             agents: HashMap::new(),
             hosts: HashMap::new(),
-            untried: Gate::default(),
-            silent: Gate::default(),
+            untried: PlaceQueue::default(),
+            silent: PlaceQueue::default(),
             paused: Paused::default(),
             held_back: Vec::new(),
             called: VecDeque::new(),
@@ -219,17 +221,23 @@ impl Scheduler {
         }
     }
 
-    /// Places that are free.
+    /// How many places are free.
     pub fn free(&self) -> usize {
         self.limits.in_flight.saturating_sub(self.in_flight)
     }
 
-    /// Requests that are in flight or about to be.
+    /// How many places are free or likely to come free soon. Places do not count that are held by hosts which are not known
+    /// to answer.
+    pub fn places_in_reach(&self) -> usize {
+        (self.free() + self.in_flight).saturating_sub(self.untried.in_flight + self.silent.in_flight)
+    }
+
+    /// How many requests are in flight or about to begin.
     pub fn in_flight(&self) -> usize {
         self.in_flight
     }
 
-    /// Something waits in a lane. `false` if the lane is not known.
+    /// Notes that something waits in a lane. Returns `false` if the lane is not known.
     pub fn found(&mut self, lane: LaneId) -> bool {
         match self.lanes.get_mut(&lane).map(|lane| &mut lane.state) {
             None => return false,
@@ -240,7 +248,8 @@ impl Scheduler {
         true
     }
 
-    /// The next claim: which lanes it asks, and for how many deliveries, `most` in all. Takes the places for them.
+    /// Plans the next claim: which lanes it asks, and for how many deliveries, `most` in all. Takes the places for
+    /// them.
     pub fn plan(&mut self, most: usize, now: Instant) -> Vec<Turn> {
         self.listen(now);
         let mut left = self.free().min(most);
@@ -261,7 +270,7 @@ impl Scheduler {
             }
             caller.iter().for_each(|caller| self.call_again(caller));
         }
-        // Where fewer lanes may run than stood in the queue, those that do share what is left.
+        // If fewer lanes may run than stood in the queue, these lanes share the places that are left.
         for turn in &mut turns {
             let more = self.room(turn.lane, &turn.owners).map_or(0, |room| room.min(left));
             self.take(&turn.owners, more, now);
@@ -271,12 +280,12 @@ impl Scheduler {
         turns
     }
 
-    /// What a turn's claim brought: `taken` deliveries, each with a seat from now on. `more` says that the lane may hold
-    /// more. Places that were not needed come free.
+    /// Notes that a turn's claim took `taken` deliveries, and returns a seat for each. `more` says that more deliveries
+    /// may wait in the lane. Places that were not needed come free.
     pub fn claimed(&mut self, turn: Turn, taken: usize, more: bool) -> Vec<Seat> {
         let Turn { lane, quota, owners } = turn;
         self.release(&owners, quota.saturating_sub(taken));
-        // Where a lane needed fewer places than it was given, nobody knows whether the host could take more.
+        // If a lane needed fewer places than it was given, it is not known whether the host could take more.
         if taken >= quota
             && let Some(host) = owners.host.as_ref().and_then(|name| self.hosts.get_mut(name))
         {
@@ -291,8 +300,9 @@ impl Scheduler {
         std::iter::repeat_with(|| Seat { lane, owners: owners.clone() }).take(taken.min(quota)).collect()
     }
 
-    /// How an attempt at this host that began at `started` has ended. Its place is still taken. The place may be another
-    /// host's, if a new version of the action was published between the turn and the claim: that one learns nothing.
+    /// Notes how an attempt at this host that began at `started` has ended. Its place is still taken. If a new version
+    /// of the action was published between the turn and the claim, the place may belong to another host. That host
+    /// learns nothing.
     pub fn learn(&mut self, name: &Origin, started: Instant, signal: Signal, now: Instant) {
         let Some(host) = self.hosts.get_mut(name) else { return };
         match signal {
@@ -326,12 +336,12 @@ impl Scheduler {
         self.call_host(name);
     }
 
-    /// A place comes free.
+    /// Frees the place of a seat.
     pub fn leave_seat(&mut self, seat: &Seat) {
         self.release(&seat.owners, 1);
     }
 
-    /// A turn asks for less than was planned; `quota` is at least 1. The other places come free.
+    /// Reduces a turn to `quota` deliveries, at least 1. The other places come free.
     pub fn shrink(&mut self, turn: &mut Turn, quota: usize) {
         let rest = turn.quota.saturating_sub(quota.max(1));
         turn.quota -= rest;

@@ -1,4 +1,4 @@
-//! What people have paused.
+//! The agents, actions and hosts that people have paused.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use super::lane::{LaneId, Owners};
 use crate::domain::host::HostPattern;
 use crate::domain::pause::PauseTarget;
 
-/// Everything that is paused now; looked up by name, whatever the number of pauses.
+/// Everything that is paused now. Looking up a lane costs the same, whatever the number of pauses.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Paused {
     agents: HashSet<Arc<str>>,
@@ -30,7 +30,7 @@ impl FromIterator<PauseTarget> for Paused {
 }
 
 impl Paused {
-    /// Whether a lane is paused, by whichever of its names.
+    /// Whether a lane is paused, by its action, its agent or its host.
     pub(super) fn covers(&self, lane: LaneId, owners: &Owners) -> bool {
         self.lanes.contains(&lane)
             || self.agents.contains(&owners.agent)

@@ -1,34 +1,35 @@
-//! Taking places and giving them back, and the queues in which lanes wait for one.
+//! Takes places and gives them back, and keeps the queues in which lanes wait for a place.
 //!
-//! A lane waits at its agent's gate or at its host's. Where it is not the host's own limit that is reached but the one
-//! that it shares with all hosts of its [`Manner`], its lanes wait at the host's gate all the same, and the host waits at
-//! the shared one: so when the host's manner changes, its lanes are at hand.
+//! A lane waits at the queue of its agent or at the queue of its host. If the limit that the host shares with all hosts
+//! of its [`Manner`] is reached, the lanes still wait at the host's queue, and the host waits at the shared queue. So all
+//! lanes of a host are in one queue when its manner changes.
 
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::gate::Gate;
 use super::host::{Heard, Manner};
 use super::lane::{State, Ticket};
+use super::place_queue::PlaceQueue;
 use super::{Block, Caller, LaneId, Owners, Scheduler};
 use crate::domain::host::Origin;
 
 impl Scheduler {
-    /// Places that a lane may take now, by all limits but that of the whole dispatcher.
+    /// How many places a lane may take now, by all limits except that of the whole dispatcher.
     pub(super) fn room(&self, lane: LaneId, owners: &Owners) -> Result<usize, Block> {
         if self.paused.covers(lane, owners) {
             return Err(Block::Paused);
         }
-        let of_agent = self.agents.get(&owners.agent).map_or(0, |agent| agent.gate.free_for_one(self.limits.per_agent));
+        let of_agent =
+            self.agents.get(&owners.agent).map_or(0, |agent| agent.queue.free_for_one(self.limits.per_agent));
         if of_agent == 0 {
             return Err(Block::Agent);
         }
         let Some(host) = owners.host.as_ref().and_then(|name| self.hosts.get(name)) else { return Ok(of_agent) };
-        let of_host = host.gate.free_for_one(host.limit()).min(self.free_of(host.manner));
+        let of_host = host.queue.free_for_one(host.limit()).min(self.free_of(host.manner));
         if of_host == 0 { Err(Block::Host) } else { Ok(of_agent.min(of_host)) }
     }
 
-    /// The next lane to look at: those that were called first, then the ring.
+    /// The next lane to look at: first the lanes that were called, then the ring.
     pub(super) fn next_lane(&mut self) -> Option<(LaneId, Owners, Option<Caller>)> {
         loop {
             let (ticket, caller) = match self.called.pop_front() {
@@ -56,7 +57,7 @@ impl Scheduler {
         }
         self.in_flight += places;
         if let Some(agent) = self.agents.get_mut(&owners.agent) {
-            agent.gate.in_flight += places;
+            agent.queue.in_flight += places;
         }
         let Some(name) = &owners.host else { return };
         let Some(host) = self.hosts.get_mut(name) else { return };
@@ -75,7 +76,7 @@ impl Scheduler {
         if let Some(name) = &owners.host
             && let Some(host) = self.hosts.get_mut(name)
         {
-            host.gate.in_flight -= places;
+            host.queue.in_flight -= places;
             let manner = host.manner;
             self.count(manner, |in_flight| in_flight - places);
             self.call_host(name);
@@ -83,44 +84,44 @@ impl Scheduler {
             self.forget_host_if_unused(name);
         }
         if let Some(agent) = self.agents.get_mut(&owners.agent) {
-            agent.gate.in_flight -= places;
+            agent.queue.in_flight -= places;
             self.call_agent(&owners.agent);
             self.forget_agent_if_unused(&owners.agent);
         }
     }
 
-    /// A lane that may not run waits where it is held up.
+    /// Puts a lane that may not run into the queue where it is held up.
     pub(super) fn hold(&mut self, lane: LaneId, owners: &Owners, block: Block) {
         let Some(ticket) = self.set(lane, State::Held) else { return };
         match (block, &owners.host) {
             (Block::Paused, _) => self.held_back.push(ticket),
             (Block::Agent, _) => {
                 if let Some(agent) = self.agents.get_mut(&owners.agent) {
-                    agent.gate.wait(ticket);
+                    agent.queue.wait(ticket);
                 }
             }
             (Block::Host, Some(name)) => {
                 if let Some(host) = self.hosts.get_mut(name) {
-                    host.gate.wait(ticket);
+                    host.queue.wait(ticket);
                 }
                 self.call_host(name);
             }
-            // Nobody is held up by a host that there is not.
+            // A lane without a host is never held up by one.
             (Block::Host, None) => {}
         }
     }
 
-    /// A lane that a gate has called was looked at.
+    /// Notes that a lane that a queue has called was looked at.
     fn looked_at(&mut self, caller: &Caller) {
         match caller {
             Caller::Agent(name) => {
                 if let Some(agent) = self.agents.get_mut(name) {
-                    agent.gate.looked_at();
+                    agent.queue.looked_at();
                 }
             }
             Caller::Host(name, manner) => {
                 if let Some(host) = self.hosts.get_mut(name) {
-                    host.gate.looked_at();
+                    host.queue.looked_at();
                 }
                 if let Some(shared) = self.shared(*manner) {
                     shared.looked_at();
@@ -129,7 +130,7 @@ impl Scheduler {
         }
     }
 
-    /// The lane that was called may not have taken its place, which then goes to the next.
+    /// Calls the next lanes, because a lane that was called may not have taken its place.
     pub(super) fn call_again(&mut self, caller: &Caller) {
         match caller {
             Caller::Agent(name) => self.call_agent(name),
@@ -144,10 +145,10 @@ impl Scheduler {
     /// Calls as many lanes of an agent as it has free places.
     fn call_agent(&mut self, name: &Arc<str>) {
         let Some(agent) = self.agents.get_mut(name) else { return };
-        while agent.gate.can_call(self.limits.per_agent)
-            && let Some(ticket) = agent.gate.next()
+        while agent.queue.can_call(self.limits.per_agent)
+            && let Some(ticket) = agent.queue.next()
         {
-            agent.gate.call();
+            agent.queue.call();
             self.called.push_back((ticket, Caller::Agent(name.clone())));
         }
     }
@@ -157,15 +158,15 @@ impl Scheduler {
         while self.call_one(name) {}
     }
 
-    /// Calls a lane of a host, if it has a free place. If it is the shared limit that it lacks, it waits for that.
+    /// Calls a lane of a host, if the host has a free place. If only the shared limit is reached, the host waits there.
     fn call_one(&mut self, name: &Origin) -> bool {
         let Some(host) = self.hosts.get_mut(name) else { return false };
-        if host.gate.waiting() == 0 || !host.gate.can_call(host.limit()) {
+        if host.queue.waiting() == 0 || !host.queue.can_call(host.limit()) {
             return false;
         }
         let manner = host.manner;
         let limit = self.limits.of_those_waiting(manner, self.silent.in_flight);
-        if let Some(shared) = manner_gate(&mut self.untried, &mut self.silent, manner) {
+        if let Some(shared) = manner_queue(&mut self.untried, &mut self.silent, manner) {
             if !shared.can_call(limit) {
                 if host.waits_as != Some(manner) {
                     host.waits_as = Some(manner);
@@ -175,15 +176,15 @@ impl Scheduler {
             }
             shared.call();
         }
-        let Some(ticket) = host.gate.next() else { return false };
-        host.gate.call();
+        let Some(ticket) = host.queue.next() else { return false };
+        host.queue.call();
         self.called.push_back((ticket, Caller::Host(name.clone(), manner)));
         true
     }
 
-    /// Lets the hosts that wait at a shared limit have the places that are free there, one each in their turn. Of new hosts
-    /// that is by turns the newest and the oldest: those that have waited long do so because others like them hang, but
-    /// however many new ones come, each has its turn.
+    /// Calls the hosts that wait at a shared limit, one lane of each in turn, while places are free there. Of new hosts
+    /// it calls the newest and the oldest alternately. Hosts that have waited long are likely to hang, so the newest
+    /// must not wait behind them; but each has its turn, however many new ones come.
     fn call_manner(&mut self, manner: Manner) {
         let limit = self.limits.of_those_waiting(manner, self.silent.in_flight);
         let mut newest = manner == Manner::Untried && !self.oldest_is_next;
@@ -195,7 +196,7 @@ impl Scheduler {
             host.waits_as = None;
             if self.call_one(&name)
                 && let Some(host) = self.hosts.get_mut(&name)
-                && host.gate.waiting() > 0
+                && host.queue.waiting() > 0
                 && host.waits_as.is_none()
             {
                 host.waits_as = Some(manner);
@@ -209,7 +210,7 @@ impl Scheduler {
         }
     }
 
-    /// A host answers, or has fallen silent.
+    /// Notes that a host answers, or has fallen silent.
     pub(super) fn change_manner(&mut self, name: &Origin, manner: Manner) {
         let Some(host) = self.hosts.get_mut(name) else { return };
         let former = std::mem::replace(&mut host.manner, manner);
@@ -217,23 +218,24 @@ impl Scheduler {
             return;
         }
         host.waits_as = None;
-        let in_flight = host.gate.in_flight;
+        let in_flight = host.queue.in_flight;
         self.count(former, |all| all - in_flight);
         self.count(manner, |all| all + in_flight);
         self.call_host(name);
         self.call_shared(former);
     }
 
-    /// Places of hosts of this manner have come free, or may have.
+    /// Calls hosts of this manner, because places of theirs may have come free.
     fn call_shared(&mut self, manner: Manner) {
         self.call_manner(manner);
         if manner == Manner::Silent {
-            // What silent hosts leave is for new ones.
+            // The places that silent hosts leave go to new hosts.
             self.call_manner(Manner::Untried);
         }
     }
 
-    /// Listens to a host in time, unless that is arranged already. One that is silent is heard of when it answers.
+    /// Notes when to check a host for silence, unless that is noted already. A silent host is not checked: its manner
+    /// changes when it answers.
     pub(super) fn watch(&mut self, name: &Origin, now: Instant) {
         let Some(host) = self.hosts.get_mut(name) else { return };
         if self.limits.adapt
@@ -246,7 +248,7 @@ impl Scheduler {
         }
     }
 
-    /// Places that are left to all hosts of this manner together.
+    /// How many places are free for all hosts of this manner together.
     fn free_of(&self, manner: Manner) -> usize {
         match manner {
             Manner::Untried => self.untried.free(self.limits.of_manner(manner, self.silent.in_flight)),
@@ -255,17 +257,17 @@ impl Scheduler {
         }
     }
 
-    fn shared(&mut self, manner: Manner) -> Option<&mut Gate<Origin>> {
-        manner_gate(&mut self.untried, &mut self.silent, manner)
+    fn shared(&mut self, manner: Manner) -> Option<&mut PlaceQueue<Origin>> {
+        manner_queue(&mut self.untried, &mut self.silent, manner)
     }
 
     fn count(&mut self, manner: Manner, change: impl FnOnce(usize) -> usize) {
-        if let Some(gate) = self.shared(manner) {
-            gate.in_flight = change(gate.in_flight);
+        if let Some(queue) = self.shared(manner) {
+            queue.in_flight = change(queue.in_flight);
         }
     }
 
-    /// Gives a lane a new state, and with it a new ticket.
+    /// Gives a lane a new state and a new ticket.
     pub(super) fn set(&mut self, lane: LaneId, state: State) -> Option<Ticket> {
         self.last_number += 1;
         let number = self.last_number;
@@ -284,11 +286,11 @@ impl Scheduler {
     }
 }
 
-fn manner_gate<'a>(
-    untried: &'a mut Gate<Origin>,
-    silent: &'a mut Gate<Origin>,
+fn manner_queue<'a>(
+    untried: &'a mut PlaceQueue<Origin>,
+    silent: &'a mut PlaceQueue<Origin>,
     manner: Manner,
-) -> Option<&'a mut Gate<Origin>> {
+) -> Option<&'a mut PlaceQueue<Origin>> {
     match manner {
         Manner::Untried => Some(untried),
         Manner::Silent => Some(silent),

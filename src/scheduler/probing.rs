@@ -1,4 +1,4 @@
-//! When which unreachable host is probed, and what that shows.
+//! Decides when which unreachable host is probed, and takes the results of probes.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -9,18 +9,19 @@ use super::Scheduler;
 use super::host::Host;
 use crate::domain::host::Origin;
 
-/// What a probe has shown.
+/// The result of a probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Probe {
     /// The host can be reached.
     Connected,
-    /// It said no, or its name cannot be resolved.
+    /// The probe failed before its time was over: the host refused the connection, or its name cannot be resolved.
     Refused,
     /// There was no answer in time.
     NoAnswer,
 }
 
-/// Takes hosts whose probes are due, and notes that these are under way. One for which nobody waits any more is not probed.
+/// Takes the hosts whose probes are due, and notes that these probes are under way. A host for which no lane waits is
+/// not probed.
 fn take_due(
     probes: &mut BTreeSet<(Instant, Origin)>,
     hosts: &mut HashMap<Origin, Host>,
@@ -33,7 +34,7 @@ fn take_due(
     {
         probes.pop_first();
         let Some(host) = hosts.get_mut(&name) else { continue };
-        if host.gate.waiting() == 0 {
+        if host.queue.waiting() == 0 {
             host.reach.suspect();
         } else if host.reach.begin_probe(due) {
             due_now.push(name);
@@ -43,8 +44,9 @@ fn take_due(
 }
 
 impl Scheduler {
-    /// Hosts that are to be probed now: `most` of them, and apart from them `most_black_holes` of those whose last probe had
-    /// no answer of any kind, so that these keep no other host waiting. Each is under way until [`Scheduler::probed`].
+    /// The hosts that must be probed now: first `most` at most, and then `most_black_holes` at most of the hosts whose
+    /// last probe had no answer of any kind. The two numbers are separate, so that the latter keep no other host
+    /// waiting. Each probe is under way until [`Scheduler::probed`] is called.
     pub fn probes_due(&mut self, most: usize, most_black_holes: usize, now: Instant) -> (Vec<Origin>, Vec<Origin>) {
         let hosts = take_due(&mut self.probes, &mut self.hosts, most, now);
         (hosts, take_due(&mut self.probes_of_black_holes, &mut self.hosts, most_black_holes, now))
@@ -55,7 +57,7 @@ impl Scheduler {
         [self.probes.first(), self.probes_of_black_holes.first()].into_iter().flatten().map(|(due, _)| *due).min()
     }
 
-    /// What a probe has shown.
+    /// Notes the result of a probe.
     pub fn probed(&mut self, name: &Origin, probe: Probe, now: Instant) {
         let Some(host) = self.hosts.get_mut(name) else { return };
         if probe == Probe::Connected {

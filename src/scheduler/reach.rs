@@ -1,34 +1,35 @@
-//! Whether a host can be reached. After a few deliveries in a row that provably reached nobody, it counts as
-//! unreachable: what is for it waits, and a probe, which connects and sends nothing, tells when it is back.
+//! Whether a host can be reached. After a few deliveries in a row that provably reached nobody, the host counts as
+//! unreachable. Its deliveries then wait, and a probe, which connects and sends nothing, finds out when it can be
+//! reached again.
 
 use std::time::{Duration, Instant};
 
 use crate::domain::delivery::Failure;
 
-/// So many deliveries in a row that reached nobody make a host unreachable.
+/// After this many deliveries in a row that reached nobody, a host is unreachable.
 pub const FAILURES_IN_A_ROW: u32 = 3;
-/// The first probe comes after this pause.
+/// The pause before the first probe.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
-/// Every further pause is twice as long, up to this one. A host that is back is noticed after this much time at most.
+/// Each further pause is twice as long, up to this one. A host that can be reached again is probed within this time.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
-/// What is known of a host.
+/// What is known about reaching a host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Reach {
-    /// It was reached, or nothing is known of it; this many deliveries in a row have failed to reach it.
+    /// The host is not known to be unreachable.
     Reachable {
-        /// Failures in a row.
+        /// How many deliveries in a row have failed to reach it.
         failures: u32,
     },
-    /// It cannot be reached.
+    /// The host cannot be reached.
     Unreachable {
-        /// Since when.
+        /// Since when it is unreachable.
         since: Instant,
         /// How the last delivery failed.
         last: Failure,
         /// The pause before the next probe.
         pause: Duration,
-        /// When that is; `None` while one is under way.
+        /// When the next probe is due. `None` while a probe is under way.
         probe_at: Option<Instant>,
         /// Whether the last probe had no answer of any kind.
         is_black_hole: bool,
@@ -36,7 +37,7 @@ pub(super) enum Reach {
 }
 
 impl Reach {
-    /// Of a host of which nothing is known.
+    /// The reach of a host of which nothing is known.
     pub(super) fn unknown() -> Reach {
         Reach::Reachable { failures: 0 }
     }
@@ -45,13 +46,13 @@ impl Reach {
         matches!(self, Reach::Unreachable { .. })
     }
 
-    /// A delivery reached it.
+    /// Notes that a delivery reached the host.
     pub(super) fn reached(&mut self) {
         *self = Reach::unknown();
     }
 
-    /// A delivery provably reached nobody. Whether that made the host unreachable; if so, the first probe is due at the
-    /// time that is returned.
+    /// Notes that a delivery provably reached nobody. If that made the host unreachable, returns when the first probe
+    /// is due.
     pub(super) fn failed(&mut self, kind: Failure, now: Instant) -> Option<Instant> {
         let Reach::Reachable { failures } = self else { return None };
         *failures += 1;
@@ -69,7 +70,7 @@ impl Reach {
         Some(probe_at)
     }
 
-    /// The probe that was due at `due` begins. `false` if none was due then.
+    /// Notes that the probe that was due at `due` begins. Returns `false` if no probe was due then.
     pub(super) fn begin_probe(&mut self, due: Instant) -> bool {
         match self {
             Reach::Unreachable { probe_at, .. } if *probe_at == Some(due) => {
@@ -80,15 +81,16 @@ impl Reach {
         }
     }
 
-    /// The probe connected. The next delivery shows whether that is enough: one more failure, and the host is
-    /// unreachable again.
+    /// Notes that the probe connected. If the next delivery still fails to reach the host, the host is unreachable
+    /// again.
     pub(super) fn probe_connected(&mut self) {
         if self.is_unreachable() {
             self.suspect();
         }
     }
 
-    /// Nobody waits for the host any more, so it is not probed either. What comes next finds out.
+    /// Makes the host reachable, but one failure makes it unreachable again. A host for which no lane waits is not
+    /// probed, so its next delivery finds out.
     pub(super) fn suspect(&mut self) {
         *self = Reach::Reachable { failures: FAILURES_IN_A_ROW - 1 };
     }
@@ -98,7 +100,8 @@ impl Reach {
         matches!(self, Reach::Unreachable { is_black_hole: true, .. })
     }
 
-    /// The probe did not connect, and whether it had no answer of any kind. When the next one is due.
+    /// Notes that the probe did not connect. `black_hole` says that it had no answer of any kind. Returns when the next
+    /// probe is due.
     pub(super) fn probe_failed(&mut self, black_hole: bool, now: Instant) -> Option<Instant> {
         let Reach::Unreachable { pause, probe_at, is_black_hole, .. } = self else { return None };
         *is_black_hole = black_hole;

@@ -1,4 +1,4 @@
-//! What people can see of the scheduler.
+//! What the scheduler reports to people.
 
 use std::time::{Duration, Instant};
 
@@ -8,10 +8,10 @@ use super::reach::Reach;
 use crate::domain::report::{HostCondition, HostReport};
 
 impl Scheduler {
-    /// All hosts that something is in flight to or waits for, or that are not well.
+    /// All hosts to which something is in flight, for which something waits, or which are silent or unreachable.
     pub fn report(&self, now: Instant) -> Vec<HostReport> {
         let is_of_interest = |host: &Host| {
-            host.gate.in_flight + host.gate.waiting() > 0 || host.condition(now) != HostCondition::Answering
+            host.queue.in_flight + host.queue.waiting() > 0 || host.condition(now) != HostCondition::Answering
         };
         self.hosts
             .iter()
@@ -19,8 +19,8 @@ impl Scheduler {
             .map(|(origin, host)| HostReport {
                 host: origin.host.to_string(),
                 limit: host.limit(),
-                in_flight: host.gate.in_flight,
-                waiting_lanes: host.gate.waiting(),
+                in_flight: host.queue.in_flight,
+                waiting_lanes: host.queue.waiting(),
                 condition: host.condition(now),
             })
             .collect()

@@ -1,5 +1,5 @@
-//! What the scheduler promises, held against a small world: lanes with deliveries that wait, receivers that answer, hang
-//! or cannot be reached, and people who pause things.
+//! Tests what the scheduler promises in a small simulated world: lanes in which deliveries wait, receivers that answer,
+//! hang or cannot be reached, and people who pause things.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -14,14 +14,14 @@ fn origin(number: impl std::fmt::Display) -> Option<Origin> {
     Origin::of_url(&format!("https://h{number}.example/"))
 }
 
-/// One request that is out.
+/// One request in flight.
 struct Out {
     seat: Seat,
     started: Instant,
     number: u32,
 }
 
-/// Lanes, and what waits in them.
+/// The simulated world: lanes, what waits in them, and the requests in flight.
 struct World {
     scheduler: Scheduler,
     limits: Limits,
@@ -33,7 +33,7 @@ struct World {
     out: Vec<Out>,
     paused: Paused,
     starts: usize,
-    /// Turns that were given, ever.
+    /// How many turns were ever given.
     turns: usize,
 }
 
@@ -108,7 +108,7 @@ impl World {
         self.out.iter().filter(|out| of(&self.owners[out.seat.lane as usize])).count()
     }
 
-    /// Whether a lane could start something now, by all limits; looked up in the world rather than in the queues.
+    /// Whether a lane could start something now, by all limits. The answer comes from the world, not from the queues.
     fn may_run(&self, lane: usize) -> bool {
         let owners = &self.owners[lane];
         let (agent, host) = (&owners.agent, owners.host.as_ref().unwrap());
@@ -127,27 +127,27 @@ impl World {
         let scheduler = &self.scheduler;
         assert!(scheduler.in_flight <= self.limits.in_flight);
         for agent in scheduler.agents.values() {
-            assert!(agent.gate.in_flight <= self.limits.per_agent);
+            assert!(agent.queue.in_flight <= self.limits.per_agent);
         }
         for host in scheduler.hosts.values() {
-            assert!(host.gate.in_flight <= self.limits.per_host);
+            assert!(host.queue.in_flight <= self.limits.per_host);
         }
     }
 
-    /// What the scheduler counts is what is out.
+    /// Checks that the scheduler's counts match the requests in flight.
     fn assert_counts_are_right(&self) {
         let scheduler = &self.scheduler;
         assert_eq!(scheduler.in_flight, self.out.len());
         for (name, agent) in &scheduler.agents {
-            assert_eq!(agent.gate.in_flight, self.in_flight(|owners| owners.agent == *name));
+            assert_eq!(agent.queue.in_flight, self.in_flight(|owners| owners.agent == *name));
         }
         for (name, host) in &scheduler.hosts {
-            assert_eq!(host.gate.in_flight, self.in_flight(|owners| owners.host.as_ref() == Some(name)));
+            assert_eq!(host.queue.in_flight, self.in_flight(|owners| owners.host.as_ref() == Some(name)));
         }
-        for (gate, manner) in [(&scheduler.untried, Manner::Untried), (&scheduler.silent, Manner::Silent)] {
+        for (queue, manner) in [(&scheduler.untried, Manner::Untried), (&scheduler.silent, Manner::Silent)] {
             let in_flight: usize =
-                scheduler.hosts.values().filter(|host| host.manner == manner).map(|host| host.gate.in_flight).sum();
-            assert_eq!(gate.in_flight, in_flight, "{manner:?}");
+                scheduler.hosts.values().filter(|host| host.manner == manner).map(|host| host.queue.in_flight).sum();
+            assert_eq!(queue.in_flight, in_flight, "{manner:?}");
         }
     }
 }
@@ -214,7 +214,7 @@ impl World {
                     self.scheduler.probed(&host, if *connects { Probe::Connected } else { Probe::Refused }, self.now);
                 }
             }
-            // Nothing of the lane may be out in the world's own books, which know one host per lane.
+            // Nothing of the lane may be in flight, because the world knows only one host per lane.
             Event::Publish(lane, host) if self.out.iter().all(|out| out.seat.lane as usize != *lane) => {
                 self.owners[*lane].host = origin(*host);
                 assert!(self.scheduler.admit(
@@ -247,7 +247,7 @@ proptest! {
             };
             world.happen(&event);
             world.assert_counts_are_right();
-            // Claims follow each other until there is no turn to give.
+            // Claims are made until there is no turn to give.
             let mut turns = usize::MAX;
             while turns != world.turns {
                 turns = world.turns;
@@ -270,7 +270,7 @@ proptest! {
     ) {
         let mut world = World::new(limits, &lanes);
         (0..lanes.len()).for_each(|lane| world.arrive(lane, 1_000));
-        // Turns that others had while a lane could have run, each time that places were given out.
+        // For each lane, how many turns other lanes had while it could have run, since it last started something.
         let mut passed_over = vec![0; lanes.len()];
         for which in ends {
             let may_run: Vec<bool> = (0..lanes.len()).map(|lane| world.may_run(lane)).collect();
@@ -347,7 +347,7 @@ fn the_effort_of_a_start_does_not_grow_with_the_number_of_lanes() {
 #[test]
 fn hosts_that_never_answer_hold_half_of_all_places_at_most_however_many_they_are() {
     let mut world = many(USUAL, 10_000);
-    // 300 of 997 hosts hang. The others answer at once.
+    // 300 of 997 hosts hang; the others answer at once.
     let hangs = |out: &Out| out.seat.lane as usize % 997 < 300;
     let mut longest = 0;
     for step in 0..4_000 {
@@ -416,7 +416,7 @@ fn what_is_published_anew_leaves_the_host_that_it_waited_for() {
 fn a_host_that_no_lane_sends_to_any_more_is_forgotten_and_not_probed() {
     let mut world = World::new(USUAL, &[(0, 0)]);
     world.arrive(0, 100);
-    // Until it waits for its host.
+    // The loop ends when the lane waits for its host.
     while !world.run(64).is_empty() {
         while !world.out.is_empty() {
             world.end(0, Signal::Unreached(Failure::Dns));
@@ -491,7 +491,7 @@ fn a_host_that_is_new_and_answers_waits_for_none_of_those_that_hang_however_many
         world.next.push(0);
         world.arrive(number, if number < 300 { 10 } else { 1 });
     };
-    // 300 hosts hang, for longer than this test lasts. Within the first moment it shows that they do.
+    // 300 hosts hang for longer than this test lasts. After `QUIET` the scheduler knows that they do.
     (0..300).for_each(|number| add(&mut world, number));
     world.run(64);
     world.now += QUIET;

@@ -10,12 +10,12 @@ use crate::domain::problem::{Field, Problem};
 use crate::render::{CompiledAction, diagnostic};
 use crate::webhook::{Refusal, refused_by_default};
 
-/// A problem with the text in which its place is.
+/// A problem with the text to which its place refers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LocatedProblem<'t> {
     /// What is wrong, with line and column.
     pub problem: Problem,
-    /// The file's text, which all problems of the file share, or a template's.
+    /// The text of the file, or that of a template.
     pub text: Cow<'t, str>,
 }
 
@@ -68,7 +68,7 @@ pub fn examine_to_publish<'t>(agent: &str, name: &str, text: &'t str) -> Result<
     }
 }
 
-/// Problems as compilers show them: each with the line that it is in.
+/// Formats problems as compilers do, each with the line that it is in.
 pub fn shown(problems: &[LocatedProblem<'_>]) -> String {
     let parts: Vec<String> = problems.iter().map(|located| diagnostic::show(&located.problem, &located.text)).collect();
     parts.join("\n")
@@ -83,13 +83,14 @@ fn template(spec: &ActionSpec, field: Field) -> &str {
     }
 }
 
-/// What is allowed but is probably not what the author meant, or is not what a dispatcher calls: sentences for people.
+/// Warnings of what is allowed but is probably not what the author meant, and of targets that dispatchers refuse by
+/// default: sentences for people.
 pub fn warnings(spec: &ActionSpec) -> Vec<String> {
     action_file::warnings(spec).into_iter().chain(target_warnings(&spec.url)).collect()
 }
 
-/// What dispatchers refuse unless their operators permit it, as far as it can be seen here. Scheme and host are literal, so
-/// the template tells them.
+/// Warnings for a target that dispatchers refuse unless their operators permit it. Scheme and host are literal, so the
+/// template contains them. A name is not resolved here.
 fn target_warnings(template: &str) -> Vec<String> {
     let Ok(url) = url::Url::parse(template) else { return Vec::new() };
     let host = url.host_str().unwrap_or_default();
@@ -98,7 +99,7 @@ fn target_warnings(template: &str) -> Vec<String> {
             "url: plain http is refused as `blocked` unless the dispatchers run with --allow-http: use https".to_owned()
         }
         Refusal::Address => format!(
-            "url: {host} is no public address and is refused as `blocked` unless the dispatchers run with --allow-target"
+            "url: {host} is not a public address and is refused as `blocked` unless the dispatchers run with --allow-target"
         ),
     };
     refused_by_default(&url).into_iter().map(warning).collect()

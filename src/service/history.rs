@@ -37,7 +37,7 @@ pub async fn page(
     after: Option<Uuid>,
     limit: usize,
 ) -> Result<Page, StoreError> {
-    // One more than a page tells whether there is another.
+    // One row more than a page shows whether there is another page.
     Ok(Page::of(store.search(filter, after, limit + 1).await?, limit))
 }
 

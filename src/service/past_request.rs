@@ -1,5 +1,5 @@
-//! The request of a past delivery. History keeps no call and no body, so it is rendered anew from the call and the action's
-//! version, which do not change, and held against the digest that was recorded.
+//! The request of a past delivery. History keeps no call and no body, so it is rendered again from the call and the
+//! action's version, which do not change, and compared with the recorded digest.
 
 use sha2::{Digest, Sha256};
 
@@ -13,19 +13,19 @@ use crate::render::CompiledAction;
 use crate::store::Store;
 use crate::store::history::HistoryRow;
 
-/// What is known of the request beyond history.
+/// What is known about the request in addition to history.
 #[derive(Debug)]
 pub enum PastRequest {
-    /// Rendered anew.
+    /// The request, rendered again.
     Rendered {
         /// As people may see it.
         request: Box<MaskedRequest>,
-        /// Whether its body is the one that was recorded as sent; `None` if no digest was recorded.
+        /// Whether its body has the recorded digest; `None` if no digest was recorded.
         same: Option<bool>,
     },
-    /// Call and action give no request.
+    /// Rendering fails for this call and action.
     Refused(Problem),
-    /// It cannot be rendered anew, and why.
+    /// The reason why it cannot be rendered again.
     Gone(&'static str),
 }
 
@@ -60,7 +60,7 @@ impl MaskedRequest {
 
 /// Renders the request of a delivery again.
 pub async fn render_again(store: &Store, row: &HistoryRow) -> PastRequest {
-    // An auditor may read neither calls nor actions: that is no error here.
+    // An auditor may read neither calls nor actions; that is not an error here.
     let Ok(payload) = store.payload(row.call_id).await else {
         return PastRequest::Gone("these rights allow history only");
     };

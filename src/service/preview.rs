@@ -11,14 +11,14 @@ use crate::render::CompiledAction;
 pub struct Preview {
     /// The request.
     pub request: Request,
-    /// All placeholders that found nothing: the request names the first of them only.
+    /// All placeholders that found no value: the request names only the first of them.
     pub unresolved: Vec<String>,
 }
 
 /// Renders the action file `action` for `call`.
 ///
 /// # Errors
-/// The first of the problems; [`examine`](super::examination::examine) tells all of an action.
+/// The first problem; [`examine`](super::examination::examine) returns all problems of an action.
 pub fn render(action: &str, call: &str) -> Result<Preview, Problem> {
     let file = ActionFile::parse(action).map_err(first)?;
     let compiled = CompiledAction::compile(&file.spec).map_err(first)?;
@@ -26,7 +26,7 @@ pub fn render(action: &str, call: &str) -> Result<Preview, Problem> {
     Ok(Preview { request: compiled.render(call)?, unresolved: compiled.unresolved(call)? })
 }
 
-/// The first of the problems.
+/// The first problem.
 pub(super) fn first(mut problems: Vec<Problem>) -> Problem {
     problems.swap_remove(0)
 }

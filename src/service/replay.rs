@@ -9,7 +9,7 @@ use crate::store::history::HistoryRow;
 use crate::store::replay::{Refusal, ReplayOrder, Replayed};
 use crate::store::{Store, StoreError};
 
-/// Deliveries replayed in one transaction.
+/// How many deliveries are replayed in one transaction.
 const BATCH: usize = 500;
 
 /// What a replay of many would do.
@@ -91,13 +91,13 @@ fn ids(rows: &[HistoryRow]) -> Vec<Uuid> {
     rows.iter().map(|row| row.delivery_id).collect()
 }
 
-/// How many were refused for which reason.
+/// The number of refused deliveries for each reason.
 #[derive(Debug, Default)]
 pub struct Refused(BTreeMap<Reason, usize>);
 
 impl Refused {
     fn count(&mut self, refusal: &Refusal) {
-        // Of those replayed already, each would have a reason of its own.
+        // Deliveries that were already replayed are counted together: otherwise each would have a reason of its own.
         let reason = match refusal {
             Refusal::Replayed { .. } => Reason::without_cure("replayed already"),
             other => Reason::of(other),

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::store::actions::ActionRecord;
 
-/// An action as programs read it: its file, and what the database knows beside it.
+/// An action as JSON: the fields of its file, and what else the database knows about it.
 pub fn described(action: &ActionRecord) -> Value {
     let mut object = as_file(action);
     object["agent"] = json!(action.agent);

@@ -8,7 +8,7 @@ use super::{Store, StoreError};
 use crate::domain::action::ActionSpec;
 use crate::domain::claim::VersionKey;
 
-/// An action as it stands, with one of its versions.
+/// An action with its current settings and one of its versions.
 #[derive(Debug)]
 pub struct ActionRecord {
     /// The agent whose calls it is sent for.
@@ -19,37 +19,37 @@ pub struct ActionRecord {
     pub enabled: bool,
     /// The newest version, which is the one sent.
     pub newest_version: i32,
-    /// The version that follows.
+    /// The version that `spec` describes.
     pub version: i32,
-    /// What that version says.
+    /// The content of that version.
     pub spec: ActionSpec,
     /// When it was published.
     pub published_at: DateTime<Utc>,
     /// Who published it, in that person's own words.
     pub published_by: String,
-    /// The database user who published it; `None` before that was kept.
+    /// The database user who published it; `None` for a version from before this column existed.
     pub published_db_user: Option<String>,
     /// When it was enabled or disabled last.
     pub switched_at: Option<DateTime<Utc>>,
-    /// Who did that, in that person's own words; `None` if nobody said.
+    /// Who enabled or disabled it, in that person's own words; `None` if no name was given.
     pub switched_by: Option<String>,
-    /// The database user who did that; `None` before that was kept.
+    /// The database user who enabled or disabled it; `None` for a change from before this column existed.
     pub switched_db_user: Option<String>,
 }
 
-/// What switching an action on or off came to.
+/// The result of enabling or disabling an action.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Switched {
-    /// It is now as asked.
+    /// The action was changed.
     Changed,
-    /// It was so before.
+    /// The action already was as requested.
     Already,
     /// The agent has no action of that name.
     NoSuchAction,
 }
 
-/// A version's columns as a spec. The CHECK constraints allow nothing else; a database that says otherwise is reported,
-/// not trusted.
+/// Converts a version's columns into a spec. The CHECK constraints allow only valid values; any other value is reported
+/// as an error.
 fn spec(
     method: &str,
     url: String,
@@ -67,20 +67,17 @@ fn spec(
     })
 }
 
-/// Says to the trigger that records an action's switches who switches it: an UPDATE has no place for a name. It holds until
-/// the transaction ends.
+/// Tells the trigger that records when an action is enabled or disabled who does it, because an UPDATE has no place for
+/// a name. The setting holds until the transaction ends.
 async fn name_person(transaction: &mut PgConnection, by: &str) -> Result<(), sqlx::Error> {
     sqlx::query!("SELECT set_config('postcall.person', $1, true)", by).fetch_one(transaction).await?;
     Ok(())
 }
 
 impl Store {
-    /// Publishes `spec` as the newest version of the agent's action `name`, which comes into being with its first
-    /// version, and returns the version's number. Calls that wait already are sent by the new version. `by` is who
-    /// publishes, in that person's own words.
-    ///
-    /// # Errors
-    /// Only those of the database.
+    /// Publishes `spec` as the newest version of the agent's action `name` and returns the version's number. The first
+    /// version creates the action. Calls that already wait are sent with the new version. `by` is who publishes, in
+    /// that person's own words.
     pub async fn publish_action(
         &self,
         agent: &str,
@@ -91,8 +88,8 @@ impl Store {
     ) -> Result<i32, StoreError> {
         let mut transaction = self.pool.begin().await?;
         name_person(&mut transaction, by).await?;
-        // One statement: the row lock that ON CONFLICT takes makes concurrent publishers count one after the other.
-        // Claims and the outbox's trigger only read the row, so nobody who sends or inserts waits for it.
+        // One statement: ON CONFLICT locks the row, so concurrent publishers take their version numbers one after the
+        // other. Claims and the outbox's trigger only read the row, so they do not wait for this lock.
         let version = sqlx::query_scalar!(
             r#"
             WITH published AS (
@@ -123,9 +120,6 @@ impl Store {
     }
 
     /// Enables or disables an action. `by` is who does so, in that person's own words.
-    ///
-    /// # Errors
-    /// Only those of the database.
     pub async fn switch_action(
         &self,
         agent: &str,
@@ -135,7 +129,7 @@ impl Store {
     ) -> Result<Switched, StoreError> {
         let mut transaction = self.pool.begin().await?;
         name_person(&mut transaction, by).await?;
-        // Writes only where something changes, and tells the three cases apart in one look.
+        // Writes only if something changes, and tells the three cases apart in one statement.
         let row = sqlx::query!(
             r#"
             WITH changed AS (
@@ -159,17 +153,15 @@ impl Store {
         })
     }
 
-    /// Actions by agent and name, each with the version asked for, or its newest. `None` means any.
-    ///
-    /// # Errors
-    /// Only those of the database.
+    /// Returns actions, ordered by agent and name, each with the requested version or else its newest one. `None` for
+    /// `agent` or `name` means any.
     pub async fn actions(
         &self,
         agent: Option<&str>,
         name: Option<&str>,
         version: Option<i32>,
     ) -> Result<Vec<ActionRecord>, StoreError> {
-        // The last switch is found by its index, once for each action that is asked for.
+        // The last change of `enabled` is looked up by index, once for each requested action.
         let rows = sqlx::query!(
             r#"
             SELECT agent, name, action.enabled, action.version AS newest_version, action_version.version, method, url,
@@ -215,13 +207,11 @@ impl Store {
 }
 
 impl Session {
-    /// The specs of the versions `keys`, in no particular order. Versions are immutable, so they may be kept for good.
-    ///
-    /// # Errors
-    /// Only those of the database.
+    /// Returns the specs of the versions `keys`, in no particular order. Versions are immutable, so the caller may
+    /// cache them without a limit in time.
     pub async fn load_versions(&mut self, keys: &[VersionKey]) -> Result<Vec<(VersionKey, ActionSpec)>, StoreError> {
         let (actions, versions): (Vec<i64>, Vec<i32>) = keys.iter().map(|key| (key.action_id, key.version)).unzip();
-        // All that a claim lacks in one round trip.
+        // One round trip for all the versions that a claim needs.
         let statement = sqlx::query!(
             r#"
             SELECT action_id, version, method, url, timeout_ms, headers, body

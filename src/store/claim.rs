@@ -1,4 +1,4 @@
-//! Claiming, and giving back what was claimed and never sent.
+//! Claiming deliveries, and releasing deliveries that were claimed but never sent.
 
 use std::collections::HashMap;
 
@@ -8,82 +8,83 @@ use super::StoreError;
 use super::session::Session;
 use crate::domain::claim::{ClaimToken, Claimed, Payload, VersionKey};
 
-/// In whose name a claim is made.
+/// Who makes a claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Claimant {
-    /// The dispatcher.
+    /// The dispatcher's id.
     pub dispatcher_id: i32,
-    /// Its current epoch; raised by every claim that it had to revoke.
+    /// The dispatcher's current epoch. Each revoked claim raises it by one.
     pub epoch: i32,
 }
 
-/// How much one claim takes at most, beside what each lane is asked for.
+/// The limits of one claim, in addition to the limit of each lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Portion {
-    /// Bytes of the texts of its calls together. The first delivery is taken whatever its call weighs.
+    /// Total bytes of the payloads. The first delivery is taken whatever its payload's size.
     pub bytes: usize,
-    /// Bytes of a single text; deliveries of larger calls are passed over and go on waiting.
+    /// Bytes of a single payload; deliveries with a larger payload are skipped and continue to wait.
     pub call_bytes: usize,
-    /// Bytes of the largest text that is fetched at all. Deliveries of larger calls are taken without it, whatever
-    /// `call_bytes` says, and weigh nothing.
+    /// Bytes of the largest payload that is fetched at all. Deliveries with a larger payload are taken without it,
+    /// whatever `call_bytes` is, and count as 0 bytes.
     pub max_call_bytes: usize,
-    /// Whether texts are fetched. A claim that fetches none does not even touch the calls.
+    /// Whether payloads are fetched. A claim that fetches none does not read the outbox.
     pub fetch: bool,
 }
 
 impl Portion {
-    /// Whatever there is.
+    /// No limit.
     pub const UNBOUNDED: Portion =
         Portion { bytes: usize::MAX, call_bytes: usize::MAX, max_call_bytes: usize::MAX, fetch: true };
 }
 
-/// What a claim asks one lane for. A lane is what waits for one action.
+/// What a claim requests from one lane. A lane is what waits for one action.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ask {
-    /// The action.
+    /// The lane's action.
     pub action_id: i64,
-    /// Deliveries at most.
+    /// The largest number of deliveries to take.
     pub deliveries: usize,
-    /// Only deliveries with a larger id.
+    /// Only deliveries with a larger id are taken.
     pub after: Uuid,
 }
 
-/// What a claim took.
+/// The result of a claim.
 #[derive(Debug, Default)]
 pub struct Taken {
     /// The deliveries, in no particular order.
     pub claimed: Vec<Claimed>,
-    /// Deliveries that it saw in each lane of which it took any. As many as were asked for: more may be waiting.
+    /// By action id: how many deliveries the claim saw in each lane from which it took any. If that is the requested
+    /// number, more may be waiting.
     pub seen: HashMap<i64, usize>,
-    /// Whether it saw deliveries that it left, because there was no room for their bytes. Then a lane of which it took
-    /// nothing may hold some.
+    /// Whether the claim left deliveries that it saw, because their payloads exceeded the byte limit. Then a lane from
+    /// which it took nothing may still hold some.
     pub cut_short: bool,
 }
 
-/// What became of a claim that was revoked.
+/// The result of revoking a claim.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Revoked {
-    /// In whose name to claim from now on.
+    /// The claimant, with the new epoch, for all later claims.
     pub claimant: Claimant,
-    /// Deliveries that went back to waiting.
+    /// Deliveries that were put back to waiting.
     pub released: Vec<Uuid>,
-    /// How many others had given up meanwhile, and which are now recorded as never sent.
+    /// How many deliveries other dispatchers had given up meanwhile. They are now recorded as never sent.
     pub unsent: u64,
 }
 
 impl Session {
-    /// Moves deliveries from waiting to sending for the claimant, of each lane the oldest that it was asked for and no more
-    /// than the portion in all, and returns them; none if the claimant was declared lost. When this returns, the claim is
-    /// committed and durable, and no lock is held.
+    /// Moves deliveries from waiting to sending for the claimant and returns them. It takes the oldest deliveries of
+    /// each lane, within the lane's limit and the limits of `portion`. It takes none if the claimant was declared lost.
+    /// When this returns, the claim is committed and durable, and no lock is held.
     ///
-    /// `claim` is a new token chosen by the caller, so that it can tell, even if the answer is lost, what this very
-    /// statement took.
+    /// `claim` is a new id chosen by the caller. With it, the caller can identify what this statement took, even if the
+    /// answer is lost.
     ///
     /// # Errors
-    /// After an error it is not known whether the claim was committed, nor whether it still will be; see
-    /// [`Session::revoke_claim`]. One that is [`StoreError::is_about_what_is_stored`] may be about a single row: a smaller
-    /// claim finds it, and one that fetches nothing takes it if its call is what the database cannot give; see also
-    /// [`Session::drop_doubles`].
+    /// After an error it is not known whether the claim was committed, or will still be committed; see
+    /// [`Session::revoke_claim`]. An error that is [`StoreError::is_about_what_is_stored`] may be about a single row: a
+    /// smaller claim finds that row, and a claim that fetches no payloads can take it if its payload is what the
+    /// database cannot read; see also [`Session::drop_doubles`].
     pub async fn claim(
         &mut self,
         claimant: Claimant,
@@ -91,25 +92,27 @@ impl Session {
         lanes: &[Ask],
         portion: Portion,
     ) -> Result<Taken, StoreError> {
-        // One statement, and so one transaction and one round trip. What it does stands within its first 1,024 bytes, of which
-        // pg_stat_activity shows no more.
-        // - FOR UPDATE SKIP LOCKED: dispatchers pass over each other's rows instead of queueing for them.
-        // - Each lane is one look-up by (action_id, delivery_id), so that a claim costs the same whatever waits in others.
-        //   Ids below its `after` are skipped, and with them the remains of earlier claims; the caller has to come back for
-        //   those that commit late.
-        // - What a text weighs is known before it is read. Candidates are taken until their sum is reached; those beyond
-        //   it stay locked as long as the answer is on its way, and stay waiting.
-        // - Where the previous release has moved a row, its length and provider id are null, and are made up for here, by
-        //   a function: subqueries on the outbox would have to be prepared for each of its partitions at every claim.
-        // - ARRAY(…) is evaluated once, before the DELETE, and hands it physical row addresses: no second look-up, and
-        //   no plan in which the planner could read the whole queue. A locked row keeps its address.
+        // One statement, and so one transaction and one round trip. pg_stat_activity shows the first 1,024 bytes of a
+        // statement; they show what this one does.
+        // - FOR UPDATE SKIP LOCKED: dispatchers skip each other's rows and do not wait for them.
+        // - Each lane is one look-up by (action_id, delivery_id), so that a claim costs the same whatever waits in
+        //   other lanes. Ids up to its `after` are skipped, and with them the dead index entries of earlier claims. The
+        //   caller has to look later for deliveries below `after` that were committed late.
+        // - The size of a payload is known before it is read. Candidates are taken until the byte limit is reached. The
+        //   others stay waiting; their rows stay locked until the statement ends.
+        // - In a row that the previous release moved, the payload's length and the provider id are null. A function
+        //   supplies them here: subqueries on the outbox would be planned for each of its partitions at every claim.
+        // - ARRAY(…) is evaluated once, before the DELETE, and gives it physical row addresses. So there is no second
+        //   look-up, and the planner cannot choose a plan that reads the whole queue. A locked row keeps its address.
         // - The payload is fetched by a scalar subquery for the same reason: it can only be an index look-up per row.
-        // - What was seen of each lane is counted once and joined: counted for each row, it would cost the square of the claim.
-        // - action.version decides here, at the last moment, which version is sent. Where the action is gone it is 0,
-        //   which no action has; a time of insertion beyond all bounds gives way to the present: neither may stop the claim.
-        // - FOR KEY SHARE on the claimant's own row: a claim that was revoked or whose claimant was declared lost takes
-        //   nothing, however late it arrives; and whoever wants to revoke it (FOR UPDATE) waits until it is through. A
-        //   renewal of the lease changes no key and so does not wait for it, however long a large answer takes.
+        // - The deliveries seen in each lane are counted once and joined: a count for each row would cost quadratic
+        //   time.
+        // - action.version decides here, at the last moment, which version is sent. If the action is gone, the version
+        //   is 0, which no action has. A time of insertion that is out of range is replaced by the current time.
+        //   Neither may stop the claim.
+        // - FOR KEY SHARE on the claimant's own row: a claim that was revoked, or whose claimant was declared lost,
+        //   takes nothing, however late it arrives. Revoking (FOR UPDATE) waits until the claim has ended. A renewal of
+        //   the lease changes no key, so it does not wait for the claim, however long a large answer takes.
         let statement = sqlx::query!(
             r#"
             WITH claimant AS MATERIALIZED (
@@ -193,12 +196,9 @@ impl Session {
         Ok(Taken { claimed, seen, cut_short })
     }
 
-    /// The first delivery that waits in a lane behind `after`, whoever has locked it.
-    ///
-    /// # Errors
-    /// Only those of the database.
+    /// Returns the first delivery that waits in a lane after the id `after`, even if its row is locked.
     pub async fn first_waiting(&mut self, action_id: i64, after: Uuid) -> Result<Option<Uuid>, StoreError> {
-        // As the claim itself: one row, by the index.
+        // Reads one row by the same index as the claim.
         let statement = sqlx::query_scalar!(
             "SELECT delivery_id FROM postcall.waiting WHERE action_id = $1 AND delivery_id > $2 ORDER BY delivery_id LIMIT 1",
             action_id,
@@ -207,15 +207,15 @@ impl Session {
         self.fetch_optional(statement).await
     }
 
-    /// Settles a claim whose answer was lost, for a caller that never learnt what it took and so cannot have sent any of
-    /// it: everything that it took goes back to waiting, and what others have given up meanwhile is recorded as never
-    /// sent. If the claim has not arrived yet, it will take nothing when it does.
+    /// Revokes a claim whose answer was lost. The caller never learnt what the claim took, so it cannot have sent any
+    /// of it. Everything that the claim took goes back to waiting, and what other dispatchers have given up meanwhile
+    /// is recorded as never sent. If the claim has not reached the database yet, it will take nothing when it does.
     ///
     /// # Errors
-    /// Only those of the database. The call may be repeated.
+    /// Returns the database's error. The call may be repeated.
     pub async fn revoke_claim(&mut self, claimant: Claimant, claim: Uuid) -> Result<Revoked, StoreError> {
-        // Statements of their own, because the second must see what the claim has committed while the first waited for
-        // it. FOR UPDATE is what waits: the UPDATE alone is compatible with the claim's lock.
+        // Two separate statements, because the second must see what the claim committed while the first waited for it.
+        // FOR UPDATE makes the first one wait: the UPDATE alone is compatible with the claim's lock.
         let statement = sqlx::query!(
             r#"
             UPDATE postcall.dispatcher SET claim_epoch = claim_epoch + 1
@@ -226,7 +226,7 @@ impl Session {
         );
         let revoked = self.fetch_optional(statement).await?;
 
-        // The mirror image of the claim, fenced by its token: rows that anybody else holds cannot match.
+        // Reverses the claim. The claim's id fences the write: rows that another claim holds cannot match.
         let statement = sqlx::query_scalar!(
             r#"
             WITH released AS (
@@ -242,20 +242,17 @@ impl Session {
         );
         let released = self.fetch_all(statement).await?;
 
-        // Where the dispatcher's row is gone, its claims take nothing any more, and others have given up what they took.
+        // If the dispatcher's row is gone, its claims take nothing any more, and others have given up what they took.
         let (epoch, alive) = revoked.map_or((claimant.epoch, false), |row| (row.claim_epoch, row.alive));
         let unsent = if alive { 0 } else { self.record_claim_unsent(claim).await? };
         Ok(Revoked { claimant: Claimant { epoch, ..claimant }, released, unsent })
     }
 
-    /// Takes deliveries out of the queue that are in flight at the same time, because somebody has put them back by hand.
-    /// A claim can take none of them. Returns how many.
-    ///
-    /// # Errors
-    /// Only those of the database.
+    /// Deletes deliveries from the queue that are also in flight, because somebody has put them back by hand. A claim
+    /// cannot take them. Returns how many were deleted.
     pub async fn drop_doubles(&mut self) -> Result<u64, StoreError> {
-        // From what is in flight, which is little, to the queue by its key. Done only after a claim was refused: each
-        // claim would otherwise pay for what hardly ever happens.
+        // Starts from the few rows in flight and looks each up in the queue by key. This runs only after a claim was
+        // refused, because such rows are very rare and each claim would pay for the check.
         let statement = sqlx::query!(
             r#"
             DELETE FROM postcall.waiting
@@ -268,16 +265,16 @@ impl Session {
         Ok(self.execute(statement).await?.rows_affected())
     }
 
-    /// Puts single deliveries back to waiting, known not to have been sent. Returns those that went back; a token that
-    /// is no longer valid is left out.
+    /// Puts single deliveries that are known to be unsent back to waiting. Returns those that were put back; a claim
+    /// token that is no longer valid is left out.
     ///
     /// # Errors
-    /// Only those of the database; nothing has moved then, and the call may be repeated.
+    /// Returns the database's error. Nothing has moved then, and the call may be repeated.
     pub async fn release(&mut self, tokens: &[ClaimToken]) -> Result<Vec<Uuid>, StoreError> {
         let (deliveries, claims): (Vec<Uuid>, Vec<Uuid>) =
             tokens.iter().map(|token| (token.delivery_id(), token.claim())).unzip();
-        // As above, but by delivery, because the rest of the claim may be on its way. Each is looked up by the key, as in
-        // finish.rs.
+        // As above, but by delivery, because the rest of the claim may be in flight. Each row is looked up by key, as
+        // in finish.rs.
         let statement = sqlx::query_scalar!(
             r#"
             WITH released AS (
@@ -303,12 +300,12 @@ impl Session {
     }
 }
 
-/// A bound as the database takes it.
+/// Converts a limit to the database's integer type.
 fn limit(bound: usize) -> i64 {
     i64::try_from(bound).unwrap_or(i64::MAX)
 }
 
-/// The payload, from what the claim gave of it.
+/// The payload, or why it is missing, from what the claim returned.
 fn payload(call: Option<String>, call_bytes: i32, portion: Portion) -> Payload {
     match call {
         Some(text) => Payload::Text(text),

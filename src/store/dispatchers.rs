@@ -1,4 +1,4 @@
-//! Which dispatchers run, and their leases. All times are the database's.
+//! Which dispatchers run, and their leases. All times come from the database's clock.
 
 use std::time::Duration;
 
@@ -9,15 +9,16 @@ use super::StoreError;
 use super::session::Session;
 use crate::domain::policy::Policy;
 
-/// The longest lease that a dispatcher can be given. What is in flight under it is given up no later than that.
+/// The longest lease that a dispatcher can have. It bounds how late the deliveries of a dispatcher that died are given
+/// up.
 pub const LONGEST_LEASE: Duration = Duration::from_secs(600);
 
-/// What renewing a lease came to.
+/// The result of renewing a lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Renewal {
-    /// It is good for its full length again, from when the statement ran.
+    /// The lease lasts for its full length again, from the moment at which the statement ran.
     Renewed,
-    /// Somebody declared this dispatcher lost. It never comes back under its id.
+    /// Another dispatcher declared this one lost. It can never use its id again.
     Lost,
 }
 
@@ -28,26 +29,27 @@ pub struct Newcomer<'a> {
     pub name: &'a str,
     /// The program's version.
     pub version: &'a str,
-    /// How long it counts as alive without being heard of.
+    /// How long it counts as alive without a renewal.
     pub lease: Duration,
-    /// What it may call.
+    /// Its policy: which hosts it may send to.
     pub policy: &'a Policy,
-    /// Before whose policy it stands back.
+    /// Which dispatchers keep it from registering if their policy differs.
     pub standing: Standing,
 }
 
-/// Before whose policy a newcomer with another one stands back.
+/// Which living dispatchers keep a newcomer with a different policy from registering. The newcomer "stands back" before
+/// them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
-    /// Before that of every living dispatcher.
+    /// Every living dispatcher.
     BehindAll,
-    /// Before that of living dispatchers that registered after this id, which the newcomer had before it was lost.
+    /// Living dispatchers that registered after this id, which the newcomer had before it was lost.
     BehindLaterThan(i32),
-    /// Before none: the policy is being changed on purpose.
+    /// None: the policy is being changed on purpose.
     BeforeAll,
 }
 
-/// A living dispatcher whose policy is another one, or is not known.
+/// A living dispatcher whose policy is different or unknown.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Neighbour {
     /// Its id.
@@ -56,46 +58,43 @@ pub struct Neighbour {
     pub name: String,
     /// Its program's version.
     pub version: String,
-    /// What it may call; `None` if its release did not say.
+    /// Its policy; `None` if its release did not record one.
     pub policy: Option<Policy>,
-    /// How long it counts as alive if it is not heard of any more.
+    /// How long its lease still lasts if it is not renewed.
     pub lease_left: Duration,
 }
 
-/// What registering came to.
+/// The result of registering.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Registering {
     /// It is registered.
     Registered {
-        /// Its id, new every time.
+        /// Its id, which is new at every registration.
         dispatcher_id: i32,
-        /// Others that live and judge differently, or by rules that are not known; no more than [`MOST_NEIGHBOURS`].
+        /// Living dispatchers with a different or unknown policy; at most [`MOST_NEIGHBOURS`].
         others: Vec<Neighbour>,
     },
-    /// It stands back before the policy of these; no more than [`MOST_NEIGHBOURS`] are named.
+    /// It is not registered, because these dispatchers have a different policy; at most [`MOST_NEIGHBOURS`] are named.
     StandsBack(Vec<Neighbour>),
 }
 
-/// How many other dispatchers are named at most.
+/// The largest number of other dispatchers that are named.
 pub const MOST_NEIGHBOURS: i64 = 8;
 
-/// How often a registration is tried again because others registered at the same moment.
+/// How often a registration is tried at most when others register at the same moment.
 const MOST_TRIES: u32 = 100;
-/// The longest pause before such a try.
+/// The longest wait before such a try.
 const LONGEST_PAUSE_MS: u64 = 20;
 
 impl Session {
-    /// Registers a dispatcher that starts now, unless it has to stand back before others' policy.
+    /// Registers a dispatcher that starts now, unless it stands back because other dispatchers have a different policy.
     ///
-    /// Of two that start at the same moment with different policies, one registers.
-    ///
-    /// # Errors
-    /// Only those of the database.
+    /// If two dispatchers with different policies start at the same moment, one of them registers.
     pub async fn register(&mut self, newcomer: Newcomer<'_>) -> Result<Registering, StoreError> {
         let mut tries = 1;
         loop {
             match self.register_once(newcomer).await {
-                // Somebody else registered in between, so there is progress.
+                // Another dispatcher registered in between, so there is progress.
                 Err(error) if error.is_serialization_failure() && tries < MOST_TRIES => tries += 1,
                 result => return result,
             }
@@ -118,10 +117,10 @@ impl Session {
     /// Renews a dispatcher's lease.
     ///
     /// # Errors
-    /// Only those of the database; the lease may or may not have been renewed.
+    /// Returns the database's error. The lease may or may not have been renewed.
     pub async fn renew(&mut self, dispatcher_id: i32, lease: Duration) -> Result<Renewal, StoreError> {
-        // lost_at decides, and not the time: a lease that is over may be renewed as long as nobody has drawn
-        // consequences. The row lock puts renewal and declaration in an order.
+        // lost_at decides, not the time: a lease that is over may be renewed as long as nobody has declared the
+        // dispatcher lost. The row lock orders a renewal and a declaration.
         let statement = sqlx::query!(
             r#"
             UPDATE postcall.dispatcher SET lease_until = clock_timestamp() + $2 * interval '1 millisecond'
@@ -134,10 +133,7 @@ impl Session {
         Ok(if renewed.rows_affected() == 1 { Renewal::Renewed } else { Renewal::Lost })
     }
 
-    /// Notes that a dispatcher stopped in good order. Whatever it left in `sending` is given up from now on.
-    ///
-    /// # Errors
-    /// Only those of the database.
+    /// Records that a dispatcher stopped in an orderly way. From now on, others give up whatever it left in `sending`.
     pub async fn retire(&mut self, dispatcher_id: i32) -> Result<(), StoreError> {
         let statement = sqlx::query!(
             "UPDATE postcall.dispatcher SET stopped_at = clock_timestamp() WHERE dispatcher_id = $1 AND lost_at IS NULL",
@@ -148,10 +144,10 @@ impl Session {
     }
 }
 
-/// How much longer than the longest lease one may look while two statements run.
+/// How far a lease may seem to exceed the longest lease, because clock readings of different statements differ.
 const CLOCKS_APART: Duration = Duration::from_secs(60);
 
-/// What [`insert_dispatcher`] finds: one row per neighbour, or one row without any.
+/// A row that [`insert_dispatcher`] returns: one row per neighbour, or a single row without a neighbour.
 struct LookedUp {
     registered_id: Option<i32>,
     dispatcher_id: Option<i32>,
@@ -167,7 +163,7 @@ impl LookedUp {
             dispatcher_id: self.dispatcher_id?,
             name: self.name?,
             version: self.version?,
-            // One that cannot be read counts as one that was not said.
+            // A policy that cannot be read counts as unknown.
             policy: self.policy.and_then(|policy| serde_json::from_str(&policy).ok()),
             lease_left: Duration::from_secs_f64((self.lease_left_ms? / 1_000.0).max(0.0)),
         })
@@ -178,15 +174,16 @@ async fn insert_dispatcher(
     connection: &mut PgConnection,
     newcomer: Newcomer<'_>,
 ) -> Result<Vec<LookedUp>, sqlx::Error> {
-    // SERIALIZABLE: of two that look at the same moment, find nobody, and insert themselves, the server lets one commit. So
-    // the look and the insert are one step without a lock that anybody could hold, and nobody waits.
+    // SERIALIZABLE: if two dispatchers look at the same moment, find nobody and insert themselves, the server lets only
+    // one commit. So the look-up and the insert are one step without a lock, and nobody waits.
     let mut transaction = connection.begin_with("BEGIN ISOLATION LEVEL SERIALIZABLE").await?;
     let standing = match newcomer.standing {
         Standing::BehindAll => 0,
         Standing::BehindLaterThan(dispatcher_id) => dispatcher_id,
         Standing::BeforeAll => i32::MAX,
     };
-    // One statement: whoever must be stood back before keeps the row from being inserted. jsonb is compared by its meaning.
+    // One statement: the row is inserted only if there is no neighbour before which the newcomer has to stand back.
+    // jsonb is compared by meaning, not by text.
     let rows = sqlx::query_as!(
         LookedUp,
         r#"

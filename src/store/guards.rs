@@ -1,19 +1,21 @@
 //! The guards of the schema: the triggers and constraints that keep rows as they were written. An owner can switch them
-//! off or drop them; here is found out which are off or missing at this moment. What was changed while one was off
-//! cannot be found out.
+//! off or drop them. This module finds out which are off or missing at this moment. It cannot find out what was changed
+//! while a guard was off.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use sqlx::PgConnection;
 
-/// Every guard that the migrations create, one a line: its kind, table, name, and, of a trigger, when it fires, on what,
-/// and what it executes. Of a trigger's function the MD5 of its source, so that one that was hollowed out shows.
+/// Every guard that the migrations create, one a line: its kind, table and name, and for a trigger also when it fires,
+/// on what, and what it executes. For a trigger's function, the line holds the MD5 of its source, so that a changed
+/// function is detected.
 const SHIPPED: &str = include_str!("guards.list");
 
-/// One guard as the database has it.
+/// One guard as it is in the database.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Guard {
-    /// `trigger`, `constraint`, `function` (which a trigger executes), `partition` or `detached` (a partition that was).
+    /// `trigger`, `constraint`, `function` (one that a trigger executes), `partition` or `detached` (a former
+    /// partition).
     pub kind: String,
     /// The table it is on; empty for functions.
     pub table: String,
@@ -21,24 +23,24 @@ pub struct Guard {
     pub family: String,
     /// Its name.
     pub name: String,
-    /// How it is defined, as far as that is compared.
+    /// The part of its definition that is compared.
     pub how: String,
 }
 
 impl Guard {
-    /// As [`shipped`] lists it: a partition's guard is that of its whole table.
+    /// The guard as a line of [`shipped`]. A partition's guard has the line of its whole table.
     pub fn line(&self) -> String {
         let parts = [&self.kind, &self.family, &self.name, &self.how];
         parts.into_iter().filter(|part| !part.is_empty()).map(String::as_str).collect::<Vec<_>>().join(" ")
     }
 }
 
-/// The lines of the list, without its comments.
+/// The lines of the shipped list, without its comments.
 pub fn shipped() -> BTreeSet<&'static str> {
     SHIPPED.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).collect()
 }
 
-/// What is wrong with the guards, one sentence each, in no particular order; nothing if all are on.
+/// Returns one sentence for each guard that is not as shipped, in no particular order; empty if all are on.
 pub fn faults(present: &[Guard]) -> Vec<String> {
     let mut tables: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for partition in present.iter().filter(|guard| guard.kind == "partition") {
@@ -47,7 +49,7 @@ pub fn faults(present: &[Guard]) -> Vec<String> {
     let mut faults: Vec<String> = present
         .iter()
         .filter(|guard| guard.kind == "detached")
-        .map(|guard| format!("{} is a partition no longer: what it holds is not searched and not checked", guard.table))
+        .map(|guard| format!("{} is no longer a partition: its rows are not searched and not checked", guard.table))
         .collect();
     for line in shipped() {
         let mut words = line.splitn(4, ' ');
@@ -63,7 +65,7 @@ pub fn faults(present: &[Guard]) -> Vec<String> {
     faults
 }
 
-/// Whether each partition has a guard of its own beside that of its table: triggers on rows, and on TRUNCATE.
+/// Whether each partition has a guard of its own in addition to that of its table: row triggers and TRUNCATE triggers.
 fn is_on_partitions(line: &str) -> bool {
     line.starts_with("trigger ") && (line.contains(" FOR EACH ROW ") || line.contains(" TRUNCATE "))
 }
@@ -80,11 +82,11 @@ fn fault(line: &str, kind: &str, table: &str, name: &str, found: Option<&Guard>)
 
 /// Every guard that the database has, shipped or not.
 pub(super) async fn present(connection: &mut PgConnection) -> Result<Vec<Guard>, sqlx::Error> {
-    // From the catalogs, which everybody may read.
-    // - A trigger is told by the text that the server makes of it, without its table (which is a partition's own) and
-    //   without its function's arguments (hints for people).
-    // - Constraints of a partition are those of its table, and cannot be dropped alone.
-    // - A table of the schema that is called like a partition and is none was detached.
+    // Reads the catalogs, which every user may read.
+    // - A trigger is compared by the definition that the server prints, without its table (which differs for each
+    //   partition) and without its function's arguments (hints for people).
+    // - The constraints of a partition are those of its table, and cannot be dropped separately.
+    // - A table of the schema that is named like a partition but is not one was detached.
     sqlx::query_as!(
         Guard,
         r#"
@@ -125,7 +127,7 @@ pub(super) async fn present(connection: &mut PgConnection) -> Result<Vec<Guard>,
 mod tests {
     use super::*;
 
-    /// The database as it is after its migrations, with one partition.
+    /// The guards as they are after all migrations, with one partition.
     fn whole() -> Vec<Guard> {
         let mut present = vec![guard("partition delivery", "delivery_20261101")];
         for line in shipped() {

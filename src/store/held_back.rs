@@ -1,4 +1,4 @@
-//! What pauses hold back: how many deliveries wait for each.
+//! Counts the deliveries that each pause holds back.
 
 use std::collections::HashMap;
 
@@ -10,18 +10,16 @@ use super::{Store, StoreError};
 use crate::domain::host::{Host, HostPattern};
 use crate::domain::pause::NamedTarget;
 
-/// What waits for all pauses that are shown is counted so far altogether, in equal parts.
+/// The largest number of deliveries that are counted for all shown pauses together; each pause has an equal share.
 const MOST_COUNTED_FOR_PAUSES: i64 = 200_000;
-/// Actions that are searched for those of a paused host. Where there are more, it is said that more may wait.
+/// The largest number of actions that are searched for those of a paused host. If there are more actions, the count
+/// says that more deliveries may wait.
 const MOST_ACTIONS: i64 = 50_000;
 
 impl Store {
-    /// Whether an action goes to a host, among the first 50,000 that are found.
-    ///
-    /// # Errors
-    /// Only those of the database.
+    /// Whether an action sends to a host. Looks at the first 50,000 actions that are found.
     pub async fn is_host_used(&self, pattern: &HostPattern) -> Result<bool, StoreError> {
-        // Only this side knows which names of a host are the same.
+        // The hosts are compared here, because the database does not know which names mean the same host.
         let targets = sqlx::query_scalar!(
             "SELECT DISTINCT target FROM (SELECT target FROM postcall.action_target LIMIT $1) AS read",
             MOST_ACTIONS
@@ -33,7 +31,7 @@ impl Store {
     }
 }
 
-/// How many wait for each pause.
+/// Counts the deliveries that wait for each pause.
 pub(super) async fn count_paused(
     snapshot: &mut PgConnection,
     pauses: Vec<PauseRecord>,
@@ -44,7 +42,7 @@ pub(super) async fn count_paused(
     for pause in &pauses {
         lanes.push(pause, of_hosts.found.get(&pause.pause_id).map_or(&[], Vec::as_slice));
     }
-    // Each lane by its index, which holds all that is asked; the limit ends the walk through a pause's lanes.
+    // Each lane is counted from its index alone; the limit ends the scan of a pause's lanes.
     let rows = sqlx::query!(
         r#"
         SELECT pause.pause_id AS "pause_id!", counted.waiting AS "waiting!"
@@ -80,7 +78,8 @@ pub(super) async fn count_paused(
     Ok(paused.collect())
 }
 
-/// Pauses as parameters of a statement: an agent, or the part of `action_ids` from `first` to `last`, counted from 1.
+/// Pauses as parameters of a statement: each is an agent, or the slice of `action_ids` from `first` to `last`, counted
+/// from 1.
 #[derive(Default)]
 struct Lanes {
     pause_ids: Vec<i64>,
@@ -108,9 +107,9 @@ impl Lanes {
 /// Which actions go to paused hosts.
 #[derive(Default)]
 struct OfHosts {
-    /// By the id of the pause.
+    /// The action ids, by the id of the pause.
     found: HashMap<i64, Vec<i64>>,
-    /// Whether there are actions that were not looked at.
+    /// Whether there are actions that were not read.
     is_more: bool,
 }
 
@@ -125,8 +124,8 @@ async fn actions_of_hosts(snapshot: &mut PgConnection, pauses: &[PauseRecord]) -
     if patterns.is_empty() {
         return Ok(OfHosts::default());
     }
-    // Which names of a host are the same only this side knows, so all actions are read, grouped by what stands in their URLs:
-    // one millisecond for a thousand of them.
+    // The database does not know which names mean the same host, so all actions are read, grouped by the target in
+    // their URLs: one millisecond for a thousand of them.
     let rows = sqlx::query!(
         r#"
         SELECT target, array_agg(action_id) AS "action_ids!"

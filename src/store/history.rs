@@ -1,8 +1,8 @@
-//! Reading history: which deliveries match is found in the tables, what is told of them is what the view
-//! `postcall.delivery_history` shows. An auditor's rights suffice.
+//! Reading history. The matching deliveries are found in the tables; their content comes from the view
+//! `postcall.delivery_history`. An auditor's rights suffice.
 //!
-//! [`Store::history`] and [`Store::count_history`] look at everything, however long that takes; [`Store::search`] keeps
-//! to a time and says how far it got.
+//! [`Store::history`] and [`Store::count_history`] search everything, however long that takes. [`Store::search`] keeps
+//! to a time limit and reports how far it got.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -17,19 +17,19 @@ use crate::domain::delivery::{Failure, State, UnknownReason};
 use crate::domain::kept;
 
 /// By how much the time in a delivery's id and its `created_at` may differ: the id is made at the end of the statement
-/// that inserts the calls, `created_at` when each of them is inserted.
+/// that inserts the calls, and `created_at` when each of them is inserted.
 const LONGEST_INSERT: TimeDelta = TimeDelta::hours(1);
 
-/// Which deliveries are asked for. Every criterion that is given must hold.
+/// Which deliveries to find. Every criterion that is given must hold.
 #[derive(Clone, Debug, Default)]
 pub struct HistoryFilter {
     /// One of these deliveries.
     pub delivery_ids: Option<Vec<Uuid>>,
-    /// The call's agent.
+    /// The call's agent, compared exactly.
     pub agent: Option<String>,
     /// The action's name.
     pub action: Option<String>,
-    /// One of the states.
+    /// One of these states.
     pub states: Option<Vec<String>>,
     /// The provider's id of the call.
     pub call_sid: Option<String>,
@@ -91,7 +91,7 @@ pub struct HistoryRow {
 }
 
 impl HistoryRow {
-    /// The names of its fields, which are those of the view's columns, in the view's order.
+    /// The names of the fields. They are the names of the view's columns, in the view's order.
     pub const COLUMNS: [&str; 37] = [
         "delivery_id",
         "call_id",
@@ -133,18 +133,18 @@ impl HistoryRow {
     ];
 }
 
-/// How many of the deliveries that were asked for are in a state.
+/// How many of the matching deliveries are in one state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct StateCount {
     /// The state, as the view shows it.
     pub state: String,
-    /// How many; where there are more than were to be counted, one more than that.
+    /// How many; if there are more than the limit of the count, the limit plus one.
     pub count: i64,
 }
 
 impl HistoryFilter {
-    /// The states that can match: those that are asked for, as far as an error kind or a response code leaves them
-    /// possible. `None` if all are.
+    /// The states that can match: the requested states, without those that an error kind or a response code excludes.
+    /// `None` if all states can match.
     pub(super) fn possible_states(&self) -> Option<Vec<String>> {
         let possible = |state: &State| {
             let kind_fits = self.error_kind.as_deref().is_none_or(|kind| match state {
@@ -165,13 +165,13 @@ impl HistoryFilter {
         (states.len() < State::ALL.len()).then_some(states)
     }
 
-    /// The provider's id that is asked for, cut as it was when it was kept.
+    /// The requested provider id, cut to the length that history keeps.
     pub(super) fn kept_call_sid(&self) -> Option<String> {
         let most = usize::try_from(kept::MAX_CALL_SID_CHARS).unwrap_or(usize::MAX);
         self.call_sid.as_ref().map(|sid| sid.chars().take(most).collect())
     }
 
-    /// The ids that can match: from the first up to and without the last. `after` is the end of an earlier page.
+    /// The ids that can match: a range that excludes its end. `after` is the last id of the previous page.
     pub(super) fn possible_ids(&self, after: Option<Uuid>) -> Range<Uuid> {
         let since = self.since.and_then(|since| since.checked_sub_signed(LONGEST_INSERT));
         let until = self.until.and_then(|until| until.checked_add_signed(LONGEST_INSERT));
@@ -180,28 +180,25 @@ impl HistoryFilter {
     }
 }
 
-/// The least id of that millisecond, as `postcall.uuid_v7_floor` makes it.
+/// The smallest id of that millisecond, as `postcall.uuid_v7_floor` computes it.
 pub(super) fn floor(at: DateTime<Utc>) -> Uuid {
     let millis = u128::from(u64::try_from(at.timestamp_millis()).unwrap_or(0));
     Uuid::from_u128(millis.min((1 << 48) - 1) << 80)
 }
 
-/// Rows that are read at once: the planner looks at each id of such a list.
+/// How many rows one statement reads. This is bounded because the planner looks at each id of the list.
 const ROWS_AT_ONCE: usize = 500;
 
 impl Store {
-    /// Up to `limit` deliveries that match, the newest first.
-    ///
-    /// # Errors
-    /// Only those of the database.
+    /// Returns up to `limit` deliveries that match, the newest first.
     pub async fn history(&self, filter: &HistoryFilter, limit: usize) -> Result<Vec<HistoryRow>, StoreError> {
         self.history_within(filter, &filter.possible_ids(None), limit, COMMAND_STATEMENT_TIMEOUT).await
     }
 
-    /// As [`Store::history`], of the deliveries with these ids only, and within a time.
+    /// As [`Store::history`], but only for deliveries with these ids, and within a time limit.
     ///
     /// # Errors
-    /// Only those of the database; see [`StoreError::is_cancelled`].
+    /// Returns the database's error; see [`StoreError::is_cancelled`].
     pub(super) async fn history_within(
         &self,
         filter: &HistoryFilter,
@@ -209,7 +206,7 @@ impl Store {
         limit: usize,
         statement_timeout: Duration,
     ) -> Result<Vec<HistoryRow>, StoreError> {
-        // One snapshot, so that what matches is still in that state when it is read.
+        // One snapshot, so that a delivery that matches is still in the same state when it is read.
         let mut snapshot = self.pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
         matching::prepare(&mut snapshot, statement_timeout).await?;
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
@@ -222,11 +219,8 @@ impl Store {
         Ok(rows)
     }
 
-    /// How many deliveries match, by state, in the order of a delivery's life; of each state no more than `most` are
-    /// counted, and one, which tells that there are more.
-    ///
-    /// # Errors
-    /// Only those of the database.
+    /// Counts the deliveries that match, by state, in the order of a delivery's life. In each state, at most `most`
+    /// plus one are counted; the extra one shows that there are more.
     pub async fn count_history(&self, filter: &HistoryFilter, most: usize) -> Result<Vec<StateCount>, StoreError> {
         let limit = i64::try_from(most).unwrap_or(i64::MAX).saturating_add(1);
         let possible = filter.possible_states();
@@ -246,19 +240,16 @@ impl Store {
         Ok(counts)
     }
 
-    /// One delivery; `None` if there is none of that id.
-    ///
-    /// # Errors
-    /// Only those of the database.
+    /// Returns one delivery; `None` if there is none with that id.
     pub async fn delivery(&self, delivery_id: Uuid) -> Result<Option<HistoryRow>, StoreError> {
         let filter = HistoryFilter { delivery_ids: Some(vec![delivery_id]), ..HistoryFilter::default() };
         Ok(self.history(&filter, 1).await?.pop())
     }
 
-    /// The payload of a call; `None` once it was dropped.
+    /// Returns the payload of a call; `None` if it has been dropped.
     ///
     /// # Errors
-    /// Those of the database; also where the user may read history only, as auditors do.
+    /// Returns the database's error, also if the user may only read history, as an auditor may.
     pub async fn payload(&self, call_id: Uuid) -> Result<Option<String>, StoreError> {
         let call = sqlx::query_scalar!(r#"SELECT call::text AS "call!" FROM postcall.outbox WHERE id = $1"#, call_id)
             .fetch_optional(&self.pool)
@@ -267,9 +258,9 @@ impl Store {
     }
 }
 
-/// The deliveries with these ids as the view shows them, the newest first.
+/// Returns the deliveries with these ids as the view shows them, the newest first.
 async fn shown(snapshot: &mut PgConnection, ids: &[Uuid]) -> Result<Vec<HistoryRow>, sqlx::Error> {
-    // By primary key in each arm of the view. An action that cannot be found leaves the row where it is.
+    // Looks up the primary key in each arm of the view. A row whose action cannot be found is still returned.
     sqlx::query_as!(
         HistoryRow,
         r#"

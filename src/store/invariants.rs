@@ -1,7 +1,7 @@
-//! The accounts: what must be true of the tables at every moment, asked in one snapshot.
+//! The invariants: what must be true of the tables at every moment, checked in one snapshot.
 //!
-//! They are exact. Which deliveries a call ought to have is not inferred from when an action was enabled: the call itself
-//! carries that decision (`outbox.action_ids`). Time is a part of one question only, [`Invariant::NoneStuck`].
+//! They are exact. Which deliveries a call must have is not inferred from when an action was enabled: the call's row
+//! holds that decision (`outbox.action_ids`). Only [`Invariant::NoneStuck`] depends on time.
 
 use std::time::Duration;
 
@@ -11,27 +11,27 @@ use super::dispatchers::LONGEST_LEASE;
 use super::{Store, StoreError, guards};
 use crate::domain::action::MAX_TIMEOUT_MS;
 
-/// How long an end may take to be written, or somebody else to give up what was lost.
+/// How long it may take to write an outcome, or to give up the deliveries of a lost dispatcher.
 const SETTLING: Duration = Duration::from_secs(60);
-/// Offenders named for each invariant.
+/// The largest number of offenders that are named for each invariant.
 pub const NAMED: usize = 10;
 
-/// What must hold.
+/// One statement that must hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Invariant {
-    /// No delivery is in two of waiting, sending and history.
+    /// No delivery is in more than one of waiting, sending and history.
     OnePlace,
-    /// No call has two deliveries of one action, replays aside.
+    /// No call has two deliveries for the same action; replays do not count.
     OneDelivery,
-    /// A call has a delivery of each action that was enabled for its agent when it was inserted.
+    /// A call has a delivery for each action that was enabled for its agent when it was inserted.
     NoneMissing,
     /// A replay's delivery exists.
     NoReplayMissing,
-    /// What waits or is in flight has its call and its action.
+    /// The call and the action of each delivery that waits or is in flight exist.
     Complete,
-    /// What is in flight is not older than it can be.
+    /// No delivery is in flight for longer than it can be.
     NoneStuck,
-    /// Every trigger and constraint of the schema is there and on.
+    /// Every trigger and constraint of the schema exists and is on.
     GuardsOn,
 }
 
@@ -50,37 +50,37 @@ impl Invariant {
     }
 }
 
-/// What was found out about one invariant.
+/// The result of checking one invariant.
 #[derive(Debug)]
 pub struct Checked {
-    /// Which.
+    /// The invariant that was checked.
     pub invariant: Invariant,
     /// How often it is violated.
     pub violations: i64,
-    /// Up to [`NAMED`] offenders: delivery ids, calls with the action that they lack or have twice, or sentences about
-    /// guards.
+    /// Up to [`NAMED`] offenders: delivery ids, calls with the action whose delivery is missing or doubled, or
+    /// sentences about guards.
     pub offenders: Vec<String>,
 }
 
-/// How long something has lasted, in seconds; `None` if there is nothing of the kind.
+/// Ages in seconds; `None` if there is no such delivery.
 #[derive(Clone, Copy, Debug)]
 pub struct Ages {
-    /// The oldest waiting delivery, since its call was inserted.
+    /// Age of the oldest waiting delivery, since its call was inserted.
     pub waiting: Option<f64>,
-    /// The oldest delivery in flight, since it was claimed.
+    /// Age of the oldest delivery in flight, since it was claimed.
     pub sending: Option<f64>,
-    /// The oldest delivery whose outcome is not known, since that was recorded.
+    /// Age of the oldest delivery whose outcome is unknown, since that was recorded.
     pub unknown: Option<f64>,
 }
 
-/// The accounts of one moment.
+/// The results of all checks in one snapshot.
 #[derive(Debug)]
 pub struct Accounts {
-    /// Every invariant.
+    /// One result for each invariant.
     pub checked: Vec<Checked>,
-    /// For information.
+    /// For information; no invariant depends on them.
     pub ages: Ages,
-    /// For information: calls of which the decision was not yet kept, so that nothing is asked about them.
+    /// For information: calls from before `outbox.action_ids` existed. They are not checked.
     pub undecided_calls: i64,
 }
 
@@ -101,17 +101,15 @@ impl Checked {
 }
 
 impl Store {
-    /// Checks all invariants in one snapshot. Reads whole tables, and takes as long as that takes; at most [`NAMED`]
-    /// offenders of each come to this side. The rights of an auditor suffice.
-    ///
-    /// # Errors
-    /// Only those of the database.
+    /// Checks all invariants in one snapshot. Reads whole tables, however long that takes. Returns at most [`NAMED`]
+    /// offenders of each invariant. The rights of an auditor suffice.
     pub async fn check_invariants(&self) -> Result<Accounts, StoreError> {
-        // One snapshot for all statements: between two of them a delivery could move from a table that has not been read
-        // to one that has. It is committed nowhere, so dropping it on an error is all that there is to clean up.
+        // One snapshot for all statements: between two of them a delivery could move from a table that has not been
+        // read to one that has. The transaction only reads, so after an error it is enough to drop it.
         let mut snapshot = self.pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
-        // Before the snapshot, which the first query takes: a partition leaves for all snapshots at once, and what the older ones
-        // still show would then be accused. Nothing leaves as long as this is held; ACCESS SHARE holds up nobody else.
+        // Locked before the snapshot, which the first query takes. A partition disappears for all snapshots at once,
+        // and rows that an older snapshot still shows would then be reported. While this lock is held, no partition is
+        // dropped. ACCESS SHARE delays nobody else.
         sqlx::query!("LOCK TABLE postcall.retention IN ACCESS SHARE MODE").execute(&mut *snapshot).await?;
         prepare(&mut snapshot).await?;
         let (twice, missing) = balance(&mut snapshot).await?;
@@ -134,9 +132,6 @@ impl Store {
 
 impl Store {
     /// Every guard that the database has, shipped or not.
-    ///
-    /// # Errors
-    /// Only those of the database.
     pub async fn guards(&self) -> Result<Vec<guards::Guard>, StoreError> {
         let mut transaction = self.pool.begin_with("BEGIN READ ONLY").await?;
         prepare(&mut transaction).await?;
@@ -145,9 +140,9 @@ impl Store {
 }
 
 async fn prepare(snapshot: &mut PgConnection) -> Result<(), sqlx::Error> {
-    // - Whole tables can take longer than an ordinary statement may.
-    // - The names in the text of a trigger are qualified only if the search path does not reach them.
-    // - Compiling a plan over so many partitions takes longer than it saves.
+    // - Reading whole tables can take longer than an ordinary statement may.
+    // - The server qualifies the names in a trigger's definition only if the search path does not contain their schema.
+    // - JIT compilation of a plan over so many partitions takes longer than it saves.
     sqlx::query!(
         r#"SELECT set_config('statement_timeout', '0', true) AS "timeout",
                   set_config('search_path', 'pg_catalog', true) AS "path", set_config('jit', 'off', true) AS "jit""#
@@ -158,7 +153,7 @@ async fn prepare(snapshot: &mut PgConnection) -> Result<(), sqlx::Error> {
 }
 
 async fn in_two_places(snapshot: &mut PgConnection) -> Result<Vec<Offender>, sqlx::Error> {
-    // From the two small tables: history holds each id once by its primary key.
+    // Starts from the two small tables. History cannot hold an id twice, because of its primary key.
     sqlx::query_as!(
         Offender,
         r#"
@@ -174,17 +169,17 @@ async fn in_two_places(snapshot: &mut PgConnection) -> Result<Vec<Offender>, sql
     .await
 }
 
-/// Calls with two deliveries of one action, and calls without a delivery that they ought to have.
+/// Calls with two deliveries for one action, and calls without a delivery that they must have.
 async fn balance(snapshot: &mut PgConnection) -> Result<(Vec<Offender>, Vec<Offender>), sqlx::Error> {
-    // One pass over what was decided and what is there, because it is by far the longest.
-    // - Exactly what was decided when a call was inserted is asked for. A call from before that was kept (null) is not
-    //   asked about.
-    // - What has left history is not asked about: whatever removes deliveries raises history_begins to their bound in the
-    //   same transaction, and no call is inserted after its deliveries' ids are made. The beginning is looked up once, by
-    //   a subquery of its own.
-    // - A replay does not stand in for the original.
-    // - Of what is there more than once it is asked whether the deliveries differ: one that is in two places is not
-    //   counted here once more. Where nothing is there more than once, that reads nothing.
+    // One pass over the decisions and the deliveries, because this is by far the longest statement.
+    // - The check uses exactly the decision that was made when the call was inserted. A call from before that column
+    //   existed (null) is not checked.
+    // - Deliveries that have left history are not checked: whatever removes deliveries raises history_begins to their
+    //   bound in the same transaction, and no call is inserted after its deliveries' ids are made. history_begins is
+    //   read once, by a subquery of its own.
+    // - A replay does not count as the original.
+    // - Where a call has more than one row for an action, the statement checks whether the delivery ids differ: one
+    //   delivery in two tables is not counted here again. If there is no such call, this part reads nothing.
     let rows = sqlx::query!(
         r#"
         WITH wrong AS MATERIALIZED (
@@ -249,7 +244,7 @@ async fn unguarded(snapshot: &mut PgConnection) -> Result<Vec<Offender>, sqlx::E
 }
 
 async fn missing_replays(snapshot: &mut PgConnection) -> Result<Vec<Offender>, sqlx::Error> {
-    // As above: what may have left history is not asked about.
+    // As above: deliveries that may have left history are not checked.
     sqlx::query_as!(
         Offender,
         r#"
@@ -285,12 +280,12 @@ async fn incomplete(snapshot: &mut PgConnection) -> Result<Vec<Offender>, sqlx::
 }
 
 async fn stuck(snapshot: &mut PgConnection) -> Result<Vec<Offender>, sqlx::Error> {
-    // Certain is what is held by a dispatcher that was never there, or that has ended: nobody will finish that. The rest
-    // is judged by time.
-    // - A dispatcher that has ended, or whose lease is over, holds nothing once others had the time to give it up; while
-    //   its lease runs, a request may.
-    // - One that lives holds nothing longer than the longest timeout, whatever its lease.
-    // - now() is when the snapshot began: by the time of this statement, what it shows may long have been given up.
+    // If the dispatcher's row does not exist, nobody will finish the delivery. All other cases are judged by time.
+    // - A dispatcher that has ended, or whose lease is over, must hold nothing once the others have had time to give
+    //   its deliveries up. While its lease runs, a request may still be in flight.
+    // - A living dispatcher holds a delivery no longer than the longest timeout and the longest lease together.
+    // - now() is when the transaction began. With the current time, a delivery that was given up since the snapshot
+    //   would look stuck.
     sqlx::query_as!(
         Offender,
         r#"
@@ -313,7 +308,7 @@ async fn stuck(snapshot: &mut PgConnection) -> Result<Vec<Offender>, sqlx::Error
 }
 
 async fn ages(snapshot: &mut PgConnection) -> Result<Ages, sqlx::Error> {
-    // What has been resolved since is no longer unknown; a partial index finds those that were.
+    // A delivery that has been resolved is no longer unknown. A partial index finds all that were recorded as unknown.
     sqlx::query_as!(
         Ages,
         r#"

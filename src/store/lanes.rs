@@ -1,51 +1,52 @@
-//! Which lanes have work. A lane is what waits for one action.
+//! Finds the lanes that have work. A lane is what waits for one action.
 //!
-//! Rows that were claimed stay in the queue's indexes until vacuum clears them away, and while somebody holds a snapshot it
-//! cannot. No look here reads the remains of a lane whose cursor it is told, except the one that looks for what lies behind
-//! the cursors.
+//! Rows that were claimed stay in the queue's indexes until vacuum removes them, and vacuum cannot do so while somebody
+//! holds an old snapshot. Where a statement here gets a lane's cursor, it does not read these dead entries. The
+//! exception is [`Session::check_lanes`], which looks for deliveries behind the cursors.
 
 use uuid::Uuid;
 
 use super::StoreError;
 use super::session::Session;
 
-/// Deliveries of an agent that are looked at for the last one of an action.
+/// How many of an agent's newest deliveries in history are searched for the last one of an action.
 const LATE_DELIVERIES: i64 = 10;
 
-/// A lane in which something waits.
+/// A lane in which a delivery waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LaneSeen {
     /// The action.
     pub action_id: i64,
     /// Its newest version; 0 if there is no such action.
     pub version: i32,
-    /// Whether it is enabled.
+    /// Whether the action is enabled; true if there is no such action.
     pub enabled: bool,
 }
 
-/// What has arrived lately.
+/// What has arrived since an earlier look.
 #[derive(Clone, Debug)]
 pub struct Arrivals {
-    /// The lanes, each once.
+    /// The lanes of the new deliveries, each once.
     pub lanes: Vec<LaneSeen>,
-    /// Deliveries that were looked at.
+    /// How many deliveries were read.
     pub looked_at: usize,
-    /// The newest of them.
+    /// The newest of these deliveries; `None` if there are none.
     pub newest: Option<Uuid>,
-    /// The least id of a delivery that was made within the margin before this look, by the database's clock.
+    /// The smallest id that a delivery can have that was made within `margin_ms` before this look, by the database's
+    /// clock.
     pub floor: Uuid,
 }
 
-/// Up to where a lane's deliveries have been claimed.
+/// The position in a lane up to which its deliveries have been claimed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LaneCursor {
     /// The action.
     pub action_id: i64,
-    /// The last id.
+    /// The last claimed id.
     pub after: Uuid,
 }
 
-/// What a look at a lane with a cursor has found.
+/// What [`Session::check_lanes`] found about one lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LaneChecked {
     /// The lane.
@@ -54,7 +55,7 @@ pub struct LaneChecked {
     pub behind: Option<Uuid>,
 }
 
-/// What is to be known of a lane before its deliveries are claimed.
+/// What a dispatcher needs to know about a lane before it claims its deliveries.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LaneAbout {
     /// The lane.
@@ -63,18 +64,17 @@ pub struct LaneAbout {
     pub agent: String,
     /// The beginning of its URL template: enough for a scheme, a host and a port.
     pub url: String,
-    /// Whether its last delivery was answered; `None` if history has none of late, or it says nothing about that.
+    /// Whether the last delivery of this version was answered: false if it timed out. `None` if recent history has
+    /// none, or its outcome says nothing about the host.
     pub answered: Option<bool>,
 }
 
 impl Session {
-    /// Looks at what was inserted after the delivery `after`, `limit` deliveries at most. `margin_ms` is for
+    /// Reads the deliveries that were inserted after the delivery `after`, at most `limit`. `margin_ms` is for
     /// [`Arrivals::floor`].
-    ///
-    /// # Errors
-    /// Only those of the database.
     pub async fn arrivals(&mut self, after: Uuid, limit: usize, margin_ms: u32) -> Result<Arrivals, StoreError> {
-        // By the primary key, which is the order of insertion: its cost follows what has arrived, whatever else waits.
+        // Uses the primary key, which is in order of insertion: the cost depends only on what has arrived, whatever
+        // else waits.
         let statement = sqlx::query!(
             r#"
             WITH newest AS MATERIALIZED (
@@ -102,19 +102,17 @@ impl Session {
         Ok(Arrivals { lanes, looked_at, newest, floor })
     }
 
-    /// The next lanes behind `after` in which something waits, in the order of their numbers and `limit` at most. Passes
-    /// over the lanes `known`, which are in order, and looks no further than the last of them, which may be [`i64::MAX`].
-    ///
-    /// # Errors
-    /// Only those of the database.
+    /// Returns the next lanes after `after` in which a delivery waits, in the order of their action ids, at most
+    /// `limit`. Skips the lanes `known`, which must be sorted, and stops at the last of them, which may be
+    /// [`i64::MAX`].
     pub async fn lanes_with_work(
         &mut self,
         after: i64,
         known: &[i64],
         limit: usize,
     ) -> Result<Vec<LaneSeen>, StoreError> {
-        // A loose index scan: from each lane, one look-up finds the next, whatever the number of rows between. Each is
-        // bounded by the next known lane, so it reads nothing of that one.
+        // A loose index scan: from each lane, one look-up finds the next, whatever the number of rows between. Each
+        // look-up stops before the next known lane, so it reads nothing of that lane.
         let statement = sqlx::query!(
             r#"
             WITH RECURSIVE step (action_id, gap, found) AS (
@@ -147,16 +145,13 @@ impl Session {
             .collect())
     }
 
-    /// Which of these lanes have work, ahead of their cursors or behind them: of a transaction that committed late, or
-    /// given back.
-    ///
-    /// # Errors
-    /// Only those of the database.
+    /// Returns those of these lanes that have work, ahead of their cursors or behind them. Deliveries behind a cursor
+    /// come from a transaction that committed late, or were released.
     pub async fn check_lanes(&mut self, lanes: &[LaneCursor]) -> Result<Vec<LaneChecked>, StoreError> {
         let (action_ids, cursors): (Vec<i64>, Vec<Uuid>) =
             lanes.iter().map(|lane| (lane.action_id, lane.after)).unzip();
-        // Two look-ups a lane. The one behind the cursor wades through what was claimed and is not vacuumed yet; that is
-        // what it is for, and why its caller makes it seldom.
+        // Two look-ups a lane. The one behind the cursor also reads the dead entries of claimed rows that are not
+        // vacuumed yet. That is its purpose, and the reason why its caller makes it seldom.
         let statement = sqlx::query!(
             r#"
             SELECT lane.action_id AS "action_id!", behind.delivery_id AS "behind?",
@@ -184,13 +179,12 @@ impl Session {
         Ok(rows.into_iter().map(|row| checked(row.action_id, row.version, row.enabled, row.behind)).collect())
     }
 
-    /// What is to be known of these lanes. Actions that do not exist are left out.
-    ///
-    /// # Errors
-    /// Only those of the database.
+    /// Returns what a dispatcher needs to know about these lanes. Actions that do not exist are left out.
     pub async fn lanes_about(&mut self, action_ids: &[i64]) -> Result<Vec<LaneAbout>, StoreError> {
-        // - By primary keys. A host name has 253 characters at most, so 300 hold whatever can be a host and a port.
-        // - Of history a few rows of the agent, by the index of agents: those of this very version say how its host is.
+        // - Uses primary keys. A host name has at most 253 characters, so 300 characters hold every possible scheme,
+        //   host and port.
+        // - From history, it reads a few rows of the agent, by the index of agents. Only rows of the current version
+        //   say how its host answers.
         let statement = sqlx::query!(
             r#"
             SELECT action.action_id, action.agent, action.version, enabled, left(action_version.url, 300) AS "url!",

@@ -6,82 +6,52 @@ use std::borrow::Cow;
 use uuid::Uuid;
 
 use super::StoreError;
-use super::result_rows::ResultRows;
+use super::result_rows::{ResultRows, insert_results};
 use super::session::Session;
 use crate::domain::claim::{ClaimToken, Finished};
 
-/// Whose evidence it is.
+/// The source of the evidence, as it is recorded.
 const BY: &str = "the dispatcher that sent it";
-/// Why it is known that a delivery failed which was never sent.
+/// The recorded reason for the failure of a delivery that was never sent.
 const NEVER_SENT: &str = "it was given up before a byte of it was sent";
-/// Among how many unknown deliveries those of one claim are looked for.
+/// How many of the newest unknown deliveries are searched for those of one claim.
 const UNKNOWN_LOOKED_AT: i64 = 10_000;
 
 impl Session {
-    /// Records results that came too late for [`Session::finish`], as far as they are certain: an answer, or a failure.
-    /// Returns how many were news. May be repeated: each claim gives evidence once.
-    ///
-    /// # Errors
-    /// Only those of the database.
+    /// Records results that came too late for [`Session::finish`], if they are certain: an answer, or a failure.
+    /// Returns how many were recorded now. The call may be repeated: each claim gives evidence once.
     pub async fn record_evidence(&mut self, late: &[Finished]) -> Result<u64, StoreError> {
-        let columns = ResultRows::from(late);
-        // - The claim is the fence: a delivery that has been replayed or claimed anew has nothing to do with it.
+        let rows = ResultRows::from(late);
+        // - The claim token fences the write: a delivery that was claimed again or replayed does not match.
         // - Only what is unknown can be resolved, and only by something more certain.
-        // - Each is looked up by the key: LIMIT keeps the planner from a join, for which it may read a whole partition.
-        let statement = sqlx::query!(
-            r#"
-            INSERT INTO postcall.resolution
-                (delivery_id, source, resolved_by, reason, state, error_kind, error_detail, method, url, request_bytes,
-                 request_sha256, unresolved, response_code, response_bytes, response_sha256, body_end, latency_ms,
-                 dns_ms, connected_ms, head_ms)
-            SELECT delivery.delivery_id, 'claim', $1, 'its result came after it had been given up', done.state,
-                   done.error_kind, done.error_detail, done.method, done.url, done.request_bytes, done.request_sha256,
-                   string_to_array(done.unresolved, E'\n'), done.response_code, done.response_bytes,
-                   done.response_sha256, done.body_end, done.latency_ms, done.dns_ms, done.connected_ms, done.head_ms
-            FROM unnest($2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::int[],
-                        $10::bytea[], $11::text[], $12::int2[], $13::int[], $14::bytea[], $15::text[], $16::int[],
-                        $17::int[], $18::int[], $19::int[])
-                AS done (delivery_id, claim, state, error_kind, error_detail, method, url, request_bytes, request_sha256,
-                         unresolved, response_code, response_bytes, response_sha256, body_end, latency_ms, dns_ms,
-                         connected_ms, head_ms)
-            JOIN LATERAL (SELECT delivery_id, state FROM postcall.delivery
-                          WHERE delivery.delivery_id = done.delivery_id AND delivery.claim = done.claim LIMIT 1)
-                AS delivery ON delivery.state = 'unknown'
-            WHERE done.state IN ('delivered', 'rejected', 'failed')
-            ON CONFLICT DO NOTHING
-            "#,
+        // - Each row is looked up by key. LIMIT keeps the planner from a join, for which it may read a whole partition.
+        let statement = insert_results!(
+            query,
+            rows,
+            "
+            WITH done AS (",
+            ")
+            INSERT INTO postcall.resolution (delivery_id, source, resolved_by, reason, ",
+            ")
+            SELECT delivery_id, 'claim', $20, 'its result came after it had been given up', ",
+            "
+            FROM done
+            JOIN LATERAL (SELECT delivery_id, state AS recorded_state FROM postcall.delivery
+                          WHERE delivery.delivery_id = held_delivery AND delivery.claim = held_claim LIMIT 1)
+                AS delivery ON recorded_state = 'unknown'
+            WHERE state IN ('delivered', 'rejected', 'failed')
+            ON CONFLICT DO NOTHING",
             BY,
-            &columns.delivery_id,
-            &columns.claim,
-            &columns.state as &[&str],
-            &columns.error_kind as &[Option<&str>],
-            &columns.error_detail as &[Option<Cow<'_, str>>],
-            &columns.method as &[Option<&str>],
-            &columns.url as &[Option<Cow<'_, str>>],
-            &columns.request_bytes as &[Option<i32>],
-            &columns.request_sha256 as &[Option<&[u8]>],
-            &columns.unresolved as &[Option<String>],
-            &columns.response_code as &[Option<i16>],
-            &columns.response_bytes as &[Option<i32>],
-            &columns.response_sha256 as &[Option<&[u8]>],
-            &columns.body_end as &[Option<&str>],
-            &columns.latency_ms as &[Option<i32>],
-            &columns.dns_ms as &[Option<i32>],
-            &columns.connected_ms as &[Option<i32>],
-            &columns.head_ms as &[Option<i32>],
         );
         Ok(self.execute(statement).await?.rows_affected())
     }
 
-    /// Records that deliveries which were given up in the meantime were never sent: they failed, certainly. Returns how
-    /// many were news.
-    ///
-    /// # Errors
-    /// Only those of the database.
+    /// Records that deliveries which were given up in the meantime were never sent: they certainly failed. Returns how
+    /// many were recorded now.
     pub async fn record_unsent(&mut self, tokens: &[&ClaimToken]) -> Result<u64, StoreError> {
         let (deliveries, claims): (Vec<Uuid>, Vec<Uuid>) =
             tokens.iter().map(|token| (token.delivery_id(), token.claim())).unzip();
-        // Fenced as above.
+        // The claim token fences the write, as above.
         let statement = sqlx::query!(
             r#"
             INSERT INTO postcall.resolution (delivery_id, source, resolved_by, reason, state, error_detail)
@@ -102,12 +72,10 @@ impl Session {
 
     /// As [`Session::record_unsent`], for a whole claim whose answer was lost, so that nobody knows which deliveries it
     /// took. Looks at the [`UNKNOWN_LOOKED_AT`] newest unknown deliveries.
-    ///
-    /// # Errors
-    /// Only those of the database.
     pub(super) async fn record_claim_unsent(&mut self, claim: Uuid) -> Result<u64, StoreError> {
-        // History has no index by claim, which would cost every delivery. What was given up just now is among the newest
-        // of what is unknown, for which there is an index, unless the queue was very long; the look is bounded.
+        // History has no index by claim, because every delivery would pay for it. What was given up just now is among
+        // the newest unknown deliveries, for which there is an index, unless the queue was very long. The search is
+        // bounded.
         let statement = sqlx::query!(
             r#"
             INSERT INTO postcall.resolution (delivery_id, source, resolved_by, reason, state, error_detail)

@@ -1,8 +1,8 @@
-//! Which deliveries match a filter: their ids, or how many.
+//! Finds the deliveries that match a filter: their ids, or their number.
 //!
-//! Not asked of the view, although it would know: the planner, which sees all of the view's arms at once, reads some of
-//! them whole and sorts them before it shows a page. Here each arm ends at the page's limit by itself, so each is planned
-//! for a few rows, by whatever index finds these first.
+//! The statements here do not use the view, although they could. The planner sees all of the view's arms at once, and
+//! then reads some of them completely and sorts them before it returns a page. Here each arm has the page's limit of
+//! its own, so the planner plans each for a few rows, with the index that finds these first.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -20,17 +20,17 @@ struct Count {
     count: i64,
 }
 
-/// A statement about the newest deliveries that match: what stands before the arms and behind them. The arms are those of
-/// the view, narrow, with the states that the view shows. A filter takes the parameters $1 to $10, the ids to search $11
-/// and $12, the limit of each arm $13.
+/// Makes a statement about the newest deliveries that match. `$before` and `$behind` are the SQL before and after the
+/// arms. The arms are those of the view, with few columns and with the states that the view shows. Parameters: $1 to
+/// $10 are the filter, $11 and $12 the ids to search, $13 the limit of each arm.
 macro_rules! arms {
     ($row:path, $before:literal, $filter:expr, $states:expr, $ids:expr, $limit:expr, $behind:literal) => {
         arms!(
             @ $row, $before, $filter, $states, $ids, $limit, $behind,
-            // - An absent criterion is `NULL IS NULL`, which the planner folds away, as it plans with the values at hand;
-            //   see [`prepare`]. So it does with an arm whose state is not asked for.
-            // - Time is asked of created_at, and of the time-ordered id too, which lets whole partitions and most of the
-            //   index be skipped.
+            // - An absent criterion is `NULL IS NULL`. The planner removes it, because it plans with the actual values;
+            //   see [`prepare`]. It also removes an arm whose state is not requested.
+            // - Time limits apply to created_at and also to the time-ordered id, so that whole partitions and most of
+            //   the index are skipped.
             r#"
                 WHERE ($1::text IS NULL OR agent = $1)
                   AND ($2::text IS NULL OR action_id = ANY (ARRAY(
@@ -51,8 +51,8 @@ macro_rules! arms {
     (@ $row:path, $before:literal, $filter:expr, $states:expr, $ids:expr, $limit:expr, $behind:literal, $matches:literal) => {
         sqlx::query_as!(
             $row,
-            // The queue first and apart: among the others, which are merged in order, the planner would walk it in order,
-            // and that takes twice as long as reading it where nothing in it matches.
+            // The queue comes first, in a step of its own. Among the other arms, which are merged in order, the planner
+            // would read it in index order. If nothing in it matches, that takes twice as long as a plain scan.
             r#"
             WITH queued AS MATERIALIZED (
                 SELECT delivery_id
@@ -123,7 +123,7 @@ macro_rules! arms {
     };
 }
 
-/// Up to `limit` ids of deliveries that match, the newest first.
+/// Returns up to `limit` ids of deliveries that match, the newest first.
 pub(super) async fn ids(
     connection: &mut PgConnection,
     filter: &HistoryFilter,
@@ -147,7 +147,7 @@ pub(super) async fn ids(
     Ok(rows.into_iter().map(|row| row.delivery_id).collect())
 }
 
-/// How many deliveries match that are shown in `state`; no more than `limit` are counted in any arm, nor altogether.
+/// Counts the matching deliveries whose shown state is `state`; at most `limit` in each arm and in total.
 pub(super) async fn count(
     connection: &mut PgConnection,
     filter: &HistoryFilter,
@@ -170,10 +170,11 @@ pub(super) async fn count(
     Ok(row.count)
 }
 
-/// Sets the transaction to what the statements about history count on, whatever server, database or role say.
+/// Sets the transaction's settings to what the statements about history rely on, whatever the defaults of server,
+/// database or role are.
 ///
-/// - A plan for the values at hand, always: one for any values could not use a single index.
-/// - No compilation: it takes longer than any of these statements.
+/// - Always a plan for the actual values: a generic plan could not use any index.
+/// - No JIT compilation: it takes longer than any of these statements.
 pub(super) async fn prepare(transaction: &mut PgConnection, statement_timeout: Duration) -> Result<(), sqlx::Error> {
     sqlx::query!(
         r#"SELECT set_config('plan_cache_mode', 'force_custom_plan', true) AS "plan",

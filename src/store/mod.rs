@@ -1,7 +1,7 @@
 //! The only SQL. Each file holds the statements of one subject, each with the reason for its shape.
 //!
-//! No transaction stays open between two calls of this room: whatever a caller does between them (a request above all)
-//! happens outside of any transaction. This room knows the domain and nothing of templates or HTTP.
+//! No transaction stays open between two calls of this room: whatever a caller does between them, above all a request,
+//! happens outside of any transaction. This room knows the domain, but neither templates nor HTTP.
 //!
 //! Commands use the [`Store`] and its pool; the rooms of a dispatcher have a [`session::Session`] each.
 
@@ -44,10 +44,10 @@ use obstacles::Obstacle;
 /// Longest wait for a connection, new or from the pool.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a statement of a command may take: reading a long history does.
+/// How long a statement of a command may take. It is long because reading a long history takes time.
 const COMMAND_STATEMENT_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// What went wrong with the database. The text is the driver's and holds no row's content.
+/// An error of the database. Its text comes from the driver and contains no row's content.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The database URL cannot be read.
@@ -56,20 +56,20 @@ pub enum StoreError {
     /// A statement or the connection failed.
     #[error("database: {}", describe(.0))]
     Database(#[from] sqlx::Error),
-    /// No answer in time; it is not known what became of the statement.
+    /// There was no answer in time. It is not known whether the statement took effect.
     #[error("database: no answer within {} ms", .0.as_millis())]
     Unanswered(Duration),
     /// The database keeps text in another encoding than UTF8.
     #[error(
-        "the database's encoding is {0}, and postcall needs UTF8: elsewhere, one byte of a call that is not text would hold \
-         up every other call. Make a new database with CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0 and move the \
-         data there (pg_dump, pg_restore)"
+        "the database's encoding is {0}, and postcall needs UTF8: with another encoding, one byte of a call that is not \
+         text would hold up every other call. Make a new database with CREATE DATABASE … ENCODING 'UTF8' TEMPLATE \
+         template0 and move the data there (pg_dump, pg_restore)"
     )]
     NotUtf8(String),
     /// Something keeps migrations from being applied; nothing was changed.
     #[error("{0}")]
     Obstacle(Obstacle),
-    /// A migration waited in vain for a lock on a table. It was rolled back.
+    /// A migration did not get a lock on a table in time. It was rolled back.
     #[error(
         "migration {0} was not applied: it needs a moment at which no transaction uses its tables, and one has used them for \
          longer than it waits (3 s, so that whoever comes behind it waits no longer either). Nothing is lost. End the \
@@ -89,8 +89,8 @@ impl From<Obstacle> for StoreError {
 }
 
 impl StoreError {
-    /// Whether the server itself answered, and so the connection is as good as before. Not so where the server says
-    /// that it is about to end it (SQLSTATE class 57).
+    /// Whether the server itself answered, so that the connection can still be used. This is false if the server
+    /// reports that it is about to end the connection (SQLSTATE class 57).
     fn is_answer(&self) -> bool {
         match self {
             StoreError::Database(sqlx::Error::Database(reported)) => {
@@ -127,15 +127,15 @@ impl StoreError {
         self.has_class(&["57014"])
     }
 
-    /// Whether the database refuses what it was given, so that trying again is no use: SQLSTATE classes 21 (cardinality
-    /// violation), 22 (data exception), 23 (integrity constraint violation), 38 and 39 (external routine), 44 (check option),
-    /// 54 (program limit exceeded), and P0 (a trigger of somebody's own that raises an error).
+    /// Whether the database refuses the data it was given, so that trying again cannot help: SQLSTATE classes 21
+    /// (cardinality violation), 22 (data exception), 23 (integrity constraint violation), 38 and 39 (external routine),
+    /// 44 (check option), 54 (program limit exceeded), and P0 (an error raised by a trigger that somebody added).
     pub fn is_about_the_data(&self) -> bool {
         self.has_class(&["21", "22", "23", "38", "39", "44", "54", "P0"])
     }
 
-    /// Whether it could not be read what the database holds: as [`StoreError::is_about_the_data`], or because it is
-    /// damaged (class XX), or not what its column may hold.
+    /// Whether the database could not read what it holds: as [`StoreError::is_about_the_data`], or because the data is
+    /// damaged (class XX), or because a value is not valid for its column.
     pub fn is_about_what_is_stored(&self) -> bool {
         self.is_about_the_data()
             || self.has_class(&["XX"])
@@ -158,7 +158,8 @@ impl StoreError {
     }
 }
 
-/// The driver's message without what may quote a row: Postgres puts that into the detail, not into the message.
+/// The driver's message without text that may quote a row: Postgres puts such text into the detail, not into the
+/// message.
 fn describe(error: &sqlx::Error) -> String {
     match error {
         sqlx::Error::Database(reported) => reported.message().to_owned(),
@@ -167,15 +168,15 @@ fn describe(error: &sqlx::Error) -> String {
     }
 }
 
-/// The database, as the other rooms see it. Cheap to clone: all clones share one pool.
+/// The database, as the other rooms see it. It is cheap to clone: all clones share one pool.
 #[derive(Clone, Debug)]
 pub struct Store {
     pool: PgPool,
 }
 
 impl Store {
-    /// Connects to the database at `url` with at most `connections` connections, of which one is opened at once, so
-    /// that an unreachable server is reported here.
+    /// Connects to the database at `url` with at most `connections` connections. One of them is opened at once, so that
+    /// an unreachable server is reported here.
     ///
     /// # Errors
     /// An unreadable URL, no connection, or a database that is not in UTF8.
@@ -188,7 +189,7 @@ impl Store {
             .after_connect(|connection, _| Box::pin(settings::prepare_session(connection, COMMAND_STATEMENT_TIMEOUT)))
             .connect_with(options.application_name("postcall"))
             .await?;
-        // It cannot change while the database exists.
+        // The encoding cannot change while the database exists.
         let encoding =
             sqlx::query_scalar!(r#"SELECT current_setting('server_encoding') AS "encoding!""#).fetch_one(&pool).await?;
         if encoding != "UTF8" {
@@ -197,7 +198,7 @@ impl Store {
         Ok(Store { pool })
     }
 
-    /// Closes all connections in good order.
+    /// Closes all connections in an orderly way.
     pub async fn close(&self) {
         self.pool.close().await;
     }

@@ -1,4 +1,4 @@
-//! What keeps migrations from being applied to a database: found before anything is changed, and told with its cure.
+//! Finds what prevents migrations from being applied to a database, before anything is changed, and says how to fix it.
 
 use std::fmt;
 
@@ -6,13 +6,13 @@ use sqlx::PgConnection;
 
 use super::{Store, StoreError};
 
-/// The roles that the migrations grant rights to, and make where they are missing and the user may.
+/// The roles to which the migrations grant rights. The migrations create a missing role if the user may create roles.
 const ROLES: [&str; 4] = ["postcall_platform", "postcall_dispatcher", "postcall_publisher", "postcall_auditor"];
 
 /// Why this user cannot apply migrations to this database now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Obstacle {
-    /// It follows another server.
+    /// The server is a standby that follows another server.
     Standby,
     /// There is no schema, and the user may not create one.
     MayNotCreateSchema {
@@ -21,34 +21,34 @@ pub enum Obstacle {
         /// The database.
         database: String,
     },
-    /// The schema is there, and neither the user's nor that of a role of which the user is a member.
+    /// The schema exists. It belongs neither to the user nor to a role of which the user is a member.
     SchemaOfAnother {
         /// The user.
         user: String,
-        /// Whose it is.
+        /// The schema's owner.
         owner: String,
     },
     /// Roles are missing, and the user may not create roles.
     MissingRoles {
         /// The user.
         user: String,
-        /// Those that are missing.
+        /// The missing roles.
         roles: Vec<String>,
     },
     /// Migrations of this program were applied under another ledger.
     LedgerElsewhere(Elsewhere),
 }
 
-/// Migrations that a ledger other than ours holds, and ours does not.
+/// Migrations that are in another ledger (sqlx's table of applied migrations), and not in ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Elsewhere {
     /// The other ledger, with its schema, quoted as SQL needs it.
     pub ledger: String,
-    /// The versions.
+    /// The migrations' version numbers.
     pub versions: Vec<i64>,
 }
 
-/// What is asked about the user and the database.
+/// What the check reads about the user and the database.
 struct Situation {
     user: String,
     database: String,
@@ -73,11 +73,12 @@ impl Situation {
     }
 }
 
-/// The first thing that keeps this connection's user from applying migrations; none if it seems that they can be applied.
+/// The first obstacle that keeps this connection's user from applying migrations; `None` if it seems that they can be
+/// applied.
 pub(super) async fn find(connection: &mut PgConnection) -> Result<Option<Obstacle>, StoreError> {
     let wanted = ROLES.map(str::to_owned);
-    // Everything about the user and the catalog in one look. USAGE on a role is what its members inherit; superusers have
-    // it on all.
+    // One statement for everything about the user and the catalog. USAGE on a role means that the user has its rights
+    // by membership; superusers have USAGE on all roles.
     let situation = sqlx::query_as!(
         Situation,
         r#"
@@ -101,22 +102,20 @@ pub(super) async fn find(connection: &mut PgConnection) -> Result<Option<Obstacl
 
 impl Store {
     /// Whether the server follows another one, so that nothing can be written.
-    ///
-    /// # Errors
-    /// Only those of the database.
     pub async fn is_standby(&self) -> Result<bool, StoreError> {
-        // Asks the server about itself.
+        // Reads a state of the server; no table is used.
         Ok(sqlx::query_scalar!(r#"SELECT pg_is_in_recovery() AS "standby!""#).fetch_one(&self.pool).await?)
     }
 }
 
-/// Looks for a ledger of sqlx outside of postcall's schema that says that some of `ours` (versions and checksums that our
-/// own ledger does not hold) were applied. The platform's own ledger, with its own migrations, is none.
+/// Looks for a ledger of sqlx outside of postcall's schema that says that some of `ours` (versions and checksums that
+/// our own ledger does not hold) were applied. A ledger of the platform, with the platform's own migrations, does not
+/// match.
 pub(super) async fn find_elsewhere(
     connection: &mut PgConnection,
     ours: &[(i64, &[u8])],
 ) -> Result<Option<Elsewhere>, StoreError> {
-    // sqlx's table in whatever schema, if it may be read.
+    // sqlx's table in any other schema, if this user may read it.
     let ledgers = sqlx::query_scalar!(
         r#"
         SELECT format('%I.%I', nspname, relname) AS "ledger!"
@@ -130,7 +129,8 @@ pub(super) async fn find_elsewhere(
     .await?;
     let (versions, checksums): (Vec<i64>, Vec<&[u8]>) = ours.iter().copied().unzip();
     for ledger in ledgers {
-        // The name comes from the catalog, quoted by the server. The table is not part of the checked schema: hence no macro.
+        // The name comes from the catalog, quoted by the server. The table is not part of the schema that sqlx checks,
+        // so the macro cannot be used.
         let sql = format!(
             "SELECT theirs.version FROM {ledger} AS theirs
              JOIN unnest($1::bigint[], $2::bytea[]) AS ours (version, checksum)

@@ -1,5 +1,6 @@
-//! Pauses: what is paused, since when, by whom, and what was paused before. Each is a row that stays; that of what is paused now
-//! stands beside it in a small table, which triggers keep (`postcall.admit_pause`, `postcall.admit_pause_end`).
+//! Pauses: what is paused, since when, by whom, and what was paused before. Each pause is a row that is never deleted.
+//! The active pauses are also in a small table, which triggers maintain (`postcall.admit_pause`,
+//! `postcall.admit_pause_end`).
 
 use std::collections::BTreeMap;
 
@@ -10,44 +11,45 @@ use super::session::Session;
 use super::{Store, StoreError};
 use crate::domain::pause::{MOST_PAUSES, NamedTarget, Pause, PauseTarget};
 
-/// Active pauses that are read at most. Publishers at the same moment may pass the bound of [`MOST_PAUSES`] by a few.
+/// The largest number of active pauses that are read. Pauses that are made at the same moment can exceed
+/// [`MOST_PAUSES`] by a few.
 const MOST_READ: i64 = 2 * MOST_PAUSES as i64;
 
-/// What pausing came to.
+/// The result of pausing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Pausing {
-    /// It is paused from now on, by the pause of this id.
+    /// The target is paused from now on.
     Paused {
-        /// The pause.
+        /// The id of the new pause.
         pause_id: i64,
     },
-    /// It was paused before, as this says; nothing was recorded.
+    /// The target was already paused, as described here. Nothing was recorded.
     AlreadyPaused(Deed),
-    /// Too many pauses are active.
+    /// The largest number of active pauses is reached.
     TooMany,
     /// There is no such agent or action.
     NoSuchTarget,
-    /// It was paused by somebody else at this moment, and resumed again.
+    /// Somebody else paused the target at the same moment and resumed it again.
     JustResumed,
 }
 
-/// What resuming came to.
+/// The result of resuming.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Resuming {
-    /// It is no longer paused; this is how it had been paused.
+    /// The target is no longer paused; this is when, by whom and why it had been paused.
     Resumed(Deed),
-    /// It was not paused, or somebody else was first to resume it.
+    /// The target was not paused, or somebody else resumed it first.
     NotPaused,
 }
 
-/// A pause with its whole story.
+/// A pause, with its end if it has ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PauseRecord {
-    /// Its identity; counts up.
+    /// The pause's id. Later pauses have larger ids.
     pub pause_id: i64,
     /// What was paused, as a person names it.
     pub target: NamedTarget,
-    /// The action, where it is one.
+    /// The action's id, if the target is an action.
     pub action_id: Option<i64>,
     /// When, by whom and why it was paused.
     pub begun: Deed,
@@ -58,17 +60,17 @@ pub struct PauseRecord {
 /// Something that a person did.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Deed {
-    /// When.
+    /// The time at which it was recorded.
     pub at: DateTime<Utc>,
-    /// Who, in that person's own words.
+    /// Who did it, in that person's own words.
     pub by: String,
     /// The database user who did it.
     pub db_user: String,
-    /// Why.
+    /// The reason that this person gave.
     pub reason: String,
 }
 
-/// A target as three parameters of a statement, of which one kind is given.
+/// A target as the parameters of a statement. Only those of the target's kind are set.
 #[derive(Default)]
 struct Parameters<'a> {
     agent: Option<&'a str>,
@@ -90,14 +92,12 @@ impl<'a> From<&'a NamedTarget> for Parameters<'a> {
 }
 
 impl Store {
-    /// Pauses what is not paused. `by` is who does so, in that person's own words. An agent is known by its actions; a host needs
-    /// not be known at all.
-    ///
-    /// # Errors
-    /// Only those of the database.
+    /// Pauses a target. `by` is who does so, in that person's own words. An agent must have at least one action; a host
+    /// need not be used by any action.
     pub async fn pause(&self, target: &NamedTarget, reason: &str, by: &str) -> Result<Pausing, StoreError> {
         let wanted = Parameters::from(target);
-        // One statement, in which the target becomes what is kept. The trigger admit_pause lets nothing through that is paused.
+        // One statement, which also looks the target up. The trigger admit_pause inserts nothing if the target is
+        // already paused.
         let paused = sqlx::query_scalar!(
             r#"
             INSERT INTO postcall.pause (agent, action_id, host, reason, paused_by)
@@ -130,7 +130,8 @@ impl Store {
     }
 
     async fn why_not_paused(&self, wanted: &Parameters<'_>) -> Result<Pausing, StoreError> {
-        // A statement of its own, because the first one's snapshot is older than what it may have waited for.
+        // A separate statement, because the snapshot of the first one is older than the transaction for which it may
+        // have waited.
         let row = sqlx::query!(
             r#"
             SELECT (SELECT pause_id FROM postcall.active_pause
@@ -159,13 +160,10 @@ impl Store {
         })
     }
 
-    /// Resumes what is paused. `by` is who does so, in that person's own words.
-    ///
-    /// # Errors
-    /// Only those of the database.
+    /// Resumes a target. `by` is who does so, in that person's own words.
     pub async fn resume(&self, target: &NamedTarget, reason: &str, by: &str) -> Result<Resuming, StoreError> {
         let wanted = Parameters::from(target);
-        // The trigger admit_pause_end has the last word: of two who resume the same, it lets one through.
+        // The trigger admit_pause_end decides: if two people resume the same target, it accepts one.
         let resumed = sqlx::query_scalar!(
             r#"
             INSERT INTO postcall.pause_end (pause_id, reason, resumed_by)
@@ -189,10 +187,7 @@ impl Store {
         Ok(record.map_or(Resuming::NotPaused, |record| Resuming::Resumed(record.begun)))
     }
 
-    /// What is paused, the newest first, no more than `limit`.
-    ///
-    /// # Errors
-    /// Only those of the database.
+    /// Returns the active pauses, the newest first, at most `limit`.
     pub async fn active_pauses(&self, limit: i64) -> Result<Vec<PauseRecord>, StoreError> {
         let ids =
             sqlx::query_scalar!("SELECT pause_id FROM postcall.active_pause ORDER BY pause_id DESC LIMIT $1", limit)
@@ -201,10 +196,7 @@ impl Store {
         self.describe_pauses(&ids).await
     }
 
-    /// What is paused and what was, the newest first, no more than `limit`.
-    ///
-    /// # Errors
-    /// Only those of the database.
+    /// Returns active and ended pauses, the newest first, at most `limit`.
     pub async fn all_pauses(&self, limit: i64) -> Result<Vec<PauseRecord>, StoreError> {
         let ids = sqlx::query_scalar!("SELECT pause_id FROM postcall.pause ORDER BY pause_id DESC LIMIT $1", limit)
             .fetch_all(&self.pool)
@@ -212,9 +204,9 @@ impl Store {
         self.describe_pauses(&ids).await
     }
 
-    /// The pauses of these ids, the newest first.
+    /// Returns the pauses with these ids, the newest first.
     pub(super) async fn describe_pauses(&self, ids: &[i64]) -> Result<Vec<PauseRecord>, StoreError> {
-        // By id alone, so that it costs what it shows, however long the history of pauses is.
+        // Looked up by id only, so that the cost depends on the number of ids, not on how many pauses there ever were.
         let rows = sqlx::query!(
             r#"
             SELECT pause.pause_id, pause.agent, pause.action_id, action.agent AS "agent_of_action?", action.name AS "action?",
@@ -248,26 +240,23 @@ impl Store {
     }
 }
 
-/// A row's target. The CHECK constraints allow no row without one.
+/// The target in a row. The CHECK constraints allow no row without one.
 fn named(agent: Option<String>, action: Option<(String, String)>, host: Option<String>) -> Option<NamedTarget> {
     let agent = agent.map(NamedTarget::Agent);
     let action = action.map(|(agent, name)| NamedTarget::Action { agent, name });
     agent.or(action).or(host.map(NamedTarget::Host))
 }
 
-/// Whether the trigger admit_pause refuses it because as many are active as there can be.
+/// Whether the trigger admit_pause refused the pause because the largest number of active pauses is reached.
 fn is_one_too_many(error: &sqlx::Error) -> bool {
     error.as_database_error().is_some_and(|reported| reported.constraint() == Some("active_pauses_are_bounded"))
 }
 
 impl Session {
-    /// What is paused, in no particular order. Costs what is paused, whatever was paused before. A host that cannot be read, which
-    /// no command of ours writes, is none that anything could be sent to, and is left out.
-    ///
-    /// # Errors
-    /// Only those of the database.
+    /// Returns the active pauses. The cost does not depend on how many pauses there were before. A host that cannot be
+    /// parsed is left out: no command writes one, and nothing could be sent to it.
     pub async fn active_pauses(&mut self) -> Result<Vec<Pause>, StoreError> {
-        // Ordered by the key, so that it is read by its index, as all that a dispatcher reads.
+        // Ordered by the key, so that the statement uses its index, as all statements of a dispatcher do.
         let statement = sqlx::query!(
             "SELECT pause_id, agent, action_id, host FROM postcall.active_pause ORDER BY pause_id DESC LIMIT $1",
             MOST_READ,
@@ -282,14 +271,12 @@ impl Session {
     }
 }
 
-/// Names of agents that are compared with one that does not exist, at most.
+/// The largest number of actions whose names are compared with a name that does not exist.
 const MOST_NAMES: i64 = 10_000;
 
 impl Store {
-    /// Agents that have actions, and the names of those: at most 10,000 actions, for saying what was probably meant.
-    ///
-    /// # Errors
-    /// Only those of the database.
+    /// Returns agents and the names of their actions, at most 10,000 actions. Callers use them to suggest the name that
+    /// was probably meant.
     pub async fn names(&self) -> Result<BTreeMap<String, Vec<String>>, StoreError> {
         // In the order of the index on agent and name.
         let rows = sqlx::query!("SELECT agent, name FROM postcall.action ORDER BY agent, name LIMIT $1", MOST_NAMES)

@@ -1,26 +1,24 @@
-//! The platform's side of the outbox, as the demo plays it: a business transaction that also completes a call.
+//! The platform's side of the outbox, for the demo: a business transaction that also inserts a completed call.
 
 use uuid::Uuid;
 
 use super::{Store, StoreError};
 use crate::domain::delivery::State;
 
-/// How a pretend business transaction ends.
+/// How a simulated business transaction ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Close {
-    /// Its books and its call become visible together.
+    /// The row in the business table and the call become visible together.
     Commit,
-    /// Neither ever existed.
+    /// Neither the row in the business table nor the call ever existed.
     RollBack,
 }
 
 impl Store {
-    /// Makes the demo's own business table beside postcall's schema.
-    ///
-    /// # Errors
-    /// Only those of the database.
+    /// Creates the demo's own business table, outside of postcall's schema.
     pub async fn open_demo_books(&self) -> Result<(), StoreError> {
-        // Not part of the checked schema: it belongs to the pretend platform, hence no macro (here and below).
+        // The table belongs to the simulated platform. It is not part of the schema that sqlx checks, so the macro
+        // cannot be used, here and below.
         sqlx::query(
             "CREATE TABLE IF NOT EXISTS public.call_ledger (call_sid text PRIMARY KEY, minutes numeric NOT NULL)",
         )
@@ -30,9 +28,6 @@ impl Store {
     }
 
     /// One business transaction: the platform books the call's minutes and inserts the completed call.
-    ///
-    /// # Errors
-    /// Only those of the database.
     pub async fn complete_call(
         &self,
         agent: &str,
@@ -47,7 +42,7 @@ impl Store {
             .bind(seconds)
             .execute(&mut *transaction)
             .await?;
-        // The statement that platform engineers write. The text is cast by the server, so that it is kept to the letter.
+        // The statement that platform engineers write. The server casts the text to json, which keeps it unchanged.
         let id = sqlx::query_scalar!(
             "INSERT INTO postcall.outbox (agent, call) VALUES ($1, $2::text::json) RETURNING id",
             agent,
@@ -63,11 +58,8 @@ impl Store {
     }
 
     /// How many deliveries are in each state.
-    ///
-    /// # Errors
-    /// Only those of the database.
     pub async fn count_by_state(&self) -> Result<Vec<(String, i64)>, StoreError> {
-        // Each table is counted by itself: state is not a column of the two small ones.
+        // Each table is counted separately: the two small ones have no column for the state.
         let rows = sqlx::query!(
             r#"
             SELECT state AS "state!", count(*) AS "count!" FROM postcall.delivery GROUP BY state

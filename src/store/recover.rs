@@ -1,5 +1,5 @@
-//! Giving up what lost dispatchers had in flight: sending → delivery, as `unknown`. Never back to waiting: whether the
-//! request went out is exactly what nobody knows.
+//! Gives up what lost dispatchers had in flight: moves the rows from `sending` to `delivery`, as `unknown`. They never
+//! go back to waiting, because nobody knows whether the request was sent.
 
 use uuid::Uuid;
 
@@ -9,14 +9,13 @@ use crate::domain::claim::{ClaimToken, Texts};
 use crate::domain::kept;
 
 impl Session {
-    /// Declares dispatchers lost whose lease is over. Returns how many. Any number may do this at the same time.
-    ///
-    /// # Errors
-    /// Only those of the database.
+    /// Declares the dispatchers lost whose lease is over. Returns how many. Any number of dispatchers may do this at
+    /// the same time.
     pub async fn declare_lost(&mut self) -> Result<u64, StoreError> {
-        // By the database's clock, which also set the lease. SKIP LOCKED: a row that is locked is being renewed, or declared
-        // lost by somebody else. NO KEY: a claim's lock (FOR KEY SHARE) does not count, since a claim whose dispatcher was
-        // stopped in the middle of its answer can hold it without end; what it takes late is found by `left_behind`.
+        // Uses the database's clock, which also set the lease. SKIP LOCKED: a locked row is being renewed, or declared
+        // lost by another dispatcher. NO KEY: this lock does not conflict with a claim's lock (FOR KEY SHARE). A claim
+        // whose dispatcher was stopped in the middle of its answer can hold that lock without end; `left_behind` finds
+        // what such a claim takes late.
         let statement = sqlx::query!(
             r#"
             UPDATE postcall.dispatcher SET lost_at = clock_timestamp()
@@ -30,16 +29,13 @@ impl Session {
         Ok(self.execute(statement).await?.rows_affected())
     }
 
-    /// Deliveries in flight of dispatchers that are lost, stopped, or not known, behind `after` and in the order of their
-    /// ids: `limit` at most.
-    ///
-    /// # Errors
-    /// Only those of the database.
+    /// Returns deliveries in flight whose dispatcher is lost, stopped or unknown, with ids after `after`, in the order
+    /// of their ids, at most `limit`.
     pub async fn left_behind(&mut self, after: Uuid, limit: i64) -> Result<Vec<ClaimToken>, StoreError> {
-        // - All dispatchers that have ended, not only those declared lost just now: a claim may have been committed late,
-        //   and an earlier attempt to give up may have failed.
-        // - MATERIALIZED, and no order within: so it is read page by page. By the key, each dead row that somebody's old
-        //   snapshot keeps would be looked up one by one, which takes some ten times as long.
+        // - This includes all dispatchers that have ended, not only those declared lost just now: a claim may have been
+        //   committed late, and an earlier try to give a delivery up may have failed.
+        // - MATERIALIZED, and no order inside it: so the table is read page by page. In the order of the key, each dead
+        //   row that an old snapshot keeps would be looked up one by one, which takes about ten times as long.
         let statement = sqlx::query!(
             r#"
             WITH orphan AS MATERIALIZED (
@@ -61,11 +57,11 @@ impl Session {
             .collect())
     }
 
-    /// Turns deliveries that [`Session::left_behind`] has found into `unknown`. Returns how many; what somebody else is
-    /// writing to at this moment is left out. Reads no payload, so it costs the same however large the calls were.
+    /// Turns deliveries that [`Session::left_behind`] has found into `unknown`. Returns how many. Rows that another
+    /// transaction has locked are left out. Reads no payload, so it costs the same however large the calls were.
     ///
     /// # Errors
-    /// Only those of the database; nothing has moved then, and the call may be repeated. One that is
+    /// Returns the database's error. Nothing has moved then, and the call may be repeated. An error that is
     /// [`StoreError::is_about_the_data`] may be about a single row.
     pub async fn mark_in_flight_unknown(
         &mut self,
@@ -74,12 +70,14 @@ impl Session {
     ) -> Result<u64, StoreError> {
         let (deliveries, claims): (Vec<Uuid>, Vec<Uuid>) =
             left_behind.iter().map(|token| (token.delivery_id(), token.claim())).unzip();
-        // - By claim, so that a delivery which went back to waiting and was claimed by somebody who lives is not touched.
-        // - DELETE … RETURNING fences it against the holder's own result: whoever deletes the row writes its end.
-        // - SKIP LOCKED: a row that somebody holds on to does not hold up the others.
-        // - Each is looked up by the key, as in finish.rs.
-        // - Cut as in finish.rs. A row that a dispatcher of the previous release moved has no provider id of its own; the
-        //   outbox keeps it beside the payload.
+        // - Matched by claim, so that a delivery which went back to waiting and was claimed again by a living
+        //   dispatcher is not touched.
+        // - DELETE … RETURNING fences the write against the holder's own result: only the transaction that deletes the row
+        //   writes its outcome.
+        // - SKIP LOCKED: a locked row does not delay the others.
+        // - Each row is looked up by key, as in finish.rs.
+        // - Texts are cut as in finish.rs. A row that a dispatcher of the previous release moved has no provider id;
+        //   the outbox has it beside the payload.
         let statement = sqlx::query!(
             r#"
             WITH given_up AS (

@@ -1,9 +1,9 @@
-//! Replays: new deliveries made by hand from earlier ones.
+//! Replays: new deliveries that a person makes from earlier ones.
 //!
-//! The deliveries of one message are a chain: an original, its replay, the replay's replay. Receivers see all of them
-//! under one `webhook-id`, so what must not be repeated by accident is judged for the message, not for the single
-//! delivery: only the chain's last one can be replayed, and one that was delivered, or is in doubt, anywhere in the chain
-//! is sent again only if that was asked for.
+//! The deliveries of one message form a chain: an original, its replay, the replay's replay. Receivers see all of them
+//! under one `webhook-id`, so the message decides what may be repeated, not the single delivery. Only the last delivery
+//! of the chain can be replayed. If any delivery of the chain was delivered or is unknown, the message is sent again
+//! only if the order allows it by name.
 
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -12,21 +12,22 @@ use super::history::{HistoryFilter, HistoryRow, StateCount};
 use super::{Store, StoreError};
 use crate::domain::delivery::State;
 
-/// In whose name deliveries are replayed, and what may be repeated.
+/// Who replays deliveries and why, and what may be repeated.
 #[derive(Clone, Debug)]
 pub struct ReplayOrder {
-    /// Who asks for it.
+    /// Who replays, in that person's own words.
     pub by: String,
-    /// Why.
+    /// The reason that this person gave.
     pub reason: String,
-    /// Also messages that were delivered before.
+    /// Whether messages that were delivered before may be sent again.
     pub include_delivered: bool,
-    /// Also messages that may have been received before.
+    /// Whether messages that may have been received before may be sent again.
     pub include_unknown: bool,
 }
 
 impl ReplayOrder {
-    /// Whether deliveries in this state may be replayed at all. More can stand against a single one.
+    /// Whether deliveries in this state may be replayed at all. A single delivery can still be refused for other
+    /// reasons.
     pub fn allows(&self, state: State) -> bool {
         match state {
             State::Waiting | State::Sending => false,
@@ -40,63 +41,63 @@ impl ReplayOrder {
 /// Why a delivery is not replayed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// There is none of that id.
+    /// There is no delivery with this id.
     NoSuchDelivery,
-    /// It is still on its way itself.
+    /// The delivery itself is still waiting or in flight.
     OnItsWay {
-        /// Waiting or sending.
+        /// Its state: waiting or sending.
         state: String,
     },
-    /// It has been replayed already.
+    /// The delivery has already been replayed.
     Replayed {
-        /// As this delivery; `None` if that was made by somebody else at this very moment.
+        /// The replay's delivery; `None` if somebody else made it at this moment.
         replay: Option<Uuid>,
-        /// Where that one stands.
+        /// The state of the replay's delivery.
         state: Option<String>,
     },
-    /// The message was delivered, by it or by another delivery of the chain.
+    /// The message was delivered, by this or by another delivery of the chain.
     Delivered,
-    /// The message may have been received, by it or by another delivery of the chain, which may have left history.
+    /// The message may have been received, by this or by another delivery of the chain, which may have left history.
     Unknown,
-    /// Its action is disabled, so that it would be skipped.
+    /// The action is disabled, so the replay would be skipped.
     ActionDisabled {
-        /// The agent.
+        /// The action's agent.
         agent: String,
         /// The action's name.
         action: String,
     },
     /// The call is no longer in the outbox.
     PayloadGone,
-    /// The database judged in a way that this program does not know.
+    /// The database returned a verdict that this program does not know.
     Other,
 }
 
-/// What became of a delivery that was to be replayed.
+/// The result of replaying one delivery, or of judging it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Replayed {
-    /// It can be replayed; nothing was asked for but that.
+    /// The delivery can be replayed. It was only judged.
     Allowed,
-    /// It was, as this new delivery.
+    /// The delivery was replayed; this is the new delivery.
     As(Uuid),
-    /// It was not.
+    /// The delivery was not replayed.
     Refused(Refusal),
 }
 
-/// What a filter matches of deliveries that can be replayed as far as their states tell.
+/// The deliveries that match a filter and whose states allow a replay.
 #[derive(Debug)]
 pub enum Candidates {
-    /// Few enough.
+    /// There are no more than the limit.
     Found {
-        /// The oldest first.
+        /// The deliveries, the oldest first.
         rows: Vec<HistoryRow>,
-        /// What else matches, in states that the order does not allow.
+        /// The number of other matching deliveries, in states that the order does not allow.
         left_out: Vec<StateCount>,
     },
-    /// More than were bargained for; how many more is not counted.
+    /// There are more than the limit; how many more is not counted.
     TooMany,
 }
 
-/// Whether to replay what can be replayed.
+/// Whether deliveries are only judged, or also replayed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mode {
     Judge,
@@ -104,18 +105,15 @@ enum Mode {
 }
 
 impl Store {
-    /// The deliveries that match `filter`, in the states that `order` allows; at most `limit`.
-    ///
-    /// # Errors
-    /// Only those of the database.
+    /// Returns the deliveries that match `filter`, in the states that `order` allows; at most `limit`.
     pub async fn replay_candidates(
         &self,
         filter: &HistoryFilter,
         order: &ReplayOrder,
         limit: usize,
     ) -> Result<Candidates, StoreError> {
-        // Counted first, so that what is left out, or is too much, is never read. Between the two looks a delivery may
-        // change its state: each is judged once more when it is replayed.
+        // The count comes first, so that rows that are left out, or too many, are never read. Between the two
+        // statements a delivery may change its state: each is judged again when it is replayed.
         let allowed = |count: &StateCount| State::named(&count.state).is_some_and(|state| order.allows(state));
         let (chosen, left_out): (Vec<_>, Vec<_>) =
             self.count_history(filter, limit).await?.into_iter().partition(allowed);
@@ -130,21 +128,17 @@ impl Store {
         Ok(Candidates::Found { rows, left_out })
     }
 
-    /// What [`Store::replay`] would do. Changes nothing.
-    ///
-    /// # Errors
-    /// Only those of the database.
+    /// Returns what [`Store::replay`] would do. Changes nothing.
     pub async fn judge_replay(&self, ids: &[Uuid], order: &ReplayOrder) -> Result<Vec<(Uuid, Replayed)>, StoreError> {
         let mut connection = self.pool.acquire().await?;
         replay(&mut connection, ids, order, Mode::Judge).await
     }
 
-    /// Replays those of the deliveries `ids` that can be replayed, all in one commit, and says for each what became of
-    /// it.
+    /// Replays those of the deliveries `ids` that can be replayed, all in one commit, and returns the result for each.
     ///
     /// # Errors
-    /// Only those of the database. Then it is not known whether they were replayed; if they were, a repetition refuses
-    /// them.
+    /// Returns the database's error. Then it is not known whether the deliveries were replayed; if they were, a
+    /// repetition refuses them.
     pub async fn replay(&self, ids: &[Uuid], order: &ReplayOrder) -> Result<Vec<(Uuid, Replayed)>, StoreError> {
         let mut transaction = self.pool.begin().await?;
         let outcomes = lock_and_replay(&mut transaction, ids, order).await?;
@@ -172,10 +166,10 @@ impl Store {
     }
 }
 
-/// Replays while nobody else can replay the same deliveries, or say what became of them.
+/// Replays deliveries while nobody else can replay or resolve them.
 ///
-/// Two statements, because the second must see what those have committed for whom the first has waited: a person's finding
-/// that the message was delivered stands against sending it again.
+/// Two statements, because the second must see what was committed while the first waited: if a person has found that
+/// the message was delivered, it must not be sent again.
 async fn lock_and_replay(
     connection: &mut PgConnection,
     ids: &[Uuid],
@@ -185,7 +179,7 @@ async fn lock_and_replay(
     replay(connection, ids, order, Mode::Make).await
 }
 
-/// One row of the statement's answer.
+/// One row that the statement in [`replay`] returns.
 struct Row {
     delivery_id: Uuid,
     verdict: String,
@@ -203,15 +197,16 @@ async fn replay(
     order: &ReplayOrder,
     mode: Mode,
 ) -> Result<Vec<(Uuid, Replayed)>, StoreError> {
-    // One statement for judging and for making, so that a dry run cannot differ from what it announces.
-    // - The view is asked by an array, which reaches the index of each of its tables; a join would not.
-    // - Two people at the same time: the second waits until the first has committed, and then sees its replay. The unique
-    //   constraint decides where somebody replays without the lock; ORDER BY gives all the same order, so that nobody
-    //   waits in a circle.
-    // - Where a delivery of the chain has left history, nobody can see any more what it came to: that is a doubt.
-    // - The triggers of postcall.replay give the new delivery its id and its message, and put it into the queue.
-    // - The payload is looked for by a scalar subquery: it can only be an index look-up per row.
-    // - No notification is sent: a dispatcher that sleeps looks by itself within a second.
+    // The same statement judges and replays, so that a dry run cannot differ from the replay that it announces.
+    // - The view is filtered by an array, which uses the index of each of its tables; a join would not.
+    // - If two people replay at the same time, the second waits until the first has committed, and then sees its
+    //   replay. If somebody replays without the lock, the unique constraint decides. ORDER BY gives all of them the
+    //   same order, so that they cannot deadlock.
+    // - If a delivery of the chain has left history, its outcome can no longer be seen: the message then counts as
+    //   unknown.
+    // - The triggers of postcall.replay give the new delivery its id and its message id, and put it into the queue.
+    // - A scalar subquery checks whether the payload exists: it can only be an index look-up per row.
+    // - No notification is sent: a sleeping dispatcher looks for work by itself within a second.
     let rows = sqlx::query_as!(
         Row,
         r#"

@@ -1,4 +1,4 @@
-//! What dispatchers say about themselves, one row each, rewritten every few seconds.
+//! The dispatchers' reports about themselves: one row each, rewritten every few seconds.
 
 use sqlx::types::Json;
 
@@ -6,18 +6,19 @@ use super::StoreError;
 use super::session::Session;
 use crate::domain::report::Report;
 
-/// Days after which the last report of a dispatcher that is gone is cleared away.
+/// Days after which the last report of a dispatcher that has ended is deleted.
 const KEPT_DAYS: i32 = 7;
-/// Reports cleared away at a time.
+/// The largest number of reports that one statement deletes.
 const MOST_CLEARED: i64 = 1_000;
 
 impl Session {
-    /// Writes down what a dispatcher says about itself, in the place of what it said before.
+    /// Stores a dispatcher's report about itself; it replaces the dispatcher's earlier report.
     ///
     /// # Errors
-    /// Only those of the database. Nothing depends on a report: the caller may pass over an error and say more later.
+    /// Returns the database's error. Nothing depends on a report: the caller may ignore an error and send a newer
+    /// report later.
     pub async fn report(&mut self, dispatcher_id: i32, report: &Report) -> Result<(), StoreError> {
-        // xmax is 0 in a row that was inserted, and not in one that was updated.
+        // xmax is 0 in a row that was inserted, and not 0 in a row that was updated.
         let statement = sqlx::query_scalar!(
             r#"
             INSERT INTO postcall.dispatcher_report
@@ -39,9 +40,10 @@ impl Session {
         if self.fetch_one(statement).await? { self.clear_old_reports().await } else { Ok(()) }
     }
 
-    /// Clears away what dispatchers said that have been gone for long: otherwise every start would leave a row for good.
+    /// Deletes old reports. Without this, every start of a dispatcher would leave a row forever.
     async fn clear_old_reports(&mut self) -> Result<(), StoreError> {
-        // SKIP LOCKED: of several that start at the same time, none waits for another. As every start clears, the table is small.
+        // SKIP LOCKED: dispatchers that start at the same time do not wait for each other. Each start deletes old
+        // reports, so the table is small.
         let statement = sqlx::query!(
             r#"
             DELETE FROM postcall.dispatcher_report WHERE dispatcher_id IN (

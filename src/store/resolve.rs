@@ -1,40 +1,37 @@
-//! What a person found out about an `unknown` delivery. It stands beside history, as late evidence does, and the claim's
-//! own evidence outranks it.
+//! Records what a person found out about an `unknown` delivery. The finding is stored beside history, as late evidence
+//! is. The claim's own evidence has priority over it.
 
 use uuid::Uuid;
 
 use super::{Store, StoreError};
 use crate::domain::delivery::Finding;
 
-/// What recording a finding came to.
+/// The result of recording a finding.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Resolution {
-    /// It is recorded.
+    /// The finding is recorded.
     Resolved,
-    /// The delivery is not in doubt.
+    /// The delivery is not `unknown`.
     NotUnknown {
         /// Its state.
         state: String,
     },
-    /// It was unknown, and somebody was first to say what it had been: the claim itself or another person.
+    /// The delivery was unknown, and has already been resolved, by the claim's own evidence or by another person.
     AlreadyResolved,
-    /// It is unknown, and somebody was first to send its message again: of that, the replay tells more.
+    /// The delivery is unknown, but has already been replayed. The replay tells more about the message.
     Replayed {
-        /// The new delivery.
+        /// The replay's delivery.
         replay: Uuid,
     },
-    /// Nothing stands against it any more: it became unknown while it was looked at.
+    /// The delivery became unknown during this call. The finding can be recorded by a second call.
     JustEnded,
-    /// There is none of that id.
+    /// There is no delivery with this id.
     NoSuchDelivery,
 }
 
 impl Store {
     /// Records what a person found out about a delivery that history holds as `unknown` and nobody has resolved or
     /// replayed.
-    ///
-    /// # Errors
-    /// Only those of the database.
     pub async fn resolve(
         &self,
         delivery_id: Uuid,
@@ -42,9 +39,10 @@ impl Store {
         by: &str,
         reason: &str,
     ) -> Result<Resolution, StoreError> {
-        // - The trigger admit_finding has the last word: it waits for whoever resolves or replays the same delivery at the
-        //   same time, and then looks at what they have committed. Of two findings the primary key lets one through.
-        // - What this statement looks at itself spares history a lock where the answer is clear.
+        // - The trigger admit_finding decides: it waits for transactions that resolve or replay the same delivery at
+        //   the same time, and then looks at what they have committed. If there are two findings, the primary key
+        //   accepts one.
+        // - The conditions in this statement avoid a lock on history where the answer is already clear.
         let resolved = sqlx::query!(
             r#"
             INSERT INTO postcall.resolution (delivery_id, state, resolved_by, reason)
@@ -65,8 +63,9 @@ impl Store {
     }
 
     async fn why_not_resolved(&self, delivery_id: Uuid) -> Result<Resolution, StoreError> {
-        // A statement of its own, because the first one's snapshot is older than what it may have waited for. What stands
-        // against a finding stays: ends, replays and resolutions are never taken back.
+        // A separate statement, because the snapshot of the first one is older than the transaction for which it may
+        // have waited. What prevents a finding does not go away: outcomes, replays and resolutions are never taken
+        // back.
         let row = sqlx::query!(
             r#"
             SELECT state AS "state!", recorded_state, replay.delivery_id AS "replay?",

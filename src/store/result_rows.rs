@@ -1,4 +1,5 @@
-//! Results as the database takes them: a batch turned on its side, one array per column.
+//! Converts a batch of results into one array per column, and defines the one form of statement that writes them. A new
+//! result column is named here, in a migration, and in [`super::history::HistoryRow`].
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -9,9 +10,9 @@ use crate::domain::claim::{Finished, Texts};
 use crate::domain::delivery::{Answer, Outcome};
 use crate::domain::kept;
 
-/// What stands for a URL that the database refused. An answered delivery needs one.
+/// Stored in place of a URL that the database refused. The row of an answered delivery must have a URL.
 const URL_NOT_KEPT: &str = "(not kept)";
-/// What stands for a detail that the database refused.
+/// Stored in place of a detail that the database refused.
 const DETAIL_NOT_KEPT: &str = "the database refused the texts of this outcome; they are not kept";
 
 /// One vector per column of `unnest`, all of the batch's length.
@@ -22,7 +23,7 @@ pub(super) struct ResultRows<'a> {
     pub(super) state: Vec<&'static str>,
     pub(super) error_kind: Vec<Option<&'static str>>,
     pub(super) error_detail: Vec<Option<Cow<'a, str>>>,
-    /// Whether the call's provider id, which is in the database already, goes into history.
+    /// Whether the call's provider id, which is already in the database, is copied into history.
     pub(super) keep_sid: Vec<bool>,
     pub(super) method: Vec<Option<&'static str>>,
     pub(super) url: Vec<Option<Cow<'a, str>>>,
@@ -40,6 +41,58 @@ pub(super) struct ResultRows<'a> {
     pub(super) head_ms: Vec<Option<i32>>,
 }
 
+/// An `INSERT` of a batch of [`ResultRows`], checked by sqlx's macro `$query`:
+///
+/// `$with` *results* `$into` *columns* `$select` *columns* `$from`
+///
+/// *Results* are the columns of this list under the names of history, and `held_delivery`, `held_claim` and `keep_sid`.
+/// The list of names, types and values stands here only, so that no statement can put a value into its neighbour's column.
+/// Values of the statement's own begin at `$20`.
+macro_rules! insert_results {
+    ($query:ident, $rows:ident, $with:literal, $into:literal, $select:literal, $from:literal, $($value:expr),+ $(,)?) => {
+        sqlx::$query!(
+            $with
+            + "SELECT held_delivery, held_claim, keep_sid, state, error_kind, error_detail, method, url, request_bytes,
+                      request_sha256, string_to_array(unresolved, E'\\n') AS unresolved, response_code, response_bytes,
+                      response_sha256, body_end, latency_ms, dns_ms, connected_ms, head_ms
+               FROM unnest($1::uuid[], $2::uuid[], $3::bool[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
+                           $9::int[], $10::bytea[], $11::text[], $12::int2[], $13::int[], $14::bytea[], $15::text[],
+                           $16::int[], $17::int[], $18::int[], $19::int[])
+                   AS result (held_delivery, held_claim, keep_sid, state, error_kind, error_detail, method, url,
+                              request_bytes, request_sha256, unresolved, response_code, response_bytes, response_sha256,
+                              body_end, latency_ms, dns_ms, connected_ms, head_ms)"
+            + $into
+            + "state, error_kind, error_detail, method, url, request_bytes, request_sha256, unresolved, response_code,
+               response_bytes, response_sha256, body_end, latency_ms, dns_ms, connected_ms, head_ms"
+            + $select
+            + "state, error_kind, error_detail, method, url, request_bytes, request_sha256, unresolved, response_code,
+               response_bytes, response_sha256, body_end, latency_ms, dns_ms, connected_ms, head_ms"
+            + $from,
+            &$rows.delivery_id,
+            &$rows.claim,
+            &$rows.keep_sid,
+            &$rows.state as &[&str],
+            &$rows.error_kind as &[Option<&str>],
+            &$rows.error_detail as &[Option<Cow<'_, str>>],
+            &$rows.method as &[Option<&str>],
+            &$rows.url as &[Option<Cow<'_, str>>],
+            &$rows.request_bytes as &[Option<i32>],
+            &$rows.request_sha256 as &[Option<&[u8]>],
+            &$rows.unresolved as &[Option<String>],
+            &$rows.response_code as &[Option<i16>],
+            &$rows.response_bytes as &[Option<i32>],
+            &$rows.response_sha256 as &[Option<&[u8]>],
+            &$rows.body_end as &[Option<&str>],
+            &$rows.latency_ms as &[Option<i32>],
+            &$rows.dns_ms as &[Option<i32>],
+            &$rows.connected_ms as &[Option<i32>],
+            &$rows.head_ms as &[Option<i32>],
+            $($value),+
+        )
+    };
+}
+pub(super) use insert_results;
+
 impl<'a> ResultRows<'a> {
     pub(super) fn from<I>(batch: I) -> ResultRows<'a>
     where
@@ -50,7 +103,7 @@ impl<'a> ResultRows<'a> {
             columns.delivery_id.push(done.token.delivery_id());
             columns.claim.push(done.token.claim());
             columns.push_outcome(done);
-            columns.push_story(done);
+            columns.push_record(done);
         }
         columns
     }
@@ -78,7 +131,7 @@ impl<'a> ResultRows<'a> {
         self.body_end.push(answer.map(|answer| answer.body_end.as_str()));
     }
 
-    fn push_story(&mut self, done: &'a Finished) {
+    fn push_record(&mut self, done: &'a Finished) {
         let sent = done.record.sent.as_ref();
         let timing = done.record.timing;
         let texts_kept = done.texts == Texts::Kept;

@@ -1,7 +1,7 @@
-//! What is old leaves: partitions as a whole, and row by row what lies in none that leaves.
+//! Removes old data: whole partitions, and row by row what is in tables that are never dropped.
 //!
-//! The work is done by functions of the schema, because dispatchers own none of the tables; each call is one transaction.
-//! What they may remove is bounded by the owner (`postcall.retention`).
+//! Functions of the schema do the work, because dispatchers own none of the tables; each call is one transaction. The
+//! owner limits what they may remove (`postcall.retention`).
 
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
@@ -10,7 +10,7 @@ use super::StoreError;
 use super::session::Session;
 use crate::domain::retention::Retention;
 
-/// What of it is old by row, in the order in which it leaves: calls, then history, then what was said about history.
+/// The tables that are pruned row by row, in this order: calls, then history, then replays and resolutions.
 const BY_ROW: [(&str, What); 6] = [
     ("outbox_default", What::Calls),
     ("outbox_past", What::Calls),
@@ -20,15 +20,15 @@ const BY_ROW: [(&str, What); 6] = [
     ("resolution", What::History),
 ];
 
-/// SQLSTATE of a lock that was not to be had, of a deadlock, and of a table that somebody dropped meanwhile.
+/// SQLSTATEs: lock not available, deadlock, and undefined table (somebody dropped it meanwhile).
 const IN_USE: [&str; 3] = ["55P03", "40P01", "42P01"];
 
-/// What is kept.
+/// What kind of data is pruned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum What {
-    /// Calls.
+    /// Calls in the outbox.
     Calls,
-    /// Deliveries that came to an end, and what was said about them.
+    /// Deliveries that have ended, with their replays and resolutions.
     History,
 }
 
@@ -42,61 +42,61 @@ impl What {
     }
 }
 
-/// Whether something leaves.
+/// Whether a partition, or rows of it, can be removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It is old.
+    /// It is old enough to be removed.
     Due,
-    /// Not all of it is old enough; of rows: none is.
+    /// For a whole partition: not all of it is old enough. For rows: no row is old enough.
     Young,
-    /// This delivery of a call in it waits or is in flight.
+    /// This delivery of one of its calls waits or is in flight.
     Pending(Option<Uuid>),
-    /// Its old rows could only be found by reading all of it.
+    /// It lacks the index that finds its old rows; all of it would have to be read.
     NoIndex,
-    /// It was a partition, and somebody has detached it.
+    /// It was a partition, but somebody has detached it.
     Detached,
 }
 
-/// A partition, and whether it leaves.
+/// A partition or table, and whether it can be removed.
 #[derive(Clone, Debug)]
 pub struct Planned {
-    /// What is in it.
+    /// What kind of data it holds.
     pub what: What,
     /// Its name.
     pub source: String,
-    /// From when on ids lie in it; `None` where it leaves row by row.
+    /// The time of the first id that it can hold; `None` if it is pruned row by row.
     pub begins: Option<DateTime<Utc>>,
-    /// Up to when.
+    /// The time at which its ids end; `None` if it is pruned row by row.
     pub ends: Option<DateTime<Utc>>,
-    /// What it takes on disk.
+    /// Its size on disk.
     pub bytes: i64,
-    /// Whether it leaves.
+    /// Whether it can be removed.
     pub verdict: Verdict,
 }
 
 impl Planned {
-    /// Whether it leaves as a whole.
+    /// Whether it is dropped as a whole, not row by row.
     pub fn leaves_whole(&self) -> bool {
         self.ends.is_some()
     }
 }
 
-/// What became of a partition that was to leave.
+/// The result of dropping a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dropped {
-    /// It has left.
+    /// The partition was dropped.
     Left,
-    /// It had left before.
+    /// The partition had been dropped before.
     Gone,
-    /// This delivery of a call in it waits or is in flight.
+    /// This delivery of one of its calls waits or is in flight.
     Pending(Option<Uuid>),
-    /// It is younger than what is kept.
+    /// The partition is not old enough.
     Young,
-    /// Somebody uses it; it can be tried again.
+    /// Another transaction uses it; the call can be repeated.
     InUse,
 }
 
-/// Behind which row a portion begins.
+/// The row after which a portion begins.
 #[derive(Clone, Copy, Debug)]
 pub struct Place {
     at: DateTime<Utc>,
@@ -108,20 +108,20 @@ impl Place {
     pub const FIRST: Place = Place { at: DateTime::<Utc>::UNIX_EPOCH, id: Uuid::nil() };
 }
 
-/// What became of a portion of rows.
+/// The result of pruning a portion of rows.
 #[derive(Clone, Copy, Debug)]
 pub enum Portion {
-    /// So many were deleted, and there may be more behind this place.
+    /// This many rows were deleted, and there may be more after this place.
     More(u64, Place),
-    /// So many were deleted, and there are no more.
+    /// This many rows were deleted, and there are no more.
     Last(u64),
-    /// They could only be found by reading all of the partition.
+    /// The index that finds old rows is missing; the whole partition would have to be read.
     NoIndex,
-    /// Somebody uses it; it can be tried again.
+    /// Another transaction uses it; the call can be repeated.
     InUse,
 }
 
-/// What leaves row by row, in order, as far as it is not kept for ever.
+/// The tables that are pruned row by row, in order, without those whose rows are kept forever.
 pub fn sources_by_row(retention: Retention) -> impl Iterator<Item = &'static str> {
     BY_ROW
         .into_iter()
@@ -132,20 +132,20 @@ pub fn sources_by_row(retention: Retention) -> impl Iterator<Item = &'static str
         .map(|(source, _)| source)
 }
 
-/// Days as the database takes them.
+/// The days of `retention` as the database's type.
 fn days(retention: Retention) -> (Option<i32>, Option<i32>) {
     let days = |days: Option<u32>| days.map(|days| i32::try_from(days).unwrap_or(i32::MAX));
     (days(retention.calls_days()), days(retention.history_days()))
 }
 
 impl Session {
-    /// Fails where the owner of the schema does not permit this user to remove anything so young.
+    /// Fails if the schema's owner does not permit this user to remove data that is only this old.
     ///
     /// # Errors
-    /// [`StoreError::is_forbidden`], or those of the database.
+    /// [`StoreError::is_forbidden`] if it is not permitted, or another error of the database.
     pub async fn require_permitted(&mut self, retention: Retention) -> Result<(), StoreError> {
         let (calls, history) = days(retention);
-        // Reads one row. The CASE keeps it from being asked about what is kept for ever.
+        // Reads one row. The CASE skips the check for data that is kept forever.
         let statement = sqlx::query!(
             r#"
             SELECT CASE WHEN $1::int IS NOT NULL THEN postcall.kept_since('calls', $1) END AS calls,
@@ -158,14 +158,14 @@ impl Session {
         Ok(())
     }
 
-    /// What would leave and what stays, why. Changes nothing.
+    /// Returns what pruning would remove, and why the rest stays. Changes nothing.
     ///
     /// # Errors
     /// As [`Session::require_permitted`].
     pub async fn plan_pruning(&mut self, retention: Retention) -> Result<Vec<Planned>, StoreError> {
         let (calls, history) = days(retention);
-        // A function, because callers cannot look into partitions by name. It reads the queue once for each that is due.
-        // A partition has no size if somebody else has let it go while the plan was made.
+        // A function of the schema, because callers cannot read partitions by name. It reads the queue once for each
+        // partition that is due. A partition has no size if it was dropped while the plan was made.
         let statement = sqlx::query!(
             r#"
             SELECT what AS "what!", source AS "source!", begins, ends, bytes AS "bytes!", outcome AS "outcome!", pending
@@ -193,14 +193,14 @@ impl Session {
         Ok(planned.collect())
     }
 
-    /// Drops a partition if all of it is old and nothing in it is still to be sent. What it waits for keeps the platform
-    /// waiting for 25 ms at most.
+    /// Drops a partition if all of it is old and no delivery of its calls waits or is in flight. Its wait for locks
+    /// delays the platform by at most 25 ms.
     ///
     /// # Errors
-    /// As [`Session::require_permitted`]. After an error it may have left; it can be tried again.
+    /// As [`Session::require_permitted`]. After an error the partition may have been dropped; the call can be repeated.
     pub async fn prune_partition(&mut self, partition: &str, retention: Retention) -> Result<Dropped, StoreError> {
         let (calls, history) = days(retention);
-        // One transaction: whatever dies, the partition is there as a whole or not at all.
+        // One transaction: after any crash, the partition exists completely or not at all.
         let statement = sqlx::query!(
             r#"SELECT outcome AS "outcome!", pending FROM postcall.prune_partition($1, $2, $3)"#,
             partition,
@@ -219,7 +219,7 @@ impl Session {
         }
     }
 
-    /// Deletes the next old rows of `source` behind a place, a bounded number of them.
+    /// Deletes a bounded number of old rows of `source` after a place.
     ///
     /// # Errors
     /// As [`Session::prune_partition`].
@@ -230,8 +230,8 @@ impl Session {
         after: Place,
     ) -> Result<Portion, StoreError> {
         let (calls, history) = days(retention);
-        // One portion is one transaction. Each begins behind the last, so that what stays (because it is pending) is
-        // looked at once.
+        // One portion is one transaction. Each begins after the last one, so that rows that stay because they are
+        // pending are read only once.
         let statement = sqlx::query!(
             r#"
             SELECT outcome AS "outcome!", removed AS "removed!", last_at, last_id

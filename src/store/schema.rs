@@ -8,13 +8,14 @@ use sqlx::{PgConnection, Row};
 use super::obstacles::{self, Elsewhere, Obstacle};
 use super::{Store, StoreError, settings};
 
-/// The migrations in `migrations/`, built in. Ledger and schema are named in `sqlx.toml`, which sqlx-cli reads too.
+/// The migrations in `migrations/`, compiled in. `sqlx.toml` names the schema and the ledger (sqlx's table of applied
+/// migrations); sqlx-cli reads it, too.
 static MIGRATIONS: Migrator = sqlx::migrate!();
 
-/// How long one statement of a migration may take: some rewrite what waits.
+/// How long one statement of a migration may take: some migrations rewrite all rows in `waiting`.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(3_600);
 
-/// How often a migration is tried that is the victim of a deadlock.
+/// How often a migration is tried at most if it is the victim of a deadlock.
 const MOST_TRIES: u32 = 20;
 /// SQLSTATE deadlock_detected.
 const DEADLOCK: &str = "40P01";
@@ -24,7 +25,7 @@ const LOCK_TIMEOUT: &str = "55P03";
 /// How the database's schema relates to the one this program was built for.
 #[derive(Debug, PartialEq, Eq)]
 pub enum SchemaVersion {
-    /// They agree.
+    /// Program and database have the same migrations.
     Current,
     /// The database lacks this many migrations.
     Older {
@@ -36,31 +37,31 @@ pub enum SchemaVersion {
         /// How many are unknown.
         unknown: usize,
     },
-    /// A migration was changed after it was applied, or was left half applied.
+    /// A migration was changed after it was applied, or was only partly applied.
     Different {
         /// Its version number.
         version: i64,
     },
-    /// Migrations that the ledger lacks were applied under another one.
+    /// Migrations that our ledger lacks were applied under another ledger.
     Elsewhere(Elsewhere),
 }
 
-/// A migration that was applied just now.
+/// A migration that [`Store::migrate`] applied.
 #[derive(Debug)]
 pub struct Applied {
     /// Its version number.
     pub version: i64,
-    /// What it is about.
+    /// The description in its file name.
     pub description: String,
 }
 
 impl Store {
-    /// Applies all migrations that are missing and returns them; none if the schema was current. Two that do this at the
-    /// same time do it one after the other.
+    /// Applies all missing migrations and returns them; none if the schema was current. If two programs do this at the
+    /// same time, one waits for the other.
     ///
     /// # Errors
-    /// What keeps migrations from being applied is found before anything changes. A migration that fails is rolled back, and
-    /// those before it stay: doing it again goes on from there.
+    /// [`StoreError::Obstacle`] before anything changes, if something prevents the migrations. A migration that fails
+    /// is rolled back, and those before it stay: a repetition continues from there.
     pub async fn migrate(&self) -> Result<Vec<Applied>, StoreError> {
         let obstacle = obstacles::find(&mut *self.pool.acquire().await?).await?;
         if let Some(obstacle) = obstacle {
@@ -82,10 +83,10 @@ impl Store {
             .collect())
     }
 
-    /// Compares the ledger with the migrations built in. Changes nothing.
+    /// Compares the ledger with the compiled-in migrations. Changes nothing.
     ///
     /// # Errors
-    /// Only those of the database; a missing ledger is an old schema.
+    /// Returns the database's error. A missing ledger is not an error: it means an old schema.
     pub async fn schema_version(&self) -> Result<SchemaVersion, StoreError> {
         let mut connection = self.pool.acquire().await?;
         let applied = if has_ledger(&mut connection).await? {
@@ -129,8 +130,8 @@ impl Store {
 }
 
 async fn has_ledger(connection: &mut PgConnection) -> Result<bool, StoreError> {
-    // to_regclass answers null instead of failing where schema or table are missing. The table is sqlx's, so it is
-    // not part of the checked schema: hence no macro.
+    // to_regclass returns null instead of failing if schema or table are missing. The table is sqlx's own. It is not
+    // part of the schema that sqlx checks, so the macro cannot be used.
     let row = sqlx::query("SELECT to_regclass($1) IS NOT NULL")
         .bind(MIGRATIONS.table_name.as_ref())
         .fetch_one(connection)
@@ -138,8 +139,8 @@ async fn has_ledger(connection: &mut PgConnection) -> Result<bool, StoreError> {
     Ok(row.try_get(0)?)
 }
 
-/// Applies what is missing. A migration that is the victim of a deadlock (with a claim, say, which takes the same tables in
-/// another order) was rolled back, and is tried again.
+/// Applies the missing migrations. A migration that is the victim of a deadlock (for example with a claim, which locks
+/// the same tables in another order) was rolled back, and is tried again.
 async fn apply(connection: &mut PgConnection) -> Result<(), StoreError> {
     let migrator = migrator(connection).await?;
     let mut tries = 1;
@@ -158,10 +159,10 @@ async fn apply(connection: &mut PgConnection) -> Result<(), StoreError> {
     }
 }
 
-/// The migrations, ready to be applied. Where the schema is there, they do not try to create it: even `IF NOT EXISTS` asks for
-/// the right to create schemas, which the owner of this one need not have.
+/// The migrations, ready to be applied. If the schema exists, they do not try to create it: even `IF NOT EXISTS` needs
+/// the right to create schemas, which the owner of this schema need not have.
 async fn migrator(connection: &mut PgConnection) -> Result<Migrator, StoreError> {
-    // Only the catalog is asked.
+    // Reads only the catalog.
     let there = sqlx::query_scalar!(r#"SELECT to_regnamespace('postcall') IS NOT NULL AS "there!""#)
         .fetch_one(connection)
         .await?;
@@ -177,7 +178,7 @@ fn has_code(error: &sqlx::Error, code: &str) -> bool {
     error.as_database_error().is_some_and(|reported| reported.code().as_deref() == Some(code))
 }
 
-/// The migrations that go up.
+/// The up migrations, without the down migrations.
 fn known() -> impl Iterator<Item = &'static Migration> {
     MIGRATIONS.iter().filter(|migration| migration.migration_type.is_up_migration())
 }

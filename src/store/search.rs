@@ -1,6 +1,7 @@
-//! Searching history within a time. Most questions find their rows by an index, wherever these are. For the others (an
-//! action by name, a status code among the delivered) rows have to be read until enough of them match, the newest first:
-//! in windows that grow as long as there is time, so that it can be said what was searched and what was not.
+//! Searching history within a time limit. Most searches find their rows by an index, however old these are. The others
+//! (an action by name, a status code among the delivered) have to read rows, the newest first, until enough of them
+//! match. They do so in time windows that grow as long as there is time, so that the result says what was searched and
+//! what was not.
 
 use std::ops::Range;
 use std::time::{Duration, Instant};
@@ -14,39 +15,36 @@ use super::{COMMAND_STATEMENT_TIMEOUT, Store, StoreError};
 
 /// How long a search may take.
 const SEARCH_TIME: Duration = Duration::from_millis(800);
-/// How far back the first window goes.
+/// The width of the first window.
 const FIRST_WINDOW: TimeDelta = TimeDelta::hours(1);
-/// The narrowest window that is tried where wider ones take too long.
+/// The narrowest window that is tried if wider ones take too long.
 const LEAST_WINDOW: TimeDelta = TimeDelta::seconds(1);
-/// What the narrowest window may take.
+/// How long the statement for the narrowest window may take.
 const LEAST_STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Where a search ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reached {
-    /// It found as many as were asked for; there may be more.
+    /// It found as many rows as the limit; there may be more.
     Limit,
-    /// It has looked at everything.
+    /// It has searched everything.
     End,
-    /// There was no time for what is older than this.
+    /// The time was over; deliveries older than this were not searched.
     Time(DateTime<Utc>),
 }
 
-/// What was found, the newest first.
+/// The result of a search.
 #[derive(Debug)]
 pub struct Found {
-    /// The deliveries.
+    /// The deliveries, the newest first.
     pub rows: Vec<HistoryRow>,
     /// How far the search got.
     pub reached: Reached,
 }
 
 impl Store {
-    /// Up to `limit` deliveries that match, the newest first, beginning after (that is, older than) `after`. Takes about
-    /// a second at most, and says how far it got in that time.
-    ///
-    /// # Errors
-    /// Only those of the database.
+    /// Returns up to `limit` deliveries that match and are older than `after`, the newest first. Usually takes at most
+    /// about a second, and says how far it got in that time.
     pub async fn search(&self, filter: &HistoryFilter, after: Option<Uuid>, limit: usize) -> Result<Found, StoreError> {
         let started = Instant::now();
         let ids = filter.possible_ids(after);
@@ -104,9 +102,9 @@ impl Store {
         }
     }
 
-    /// The times of the oldest and the newest of these ids; `None` if there are none.
+    /// The times of the oldest and the newest delivery in this range of ids; `None` if there are none.
     async fn extent(&self, ids: &Range<Uuid>) -> Result<Option<Range<DateTime<Utc>>>, StoreError> {
-        // Of the tables and not of the view: the ends of their primary keys, one index look-up each.
+        // Reads the ends of the tables' primary keys, one index look-up each. The view would not do that.
         let mut transaction = self.pool.begin_with("BEGIN READ ONLY").await?;
         prepare(&mut transaction, COMMAND_STATEMENT_TIMEOUT).await?;
         let row = sqlx::query!(
@@ -144,7 +142,8 @@ impl Store {
     }
 }
 
-/// Whether an index finds the rows, however rare they are; or every row matches, so that the newest do.
+/// Whether an index finds the rows, however rare they are, or nearly every row matches, so that the newest rows
+/// suffice.
 fn has_an_index(filter: &HistoryFilter) -> bool {
     let named = filter.delivery_ids.is_some()
         || filter.agent.is_some()
@@ -154,18 +153,19 @@ fn has_an_index(filter: &HistoryFilter) -> bool {
     named || (filter.action.is_none() && filter.response_code.is_none())
 }
 
-/// The time in a time-ordered id, cut to the second.
+/// The time in a time-ordered id, rounded down to the second.
 fn time_of(id: Uuid) -> DateTime<Utc> {
     let seconds = i64::try_from((id.as_u128() >> 80) / 1_000).unwrap_or(0);
     Utc.timestamp_opt(seconds, 0).single().unwrap_or(DateTime::UNIX_EPOCH)
 }
 
-/// A stretch of time whose deliveries are searched at once.
+/// A period of time whose deliveries one statement searches.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Window {
-    /// What there is to search.
+    /// The time of the oldest delivery that can be searched.
     oldest: DateTime<Utc>,
-    /// Up to where it goes. Of the first window that is the newest there is, and everything newer belongs to it too.
+    /// The end of the window. For the first window that is the time of the newest delivery, and everything newer
+    /// belongs to it, too.
     until: DateTime<Utc>,
     width: TimeDelta,
     is_first: bool,
@@ -192,19 +192,19 @@ impl Window {
         self.width <= LEAST_WINDOW
     }
 
-    /// Its ids among those that are searched.
+    /// The window's part of the range of ids that is searched.
     fn ids(&self, all: &Range<Uuid>) -> Range<Uuid> {
         let end = if self.is_first { all.end } else { all.end.min(floor(self.until)) };
         all.start.max(floor(self.since()))..end
     }
 
-    /// A smaller one in its place.
+    /// A narrower window with the same end; `None` if this one is the narrowest.
     fn narrower(&self) -> Option<Window> {
         (!self.is_narrowest()).then(|| Window { width: (self.width / 16).max(LEAST_WINDOW), ..self.clone() })
     }
 
-    /// What follows when this one took `took` and there is so much time `left`: the next one is eight times as wide if even
-    /// ten times as much would fit into the time, or as wide as this one if that fits with some to spare.
+    /// What follows if this window took `took` and the time `left` remains. The next window is eight times as wide if
+    /// ten times `took` fits into the remaining time, or as wide as this one if one and a half times `took` fits.
     fn next(&self, took: Duration, left: Duration) -> Next {
         if self.since() <= self.oldest {
             return Next::End;

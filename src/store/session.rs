@@ -1,8 +1,9 @@
-//! A connection of one's own, for work that must not wait for anybody else's and must know what a failure leaves behind.
+//! A separate connection, for work that must not wait for other work and must know what a failure leaves behind.
 //!
-//! Each statement is one transaction. A statement that takes too long is ended from this side, whatever the server or
-//! the network do; after such an end, or any other that leaves the conversation in doubt, the connection is dropped and
-//! the next statement opens a new one. A caller that stops waiting in the middle of a statement drops it, too.
+//! Each statement is one transaction. If a statement takes too long, the session stops waiting for it, whatever the
+//! server or the network do. After that, or after any other error that leaves the connection's state uncertain, the
+//! session drops the connection, and the next statement opens a new one. A caller that stops waiting in the middle of a
+//! statement also drops the connection.
 
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use sqlx::{ConnectOptions, FromRow, PgConnection, Postgres};
 
 use super::{Store, StoreError, settings};
 
-/// A dispatcher's own connection. Not shared: its owner does one thing after the other.
+/// A dispatcher's own connection. It is not shared: its owner runs one statement after the other.
 pub struct Session {
     options: PgConnectOptions,
     /// How long a statement, or opening the connection, may take.
@@ -22,7 +23,7 @@ pub struct Session {
 }
 
 impl Store {
-    /// A session whose statements may take as long as `statement_timeout`. It connects when it is first used.
+    /// Returns a session whose statements may take as long as `statement_timeout`. It connects when it is first used.
     pub fn session(&self, statement_timeout: Duration) -> Session {
         Session { options: (*self.pool.connect_options()).clone(), statement_timeout, connection: None }
     }
@@ -56,8 +57,8 @@ impl Session {
         self.keep(connection, done)
     }
 
-    /// Takes the connection, opening one if there is none: what the methods above do for one statement, for a transaction of
-    /// several. It comes back by [`Session::keep`] or not at all.
+    /// Takes the connection, and opens one if there is none. The methods above use it for one statement; a transaction
+    /// of several statements uses it directly. [`Session::keep`] puts the connection back; otherwise it is dropped.
     pub(super) async fn take(&mut self) -> Result<PgConnection, StoreError> {
         if let Some(connection) = self.connection.take() {
             return Ok(connection);
@@ -81,7 +82,7 @@ impl Session {
         }
     }
 
-    /// Puts the connection back if the result leaves it fit for use: an answer, or an error that the server itself
+    /// Puts the connection back if it can still be used: after an answer, or after an error that the server itself
     /// reported about the statement.
     pub(super) fn keep<T>(&mut self, connection: PgConnection, result: Result<T, StoreError>) -> Result<T, StoreError> {
         if result.as_ref().err().is_none_or(StoreError::is_answer) {
@@ -91,12 +92,12 @@ impl Session {
     }
 }
 
-/// What sqlx's macros make of a statement that returns rows.
+/// A statement that returns rows, as sqlx's macros build it.
 pub(super) trait Statement {
-    /// What a row is read into.
+    /// The type into which a row is read.
     type Row;
 
-    /// Runs it.
+    /// Runs the statement and returns all rows.
     fn rows(self, connection: &mut PgConnection) -> impl Future<Output = Result<Vec<Self::Row>, sqlx::Error>> + Send;
 }
 

@@ -1,34 +1,38 @@
-//! What every session is set to. Any of it could have another default on this server, in this database or for this role, and
-//! most of it would then stop a dispatcher or slow it down, without anybody having meant that.
+//! The settings of every session. Any of them could have another default on this server, in this database or for this
+//! role. Most of these defaults would then stop a dispatcher or slow it down by accident.
 
 use std::time::Duration;
 
 use sqlx::PgConnection;
 
-/// Settings of every session of ours. One that the server does not know is passed over.
+/// Settings of every postcall session. A setting that the server does not know is skipped.
 const OF_ALL: &[(&str, &str)] = &[
-    // A claim that a crash forgets would be sent twice, so its commit must be on disk. The stricter remote_apply stays.
+    // If a crash could lose a committed claim, its delivery would be sent twice, so the commit must be on disk. The
+    // stricter remote_apply is not changed.
     ("synchronous_commit", "on"),
-    // Statements are written for READ COMMITTED: each sees what was committed before it. Where one needs more, it says so.
+    // Statements are written for READ COMMITTED: each sees what was committed before it. A transaction that needs more
+    // sets its own level.
     ("default_transaction_isolation", "read committed"),
     ("default_transaction_deferrable", "off"),
-    // Only where it is the role's default: a database or a server that is read-only is meant so (a full disk at a hosting
-    // provider, a maintenance), and is waited out. A standby stays read-only, whatever this says.
+    // Set only where read-only is the role's default. If a database or a server is read-only, that is intended (a full
+    // disk at a hosting provider, maintenance), and postcall waits until it ends. A standby stays read-only in any
+    // case.
     ("default_transaction_read_only", "off"),
-    // Connections that idle are wanted, and a statement's time has one limit, which is set beside these.
+    // Idle connections are intended, and the time of a statement has one limit, which is set separately (see `LIMITS`).
     ("idle_session_timeout", "0"),
     ("lock_timeout", "0"),
     ("transaction_timeout", "0"),
     ("exit_on_error", "off"),
-    // A client that was stopped in the middle of a large answer would hold its locks for as long as it stands still: the
-    // server ends a connection whose peer takes nothing for so long (milliseconds). No statement's time limit does.
+    // In milliseconds. A client that was stopped in the middle of a large answer would hold its locks for as long as it
+    // is stopped. With this setting, the server ends a connection whose peer accepts no data for so long. A statement's
+    // time limit does not do that.
     ("tcp_user_timeout", "20000"),
-    // Rather an error than rows that are silently left out.
+    // Report an error instead of silently leaving rows out.
     ("row_security", "off"),
-    // Only where it is not so. Only a superuser may set it; otherwise the server refuses, which says what is wrong: the
-    // schema's triggers would not fire.
+    // Set only where it has another value, with which the schema's triggers would not fire. Only a superuser may set
+    // it; for others the server refuses, and its error says what is wrong.
     ("session_replication_role", "origin"),
-    // Every name of ours stands with its schema. Nobody's objects are to come between.
+    // All statements qualify their names with the schema, so no other object can take the place of ours.
     ("search_path", "pg_catalog, pg_temp"),
     ("client_min_messages", "warning"),
     // How values are written as text, and read from it.
@@ -42,7 +46,7 @@ const OF_ALL: &[(&str, &str)] = &[
     ("transform_null_equals", "off"),
     ("array_nulls", "on"),
     ("quote_all_identifiers", "off"),
-    // What the planner may use, and the memory it counts on.
+    // What the planner may use, and the memory that it assumes.
     ("enable_async_append", "on"),
     ("enable_bitmapscan", "on"),
     ("enable_hashagg", "on"),
@@ -69,13 +73,13 @@ const OF_ALL: &[(&str, &str)] = &[
     ("debug_parallel_query", "off"),
 ];
 
-/// Settings of a dispatcher's sessions, beside or instead of those above. The server plans each statement once, by its
-/// shape, and not by what it believes about the tables.
+/// Settings of a dispatcher's sessions, in addition to those above or instead of them. The server plans each statement
+/// once, by its form, and not by its statistics about the tables.
 ///
-/// The queue is empty at one moment and holds a million rows at the next, so what is believed is usually wrong: a plan
-/// made for the empty queue reads and sorts all of the full one for every claim (measured: 300 ms instead of 1 ms), until
-/// an ANALYZE happens to come by. Every statement of a session finds its rows by an index, so none needs anything else;
-/// and planning each claim anew took as long as the claim itself.
+/// The queue is empty at one moment and holds a million rows at the next, so the statistics are usually wrong: a plan
+/// made for the empty queue reads and sorts the full queue for every claim (measured: 300 ms instead of 1 ms), until an
+/// ANALYZE runs. Every statement of a session finds its rows by an index, so no other plan is needed. And planning each
+/// claim again took as long as the claim itself.
 const OF_DISPATCHERS: &[(&str, &str)] = &[
     ("plan_cache_mode", "force_generic_plan"),
     ("enable_seqscan", "off"),
@@ -83,11 +87,11 @@ const OF_DISPATCHERS: &[(&str, &str)] = &[
     ("enable_sort", "off"),
 ];
 
-/// The settings that limit how long a statement, or a pause between the statements of a transaction, may take: so that
-/// nothing of it lingers on the server when this side has given it up.
+/// The settings that limit how long a statement, or the idle time between the statements of a transaction, may take.
+/// They ensure that nothing continues on the server after the session has stopped waiting for it.
 const LIMITS: [&str; 2] = ["statement_timeout", "idle_in_transaction_session_timeout"];
 
-/// Sets what every session relies on, whatever server, database or role say.
+/// Sets what every session relies on, whatever the defaults of server, database or role are.
 pub(super) async fn prepare_session(
     connection: &mut PgConnection,
     statement_timeout: Duration,
@@ -103,7 +107,7 @@ pub(super) async fn prepare_dispatcher_session(
     set(connection, OF_ALL, OF_DISPATCHERS, statement_timeout).await
 }
 
-/// From now on a statement of this session may take so long.
+/// Sets how long later statements of this session may take.
 pub(super) async fn set_statement_timeout(
     connection: &mut PgConnection,
     statement_timeout: Duration,
@@ -125,8 +129,8 @@ async fn set(
     let limits = LIMITS.map(|name| (name, statement_timeout.as_str()));
     let common = common.iter().filter(|(name, _)| !own.iter().any(|(owned, _)| owned == name));
     let (names, values): (Vec<&str>, Vec<&str>) = common.chain(own).chain(&limits).copied().unzip();
-    // One statement and so one round trip, whatever their number. current_setting answers null for what the server does not
-    // know, where set_config would fail.
+    // One statement, and so one round trip, for any number of settings. current_setting returns null for a setting that
+    // the server does not know, where set_config would fail.
     sqlx::query!(
         r#"
         SELECT count(set_config(name, value, false)) AS "set!"

@@ -1,4 +1,4 @@
-//! What goes on at this moment, for people. Everything is counted up to a bound, so that the answer comes at once however much
+//! The current status, for people. Everything is counted up to a limit, so that the answer comes at once, however much
 //! waits and however long history is.
 
 use std::time::Duration;
@@ -12,21 +12,21 @@ use super::pauses::PauseRecord;
 use super::{Store, StoreError};
 use crate::domain::report::{HostReport, Report};
 
-/// How far what waits is counted.
+/// The largest number of waiting deliveries that are counted.
 const MOST_COUNTED: i64 = 100_000;
-/// How many that ended as unknown are looked at, the newest.
+/// How many of the newest deliveries that were recorded as unknown are read.
 const MOST_COUNTED_IN_DOUBT: i64 = 10_000;
-/// Pauses that are shown, the newest.
+/// The largest number of pauses that are shown; the newest are shown.
 pub const MOST_SHOWN_PAUSES: i64 = 100;
-/// Dispatchers that are shown: those that run, and then those that ended last.
+/// The largest number of dispatchers that are shown: first those that run, then those that ended last.
 const MOST_DISPATCHERS: i64 = 100;
 /// For how many minutes a dispatcher that has ended is shown.
 const LATELY_MINUTES: i32 = 60;
-/// What a single statement may take. They take milliseconds; but who holds a snapshot for hours makes each wade through what was
-/// sent meanwhile.
+/// How long a single statement may take. Usually they take milliseconds, but if somebody holds a snapshot for hours,
+/// each has to skip the dead rows of everything that was sent meanwhile.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// A number, counted up to a bound.
+/// A number, counted up to a limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Count {
     /// How many were counted.
@@ -36,26 +36,26 @@ pub struct Count {
 }
 
 impl Count {
-    /// `found` were found where one more than `most` was looked for.
+    /// The count for a search that found `found` rows and stopped at `most` plus one.
     pub(super) fn up_to(most: i64, found: i64) -> Count {
         Count { counted: found.min(most), is_more: found > most }
     }
 }
 
-/// What goes on.
+/// The current status of deliveries, pauses and dispatchers.
 #[derive(Debug)]
 pub struct Status {
-    /// The dispatchers that run, and those that ended lately; no more than 100.
+    /// The dispatchers that run, and those that ended within the last 60 minutes; at most 100.
     pub dispatchers: Vec<DispatcherStatus>,
     /// How many deliveries wait.
     pub waiting: Count,
-    /// The oldest of them.
+    /// The oldest delivery that waits.
     pub oldest_waiting: Option<Oldest>,
     /// How many are in flight.
     pub in_flight: i64,
-    /// How many ended as unknown and nobody has found out more.
+    /// How many deliveries are unknown and not resolved.
     pub in_doubt: Count,
-    /// What is paused, the newest first; no more than [`MOST_SHOWN_PAUSES`].
+    /// The active pauses, the newest first; at most [`MOST_SHOWN_PAUSES`].
     pub paused: Vec<Paused>,
     /// How many pauses are active, shown or not.
     pub active_pauses: i64,
@@ -88,25 +88,25 @@ impl Status {
     }
 }
 
-/// The oldest of what waits.
+/// The oldest waiting delivery.
 #[derive(Clone, Copy, Debug)]
 pub struct Oldest {
-    /// When its call was inserted, or its replay asked for.
+    /// When its call was inserted, or its replay was made.
     pub created_at: DateTime<Utc>,
     /// How long ago, in milliseconds.
     pub age_ms: i64,
 }
 
-/// A pause that is active.
+/// An active pause.
 #[derive(Debug)]
 pub struct Paused {
-    /// What, since when, by whom, why.
+    /// The pause: what is paused, since when, by whom and why.
     pub pause: PauseRecord,
-    /// How many deliveries wait that it holds back.
+    /// How many waiting deliveries it holds back.
     pub waiting: Count,
 }
 
-/// A dispatcher.
+/// The status of one dispatcher.
 #[derive(Debug)]
 pub struct DispatcherStatus {
     /// Its id.
@@ -117,44 +117,44 @@ pub struct DispatcherStatus {
     pub version: String,
     /// When it started.
     pub started_at: DateTime<Utc>,
-    /// Whether it lives.
+    /// Whether it is alive, and since when or until when.
     pub life: Life,
-    /// How many deliveries are in flight in its name.
+    /// How many deliveries it has in flight, by the rows in `sending`.
     pub in_flight: i64,
-    /// What it last said about itself, if it says anything.
+    /// Its last report about itself; `None` if it never reported.
     pub reported: Option<Reported>,
 }
 
-/// What a dispatcher said about itself.
+/// A dispatcher's report about itself.
 #[derive(Debug)]
 pub struct Reported {
     /// How long ago, in milliseconds.
     pub age_ms: i64,
-    /// What.
+    /// The report's content.
     pub report: Report,
 }
 
-/// Whether a dispatcher lives.
+/// Whether a dispatcher is alive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Life {
-    /// It has been heard of.
+    /// Its lease is valid.
     Alive {
-        /// How long it counts as alive if it is not heard of any more, in milliseconds.
+        /// How long the lease still lasts if it is not renewed, in milliseconds.
         lease_left_ms: i64,
     },
-    /// Its lease is over; nobody has declared it lost yet.
+    /// Its lease is over, but no other dispatcher has declared it lost yet.
     Overdue {
-        /// For how long, in milliseconds.
+        /// How long the lease has been over, in milliseconds.
         since_ms: i64,
     },
-    /// It stopped in good order.
+    /// It stopped in an orderly way.
     Stopped {
-        /// When.
+        /// The time at which it ended.
         at: DateTime<Utc>,
     },
     /// Another dispatcher declared it lost.
     Lost {
-        /// When.
+        /// The time at which it ended.
         at: DateTime<Utc>,
     },
 }
@@ -171,10 +171,7 @@ impl Life {
 }
 
 impl Store {
-    /// What goes on at this moment. The rights of an auditor suffice.
-    ///
-    /// # Errors
-    /// Only those of the database.
+    /// Returns the current status. The rights of an auditor suffice.
     pub async fn status(&self) -> Result<Status, StoreError> {
         let pauses = self.active_pauses(MOST_SHOWN_PAUSES).await?;
         // One snapshot, so that no delivery is seen in two places or in none.
@@ -202,7 +199,7 @@ struct Queue {
 }
 
 async fn queue(snapshot: &mut PgConnection) -> Result<Queue, sqlx::Error> {
-    // What is in flight, and the active pauses, are small by their nature; what waits is counted to a bound.
+    // Deliveries in flight and active pauses are always few; waiting deliveries are counted up to a limit.
     sqlx::query_as!(
         Queue,
         r#"
@@ -230,8 +227,8 @@ async fn oldest_waiting(snapshot: &mut PgConnection) -> Result<Option<Oldest>, s
 }
 
 async fn in_doubt(snapshot: &mut PgConnection) -> Result<Count, sqlx::Error> {
-    // The newest that ended as unknown are looked at, up to the bound, by the index of what was not delivered; those that were
-    // resolved are among them, so that many findings do not make it look further and further.
+    // Reads the newest deliveries that were recorded as unknown, up to the limit, by the index of what was not
+    // delivered. Resolved ones count towards the limit, so that many findings do not make the search longer.
     let row = sqlx::query!(
         r#"
         SELECT count(*) AS "looked_at!",
@@ -248,7 +245,7 @@ async fn in_doubt(snapshot: &mut PgConnection) -> Result<Count, sqlx::Error> {
 }
 
 async fn dispatchers(snapshot: &mut PgConnection) -> Result<Vec<DispatcherStatus>, sqlx::Error> {
-    // One row for every start there ever was: read whole, as a registration does.
+    // The table has one row for every start there ever was. It is read completely, as a registration does.
     let rows = sqlx::query!(
         r#"
         SELECT dispatcher_id, name, version, started_at, stopped_at, lost_at,
@@ -278,7 +275,7 @@ async fn dispatchers(snapshot: &mut PgConnection) -> Result<Vec<DispatcherStatus
             concurrency: count(row.concurrency),
             in_flight: count(row.in_flight),
             unrecorded: count(row.unrecorded),
-            // What another release wrote in another form is passed over.
+            // Hosts that another release wrote in another format are ignored.
             hosts: serde_json::from_str::<Vec<HostReport>>(&hosts).unwrap_or_default(),
             hosts_left_out: count(row.hosts_left_out),
         });

@@ -1,5 +1,5 @@
-//! The wake-up: how a dispatcher that sleeps hears of a new call. In the database it is the sequence `postcall.bell`;
-//! `migrations/*_bell.up.sql` says why it is built so.
+//! The wake-up: how a sleeping dispatcher learns of a new call. In the database it is the sequence `postcall.bell`;
+//! `migrations/*_bell.up.sql` explains its design.
 
 use std::time::Duration;
 
@@ -16,8 +16,8 @@ const CHANNEL: &str = "postcall";
 pub enum WakeUp {
     /// The next call sends a notification.
     Requested,
-    /// This database says `postcall.wake_up = 'poll'`: no call ever sends a notification, because its platform
-    /// prepares transactions, and a transaction that has notified cannot be prepared.
+    /// This database has the setting `postcall.wake_up = 'poll'`: no call ever sends a notification, because its
+    /// platform prepares transactions, and a transaction that has sent a notification cannot be prepared.
     Unavailable,
 }
 
@@ -27,23 +27,20 @@ pub struct CallListener {
 }
 
 impl CallListener {
-    /// Waits for a notification. Cancel-safe: one that arrives between two waits ends the next wait at once.
+    /// Waits for a notification. Cancel-safe: a notification that arrives between two waits ends the next wait at once.
     ///
     /// # Errors
-    /// A connection that broke and could not be renewed; the next wait tries again.
+    /// Returns an error if the connection broke and could not be renewed; the next wait tries again.
     pub async fn notified(&mut self) -> Result<(), StoreError> {
-        // `try_recv` answers None when the connection broke and was renewed: a notification may have been missed, so
-        // this counts as one.
+        // `try_recv` returns None when the connection broke and was renewed. A notification may have been missed then,
+        // so this counts as one.
         self.listener.try_recv().await?;
         Ok(())
     }
 }
 
 impl Store {
-    /// Begins to listen, on a connection of the pool. Waits no longer than `timeout`.
-    ///
-    /// # Errors
-    /// Only those of the database.
+    /// Begins to listen, on a connection from the pool. Waits no longer than `timeout`.
     pub async fn call_listener(&self, timeout: Duration) -> Result<CallListener, StoreError> {
         let listening = async {
             let mut listener = PgListener::connect_with(&self.pool).await?;
@@ -55,14 +52,11 @@ impl Store {
 }
 
 impl Session {
-    /// Asks to be woken by the next new call within `sleep`. The caller must look for work once more after this, and
-    /// only then sleep: a call that was committed before this request sends no notification.
-    ///
-    /// # Errors
-    /// Only those of the database.
+    /// Requests a notification for the next new call within `sleep`. After this, the caller must look for work once
+    /// more before it sleeps: a call that was committed before this request sends no notification.
     pub async fn request_wake_up(&mut self, sleep: Duration) -> Result<WakeUp, StoreError> {
-        // - The database's clock on both sides of the comparison, so that dispatchers' clocks do not matter.
-        // - The setting is the one that the platform's sessions get, too, if it is the database's or the server's.
+        // - Both sides of the comparison use the database's clock, so that dispatchers' clocks do not matter.
+        // - The platform's sessions see the same setting if it is set for the database or the server.
         let statement = sqlx::query_scalar!(
             r#"
             SELECT CASE WHEN coalesce(current_setting('postcall.wake_up', true), '') <> 'poll'
@@ -77,10 +71,7 @@ impl Session {
         })
     }
 
-    /// Withdraws the request: somebody is awake, and new calls need not send notifications.
-    ///
-    /// # Errors
-    /// Only those of the database.
+    /// Withdraws the request: a dispatcher is awake, so new calls need not send notifications.
     pub async fn cancel_wake_up(&mut self) -> Result<(), StoreError> {
         let statement = sqlx::query!("SELECT setval('postcall.bell', 0)");
         self.fetch_one(statement).await?;

@@ -1,4 +1,5 @@
-//! Gets a request to its target: over a connection that waits for one, else over a new one. It is written at most once.
+//! Sends a request to its target, over an idle connection if there is one, and otherwise over a new one. The request is
+//! written at most once.
 
 use std::sync::Arc;
 
@@ -6,58 +7,59 @@ use hyper::body::Incoming;
 use rustls::ClientConfig;
 
 use super::connect::{Connector, NoConnection};
+use super::connect_limit::{ConnectLimits, Unreachable, Way};
 use super::connection::{Broken, Connection};
-use super::door::{Doors, Unreachable, Way};
 use super::evidence::Evidence;
 use super::fault::Fault;
-use super::gate::Bar;
 use super::guard::Guard;
 use super::names::Names;
 use super::pool::Pool;
 use super::prepare::Prepared;
 use super::target::Target;
+use super::watched_stream::Unusable;
 
-/// The client: no proxy, whatever the environment says, since that would move the guard's decision to another machine; no
-/// redirects, since following one is a second request to a target that no action names; HTTP/1.1 only, so that the end of
-/// a connection is the end of one request.
+/// The client. It uses no proxy, whatever the environment says, because a proxy would move the guard's decision to
+/// another machine. It follows no redirect, because that would be a second request to a target that no action names. It
+/// speaks only HTTP/1.1, so that the end of a connection is the end of one request.
 pub(super) struct Client {
     connector: Connector,
     pool: Arc<Pool>,
-    doors: Arc<Doors>,
+    limits: Arc<ConnectLimits>,
 }
 
-/// Why there is no response head. What it means depends on whether the request was taken.
+/// Why there is no response head. The outcome also depends on whether the request was taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum NoHead {
-    /// There was no connection.
+    /// No connection could be opened.
     NoConnection(NoConnection),
-    /// There was one, and it ended.
+    /// There was a connection, and it ended.
     Broken(Broken),
 }
 
 impl Client {
-    /// A client that connects only to what `guard` allows, through doors that hold unreachable targets or without.
+    /// A client that connects only to what `guard` allows. `hold_unreachable` says whether it has limits.
     pub(super) fn new(guard: Guard, names: Names, tls: ClientConfig, hold_unreachable: bool) -> Client {
-        let doors = Arc::new(Doors::new(hold_unreachable));
-        Client { connector: Connector::new(guard, names, tls), pool: Arc::default(), doors }
+        let limits = Arc::new(ConnectLimits::new(hold_unreachable));
+        Client { connector: Connector::new(guard, names, tls), pool: Arc::default(), limits }
     }
 
-    /// Waits for a connection that is free, or for the right to open one. Nothing is attempted meanwhile. Cancel-safe.
+    /// Waits for an idle connection, or for the right to open one. Nothing is attempted meanwhile. Cancel-safe.
     pub(super) async fn way_to(&self, target: &Target) -> Result<Way<Connection>, Unreachable> {
-        self.doors.open(target, || self.pool.take(target)).await
+        self.limits.open(target, || self.pool.take(target)).await
     }
 
-    /// Connects to a target and sends nothing. Whether that went well.
+    /// Connects to a target and sends nothing. Returns whether that succeeded.
     pub(super) async fn probe(&self, target: &Target, evidence: &Evidence) -> bool {
-        // What the guard refuses is for the deliveries to say.
+        // If the guard refuses the target, its deliveries must be attempted, so that they end as `blocked`.
         let reached = matches!(self.connector.connect(target, evidence).await, Ok(_) | Err(NoConnection::Blocked));
         if reached {
-            self.doors.reached(target);
+            self.limits.reached(target);
         }
         reached
     }
 
-    /// Sends the request on this way, and waits for the head of its answer. The rest comes over the connection.
+    /// Sends the request on this way, and waits for the head of its answer. The caller reads the body from the
+    /// connection.
     pub(super) async fn send(
         &self,
         way: Way<Connection>,
@@ -68,15 +70,15 @@ impl Client {
             Way::Ready(connection) => (Some(connection), None),
             Way::Open(opening) => (None, Some(opening)),
         };
-        // Those that were closed meanwhile, or on which something has arrived, are closed and passed over: at most as many
-        // as one target may have.
+        // Idle connections that were closed meanwhile, or on which something has arrived, are closed and passed over.
+        // There are no more of them than one target may have.
         while let Some(mut kept) =
             free.take().or_else(|| self.pool.take(&prepared.target).filter(|_| opening.is_none()))
         {
             match kept.exchange(prepared.request(), evidence).await {
                 Ok(response) => return Ok((response, kept)),
-                // No byte of it was written, so another connection is no second try.
-                Err(broken) if !evidence.is_taken() && broken.bar != Some(Bar::Fence) => {}
+                // No byte of the request was written, so using another connection is not a retry.
+                Err(broken) if !evidence.is_taken() && broken.unusable != Some(Unusable::GateClosed) => {}
                 Err(broken) => return Err(NoHead::Broken(broken)),
             }
         }
@@ -86,7 +88,7 @@ impl Client {
         }
         let mut new = Connection::on(socket)
             .await
-            .map_err(|error| NoHead::Broken(Broken { bar: None, fault: Fault::of(&error) }))?;
+            .map_err(|error| NoHead::Broken(Broken { unusable: None, fault: Fault::of(&error) }))?;
         let response = new.exchange(prepared.request(), evidence).await.map_err(NoHead::Broken)?;
         Ok((response, new))
     }
@@ -95,7 +97,7 @@ impl Client {
     pub(super) fn keep(&self, target: &Target, mut connection: Connection) {
         if connection.is_reusable() {
             self.pool.put(target, connection);
-            self.doors.one_is_free(target);
+            self.limits.one_is_free(target);
         }
     }
 }

@@ -1,33 +1,34 @@
-//! The clock by which leases end. It is monotonic, so that nobody's changes of the wall clock matter, and it goes on while
-//! the machine is suspended: to everybody else that time has passed.
+//! The clock by which leases end. It is monotonic, so that changes of the wall clock do not matter. It goes on while
+//! the machine is suspended, because for all other machines that time has passed.
 
 use std::ops::Add;
 use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
 
-/// Linux stops CLOCK_MONOTONIC, from which `std::time::Instant` is read, while the machine is suspended.
+/// On Linux, CLOCK_MONOTONIC, which `std::time::Instant` reads, stops while the machine is suspended. This clock does
+/// not.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 const CLOCK: ClockId = ClockId::CLOCK_BOOTTIME;
-/// On macOS this one goes on; other systems have none that does.
+/// On macOS this clock goes on while the machine is suspended. Other systems have no such clock.
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 const CLOCK: ClockId = ClockId::CLOCK_MONOTONIC;
 
-/// A point in time, comparable with others of the same process only.
+/// A point in time. It can only be compared with others of the same process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Moment {
-    /// Since the machine was started.
+    /// The time since the machine was started.
     uptime: Duration,
 }
 
 impl Moment {
-    /// The present. On a system that has no such clock it is the end of time, so that nothing may begin.
+    /// The present moment. If no clock can be read, it is the greatest possible moment, so that nothing may begin.
     pub fn now() -> Moment {
         let read = clock_gettime(CLOCK).or_else(|_| clock_gettime(ClockId::CLOCK_MONOTONIC));
         Moment { uptime: read.map_or(Duration::MAX, Duration::from) }
     }
 
-    /// How long after `earlier` this is; zero if it is not after it.
+    /// How long this moment is after `earlier`. Zero if it is not later.
     pub fn saturating_since(self, earlier: Moment) -> Duration {
         self.uptime.saturating_sub(earlier.uptime)
     }
@@ -37,7 +38,7 @@ impl Moment {
         Moment { uptime: Duration::from_nanos(nanos) }
     }
 
-    /// Nanoseconds since the machine's start; after 584 years always the same.
+    /// The nanoseconds since the machine's start. After 584 years the value no longer grows.
     pub(super) fn as_nanos(self) -> u64 {
         u64::try_from(self.uptime.as_nanos()).unwrap_or(u64::MAX)
     }
@@ -46,7 +47,7 @@ impl Moment {
 impl Add<Duration> for Moment {
     type Output = Moment;
 
-    /// The moment `later`, or the end of time.
+    /// The moment that is `later` after this one, or the greatest possible moment.
     fn add(self, later: Duration) -> Moment {
         Moment { uptime: self.uptime.saturating_add(later) }
     }
@@ -65,11 +66,11 @@ mod tests {
         assert_eq!(last + Duration::from_secs(1), last);
     }
 
-    /// Set in the child.
+    /// This environment variable is set in the child process.
     const CHILD: &str = "POSTCALL_TEST_BOOTTIME";
 
-    /// No test can suspend the machine. In a time namespace the clock that counts suspension can be moved by itself, and
-    /// that is the one that must be read: the kernel's own account of it is /proc/uptime.
+    /// No test can suspend the machine. But in a time namespace, only the clock that counts suspension can be moved.
+    /// The test moves that clock, and compares the moment with the kernel's value of it in /proc/uptime.
     #[cfg(target_os = "linux")]
     #[test]
     fn time_in_which_the_machine_was_suspended_counts() {

@@ -1,5 +1,6 @@
-//! Opens a connection to a target: its name to addresses, the guard's judgement on every one of them, TCP, TLS. Every step
-//! is noted in the evidence, and the whole is one future: dropping it closes what was being opened.
+//! Opens a connection to a target: it resolves the name, lets the guard judge every address, connects by TCP, and does
+//! the TLS handshake. It notes every step in the evidence. All of this is one future: dropping it closes what was being
+//! opened.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -13,13 +14,13 @@ use url::Host;
 
 use super::evidence::{Evidence, Phase};
 use super::fault::Fault;
-use super::gate::Socket;
 use super::guard::Guard;
 use super::names::Names;
 use super::race;
 use super::target::Target;
+use super::watched_stream::Socket;
 
-/// Opens connections, and only to what the guard allows.
+/// Opens connections, but only to what the guard allows.
 pub(super) struct Connector {
     guard: Guard,
     names: Names,
@@ -40,7 +41,7 @@ pub(super) enum NoConnection {
 }
 
 impl Connector {
-    /// A connector that looks names up in `names`, asks `guard` and trusts as `tls` says.
+    /// A connector that looks up names with `names`, asks `guard`, and trusts the certificates that `tls` trusts.
     pub(super) fn new(guard: Guard, names: Names, tls: ClientConfig) -> Connector {
         Connector { guard, names, tls: TlsConnector::from(Arc::new(tls)) }
     }
@@ -48,15 +49,15 @@ impl Connector {
     /// Connects to `target`.
     pub(super) async fn connect(&self, target: &Target, evidence: &Evidence) -> Result<Socket, NoConnection> {
         let addresses = self.addresses(target, evidence).await?;
-        // A name with one inner address among others is refused as a whole. Else whoever owns the name would choose by the
-        // order of its addresses what is called.
+        // If one address of a name is not allowed, the whole name is refused. Otherwise the owner of the name could
+        // choose by the order of its addresses what is called.
         if !addresses.iter().all(|address| self.guard.allows(*address)) {
             return Err(NoConnection::Blocked);
         }
         let addresses: Vec<SocketAddr> =
             race::order(&addresses).into_iter().map(|address| SocketAddr::new(address, target.port)).collect();
         let tcp = race::connect(&addresses).await.map_err(|error| NoConnection::Tcp(Fault::of(&error)))?;
-        // Without it the kernel may hold back the end of a request until the beginning is acknowledged.
+        // Without this, the kernel may hold back the end of a request until the beginning is acknowledged.
         tcp.set_nodelay(true).map_err(|error| NoConnection::Tcp(Fault::of(&error)))?;
         let socket = if target.tls { self.handshake(target, tcp, evidence).await? } else { Socket::Plain(tcp) };
         evidence.note(Phase::Connected);

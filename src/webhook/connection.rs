@@ -1,8 +1,8 @@
 //! One HTTP/1.1 connection: it carries one request at a time, and hyper reads and writes it.
 //!
-//! hyper's half of the connection is not given to a task of its own. Whoever sends a request over the connection drives
-//! it, and nobody else can. So an attempt that is stopped writes nothing any more, an attempt that is dropped takes its
-//! connection with it, and between requests nobody reads.
+//! hyper's half of the connection does not run in a task of its own. The attempt that sends a request over the
+//! connection drives it, and nothing else can. So an attempt that is stopped writes nothing any more, an attempt that
+//! is dropped closes its connection, and between requests nobody reads.
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -19,10 +19,10 @@ use hyper_util::rt::TokioIo;
 use super::clock::Moment;
 use super::evidence::Evidence;
 use super::fault::Fault;
-use super::gate::{Bar, Gate, Line, Socket};
 use super::head::{MAX_HEAD_BYTES, MAX_HEADERS};
+use super::watched_stream::{Socket, StreamWatch, Unusable, WatchedStream};
 
-/// A request's body: of known size, or none at all.
+/// A request's body of known size, or no body.
 #[derive(Clone, Debug)]
 pub(super) struct Content(pub(super) Option<Bytes>);
 
@@ -37,7 +37,7 @@ impl Body for Content {
         Poll::Ready(self.0.take().map(|content| Ok(Frame::data(content))))
     }
 
-    /// An empty body is a body: its length is announced.
+    /// An empty body counts as a body, so that the request states its length.
     fn is_end_stream(&self) -> bool {
         self.0.is_none()
     }
@@ -51,9 +51,9 @@ impl Body for Content {
 #[derive(Debug)]
 pub(super) struct Connection {
     sender: SendRequest<Content>,
-    /// Gone when the connection has ended.
-    driver: Option<Driver<TokioIo<Gate>, Content>>,
-    line: Arc<Line>,
+    /// `None` when the connection has ended.
+    driver: Option<Driver<TokioIo<WatchedStream>, Content>>,
+    watch: Arc<StreamWatch>,
     tls: bool,
     /// Whether it has carried a request.
     reused: bool,
@@ -63,97 +63,98 @@ pub(super) struct Connection {
 /// Why an exchange gave no response head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Broken {
-    /// What the gate stopped it for.
-    pub(super) bar: Option<Bar>,
-    /// What hyper or the system found.
+    /// Why the stream stopped the connection, if it did.
+    pub(super) unusable: Option<Unusable>,
+    /// What hyper or the operating system reported.
     pub(super) fault: Fault,
 }
 
 impl Connection {
-    /// HTTP on a connected socket. Nothing is written yet.
+    /// Begins HTTP on a connected socket. Nothing is written yet.
     ///
     /// # Errors
-    /// If hyper refuses; it never does so today.
+    /// Returns hyper's error. The current version of hyper never returns one.
     pub(super) async fn on(socket: Socket) -> Result<Connection, hyper::Error> {
         let tls = socket.is_tls();
-        let (gate, line) = Gate::before(socket);
+        let (stream, watch) = WatchedStream::before(socket);
         let (sender, driver) = Builder::new()
             .max_headers(MAX_HEADERS)
             .max_buf_size(MAX_BUFFER_BYTES)
-            // Obsolete (RFC 9112, section 5.2), but a known answer is better than a doubt.
+            // Such headers are obsolete (RFC 9112, section 5.2), but reading them avoids an unknown outcome.
             .allow_obsolete_multiline_headers_in_responses(true)
-            .handshake(TokioIo::new(gate))
+            .handshake(TokioIo::new(stream))
             .await?;
-        Ok(Connection { sender, driver: Some(driver), line, tls, reused: false, opened: Moment::now() })
+        Ok(Connection { sender, driver: Some(driver), watch, tls, reused: false, opened: Moment::now() })
     }
 
-    /// Writes `request` as soon as the gate lets it pass, and waits for the head of its answer.
+    /// Writes `request` as soon as the stream lets it pass, and waits for the head of its answer.
     pub(super) async fn exchange(
         &mut self,
         request: http::Request<Content>,
         evidence: &Arc<Evidence>,
     ) -> Result<http::Response<Incoming>, Broken> {
-        self.line.offer(evidence, self.reused, self.tls);
+        self.watch.offer(evidence, self.reused, self.tls);
         self.reused = true;
         let response = self.sender.send_request(request);
         drive(&mut self.driver, response).await.map_err(|error| {
             let mut fault = Fault::of(&error);
-            fault.io = fault.io.or(self.line.write_error());
-            Broken { bar: self.line.bar(), fault }
+            fault.io = fault.io.or(self.watch.write_error());
+            Broken { unusable: self.watch.unusable(), fault }
         })
     }
 
-    /// The next bytes of an answer's body; `None` at its end.
+    /// The next bytes of an answer's body. `None` at its end.
     pub(super) async fn next_chunk(&mut self, body: &mut Incoming) -> Option<Result<Bytes, hyper::Error>> {
         loop {
             let frame = drive(&mut self.driver, poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx))).await?;
             match frame.map(Frame::into_data) {
                 Ok(Ok(bytes)) => return Some(Ok(bytes)),
-                // Trailers.
+                // The frame holds trailers, which are ignored.
                 Ok(Err(_)) => {}
                 Err(error) => return Some(Err(error)),
             }
         }
     }
 
-    /// Whether the gate ended it because more came than an answer may have.
+    /// Whether the stream ended the connection because the answer was larger than an answer may be.
     pub(super) fn was_excessive(&self) -> bool {
-        self.line.bar() == Some(Bar::Excess)
+        self.watch.unusable() == Some(Unusable::Excess)
     }
 
-    /// Whether it may carry another request: it is not too old, the last one was written and answered to the end, both sides want to keep
-    /// the connection, and nothing has come after the answer.
+    /// Whether it may carry another request. It may if it is not too old, the last request was written and answered to
+    /// the end, both sides want to keep the connection, and nothing has arrived after the answer.
     pub(super) fn is_reusable(&mut self) -> bool {
         poll_driver(&mut self.driver, &mut Context::from_waker(Waker::noop()));
         let young = Moment::now().saturating_since(self.opened) < MAX_AGE;
-        let reusable = young && self.driver.is_some() && self.sender.is_ready() && self.line.bar().is_none();
+        let reusable = young && self.driver.is_some() && self.sender.is_ready() && self.watch.unusable().is_none();
         if reusable {
-            self.line.rest();
+            self.watch.rest();
         }
         reusable
     }
 }
 
-/// How long a connection may be kept for further requests. Then the host's name is resolved anew, and its addresses are
-/// judged anew, however busy the connection is.
+/// How long a connection may be kept for further requests. A new connection resolves the host's name anew and judges
+/// its addresses anew, however busy the old connection is.
 const MAX_AGE: Duration = Duration::from_secs(60);
 
-/// hyper's buffer has to hold a whole head. The gate's bound is the one that counts.
+/// The size of hyper's buffer, which has to hold a whole head. The stream has the smaller bound, which takes effect
+/// first.
 const MAX_BUFFER_BYTES: usize = MAX_HEAD_BYTES + 64 * 1024;
 
 /// Drives the connection until `step` is done.
-async fn drive<F: Future>(driver: &mut Option<Driver<TokioIo<Gate>, Content>>, step: F) -> F::Output {
+async fn drive<F: Future>(driver: &mut Option<Driver<TokioIo<WatchedStream>, Content>>, step: F) -> F::Output {
     let mut step = pin!(step);
     poll_fn(|cx| {
-        // What the step waits for comes from the driver, or with its end.
+        // The step waits for something that the driver delivers, or for the driver's end.
         poll_driver(driver, cx);
         step.as_mut().poll(cx)
     })
     .await
 }
 
-/// A driver that has ended is dropped at once, and with it all that it still owed: nobody waits for that in vain.
-fn poll_driver(driver: &mut Option<Driver<TokioIo<Gate>, Content>>, cx: &mut Context<'_>) {
+/// Polls the driver. A driver that has ended is dropped at once, so that nobody waits for anything from it.
+fn poll_driver(driver: &mut Option<Driver<TokioIo<WatchedStream>, Content>>, cx: &mut Context<'_>) {
     if let Some(running) = driver
         && Pin::new(running).poll(cx).is_ready()
     {
@@ -166,10 +167,10 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::{TcpListener, TcpStream};
 
-    use super::super::fence::Fence;
+    use super::super::send_gate::SendGate;
     use super::*;
 
-    /// Far longer than it takes.
+    /// Far longer than any exchange of these tests takes.
     const HANGS: Duration = Duration::from_secs(10);
 
     /// Both ends of a new connection.
@@ -185,28 +186,28 @@ mod tests {
         request.header("x-filler", "x".repeat(header_bytes)).body(content).unwrap()
     }
 
-    /// What an exchange over `ours` comes to, and what the other end has received when it is over.
+    /// Makes an exchange over `ours`. Returns why the stream stopped it, and what the other end received.
     async fn exchange(
         ours: TcpStream,
         mut theirs: TcpStream,
         request: http::Request<Content>,
         evidence: &Arc<Evidence>,
-    ) -> (Option<Bar>, Vec<u8>) {
+    ) -> (Option<Unusable>, Vec<u8>) {
         let mut connection = Connection::on(Socket::Plain(ours)).await.unwrap();
-        // The other end never answers: what is written after all waits until then.
+        // The other end never answers. So if the request is written after all, the exchange runs into the timeout.
         let broken =
             tokio::time::timeout(HANGS, connection.exchange(request, evidence)).await.expect("written").unwrap_err();
         drop(connection);
         let mut received = Vec::new();
-        // An end with unread bytes is a reset.
+        // Closing a socket with unread bytes sends a reset.
         theirs.read_to_end(&mut received).await.ok();
-        (broken.bar, received)
+        (broken.unusable, received)
     }
 
     #[tokio::test]
-    async fn behind_a_closed_fence_no_byte_of_a_request_is_written_however_large_it_is() {
-        let fence = Fence::open();
-        fence.move_to(Moment::now());
+    async fn behind_a_closed_send_gate_no_byte_of_a_request_is_written_however_large_it_is() {
+        let send_gate = SendGate::open();
+        send_gate.move_to(Moment::now());
         for header_bytes in [1, 256 * 1024] {
             for (method, content) in [
                 (http::Method::GET, None),
@@ -215,9 +216,9 @@ mod tests {
                 (http::Method::POST, Some("{}")),
             ] {
                 let (ours, theirs) = pair().await;
-                let evidence = Arc::new(Evidence::start(fence.clone()));
+                let evidence = Arc::new(Evidence::start(send_gate.clone()));
                 let sent = exchange(ours, theirs, request(method, content, header_bytes), &evidence).await;
-                assert_eq!(sent, (Some(Bar::Fence), Vec::new()));
+                assert_eq!(sent, (Some(Unusable::GateClosed), Vec::new()));
                 assert!(!evidence.is_taken());
             }
         }
@@ -225,16 +226,16 @@ mod tests {
 
     #[tokio::test]
     async fn no_byte_is_written_to_a_host_that_speaks_first() {
-        // Whether the runtime has heard of the bytes or only the kernel has.
+        // Both cases are tested: the runtime has heard of the bytes, or only the kernel has.
         for heard in [true, false] {
             let (ours, mut theirs) = pair().await;
             theirs.write_all(b"220 mail.example ESMTP\r\n").await.unwrap();
             if heard {
                 ours.readable().await.unwrap();
             }
-            let evidence = Arc::new(Evidence::start(Fence::open()));
+            let evidence = Arc::new(Evidence::start(SendGate::open()));
             let sent = exchange(ours, theirs, request(http::Method::POST, Some("{}"), 1), &evidence).await;
-            assert_eq!(sent, (Some(Bar::SpokeFirst), Vec::new()));
+            assert_eq!(sent, (Some(Unusable::SpokeFirst), Vec::new()));
             assert!(!evidence.is_taken());
         }
     }
@@ -244,8 +245,8 @@ mod tests {
         let (ours, mut theirs) = pair().await;
         theirs.shutdown().await.unwrap();
         ours.readable().await.unwrap();
-        let evidence = Arc::new(Evidence::start(Fence::open()));
-        let (bar, received) = exchange(ours, theirs, request(http::Method::POST, Some("{}"), 1), &evidence).await;
-        assert_eq!((bar, received, evidence.is_taken()), (Some(Bar::Ended), Vec::new(), false));
+        let evidence = Arc::new(Evidence::start(SendGate::open()));
+        let (unusable, received) = exchange(ours, theirs, request(http::Method::POST, Some("{}"), 1), &evidence).await;
+        assert_eq!((unusable, received, evidence.is_taken()), (Some(Unusable::Ended), Vec::new(), false));
     }
 }

@@ -1,5 +1,5 @@
-//! What one attempt leaves behind on its way: how far it got, when, and whether its request may have been written. The
-//! outcome is judged from this and never from the text of an error.
+//! The evidence of one attempt: how far it came, when, and whether its request may have been written. The outcome is
+//! judged from this evidence, and never from the text of an error.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::fence::Fence;
+use super::send_gate::SendGate;
 
-/// The last step on the way to a connection that was seen to begin or to end.
+/// The last step of opening a connection that was noted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// No connection was begun: none was needed yet, or a kept-alive one was tried.
+    /// No connection was begun, because none was needed yet or an idle one was tried.
     Idle,
     /// The host's name is being resolved.
     Resolving,
@@ -24,7 +24,7 @@ pub(super) enum Phase {
     Connected,
 }
 
-/// How far an attempt got in opening a connection of its own.
+/// How far an attempt came in opening a connection of its own.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Progress {
     /// The last step.
@@ -35,20 +35,20 @@ pub(super) struct Progress {
     pub(super) connected: Option<Duration>,
 }
 
-/// The evidence of one attempt, shared by all that take part in it.
+/// The evidence of one attempt. All modules that take part in the attempt share it.
 #[derive(Debug)]
 pub(super) struct Evidence {
     started: Instant,
-    fence: Fence,
+    send_gate: SendGate,
     taken: AtomicBool,
     progress: Mutex<Progress>,
 }
 
 impl Evidence {
-    /// A evidence of an attempt that starts now, and whose request may be taken while `fence` is open.
-    pub(super) fn start(fence: Fence) -> Evidence {
+    /// The evidence of an attempt that starts now, and whose request may be taken while `send_gate` is open.
+    pub(super) fn start(send_gate: SendGate) -> Evidence {
         let progress = Progress { phase: Phase::Idle, dns: None, connected: None };
-        Evidence { started: Instant::now(), fence, taken: AtomicBool::new(false), progress: Mutex::new(progress) }
+        Evidence { started: Instant::now(), send_gate, taken: AtomicBool::new(false), progress: Mutex::new(progress) }
     }
 
     /// When the attempt started.
@@ -56,33 +56,33 @@ impl Evidence {
         self.started
     }
 
-    /// Time since then.
+    /// How long ago the attempt started.
     pub(super) fn elapsed(&self) -> Duration {
         self.started.elapsed()
     }
 
-    /// How far it got.
+    /// How far the attempt came.
     pub(super) fn progress(&self) -> Progress {
         *self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Called when the first byte of the request is about to be written. `true` if it may: from here on bytes may be
-    /// out.
+    /// Takes the request. The stream calls this when the first byte is about to be written. `true` means that the byte
+    /// may be written; from then on, bytes of the request may have been sent.
     pub(super) fn take(&self) -> bool {
-        let open = !self.fence.is_closed();
+        let open = !self.send_gate.is_closed();
         if open {
             self.taken.store(true, Ordering::Release);
         }
         open
     }
 
-    /// Whether bytes of the request may be out. `false` is certain once the attempt's exchange is no longer polled: the
-    /// exchange is one future, and nobody else writes for it.
+    /// Whether bytes of the request may have been sent. `false` is certain once the attempt's exchange is no longer
+    /// polled, because the exchange is one future, and nothing else writes the request.
     pub(super) fn is_taken(&self) -> bool {
         self.taken.load(Ordering::Acquire)
     }
 
-    /// Notes a step.
+    /// Notes a step, and when it was reached.
     pub(super) fn note(&self, phase: Phase) {
         let elapsed = self.elapsed();
         let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
@@ -102,11 +102,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn behind_a_closed_fence_nothing_is_taken_and_what_was_taken_stays_so() {
-        let fence = Fence::open();
-        let (early, late) = (Evidence::start(fence.clone()), Evidence::start(fence.clone()));
+    fn behind_a_closed_send_gate_nothing_is_taken_and_what_was_taken_stays_so() {
+        let send_gate = SendGate::open();
+        let (early, late) = (Evidence::start(send_gate.clone()), Evidence::start(send_gate.clone()));
         assert!(early.take() && early.is_taken());
-        fence.move_to(Moment::now());
+        send_gate.move_to(Moment::now());
         assert!(!late.take() && !late.is_taken());
         assert!(early.is_taken());
     }

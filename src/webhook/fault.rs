@@ -1,4 +1,5 @@
-//! What an error of a connection is made of. Its text is never used: it holds URLs, and it changes with every release.
+//! The facts that an error of a connection holds. Its text is never used, because it holds URLs and changes with every
+//! release of a library.
 
 use std::error::Error;
 use std::io;
@@ -8,11 +9,11 @@ use rustls::CertificateError;
 /// The parts of an error that say something about what happened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Fault {
-    /// Bytes came back that are not an HTTP response.
+    /// Whether bytes arrived that are not an HTTP response.
     pub(super) not_http: bool,
     /// Why the server's certificate was not accepted.
     pub(super) certificate: Option<&'static str>,
-    /// The kind of the error of the operating system.
+    /// The kind of the operating system's error.
     pub(super) io: Option<io::ErrorKind>,
 }
 
@@ -43,7 +44,7 @@ impl Fault {
     }
 }
 
-/// The cause of `error`. An `io::Error` that wraps another error passes over it in `source`.
+/// The cause of `error`. `source` of an `io::Error` skips the error that it wraps, so that one is taken first.
 fn inner<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
     match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
         Some(wrapped) => Some(wrapped),

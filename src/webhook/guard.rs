@@ -1,14 +1,16 @@
-//! Which targets may be called: https, and addresses in the public Internet. A tenant who writes a webhook's URL must
-//! not be able to reach what only this machine can reach: a database, an admin page, a cloud's metadata service.
+//! The guard decides which targets may be called: by default, https at addresses in the public Internet. A tenant who
+//! writes a webhook's URL must not be able to reach what only this machine can reach, such as a database, an admin page
+//! or a cloud's metadata service.
 //!
-//! Names are judged by the addresses they resolve to, at the moment of connecting and on the very addresses that are
-//! then connected to. A name that is checked first and resolved again later can change its mind in between.
+//! A name is judged by the addresses that it resolves to, when the connection is opened. The guard judges the very
+//! addresses that are then connected to. If a name were checked first and resolved again later, its addresses could
+//! change in between.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 
-/// What may be called.
+/// Decides what may be called.
 #[derive(Clone, Debug)]
 pub(super) struct Guard {
     /// Whether plain http may be used.
@@ -20,23 +22,23 @@ pub(super) struct Guard {
 /// Why a target may not be called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// Plain http.
+    /// The URL's scheme is plain http.
     Scheme,
-    /// An address that is not public.
+    /// The host's address is not public.
     Address,
 }
 
 impl Guard {
-    /// A guard that lets through what is public, the ranges of `allow_targets`, and plain http only if told so.
+    /// A guard that allows public addresses and the ranges of `allow_targets`, and plain http only if `allow_http` is
+    /// set.
     pub(super) fn new(allow_http: bool, allow_targets: Vec<IpNet>) -> Guard {
         Guard { allow_http, allow_targets }
     }
 
-    /// Judges what can be seen in the URL: the scheme, and the host where it is an address. The connector never asks a
-    /// resolver about those.
+    /// Judges what the URL itself shows: the scheme, and the host if it is an address.
     ///
     /// # Errors
-    /// The [`Refusal`].
+    /// Returns the [`Refusal`].
     pub(super) fn check_url(&self, url: &url::Url) -> Result<(), Refusal> {
         if url.scheme() != "https" && !self.allow_http {
             return Err(Refusal::Scheme);
@@ -51,16 +53,16 @@ impl Guard {
 
     /// Whether `address` may be connected to.
     pub(super) fn allows(&self, address: IpAddr) -> bool {
-        // `::ffff:10.0.0.1` connects to 10.0.0.1, so it is judged as that. An operator may have written either form.
+        // `::ffff:10.0.0.1` connects to 10.0.0.1, so it is judged as that address. An operator may list either form.
         let canonical = address.to_canonical();
         let listed = |address: &IpAddr| self.allow_targets.iter().any(|net| net.contains(address));
         listed(&canonical) || listed(&address) || is_public(canonical)
     }
 }
 
-/// What a dispatcher that was permitted nothing more (`--allow-http`, `--allow-target`) refuses about `url`, as far as the URL
-/// itself tells: a name is only judged once it is resolved, but for `localhost` and the names below it, which mean this
-/// machine wherever they are resolved (RFC 6761, section 6.3).
+/// Why a dispatcher without `--allow-http` and `--allow-target` refuses `url`, as far as the URL itself shows. Other
+/// names can only be judged when they are resolved, but `localhost` and the names below it always mean this machine
+/// (RFC 6761, section 6.3).
 pub fn refused_by_default(url: &url::Url) -> Vec<Refusal> {
     let only_http = Guard::new(false, Vec::new()).check_url(url).is_err_and(|refusal| refusal == Refusal::Scheme);
     let inside = match url.host() {
@@ -73,7 +75,7 @@ pub fn refused_by_default(url: &url::Url) -> Vec<Refusal> {
         .collect()
 }
 
-/// The name as the `url` crate gives it: in lower case, perhaps with the dot of the root.
+/// Whether `name` means this machine. The `url` crate gives it in lower case, perhaps with a dot at its end.
 fn is_localhost(name: &str) -> bool {
     let name = name.strip_suffix('.').unwrap_or(name);
     name == "localhost" || name.ends_with(".localhost")
@@ -87,8 +89,8 @@ const fn v6(a: u16, b: u16, c: u16, prefix: u8) -> IpNet {
     IpNet::new_assert(IpAddr::V6(Ipv6Addr::new(a, b, c, 0, 0, 0, 0, 0)), prefix)
 }
 
-/// IPv4 that is not public: the IANA IPv4 Special-Purpose Address Registry, without its few globally reachable entries,
-/// and multicast (the IPv4 Multicast Address Space Registry).
+/// IPv4 ranges that are not public: those of the IANA IPv4 Special-Purpose Address Registry, without its few globally
+/// reachable entries, and multicast (the IPv4 Multicast Address Space Registry).
 const NOT_PUBLIC_V4: [IpNet; 16] = [
     v4(0, 0, 0, 0, 8),        // this network (RFC 791)
     v4(10, 0, 0, 0, 8),       // private (RFC 1918)
@@ -112,7 +114,7 @@ const NOT_PUBLIC_V4: [IpNet; 16] = [
 /// unique local, link-local, site-local, multicast, discard-only and IPv4-compatible addresses all lie outside it.
 const GLOBAL_V6: IpNet = v6(0x2000, 0, 0, 3);
 
-/// What inside [`GLOBAL_V6`] is not public: the IANA IPv6 Special-Purpose Address Registry.
+/// Ranges inside [`GLOBAL_V6`] that are not public: those of the IANA IPv6 Special-Purpose Address Registry.
 const NOT_PUBLIC_V6: [IpNet; 4] = [
     v6(0x2001, 0, 0, 23),     // IETF protocol assignments (RFC 2928): Teredo, benchmarks, ORCHID
     v6(0x2001, 0xdb8, 0, 32), // documentation (RFC 3849)
@@ -120,8 +122,9 @@ const NOT_PUBLIC_V6: [IpNet; 4] = [
     v6(0x3fff, 0, 0, 20),     // documentation (RFC 9637)
 ];
 
-/// The well-known prefix by which an IPv6-only network reaches IPv4 (RFC 6052, section 2.1): the last four bytes are the
-/// IPv4 address. `64:ff9b:1::/48` (RFC 8215), whose form each network chooses, is refused with all else outside 2000::/3.
+/// The well-known prefix by which an IPv6-only network reaches IPv4 (RFC 6052, section 2.1). The last four bytes are
+/// the IPv4 address. `64:ff9b:1::/48` (RFC 8215), whose form each network chooses, is refused like all else outside
+/// 2000::/3.
 const NAT64: IpNet = v6(0x64, 0xff9b, 0, 96);
 
 fn is_public(address: IpAddr) -> bool {
@@ -148,7 +151,7 @@ mod tests {
         guard.allows(address.parse().unwrap())
     }
 
-    /// First and last address of what is refused, and its public neighbours.
+    /// The first and the last address of each refused range, and their public neighbours.
     const EDGES: [(&str, &str, Option<&str>, Option<&str>); 23] = [
         ("0.0.0.0", "0.255.255.255", None, Some("1.0.0.0")),
         ("10.0.0.0", "10.255.255.255", Some("9.255.255.255"), Some("11.0.0.0")),

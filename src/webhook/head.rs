@@ -1,48 +1,49 @@
-//! Watches the bytes of an answer go by until its head has passed, and bounds them.
+//! Watches the bytes of an answer until its head has ended, and bounds them.
 //!
-//! Any number of interim responses (1xx) may come before the final one (RFC 9110, section 15.2), and hyper reads them as
-//! long as they come. A receiver that sends them without end would be read, and parsed, until the deadline.
+//! Any number of interim responses (1xx) may come before the final one (RFC 9110, section 15.2), and hyper reads them
+//! as long as they come. Without a bound, a receiver that sends them without end would be read and parsed until the
+//! deadline.
 
 use memchr::memchr;
 
-/// Most interim responses before the final one. Servers send one or two, or one every few seconds to show that they are
-/// still at work (`102 Processing`).
+/// How many interim responses may come before the final one. Servers send one or two, or one every few seconds to show
+/// that they are still at work (`102 Processing`).
 const MAX_INTERIM: usize = 128;
 
-/// Most bytes of all heads together, the interim ones and the final one. Far more than any server sends: nginx takes 4 KiB
-/// from the application behind it by default, Node and Apache accept 8 to 16 KiB.
+/// How many bytes all heads may have together, the interim ones and the final one. This is far more than any server
+/// sends: by default, nginx accepts 4 KiB from the application behind it, and Node and Apache accept 8 to 16 KiB.
 pub(super) const MAX_HEAD_BYTES: usize = 256 * 1024;
 
-/// Most header lines of a head. hyper's own bound is 100.
+/// How many header lines a head may have. hyper's default is 100.
 pub(super) const MAX_HEADERS: usize = 512;
 
-/// As much of a status line as it takes to tell an interim response: `HTTP/1.1 103`.
+/// The length of the part of a status line that shows whether a response is interim: `HTTP/1.1 103`.
 const STATUS_BYTES: usize = 12;
 
-/// What is known after some bytes.
+/// What is known after the bytes that have passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Seen {
     /// The final head has not ended yet.
     More,
-    /// It has.
+    /// The final head has ended.
     Final,
-    /// More has come than an answer may have.
+    /// More bytes or more interim heads have come than an answer may have.
     Excess,
 }
 
-/// The heads of one answer, followed line by line. Where they end is judged as httparse does it: at an empty line, each
-/// line ending with LF, or CR LF.
+/// Follows the heads of one answer line by line. A head ends at an empty line, and a line ends with LF or CR LF, as in
+/// httparse.
 #[derive(Debug, Default)]
 pub(super) struct HeadWatch {
-    /// Bytes so far.
+    /// How many bytes have passed.
     bytes: usize,
-    /// Interim heads that have ended, and empty lines before a status line, which parsers forgive.
+    /// How many interim heads have ended. Empty lines before a status line, which parsers accept, count, too.
     interim: usize,
-    /// Whether the status line is over.
+    /// Whether the status line has ended.
     in_fields: bool,
     /// The beginning of the status line.
     status: [u8; STATUS_BYTES],
-    /// Bytes of the current line, without LF.
+    /// The length of the current line in bytes, without LF.
     line: usize,
     /// Whether the last byte of the current line is CR.
     after_cr: bool,
@@ -91,7 +92,7 @@ impl HeadWatch {
         if self.interim > MAX_INTERIM { Seen::Excess } else { Seen::More }
     }
 
-    /// 101 is not interim: what follows it is no longer HTTP.
+    /// Whether the current head is interim. 101 is not: what follows it is no longer HTTP.
     fn is_interim(&self) -> bool {
         matches!(self.status, [.., b'1', tens, units] if [tens, units] != *b"01")
     }
@@ -101,7 +102,7 @@ impl HeadWatch {
 mod tests {
     use super::*;
 
-    /// What was seen, and after how many bytes, given one by one and all at once.
+    /// What is seen, and after how many bytes. It checks that bytes one by one and all at once give the same.
     #[track_caller]
     fn seen(bytes: &[u8]) -> (Seen, usize) {
         let mut watch = HeadWatch::default();

@@ -1,7 +1,8 @@
-//! The only HTTP client. It sends one request for one attempt, at most once, and says what is known afterwards.
+//! The only HTTP client of postcall. It sends one request for one attempt, at most once, and returns what is known
+//! then.
 //!
-//! An outcome rests on evidence: a response head that arrived, a request that was handed over to be written, a step on
-//! the way to a connection that was seen. No error's text is ever read.
+//! An outcome rests on evidence: whether a response head arrived, whether the request was taken to be written, and how
+//! far the opening of a connection came. The client never reads the text of an error.
 //!
 //! | seen | ending |
 //! | --- | --- |
@@ -10,36 +11,36 @@
 //! | the request not taken, stopped by the dispatcher | unsent |
 //! | the request not taken | failed: blocked, dns, connect, tls |
 //!
-//! An attempt is one future, from the name to the last byte of the answer: nothing of it runs anywhere else, and dropping
-//! it closes what it has opened. The map of the room, in the order in which an attempt comes by:
+//! An attempt is one future, from the resolution of the name to the last byte of the answer. Nothing of it runs
+//! anywhere else, and dropping the future closes what it has opened. An attempt passes these modules, in this order:
 //!
 //! - `prepare`: the rendered request in the client's form; `target`: where it goes
 //! - `guard`: which targets may be called
-//! - `client`: gets the request there, over a connection from the `pool`, or over a new one, if the `door` lets it
-//! - `connect`: opens a connection; `names`: finds the host's addresses, `race`: the one that answers first, `tls`: whom
-//!   to trust
+//! - `client`: sends the request, over a connection from the `pool`, or over a new one, if the `connect_limit` permits it
+//! - `connect`: opens a connection; `names`: finds the host's addresses; `race`: finds the address that answers first;
+//!   `tls`: says which certificates to trust
 //! - `connection`: HTTP on a connected socket
-//! - `gate`: every byte passes it, so it knows whether the request was written; `fence`: until when requests may begin, by
-//!   a `clock` that goes on while the machine is suspended; `head`: how much may come before an answer's head ends
-//! - `evidence`: what all of these leave behind
-//! - `response`: reads the answer's body; `fault`, `outcome`: what it means that there was none
+//! - `watched_stream`: every byte passes it, so it knows whether the request was written; `send_gate`: until when requests may begin,
+//!   by a `clock` that goes on while the machine is suspended; `head`: how many bytes may come before an answer's head
+//!   ends
+//! - `evidence`: what all of these note about the attempt
+//! - `response`: reads the answer's body; `fault`, `outcome`: what it means if there was no answer
 //!
 //! Nothing here knows the database, templates, or any other attempt.
 //!
 //! # What attempts share, and who waits for whom
 //!
-//! Only those with the same target, at its `door`, before their attempts begin. The `pool` is asked and never waited for. Every queue, buffer and number of connections has a bound, named
-//! where it is kept: what one receiver sends is read only as far as its own attempt's bounds.
+//! Only attempts with the same target wait for each other, at the target's `connect_limit`, before they begin. Nobody waits for
+//! the `pool`. Every queue, every buffer and every number of connections has a bound, which stands beside it in the
+//! code. What one receiver sends is read only within the bounds of its own attempt.
 
 mod client;
 mod clock;
 mod connect;
+mod connect_limit;
 mod connection;
-mod door;
 mod evidence;
 mod fault;
-mod fence;
-mod gate;
 mod guard;
 mod head;
 mod names;
@@ -49,8 +50,10 @@ mod pool;
 mod prepare;
 mod race;
 mod response;
+mod send_gate;
 mod target;
 mod tls;
+mod watched_stream;
 
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -66,16 +69,16 @@ use uuid::Uuid;
 
 use self::client::{Client, NoHead};
 pub use self::clock::Moment;
+use self::connect_limit::Way;
 use self::connection::Connection;
-use self::door::Way;
 use self::evidence::Evidence;
-pub use self::fence::Fence;
 use self::guard::Guard;
 pub use self::guard::{Refusal, refused_by_default};
 pub use self::names::NameSources;
 use self::names::Names;
-use self::outcome::{Cause, Stop, without_head};
+use self::outcome::{Cause, StopReason, without_head};
 use self::prepare::Prepared;
+pub use self::send_gate::SendGate;
 use self::target::Target;
 use crate::domain::delivery::{BodyEnd, Ending, Outcome, Timing};
 use crate::domain::host::Origin;
@@ -86,15 +89,15 @@ pub const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What may be called. The default is https to public addresses only.
 #[derive(Clone, Debug, Default)]
-pub struct Settings {
+pub struct WebhookSettings {
     /// Whether plain http may be used (`--allow-http`).
     pub allow_http: bool,
     /// Ranges that may be called although they are not public (`--allow-target`).
     pub allow_targets: Vec<IpNet>,
     /// Whether only a few connections to one target are opened at a time, so that a host which cannot be reached fails few
-    /// requests. Those that wait then are sent away unattempted.
+    /// requests. The requests that wait then are returned unsent.
     pub hold_unreachable: bool,
-    /// Where it is written down how names are resolved, if not where the system keeps it.
+    /// The files that say how names are resolved. `None` means those of the system.
     pub names: Option<NameSources>,
 }
 
@@ -107,35 +110,36 @@ pub enum SetupError {
     /// A file that says how names are resolved cannot be read.
     #[error("cannot read {}: {source}", path.display())]
     Names {
-        /// Which one.
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// Why it cannot be read.
         source: io::Error,
     },
 }
 
-/// How an attempt went.
+/// The result of an attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attempt {
-    /// What is known now.
+    /// How the attempt ended, as far as it is known.
     pub ending: Ending,
-    /// When what happened.
+    /// How long the steps of the attempt took.
     pub timing: Timing,
 }
 
-/// The client: one for the process, shared by all attempts. Its connections are kept alive for a moment and reused.
+/// The HTTP client. All attempts of the process share one. It keeps connections alive for a moment, and reuses them.
 pub struct Webhook {
     client: Client,
     guard: Guard,
 }
 
 impl Webhook {
-    /// A client that calls what `settings` permit. Root certificates are read once, here; where there are none, the
-    /// log says so, and only plain http can be delivered.
+    /// A client that calls what `settings` permit. It reads the root certificates once, here. If there are none, it
+    /// writes that to the log, and only plain http can be delivered.
     ///
     /// # Errors
-    /// If one of the libraries refuses its configuration.
-    pub fn new(settings: Settings) -> Result<Webhook, SetupError> {
+    /// Returns an error if rustls refuses its configuration, or if a file that says how names are resolved cannot be
+    /// read.
+    pub fn new(settings: WebhookSettings) -> Result<Webhook, SetupError> {
         let guard = Guard::new(settings.allow_http, settings.allow_targets);
         let tls = tls::config().map_err(SetupError::Tls)?;
         let names = match settings.names {
@@ -147,20 +151,21 @@ impl Webhook {
     }
 
     /// Sends `request` at most once and waits for the answer, for no longer than `request.timeout_ms` in all, from the
-    /// name's resolution to the last byte of the answer. `message_id` goes along as the header `webhook-id`.
+    /// name's resolution to the last byte of the answer. The request carries `message_id` in the header `webhook-id`.
     ///
-    /// Before that it may wait at the target's door, for no longer than the timeout once more; where it is sent away, nothing
-    /// was attempted, and the ending is [`Ending::Unsent`].
+    /// Before that it may wait at the target's limit, for no longer than the timeout once more. If it gets no way to the
+    /// target there, nothing was attempted, and the ending is [`Ending::Unsent`].
     ///
-    /// Once `fence` is closed the request does not begin any more; one that is out goes on.
+    /// Once `send_gate` is closed, the request does not begin any more. A request in flight goes on.
     ///
-    /// When `cut` completes, the attempt ends at once with what is known by then. Dropping the returned future instead
-    /// loses that knowledge: the request may be out, and nobody will know. Either way nothing of it goes on.
+    /// When `cut` completes, the attempt ends at once with what is known by then. If the returned future is dropped
+    /// instead, that knowledge is lost: nobody knows whether the request was sent. In both cases, nothing of the
+    /// attempt goes on.
     pub async fn send(
         &self,
         request: &Request,
         message_id: Uuid,
-        fence: &Fence,
+        send_gate: &SendGate,
         cut: impl Future<Output = ()>,
     ) -> Attempt {
         let timeout = Duration::from_millis(request.timeout_ms.into());
@@ -170,24 +175,24 @@ impl Webhook {
             Ok(prepared) => tokio::select! {
                 biased;
                 () = cut.as_mut() => None,
-                () = fence.closes() => None,
+                () = send_gate.closes() => None,
                 way = self.client.way_to(&prepared.target) => way.ok(),
                 () = tokio::time::sleep(timeout) => None,
             },
             Err(_) => None,
         };
-        // The attempt begins here. What was waited for before is the queue's time.
-        let evidence = Arc::new(Evidence::start(fence.clone()));
+        // The attempt begins here. The time before was spent waiting in a queue.
+        let evidence = Arc::new(Evidence::start(send_gate.clone()));
         let deadline = evidence.started() + timeout;
         let stop = pin!(async {
             tokio::select! {
                 biased;
-                () = cut => Stop::Cut,
-                () = tokio::time::sleep_until(deadline) => Stop::Deadline,
+                () = cut => StopReason::Cut,
+                () = tokio::time::sleep_until(deadline) => StopReason::Deadline,
             }
         });
         let (ending, head) = match (prepared, way) {
-            (Ok(prepared), Some(way)) => self.exchange(way, &prepared, &evidence, fence, stop).await,
+            (Ok(prepared), Some(way)) => self.exchange(way, &prepared, &evidence, send_gate, stop).await,
             (Ok(_), None) => (Ending::Unsent, None),
             (Err(refused), _) => (Ending::Final(refused), None),
         };
@@ -196,27 +201,27 @@ impl Webhook {
         Attempt { ending, timing }
     }
 
-    /// Connects to a host, with TLS if its URLs say so, and sends nothing. Whether that went well; `None` if nothing was
-    /// known of it within [`PROBE_TIMEOUT`].
+    /// Connects to a host, with TLS if its URLs say so, and sends nothing. Returns whether that succeeded, or `None` if
+    /// nothing was known within [`PROBE_TIMEOUT`].
     pub async fn probe(&self, origin: &Origin) -> Option<bool> {
         let Ok(host) = url::Host::parse(origin.host.name()) else { return Some(true) };
         let target = Target { tls: origin.tls, host, port: origin.host.port() };
-        let evidence = Evidence::start(Fence::open());
+        let evidence = Evidence::start(SendGate::open());
         tokio::time::timeout(PROBE_TIMEOUT, self.client.probe(&target, &evidence)).await.ok()
     }
 
-    /// The ending of the exchange and, if a response head arrived, when.
+    /// Sends the request and reads the answer. Returns the ending and, if a response head arrived, when it arrived.
     async fn exchange(
         &self,
         way: Way<Connection>,
         prepared: &Prepared,
         evidence: &Arc<Evidence>,
-        fence: &Fence,
-        mut stop: Pin<&mut impl Future<Output = Stop>>,
+        send_gate: &SendGate,
+        mut stop: Pin<&mut impl Future<Output = StopReason>>,
     ) -> (Ending, Option<Duration>) {
         let cause = {
             let head = pin!(self.client.send(way, prepared, evidence));
-            match until_stopped(head, evidence, fence, stop.as_mut()).await {
+            match until_stopped(head, evidence, send_gate, stop.as_mut()).await {
                 Ok((response, mut connection)) => {
                     let arrived = evidence.elapsed();
                     let answer = response::read(response, &mut connection, stop).await;
@@ -228,31 +233,30 @@ impl Webhook {
                 Err(cause) => cause,
             }
         };
-        // Whatever was under way is dropped, so this is final.
+        // The exchange was dropped above, so nothing can change this verdict.
         (without_head(evidence.is_taken(), evidence.progress().phase, cause), None)
     }
 }
 
-/// Waits for a response head, unless the attempt is stopped, or the fence closes before the request is taken.
+/// Waits for a response head, until the attempt is stopped, or the send gate closes before the request is taken.
 async fn until_stopped<T>(
     mut head: Pin<&mut impl Future<Output = Result<T, NoHead>>>,
     evidence: &Evidence,
-    fence: &Fence,
-    mut stop: Pin<&mut impl Future<Output = Stop>>,
+    send_gate: &SendGate,
+    mut stop: Pin<&mut impl Future<Output = StopReason>>,
 ) -> Result<T, Cause> {
-    let mut fence = pin!(fence.closes());
+    let mut send_gate = pin!(send_gate.closes());
     poll_fn(|cx| {
-        // As long as the request is not taken, whatever stops the attempt goes first: the next step might be the one that
-        // takes it.
+        // While the request is not taken, the send gate and `stop` are checked first, because the next step might take it.
         if !evidence.is_taken() {
-            if fence.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(Err(Cause::Stopped(Stop::Cut)));
+            if send_gate.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Err(Cause::Stopped(StopReason::Cut)));
             }
             if let Poll::Ready(stopped) = stop.as_mut().poll(cx) {
                 return Poll::Ready(Err(Cause::Stopped(stopped)));
             }
         }
-        // Afterwards the head does: where both are there at once, the answer is not thrown away.
+        // Afterwards the head is checked first: if both are ready at once, the answer must not be lost.
         if let Poll::Ready(head) = head.as_mut().poll(cx) {
             return Poll::Ready(head.map_err(Cause::NoHead));
         }

@@ -1,33 +1,35 @@
-//! Names to addresses, as the system's own resolver would find them, but without its threads: one name whose servers
-//! are silent holds up nobody but those who ask for that name.
+//! Resolves names to addresses as the system's own resolver does, but without its threads. If the servers of one name
+//! are silent, only attempts that ask for that name are held up.
 //!
-//! A name is looked for in this order:
+//! A name is looked up in this order:
 //!
 //! 1. `files`, `hosts`: in the hosts file;
 //! 2. among the names that never leave this machine: `localhost` is the loopback, `invalid` (RFC 6761) and `onion`
 //!    (RFC 7686) do not exist;
 //! 3. `cache`: among fresh answers;
-//! 4. at the name servers of `resolv_conf`. `shared`: all who ask for the same name at the same time share one question.
-//!    `line` and `group`: a question waits for one of a bounded number of places, of which one domain holds a few. Then
-//!    `asking` goes through names and servers, `exchange` talks to one server, `message` reads what it says.
+//! 4. at the name servers of `resolv_conf`. `shared`: attempts that ask for the same name at the same time share one
+//!    question. `query_queue` and `group`: a question waits for one of a bounded number of places, and one domain holds only a
+//!    few of them. Then `asking` goes through names and servers, `exchange` talks to one server, and `message` reads
+//!    its replies.
 //!
-//! `preference` puts the addresses into order.
+//! `preference` sorts the addresses.
 //!
 //! # Bounds
 //!
-//! A question holds one socket, so there are never more sockets than attempts that look for a name, and never more than
-//! [`OPEN`] for new names and [`OPEN_KNOWN`] for those that have answered before: a flood of new names does not touch
-//! the places of those in use. Waiting costs nothing but the attempt's own time. However many silent names came before,
-//! about a thousand domains a second get a place ([`OPEN`] every `line::SLICE`).
+//! A question holds one socket. So there are never more sockets than attempts that look up a name, and never more than
+//! [`OPEN`] for new names and [`OPEN_KNOWN`] for names that have answered before. A flood of new names does not touch
+//! the places of names in use. Waiting costs nothing but the attempt's own time. However many silent names came before,
+//! about a thousand domains a second get a place ([`OPEN`] every `query_queue::SLICE`).
 //!
-//! What remains: names of one domain wait for each other, also where different people share the domain; an answer that
-//! is forgotten, because very many other names were asked for, has to be asked for again; and if all that is in flight
-//! are thousands of silent names of different domains, a new name waits for some seconds.
+//! Three limits remain. Names of one domain wait for each other, even if different people share the domain. If very
+//! many other names are looked up, an answer is forgotten and has to be asked for again. If thousands of silent names
+//! of different domains are in flight, a new name waits for some seconds.
 //!
 //! # What differs from the system's resolver
 //!
-//! Other sources than files and DNS (nsswitch.conf(5): mDNS, LDAP, …), `RES_OPTIONS` and `LOCALDOMAIN`, `sortlist`,
-//! `edns0` and `trust-ad` are not heeded. A silent or failing name server does not lead on to the next search domain. Unanswered questions are sent again after a second.
+//! This resolver ignores sources other than files and DNS (nsswitch.conf(5): mDNS, LDAP, …), `RES_OPTIONS` and
+//! `LOCALDOMAIN`, `sortlist`, `edns0` and `trust-ad`. After a silent or failing name server it does not try the next
+//! search domain. It sends unanswered questions again after a second.
 
 mod asking;
 mod cache;
@@ -35,9 +37,9 @@ mod exchange;
 mod files;
 mod group;
 mod hosts;
-mod line;
 mod message;
 mod preference;
+mod query_queue;
 mod resolv_conf;
 mod shared;
 
@@ -50,40 +52,40 @@ use self::cache::{Answer, Cache};
 pub use self::files::NameSources;
 use self::files::{Files, Snapshot};
 use self::group::group;
-use self::line::{Full, Limits, Line};
+use self::query_queue::{Full, Limits, QueryQueue};
 use self::shared::Questions;
 use super::SetupError;
 
-/// Addresses of one name that are kept, for each family and in the hosts file. More are ignored.
+/// How many addresses of one name are kept, for each family and in the hosts file. Further ones are ignored.
 const MAX_ADDRESSES: usize = 32;
 
-/// Questions that are open at a time for names that have not answered lately.
+/// How many questions are open at a time for names that have not answered lately.
 const OPEN: usize = 512;
-/// Questions that are open at a time for names that have answered lately.
+/// How many questions are open at a time for names that have answered lately.
 const OPEN_KNOWN: usize = 128;
-/// Those of one domain, of either kind.
+/// How many questions of one domain are open at a time, of either kind.
 const OPEN_PER_GROUP: usize = 32;
-/// Questions that wait for a place, of either kind. As many as one dispatcher may have requests in flight.
+/// How many questions wait for a place, of either kind. One dispatcher may have as many requests in flight.
 const WAITING: usize = 10_000;
-/// Those of one domain. They cannot fill the line for others.
+/// How many questions of one domain wait, of either kind. So one domain cannot fill the queue for others.
 const WAITING_PER_GROUP: usize = 1_000;
 
 /// Why there are no addresses. The texts do not hold the name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum LookUpError {
-    /// NXDOMAIN.
+    /// The name does not exist (NXDOMAIN).
     #[error("the host's name does not exist")]
     NoSuchName,
-    /// The name exists, with neither A nor AAAA records.
+    /// The name exists, but has neither A nor AAAA records.
     #[error("the host's name has no address")]
     NoAddress,
-    /// It cannot be asked for: a label is empty or too long.
+    /// The name cannot be asked for, because a label is empty or too long.
     #[error("the host's name is not a name that can be looked up")]
     NotAName,
     /// No name server answered in the time that the configuration gives it.
     #[error("no name server answered")]
     Silent,
-    /// Name servers answered that they cannot or will not say.
+    /// Name servers answered that they cannot or will not resolve the name.
     #[error("the name servers could not answer")]
     Failing,
     /// This machine has no sockets left.
@@ -106,7 +108,7 @@ impl From<Full> for LookUpError {
     }
 }
 
-/// Asks for names; cheap to clone.
+/// Looks up names. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(super) struct Names {
     inner: Arc<Inner>,
@@ -116,25 +118,25 @@ pub(super) struct Names {
 struct Inner {
     files: Files,
     cache: Cache,
-    /// By the name as it was asked for, and the generation of the files.
+    /// The open questions, by the name as it was asked for and the generation of the files.
     questions: Questions<(String, u64), Answer>,
-    line: Line,
-    known: Line,
+    queue: QueryQueue,
+    known: QueryQueue,
 }
 
 impl Names {
-    /// From the system's configuration: `/etc/resolv.conf` and `/etc/hosts`, which are read again when they change.
+    /// Uses the system's configuration: `/etc/resolv.conf` and `/etc/hosts`, which are read again when they change.
     ///
     /// # Errors
-    /// If one of them exists and cannot be read.
+    /// Returns an error if one of the files exists and cannot be read.
     pub(super) fn system() -> Result<Names, SetupError> {
         Names::from_sources(NameSources::default())
     }
 
-    /// As [`Names::system`], with files from elsewhere.
+    /// Does the same as [`Names::system`] with the files of `sources`.
     ///
     /// # Errors
-    /// If one of them exists and cannot be read.
+    /// Returns an error if one of the files exists and cannot be read.
     pub(super) fn from_sources(sources: NameSources) -> Result<Names, SetupError> {
         let limits = |open| Limits {
             open,
@@ -146,8 +148,8 @@ impl Names {
             files: Files::read(sources, Instant::now()).map_err(|(path, source)| SetupError::Names { path, source })?,
             cache: Cache::new(),
             questions: Questions::new(),
-            line: Line::new(limits(OPEN)),
-            known: Line::new(limits(OPEN_KNOWN)),
+            queue: QueryQueue::new(limits(OPEN)),
+            known: QueryQueue::new(limits(OPEN_KNOWN)),
         };
         Ok(Names { inner: Arc::new(inner) })
     }
@@ -156,7 +158,7 @@ impl Names {
     /// others wait for its answer.
     ///
     /// # Errors
-    /// [`LookUpError`].
+    /// Returns why there are no addresses.
     pub(super) async fn look_up(&self, host: &str) -> Result<Vec<IpAddr>, LookUpError> {
         if let Ok(address) = host.parse() {
             return Ok(vec![address]);
@@ -181,12 +183,13 @@ impl Names {
 impl Inner {
     /// Asks the name servers, as soon as there is a place, and keeps the answer.
     async fn ask(self: Arc<Inner>, host: String, files: Arc<Snapshot>) -> Answer {
-        let line = if self.cache.is_known(&host, Instant::now()) { &self.known } else { &self.line };
+        let queue = if self.cache.is_known(&host, Instant::now()) { &self.known } else { &self.queue };
         let found = loop {
-            let place = line.enter(group(&host)).await?;
+            let place = queue.enter(group(&host)).await?;
             tokio::select! {
                 found = asking::ask(&files.directions, &host) => break found,
-                // Whoever is displaced asks again later. Meanwhile the name server may have found out.
+                // A question that loses its place is asked again later. The name server may have found the answer by
+                // then.
                 () = place.wanted() => {}
             }
         };
@@ -204,7 +207,7 @@ impl Inner {
     }
 }
 
-/// What is known of a name by its last label.
+/// The answer that follows from the last label alone, for the names that never leave this machine.
 fn without_asking(host: &str) -> Option<Answer> {
     match host.rsplit('.').next()? {
         "localhost" => Some(Ok(vec![Ipv6Addr::LOCALHOST.into(), Ipv4Addr::LOCALHOST.into()])),

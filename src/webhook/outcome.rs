@@ -1,19 +1,19 @@
-//! What an attempt without a response head means. Pure: from evidence to ending.
+//! Judges an attempt without a response head: from its evidence to its ending. The functions here are pure.
 
 use super::client::NoHead;
 use super::connect::NoConnection;
 use super::connection::Broken;
 use super::evidence::Phase;
 use super::fault::Fault;
-use super::gate::Bar;
+use super::watched_stream::Unusable;
 use crate::domain::delivery::{Ending, Failure, Outcome, UnknownReason};
 
-/// The detail of a refused address, also where the URL itself names it.
+/// The detail of an outcome whose address was refused, whether the address stands in the URL or was resolved.
 pub(super) const ADDRESS_REFUSED: &str = "the host is not at a public address; --allow-target permits others";
 
 /// What stopped an attempt from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stop {
+pub(super) enum StopReason {
     /// Its deadline passed.
     Deadline,
     /// The dispatcher cut it.
@@ -24,21 +24,21 @@ pub(super) enum Stop {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Cause {
     /// It was stopped.
-    Stopped(Stop),
+    Stopped(StopReason),
     /// There was no connection, or it ended.
     NoHead(NoHead),
 }
 
-/// The ending of an attempt that saw no response head. `taken` says whether bytes of the request may be out, `phase` how
-/// far a connection of its own got.
+/// The ending of an attempt that saw no response head. `taken` says whether bytes of the request may have been sent.
+/// `phase` says how far the attempt came in opening a connection of its own.
 pub(super) fn without_head(taken: bool, phase: Phase, cause: Cause) -> Ending {
     match (taken, cause) {
         (true, cause) => Ending::Final(unknown(&cause)),
-        (false, Cause::Stopped(Stop::Cut)) => Ending::Unsent,
-        (false, Cause::Stopped(Stop::Deadline)) => Ending::Final(too_late(phase)),
+        (false, Cause::Stopped(StopReason::Cut)) => Ending::Unsent,
+        (false, Cause::Stopped(StopReason::Deadline)) => Ending::Final(too_late(phase)),
         (false, Cause::NoHead(NoHead::NoConnection(reason))) => Ending::Final(not_connected(reason)),
-        // The fence cuts an attempt like the dispatcher itself.
-        (false, Cause::NoHead(NoHead::Broken(Broken { bar: Some(Bar::Fence), .. }))) => Ending::Unsent,
+        // A closed send gate ends an attempt in the same way as the dispatcher's `cut`.
+        (false, Cause::NoHead(NoHead::Broken(Broken { unusable: Some(Unusable::GateClosed), .. }))) => Ending::Unsent,
         (false, Cause::NoHead(NoHead::Broken(broken))) => Ending::Final(not_written(broken)),
     }
 }
@@ -46,26 +46,26 @@ pub(super) fn without_head(taken: bool, phase: Phase, cause: Cause) -> Ending {
 fn unknown(cause: &Cause) -> Outcome {
     let reset = |fault| (UnknownReason::Reset, with_io_kind("the connection ended before a response arrived", fault));
     let (kind, detail) = match cause {
-        Cause::Stopped(Stop::Deadline) => {
+        Cause::Stopped(StopReason::Deadline) => {
             (UnknownReason::Timeout, "the deadline passed before a response arrived".to_owned())
         }
-        Cause::Stopped(Stop::Cut) => {
+        Cause::Stopped(StopReason::Cut) => {
             (UnknownReason::DispatcherLost, "the dispatcher stopped before a response arrived".to_owned())
         }
-        Cause::NoHead(NoHead::Broken(Broken { bar: Some(Bar::Excess), .. })) => {
+        Cause::NoHead(NoHead::Broken(Broken { unusable: Some(Unusable::Excess), .. })) => {
             (UnknownReason::Protocol, EXCESS.to_owned())
         }
         Cause::NoHead(NoHead::Broken(Broken { fault, .. })) if fault.not_http => {
             (UnknownReason::Protocol, "what came back is not an HTTP response".to_owned())
         }
         Cause::NoHead(NoHead::Broken(Broken { fault, .. })) => reset(*fault),
-        // No request is written without a connection.
+        // This cannot happen, because no request is written without a connection.
         Cause::NoHead(NoHead::NoConnection(_)) => reset(Fault::default()),
     };
     Outcome::Unknown { kind, detail }
 }
 
-const EXCESS: &str = "what came back has more before its end than an HTTP response's head may have";
+const EXCESS: &str = "the head of the response is too long, or too many interim responses came before it";
 
 fn too_late(phase: Phase) -> Outcome {
     let (kind, detail) = match phase {
@@ -88,8 +88,8 @@ fn not_connected(reason: NoConnection) -> Outcome {
 }
 
 fn not_written(broken: Broken) -> Outcome {
-    let detail = match broken.bar {
-        Some(Bar::SpokeFirst) => "the host spoke first, as no HTTP server does; nothing was written".to_owned(),
+    let detail = match broken.unusable {
+        Some(Unusable::SpokeFirst) => "the host spoke first, as no HTTP server does; nothing was written".to_owned(),
         _ => with_io_kind("the connection ended before the request was written", broken.fault),
     };
     Outcome::Failed { kind: Failure::Connect, detail }
@@ -116,9 +116,16 @@ mod tests {
     const PHASES: [Phase; 5] = [Phase::Idle, Phase::Resolving, Phase::Connecting, Phase::Handshaking, Phase::Connected];
 
     fn causes() -> Vec<Cause> {
-        let bars = [None, Some(Bar::Ended), Some(Bar::SpokeFirst), Some(Bar::Excess), Some(Bar::Fence)];
+        let reasons = [
+            None,
+            Some(Unusable::Ended),
+            Some(Unusable::SpokeFirst),
+            Some(Unusable::Excess),
+            Some(Unusable::GateClosed),
+        ];
         let faults = [Fault::default(), Fault { not_http: true, ..Fault::default() }];
-        let broken = bars.iter().flat_map(|bar| faults.map(|fault| NoHead::Broken(Broken { bar: *bar, fault })));
+        let broken =
+            reasons.iter().flat_map(|reason| faults.map(|fault| NoHead::Broken(Broken { unusable: *reason, fault })));
         let no_connection = [
             NoConnection::Unresolved(String::new()),
             NoConnection::Blocked,
@@ -126,12 +133,13 @@ mod tests {
             NoConnection::Tls(Fault::default()),
         ];
         let no_head = broken.chain(no_connection.map(NoHead::NoConnection)).map(Cause::NoHead);
-        no_head.chain([Cause::Stopped(Stop::Deadline), Cause::Stopped(Stop::Cut)]).collect()
+        no_head.chain([Cause::Stopped(StopReason::Deadline), Cause::Stopped(StopReason::Cut)]).collect()
     }
 
     fn is_cut(cause: &Cause) -> bool {
-        let behind_the_fence = matches!(cause, Cause::NoHead(NoHead::Broken(Broken { bar: Some(Bar::Fence), .. })));
-        *cause == Cause::Stopped(Stop::Cut) || behind_the_fence
+        let behind_the_send_gate =
+            matches!(cause, Cause::NoHead(NoHead::Broken(Broken { unusable: Some(Unusable::GateClosed), .. })));
+        *cause == Cause::Stopped(StopReason::Cut) || behind_the_send_gate
     }
 
     #[test]

@@ -3,12 +3,12 @@
 use ipnet::IpNet;
 use serde_json::json;
 
-use super::Settings;
+use super::WebhookSettings;
 use crate::domain::policy::Policy;
 
-impl Settings {
-    /// These settings as a policy: ranges that contain each other or lie side by side are joined, and sorted, so that the
-    /// same permission is always the same text.
+impl WebhookSettings {
+    /// These settings as a policy. Ranges that contain each other or lie side by side are joined, and all ranges are
+    /// sorted, so that the same permission always has the same text.
     pub fn policy(&self) -> Policy {
         let mut policy = Policy::default();
         if self.allow_http {
@@ -28,11 +28,11 @@ impl Settings {
 mod tests {
     use super::*;
 
-    fn settings(allow_http: bool, ranges: &[&str]) -> Settings {
-        Settings {
+    fn settings(allow_http: bool, ranges: &[&str]) -> WebhookSettings {
+        WebhookSettings {
             allow_http,
             allow_targets: ranges.iter().map(|range| range.parse().unwrap()).collect(),
-            ..Settings::default()
+            ..WebhookSettings::default()
         }
     }
 

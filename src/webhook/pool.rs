@@ -1,5 +1,5 @@
-//! Connections that wait for their next request. A bounded number waits for a bounded time, and nobody ever waits for
-//! one of them: where there is none, a new one is opened.
+//! Idle connections, which wait for their next request. Their number and their waiting time are bounded. An attempt
+//! never waits for one of them: if there is none, a new connection is opened.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::Hash;
@@ -10,18 +10,18 @@ use super::clock::Moment;
 use super::connection::Connection;
 use super::target::Target;
 
-/// How long a connection may wait for its next request. Servers close idle ones as well, gunicorn by default after two
-/// seconds and Node after five, and a request that is written at that very moment is lost in doubt. So this side closes
-/// before.
+/// How long a connection may wait for its next request. Servers close idle connections, too: by default, gunicorn does
+/// so after two seconds and Node after five. The outcome of a request that is written at that very moment is unknown.
+/// So this side closes earlier.
 const IDLE_TIMEOUT: Duration = Duration::from_millis(1_500);
 
-/// Idle connections to one target. As many as there are requests in flight by default, so that a dispatcher with one
-/// busy receiver never opens a new one for want of room.
+/// How many idle connections to one target are kept. The default number of requests in flight is the same, so a
+/// dispatcher with one busy receiver never opens a new connection because the pool had no room.
 const MAX_IDLE_PER_TARGET: usize = 256;
 
-/// Idle connections in all; each costs a file descriptor and some 10 to 60 KiB. When there is no room, the one that has
-/// waited longest goes. A crowd of targets can so push out the others' connections: they then pay with a handshake,
-/// and never with a wait.
+/// How many idle connections are kept in all. Each costs a file descriptor and some 10 to 60 KiB. When there is no
+/// room, the connection that has waited longest is closed. So a crowd of targets can push out the connections of
+/// others, which then pay with a handshake, but never with a wait.
 const MAX_IDLE: usize = 512;
 
 /// How often the connections that have waited too long are closed.
@@ -36,13 +36,13 @@ pub(super) struct Pool {
 #[derive(Debug, Default)]
 struct Inner {
     shelf: Shelf<Target, Connection>,
-    /// Whether a task closes what has waited too long.
+    /// Whether a task runs that closes the connections that have waited too long.
     is_swept: bool,
 }
 
 impl Pool {
-    /// The connection to `target` that has waited the shortest time, if one waits. Whether it still lives is seen when it
-    /// is used.
+    /// The connection to `target` that has waited the shortest time, if there is one. Only its next use shows whether
+    /// it is still open.
     pub(super) fn take(&self, target: &Target) -> Option<Connection> {
         self.lock().shelf.take(target, Moment::now())
     }
@@ -54,7 +54,7 @@ impl Pool {
         if !std::mem::replace(&mut inner.is_swept, true) {
             tokio::spawn(sweep(Arc::downgrade(self)));
         }
-        // Closing is the kernel's work, which nobody else needs to wait for.
+        // The connection is closed after the lock is released, so that nobody waits while the kernel closes it.
         drop(inner);
         drop(surplus);
     }
@@ -64,7 +64,7 @@ impl Pool {
     }
 }
 
-/// Closes what has waited too long, until nothing waits any more or the pool is gone.
+/// Closes connections that have waited too long, until none waits any more or the pool is dropped.
 async fn sweep(pool: Weak<Pool>) {
     loop {
         tokio::time::sleep(SWEEP).await;
@@ -81,13 +81,13 @@ async fn sweep(pool: Weak<Pool>) {
     }
 }
 
-/// What waits, by target and by age. Pure: the time is passed in.
+/// The waiting items, by target and by age. It has no clock of its own: the caller passes the time in.
 #[derive(Debug)]
 struct Shelf<K, T> {
-    /// The number of the next one; numbers grow with time.
+    /// The number of the next item. Numbers grow with time.
     next: u64,
     items: BTreeMap<u64, Item<K, T>>,
-    /// The numbers of each target's, oldest first.
+    /// The numbers of each target's items, oldest first.
     numbers: HashMap<K, VecDeque<u64>>,
 }
 
@@ -105,7 +105,7 @@ impl<K, T> Default for Shelf<K, T> {
 }
 
 impl<K: Clone + Eq + Hash, T> Shelf<K, T> {
-    /// Puts `item` down, and gives back what has to go for it.
+    /// Stores `item`, and returns the item that has to leave for it, if any.
     fn put(&mut self, key: K, item: T, now: Moment) -> Option<T> {
         let siblings = self.numbers.get(&key);
         let surplus = match siblings.and_then(VecDeque::front) {
@@ -120,14 +120,14 @@ impl<K: Clone + Eq + Hash, T> Shelf<K, T> {
         surplus
     }
 
-    /// The newest of `key`.
+    /// Takes the newest item of `key`.
     fn take(&mut self, key: &K, now: Moment) -> Option<T> {
         let newest = *self.numbers.get(key)?.back()?;
         let fresh = self.items.get(&newest).is_some_and(|item| !item.is_expired(now));
         if fresh { self.remove(newest) } else { None }
     }
 
-    /// What has waited too long.
+    /// Removes and returns all items that have waited too long.
     fn expire(&mut self, now: Moment) -> Vec<T> {
         let mut expired = Vec::new();
         while let Some((number, item)) = self.items.first_key_value()
@@ -142,7 +142,7 @@ impl<K: Clone + Eq + Hash, T> Shelf<K, T> {
     fn remove(&mut self, number: u64) -> Option<T> {
         let Item { key, item, .. } = self.items.remove(&number)?;
         if let Some(siblings) = self.numbers.get_mut(&key) {
-            // Always one of both ends.
+            // The number is always the first or the last one.
             siblings.retain(|other| *other != number);
             if siblings.is_empty() {
                 self.numbers.remove(&key);

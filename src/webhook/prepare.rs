@@ -1,4 +1,4 @@
-//! The rendered request in the client's own form.
+//! Puts the rendered request into the form that the client sends.
 
 use bytes::Bytes;
 use http::header::{ACCEPT, HOST, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
@@ -13,25 +13,26 @@ use crate::domain::action::Method;
 use crate::domain::delivery::{Failure, Outcome};
 use crate::domain::request::Request;
 
-/// Most bytes of URL and headers together. Servers accept far less (nginx four times 8 KiB by default).
+/// How many bytes the URL and the headers may have together. Servers accept far less (nginx four times 8 KiB by
+/// default).
 const MAX_HEAD_BYTES: usize = 256 * 1024;
 
-/// What is on a header's line beside its name and value: colon, space, line end.
+/// The bytes of a header's line without its name and its value: the colon, the space and the line end.
 const HEADER_LINE_OVERHEAD: usize = 4;
 
-/// Headers that are added to the rendered ones.
+/// How many headers the client adds to the rendered ones at most.
 const OWN_HEADERS: usize = 4;
 
 /// The id of the message, the same whenever the same message is sent again (Standard Webhooks 1.0).
 const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
 
-/// What the requests of this client say of their sender.
+/// The value of the header `user-agent`, unless the action sets one.
 const SENDER: HeaderValue = HeaderValue::from_static(concat!("postcall/", env!("CARGO_PKG_VERSION")));
 
 /// A request that is ready to send.
 #[derive(Debug)]
 pub(super) struct Prepared {
-    /// Where it goes.
+    /// The target that it goes to.
     pub(super) target: Target,
     method: http::Method,
     path: http::Uri,
@@ -40,7 +41,7 @@ pub(super) struct Prepared {
 }
 
 impl Prepared {
-    /// The request as hyper takes it.
+    /// The request in the form that hyper takes.
     pub(super) fn request(&self) -> http::Request<Content> {
         let mut request = http::Request::new(self.content.clone());
         *request.method_mut() = self.method.clone();
@@ -50,10 +51,11 @@ impl Prepared {
     }
 }
 
-/// Makes `request` ready to send: judged by the guard, its headers as rendered, then the client's own.
+/// Makes `request` ready to send: the guard judges its URL, and the client's own headers are added to the rendered
+/// ones.
 ///
 /// # Errors
-/// An outcome of `failed`, `blocked` or `render`: nothing was attempted.
+/// Returns a `failed` outcome, of the kind `blocked` or `render`. Nothing was attempted.
 pub(super) fn prepare(request: &Request, message_id: Uuid, guard: &Guard) -> Result<Prepared, Outcome> {
     let url = Url::parse(&request.url).map_err(|_| unsendable("the URL cannot be read"))?;
     guard.check_url(&url).map_err(blocked)?;
@@ -79,7 +81,7 @@ fn headers(request: &Request, message_id: Uuid, url: &Url) -> Result<HeaderMap, 
         let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| unsendable("a header's name is not a token"))?;
         let mut value =
             HeaderValue::from_bytes(value.as_bytes()).map_err(|_| unsendable("a header holds a control character"))?;
-        // Keeps it out of debug output, ours and the libraries'.
+        // This keeps the value out of the debug output of postcall and of its libraries.
         value.set_sensitive(true);
         headers.try_append(name, value).map_err(|_| unsendable("there are too many headers"))?;
     }
@@ -101,7 +103,7 @@ fn method(method: Method) -> http::Method {
     }
 }
 
-/// Rendering checks all this; here it is only not taken for granted.
+/// The outcome of a request that cannot be sent. Rendering has checked all this; the client does not rely on it.
 fn unsendable(detail: &str) -> Outcome {
     Outcome::Failed { kind: Failure::Render, detail: detail.to_owned() }
 }

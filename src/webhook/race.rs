@@ -1,5 +1,5 @@
-//! Which of a host's addresses to connect to: whichever answers first, as Happy Eyeballs has it (RFC 8305). A silent
-//! address must not hide a living one.
+//! Connects to the address of a host that answers first, as Happy Eyeballs does (RFC 8305). A silent address must not
+//! hide one that answers.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -12,18 +12,19 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::sleep;
 
-/// How long one address is alone before the next one is tried as well (RFC 8305, section 5: 250 ms is recommended).
+/// How long one address is tried alone before the next one is tried, too (RFC 8305, section 5, recommends 250 ms).
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
-/// Most addresses of a host that are tried. Names have one to eight; more would only let one name use up sockets.
+/// How many addresses of a host are tried at most. Names usually have one to eight. More would only let one name use up
+/// sockets.
 pub(super) const MAX_ADDRESSES: usize = 16;
 
-/// Most connections that one attempt opens at a time. When the next address is due, the one that has been silent longest
-/// is given up; it has had a second by then.
+/// How many connections one attempt opens at a time at most. When the next address is due, the address that has been
+/// silent longest is given up. It has had a second by then.
 const MAX_OPEN: usize = 4;
 
-/// The addresses in the order in which they are tried: families take turns, beginning with that of the first address
-/// (RFC 8305, section 4), and within a family the order stays as it is.
+/// The addresses in the order in which they are tried. The families take turns, beginning with the family of the first
+/// address (RFC 8305, section 4). Within a family the order stays as it is.
 pub(super) fn order(addresses: &[IpAddr]) -> Vec<IpAddr> {
     let first_is_v6 = addresses.first().is_some_and(IpAddr::is_ipv6);
     let (first, second): (Vec<IpAddr>, Vec<IpAddr>) =
@@ -40,10 +41,10 @@ pub(super) fn order(addresses: &[IpAddr]) -> Vec<IpAddr> {
 
 type Connecting = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>;
 
-/// Connects to the first of `addresses` that lets itself be connected to. The others are dropped.
+/// Connects to the first of `addresses` that accepts a connection. The other connections are dropped.
 ///
 /// # Errors
-/// The last error, when every address has failed.
+/// Returns the last error if every address has failed.
 pub(super) async fn connect(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
     let mut next = addresses.iter().copied();
     let mut open: VecDeque<Connecting> = VecDeque::new();
@@ -69,7 +70,7 @@ pub(super) async fn connect(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
     }
 }
 
-/// The first of `open` to succeed or fail, which is then no longer in it.
+/// Waits for the first of `open` that succeeds or fails, and removes it.
 async fn first_of(open: &mut VecDeque<Connecting>) -> io::Result<TcpStream> {
     poll_fn(|cx| {
         let ended = open.iter_mut().enumerate().find_map(|(index, connecting)| match connecting.as_mut().poll(cx) {

@@ -1,4 +1,4 @@
-//! The response's body: read to a bound, hashed, dropped.
+//! Reads a response's body up to a bound, hashes it, and drops it.
 
 use std::pin::Pin;
 
@@ -6,18 +6,18 @@ use hyper::body::Incoming;
 use sha2::{Digest, Sha256};
 
 use super::connection::Connection;
-use super::outcome::Stop;
+use super::outcome::StopReason;
 use crate::domain::delivery::{Answer, BodyEnd};
 
-/// Most bytes of a response body that are read. Receivers answer with a word or two; the rest of a longer answer is of no
-/// use to anybody, and is left unread by closing the connection.
+/// How many bytes of a response body are read at most. Receivers answer with a word or two. The rest of a longer answer
+/// is of no use, and is left unread by closing the connection.
 pub(super) const MAX_RESPONSE_BYTES: usize = 64 * 1024;
 
-/// Reads the body of `response` from `connection` until it ends, in whatever way, or `stop` does.
+/// Reads the body of `response` from `connection` until the body ends in any way, or `stop` completes.
 pub(super) async fn read(
     response: http::Response<Incoming>,
     connection: &mut Connection,
-    mut stop: Pin<&mut impl Future<Output = Stop>>,
+    mut stop: Pin<&mut impl Future<Output = StopReason>>,
 ) -> Answer {
     let (head, mut body) = response.into_parts();
     let mut digest = Sha256::new();
@@ -25,14 +25,15 @@ pub(super) async fn read(
     let body_end = loop {
         let chunk = tokio::select! {
             biased;
-            // First: a receiver that always has another chunk ready must not outrun the deadline. The state is decided.
+            // `stop` is checked first, so that a receiver that always has another chunk ready cannot delay the
+            // deadline. The delivery's state does not change any more, because the head has arrived.
             stopped = &mut stop => break match stopped {
-                Stop::Deadline => BodyEnd::Timeout,
-                Stop::Cut => BodyEnd::Cut,
+                StopReason::Deadline => BodyEnd::Timeout,
+                StopReason::Cut => BodyEnd::Cut,
             },
             chunk = connection.next_chunk(&mut body) => chunk,
         };
-        // Nor may it keep the thread from others.
+        // Such a receiver must not keep the thread from other tasks, either.
         tokio::task::consume_budget().await;
         match chunk {
             Some(Ok(chunk)) => {

@@ -1,13 +1,13 @@
-//! Where a request goes: what two requests must have in common to go over the same connection.
+//! The target of a request. Two requests may use the same connection if their targets are equal.
 
 use url::{Host, Url};
 
-/// Scheme, host and port.
+/// The scheme, the host and the port of a URL.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Target {
     /// Whether TLS is spoken.
     pub(super) tls: bool,
-    /// A name or an address.
+    /// The host's name or address.
     pub(super) host: Host<String>,
     /// The TCP port.
     pub(super) port: u16,

@@ -1,14 +1,15 @@
-//! TLS: the system's roots, and both current versions.
+//! The TLS configuration: it trusts the system's root certificates, and speaks both current versions of TLS.
 
 use std::sync::Arc;
 
 use rustls::{ClientConfig, RootCertStore};
 
-/// A configuration that trusts what this machine trusts: `SSL_CERT_FILE` and `SSL_CERT_DIR` if they are set, else the
-/// system's store. Early data stays off, as it is by default: an attacker on the network may deliver it twice.
+/// A configuration that trusts what this machine trusts: the certificates of `SSL_CERT_FILE` and `SSL_CERT_DIR` if they
+/// are set, and otherwise those of the system's store. Early data stays off, as it is by default, because an attacker
+/// on the network may deliver it twice.
 ///
 /// # Errors
-/// If the provider supports none of the protocol versions.
+/// Returns an error if the provider supports none of the protocol versions.
 pub(super) fn config() -> Result<ClientConfig, rustls::Error> {
     let mut config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .with_safe_default_protocol_versions()?

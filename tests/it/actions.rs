@@ -1,4 +1,4 @@
-//! Actions: what a customer publishes is checked, kept for good, and what is wrong is shown where it is wrong.
+//! Actions: what a customer publishes is checked and kept for good, and each problem is shown at the place where it is.
 
 use serde_json::{Value, json};
 

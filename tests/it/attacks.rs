@@ -1,4 +1,4 @@
-//! What a database user may try who was given one role, or none: make, alter, hide or hold up what belongs to others.
+//! What a database user with one role, or with none, may try: to make, change, hide or hold up what belongs to others.
 
 use serde_json::json;
 use sqlx::postgres::PgListener;

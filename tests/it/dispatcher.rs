@@ -1,4 +1,4 @@
-//! The loop: what it claims, what it sends, what it never does.
+//! The dispatcher's loop: what it claims, what it sends, and what it never does.
 
 use std::time::Duration;
 
@@ -218,7 +218,7 @@ async fn a_result_counts_only_under_the_claim_that_still_holds_and_only_once() {
 }
 
 #[tokio::test]
-async fn a_claim_that_was_disowned_takes_nothing_however_late_it_arrives() {
+async fn a_claim_that_was_revoked_takes_nothing_however_late_it_arrives() {
     let database = Database::new().await;
     database.publish("a", "default", &json!({"method": "GET", "url": "https://receiver.example/"})).await;
     database.insert_call("a", &json!({})).await;
@@ -243,7 +243,7 @@ fn waiting_sessions(count: usize) -> String {
 }
 
 #[tokio::test]
-async fn whoever_disowns_a_claim_waits_until_it_is_through_and_gives_back_all_of_it() {
+async fn revoking_a_claim_waits_until_it_is_through_and_gives_back_all_of_it() {
     let database = Database::new().await;
     database.publish("a", "default", &json!({"method": "GET", "url": "https://receiver.example/"})).await;
     database.insert_call("a", &json!({})).await;
@@ -262,11 +262,9 @@ async fn whoever_disowns_a_claim_waits_until_it_is_through_and_gives_back_all_of
         claiming.claim(claimant, token, &first_lane(10), Portion::UNBOUNDED).await.map(|taken| taken.claimed.len())
     });
     database.until(&waiting_sessions(1)).await;
-    let mut disowning = database.store.session(Duration::from_secs(30));
+    let mut revoking = database.store.session(Duration::from_secs(30));
     let revoke =
-        tokio::spawn(
-            async move { disowning.revoke_claim(claimant, token).await.map(|revoked| revoked.released.len()) },
-        );
+        tokio::spawn(async move { revoking.revoke_claim(claimant, token).await.map(|revoked| revoked.released.len()) });
     database.until(&waiting_sessions(2)).await;
     lock.rollback().await.unwrap();
     assert_eq!(claim.await.unwrap().unwrap(), 1);

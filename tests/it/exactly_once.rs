@@ -1,4 +1,5 @@
-//! The main claim, under load: each committed call exactly once, none of the others, and always all accounted for.
+//! The main promise, under load: each committed call is sent exactly once, no other call is sent, and all are always
+//! accounted for.
 
 use std::collections::HashSet;
 

@@ -1,5 +1,5 @@
-//! Nobody waits for another's receiver: hosts that hang, hosts that cannot be reached, what is paused, and results that
-//! wait to be recorded.
+//! No delivery waits for the receiver of another: not beside hosts that hang, hosts that cannot be reached, what is
+//! paused, and results that wait to be recorded.
 
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What is kept for good stays as it is, even for the owner of the tables, by whatever name they are called.
+//! What is kept for good cannot be changed, even by the owner of the tables, and under whatever name a table is used.
 
 use serde_json::json;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};

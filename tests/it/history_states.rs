@@ -1,5 +1,5 @@
-//! What is shown of a delivery: whatever was recorded, and whatever was learnt later, the row makes sense as a whole, and it is
-//! found by what it shows.
+//! What is shown of a delivery: whatever was recorded, and whatever was learnt later, the row makes sense as a whole,
+//! and a search for what it shows finds it.
 
 use postcall::domain::delivery::{Failure, State, UnknownReason};
 use postcall::store::history::HistoryFilter;

@@ -1,5 +1,5 @@
-//! The accounts: right while everything is in motion, and whatever is taken away or added by hand shows, as does a guard that
-//! is switched off.
+//! The check of the accounts: it finds nothing wrong while deliveries are in motion. It finds whatever is removed or
+//! added by hand, and every guard that is switched off.
 
 use std::collections::BTreeSet;
 
@@ -369,7 +369,7 @@ async fn a_guard_that_is_dropped_weakened_or_hollowed_out_shows() {
                  ORDER BY 1 LIMIT 1;
                  EXECUTE 'ALTER TABLE postcall.delivery DETACH PARTITION ' || name;
                  EXECUTE 'ALTER TABLE ' || name || ' RENAME TO delivery_19990101'; END $$",
-            "delivery_19990101 is a partition no longer: what it holds is not searched and not checked",
+            "delivery_19990101 is no longer a partition: its rows are not searched and not checked",
         ),
     ] {
         assert_eq!(said_after(sql).await, [said], "{sql}");

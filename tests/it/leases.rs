@@ -1,4 +1,5 @@
-//! Dispatchers that die, pause or lose their database: what they had in flight is unknown, and nothing is sent twice.
+//! Dispatchers that die, are stopped for a while, or lose their database: what they had in flight becomes unknown, and
+//! nothing is sent twice.
 
 use nix::sys::signal::Signal;
 use serde_json::json;

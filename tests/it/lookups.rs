@@ -1,4 +1,5 @@
-//! What is moved is looked up by its key, whatever else is in flight or in history, and whatever the planner believes about that.
+//! Rows that are moved are found by their key, whatever else is in flight or in history, and whatever statistics the
+//! planner has.
 
 use postcall::domain::claim::{AttemptRecord, ClaimToken, Completion, Finished, Texts};
 use postcall::domain::delivery::{Ending, Failure, Outcome};

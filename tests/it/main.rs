@@ -1,5 +1,5 @@
-//! All integration tests in one binary: linked once, sharing their support. Run them by `scripts/test`, which starts the
-//! Postgres server they need.
+//! All integration tests, in one binary: it is linked once, and the tests share their support code. Run them by
+//! `scripts/test`, which starts the Postgres server that they need.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on stops where it stands")]
 #![expect(clippy::expect_used, reason = "likewise, saying why")]
@@ -35,6 +35,7 @@ mod rendering_reference;
 mod replay;
 mod replay_or_finding;
 mod resolve;
+mod result_columns;
 mod retention;
 mod rights;
 mod search;

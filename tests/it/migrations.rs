@@ -1,4 +1,5 @@
-//! The schema: sqlx-cli and postcall share one ledger, every migration can be reverted, and `run` knows what it needs.
+//! The schema: sqlx-cli and postcall use the same migrations table, every migration can be reverted, and `run` knows
+//! which migrations it needs.
 
 use std::path::Path;
 use std::process::Output;

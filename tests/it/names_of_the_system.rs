@@ -1,5 +1,5 @@
-//! The program as it runs on a machine: names by `/etc/resolv.conf` and `/etc/hosts`, in a mount namespace in which these
-//! two are the test's own. Where that is not permitted, the tests say so.
+//! The program as it runs on a machine: it takes names from `/etc/resolv.conf` and `/etc/hosts`. The tests run in a
+//! mount namespace in which these two files are their own. If that is not permitted, the tests say so.
 
 use nix::sys::signal::Signal;
 use serde_json::json;

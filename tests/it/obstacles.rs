@@ -1,4 +1,4 @@
-//! What keeps migrations from being applied is told in plain words, with statements that really help.
+//! What keeps migrations from being applied is explained in plain words, with statements that really help.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! The platform's side: one insert is all it takes, and nothing of ours can hinder it.
+//! The platform's side: one insert is all that it needs, and nothing of postcall can hinder it.
 
 use serde_json::json;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};

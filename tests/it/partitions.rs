@@ -1,4 +1,5 @@
-//! Partitions are made while the platform inserts: no insert waits for that, none fails, and an id of any kind finds a place.
+//! Partitions are made while the platform inserts: no insert waits for that, none fails, and a call with any kind of id
+//! finds a partition.
 
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 

@@ -1,4 +1,4 @@
-//! Pauses: one at a time of each target, kept as history with who and why, and known to dispatchers at once.
+//! Pauses: each target has one at a time, history keeps who made it and why, and dispatchers know it at once.
 
 use std::process::Output;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! Rows that the database refuses, cannot give, or holds in a state that no program of ours would write. Each of them costs
-//! itself something, and nobody else anything.
+//! Rows that the database refuses, cannot return, or holds in a state that postcall would never write. Such a row costs
+//! something itself, but holds up no other row.
 
 use nix::sys::signal::Signal;
 use postcall::domain::claim::{ClaimToken, Texts};

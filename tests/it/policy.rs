@@ -1,5 +1,5 @@
-//! What may be called is one for the whole installation: dispatchers with different policies do not share a queue unless
-//! somebody changes the policy on purpose.
+//! The whole installation has one policy about what may be called: dispatchers with different policies do not share a
+//! queue, unless somebody changes the policy on purpose.
 
 use std::time::Duration;
 

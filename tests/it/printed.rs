@@ -1,4 +1,5 @@
-//! What is printed: texts of others do nothing but be read, programs get them exactly, and spreadsheets run none of them.
+//! What is printed: texts of others can do nothing to a terminal, programs get them exactly, and spreadsheets run none
+//! of them.
 
 use std::process::Output;
 

@@ -1,4 +1,5 @@
-//! Publishing and what else people do by hand: the role postcall_publisher suffices, no other role does, and who did it stays.
+//! Publishing, and what else people do by hand: the role postcall_publisher is enough, no other role is, and it stays
+//! recorded who did it.
 
 use std::process::Output;
 

@@ -1,4 +1,4 @@
-//! The worked cases of the rendering rules, each by its name.
+//! The worked examples of the rendering rules, each with its name.
 
 use std::collections::BTreeMap;
 

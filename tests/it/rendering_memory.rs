@@ -1,5 +1,5 @@
-//! No call and no action file takes memory or time out of proportion: what is measured here is the program itself, which
-//! ends when it asks for more memory than it was given.
+//! No call and no action file takes memory or time out of proportion. The tests measure the program itself, which ends
+//! when it asks for more memory than it was given.
 
 use std::os::unix::process::ExitStatusExt;
 use std::process::Output;

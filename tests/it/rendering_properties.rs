@@ -1,4 +1,4 @@
-//! Whatever a call holds, it stays in the place the template gave it; whatever a template holds, nothing panics.
+//! Whatever a call holds, it stays at the place that the template gave it. Whatever a template holds, nothing panics.
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use postcall::domain::action::{ActionSpec, DEFAULT_TIMEOUT_MS, Method};

@@ -1,5 +1,5 @@
-//! Rendering reads a call where it stands; here it is compared with the plain way: the call parsed into a tree, by a JSON
-//! library, and values looked up in that.
+//! Rendering reads a call without parsing it into a tree. These tests compare it with the plain way: a JSON library
+//! parses the call into a tree, and values are looked up there.
 
 use postcall::domain::action::{ActionSpec, DEFAULT_TIMEOUT_MS, Method};
 use postcall::domain::call::Call;

@@ -1,4 +1,4 @@
-//! Replays: the same message once more, never by accident, never without a trace.
+//! Replays: the same message is sent once more, never by accident, and never without a record.
 
 use std::process::Output;
 

@@ -1,4 +1,5 @@
-//! Of a person who replays an unknown delivery and one who says what became of it, one comes first, and the other is told.
+//! If one person replays an unknown delivery and another records a finding about it, one of them comes first, and the
+//! other is told so.
 
 use postcall::domain::delivery::Finding;
 use postcall::store::Store;

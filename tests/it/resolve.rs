@@ -1,4 +1,5 @@
-//! What a person finds out about a delivery in doubt: recorded once, with a name, and never against better evidence.
+//! What a person finds out about an unknown delivery: it is recorded once, with a name, and never against better
+//! evidence.
 
 use std::process::Output;
 

@@ -1,5 +1,5 @@
-//! Old calls and old history leave: nothing that is still to be sent loses its call, nobody waits for it, the accounts stay
-//! exact, and no role removes more than the owner permits.
+//! Old calls and old history are removed: no delivery that is still to be sent loses its call, nothing waits for the
+//! removal, the accounts stay exact, and no role removes more than the owner permits.
 
 use std::time::Duration;
 
@@ -478,7 +478,7 @@ fn history_is_kept_at_least_as_long_as_calls_and_wrong_settings_are_named() {
         let (code, words) = refusal(&["--keep-calls-days", "31", "--keep-history-days", "30"]);
         assert!(code == Some(1) && words.contains("history must be kept for at least as long as calls"), "{words}");
         let (code, words) = refusal(&["--keep-history-days", "30"]);
-        assert!(code == Some(1) && words.contains("--keep-calls-days is for ever"), "{words}");
+        assert!(code == Some(1) && words.contains("--keep-calls-days is forever"), "{words}");
         let (code, words) = refusal(&["--keep-calls-days", "0"]);
         assert!(code == Some(2) && words.contains("it must be a number of days, 1 to 36500"), "{words}");
     }

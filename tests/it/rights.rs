@@ -1,4 +1,4 @@
-//! Who may do what: the complete list of rights, held against the catalog in both directions.
+//! The rights of all roles: the complete list, compared with the catalog in both directions.
 
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 

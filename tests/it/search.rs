@@ -1,5 +1,5 @@
-//! Searching history: a year of it holds together, every question finds what it shows, and a search that takes too long says how
-//! far it got.
+//! Searching history: a year of history makes sense as a whole, every question finds what it shows, and a search that
+//! takes too long says how far it came.
 
 use postcall::store::history::HistoryFilter;
 use postcall::store::search::Reached;

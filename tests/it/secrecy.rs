@@ -1,4 +1,5 @@
-//! What calls and templates hold is read by those who need it: by no way round, and by no code that others could be made to run.
+//! What calls and templates hold can only be read by those who need it. There is no other way to it, not even through
+//! code that others could be made to run.
 
 use sqlx::PgConnection;
 

@@ -1,4 +1,5 @@
-//! Sessions: whatever server, database and role are set to, ours have what they need.
+//! Sessions: whatever settings the server, the database and the role have, postcall's sessions have those that they
+//! need.
 
 use nix::sys::signal::Signal;
 use serde_json::json;

@@ -1,4 +1,4 @@
-//! Signals to a dispatcher: those that mean an end let it drain, and no other ends it.
+//! Signals to a dispatcher: those that ask it to end let it drain, and no other signal ends it.
 
 use std::process::Stdio;
 

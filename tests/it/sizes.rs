@@ -1,5 +1,5 @@
-//! Calls and bodies of any size, over links of any speed: what is large holds up nobody who is small, takes no more memory
-//! than was allowed, and costs no dispatcher its lease.
+//! Calls and bodies of any size, over links of any speed: large ones hold up no small ones, take no more memory than
+//! was allowed, and do not make a dispatcher lose its lease.
 
 use std::time::Duration;
 

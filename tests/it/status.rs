@@ -1,4 +1,5 @@
-//! `postcall status`: what goes on, told at once however much there is, from what the database knows and dispatchers report.
+//! `postcall status`: it shows what goes on at once, however much there is, from what the database knows and
+//! dispatchers report.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! Platforms whose transactions are prepared (two-phase commit). A transaction that has notified cannot be prepared, so
-//! theirs do not ring, and dispatchers find their calls by looking.
+//! Platforms that prepare their transactions (two-phase commit). A transaction that has sent a notification cannot be
+//! prepared. So these transactions send none, and dispatchers find the calls by looking.
 
 use serde_json::json;
 use sqlx::{Connection, PgConnection};

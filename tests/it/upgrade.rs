@@ -1,5 +1,6 @@
-//! From the previous release to this one while everything runs: the schema first, then one dispatcher after the other.
-//! The previous release is the real program, built from this repository's history (`scripts/build-previous`).
+//! Upgrades from the previous release to this one while everything runs: the schema first, then one dispatcher after
+//! the other. The previous release is the real program, built from this repository's history
+//! (`scripts/build-previous`).
 
 use std::path::Path;
 use std::process::{Output, Stdio};

@@ -1,4 +1,5 @@
-//! Answers without measure: what is still an answer, where reading ends, and that nobody else waits for it.
+//! Answers of any size and form: what still counts as an answer, where reading ends, and that nothing else waits for
+//! it.
 
 use std::future::pending;
 use std::io::{Read, Write};
@@ -6,7 +7,7 @@ use std::sync::Arc;
 
 use postcall::domain::delivery::{BodyEnd, UnknownReason};
 use postcall::domain::request::Request;
-use postcall::webhook::Fence;
+use postcall::webhook::SendGate;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
@@ -88,7 +89,7 @@ async fn receivers_that_never_stop_sending_hold_up_nobody_else() {
         greedy.spawn(async move {
             // Each attempt is followed by another, as a backlog would.
             loop {
-                let attempt = webhook.send(&post(&url, AMPLE_MS), Uuid::now_v7(), &Fence::open(), pending()).await;
+                let attempt = webhook.send(&post(&url, AMPLE_MS), Uuid::now_v7(), &SendGate::open(), pending()).await;
                 assert!(!at_least(&attempt, AMPLE_MS), "{:?}", attempt.ending);
             }
         });
@@ -97,7 +98,7 @@ async fn receivers_that_never_stop_sending_hold_up_nobody_else() {
     for _ in 0..20 {
         // Far less than `AMPLE_MS`, and far more than it takes.
         let request = post(&honest.url("/"), AMPLE_MS / 4);
-        let attempt = webhook.send(&request, Uuid::now_v7(), &Fence::open(), pending()).await;
+        let attempt = webhook.send(&request, Uuid::now_v7(), &SendGate::open(), pending()).await;
         assert_answered(&attempt, 200, b"ok", BodyEnd::Complete);
     }
     assert!(greedy.try_join_next().is_none(), "each of them ends by its own bounds, and goes on");
@@ -149,7 +150,7 @@ async fn an_answer_counts_although_the_connection_breaks_under_the_rest_of_the_r
     let request = Request { body: Some("x".repeat(5 << 20)), ..post(&url, AMPLE_MS) };
     let webhook = webhook();
     for _ in 0..200 {
-        let attempt = webhook.send(&request, Uuid::now_v7(), &Fence::open(), pending()).await;
+        let attempt = webhook.send(&request, Uuid::now_v7(), &SendGate::open(), pending()).await;
         assert_answered(&attempt, 413, b"", BodyEnd::Complete);
     }
 }

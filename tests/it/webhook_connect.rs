@@ -1,11 +1,11 @@
-//! From a name to a connection: which of its addresses is called, which step failed, and how long each step took.
+//! From a name to a connection: which of the addresses is called, which step failed, and how long each step took.
 
 use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
 use postcall::domain::delivery::{BodyEnd, Ending, Failure};
-use postcall::webhook::{Fence, Webhook};
+use postcall::webhook::{SendGate, Webhook};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -46,7 +46,7 @@ async fn a_name_whose_address_is_silent_is_failed_at_connect_and_its_time_is_not
         return;
     }
     let request = post("http://silent.test/", SHORT_MS);
-    let attempt = webhook_there().send(&request, Uuid::now_v7(), &Fence::open(), pending()).await;
+    let attempt = webhook_there().send(&request, Uuid::now_v7(), &SendGate::open(), pending()).await;
     assert!(assert_failed(&attempt, Failure::Connect).contains("deadline"));
     assert!(at_least(&attempt, SHORT_MS));
     // The hosts file answers at once; the rest of the time went into connecting.
@@ -87,7 +87,7 @@ async fn each_step_has_its_own_time() {
     })
     .await;
     let request = post(&format!("https://slow.test:{}/", receiver.address().port()), AMPLE_MS);
-    let attempt = webhook_there().send(&request, Uuid::now_v7(), &Fence::open(), pending()).await;
+    let attempt = webhook_there().send(&request, Uuid::now_v7(), &SendGate::open(), pending()).await;
     assert_answered(&attempt, 200, b"ok", BodyEnd::Complete);
     let timing = attempt.timing;
     let (dns, connected, head) = (timing.dns.unwrap(), timing.connected.unwrap(), timing.head.unwrap());
@@ -151,7 +151,7 @@ async fn silent_addresses_hide_no_living_one() {
             Receiver::start_at(LIVING, |mut peer| async move { while peer.request().await && peer.write(OK).await {} })
                 .await;
         let request = post(&format!("http://{name}:{}/", receiver.address().port()), AMPLE_MS);
-        let attempt = webhook_there().send(&request, Uuid::now_v7(), &Fence::open(), pending()).await;
+        let attempt = webhook_there().send(&request, Uuid::now_v7(), &SendGate::open(), pending()).await;
         assert_answered(&attempt, 200, b"ok", BodyEnd::Complete);
         assert_one_request(&receiver);
     }
@@ -169,12 +169,12 @@ async fn a_name_with_one_address_inside_is_not_called_at_any() {
             .await;
     let url = |name: &str| format!("http://{name}:{}/", receiver.address().port());
     let mixed = post(&url("mixed.test"), AMPLE_MS);
-    let mixed = webhook_there().send(&mixed, Uuid::now_v7(), &Fence::open(), pending()).await;
+    let mixed = webhook_there().send(&mixed, Uuid::now_v7(), &SendGate::open(), pending()).await;
     assert_failed(&mixed, Failure::Blocked);
     assert!(mixed.timing.dns.is_some() && mixed.timing.connected.is_none());
     assert!(receiver.received().is_empty());
     let outside = post(&url("outside.test"), AMPLE_MS);
-    let outside = webhook_there().send(&outside, Uuid::now_v7(), &Fence::open(), pending()).await;
+    let outside = webhook_there().send(&outside, Uuid::now_v7(), &SendGate::open(), pending()).await;
     assert_eq!(answer(&outside).response_code, 200);
 }
 
@@ -198,13 +198,13 @@ async fn an_attempt_that_ends_takes_its_connection_with_it() {
         .await;
         let webhook = webhook();
         let request = post(&format!("{scheme}://{}/", receiver.address()), AMPLE_MS);
-        let attempt = webhook.send(&request, Uuid::now_v7(), &Fence::open(), begun.notified()).await;
+        let attempt = webhook.send(&request, Uuid::now_v7(), &SendGate::open(), begun.notified()).await;
         assert_eq!(attempt.ending == Ending::Unsent, scheme == "https", "{:?}", attempt.ending);
         gone.notified().await;
 
-        let (fence, abandoned) = (Fence::open(), Uuid::now_v7());
+        let (send_gate, abandoned) = (SendGate::open(), Uuid::now_v7());
         tokio::select! {
-            attempt = webhook.send(&request, abandoned, &fence, pending()) => panic!("{:?}", attempt.ending),
+            attempt = webhook.send(&request, abandoned, &send_gate, pending()) => panic!("{:?}", attempt.ending),
             () = begun.notified() => {}
         }
         gone.notified().await;

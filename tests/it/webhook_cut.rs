@@ -1,11 +1,12 @@
-//! Attempts that the dispatcher cuts: what was not sent stays unsent, and what may have been sent is not called unsent.
+//! Attempts that the dispatcher ends early: what was not sent is unsent, and what may have been sent is not called
+//! unsent.
 
 use std::collections::HashSet;
 use std::future::pending;
 use std::sync::Arc;
 
 use postcall::domain::delivery::{BodyEnd, Ending, UnknownReason};
-use postcall::webhook::Fence;
+use postcall::webhook::SendGate;
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, watch};
 use uuid::Uuid;
@@ -27,7 +28,7 @@ async fn an_attempt_cut_before_the_request_went_out_is_unsent() {
     })
     .await;
     let request = post(&format!("https://{}/", receiver.address()), AMPLE_MS);
-    let attempt = webhook().send(&request, Uuid::now_v7(), &Fence::open(), begun.notified()).await;
+    let attempt = webhook().send(&request, Uuid::now_v7(), &SendGate::open(), begun.notified()).await;
     assert_eq!(attempt.ending, Ending::Unsent);
 }
 
@@ -46,7 +47,7 @@ async fn an_attempt_cut_after_the_request_went_out_is_unknown() {
         })
         .await;
         let request = request(&receiver.url("/"), AMPLE_MS);
-        let attempt = webhook().send(&request, Uuid::now_v7(), &Fence::open(), arrived.notified()).await;
+        let attempt = webhook().send(&request, Uuid::now_v7(), &SendGate::open(), arrived.notified()).await;
         assert_unknown(&attempt, UnknownReason::DispatcherLost);
         assert_one_request(&receiver);
     }
@@ -71,7 +72,7 @@ async fn an_attempt_cut_inside_the_response_body_keeps_its_answer() {
         // The head is on its way; one round trip through the same loopback is later than it.
         drop(TcpStream::connect(receiver.address()).await);
     };
-    let attempt = webhook().send(&post(&receiver.url("/"), AMPLE_MS), Uuid::now_v7(), &Fence::open(), cut).await;
+    let attempt = webhook().send(&post(&receiver.url("/"), AMPLE_MS), Uuid::now_v7(), &SendGate::open(), cut).await;
     assert_answered(&attempt, 200, b"", BodyEnd::Cut);
 }
 
@@ -93,14 +94,14 @@ async fn whenever_it_is_cut_a_request_called_unsent_never_arrives() {
     let mut others = 0;
     for round in 0..600 {
         // Leaves a connection behind, so that the next request can be taken at once.
-        webhook.send(&request, Uuid::now_v7(), &Fence::open(), pending()).await;
+        webhook.send(&request, Uuid::now_v7(), &SendGate::open(), pending()).await;
         let cut = async move {
             for _ in 0..round % 6 {
                 tokio::task::yield_now().await;
             }
         };
         let id = Uuid::now_v7();
-        match webhook.send(&request, id, &Fence::open(), cut).await.ending {
+        match webhook.send(&request, id, &SendGate::open(), cut).await.ending {
             Ending::Unsent => drop(unsent.insert(id.to_string())),
             Ending::Final(_) => others += 1,
         }

@@ -1,10 +1,10 @@
-//! Connections that wait for their next request, and what may happen to them meanwhile.
+//! Idle connections, which wait for their next request, and what may happen to them meanwhile.
 
 use std::future::pending;
 use std::sync::Arc;
 
 use postcall::domain::delivery::{BodyEnd, Ending, Failure, Outcome, UnknownReason};
-use postcall::webhook::Fence;
+use postcall::webhook::SendGate;
 use tokio::sync::{Barrier, mpsc, watch};
 use tokio::task::JoinSet;
 use uuid::Uuid;
@@ -48,7 +48,7 @@ async fn what_came_uncalled_for_on_an_idle_connection_is_never_taken_for_an_answ
         let (receiver, tell, mut has_said) = talkative(answer, uncalled_for).await;
         let request = post(&receiver.url("/"), AMPLE_MS);
         for round in 0..100 {
-            let attempt = webhook.send(&request, Uuid::now_v7(), &Fence::open(), pending()).await;
+            let attempt = webhook.send(&request, Uuid::now_v7(), &SendGate::open(), pending()).await;
             let Ending::Final(Outcome::Answered(answer)) = &attempt.ending else {
                 panic!("round {round}: {:?}", attempt.ending)
             };
@@ -76,7 +76,7 @@ async fn a_host_that_speaks_first_is_never_said_to_have_no_request_when_it_has_o
     .await;
     for round in 0..50 {
         let request = post(&receiver.url("/"), AMPLE_MS);
-        let attempt = webhook().send(&request, Uuid::now_v7(), &Fence::open(), pending()).await;
+        let attempt = webhook().send(&request, Uuid::now_v7(), &SendGate::open(), pending()).await;
         connections_ended.wait_for(|ended| *ended == round + 1).await.unwrap();
         match attempt.ending {
             Ending::Final(Outcome::Failed { kind: Failure::Connect, .. }) => {
@@ -110,7 +110,7 @@ async fn idle_connections_to_one_receiver_are_bounded_and_do_not_last() {
     let mut senders = JoinSet::new();
     for _ in 0..AT_ONCE {
         let (webhook, request) = (Arc::clone(&webhook), post(&receiver.url("/"), AMPLE_MS));
-        senders.spawn(async move { webhook.send(&request, Uuid::now_v7(), &Fence::open(), pending()).await });
+        senders.spawn(async move { webhook.send(&request, Uuid::now_v7(), &SendGate::open(), pending()).await });
     }
     for attempt in senders.join_all().await {
         assert_answered(&attempt, 200, b"ok", BodyEnd::Complete);

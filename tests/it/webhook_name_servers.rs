@@ -1,4 +1,4 @@
-//! What name servers may do, and what is said of it.
+//! What name servers may do, and what the client reports about it.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! Names, against real name servers: which are found, what is said of those that are not, and that the trouble of one
-//! name is not the trouble of another.
+//! Names, against real name servers: which names are found, what is reported about the others, and that one name in
+//! trouble does not hold up another.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,11 +1,11 @@
-//! Every way an attempt over plain TCP can go, against real sockets: what is known afterwards.
+//! All ways in which an attempt over plain TCP can end, against real sockets, and what is known afterwards.
 
 use std::future::pending;
 use std::time::Duration;
 
 use postcall::domain::delivery::{BodyEnd, Ending, Failure, Outcome, State, UnknownReason};
 use postcall::domain::request::Request;
-use postcall::webhook::Fence;
+use postcall::webhook::SendGate;
 use tokio::net::{TcpSocket, TcpStream};
 use uuid::Uuid;
 
@@ -180,7 +180,7 @@ async fn plain_http_and_addresses_inside_are_blocked_before_any_connection() {
     ];
     for (allow_http, allow_targets, url) in cases {
         let webhook = webhook_with(allow_http, allow_targets);
-        let attempt = webhook.send(&post(&url, AMPLE_MS), Uuid::now_v7(), &Fence::open(), pending()).await;
+        let attempt = webhook.send(&post(&url, AMPLE_MS), Uuid::now_v7(), &SendGate::open(), pending()).await;
         assert_failed(&attempt, Failure::Blocked);
     }
     assert!(receiver.received().is_empty());

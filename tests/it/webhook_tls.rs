@@ -1,4 +1,4 @@
-//! Attempts over TLS, and what the environment says about whom to trust.
+//! Attempts over TLS, and how the environment says which certificates to trust.
 
 use std::future::pending;
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use postcall::domain::delivery::{BodyEnd, Failure};
-use postcall::webhook::Fence;
+use postcall::webhook::SendGate;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
@@ -108,10 +108,10 @@ async fn send_trusting(file: &Path) {
     let receiver = tls_receiver(certificate, PrivateKeyDer::from_pem_file(file).unwrap()).await;
     let webhook = webhook();
     let request = post(&https(&receiver), AMPLE_MS);
-    let first = webhook.send(&request, Uuid::now_v7(), &Fence::open(), pending()).await;
+    let first = webhook.send(&request, Uuid::now_v7(), &SendGate::open(), pending()).await;
     assert_answered(&first, 200, b"ok", BodyEnd::Complete);
     assert!(first.timing.dns.unwrap() < first.timing.connected.unwrap());
-    let second = webhook.send(&request, Uuid::now_v7(), &Fence::open(), pending()).await;
+    let second = webhook.send(&request, Uuid::now_v7(), &SendGate::open(), pending()).await;
     assert_answered(&second, 200, b"ok", BodyEnd::Complete);
     assert_eq!((second.timing.connected, receiver.received().len()), (None, 1));
 
@@ -142,7 +142,7 @@ async fn assert_nothing_uncalled_for_is_an_answer(file: &Path) {
     .await;
     let (webhook, request) = (webhook(), post(&https(&receiver), AMPLE_MS));
     for _ in 0..200 {
-        let attempt = webhook.send(&request, Uuid::now_v7(), &Fence::open(), pending()).await;
+        let attempt = webhook.send(&request, Uuid::now_v7(), &SendGate::open(), pending()).await;
         assert_answered(&attempt, 200, b"ok", BodyEnd::Complete);
         assert!(attempt.timing.connected.is_some());
         told.notify_one();

@@ -1,4 +1,4 @@
-//! What is on the wire, and on how many connections.
+//! What requests look like on the wire, and how many connections they use.
 
 use std::future::pending;
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 use postcall::domain::action::Method;
 use postcall::domain::delivery::{BodyEnd, UnknownReason};
 use postcall::domain::request::Request;
-use postcall::webhook::Fence;
+use postcall::webhook::SendGate;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
@@ -22,7 +22,7 @@ async fn a_post_goes_out_byte_for_byte() {
     request.headers.push(("x-name".to_owned(), "Grüße ".trim_end().to_owned()));
     request.body = Some("{ \"ü\" : \"\\u0000\" }".to_owned());
     let id = Uuid::now_v7();
-    let attempt = webhook().send(&request, id, &Fence::open(), pending()).await;
+    let attempt = webhook().send(&request, id, &SendGate::open(), pending()).await;
     assert_answered(&attempt, 200, b"ok", BodyEnd::Complete);
     let expected = format!(
         "POST /hook?x=%20y HTTP/1.1\r\ncontent-type: application/json\r\nx-name: Grüße\r\nwebhook-id: {id}\r\n\
@@ -37,7 +37,7 @@ async fn a_post_goes_out_byte_for_byte() {
 async fn a_get_goes_out_without_body_or_any_framing_of_one() {
     let receiver = Receiver::answering(OK).await;
     let id = Uuid::now_v7();
-    let attempt = webhook().send(&get(&receiver.url("/"), AMPLE_MS), id, &Fence::open(), pending()).await;
+    let attempt = webhook().send(&get(&receiver.url("/"), AMPLE_MS), id, &SendGate::open(), pending()).await;
     assert_answered(&attempt, 200, b"ok", BodyEnd::Complete);
     let expected = format!(
         "GET / HTTP/1.1\r\nwebhook-id: {id}\r\naccept: */*\r\nuser-agent: postcall/{}\r\nhost: {}\r\n\r\n",
@@ -71,8 +71,8 @@ async fn a_second_request_goes_over_the_same_connection() {
     let receiver = Receiver::answering(OK).await;
     let webhook = webhook();
     let request = post(&receiver.url("/"), AMPLE_MS);
-    let first = webhook.send(&request, Uuid::now_v7(), &Fence::open(), pending()).await;
-    let second = webhook.send(&request, Uuid::now_v7(), &Fence::open(), pending()).await;
+    let first = webhook.send(&request, Uuid::now_v7(), &SendGate::open(), pending()).await;
+    let second = webhook.send(&request, Uuid::now_v7(), &SendGate::open(), pending()).await;
     assert_answered(&first, 200, b"ok", BodyEnd::Complete);
     assert_answered(&second, 200, b"ok", BodyEnd::Complete);
     assert!(first.timing.connected.is_some() && second.timing.connected.is_none());
@@ -101,13 +101,13 @@ async fn a_request_after_the_idle_connection_was_closed_arrives_once_on_a_new_on
     let webhook = webhook();
     let request = post(&receiver.url("/"), AMPLE_MS);
     assert_answered(
-        &webhook.send(&request, Uuid::now_v7(), &Fence::open(), pending()).await,
+        &webhook.send(&request, Uuid::now_v7(), &SendGate::open(), pending()).await,
         200,
         b"ok",
         BodyEnd::Complete,
     );
     gone.notified().await;
-    let second = webhook.send(&request, Uuid::now_v7(), &Fence::open(), pending()).await;
+    let second = webhook.send(&request, Uuid::now_v7(), &SendGate::open(), pending()).await;
     assert_answered(&second, 200, b"ok", BodyEnd::Complete);
     assert!(second.timing.connected.is_some());
     let requests: Vec<usize> = receiver.texts().iter().map(|text| text.matches("POST / ").count()).collect();
@@ -128,12 +128,15 @@ async fn a_kept_alive_connection_that_dies_under_a_request_is_unknown_and_the_re
         let request = request(&receiver.url("/"), AMPLE_MS);
         let before = receiver.received().len();
         assert_answered(
-            &webhook.send(&request, Uuid::now_v7(), &Fence::open(), pending()).await,
+            &webhook.send(&request, Uuid::now_v7(), &SendGate::open(), pending()).await,
             200,
             b"ok",
             BodyEnd::Complete,
         );
-        assert_unknown(&webhook.send(&request, Uuid::now_v7(), &Fence::open(), pending()).await, UnknownReason::Reset);
+        assert_unknown(
+            &webhook.send(&request, Uuid::now_v7(), &SendGate::open(), pending()).await,
+            UnknownReason::Reset,
+        );
         assert_eq!(receiver.received().len(), before + 1);
     }
 }

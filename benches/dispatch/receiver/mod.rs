@@ -1,6 +1,6 @@
-//! The receiver: a process of its own ([`server`]), so that what it costs can be told apart, and this side of the pipes to
-//! it. Where it listens everybody of 127.0.0.0/8 is served, which makes as many hosts as are wanted; what it does with a
-//! request, the path says.
+//! The receiver. It is a process of its own ([`server`]), so that its cost can be measured separately. This module
+//! holds the benchmark's side of the pipes to it. The receiver listens on all addresses of 127.0.0.0/8, so there are as
+//! many hosts as needed. The path of a request says what the receiver does with it.
 
 use std::collections::{HashMap, HashSet};
 use std::io::{BufRead, BufReader, Write};
@@ -16,25 +16,25 @@ use crate::{clock, process};
 
 pub mod server;
 
-/// How often it is asked how much has come.
+/// How often the receiver is asked how many requests have arrived.
 const ASKING: Duration = Duration::from_millis(5);
-/// The same by lanes, which costs it more.
+/// How often the receiver is asked the same for a range of lanes, which costs it more.
 const ASKING_LANES: Duration = Duration::from_millis(50);
-/// How long nothing may come where something has to.
+/// How long no request may arrive while some are expected.
 const SILENCE: Duration = Duration::from_secs(30);
 
-/// What it does with a request.
+/// What the receiver does with a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Behaviour {
     /// It answers 200 at once.
     Answer,
-    /// It answers 200 after so long.
+    /// It answers 200 after this time.
     AnswerAfter(Duration),
     /// It never answers.
     Hang,
 }
 
-/// One request that came.
+/// One request that arrived.
 #[derive(Clone, Copy, Debug)]
 pub struct Arrival {
     /// Its `webhook-id`.
@@ -43,22 +43,22 @@ pub struct Arrival {
     pub call: u64,
     /// The lane in its path.
     pub lane: usize,
-    /// When it was complete.
+    /// When the request was complete.
     pub at: Instant,
 }
 
-/// How many requests came, and when.
+/// How many requests arrived, and when.
 #[derive(Clone, Copy, Debug)]
 pub struct Count {
-    /// Requests.
+    /// How many requests arrived.
     pub total: usize,
-    /// When the first came; of no meaning if none did.
+    /// When the first request arrived. It has no meaning if none arrived.
     pub first: Instant,
-    /// When the last came; likewise.
+    /// When the last request arrived. It has no meaning if none arrived.
     pub last: Instant,
 }
 
-/// A running receiver; it ends with this value.
+/// A running receiver. It ends when this value is dropped.
 pub struct Receiver {
     child: Child,
     address: SocketAddr,
@@ -84,9 +84,9 @@ impl Pipes {
 }
 
 impl Receiver {
-    /// Starts one on a free port, for every address of this machine.
+    /// Starts a receiver on a free port, for every address of this machine.
     pub fn start() -> Receiver {
-        // The clock's anchor comes before everything that is measured by it.
+        // The first call sets the clock's anchor, which must come before all moments that are measured.
         clock::instant(clock::now_ns());
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--bench", "--receiver"])
@@ -100,47 +100,48 @@ impl Receiver {
         Receiver { child, address, pipes: Mutex::new(pipes) }
     }
 
-    /// Where it answers at once.
+    /// The URL at which it answers at once.
     pub fn url(&self) -> String {
         self.url_of(Behaviour::Answer, Ipv4Addr::LOCALHOST, 0)
     }
 
-    /// Where it behaves like that, on a host of 127.0.0.0/8, and notes the number of a lane.
+    /// The URL, on a host of 127.0.0.0/8, at which it shows this behaviour. The URL holds the number of the lane.
     pub fn url_of(&self, behaviour: Behaviour, host: Ipv4Addr, lane: usize) -> String {
         url(behaviour, SocketAddr::new(host.into(), self.address.port()), lane)
     }
 
-    /// Opens another address, which can be closed; its port is chosen if it is 0.
+    /// Listens on another address, which can be closed. The receiver chooses the port if it is 0.
     pub fn open(&self, address: SocketAddr) -> SocketAddr {
         self.ask(&format!("listen {address}")).parse().unwrap()
     }
 
-    /// Closes one that was opened, with all its connections: whoever connects then is refused.
+    /// Closes an address that was opened, with all its connections. New connections are then refused.
     pub fn close(&self, address: SocketAddr) {
         self.ask(&format!("close {address}"));
     }
 
-    /// CPU seconds that it has used so far.
+    /// The CPU seconds that it has used so far.
     pub fn cpu_seconds(&self) -> f64 {
         process::cpu_seconds(self.child.id())
     }
 
-    /// How much has come.
+    /// How many requests have arrived, and when.
     pub fn counted(&self) -> Count {
         count(&self.ask("count"))
     }
 
-    /// How much has come for these lanes.
+    /// How many requests have arrived for these lanes, and when.
     pub fn counted_of(&self, lanes: &Range<usize>) -> Count {
         count(&self.ask(&format!("lanes {} {}", lanes.start, lanes.end)))
     }
 
-    /// Requests so far.
+    /// How many requests have arrived so far.
     pub fn count(&self) -> usize {
         self.counted().total
     }
 
-    /// Waits until there were `count` requests for these lanes, or until `patience` is over, and says what there was.
+    /// Waits until `count` requests have arrived for these lanes, or until `patience` is over. Returns what has
+    /// arrived.
     pub async fn waits_for(&self, lanes: &Range<usize>, count: usize, patience: Duration) -> Count {
         let began = Instant::now();
         loop {
@@ -152,7 +153,7 @@ impl Receiver {
         }
     }
 
-    /// Waits until there were `count` requests. Panics when none has come for half a minute.
+    /// Waits until `count` requests have arrived. Panics if none arrives for half a minute.
     pub async fn has(&self, count: usize) {
         let mut seen = (self.count(), Instant::now());
         while seen.0 < count {
@@ -165,14 +166,14 @@ impl Receiver {
         }
     }
 
-    /// When each message arrived. Panics if one arrived twice, or if there are not exactly `count`.
+    /// When each message arrived. Panics if a message arrived twice, or if there are not exactly `count` messages.
     pub fn arrivals(&self, count: usize) -> HashMap<Uuid, Instant> {
         let by_message: HashMap<Uuid, Instant> = self.all().iter().map(|one| (one.message, one.at)).collect();
         assert_eq!(by_message.len(), count, "LOST: as many messages have to arrive as were committed");
         by_message
     }
 
-    /// Everything that arrived, in order. Panics if a message or a call arrived twice.
+    /// All requests that arrived, in order. Panics if a message arrived twice.
     pub fn all(&self) -> Vec<Arrival> {
         let mut pipes = self.pipes.lock().unwrap_or_else(PoisonError::into_inner);
         let mut line = pipes.ask("arrivals");
@@ -186,12 +187,12 @@ impl Receiver {
         arrivals
     }
 
-    /// Forgets what arrived.
+    /// Forgets what has arrived.
     pub fn forget(&self) {
         self.ask("forget");
     }
 
-    /// Counts from now on what comes, and no longer keeps it one by one: for long runs.
+    /// From now on, only counts requests, and no longer keeps each of them. This is for long runs.
     pub fn count_only(&self) {
         self.ask("count-only");
     }
@@ -203,13 +204,13 @@ impl Receiver {
 
 impl Drop for Receiver {
     fn drop(&mut self) {
-        // It has nothing to tidy up, and may be gone already.
+        // The process has nothing to clean up, and may have ended already.
         let _gone = self.child.kill();
         let _reaped = self.child.wait();
     }
 }
 
-/// The URL of an address at which a receiver behaves like that.
+/// The URL, at this address, at which a receiver shows this behaviour.
 pub fn url(behaviour: Behaviour, address: SocketAddr, lane: usize) -> String {
     match behaviour {
         Behaviour::Answer => format!("http://{address}/answer/{lane}"),
@@ -218,7 +219,7 @@ pub fn url(behaviour: Behaviour, address: SocketAddr, lane: usize) -> String {
     }
 }
 
-/// A host of 127.0.0.0/8 for each number up to a million, and never 127.0.0.x.
+/// A host of 127.0.0.0/8 for each number up to a million. It is never 127.0.0.x.
 pub fn host(number: usize) -> Ipv4Addr {
     let part = |number: usize| u8::try_from(number % 250 + 1).unwrap();
     Ipv4Addr::new(127, part(number / 62_500), part(number / 250), part(number))

@@ -1,17 +1,19 @@
-//! The receiver's own process: an HTTP/1.1 server that costs as little as possible, since it shares the machine with what
-//! is measured. One thread, one reused buffer a connection, no parsing beyond what tells one request from the next.
+//! The receiver's own process: an HTTP/1.1 server that costs as little as possible, because it shares the machine with
+//! the processes that are measured. It has one thread, and reuses one buffer for each connection. It parses no more
+//! than it needs to find the end of a request, and its numbers.
 //!
-//! It is told what to do by lines on standard input, answers by lines on standard output, and ends when the input ends:
+//! It reads commands from standard input, one a line, answers by lines on standard output, and ends when the input
+//! ends:
 //!
 //! | command        | answer |
 //! |----------------|--------|
-//! | `listen HOST:PORT` | the address, its port chosen if it was 0 |
-//! | `close HOST:PORT`  | `closed`; nobody listens there any more, and its connections are gone |
-//! | `count`        | requests so far, and when the first and the last came, nanoseconds of the machine's monotonic clock |
-//! | `lanes FIRST END` | the same of the lanes from FIRST up to END, of the requests that were kept |
-//! | `arrivals`     | a line for each request (message id, call, lane, when it came), then `end` |
-//! | `forget`       | `forgotten`: counts from 0 again |
-//! | `count-only`   | `counting`: from now on requests are counted and no longer kept one by one |
+//! | `listen HOST:PORT` | the address; the receiver chooses the port if it is 0 |
+//! | `close HOST:PORT`  | `closed`; the receiver no longer listens there, and has closed the connections |
+//! | `count`        | requests so far, and when the first and the last arrived (monotonic clock, nanoseconds) |
+//! | `lanes FIRST END` | the same for the lanes from FIRST up to END, of the requests that were kept |
+//! | `arrivals`     | a line for each request (message id, call, lane, when it arrived), then `end` |
+//! | `forget`       | `forgotten`: the receiver counts from 0 again |
+//! | `count-only`   | `counting`: from now on, requests are counted, and no longer kept one by one |
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -33,9 +35,9 @@ use crate::calls;
 use crate::clock::now_ns;
 
 const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
-/// More than any request here.
+/// The size of a connection's buffer. It is larger than any request here.
 const BUFFER_BYTES: usize = 64 * 1024;
-/// Connections that wait to be accepted: a listener that drops one would cost the sender a second.
+/// How many connections may wait to be accepted. If a listener drops one, its sender loses a second.
 const BACKLOG: u32 = 4_096;
 
 /// Serves until standard input ends.
@@ -72,7 +74,7 @@ async fn obey(mut commands: mpsc::Receiver<String>) {
             ("close", address) => {
                 let address: SocketAddr = address.parse().unwrap();
                 open.remove(&address).expect("it listens there").abort();
-                // What is aborted is dropped when it would have run next; until then its socket is open.
+                // An aborted task is dropped when it would have run next. Until then its socket is open.
                 while TcpStream::connect(address).await.is_ok() {}
                 writeln!(out, "closed").unwrap();
             }
@@ -108,7 +110,7 @@ async fn obey(mut commands: mpsc::Receiver<String>) {
     }
 }
 
-/// What came.
+/// The requests that have arrived.
 #[derive(Default)]
 struct Ledger {
     total: Cell<u64>,
@@ -154,7 +156,7 @@ fn listen(address: SocketAddr) -> TcpListener {
     socket.listen(BACKLOG).unwrap()
 }
 
-/// Serves all who come. Where it is dropped, so are they.
+/// Accepts connections and serves them. Dropping it closes all of them.
 async fn accept(listener: TcpListener, ledger: Rc<Ledger>) {
     let mut served = JoinSet::new();
     loop {
@@ -186,7 +188,7 @@ async fn serve(mut stream: TcpStream, ledger: Rc<Ledger>) {
                 Behaviour::Answer => {}
                 Behaviour::AnswerAfter(delay) => tokio::time::sleep(delay).await,
                 Behaviour::Hang => {
-                    // Until the other side gives up; what it still sends is of no interest.
+                    // This goes on until the other side gives up. What it still sends does not matter.
                     while matches!(stream.read(&mut buffer).await, Ok(1..)) {}
                     return;
                 }
@@ -198,7 +200,7 @@ async fn serve(mut stream: TcpStream, ledger: Rc<Ledger>) {
     }
 }
 
-/// What is looked at of a request.
+/// The parts of a request that the receiver reads.
 struct Request {
     length: usize,
     message: Uuid,
@@ -207,14 +209,14 @@ struct Request {
     behaviour: Behaviour,
 }
 
-/// The request that `bytes` begin with, once all of it is there.
+/// The request at the beginning of `bytes`. `None` while it is not complete.
 fn request(bytes: &[u8]) -> Option<Request> {
     let head_end = memmem::find(bytes, b"\r\n\r\n")?;
     let mut lines = Lines(&bytes[..head_end + 2]);
     let (behaviour, lane) = target(lines.next().unwrap());
     let mut request = Request { length: head_end + 4, message: Uuid::nil(), call: 0, lane, behaviour };
     for line in lines {
-        // A header's name tells itself by its length and first letter among those that are sent here.
+        // The first letters of a line are enough to tell which of the headers that are sent here it may be.
         match line {
             [b'c' | b'C', b'o', ..] => request.length += header(line, "content-length").map_or(0, number),
             [b'w' | b'W', ..] => {
@@ -227,7 +229,8 @@ fn request(bytes: &[u8]) -> Option<Request> {
     (bytes.len() >= request.length).then_some(request)
 }
 
-/// What the path says: `/answer/LANE`, `/hang/LANE`, `/delay/MS/LANE`; any other is answered.
+/// The behaviour and the lane that the path asks for: `/answer/LANE`, `/hang/LANE` or `/delay/MS/LANE`. A request with
+/// any other path is answered.
 fn target(request_line: &[u8]) -> (Behaviour, usize) {
     let line = std::str::from_utf8(request_line).unwrap();
     let path = line.split(' ').nth(1).unwrap_or_default();
@@ -247,14 +250,14 @@ fn number(digits: &str) -> usize {
     digits.parse().unwrap()
 }
 
-/// The value of a line, if it is the header `name`.
+/// The value of the header `name`, if this is its line.
 fn header<'a>(line: &'a [u8], name: &str) -> Option<&'a str> {
     let (found, value) = line.split_at_checked(name.len())?;
     let value = value.strip_prefix(b":")?;
     found.eq_ignore_ascii_case(name.as_bytes()).then(|| std::str::from_utf8(value).unwrap().trim())
 }
 
-/// Lines that end in CR LF.
+/// Iterates over lines that end in CR LF.
 struct Lines<'a>(&'a [u8]);
 
 impl<'a> Iterator for Lines<'a> {

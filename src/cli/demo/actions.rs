@@ -1,4 +1,4 @@
-//! The demo's actions: one for each way a delivery can end.
+//! The demo's actions: at least one for each way in which a delivery can end.
 
 use serde_json::json;
 
@@ -22,12 +22,12 @@ pub(super) const EXAMPLE_BODY: &str = r#"{
   "disposition": "${outcome}"
 }"#;
 
-/// An action to publish.
+/// An action that the demo publishes.
 pub(super) struct Published {
     pub(super) agent: &'static str,
     pub(super) name: &'static str,
     pub(super) file: String,
-    /// What its deliveries show.
+    /// What the deliveries of this action show.
     pub(super) shows: &'static str,
 }
 

@@ -1,12 +1,12 @@
-//! The demo's calls: what real ones hold. Several languages, quotes and line breaks in summaries, inbound and outbound,
-//! values of every kind. Numbers are from the ranges set aside for fiction.
+//! The demo's calls, similar to real ones: several languages, quotes and line breaks in summaries, inbound and
+//! outbound, values of every type. The phone numbers are from the ranges reserved for fiction.
 
 use serde_json::{Value, json};
 
 use super::actions::{EXAMPLE_AGENT, PAUSED_AGENT};
 use crate::store::platform::Close;
 
-/// A call that the pretend platform ends.
+/// A call that the simulated platform completes.
 pub(super) struct PretendCall {
     pub(super) agent: &'static str,
     pub(super) sid: String,
@@ -15,7 +15,7 @@ pub(super) struct PretendCall {
     pub(super) close: Close,
 }
 
-/// What was said and what came of it.
+/// The content and the outcome of a conversation.
 struct Conversation {
     direction: &'static str,
     summary: &'static str,
@@ -62,7 +62,7 @@ const CONVERSATIONS: [Conversation; 6] = [
     },
 ];
 
-/// Every agent of the demo, and how many calls it held.
+/// Every agent of the demo, and its number of calls.
 const AGENTS: [(&str, usize); 7] = [
     (EXAMPLE_AGENT, 12),
     ("agent_helpdesk", 4),
@@ -73,7 +73,7 @@ const AGENTS: [(&str, usize); 7] = [
     (PAUSED_AGENT, 2),
 ];
 
-/// All calls, every fifth of them rolled back.
+/// All calls; every fifth is rolled back.
 pub(super) fn all() -> Vec<PretendCall> {
     let agents = AGENTS.iter().flat_map(|(agent, count)| std::iter::repeat_n(*agent, *count));
     agents.enumerate().map(|(index, agent)| pretend_call(index, agent)).collect()

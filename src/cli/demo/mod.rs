@@ -1,4 +1,4 @@
-//! `postcall demo`: the whole way once, with a pretend platform and a pretend receiver.
+//! `postcall demo`: the whole way of a call, with a simulated platform and a simulated receiver.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 
 use super::run::{self, Ranges, Targets};
 use super::{CliError, Database, Format, history, print_line, signals};
-use crate::dispatcher::{self, Stop};
+use crate::dispatcher::{self, StopTokens};
 use crate::scheduler::Limits;
 use crate::service::examination::{examine, shown};
 use crate::store::Store;
@@ -20,28 +20,27 @@ mod actions;
 mod calls;
 mod receiver;
 
-/// Connections of the pool: the dispatcher's two and the platform's.
+/// Connections of the pool, for the dispatcher and the simulated platform.
 const CONNECTIONS: u32 = 10;
-/// In whose name actions are published.
+/// The name under which the demo publishes actions.
 const BY: &str = "postcall demo";
-/// Calls that the pretend platform ends at the same time.
+/// How many calls the simulated platform completes at the same time.
 const CONCURRENT_CALLS: usize = 8;
-/// How often the demo looks whether everything is delivered.
+/// How often the demo checks whether all deliveries have ended.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
-/// When it gives up: the slowest action needs about a second.
+/// How long the demo waits for this. The slowest action needs about a second.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(30);
 
-/// Show the whole way once, on an empty database.
+/// Show the whole way of a call, on an empty database.
 ///
-/// Migrates, starts a small receiver on 127.0.0.1, publishes actions, lets a pretend platform complete
-/// calls inside its own transactions (some rolled back), dispatches them, and shows the history, with a
-/// delivery in each final state.
+/// Migrates, starts a small receiver on 127.0.0.1, publishes actions, lets a simulated platform complete calls inside
+/// its own transactions (some rolled back), sends them, and shows the history, with a delivery in each final state.
 #[derive(Args)]
 pub struct Arguments {
     #[command(flatten)]
     database: Database,
 
-    /// Leave dispatcher and receiver running until Ctrl-C, and say how to look around.
+    /// Leave dispatcher and receiver running until Ctrl-C, and print commands to look around.
     #[arg(long)]
     keep: bool,
 }
@@ -74,14 +73,15 @@ fn chapter(title: &str) -> Result<(), CliError> {
     print_line(&format!("\n── {title} {}", "─".repeat(74_usize.saturating_sub(title.chars().count()))))
 }
 
-/// Shows the documentation's example with its mistake, and publishes it corrected, beside the actions of other agents.
+/// Shows the documentation's example with its mistake, and publishes the corrected example and the actions of other
+/// agents.
 async fn publish(store: &Store, receiver: &Receiver) -> Result<(), CliError> {
     chapter("A customer checks the example action of the platform's documentation")?;
     let example = actions::example(&receiver.url("/crm/calls"), actions::EXAMPLE_BODY);
     if let Err(problems) = examine(&example) {
         print_line(&shown(&problems))?;
     }
-    chapter("… mends the missing comma, and publishes it; so do others")?;
+    chapter("… adds the missing comma and publishes it; other customers publish theirs")?;
     for published in actions::all(receiver) {
         let file = examine(&published.file).map_err(|problems| CliError::Problem(shown(&problems)))?;
         let version = store.publish_action(published.agent, published.name, &file.spec, file.enabled, BY).await?;
@@ -91,7 +91,7 @@ async fn publish(store: &Store, receiver: &Receiver) -> Result<(), CliError> {
     Ok(())
 }
 
-/// The pretend platform: concurrent business transactions, some rolled back.
+/// The simulated platform: runs concurrent business transactions, of which some are rolled back.
 async fn complete_calls(store: &Store) -> Result<(), CliError> {
     chapter("The platform completes calls inside its own transactions")?;
     let (mut committed, mut rolled_back) = (0, 0);
@@ -132,10 +132,10 @@ fn closed<T>(done: Option<Joined<T>>) -> Result<(), CliError> {
 
 type Running = tokio::task::JoinHandle<Result<dispatcher::Tally, dispatcher::RunError>>;
 
-fn start_dispatcher(store: &Store) -> Result<(Stop, Running), CliError> {
+fn start_dispatcher(store: &Store) -> Result<(StopTokens, Running), CliError> {
     let loopback = ipnet::IpNet::from(std::net::IpAddr::from([127, 0, 0, 1]));
     let (webhook, policy) = Targets { allow_targets: Ranges(vec![loopback]), allow_http: true }.webhook(true)?;
-    let settings = dispatcher::Settings {
+    let settings = dispatcher::DispatcherSettings {
         limits: Limits { in_flight: 16, per_agent: 16, per_host: 16, adapt: true, hold_unreachable: true },
         max_unrecorded: 16,
         lease: Duration::from_secs(15),
@@ -146,7 +146,7 @@ fn start_dispatcher(store: &Store) -> Result<(Stop, Running), CliError> {
         max_bytes_in_flight: dispatcher::DEFAULT_MAX_BYTES_IN_FLIGHT,
         retention: Default::default(),
     };
-    let (stop, store) = (Stop::default(), store.clone());
+    let (stop, store) = (StopTokens::default(), store.clone());
     let until = stop.clone();
     let running = tokio::spawn(async move { dispatcher::run(store, webhook, settings, &run::name(), until).await });
     Ok((stop, running))
@@ -198,7 +198,7 @@ async fn keep(url: &str, receiver: &Receiver) -> Result<(), CliError> {
          one more call  psql '{url}' -c \"INSERT INTO postcall.outbox (agent, call) VALUES ('{}', '{{}}')\"",
         actions::EXAMPLE_AGENT
     ))?;
-    let stop = Stop::default();
+    let stop = StopTokens::default();
     signals::stop_on_signals(stop.clone())?;
     stop.drain.cancelled().await;
     Ok(())

@@ -1,4 +1,4 @@
-//! The demo's receiver: a small HTTP server that counts what it gets by message id.
+//! The demo's receiver: a small HTTP server that counts requests by message id.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -13,7 +13,7 @@ use tokio::net::{TcpListener, TcpSocket};
 use super::Shared;
 use crate::cli::CliError;
 
-/// The header by which receivers tell messages apart.
+/// The header by which receivers distinguish messages.
 const MESSAGE_ID: HeaderName = HeaderName::from_static("webhook-id");
 
 type Counts = HashMap<String, usize>;
@@ -21,7 +21,7 @@ type Counts = HashMap<String, usize>;
 /// A running receiver; it ends with the process.
 pub(super) struct Receiver {
     address: SocketAddr,
-    /// A port that is ours and on which nobody listens.
+    /// A socket that reserves a port on which nobody listens.
     nobody: TcpSocket,
     counts: Shared<Counts>,
 }
@@ -39,18 +39,18 @@ impl Receiver {
         Ok(Receiver { address, nobody, counts })
     }
 
-    /// The URL of `path` here.
+    /// The URL of `path` at this receiver.
     pub(super) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
 
-    /// The URL of `path` where nobody listens.
+    /// The URL of `path` at a port on which nobody listens.
     pub(super) fn url_of_nobody(&self, path: &str) -> String {
         let port = self.nobody.local_addr().map_or(1, |address| address.port());
         format!("http://127.0.0.1:{port}{path}")
     }
 
-    /// How many requests came with each message id.
+    /// The number of requests for each message id.
     pub(super) fn requests_per_message(&self) -> Counts {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

@@ -1,8 +1,8 @@
-//! A text in which each name stands once in its object: the last value that it was given, in the place where it was first
-//! given, as common JSON libraries read such a text.
+//! Rewrites a text so that each name occurs only once in its object: with its last value, at the place of its first
+//! occurrence, as common JSON libraries read such a text.
 //!
-//! No JSON library writes a name twice, so this is for texts that somebody put together by hand. It costs memory for a
-//! copy of the text and for the names of the objects that are open, in all less than ten times the text.
+//! No JSON library writes a name twice, so this is for texts that a program assembled without one. It needs memory for
+//! a copy of the text and for the names of the open objects, together less than ten times the text.
 
 use std::hash::{BuildHasher, RandomState};
 
@@ -15,10 +15,10 @@ use crate::render::output::{JsonString, Output, Sink};
 
 /// Writes the document `text`, whose grammar was checked, without white space and with each name once.
 pub(crate) fn canonical(text: &str) -> String {
-    // Only the spelling of an exponent can grow, by one byte in three.
+    // Only an exponent can become longer: `1e5` becomes `1e+5`, one byte more for three.
     let output = Output::new(text.len() + text.len() / 3, text.len());
     let mut rewriter = Rewriter { scanner: Scanner::new(text, ()), output, hasher: RandomState::new() };
-    // What was read once cannot fail to be read again, and the output is as long as it can become.
+    // This cannot fail: the text was already read once, and the output has room for the longest result.
     let _ = rewriter.value();
     rewriter.output.into_text()
 }
@@ -29,7 +29,7 @@ struct Rewriter<'c> {
     hasher: RandomState,
 }
 
-/// An entry of an object: where in the output its name begins, and where its value begins and ends. Bytes.
+/// An entry of an object: the byte offsets in the output at which its name and its value begin and end.
 struct Entry {
     name: u32,
     name_end: u32,
@@ -93,8 +93,8 @@ impl Rewriter<'_> {
         Entry { name: offset(name), name_end: offset(value), value: offset(value), value_end: offset(value) }
     }
 
-    /// Adds `entry`, or gives its value to the earlier one of the same name; true then. In the output all names are
-    /// written in one way, so that they can be compared as they stand.
+    /// Adds `entry`. If an earlier entry has the same name, replaces that entry's value instead and returns true. All
+    /// names in the output have the same spelling, so they can be compared as bytes.
     fn keep(&self, entry: Entry, entries: &mut Vec<Entry>, by_name: &mut HashTable<u32>) -> bool {
         let name = |entry: &Entry| self.output.between(entry.name as usize, entry.name_end as usize);
         let nth = |index: u32| entries.get(index as usize).map(name).unwrap_or_default();

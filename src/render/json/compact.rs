@@ -1,7 +1,8 @@
-//! A value without its white space, straight into an output.
+//! Writes a value without its white space into an output.
 //!
-//! What is written is what common JSON libraries write: strings as UTF-8 with the fewest escapes, numbers with their
-//! digits, nothing between the tokens. Most texts differ little from that, so they are copied in long stretches.
+//! The result is what common JSON libraries write: strings as UTF-8 with as few escapes as possible, numbers with their
+//! digits unchanged, and nothing between the tokens. Most texts differ little from that, so long parts of them are
+//! copied at once.
 
 use super::Unreadable;
 use super::number::Number;
@@ -9,30 +10,31 @@ use super::scan::{Scanner, Watcher};
 use super::string::Raw;
 use crate::render::output::{Full, JsonString, Sink};
 
-/// What came of copying a document.
+/// The result of copying a document.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Copied {
-    /// All of it was written.
+    /// The whole document was written.
     Whole,
-    /// A name stands twice in one of its objects, so what was written is wrong; see [`super::canonical`].
+    /// A name occurs twice in one of its objects, so the written text is wrong; see [`super::canonical`].
     NameTwice,
     /// The output has reached its limit.
     Full,
 }
 
-/// Writes one value of a text whose grammar was checked, and in which no name stands twice within that value.
+/// Writes one value of a text. The grammar must be checked already, and no name may occur twice in an object of the
+/// value.
 pub(crate) fn copy(value: &str, sink: &mut impl Sink) -> Result<(), Full> {
     let mut scanner = Scanner::new(value, Copy::new(value, sink));
-    // What was read once cannot fail to be read again.
+    // This cannot fail: the text was already read once.
     let _ = scanner.value();
     let end = scanner.at();
     scanner.watcher.finish(end)
 }
 
-/// Writes the document `text`, which is checked on the way, to its end.
+/// Writes the document `text`, and checks all of it in the same pass.
 ///
 /// # Errors
-/// Only that it is no JSON object, even if the output has become full before.
+/// Fails only if the text is not a JSON object, even if the output became full before that was found.
 pub(crate) fn copy_document(text: &str, sink: &mut impl Sink) -> Result<Copied, Unreadable> {
     let mut scanner = Scanner::new(text, Copy::new(text, sink));
     scanner.notice_names(true);
@@ -45,10 +47,10 @@ pub(crate) fn copy_document(text: &str, sink: &mut impl Sink) -> Result<Copied, 
     })
 }
 
-/// Copies what is passed over, in stretches that end where something is written differently.
+/// Copies the text that the scanner reads, in parts that end where the spelling must change.
 struct Copy<'c, 's, S> {
     text: &'c str,
-    /// Up to here all is written.
+    /// Everything before this byte offset is written.
     copied: usize,
     sink: &'s mut S,
     written: Result<(), Full>,
@@ -59,7 +61,7 @@ impl<'c, 's, S: Sink> Copy<'c, 's, S> {
         Copy { text, copied: 0, sink, written: Ok(()) }
     }
 
-    /// Copies the text up to the byte `end`, lets `write` write the rest up to `next`, and goes on there.
+    /// Copies the text up to the byte `end`, lets `write` write the part from there to `next`, and continues at `next`.
     fn replace(&mut self, end: usize, next: usize, write: impl FnOnce(&mut S) -> Result<(), Full>) {
         let stretch = self.text.get(self.copied..end).unwrap_or_default();
         self.copied = next;

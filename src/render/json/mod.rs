@@ -1,16 +1,17 @@
-//! Reading JSON text where it stands (RFC 8259): nothing is built from it, so that a call costs its own bytes and no more.
+//! Reading JSON text in place (RFC 8259): no tree is built from it, so that a call needs no memory beyond its own
+//! bytes.
 //!
 //! ```text
-//! scan      one pass over a text: its grammar, and where its values begin and end
-//! string    what stands between the quotes of a string
-//! number    how a number is written
-//! names     which names an object has had, so that a second one is noticed
-//! compact   a value without its white space, straight into an output
-//! canonical a text in which each name stands once
+//! scan      one pass over a text: checks its grammar and finds where its values begin and end
+//! string    the text between the quotes of a string
+//! number    the grammar and the spelling of numbers
+//! names     the names of an object, to notice one that occurs twice
+//! compact   writes a value without its white space
+//! canonical rewrites a text so that each name occurs once in its object
 //! ```
 //!
-//! A text that gives a name twice in one object is read as all common parsers read it: the last value counts, in the
-//! place of the first.
+//! If a text has a name twice in one object, it is read as common parsers read it: the last value counts, at the place
+//! of the first.
 
 pub(super) mod canonical;
 pub(super) mod compact;
@@ -19,7 +20,7 @@ pub(super) mod number;
 pub(super) mod scan;
 pub(super) mod string;
 
-/// Deepest nesting of objects and arrays that is read. It bounds the recursion of everything that walks a text.
+/// The deepest nesting of objects and arrays that is accepted. It limits the recursion of all code that reads a text.
 pub(super) const MAX_DEPTH: usize = 127;
 
 /// Why a text cannot be a call.
@@ -27,6 +28,6 @@ pub(super) const MAX_DEPTH: usize = 127;
 pub(super) enum Unreadable {
     /// The text is not JSON, or is nested deeper than [`MAX_DEPTH`], at this byte.
     NotJson(usize),
-    /// The text is JSON, and no object.
+    /// The text is JSON, but not an object.
     NotAnObject,
 }

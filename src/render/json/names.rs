@@ -1,4 +1,5 @@
-//! Which names an object has had, so that a second one is noticed, in linear time however many there are.
+//! Remembers the names of an object, so that a name that occurs twice is noticed. It takes linear time for any number
+//! of names.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 
@@ -6,47 +7,47 @@ use hashbrown::HashTable;
 
 use super::string::{self, Raw};
 
-/// Up to this many names of an object are compared one by one; more of them go into a hash table.
+/// Up to this many names of an object are compared one by one. If there are more, they go into a hash table.
 const FEW: usize = 16;
 
-/// The names of all objects that are open. Of a name in a table only its offset is kept: a call of 8 MiB can hold a
-/// million names.
+/// The names of all open objects. For a name in a hash table, only its offset is stored, because a call of 8 MiB can
+/// contain a million names.
 pub(super) struct Names<'c> {
     text: &'c str,
     noticing: bool,
     met_twice: bool,
-    /// The names of those open objects that have few, the innermost object's last.
+    /// The names of those open objects that have few names. Those of the innermost object are last.
     few: Vec<Raw<'c>>,
-    /// Randomly keyed, so that no call can be made of names that all collide.
+    /// The hasher has a random key, so that nobody can construct a call whose names all collide.
     hasher: Option<RandomState>,
 }
 
 /// The names of one object.
 #[derive(Default)]
 pub(super) struct Seen {
-    /// Where they begin among the few.
+    /// The index in `few` at which the object's names begin.
     base: usize,
-    /// The offsets of all of them, once they are many.
+    /// The offsets of all names, if there are many.
     many: Option<HashTable<u32>>,
 }
 
 impl<'c> Names<'c> {
-    /// No names of `text`, and none to be noticed yet.
+    /// An empty set of names of `text`, which does not notice names yet.
     pub fn new(text: &'c str) -> Names<'c> {
         Names { text, noticing: false, met_twice: false, few: Vec::new(), hasher: None }
     }
 
-    /// Says whether names are to be noticed from here on, and what was said before.
+    /// Sets whether names are noticed from here on, and returns the previous setting.
     pub fn notice(&mut self, noticing: bool) -> bool {
         std::mem::replace(&mut self.noticing, noticing)
     }
 
-    /// Whether any object had a name twice.
+    /// Whether any object had a name twice while names were noticed.
     pub fn met_twice(&self) -> bool {
         self.met_twice
     }
 
-    /// An object that has no names yet.
+    /// Begins an object.
     pub fn open(&self) -> Seen {
         Seen { base: self.few.len(), many: None }
     }
@@ -56,8 +57,8 @@ impl<'c> Names<'c> {
         self.few.truncate(seen.base);
     }
 
-    /// Takes note of a name whose inside begins at the byte `start`. After the first name that stands twice there is
-    /// nothing more to learn.
+    /// Adds a name whose text begins at the byte `start`. After a name that occurs twice, nothing more needs to be
+    /// recorded.
     pub fn add(&mut self, seen: &mut Seen, start: usize, name: Raw<'c>) {
         if !self.noticing || self.met_twice {
             return;
@@ -82,7 +83,7 @@ impl<'c> Names<'c> {
     }
 }
 
-/// Adds a name to `many`; false if it is there already.
+/// Adds a name to `many`; returns false if it is already there.
 fn insert(many: &mut HashTable<u32>, hasher: &RandomState, text: &str, start: usize, name: Raw<'_>) -> bool {
     let at = |start: u32| string::at(text, start as usize);
     let found = many.entry(hash(hasher, name), |other| at(*other).same(name), |other| hash(hasher, at(*other)));
@@ -96,8 +97,8 @@ fn insert(many: &mut HashTable<u32>, hasher: &RandomState, text: &str, start: us
     }
 }
 
-/// Of the characters and not of the spelling: `a` and `\u0061` are one name. Both are handed to the hasher in the same
-/// pieces, because a hasher may tell pieces apart.
+/// Hashes the characters and not the spelling, because `a` and `\u0061` are the same name. Both spellings reach the
+/// hasher in the same pieces, because the hash can depend on how the input is split.
 fn hash(hasher: &RandomState, name: Raw<'_>) -> u64 {
     const PIECE: usize = 32;
     let mut state = hasher.build_hasher();

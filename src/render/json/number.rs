@@ -1,14 +1,14 @@
-//! Numbers: their grammar, and how they are written. No number is ever calculated with, so that each keeps its digits
-//! whatever its size.
+//! Numbers: their grammar and how they are written. Numbers are never converted, so each keeps its digits, whatever its
+//! size.
 
 use crate::render::output::{Full, Sink};
 
-/// A number as it stands in a text whose grammar was checked.
+/// A number in a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Number {
-    /// Its bytes.
+    /// Its length in bytes.
     pub len: usize,
-    /// Where its `e` or `E` is, if it has one.
+    /// The offset of its `e` or `E`, if it has one.
     pub exponent: Option<usize>,
 }
 
@@ -16,7 +16,7 @@ impl Number {
     /// Reads the number at the start of `bytes` (RFC 8259, section 6).
     ///
     /// # Errors
-    /// The first byte at which it is none.
+    /// The offset of the first byte that cannot be part of a number.
     pub fn read(bytes: &[u8]) -> Result<Number, usize> {
         let mut at = usize::from(bytes.first() == Some(&b'-'));
         at = match bytes.get(at) {
@@ -40,7 +40,7 @@ impl Number {
         exponent.is_some_and(|tail| !matches!(tail, [b'e', b'+' | b'-', ..]))
     }
 
-    /// Writes `text`, which is this number, as it is, but for the spelling of an exponent: `1E5` and `1e5` become `1e+5`.
+    /// Writes `text`, which is this number. Only the spelling of an exponent changes: `1E5` and `1e5` become `1e+5`.
     pub fn write(self, text: &str, sink: &mut impl Sink) -> Result<(), Full> {
         let Some((mantissa, exponent)) = self.exponent.and_then(|at| text.split_at_checked(at)) else {
             return sink.write(text);
@@ -52,7 +52,7 @@ impl Number {
     }
 }
 
-/// The end of the digits that begin at byte `start`; an error if there are none.
+/// The end of the digits that begin at byte `start`; an error if there is no digit.
 fn digits(bytes: &[u8], start: usize) -> Result<usize, usize> {
     let rest = bytes.get(start..).unwrap_or_default();
     match rest.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(rest.len()) {

@@ -1,4 +1,4 @@
-//! One pass over a JSON text that checks its grammar and says where its values begin and end.
+//! One pass over a JSON text that checks its grammar and finds where its values begin and end.
 
 use super::names::{Names, Seen};
 use super::number::Number;
@@ -15,26 +15,26 @@ impl From<NotJson> for Unreadable {
     }
 }
 
-/// Is told what is passed over. All offsets are bytes of the whole text.
+/// Receives what the scanner reads. All offsets are byte offsets in the whole text.
 pub(crate) trait Watcher {
     /// White space between the tokens, from the first offset up to the second.
     fn blanks(&mut self, _from: usize, _to: usize) {}
-    /// A string whose inside begins at `start`: a key or a value.
+    /// A string, which is a key or a value. The text between its quotes begins at `start`.
     fn string(&mut self, _start: usize, _raw: Raw<'_>) {}
     /// A number that begins at `start`.
     fn number(&mut self, _start: usize, _number: Number) {}
 }
 
-/// Watches nothing.
+/// A watcher that ignores everything.
 impl Watcher for () {}
 
-/// A pass over `text`. Each method reads on from where the one before it stopped.
+/// A pass over `text`. Each method continues where the one before it stopped.
 pub(crate) struct Scanner<'c, W> {
     text: &'c str,
     at: usize,
     depth: usize,
     names: Names<'c>,
-    /// Who is told.
+    /// Receives what the scanner reads.
     pub watcher: W,
 }
 
@@ -46,32 +46,32 @@ pub(crate) struct Open {
 }
 
 impl<'c, W: Watcher> Scanner<'c, W> {
-    /// A pass over `text`, at its start.
+    /// Begins a pass over `text`.
     pub fn new(text: &'c str, watcher: W) -> Scanner<'c, W> {
         Scanner { text, at: 0, depth: 0, names: Names::new(text), watcher }
     }
 
-    /// The byte at which the next token is looked for.
+    /// The current byte offset; the next token is read from here.
     pub fn at(&self) -> usize {
         self.at
     }
 
-    /// The text from byte `start` up to where the pass is.
+    /// The text from byte `start` to the current offset.
     pub fn since(&self, start: usize) -> &'c str {
         self.text.get(start..self.at).unwrap_or_default()
     }
 
-    /// Says whether a name that stands twice in an object is to be noticed from here on, and what was said before.
+    /// Sets whether a name that occurs twice in an object is noticed from here on, and returns the previous setting.
     pub fn notice_names(&mut self, notice: bool) -> bool {
         self.names.notice(notice)
     }
 
-    /// Whether an object with a name that stands twice was noticed.
+    /// Whether an object with a name that occurs twice was noticed.
     pub fn met_a_name_twice(&self) -> bool {
         self.names.met_twice()
     }
 
-    /// Reads the whole text as one object, whose value is read by `walk`.
+    /// Reads the whole text as one object; `walk` reads the object itself.
     pub fn document(
         &mut self,
         walk: impl FnOnce(&mut Scanner<'c, W>) -> Result<(), NotJson>,
@@ -85,7 +85,7 @@ impl<'c, W: Watcher> Scanner<'c, W> {
         }
     }
 
-    /// Reads one value, whatever it is.
+    /// Reads one value of any type.
     pub fn value(&mut self) -> Result<(), NotJson> {
         match self.peek() {
             Some(b'{') => {
@@ -111,7 +111,7 @@ impl<'c, W: Watcher> Scanner<'c, W> {
         }
     }
 
-    /// The first byte of the next token, white space passed over.
+    /// Skips white space and returns the first byte of the next token, without reading it.
     pub fn peek(&mut self) -> Option<u8> {
         let bytes = self.text.as_bytes();
         let start = self.at;
@@ -124,7 +124,7 @@ impl<'c, W: Watcher> Scanner<'c, W> {
         bytes.get(self.at).copied()
     }
 
-    /// Enters the object or array whose bracket was peeked at.
+    /// Enters an object or array; [`Scanner::peek`] must have returned its bracket.
     pub fn open(&mut self) -> Result<Open, NotJson> {
         if self.depth == MAX_DEPTH {
             return Err(self.here());
@@ -134,7 +134,7 @@ impl<'c, W: Watcher> Scanner<'c, W> {
         Ok(Open { begun: false, seen: self.names.open() })
     }
 
-    /// Goes on to the next entry of `object` and reads its name; `None` at the object's end. Its value is next.
+    /// Reads the name of the next entry of `object`; `None` at the object's end. The entry's value must be read next.
     pub fn next_key(&mut self, object: &mut Open) -> Result<Option<Raw<'c>>, NotJson> {
         match (self.peek(), object.begun) {
             (Some(b'}'), _) => {
@@ -158,7 +158,7 @@ impl<'c, W: Watcher> Scanner<'c, W> {
         Ok(Some(key))
     }
 
-    /// Goes on to the next item of `array`, which is next then; false at the array's end.
+    /// Moves to the next item of `array`, which must be read next; false at the array's end.
     pub fn next_item(&mut self, array: &mut Open) -> Result<bool, NotJson> {
         match (self.peek(), array.begun) {
             (Some(b']'), _) => {
@@ -178,7 +178,7 @@ impl<'c, W: Watcher> Scanner<'c, W> {
         self.at += 1;
     }
 
-    /// Reads the string whose quote was peeked at.
+    /// Reads a string; [`Scanner::peek`] must have returned its quote.
     pub fn string(&mut self) -> Result<Raw<'c>, NotJson> {
         let bytes = self.text.as_bytes();
         let start = self.at + 1;
@@ -289,7 +289,7 @@ mod tests {
         let nested = |depth: usize| format!("{{\"a\":{}1{}}}", "[".repeat(depth - 1), "]".repeat(depth - 1));
         assert_eq!(read(&nested(MAX_DEPTH)), Ok(()));
         assert_eq!(read(&nested(MAX_DEPTH + 1)), Err(Unreadable::NotJson("{\"a\":".len() + MAX_DEPTH - 1)));
-        // Far beyond it, the stack is not what ends the reading.
+        // Far beyond the limit, reading ends with an error and not with a stack overflow.
         assert!(read(&nested(1_000_000)).is_err());
     }
 }

@@ -1,22 +1,22 @@
-//! What stands between the quotes of a JSON string (RFC 8259, section 7).
+//! The text between the quotes of a JSON string (RFC 8259, section 7).
 //!
-//! JavaScript programs cut strings between the halves of an emoji and then write `\ud83d` alone, which is JSON by grammar
-//! but no Unicode text. Postgres accepts that, so it reaches us: each such half becomes U+FFFD, as it does in every UTF-8
-//! encoder, rather than costing the delivery.
+//! JavaScript programs can cut strings between the two halves of an emoji and then write `\ud83d` alone. That is valid
+//! JSON by its grammar, but not Unicode text. Postgres accepts it, so it can be in a call. Each such half becomes
+//! U+FFFD, as in UTF-8 encoders, so that the delivery does not fail.
 
 use crate::render::output::{Full, Sink};
 
-/// The inside of a string as it stands in a text whose grammar was checked.
+/// The text between the quotes of a string, not decoded. Its grammar was checked.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Raw<'c> {
-    /// What is between the quotes.
+    /// The text between the quotes.
     pub text: &'c str,
-    /// Whether there is a backslash in it.
+    /// Whether the text contains a backslash.
     pub escaped: bool,
 }
 
 impl<'c> Raw<'c> {
-    /// The characters that the string stands for.
+    /// The decoded characters of the string.
     pub fn chars(self) -> impl Iterator<Item = char> {
         let mut rest = self.text;
         std::iter::from_fn(move || {
@@ -29,7 +29,7 @@ impl<'c> Raw<'c> {
         })
     }
 
-    /// Whether both stand for the same characters.
+    /// Whether both strings have the same decoded characters.
     pub fn same(self, other: Raw<'_>) -> bool {
         match self.escaped || other.escaped {
             true => self.chars().eq(other.chars()),
@@ -37,7 +37,7 @@ impl<'c> Raw<'c> {
         }
     }
 
-    /// Writes the characters that the string stands for.
+    /// Writes the decoded characters of the string.
     pub fn write(self, sink: &mut impl Sink) -> Result<(), Full> {
         if !self.escaped {
             return sink.write(self.text);
@@ -54,7 +54,7 @@ impl<'c> Raw<'c> {
     }
 }
 
-/// The character that the escape at the start of `text` stands for, and how many bytes it takes.
+/// The character of the escape at the start of `text`, and the escape's length in bytes.
 fn unescaped(text: &str) -> (char, usize) {
     let c = match text.as_bytes().get(1) {
         Some(b'b') => '\u{8}',
@@ -79,12 +79,12 @@ fn unescaped_unicode(text: &str) -> (char, usize) {
     let units = [unit(0), unit(ONE)].into_iter().flatten();
     match char::decode_utf16(units).next() {
         Some(Ok(c)) => (c, ONE * c.len_utf16()),
-        // Half a pair. What follows it is read on its own.
+        // Half of a surrogate pair. What follows it is decoded separately.
         _ => (char::REPLACEMENT_CHARACTER, ONE),
     }
 }
 
-/// The string of `text` whose inside begins at the byte `start`.
+/// The string in `text` whose text between the quotes begins at the byte `start`.
 pub(super) fn at(text: &str, start: usize) -> Raw<'_> {
     let bytes = text.as_bytes();
     let mut end = find_special(bytes, start);
@@ -96,12 +96,12 @@ pub(super) fn at(text: &str, start: usize) -> Raw<'_> {
     Raw { text: text.get(start..end).unwrap_or_default(), escaped }
 }
 
-/// Where the next byte is, at or after `from`, that cannot stand in a string as it is: a quote, a backslash or a control
-/// character; the end if there is none. Eight bytes are looked at together.
+/// The offset of the first byte at or after `from` that must be escaped in a string: a quote, a backslash or a control
+/// character. If there is none, the length of `bytes`. Checks eight bytes at a time.
 pub(crate) fn find_special(bytes: &[u8], from: usize) -> usize {
     const ONES: u64 = u64::MAX / 255;
     const HIGHS: u64 = ONES * 0x80;
-    // The lowest high bit that is left marks the first byte below `limit`; those above it may be wrong.
+    // The lowest set bit marks the first byte below `limit`; bits above it may be wrong.
     let below = |word: u64, limit: u8| word.wrapping_sub(ONES * u64::from(limit)) & !word & HIGHS;
     let equal = |word: u64, byte: u8| below(word ^ (ONES * u64::from(byte)), 1);
 

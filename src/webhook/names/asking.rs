@@ -1,5 +1,5 @@
-//! From a host to its addresses: the names it may stand for one after the other, and for each of them the name servers
-//! one after the other, in as many rounds as the configuration says.
+//! Asks the name servers for the addresses of a host. It tries the names that the host may stand for one after the
+//! other. For each name it asks the name servers one after the other, in as many rounds as the configuration says.
 
 use std::time::Duration;
 
@@ -11,14 +11,14 @@ use super::exchange::{Broken, Part, exchange};
 use super::message::{Family, Found, Reply};
 use super::resolv_conf::{Directions, Server};
 
-/// Asks for `host`.
+/// Asks for the addresses of `host`.
 ///
-/// Only the answer that there is no such name, or no address, leads on to the next name it may stand for. Where name
-/// servers are silent or fail nothing is known, and the next search domain would be another host than the one that is
-/// meant. Then only the name as it was written is asked for, if that was still to come.
+/// The next name is tried only after the answer that the name does not exist or has no address. If name servers are
+/// silent or fail, nothing is known, and a name with the next search domain might be another host than the one that is
+/// meant. Then only the name as it was written is still asked for, if it was not asked for before.
 ///
 /// # Errors
-/// [`LookUpError`], as exactly as it is known.
+/// Returns why there are no addresses, as exactly as it is known.
 pub(super) async fn ask(directions: &Directions, host: &str) -> Result<Found, LookUpError> {
     let candidates = directions.candidates(host).ok_or(LookUpError::NotAName)?;
     let mut verdict = LookUpError::NoSuchName;
@@ -65,14 +65,14 @@ async fn ask_servers(directions: &Directions, name: &Name) -> Result<Found, Look
     Err(reason)
 }
 
-/// What the replies to the questions about one name come to. `None` if another name server has to be asked.
+/// Joins the replies to the questions about one name. `None` if another name server has to be asked.
 fn conclude(replies: &[Option<Reply>]) -> Option<Result<Found, LookUpError>> {
     if replies.contains(&Some(Reply::NoSuchName)) {
         return Some(Err(LookUpError::NoSuchName));
     }
     let is_settled = |reply: &Option<Reply>| matches!(reply, Some(Reply::Addresses(_) | Reply::NoAddress));
     let is_whole = replies.iter().all(is_settled);
-    // Half an answer is good enough to go on with, and is not kept for long.
+    // The addresses of one family are enough to go on with, but such an answer is not kept for long.
     let longest = if is_whole { Duration::MAX } else { Duration::ZERO };
     let mut all = Found { addresses: Vec::new(), ttl: longest };
     for reply in replies {

@@ -1,5 +1,5 @@
-//! Answers that are still fresh. Webhooks should follow a changed address quickly, and a name server should not be
-//! asked for every delivery, so what a server says about freshness is kept within two bounds.
+//! A cache of answers that are still fresh. Webhooks should follow a changed address quickly, and a name server should
+//! not be asked for every delivery. So the time that a name server gives for an answer is kept within two bounds.
 
 use std::net::IpAddr;
 use std::num::NonZeroUsize;
@@ -11,24 +11,25 @@ use tokio::time::Instant;
 
 use super::LookUpError;
 
-/// Names that are kept. Beyond, the one that was not asked for the longest is forgotten; it is then asked for again.
-/// Whoever calls many names can so make others' names be asked for more often, and nothing worse.
+/// How many names are kept. If there are more, the name that was not asked for longest is forgotten, and has to be
+/// asked for again. So an action that calls many names can cause other names to be asked for more often, but nothing
+/// worse.
 const MAX_NAMES: NonZeroUsize = NonZeroUsize::new(4096).expect("not zero");
 /// The shortest time an address is kept, whatever the server says.
 const MIN_FRESH: Duration = Duration::from_secs(1);
 /// The longest time an address is kept, whatever the server says.
 const MAX_FRESH: Duration = Duration::from_secs(60);
-/// How long it is kept that a name does not exist or has no address. The silence or failure of a name server is not
-/// kept at all.
+/// How long the cache keeps that a name does not exist or has no address. It does not keep that a name server was
+/// silent or failed.
 const NEGATIVE_FRESH: Duration = Duration::from_secs(3);
 /// How long a name that has answered counts as known.
 const KNOWN: Duration = Duration::from_secs(60 * 60);
 
-/// What was found: addresses, or why there are none.
+/// The result of a look-up: the addresses, or why there are none.
 pub(super) type Answer = Result<Vec<IpAddr>, LookUpError>;
 
-/// The latest answer to each name. Each belongs to a generation of the configuration: answers of name servers that are
-/// no longer to be asked are not fresh.
+/// The latest answer for each name. Each answer belongs to a generation of the configuration. Answers of an earlier
+/// generation are not fresh, because they may come from name servers that are no longer used.
 #[derive(Debug)]
 pub(super) struct Cache {
     names: Mutex<LruCache<String, Entry>>,
@@ -48,7 +49,7 @@ impl Cache {
         Cache { names: Mutex::new(LruCache::new(MAX_NAMES)) }
     }
 
-    /// What is known about `host` and still fresh.
+    /// The answer for `host`, if it is still fresh.
     pub(super) fn fresh(&self, host: &str, generation: u64, now: Instant) -> Option<Answer> {
         let mut names = self.lock();
         let entry = names.get(host)?;
@@ -56,19 +57,20 @@ impl Cache {
         is_fresh.then(|| entry.answer.clone())
     }
 
-    /// Whether `host` had addresses when it was asked for last, not long ago.
+    /// Whether `host` had addresses when it was last asked for, less than [`KNOWN`] ago.
     pub(super) fn is_known(&self, host: &str, now: Instant) -> bool {
         let names = self.lock();
         names.peek(host).is_some_and(|entry| entry.answer.is_ok() && now.duration_since(entry.since) < KNOWN)
     }
 
-    /// Keeps `addresses`, which are good for `ttl` according to the name server.
+    /// Keeps `addresses`. The name server lets them be kept for `ttl`.
     pub(super) fn keep(&self, host: &str, addresses: Vec<IpAddr>, ttl: Duration, generation: u64, now: Instant) {
         let fresh = ttl.clamp(MIN_FRESH, MAX_FRESH);
         self.lock().put(host.to_owned(), Entry { answer: Ok(addresses), generation, since: now, fresh });
     }
 
-    /// Keeps for a moment that there are no addresses. Other errors say nothing about the name and are not kept.
+    /// Keeps for [`NEGATIVE_FRESH`] that there are no addresses. Other errors say nothing about the name, and are not
+    /// kept.
     pub(super) fn keep_error(&self, host: &str, error: LookUpError, generation: u64, now: Instant) {
         if matches!(error, LookUpError::NoSuchName | LookUpError::NoAddress) {
             let entry = Entry { answer: Err(error), generation, since: now, fresh: NEGATIVE_FRESH };

@@ -1,9 +1,9 @@
-//! Talking to one name server: questions out, replies in, over a socket of this exchange's own. Nothing is shared with
-//! other exchanges, so none can be held up by another; and dropping the future closes the socket.
+//! An exchange with one name server: it sends questions and reads replies over a socket of its own. Exchanges share
+//! nothing, so none can hold up another. Dropping the future closes the socket.
 //!
-//! There is one socket at a time: UDP first, and TCP for what does not fit into a datagram (RFC 7766). The UDP socket is
-//! connected, so the system drops what comes from anywhere else and tells of a closed port at once, and its own port is
-//! one that nobody can guess.
+//! An exchange has one socket at a time: UDP first, and TCP for replies that do not fit into a datagram (RFC 7766). The
+//! UDP socket is connected. So the system drops datagrams from other addresses, and reports a closed port at once.
+//! Nobody can guess the socket's own port.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -16,17 +16,17 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 
 use super::message::{Family, Question, Reply};
 
-/// After how long an unanswered question is sent again: datagrams get lost.
+/// After how long an unanswered question is sent again, because datagrams may be lost.
 const RESEND: Duration = Duration::from_secs(1);
-/// How long the addresses of one family wait for those of the other. RFC 8305 (section 3) waits for 50 ms, because a
-/// person looks on.
+/// How long the addresses of one family wait for those of the other. RFC 8305 (section 3) waits for 50 ms, because
+/// there a person waits for the result.
 const RESOLUTION_DELAY: Duration = Duration::from_millis(500);
-/// The largest datagram that is read, in bytes. Servers send up to 512 to a question without extensions.
+/// The largest datagram that is read, in bytes. Servers reply to a question without extensions with 512 bytes at most.
 const DATAGRAM_BYTES: usize = 4096;
-/// Datagrams that answer no question of this exchange before the name server counts as broken.
+/// After this many datagrams that answer no question of this exchange, the name server counts as broken.
 const MAX_NOISE: usize = 64;
 
-/// One of the questions of an exchange, and what was replied to it.
+/// One of the questions of an exchange, and the reply to it.
 #[derive(Debug)]
 pub(super) struct Part {
     question: Question,
@@ -40,7 +40,7 @@ impl Part {
         Part { question: Question::new(name, family), reply: None }
     }
 
-    /// Takes `bytes` if they are the reply it waits for.
+    /// Takes `bytes` if they are the reply to this question. Returns whether it took them.
     fn take(&mut self, bytes: &[u8]) -> bool {
         let reply = if self.reply.is_none() { self.question.read(bytes) } else { None };
         let taken = reply.is_some();
@@ -53,12 +53,12 @@ impl Part {
     }
 }
 
-/// Why an exchange ended early. Replies that came before are there nevertheless.
+/// Why an exchange ended early. Replies that arrived before that are kept.
 #[derive(Debug)]
 pub(super) enum Broken {
     /// This machine has no socket left.
     NoSocket,
-    /// The name server cannot be reached, or it makes no sense.
+    /// The name server cannot be reached, or its replies are not valid.
     Server,
 }
 
@@ -68,10 +68,11 @@ impl From<io::Error> for Broken {
     }
 }
 
-/// Puts the questions of those `parts` that have no reply to `server`, for no longer than `limit`.
+/// Sends the questions of those `parts` that have no reply to `server`, and waits for replies, for no longer than
+/// `limit`.
 ///
 /// # Errors
-/// [`Broken`].
+/// Returns why the exchange ended early.
 pub(super) async fn exchange(
     server: SocketAddr,
     parts: &mut [Part],
@@ -128,7 +129,7 @@ async fn talk_over_udp(server: SocketAddr, parts: &mut [Part]) -> Result<(), Bro
     Ok(())
 }
 
-/// Asks the questions that `is_meant` over one connection, one after the other.
+/// Asks the questions for which `is_meant` is true over one connection, one after the other.
 async fn talk_over_tcp(server: SocketAddr, parts: &mut [Part], is_meant: impl Fn(&Part) -> bool) -> Result<(), Broken> {
     let socket = match server {
         SocketAddr::V4(_) => TcpSocket::new_v4(),
@@ -137,7 +138,7 @@ async fn talk_over_tcp(server: SocketAddr, parts: &mut [Part], is_meant: impl Fn
     let mut stream = socket.map_err(|_| Broken::NoSocket)?.connect(server).await?;
     for part in parts.iter_mut().filter(|part| is_meant(part)) {
         let answer = ask_over(&mut stream, &bytes(part)?).await?;
-        // A reply that is truncated even here is no reply.
+        // A reply that is truncated over TCP is not valid.
         match part.question.read(&answer) {
             None | Some(Reply::Truncated) => return Err(Broken::Server),
             reply => part.reply = reply,
@@ -146,7 +147,8 @@ async fn talk_over_tcp(server: SocketAddr, parts: &mut [Part], is_meant: impl Fn
     Ok(())
 }
 
-/// Messages have their length before them (RFC 1035 section 4.2.2), so an answer has 64 KiB at most.
+/// Asks one question over a TCP connection. Each message follows its length (RFC 1035 section 4.2.2), so a reply has
+/// 64 KiB at most.
 async fn ask_over(stream: &mut TcpStream, question: &[u8]) -> io::Result<Vec<u8>> {
     let length = u16::try_from(question.len()).map_err(io::Error::other)?;
     stream.write_all(&[&length.to_be_bytes(), question].concat()).await?;

@@ -1,5 +1,5 @@
-//! The two files that say how names are resolved here, read again when they change: DHCP, Kubernetes and operators
-//! rewrite them while programs run.
+//! The two files that say how names are resolved on this machine. They are read again when they change, because DHCP,
+//! Kubernetes and operators rewrite them while programs run.
 
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
@@ -13,20 +13,20 @@ use tracing::{info, warn};
 use super::hosts::Hosts;
 use super::resolv_conf::Directions;
 
-/// How often the files are looked at, at most. Looking costs two calls of the system; reading, a few milliseconds for
-/// the largest file that is read.
+/// The shortest time between two checks of the files. A check costs two system calls. Reading costs a few milliseconds
+/// for the largest file that is read.
 const RECHECK: Duration = Duration::from_secs(1);
 /// The largest file that is read, in bytes.
 const MAX_FILE_BYTES: u64 = 4 << 20;
 
-/// Where it is written down how names are resolved. The default is where the system keeps it.
+/// The files that say how names are resolved. The default is the files of the system.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NameSources {
     /// The resolver's configuration, see resolv.conf(5).
     pub resolv_conf: PathBuf,
     /// The hosts file, see hosts(5).
     pub hosts: PathBuf,
-    /// The port of all name servers, for which resolv.conf has no word.
+    /// The port of all name servers. resolv.conf has no setting for it.
     pub name_server_port: u16,
 }
 
@@ -36,18 +36,18 @@ impl Default for NameSources {
     }
 }
 
-/// What the files said when they were read last.
+/// The contents of the files when they were last read.
 #[derive(Debug)]
 pub(super) struct Snapshot {
-    /// The hosts file.
+    /// The contents of the hosts file.
     pub(super) hosts: Arc<Hosts>,
     /// The resolver's configuration.
     pub(super) directions: Arc<Directions>,
-    /// Counts the changes.
+    /// How often the files have changed since the start.
     pub(super) generation: u64,
 }
 
-/// The files, and what they said.
+/// The files, and their last contents.
 #[derive(Debug)]
 pub(super) struct Files {
     sources: NameSources,
@@ -66,7 +66,7 @@ impl Files {
     /// Reads the files for the first time. One that does not exist counts as empty.
     ///
     /// # Errors
-    /// The file that exists and cannot be read, and why.
+    /// Returns the file that exists and cannot be read, and the error.
     pub(super) fn read(sources: NameSources, now: Instant) -> Result<Files, (PathBuf, io::Error)> {
         let (resolv_conf, hosts) = (Stamp::of(&sources.resolv_conf), Stamp::of(&sources.hosts));
         let directions = Directions::parse(&read_first(&sources.resolv_conf)?, sources.name_server_port);
@@ -76,7 +76,7 @@ impl Files {
         Ok(Files { sources, state: Mutex::new(state) })
     }
 
-    /// What the files say now; looks at them if that was not done for a moment.
+    /// The current contents of the files. Checks the files if the last check was at least [`RECHECK`] ago.
     pub(super) fn current(&self, now: Instant) -> Arc<Snapshot> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if now.duration_since(state.checked) >= RECHECK {
@@ -99,14 +99,15 @@ impl State {
         if !new_conf && !new_hosts {
             return;
         }
-        // Remembered even where the file cannot be used, so that the log says so once.
+        // The stamps are kept even if a file cannot be used, so that the log says so only once.
         (self.resolv_conf, self.hosts) = (resolv_conf, hosts);
         if new_conf && let Some(text) = read_again(&sources.resolv_conf) {
-            // A file that is being written may be empty for a moment, and would send all questions to this machine.
+            // A file that is being written may be empty for a moment. Using it would send all questions to this
+            // machine.
             if Directions::names_a_server(&text) {
                 next.directions = Arc::new(Directions::parse(&text, sources.name_server_port));
             } else {
-                warn!(file = %sources.resolv_conf.display(), "names no name server; what it said before stays in force");
+                warn!(file = %sources.resolv_conf.display(), "the file has no name server; old contents stay in use");
             }
         }
         if new_hosts && let Some(text) = read_again(&sources.hosts) {
@@ -126,14 +127,14 @@ fn read_first(path: &Path) -> Result<Vec<u8>, (PathBuf, io::Error)> {
 fn read_again(path: &Path) -> Option<Vec<u8>> {
     let text = read(path);
     match &text {
-        Ok(_) => info!(file = %path.display(), "changed, and read again"),
-        Err(error) => warn!(file = %path.display(), %error, "cannot be read; what it said before stays in force"),
+        Ok(_) => info!(file = %path.display(), "the file has changed and was read again"),
+        Err(error) => warn!(file = %path.display(), %error, "the file cannot be read; old contents stay in use"),
     }
     text.ok()
 }
 
 fn read(path: &Path) -> io::Result<Vec<u8>> {
-    // Opening a pipe or a device could wait for ever.
+    // Opening a pipe or a device could block for ever.
     if !std::fs::metadata(path)?.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a file"));
     }
@@ -145,7 +146,7 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
     Ok(text)
 }
 
-/// Which file it is, and in which condition. It changes with every writing and replacing.
+/// Identifies a file and its contents. It changes each time the file is written or replaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Stamp(Option<[i128; 5]>);
 

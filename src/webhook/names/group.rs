@@ -1,13 +1,13 @@
-//! Which names belong together, so that the many names of one domain share what one domain may use.
+//! Groups names by domain, so that the many names of one domain share what one domain may use.
 
-/// The longest second label that is taken for a registry's own, as in `co.uk` and `com.br`.
+/// The greatest length of a second label that is taken for a registry's, as in `co.uk` and `com.br`.
 const LONGEST_REGISTRY_LABEL: usize = 3;
-/// The length of a country's label.
+/// The length of a country's top-level label.
 const COUNTRY_LABEL: usize = 2;
 
-/// The part of `host` that its owner has most likely registered: the last two labels, or three where the last two look
-/// like a registry's (`co.uk`). A guess, and no list of all registries: where it is wrong, strangers share a group, and
-/// then they wait for each other a little.
+/// The part of `host` that its owner has most likely registered: the last two labels, or three if the last two look
+/// like a registry's (`co.uk`). This is a guess; there is no list of all registries. If it is wrong, different owners
+/// share a group, and wait for each other a little.
 pub(super) fn group(host: &str) -> &str {
     let host = host.strip_suffix('.').unwrap_or(host);
     let mut labels = host.rsplit('.');

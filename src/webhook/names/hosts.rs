@@ -1,4 +1,4 @@
-//! The hosts file: names whose addresses the machine's operator has written down (hosts(5)).
+//! The hosts file, in which the operator of the machine lists names and their addresses (hosts(5)).
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -12,7 +12,7 @@ pub(super) struct Hosts {
 }
 
 impl Hosts {
-    /// Reads `text`. A line that is no address and names is passed over, as the system's resolver does.
+    /// Reads `text`. Like the system's resolver, it ignores lines that do not begin with an address.
     pub(super) fn parse(text: &[u8]) -> Hosts {
         let text = String::from_utf8_lossy(text);
         let mut hosts = Hosts::default();

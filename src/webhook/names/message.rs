@@ -1,4 +1,4 @@
-//! DNS messages (RFC 1035 section 4): a question as bytes, and what the bytes that come back say about it. Pure.
+//! DNS messages (RFC 1035 section 4): writes a question as bytes, and reads the reply. This module does no I/O.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -9,17 +9,17 @@ use hickory_proto::rr::{DNSClass, Name, RData, RecordType};
 
 use super::MAX_ADDRESSES;
 
-/// Aliases (CNAME) that are followed from a name to its addresses, all inside one answer. Longer chains, and circles,
-/// count as a failure of the name server.
+/// How many aliases (CNAME) are followed from a name to its addresses, all inside one answer. Longer chains, and
+/// circles, count as a failure of the name server.
 const MAX_ALIASES: usize = 16;
 /// The length of a message's header, in bytes.
 const HEADER_BYTES: usize = 12;
-/// The header's third byte: this is a response.
+/// A bit of the header's third byte: the message is a response.
 const RESPONSE_BIT: u8 = 0x80;
-/// The header's third byte: more was to be said than fits.
+/// A bit of the header's third byte: the message was truncated.
 const TRUNCATED_BIT: u8 = 0x02;
 
-/// The two kinds of addresses, each of which is a question of its own.
+/// The two kinds of addresses. Each needs a question of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Family {
     /// AAAA records (RFC 3596).
@@ -37,22 +37,22 @@ pub(super) struct Found {
     pub(super) ttl: Duration,
 }
 
-/// What a name server says.
+/// What a name server replied to a question.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Reply {
-    /// These are the addresses.
+    /// The name has these addresses.
     Addresses(Found),
-    /// The name exists and has no address of this family.
+    /// The name exists, but has no address of this family.
     NoAddress,
-    /// The name does not exist (NXDOMAIN), with any family.
+    /// The name does not exist (NXDOMAIN), for any family.
     NoSuchName,
-    /// The server cannot or will not say: SERVFAIL, REFUSED and the like, or aliases without end.
+    /// The server cannot or will not resolve the name: SERVFAIL, REFUSED and the like, or aliases without end.
     Failure,
-    /// The answer is longer than a datagram; it has to be asked for over TCP (RFC 7766).
+    /// The reply does not fit into a datagram. The question has to be asked over TCP (RFC 7766).
     Truncated,
 }
 
-/// One question to name servers, and how its answer is recognised.
+/// One question to name servers. It recognises its reply by its id and its query.
 #[derive(Clone, Debug)]
 pub(super) struct Question {
     id: u16,
@@ -60,7 +60,7 @@ pub(super) struct Question {
 }
 
 impl Question {
-    /// A question under a new, unpredictable id. `name` is absolute.
+    /// A question with a new, unpredictable id. `name` must be absolute.
     pub(super) fn new(name: &Name, family: Family) -> Question {
         let kind = match family {
             Family::V6 => RecordType::AAAA,
@@ -69,11 +69,11 @@ impl Question {
         Question { id: Message::query().metadata.id, query: Query::query(name.clone(), kind) }
     }
 
-    /// The message to send. It asks for recursion and for no extension (EDNS): what does not fit into 512 bytes comes
-    /// over TCP.
+    /// The message to send. It asks for recursion, and uses no extension (EDNS), so a reply of more than 512 bytes
+    /// comes over TCP.
     ///
     /// # Errors
-    /// If the name cannot be written, which no name that could be read does.
+    /// Returns an error if the name cannot be written. That does not happen for a name that could be read.
     pub(super) fn bytes(&self) -> Result<Vec<u8>, ProtoError> {
         let mut message = Message::new(self.id, MessageType::Query, OpCode::Query);
         message.metadata.recursion_desired = true;
@@ -81,13 +81,13 @@ impl Question {
         message.to_vec()
     }
 
-    /// What `bytes` say to this question. `None` if they are no answer to it, but noise, or an answer to another one.
+    /// Reads `bytes` as a reply to this question. `None` if they are a reply to another question, or no valid message.
     pub(super) fn read(&self, bytes: &[u8]) -> Option<Reply> {
         let (id, flags) = (bytes.first_chunk::<2>()?, *bytes.get(2)?);
         if bytes.len() < HEADER_BYTES || u16::from_be_bytes(*id) != self.id || flags & RESPONSE_BIT == 0 {
             return None;
         }
-        // Such a message may break off anywhere, so it is not read any further.
+        // A truncated message may end anywhere, so it is not read any further.
         if flags & TRUNCATED_BIT != 0 {
             return Some(Reply::Truncated);
         }
@@ -111,7 +111,7 @@ impl Question {
         }
     }
 
-    /// Follows the aliases and takes the addresses at their end. Records of other names are not believed.
+    /// Follows the aliases, and takes the addresses at their end. Records of other names are ignored.
     fn addresses(&self, message: &Message) -> Reply {
         let (mut owner, mut ttl) = (&self.query.name, u32::MAX);
         for _ in 0..=MAX_ALIASES {
@@ -165,7 +165,7 @@ mod tests {
         Record::from_rdata(name(owner), ttl, RData::CNAME(CNAME(name(target))))
     }
 
-    /// What a question about A records of `a.test.` makes of this answer.
+    /// How a question about A records of `a.test.` reads this answer.
     fn read(change: impl FnOnce(&mut Message)) -> Option<Reply> {
         let question = Question::new(&name("a.test."), Family::V4);
         let mut message = Message::from_vec(&question.bytes().unwrap()).unwrap();

@@ -1,9 +1,9 @@
-//! The order in which addresses are tried: a little of RFC 6724. What cannot be reached from here goes last (rule 1),
-//! IPv6 goes before IPv4 (the precedences of section 2.1), and otherwise the name server's order stays.
+//! The order in which addresses are tried, after two rules of RFC 6724. Addresses without a route from here go last
+//! (rule 1), and IPv6 goes before IPv4 (the precedences of section 2.1). Otherwise the name server's order stays.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 
-/// A port to name when asking for a route. Nothing is sent to it.
+/// The port that is named when asking for a route. Nothing is sent to it.
 const ANY_PORT: u16 = 9;
 
 /// `addresses` in the order of preference, judged by the routes that this machine has now.
@@ -16,8 +16,8 @@ fn sorted(mut addresses: Vec<IpAddr>, has_route: impl Fn(IpAddr) -> bool) -> Vec
     addresses
 }
 
-/// Whether the system knows a way to `address`. Connecting a UDP socket asks the routing table and sends nothing. Where
-/// even the socket fails, all addresses are treated alike.
+/// Whether the system has a route to `address`. Connecting a UDP socket asks the routing table, and sends nothing. If
+/// no socket can be opened, all addresses count as having no route.
 fn has_route(address: IpAddr) -> bool {
     let any = match address {
         IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),

@@ -1,5 +1,5 @@
-//! The resolver's configuration: which name servers to ask, in which way, and what to append to short names
-//! (resolv.conf(5)). What it says is taken within the bounds that the system's own resolver has.
+//! The resolver's configuration: which name servers to ask, how to ask them, and what to append to short names
+//! (resolv.conf(5)). Its values are kept within the bounds of the system's own resolver.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,20 +11,20 @@ use nix::net::if_::if_nametoindex;
 use resolv_conf::{Config, ScopedIp};
 use tokio::time::Instant;
 
-/// Name servers that are asked.
+/// How many name servers are used at most.
 const MAX_SERVERS: usize = 3;
-/// Domains that are appended to short names.
+/// How many search domains are used at most.
 const MAX_SEARCH: usize = 32;
-/// The most dots that make a name short.
+/// The greatest value of `ndots`.
 const MAX_NDOTS: u32 = 15;
-/// The longest time a name server is given.
+/// The greatest value of `timeout`, in seconds.
 const MAX_TIMEOUT_S: u32 = 30;
-/// The most rounds through all name servers.
+/// The greatest value of `attempts`.
 const MAX_ATTEMPTS: u32 = 5;
-/// For how long a name server is asked last that was silent when another one answered.
+/// How long a name server is asked last after it was silent when another one answered.
 const PASSED_OVER: Duration = Duration::from_secs(30);
 
-/// How to ask for names.
+/// How to ask for names, as the configuration says.
 #[derive(Debug)]
 pub(super) struct Directions {
     servers: Vec<Server>,
@@ -32,11 +32,11 @@ pub(super) struct Directions {
     ndots: u32,
     rotate: bool,
     next: AtomicUsize,
-    /// How long a name server is given for an answer.
+    /// How long to wait for a name server's replies.
     pub(super) timeout: Duration,
-    /// Rounds through all name servers.
+    /// How many rounds to make through all name servers.
     pub(super) attempts: u32,
-    /// Whether to ask over TCP at once (`use-vc`).
+    /// Whether to ask over TCP from the beginning (`use-vc`).
     pub(super) over_tcp: bool,
     /// Whether to ask for IPv4 addresses only (`no-aaaa`).
     pub(super) v4_only: bool,
@@ -45,23 +45,23 @@ pub(super) struct Directions {
 /// The absolute names that a host may stand for.
 #[derive(Debug)]
 pub(super) struct Candidates {
-    /// In the order in which they are to be asked for.
+    /// The names, in the order in which to ask for them.
     pub(super) names: Vec<Name>,
-    /// The place of the one without a search domain: the first, or the last.
+    /// The index of the name without a search domain: the first, or the last.
     pub(super) as_written: usize,
 }
 
 /// A name server.
 #[derive(Debug)]
 pub(super) struct Server {
-    /// Where it is.
+    /// Its address and port.
     pub(super) address: SocketAddr,
     passed_over_until: Mutex<Option<Instant>>,
 }
 
 impl Directions {
-    /// Reads `text`; lines that mean nothing are passed over. `port` is that of all name servers. Where none is named,
-    /// the one on this machine is asked.
+    /// Reads `text`, and ignores lines that are not valid. All name servers have `port`. If `text` names no name
+    /// server, the one on this machine is asked.
     pub(super) fn parse(text: &[u8], port: u16) -> Directions {
         let (config, _) = Config::parse_with_errors(text);
         let named = config.nameservers.iter().filter_map(|server| socket_address(server, port));
@@ -87,8 +87,8 @@ impl Directions {
         !Config::parse_with_errors(text).0.nameservers.is_empty()
     }
 
-    /// The absolute names that `host` may stand for, in the order in which they are to be asked for. `None` if it is no
-    /// name that could be asked for.
+    /// The absolute names that `host` may stand for, in the order in which to ask for them. `None` if it is not a name
+    /// that can be asked for.
     pub(super) fn candidates(&self, host: &str) -> Option<Candidates> {
         let mut name = Name::from_ascii(host).ok().filter(|name| name.num_labels() > 0)?;
         if name.is_fqdn() {
@@ -103,7 +103,7 @@ impl Directions {
         Some(Candidates { names, as_written })
     }
 
-    /// The name servers in the order in which they are to be asked now.
+    /// The name servers, in the order in which to ask them now.
     pub(super) fn servers(&self, now: Instant) -> Vec<&Server> {
         let mut servers: Vec<&Server> = self.servers.iter().collect();
         if self.rotate {
@@ -119,8 +119,9 @@ impl Server {
         Server { address, passed_over_until: Mutex::new(None) }
     }
 
-    /// Asks this one last for a while: it was silent about a name that another server knew. Silence alone would prove
-    /// nothing, since the name's own servers may be the silent ones, and a tenant could silence them on purpose.
+    /// Makes this server the last to be asked for a while, because it was silent about a name for which another server
+    /// had an answer. Silence alone would prove nothing: the name's own servers may be the silent ones, and a tenant
+    /// could silence them on purpose.
     pub(super) fn pass_over(&self, now: Instant) {
         *self.passed_over_until.lock().unwrap_or_else(PoisonError::into_inner) = Some(now + PASSED_OVER);
     }
@@ -141,7 +142,7 @@ fn socket_address(server: &ScopedIp, port: u16) -> Option<SocketAddr> {
     }
 }
 
-/// The domains to append: those of the last `search` or `domain`, else the one that this machine's own name is in.
+/// The domains to append: those of the last `search` or `domain`, or otherwise the domain of this machine's own name.
 fn search(config: &Config) -> Vec<Name> {
     let mut domains: Vec<String> = config.get_last_search_or_domain().map(ToString::to_string).collect();
     if domains.is_empty() {

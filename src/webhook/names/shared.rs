@@ -1,6 +1,6 @@
-//! One question for all who want to know the same at the same time. It is asked as long as anybody waits for it, whoever
-//! began it, and no longer: with the last one who waits, the question and its socket are gone. No task is left behind,
-//! because the question lives in those who wait.
+//! Attempts that want to know the same at the same time share one question. The question is asked as long as anybody
+//! waits for it, whoever began it. When the last one stops waiting, the question is dropped and its socket is closed.
+//! No task is left behind, because the futures of those that wait drive the question.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -12,19 +12,20 @@ use futures_util::future::{BoxFuture, Shared, WeakShared};
 type Question<T> = Shared<BoxFuture<'static, T>>;
 type Open<K, T> = Arc<Mutex<HashMap<K, WeakShared<BoxFuture<'static, T>>>>>;
 
-/// The questions that somebody waits for. There are never more than those who wait.
+/// The questions for whose answers somebody waits. There are never more questions than there are waiting futures.
 #[derive(Debug)]
 pub(super) struct Questions<K, T: Clone> {
     open: Open<K, T>,
 }
 
 impl<K: Clone + Eq + Hash, T: Clone + Send + Sync + 'static> Questions<K, T> {
-    /// No questions.
+    /// Starts without questions.
     pub(super) fn new() -> Questions<K, T> {
         Questions { open: Arc::default() }
     }
 
-    /// Waits for the answer to the open question `key`, or opens it by `ask`. Dropping the future stops waiting.
+    /// Waits for the answer to the question `key`. If it is not open, `ask` opens it. Dropping the future stops
+    /// waiting.
     pub(super) async fn answer<F>(&self, key: K, ask: impl FnOnce() -> F) -> T
     where
         F: Future<Output = T> + Send + 'static,
@@ -46,14 +47,14 @@ impl<K: Clone + Eq + Hash, T: Clone + Send + Sync + 'static> Questions<K, T> {
         question.await
     }
 
-    /// How many there are.
+    /// How many questions are open.
     #[cfg(test)]
     fn len(&self) -> usize {
         self.open.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 }
 
-/// One who waits. The last one takes the question along.
+/// One that waits. When the last one is dropped, the question is removed.
 struct Waiting<K: Eq + Hash, T: Clone> {
     open: Open<K, T>,
     key: K,
@@ -63,7 +64,7 @@ struct Waiting<K: Eq + Hash, T: Clone> {
 impl<K: Eq + Hash, T: Clone> Drop for Waiting<K, T> {
     fn drop(&mut self) {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        // Under the lock, so that nobody joins the question between its end and its removal.
+        // This happens under the lock, so that nobody joins the question between its end and its removal.
         drop(self.question.take());
         if open.get(&self.key).is_some_and(|question| question.upgrade().is_none()) {
             open.remove(&self.key);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use postcall::domain::delivery::BodyEnd;
-use postcall::webhook::{Fence, Webhook};
+use postcall::webhook::{SendGate, Webhook};
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
@@ -45,7 +45,7 @@ async fn call_every_keep_alive(webhook: Arc<Webhook>, mut chance: fastrand::Rng)
     let receiver = Receiver::start(keep_alive_server).await;
     let request = post(&receiver.url("/"), AMPLE_MS);
     for _ in 0..CALLS_EACH {
-        let attempt = webhook.send(&request, Uuid::now_v7(), &Fence::open(), pending()).await;
+        let attempt = webhook.send(&request, Uuid::now_v7(), &SendGate::open(), pending()).await;
         assert_answered(&attempt, 200, b"ok", BodyEnd::Complete);
         // The schedule under test: a little before, at and a little after the moment at which the server closes.
         tokio::time::sleep(KEEP_ALIVE - Duration::from_millis(20) + Duration::from_millis(chance.u64(..40))).await;
@@ -67,7 +67,7 @@ async fn a_second_answer_is_not_taken_for_that_of_the_next_request() {
     let webhook = webhook();
     let request = post(&receiver.url("/"), AMPLE_MS);
     for _ in 0..2 {
-        let attempt = webhook.send(&request, Uuid::now_v7(), &Fence::open(), pending()).await;
+        let attempt = webhook.send(&request, Uuid::now_v7(), &SendGate::open(), pending()).await;
         assert_answered(&attempt, 200, b"ok", BodyEnd::Complete);
     }
     let requests: usize = receiver.texts().iter().map(|text| text.matches("POST / ").count()).sum();

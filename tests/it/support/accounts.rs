@@ -1,4 +1,4 @@
-//! The promise, checked at the end of a fault test: what the receiver counted against what the database says.
+//! Checks the promise at the end of a fault test: compares what the receiver counted with what the database shows.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -78,7 +78,7 @@ pub async fn check(pool: &PgPool, tally: &Tally, acknowledged: &[Uuid]) -> Accou
 
 /// As [`check`], after dispatchers were paused so often under load.
 ///
-/// A pause can hit a thread between its last look at the fence and the system call that writes the request. No program
+/// A pause can hit a thread between its last look at the send gate and the system call that writes the request. No program
 /// can close that gap from its side; it lets through one request per thread of the dispatcher's runtime at most.
 pub async fn check_paused(pool: &PgPool, tally: &Tally, acknowledged: &[Uuid], pauses: usize) -> Accounts {
     let rows: Vec<Row> = sqlx::query_as(ROWS).fetch_all(pool).await.unwrap();

@@ -1,4 +1,4 @@
-//! Attempts to make, and what to say about their endings.
+//! Makes attempts, and checks their endings.
 
 use std::future::pending;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use postcall::domain::action::Method;
 use postcall::domain::delivery::{Answer, BodyEnd, Ending, Failure, Outcome, UnknownReason};
 use postcall::domain::request::Request;
-use postcall::webhook::{Attempt, Fence, Settings, Webhook};
+use postcall::webhook::{Attempt, SendGate, Webhook, WebhookSettings};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
@@ -28,7 +28,7 @@ pub fn webhook() -> Webhook {
 /// A client with these settings.
 pub fn webhook_with(allow_http: bool, allow_targets: &[&str]) -> Webhook {
     let allow_targets = allow_targets.iter().map(|net| net.parse().unwrap()).collect();
-    Webhook::new(Settings { allow_http, allow_targets, ..Settings::default() }).unwrap()
+    Webhook::new(WebhookSettings { allow_http, allow_targets, ..WebhookSettings::default() }).unwrap()
 }
 
 /// A POST of a small JSON body.
@@ -50,7 +50,7 @@ pub fn get(url: &str, timeout_ms: u32) -> Request {
 
 /// Sends `request` over a new client and lets it run to its end.
 pub async fn send(request: &Request) -> Attempt {
-    webhook().send(request, Uuid::now_v7(), &Fence::open(), pending()).await
+    webhook().send(request, Uuid::now_v7(), &SendGate::open(), pending()).await
 }
 
 /// It is certain that nothing was sent. Gives the detail.

@@ -1,4 +1,4 @@
-//! A Postgres server of a test's own, to be stopped, crashed, starved, copied and promoted.
+//! A Postgres server of a test's own, which the test can stop, crash, starve, copy and promote.
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};

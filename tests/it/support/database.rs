@@ -1,4 +1,4 @@
-//! A database of its own for every test, copied from one that was migrated once.
+//! Gives each test a database of its own, copied from one that was migrated once.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -1,4 +1,4 @@
-//! Deliveries that have ended, without a dispatcher and a receiver.
+//! Makes deliveries that have ended, without a dispatcher and a receiver.
 
 use sqlx::AssertSqlSafe;
 

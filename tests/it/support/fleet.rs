@@ -1,4 +1,4 @@
-//! Several dispatchers on one database, some of which die.
+//! Runs several dispatchers on one database, some of which die.
 
 use std::collections::BTreeSet;
 

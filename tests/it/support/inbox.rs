@@ -1,4 +1,4 @@
-//! A well-behaved receiver: answers every request at once and keeps what it got.
+//! A well-behaved receiver: it answers every request at once, and keeps what it got.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;

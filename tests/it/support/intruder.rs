@@ -1,4 +1,4 @@
-//! Database users who try what they should not: one for each role, and one who has none.
+//! Database users who try what they must not do: one for each role, and one without any role.
 
 use serde_json::json;
 use sqlx::{AssertSqlSafe, PgConnection};

@@ -1,4 +1,4 @@
-//! What the tests need of the world outside.
+//! What the tests need from outside the program.
 
 pub mod accounts;
 pub mod attempt;

@@ -1,4 +1,5 @@
-//! Name servers on the loopback, over UDP and TCP, that say what a test wants; and the files that send a client to them.
+//! Name servers on the loopback, over UDP and TCP, that answer as a test wants, and the files that send a client to
+//! them.
 
 use std::collections::BTreeSet;
 use std::future::pending;
@@ -11,7 +12,7 @@ use hickory_proto::op::{Message, MessageType, ResponseCode};
 use hickory_proto::rr::rdata::{A, AAAA, CNAME};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 use postcall::domain::delivery::BodyEnd;
-use postcall::webhook::{Attempt, Fence, NameSources, Settings, Webhook};
+use postcall::webhook::{Attempt, NameSources, SendGate, Webhook, WebhookSettings};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
@@ -281,7 +282,13 @@ impl NameFiles {
         let [resolv_conf, hosts] = self.paths();
         let names = NameSources { resolv_conf, hosts, name_server_port: self.port };
         let allow_targets = vec!["127.0.0.0/8".parse().unwrap()];
-        Webhook::new(Settings { allow_http: true, allow_targets, names: Some(names), ..Settings::default() }).unwrap()
+        Webhook::new(WebhookSettings {
+            allow_http: true,
+            allow_targets,
+            names: Some(names),
+            ..WebhookSettings::default()
+        })
+        .unwrap()
     }
 }
 
@@ -297,7 +304,7 @@ pub fn silent_about_the_dead(asked: &Asked) -> Replies {
 /// Sends to a receiver under this name.
 pub async fn send_to(webhook: &Webhook, host: &str, receiver: &Receiver, timeout_ms: u32) -> Attempt {
     let url = format!("http://{host}:{}/", receiver.address().port());
-    webhook.send(&post(&url, timeout_ms), Uuid::now_v7(), &Fence::open(), pending()).await
+    webhook.send(&post(&url, timeout_ms), Uuid::now_v7(), &SendGate::open(), pending()).await
 }
 
 /// It was delivered.
@@ -329,7 +336,7 @@ impl Crowd {
         let attempt = |host: String| {
             let webhook = Arc::clone(webhook);
             let request = post(&format!("http://{host}/"), ENDLESS_MS);
-            tokio::spawn(async move { webhook.send(&request, Uuid::now_v7(), &Fence::open(), pending()).await })
+            tokio::spawn(async move { webhook.send(&request, Uuid::now_v7(), &SendGate::open(), pending()).await })
         };
         Crowd(hosts.map(attempt).collect())
     }

@@ -1,5 +1,6 @@
-//! A world of its own for one test: a process in a network namespace, with its own hosts file and resolver configuration,
-//! where some addresses are silent. Needs Linux and the right to make namespaces; where that is missing it says so.
+//! An environment of its own for one test: a process in a network namespace, with its own hosts file and resolver
+//! configuration, in which some addresses are silent. It needs Linux and the right to make namespaces. Without these,
+//! it says so.
 
 use std::io::Write;
 use std::process::{Command, Output};

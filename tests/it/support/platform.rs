@@ -1,4 +1,4 @@
-//! The platform: completes calls in transactions of its own, whatever happens to the database meanwhile.
+//! The platform: it completes calls in transactions of its own, whatever happens to the database meanwhile.
 
 use std::time::{Duration, Instant};
 

@@ -1,5 +1,5 @@
-//! A TCP proxy between a dispatcher and what it talks to: Postgres, whose statements it knows, or a receiver. It loses
-//! what the test says, when the test says.
+//! A TCP proxy between a dispatcher and its peer: Postgres, whose statements it recognises, or a receiver. It loses
+//! what the test says, when the test says so.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

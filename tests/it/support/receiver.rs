@@ -1,5 +1,5 @@
-//! A webhook receiver on a raw TCP socket. Each connection plays the same script, byte by byte, and everything that
-//! arrives is kept, so that a test can say what was on the wire and how often.
+//! A webhook receiver on a raw TCP socket. It plays the same script on each connection, byte by byte, and keeps
+//! everything that arrives. So a test can check what was on the wire, and how often.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};

@@ -1,4 +1,4 @@
-//! Chance that can be had again, and how much of it a test takes.
+//! Random decisions that can be repeated, and the size of a test.
 
 use std::env;
 

@@ -1,5 +1,5 @@
-//! A receiver that only counts: how often each `webhook-id` arrived and when first. Cheap enough for a hundred thousand
-//! requests beside the dispatchers and the database.
+//! A receiver that only counts how often each `webhook-id` arrived, and when first. It is cheap enough for a hundred
+//! thousand requests beside the dispatchers and the database.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;

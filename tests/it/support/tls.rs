@@ -1,4 +1,4 @@
-//! What a receiver needs to speak TLS.
+//! What a receiver needs for TLS.
 
 use std::sync::Arc;
 

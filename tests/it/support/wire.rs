@@ -1,4 +1,4 @@
-//! As much of Postgres' wire protocol as it takes to know which statement a client is about to execute.
+//! The part of Postgres' wire protocol that is needed to know which statement a client is about to execute.
 
 use std::collections::HashMap;
 

@@ -1,12 +1,13 @@
-//! Who may ask the name servers now. Places are few, because each holds a socket, and a place at a silent name server
-//! is held for long; so places are shared out among *groups* of names, and nobody keeps one while others have none.
+//! Decides which questions may be put to the name servers now. There are few places, because each holds a socket, and a
+//! question to a silent name server holds its place for long. So places are shared among *groups* of names, and no
+//! group keeps its places while other groups have none.
 //!
 //! - A group holds at most [`Limits::open_per_group`] places, so one domain cannot take them all.
-//! - A place that becomes free goes to the waiting group that holds the fewest, and among equals to who came first.
-//! - A place is safe for [`SLICE`]. Afterwards its holder has to step back to the end of the line as soon as someone
-//!   waits who may take it: one of its own group, or a group that holds no place at all. So all places change hands
-//!   once a slice while others wait, and a newcomer's turn comes after as many slices as it takes to give each group
-//!   that came earlier a place.
+//! - A free place goes to the waiting group that holds the fewest places, and among equals to the one that came first.
+//! - A holder may keep its place for at least [`SLICE`]. After that, it has to leave the place and go to the end of the
+//!   queue as soon as someone waits who may take it: a member of its own group, or of a group that holds no place. So
+//!   while others wait, all places change their holders once a slice. A newcomer gets a place after as many slices as
+//!   it takes to give one to each group that came earlier.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -15,49 +16,49 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-/// How long a place is safe. Name servers mostly answer in a fraction of it; one that needs longer goes on searching
-/// meanwhile, and will know the answer when the question comes again.
+/// How long a holder may keep its place at least. Name servers mostly answer in a fraction of this time. A name server
+/// that needs longer goes on searching meanwhile, and knows the answer when the question comes again.
 pub(super) const SLICE: Duration = Duration::from_millis(500);
 
-/// The bounds of a line.
+/// The bounds of a queue.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
-    /// Places in all.
+    /// How many places there are.
     pub(super) open: usize,
-    /// Places of one group.
+    /// How many places one group may hold.
     pub(super) open_per_group: usize,
-    /// Those who wait, in all.
+    /// How many may wait in all.
     pub(super) waiting: usize,
-    /// Those of one group who wait.
+    /// How many of one group may wait.
     pub(super) waiting_per_group: usize,
 }
 
-/// There is no room left, not even to wait.
+/// There is no room left to wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Full {
     /// Too many of the same group wait.
     Group,
-    /// Too many wait.
+    /// Too many wait in all.
     All,
 }
 
-/// A number of places, and those who wait for one. Cheap to clone.
+/// A number of places, and the queue of those that wait for one. Cheap to clone.
 #[derive(Clone, Debug)]
-pub(super) struct Line {
+pub(super) struct QueryQueue {
     limits: Limits,
     state: Arc<Mutex<State>>,
 }
 
-impl Line {
-    /// A line in which nobody stands.
-    pub(super) fn new(limits: Limits) -> Line {
-        Line { limits, state: Arc::default() }
+impl QueryQueue {
+    /// An empty queue.
+    pub(super) fn new(limits: Limits) -> QueryQueue {
+        QueryQueue { limits, state: Arc::default() }
     }
 
-    /// Waits for a place for one of `group`. Dropping the future leaves the line.
+    /// Waits for a place for a member of `group`. Dropping the future leaves the queue.
     ///
     /// # Errors
-    /// [`Full`].
+    /// Returns [`Full`] if too many wait.
     pub(super) async fn enter(&self, group: &str) -> Result<Place, Full> {
         let place = self.stand(group)?;
         place.signals.granted.notified().await;
@@ -78,7 +79,7 @@ impl Line {
         let id = state.arrive(&group, Arc::clone(&signals));
         state.settle(self.limits);
         drop(state);
-        Ok(Place { line: self.clone(), id, group, signals })
+        Ok(Place { queue: self.clone(), id, group, signals })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -93,24 +94,24 @@ impl Line {
     }
 }
 
-/// A place, or the hope for one until it is granted; given back when it is dropped.
+/// A place, or a position in the queue until a place is granted. Dropping it gives it back.
 #[derive(Debug)]
 pub(super) struct Place {
-    line: Line,
+    queue: QueryQueue,
     id: u64,
     group: Arc<str>,
     signals: Arc<Signals>,
 }
 
 impl Place {
-    /// Completes when the holder has had its slice and someone else is to have the place. To be awaited from the
-    /// moment the place was granted.
+    /// Completes when the holder has had the place for [`SLICE`] and someone else must have it. Await it as soon as the
+    /// place was granted.
     pub(super) async fn wanted(&self) {
         tokio::time::sleep(SLICE).await;
         {
-            let mut state = self.line.lock();
+            let mut state = self.queue.lock();
             state.overdue.insert(self.id);
-            state.settle(self.line.limits);
+            state.settle(self.queue.limits);
         }
         self.signals.wanted.notified().await;
     }
@@ -118,9 +119,9 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut state = self.line.lock();
+        let mut state = self.queue.lock();
         state.leave(self.id, &self.group);
-        state.settle(self.line.limits);
+        state.settle(self.queue.limits);
     }
 }
 
@@ -132,17 +133,17 @@ struct Signals {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Also the order of arrival.
+    /// The id of the next arrival. The ids are also the order of arrival.
     next_id: u64,
     groups: HashMap<Arc<str>, Group>,
-    /// The groups of which someone waits: by the places they hold, then by who came first.
+    /// The groups with waiting members, ordered by the number of places they hold, then by the arrival of their first.
     turns: BTreeSet<(usize, u64, Arc<str>)>,
     waiting: usize,
     /// The places that are taken.
     open: HashMap<u64, Held>,
-    /// Those of them whose slice is over, and who were not yet asked to step back.
+    /// The holders whose slice is over, and which were not yet asked to leave.
     overdue: BTreeSet<u64>,
-    /// Holders that were asked to step back and have not yet.
+    /// How many holders were asked to leave and have not left yet.
     leaving: usize,
 }
 
@@ -163,12 +164,12 @@ struct Waiter {
 struct Held {
     group: Arc<str>,
     signals: Arc<Signals>,
-    /// It was asked to step back.
+    /// Whether it was asked to leave.
     leaving: bool,
 }
 
 impl State {
-    /// Changes a group, and its turn with it.
+    /// Changes a group, and updates its entry in `turns`.
     fn change<T>(&mut self, name: &Arc<str>, change: impl FnOnce(&mut Group) -> T) -> T {
         let group = self.groups.entry(Arc::clone(name)).or_default();
         let turn = |group: &Group| group.waiting.front().map(|first| (group.open, first.id, Arc::clone(name)));
@@ -206,7 +207,7 @@ impl State {
         }
     }
 
-    /// Hands out what is free, and asks to step back whom others wait for.
+    /// Grants the free places, and asks holders to leave whose places others wait for.
     fn settle(&mut self, limits: Limits) {
         while self.open.len() < limits.open
             && let Some((open, _, name)) = self.turns.first().cloned()
@@ -230,9 +231,9 @@ impl State {
         self.open.insert(id, Held { group: Arc::clone(name), signals, leaving: false });
     }
 
-    /// The holder that is to step back next: its slice is over, and someone of its own group or of a group without any
-    /// place waits for whom nobody is stepping back yet. The group that holds the most goes first, and in it who has
-    /// held its place for longest.
+    /// The holder that must leave next. Its slice is over, and a member of its own group, or of a group without any
+    /// place, waits for whom no holder leaves yet. Holders of the group with the most places go first, and among them
+    /// the one that has held its place longest.
     fn in_the_way(&self) -> Option<u64> {
         if self.waiting == 0 {
             return None;
@@ -265,12 +266,12 @@ mod tests {
 
     const LIMITS: Limits = Limits { open: 4, open_per_group: 2, waiting: 5, waiting_per_group: 3 };
 
-    /// Whether `place` is granted without anybody's doing.
+    /// Whether `place` is granted already.
     async fn is_granted(place: &Place) -> bool {
         timeout(Duration::ZERO, place.signals.granted.notified()).await.is_ok()
     }
 
-    /// Holds `place` until it is asked to step back.
+    /// Holds `place` until it is asked to leave.
     async fn hold(place: Place) {
         tokio::spawn(async move { place.wanted().await });
         tokio::task::yield_now().await;
@@ -278,51 +279,51 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_group_never_holds_more_than_its_places_and_leaves_the_rest_to_others() {
-        let line = Line::new(LIMITS);
-        let _crowd: Vec<Place> = (0..5).map(|_| line.stand("crowd").unwrap()).collect();
-        assert_eq!(line.taken_and_waiting(), (2, 3));
-        assert!(timeout(Duration::ZERO, line.enter("other")).await.is_ok());
+        let queue = QueryQueue::new(LIMITS);
+        let _crowd: Vec<Place> = (0..5).map(|_| queue.stand("crowd").unwrap()).collect();
+        assert_eq!(queue.taken_and_waiting(), (2, 3));
+        assert!(timeout(Duration::ZERO, queue.enter("other")).await.is_ok());
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_full_line_says_whose_it_is() {
-        let line = Line::new(LIMITS);
-        let _crowd: Vec<Place> = (0..5).map(|_| line.stand("crowd").unwrap()).collect();
-        assert_eq!(line.stand("crowd").err(), Some(Full::Group));
-        let _others: Vec<Place> = ["a", "b", "c", "d"].iter().map(|group| line.stand(group).unwrap()).collect();
-        assert_eq!(line.stand("e").err(), Some(Full::All));
+        let queue = QueryQueue::new(LIMITS);
+        let _crowd: Vec<Place> = (0..5).map(|_| queue.stand("crowd").unwrap()).collect();
+        assert_eq!(queue.stand("crowd").err(), Some(Full::Group));
+        let _others: Vec<Place> = ["a", "b", "c", "d"].iter().map(|group| queue.stand(group).unwrap()).collect();
+        assert_eq!(queue.stand("e").err(), Some(Full::All));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_free_place_goes_to_the_group_that_holds_the_fewest() {
-        let line = Line::new(LIMITS);
-        let mut held: Vec<Place> = ["a", "a", "b", "c"].iter().map(|group| line.stand(group).unwrap()).collect();
-        let (second_b, newcomer) = (line.stand("b").unwrap(), line.stand("new").unwrap());
+        let queue = QueryQueue::new(LIMITS);
+        let mut held: Vec<Place> = ["a", "a", "b", "c"].iter().map(|group| queue.stand(group).unwrap()).collect();
+        let (second_b, newcomer) = (queue.stand("b").unwrap(), queue.stand("new").unwrap());
         drop(held.pop());
         assert!(is_granted(&newcomer).await && !is_granted(&second_b).await);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_newcomer_has_a_place_after_a_slice_however_many_hold_on_to_theirs() {
-        let line = Line::new(LIMITS);
+        let queue = QueryQueue::new(LIMITS);
         for group in ["a", "a", "b", "b"] {
-            let place = line.enter(group).await.unwrap();
+            let place = queue.enter(group).await.unwrap();
             hold(place).await;
         }
-        let newcomer = timeout(SLICE + Duration::from_millis(1), line.enter("new")).await;
+        let newcomer = timeout(SLICE + Duration::from_millis(1), queue.enter("new")).await;
         assert!(newcomer.is_ok());
-        assert_eq!(line.taken_and_waiting(), (4, 0), "one stepped back, and no more than one");
+        assert_eq!(queue.taken_and_waiting(), (4, 0), "one stepped back, and no more than one");
     }
 
     #[tokio::test(start_paused = true)]
     async fn whom_others_overtake_has_a_place_a_slice_later() {
-        let line = Line::new(LIMITS);
+        let queue = QueryQueue::new(LIMITS);
         for group in ["a", "a", "b", "b"] {
-            let place = line.enter(group).await.unwrap();
+            let place = queue.enter(group).await.unwrap();
             hold(place).await;
         }
         advance(SLICE / 2).await;
-        let (own, newcomer) = (line.stand("a").unwrap(), line.stand("new").unwrap());
+        let (own, newcomer) = (queue.stand("a").unwrap(), queue.stand("new").unwrap());
         for place in [own, newcomer] {
             assert!(timeout(SLICE, place.signals.granted.notified()).await.is_ok());
             hold(place).await;
@@ -331,22 +332,22 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn one_of_the_same_group_has_a_place_after_a_slice() {
-        let line = Line::new(LIMITS);
+        let queue = QueryQueue::new(LIMITS);
         for group in ["a", "a"] {
-            let place = line.enter(group).await.unwrap();
+            let place = queue.enter(group).await.unwrap();
             hold(place).await;
         }
         advance(SLICE * 2).await;
-        let another = timeout(Duration::from_millis(1), line.enter("a")).await;
+        let another = timeout(Duration::from_millis(1), queue.enter("a")).await;
         assert!(another.is_ok());
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_place_is_safe_while_nobody_waits_and_for_its_slice() {
-        let line = Line::new(LIMITS);
-        let place = line.enter("a").await.unwrap();
+        let queue = QueryQueue::new(LIMITS);
+        let place = queue.enter("a").await.unwrap();
         assert!(timeout(SLICE * 100, place.wanted()).await.is_err());
-        let full = Line::new(Limits { open: 1, ..LIMITS });
+        let full = QueryQueue::new(Limits { open: 1, ..LIMITS });
         let place = full.enter("a").await.unwrap();
         let _waiter = full.stand("b").unwrap();
         assert!(timeout(SLICE / 2, place.wanted()).await.is_err());
@@ -354,12 +355,12 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn whoever_leaves_the_line_leaves_nothing_behind() {
-        let line = Line::new(LIMITS);
-        let held: Vec<Place> = ["a", "a", "b", "b"].iter().map(|group| line.stand(group).unwrap()).collect();
-        assert!(timeout(SLICE, line.enter("new")).await.is_err());
-        assert_eq!(line.taken_and_waiting(), (4, 0));
+        let queue = QueryQueue::new(LIMITS);
+        let held: Vec<Place> = ["a", "a", "b", "b"].iter().map(|group| queue.stand(group).unwrap()).collect();
+        assert!(timeout(SLICE, queue.enter("new")).await.is_err());
+        assert_eq!(queue.taken_and_waiting(), (4, 0));
         drop(held);
-        assert_eq!(line.taken_and_waiting(), (0, 0));
-        assert!(line.lock().groups.is_empty());
+        assert_eq!(queue.taken_and_waiting(), (0, 0));
+        assert!(queue.lock().groups.is_empty());
     }
 }
