@@ -21,10 +21,11 @@ use crate::store::actions::Switched;
 /// An action file is JSON with the fields of the platform's form:
 ///
 ///   {"method": "POST", "url": "https://example.com/hook?id=${callInfo.callSid}", "timeout": 15000,
-///    "headers": {"authorization": "Bearer …"}, "body": "{\"from\": \"${callInfo.from}\"}", "enabled": true}
+///    "headers": {"authorization": "Bearer …"}, "body": "{\"from\": \"${callInfo.from}\"}",
+///    "enabled": true}
 ///
-/// method (GET, POST, PUT) and url are required. timeout is in milliseconds. headers may also be template
-/// text. body is template text; without one the whole call is sent.
+/// method (GET, POST, PUT) and url are required. timeout is in milliseconds. headers may also be
+/// template text. body is template text; without one the whole call is sent.
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
 #[allow(rustdoc::bare_urls, reason = "this text is the help, where a link would be noise")]

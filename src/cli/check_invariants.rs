@@ -14,24 +14,24 @@ use crate::store::invariants::{Accounts, Ages, Checked, Invariant};
 ///
 ///   one_place           no delivery is in more than one of waiting, sending and history
 ///   one_delivery        no call has two deliveries for the same action; replays do not count
-///   none_missing        a call has a delivery for each action that was enabled for its agent when it was
-///                       inserted, as its row recorded then (outbox.action_ids). Not checked for calls
-///                       from before that column existed, which are counted below, nor for calls
-///                       from before history begins (postcall.history_begins)
+///   none_missing        a call has a delivery for each action that was enabled for its agent when it
+///                       was inserted, as its row recorded then (outbox.action_ids). Not checked for
+///                       calls from before that column existed, which are counted below, nor for
+///                       calls from before history begins (postcall.history_begins)
 ///   no_replay_missing   the delivery of every replay exists, as far back as history is kept
 ///   complete            the call and the action of each delivery that waits or is in flight exist
 ///   none_stuck          no delivery is in flight under a dispatcher that does not exist. The rest is
 ///                       judged by time: no delivery is in flight for more than a minute after its
-///                       dispatcher has stopped or was lost, or after the end of both its lease and the
-///                       longest timeout (120 s), or after that timeout and the longest lease (600 s)
-///                       together
-///   guards_on           the triggers and constraints that keep rows as they were written exist, are on,
-///                       and are those that were shipped, on each partition too, and no partition is
-///                       detached. Changes that were made while a guard was off are not found
+///                       dispatcher has stopped or was lost, or after the end of both its lease and
+///                       the longest timeout (120 s), or after that timeout and the longest lease
+///                       (600 s) together
+///   guards_on           the triggers and constraints that keep rows as they were written exist, are
+///                       on, and are those that were shipped, on each partition too, and no partition
+///                       is detached. Changes that were made while a guard was off are not found
 ///
-/// For information, it also prints the ages of the oldest waiting delivery since its call was inserted, of
-/// the oldest in flight since its claim, and of the oldest unknown since it was recorded; and how many calls
-/// are from before outbox.action_ids existed.
+/// For information, it also prints the ages of the oldest waiting delivery since its call was
+/// inserted, of the oldest in flight since its claim, and of the oldest unknown since it was
+/// recorded; and how many calls are from before outbox.action_ids existed.
 ///
 /// Exit status 0 if all hold, 1 if not. It reads whole tables, and its snapshot keeps vacuum from the
 /// queue meanwhile. The auditor's role suffices.

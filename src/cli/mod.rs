@@ -280,3 +280,29 @@ enum Format {
     /// For spreadsheets.
     Csv,
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::Cli;
+
+    /// The width at which `--help` is wrapped, as [`Cli`] says.
+    const HELP_WIDTH: usize = 100;
+
+    fn with_all_below(command: clap::Command) -> Vec<clap::Command> {
+        let below = command.get_subcommands().cloned().flat_map(with_all_below).collect::<Vec<_>>();
+        [vec![command], below].concat()
+    }
+
+    #[test]
+    fn no_line_of_a_help_text_that_is_laid_out_by_hand_is_wrapped_again() {
+        for command in with_all_below(Cli::command()) {
+            let about = command.get_long_about().map(ToString::to_string).unwrap_or_default();
+            for part in about.split("\n\n").filter(|part| part.contains('\n')) {
+                let too_long = part.lines().find(|line| line.chars().count() > HELP_WIDTH);
+                assert_eq!(too_long, None, "{}", command.get_name());
+            }
+        }
+    }
+}

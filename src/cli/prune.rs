@@ -24,7 +24,6 @@ use crate::store::retention::{Planned, Verdict};
 /// The owner of the schema may remove everything that is at least a day old. Others (postcall_dispatcher,
 /// postcall_publisher) may remove what postcall.retention permits; by default it permits nothing.
 #[derive(Args)]
-#[command(verbatim_doc_comment)]
 pub struct Arguments {
     #[command(flatten)]
     keep: Keep,

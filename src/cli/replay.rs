@@ -24,22 +24,24 @@ const LIMITS: RangeInclusive<u64> = 1..=1_000_000;
 
 /// Send calls again, as new deliveries of the same messages.
 ///
-/// The receiver sees the same `webhook-id` as the first time, so a receiver that stores these ids can drop a
-/// second copy. As for every delivery, the action's newest version at the time of sending is sent.
+/// The receiver sees the same `webhook-id` as the first time, so a receiver that stores these ids can
+/// drop a second copy. As for every delivery, the action's newest version at the time of sending is
+/// sent.
 ///
 /// With ids, one refused delivery means that none is replayed. With criteria, which are those of
 /// `postcall history`, refused deliveries are left out, and stderr says so. Refused are:
 ///
 ///   delivered               the message was delivered before, unless --include-delivered
-///   unknown                 the message may have been received, or the history of an earlier delivery of it
-///                           is no longer kept, unless --include-unknown
+///   unknown                 the message may have been received, or the history of an earlier
+///                           delivery of it is no longer kept, unless --include-unknown
 ///   waiting, sending        the delivery is still on its way
 ///   replayed already        replay its replay instead, once that has ended
 ///   disabled action         the replay would be skipped: enable the action first
 ///   call no longer kept     its payload has left the outbox
 ///
-/// Deliveries that are skipped, failed or rejected can be replayed. Batches of 500 are committed one after
-/// the other; a command that was interrupted can simply be repeated. Needs the role postcall_publisher.
+/// Deliveries that are skipped, failed or rejected can be replayed. Batches of 500 are committed one
+/// after the other; a command that was interrupted can simply be repeated. Needs the role
+/// postcall_publisher.
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
 pub struct Arguments {

@@ -13,20 +13,23 @@ use crate::store::status::{Count, DispatcherStatus, Life, Oldest, Paused, Report
 
 /// Show the current status: dispatchers, queue, pauses, and whether the hosts answer.
 ///
-/// In flight, by dispatcher, is what the database says: deliveries that are claimed and have no recorded
-/// outcome yet. The reports come from the dispatchers themselves and are some seconds old: how many places
-/// are taken, and the condition of the hosts to which the dispatcher sends:
+/// In flight, by dispatcher, is what the database says: deliveries that are claimed and have no
+/// recorded outcome yet. The reports come from the dispatchers themselves and are some seconds old:
+/// how many places are taken, and the condition of the hosts to which the dispatcher sends:
 ///
 ///   answering     the host answers
-///   silent        the host accepts requests and does not answer in time; it gets few places until it does
-///   unreachable   the host cannot be reached: its deliveries wait until a connection can be made again
+///   silent        the host accepts requests and does not answer in time; it gets few places until it
+///                 does
+///   unreachable   the host cannot be reached: its deliveries wait until a connection can be made
+///                 again
 ///
 /// A dispatcher is alive while its lease is valid. After that it is overdue, until another dispatcher
-/// declares it lost. Dispatchers that stopped or were lost within the last hour are also shown. Unknown is
-/// the number of unknown deliveries that are not resolved, among the newest 10,000 that ended as unknown.
+/// declares it lost. Dispatchers that stopped or were lost within the last hour are also shown.
+/// Unknown is the number of unknown deliveries that are not resolved, among the newest 10,000 that
+/// ended as unknown.
 ///
-/// Counting stops at 100,000, so that the answer comes at once; then the count says `more than`. The role
-/// postcall_auditor suffices.
+/// Counting stops at 100,000, so that the answer comes at once; then the count says `more than`. The
+/// role postcall_auditor suffices.
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
 pub struct Arguments {

@@ -246,10 +246,11 @@ impl Schedule {
         self.lock().cursors.after(lane, Instant::now())
     }
 
-    /// Replaces what is paused.
-    pub(super) fn pause(&self, targets: impl IntoIterator<Item = PauseTarget>) {
-        self.lock().scheduler.pause(targets.into_iter().collect());
+    /// Replaces what is paused. Returns whether that changed anything.
+    pub(super) fn pause(&self, targets: impl IntoIterator<Item = PauseTarget>) -> bool {
+        let changed = self.lock().scheduler.pause(targets.into_iter().collect());
         self.changed.notify_one();
+        changed
     }
 
     /// Waits until probes are due, and returns their hosts: first `most` at most, and then, for hosts that gave no

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
+use tracing::info;
 use uuid::Uuid;
 
 use super::backoff::Outage;
@@ -99,7 +100,10 @@ impl Scout {
         // Pauses are read first, so that a pause is known before the deliveries that it covers are found.
         if Instant::now() >= self.pauses_due {
             let pauses = self.session.active_pauses().await?;
-            self.schedule.pause(pauses.into_iter().map(|pause| pause.target));
+            let active = pauses.len();
+            if self.schedule.pause(pauses.into_iter().map(|pause| pause.target)) {
+                info!(active, "the pauses have changed");
+            }
             self.pauses_due = Instant::now() + PAUSES_EVERY;
         }
         let mut is_news = self.arrivals().await?;

@@ -348,10 +348,10 @@ impl Scheduler {
         self.release(&turn.owners, rest);
     }
 
-    /// Replaces what is paused.
-    pub fn pause(&mut self, paused: Paused) {
+    /// Replaces what is paused. Returns whether that changed anything.
+    pub fn pause(&mut self, paused: Paused) -> bool {
         if self.paused == paused {
-            return;
+            return false;
         }
         self.paused = paused;
         for ticket in std::mem::take(&mut self.held_back) {
@@ -359,6 +359,7 @@ impl Scheduler {
                 self.make_ready(ticket.lane);
             }
         }
+        true
     }
 
     /// Notes which hosts have fallen silent.

@@ -129,7 +129,7 @@ async fn what_is_paused_waits_and_is_sent_when_it_is_resumed_and_nobody_else_not
         assert!(output.status.success(), "{}", stderr(&output));
     };
     run(&["pause", "agent", "paused", "--reason", "their receiver is being moved", "--by", "test"]);
-    let _dispatcher = Dispatcher::start(&database, &[]).await;
+    let mut dispatcher = Dispatcher::start(&database, &[]).await;
     for agent in ["paused", "other"] {
         insert_calls(&database, agent, 20).await;
     }
@@ -141,7 +141,10 @@ async fn what_is_paused_waits_and_is_sent_when_it_is_resumed_and_nobody_else_not
     // The same while it runs, by the host.
     let host = inbox.address.to_string();
     run(&["pause", "host", &host, "--reason", "maintenance", "--by", "test"]);
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    // The first pause, its end, and this one.
+    for _ in 0..3 {
+        dispatcher.says("the pauses have changed").await;
+    }
     insert_calls(&database, "other", 5).await;
     insert_calls(&database, "nobody", 1).await;
     database.until(&format!("SELECT ({}) = 5", count("other", "waiting"))).await;
@@ -156,10 +159,13 @@ async fn a_call_that_commits_long_after_later_ones_were_sent_is_delivered() {
     let _dispatcher = Dispatcher::start(&database, &[]).await;
     let mut late = database.pool.begin().await.unwrap();
     sqlx::query("INSERT INTO postcall.outbox (agent, call) VALUES ('a', '{}')").execute(&mut *late).await.unwrap();
-    for _ in 0..20 {
+    let inserted = database.text("SELECT clock_timestamp()::text").await.unwrap();
+    for round in 1..=20 {
         insert_calls(&database, "a", 10).await;
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        inbox.has(10 * round).await;
     }
+    // Older than what a look at the arrivals goes back for.
+    database.until(&format!("SELECT clock_timestamp() > '{inserted}'::timestamptz + interval '1 s'")).await;
     database.until(&format!("SELECT ({}) = 200", count("a", "delivered"))).await;
     late.commit().await.unwrap();
     inbox.has(201).await;
