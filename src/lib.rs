@@ -57,8 +57,9 @@
 //!
 //! Imports go one way. All rooms know [`domain`], which knows no other room. [`render`], [`webhook`] and [`store`] do
 //! not know each other: templates know nothing of sockets, and sockets know nothing of SQL. [`scheduler`] decides whose
-//! turn it is, and does not know them, either. [`dispatcher`] knows these four, and connects them in its loop. [`cli`]
-//! knows all rooms, and decides nothing about a delivery.
+//! turn it is, and does not know them, either. [`dispatcher`] knows these four, and connects them in its loop. [`service`]
+//! is what people do, through whichever interface; it knows [`render`], [`webhook`] and [`store`], and no interface.
+//! [`cli`] reads arguments, calls the other rooms and prints, and decides nothing about a delivery.
 #![forbid(unsafe_code)]
 
 pub mod cli;
@@ -66,5 +67,6 @@ pub mod dispatcher;
 pub mod domain;
 pub mod render;
 pub mod scheduler;
+pub mod service;
 pub mod store;
 pub mod webhook;

@@ -1,22 +1,20 @@
 //! `postcall action …`: checks, publishes and shows actions.
 
-use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::attribution::Author;
-use super::render::described;
 use super::table::{Table, print_json, time};
 use super::{CliError, Database, Format, ONE_CONNECTION, print_line, read_file};
 use crate::domain::action::{self, ActionSpec};
-use crate::domain::action_file::{ActionFile, MAX_ACTION_FILE_BYTES, warnings};
-use crate::domain::problem::{Field, Problem};
+use crate::domain::action_file::{ActionFile, MAX_ACTION_FILE_BYTES};
+use crate::domain::problem::Problem;
 use crate::domain::visible::{visible, visible_lines};
-use crate::render::{CompiledAction, diagnostic};
-use crate::store::actions::{ActionRecord, Switched};
-use crate::webhook::{Refusal, refused_by_default};
+use crate::service::examination::{NotPublishable, examine, examine_to_publish, shown, warnings};
+use crate::service::stored_action::{as_file, described};
+use crate::store::actions::Switched;
 
 /// Check, publish and look at actions: what is sent for an agent's calls.
 ///
@@ -129,7 +127,7 @@ fn check(text: &str, as_json: bool) -> Result<ActionFile, CliError> {
             Ok(file)
         }
         Err(problems) if as_json => {
-            let problems: Vec<Value> = problems.iter().map(|(problem, _)| described(problem)).collect();
+            let problems: Vec<&Problem> = problems.iter().map(|located| &located.problem).collect();
             print_json(&json!({ "problems": problems }))?;
             Err(CliError::Said)
         }
@@ -137,38 +135,6 @@ fn check(text: &str, as_json: bool) -> Result<ActionFile, CliError> {
             eprintln!("{}", visible_lines(&shown(&problems)));
             Err(CliError::Said)
         }
-    }
-}
-
-/// A problem with the text to which its place refers: the text of the file, or that of a template.
-pub(super) type Located<'t> = (Problem, Cow<'t, str>);
-
-/// Reads and compiles an action file. Returns all problems with their texts.
-pub(super) fn examine(text: &str) -> Result<ActionFile, Vec<Located<'_>>> {
-    let in_file = |problem| (problem, Cow::Borrowed(text));
-    let file = ActionFile::parse(text).map_err(|problems| problems.into_iter().map(in_file).collect::<Vec<_>>())?;
-    let in_template = |problem: Problem| {
-        let template = template(&file.spec, problem.field).to_owned();
-        (problem, Cow::Owned(template))
-    };
-    match CompiledAction::compile(&file.spec) {
-        Ok(_) => Ok(file),
-        Err(problems) => Err(problems.into_iter().map(in_template).collect()),
-    }
-}
-
-/// Formats problems as compilers do.
-pub(super) fn shown(problems: &[Located<'_>]) -> String {
-    let parts: Vec<String> = problems.iter().map(|(problem, text)| diagnostic::show(problem, text)).collect();
-    parts.join("\n")
-}
-
-fn template(spec: &ActionSpec, field: Field) -> &str {
-    match field {
-        Field::Url => &spec.url,
-        Field::Headers => spec.headers.as_deref().unwrap_or_default(),
-        Field::Body => spec.body.as_deref().unwrap_or_default(),
-        Field::Action | Field::Method | Field::Timeout | Field::Call => "",
     }
 }
 
@@ -183,17 +149,18 @@ async fn publish(which: Which, author: &Author, text: &str) -> Result<(), CliErr
 
 /// As [`check`], but prints nothing if there are no problems.
 fn check_quietly(which: &Which, text: &str) -> Result<ActionFile, CliError> {
-    let naming = action::naming_problems(&which.agent, &which.name);
-    for problem in &naming {
-        eprintln!("error: {}", visible(&problem.to_string()));
-    }
-    match examine(text) {
-        Ok(file) if naming.is_empty() => {
+    let NotPublishable { naming, problems } = match examine_to_publish(&which.agent, &which.name, text) {
+        Ok(file) => {
             warn(&file.spec);
             return Ok(file);
         }
-        Ok(_) => {}
-        Err(problems) => eprintln!("{}", visible_lines(&shown(&problems))),
+        Err(refused) => refused,
+    };
+    for problem in &naming {
+        eprintln!("error: {}", visible(problem));
+    }
+    if !problems.is_empty() {
+        eprintln!("{}", visible_lines(&shown(&problems)));
     }
     Err(CliError::Problem("not published".to_owned()))
 }
@@ -201,25 +168,9 @@ fn check_quietly(which: &Which, text: &str) -> Result<ActionFile, CliError> {
 /// Warns of what is allowed but is probably not what the author meant, and of targets that dispatchers refuse by
 /// default.
 fn warn(spec: &ActionSpec) {
-    for warning in warnings(spec).into_iter().chain(target_warnings(&spec.url)) {
+    for warning in warnings(spec) {
         eprintln!("warning: {}", visible(&warning));
     }
-}
-
-/// Warnings for a target that dispatchers refuse unless their operators permit it. Scheme and host are literal, so the
-/// template contains them. A name is not resolved here.
-fn target_warnings(template: &str) -> Vec<String> {
-    let Ok(url) = url::Url::parse(template) else { return Vec::new() };
-    let host = url.host_str().unwrap_or_default();
-    let warning = |refusal| match refusal {
-        Refusal::Scheme => {
-            "url: plain http is refused as `blocked` unless the dispatchers run with --allow-http: use https".to_owned()
-        }
-        Refusal::Address => format!(
-            "url: {host} is not a public address and is refused as `blocked` unless the dispatchers run with --allow-target"
-        ),
-    };
-    refused_by_default(&url).into_iter().map(warning).collect()
 }
 
 async fn list(agent: Option<&str>, format: Format, database: &Database) -> Result<(), CliError> {
@@ -237,7 +188,7 @@ async fn list(agent: Option<&str>, format: Format, database: &Database) -> Resul
             time(action.published_at),
         ]);
     }
-    let objects: Vec<Value> = actions.iter().map(described_action).collect();
+    let objects: Vec<Value> = actions.iter().map(described).collect();
     table.print(format, &objects)
 }
 
@@ -270,33 +221,6 @@ fn attribution(person: Option<&str>, db_user: Option<&str>) -> String {
         (None, Some(user)) => format!("database user {user}"),
         (None, None) => "an unknown person".to_owned(),
     }
-}
-
-/// An action as JSON: the fields of its file, and what else the database knows about it.
-fn described_action(action: &ActionRecord) -> Value {
-    let mut object = as_file(action);
-    object["agent"] = json!(action.agent);
-    object["name"] = json!(action.name);
-    object["version"] = json!(action.version);
-    object["published_at"] = json!(action.published_at);
-    object["published_by"] = json!(action.published_by);
-    object["published_db_user"] = json!(action.published_db_user);
-    object["switched_at"] = json!(action.switched_at);
-    object["switched_by"] = json!(action.switched_by);
-    object["switched_db_user"] = json!(action.switched_db_user);
-    object
-}
-
-/// An action in the form of an action file.
-fn as_file(action: &ActionRecord) -> Value {
-    let mut file = json!({ "method": action.spec.method, "url": action.spec.url, "timeout": action.spec.timeout_ms });
-    for (field, text) in [("headers", &action.spec.headers), ("body", &action.spec.body)] {
-        if let Some(text) = text {
-            file[field] = json!(text);
-        }
-    }
-    file["enabled"] = json!(action.enabled);
-    file
 }
 
 async fn switch(Switch { which, author }: Switch, enabled: bool) -> Result<(), CliError> {

@@ -10,8 +10,8 @@ use uuid::Uuid;
 use super::filter::Filter;
 use super::table::{Table, time};
 use super::{CliError, Database, Format, ONE_CONNECTION, spreadsheet};
+use crate::service::history::{Next, Page, page};
 use crate::store::history::HistoryRow;
-use crate::store::search::{Found, Reached};
 
 /// List deliveries, also those that wait or are in flight, the newest first.
 ///
@@ -49,17 +49,15 @@ pub struct Arguments {
 impl Arguments {
     pub(super) async fn run(self) -> Result<(), CliError> {
         let store = self.database.open(ONE_CONNECTION).await?;
-        // One row more than a page shows whether there is another page.
-        let Found { mut rows, reached } = store.search(&self.filter.into(), self.after, self.limit + 1).await?;
-        rows.truncate(self.limit);
+        let Page { rows, next } = page(&store, &self.filter.into(), self.after, self.limit).await?;
         print(&rows, self.format)?;
-        match (reached, rows.last()) {
-            (Reached::Limit, Some(last)) => eprintln!("more: repeat with --after {}", last.delivery_id),
-            (Reached::Time(until), _) => {
+        match next {
+            Next::After(last) => eprintln!("more: repeat with --after {last}"),
+            Next::Until(until) => {
                 let (until, after) = (time(until), if self.after.is_some() { " instead of --after" } else { "" });
                 eprintln!("searched back to {until}; for what is older, repeat with --until {until}{after}");
             }
-            (Reached::Limit | Reached::End, _) => {}
+            Next::Nothing => {}
         }
         Ok(())
     }

@@ -9,10 +9,9 @@ use super::table::{Table, time};
 use super::{CliError, Database, Format, ONE_CONNECTION, print_line};
 use crate::domain::action::DEFAULT_NAME;
 use crate::domain::host::HostPattern;
-use crate::domain::nearest::nearest;
 use crate::domain::pause::{MOST_PAUSES, NamedTarget};
 use crate::domain::visible::visible;
-use crate::store::Store;
+use crate::service::pause::{Missing, is_unused_host, missing};
 use crate::store::pauses::{Deed, PauseRecord, Pausing, Resuming};
 
 /// Stop sending for an agent, an action or a host until it is resumed.
@@ -163,7 +162,10 @@ async fn pause(target: &NamedTarget, order: Order) -> Result<(), CliError> {
     match store.pause(target, &order.attribution.reason, &by).await? {
         Pausing::Paused { .. } => {
             print_line(&format!("{shown} is paused; what waits for it is sent once it is resumed"))?;
-            warn_of_unused_host(&store, target).await
+            if is_unused_host(&store, target).await? {
+                eprintln!("warning: no action goes to {target} at present; is it spelt as in the actions' URLs?");
+            }
+            Ok(())
         }
         Pausing::AlreadyPaused(begun) => {
             print_line(&format!("{shown} was paused already, {}; nothing is recorded", told(&begun)))
@@ -171,49 +173,35 @@ async fn pause(target: &NamedTarget, order: Order) -> Result<(), CliError> {
         Pausing::TooMany => Err(CliError::Problem(format!(
             "not paused: {MOST_PAUSES} pauses are active, and there cannot be more; resume what need not be paused any longer"
         ))),
-        Pausing::NoSuchTarget => Err(no_such_target(&store, target).await?),
+        Pausing::NoSuchTarget => Err(no_such_target(&missing(&store, target).await?)),
         Pausing::JustResumed => Err(CliError::Problem(format!(
             "{shown} was paused and resumed by others at this moment; repeat the command"
         ))),
     }
 }
 
-/// Warns if no action uses the host. Such a pause is allowed, but the name is probably misspelt.
-async fn warn_of_unused_host(store: &Store, target: &NamedTarget) -> Result<(), CliError> {
-    let NamedTarget::Host(host) = target else { return Ok(()) };
-    if let Ok(pattern) = host.parse()
-        && !store.is_host_used(&pattern).await?
-    {
-        eprintln!("warning: no action goes to host {host} at present; is it spelt as in the actions' URLs?");
-    }
-    Ok(())
-}
-
-async fn no_such_target(store: &Store, target: &NamedTarget) -> Result<CliError, CliError> {
-    let names = store.names().await?;
-    let meant = |name: Option<&str>| match name {
+fn no_such_target(missing: &Missing) -> CliError {
+    let meant = |name: &Option<String>| match name {
         Some(name) => format!(": did you mean {}?", visible(name)),
         None => String::new(),
     };
-    let problem = match target {
-        NamedTarget::Action { agent, name } if names.contains_key(agent) => {
-            let of_agent = names.get(agent).into_iter().flatten().map(String::as_str);
-            let (agent, meant) = (visible(agent), meant(nearest(name, of_agent)));
+    CliError::Problem(match missing {
+        Missing::Action { agent, name, meant: nearest } => {
+            let (agent, meant) = (visible(agent), meant(nearest));
             format!(
                 "not paused: agent {agent} has no action {}{meant}; `postcall action list {agent}` shows what it has",
                 visible(name)
             )
         }
-        NamedTarget::Agent(agent) | NamedTarget::Action { agent, .. } => {
-            let meant = meant(nearest(agent, names.keys().map(String::as_str)));
+        Missing::Agent { agent, meant: nearest } => {
+            let meant = meant(nearest);
             format!(
                 "not paused: agent {} has no actions{meant}; `postcall action list` shows the agents that have",
                 visible(agent)
             )
         }
-        NamedTarget::Host(host) => format!("not paused: host {host}"),
-    };
-    Ok(CliError::Problem(problem))
+        Missing::Host(host) => format!("not paused: host {host}"),
+    })
 }
 
 /// How many active pauses are named to somebody who resumes a target that is not paused.

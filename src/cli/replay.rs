@@ -13,16 +13,15 @@ use super::filter::{self, Filter};
 use super::{CliError, Database, Format, ONE_CONNECTION, history, print_line};
 use crate::domain::delivery::State;
 use crate::domain::visible::visible;
+use crate::service::replay::{self, Cure, Judged, Made, Reason, Refused};
 use crate::store::Store;
 use crate::store::history::{HistoryFilter, HistoryRow};
-use crate::store::replay::{Candidates, Refusal, ReplayOrder, Replayed};
+use crate::store::replay::{Candidates, ReplayOrder, Replayed};
 
 /// The default of `--limit`: how many deliveries the criteria may match.
 const DEFAULT_LIMIT: usize = 10_000;
 /// The range of `--limit`.
 const LIMITS: RangeInclusive<u64> = 1..=1_000_000;
-/// How many deliveries are replayed in one transaction.
-const BATCH: usize = 500;
 
 /// Send calls again, as new deliveries of the same messages.
 ///
@@ -87,16 +86,18 @@ impl Arguments {
             include_unknown: self.include_unknown,
         };
         let store = self.database.open(ONE_CONNECTION).await?;
-        match (self.ids.is_empty(), self.dry_run) {
-            (false, true) => judge_ids(&store, self.ids, &order).await,
-            (false, false) => replay_ids(&store, &self.ids, &order).await,
-            (true, dry_run) => {
-                let Some(rows) = candidates(&store, &self.filter.into(), &order, self.limit).await? else {
-                    return print_line("no delivery matches");
-                };
-                if dry_run { judge(&store, rows, &order).await } else { replay(&store, &rows, &order).await }
-            }
+        if !self.ids.is_empty() {
+            let ids = self.ids;
+            return if self.dry_run {
+                judge_ids(&store, ids, &order).await
+            } else {
+                replay_ids(&store, &ids, &order).await
+            };
         }
+        let Some(rows) = candidates(&store, &self.filter.into(), &order, self.limit).await? else {
+            return print_line("no delivery matches");
+        };
+        if self.dry_run { judge(&store, rows, &order).await } else { replay(&store, &rows, &order).await }
     }
 }
 
@@ -123,7 +124,7 @@ fn refuse_any(outcomes: &[(Uuid, Replayed)]) -> Result<(), CliError> {
     let mut refused = 0;
     for (id, outcome) in outcomes {
         if let Replayed::Refused(refusal) = outcome {
-            eprintln!("{id}: {}", why(refusal));
+            eprintln!("{id}: {}", with_cure(&Reason::of(refusal)));
             refused += 1;
         }
     }
@@ -171,20 +172,8 @@ async fn candidates(
 
 /// The dry run: prints what a replay would do.
 async fn judge(store: &Store, rows: Vec<HistoryRow>, order: &ReplayOrder) -> Result<(), CliError> {
-    let mut allowed = Vec::new();
-    let mut refused = LeftOut::default();
-    let mut rows = rows.into_iter().peekable();
-    while rows.peek().is_some() {
-        let batch: Vec<HistoryRow> = rows.by_ref().take(BATCH).collect();
-        let outcomes: BTreeMap<Uuid, Replayed> = store.judge_replay(&ids(&batch), order).await?.into_iter().collect();
-        for row in batch {
-            match outcomes.get(&row.delivery_id) {
-                Some(Replayed::Refused(refusal)) => refused.count(refusal),
-                _ => allowed.push(row),
-            }
-        }
-    }
-    refused.say();
+    let Judged { allowed, refused } = replay::judge(store, rows, order).await?;
+    say(&refused);
     announce(&allowed)
 }
 
@@ -207,69 +196,40 @@ async fn replay(store: &Store, rows: &[HistoryRow], order: &ReplayOrder) -> Resu
     // The progress bar is drawn on stderr, and only if that is a terminal.
     let progress = ProgressBar::new(rows.len() as u64);
     progress.set_style(ProgressStyle::default_bar());
-    let (mut made, mut refused) = (0, LeftOut::default());
-    for (number, batch) in rows.chunks(BATCH).enumerate() {
-        let outcomes = store.replay(&ids(batch), order).await.inspect_err(|_| {
-            progress.abandon();
-            eprintln!("{made} were replayed before this; repeat the command for the rest");
-        })?;
-        for (_, outcome) in &outcomes {
-            match outcome {
-                Replayed::As(_) | Replayed::Allowed => made += 1,
-                Replayed::Refused(refusal) => refused.count(refusal),
-            }
-        }
-        progress.inc(batch.len() as u64);
+    let step = |done: usize| {
+        progress.set_position(done as u64);
         if progress.is_hidden() {
-            eprintln!("{} of {}", (number * BATCH + batch.len()), rows.len());
+            eprintln!("{done} of {}", rows.len());
         }
-    }
+    };
+    let Made { made, refused } = replay::replay(store, rows, order, step).await.map_err(|interrupted| {
+        progress.abandon();
+        eprintln!("{} were replayed before this; repeat the command for the rest", interrupted.made);
+        interrupted.source
+    })?;
     progress.finish();
-    refused.say();
+    say(&refused);
     print_line(&format!("replayed {made}"))
 }
 
-fn ids(rows: &[HistoryRow]) -> Vec<Uuid> {
-    rows.iter().map(|row| row.delivery_id).collect()
-}
-
-/// The number of refused deliveries for each reason.
-#[derive(Default)]
-struct LeftOut(BTreeMap<String, usize>);
-
-impl LeftOut {
-    fn count(&mut self, refusal: &Refusal) {
-        // Deliveries that were already replayed are counted together: otherwise each would have a reason of its own.
-        let reason = match refusal {
-            Refusal::Replayed { .. } => "replayed already".to_owned(),
-            other => why(other),
-        };
-        *self.0.entry(reason).or_default() += 1;
-    }
-
-    fn say(&self) {
-        for (reason, count) in &self.0 {
-            eprintln!("left out: {count}, {reason}");
-        }
+fn say(refused: &Refused) {
+    let mut reasons: Vec<(String, usize)> =
+        refused.reasons().map(|(reason, count)| (with_cure(reason), count)).collect();
+    reasons.sort();
+    for (reason, count) in reasons {
+        eprintln!("left out: {count}, {reason}");
     }
 }
 
-fn why(refusal: &Refusal) -> String {
-    match refusal {
-        Refusal::NoSuchDelivery => "there is no such delivery".to_owned(),
-        Refusal::OnItsWay { state } => format!("still {state}"),
-        Refusal::Replayed { replay: Some(replay), state } => match state {
-            Some(state) if !state.is_final() => format!("its replay {replay} is still {state}"),
-            Some(state) => format!("was replayed as {replay}, which is {state}: replay that one"),
-            None => format!("was replayed as {replay}"),
-        },
-        Refusal::Replayed { replay: None, .. } => "somebody else replays it at this moment".to_owned(),
-        Refusal::Delivered => "the message was delivered (--include-delivered sends it again)".to_owned(),
-        Refusal::Unknown => "the message may have been received (--include-unknown sends it again)".to_owned(),
-        Refusal::ActionDisabled { agent, action } => {
+/// The reason, and what to type against it.
+fn with_cure(Reason { words, cure }: &Reason) -> String {
+    match cure {
+        None => words.clone(),
+        Some(Cure::IncludeDelivered) => format!("{words} (--include-delivered sends it again)"),
+        Some(Cure::IncludeUnknown) => format!("{words} (--include-unknown sends it again)"),
+        Some(Cure::EnableAction { agent, action }) => {
             let (agent, action) = (visible(agent), visible(action));
-            format!("its action is disabled; `postcall action enable {agent} --name {action}` first")
+            format!("{words}; `postcall action enable {agent} --name {action}` first")
         }
-        Refusal::PayloadGone => "the call is no longer kept".to_owned(),
     }
 }

@@ -2,19 +2,13 @@
 
 use clap::Args;
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::table::print_json;
 use super::{CliError, Database, ONE_CONNECTION, print_line};
-use crate::domain::call::Call;
 use crate::domain::delivery::{BodyEnd, State};
-use crate::domain::mask;
-use crate::domain::problem::Problem;
-use crate::domain::request::Request;
 use crate::domain::visible::visible;
-use crate::render::CompiledAction;
-use crate::store::Store;
+use crate::service::past_request::{PastRequest, render_again};
 use crate::store::history::HistoryRow;
 
 /// Show everything that is known about one delivery: its timeline, what was sent, what came back.
@@ -36,20 +30,6 @@ pub struct Arguments {
     database: Database,
 }
 
-/// What is known about the request in addition to history.
-enum Sent {
-    /// The request, rendered again.
-    Request {
-        request: Box<Request>,
-        /// Whether its body has the recorded digest; `None` if no digest was recorded.
-        same: Option<bool>,
-    },
-    /// Rendering fails for this call and action.
-    Refused(Problem),
-    /// The reason why it cannot be rendered again.
-    Gone(&'static str),
-}
-
 impl Arguments {
     pub(super) async fn run(self) -> Result<(), CliError> {
         let store = self.database.open(ONE_CONNECTION).await?;
@@ -60,48 +40,23 @@ impl Arguments {
     }
 }
 
-async fn render_again(store: &Store, row: &HistoryRow) -> Sent {
-    // An auditor may read neither calls nor actions; that is not an error here.
-    let Ok(payload) = store.payload(row.call_id).await else { return Sent::Gone("these rights allow history only") };
-    let Some(payload) = payload else { return Sent::Gone("the call's payload is no longer kept") };
-    let Ok(mut actions) = store.actions(Some(&row.agent), Some(&row.action), row.action_version).await else {
-        return Sent::Gone("these rights allow history only");
-    };
-    let Some(action) = actions.pop() else { return Sent::Gone("the action's version cannot be found") };
-    let rendered = CompiledAction::compile(&action.spec)
-        .map_err(|mut problems| problems.swap_remove(0))
-        .and_then(|compiled| compiled.render(Call::of_any_length(&payload)));
-    match rendered {
-        Ok(request) => {
-            let digest = request.body.as_ref().map(|body| hex::encode(Sha256::digest(body)));
-            let same = row.request_sha256.as_ref().map(|recorded| digest.as_ref() == Some(recorded));
-            Sent::Request { request: Box::new(request), same }
-        }
-        Err(problem) => Sent::Refused(problem),
-    }
-}
-
-fn as_json(row: &HistoryRow, sent: &Sent) -> Value {
+fn as_json(row: &HistoryRow, sent: &PastRequest) -> Value {
     let mut object = serde_json::to_value(row).unwrap_or_default();
     object["request"] = match sent {
-        Sent::Request { request, same } => json!({
+        PastRequest::Rendered { request, same } => json!({
             "method": request.method,
-            "url": mask::url(&request.url),
-            "headers": masked_headers(request),
+            "url": request.url,
+            "headers": request.headers,
             "body": request.body,
             "same_as_sent": same,
         }),
-        Sent::Refused(problem) => json!({ "error": super::render::described(problem) }),
-        Sent::Gone(reason) => json!({ "gone": reason }),
+        PastRequest::Refused(problem) => json!({ "error": problem }),
+        PastRequest::Gone(reason) => json!({ "gone": reason }),
     };
     object
 }
 
-fn masked_headers(request: &Request) -> Vec<(&str, &str)> {
-    request.headers.iter().map(|(name, value)| (name.as_str(), mask::header(name, value))).collect()
-}
-
-fn as_text(row: &HistoryRow, sent: &Sent) -> String {
+fn as_text(row: &HistoryRow, sent: &PastRequest) -> String {
     let mut lines = vec![format!("delivery {}  {}", row.delivery_id, row.state.as_str().to_uppercase())];
     lines.extend(identity(row));
     lines.push("\ntimeline".to_owned());
@@ -156,12 +111,12 @@ fn timeline(row: &HistoryRow) -> impl Iterator<Item = String> {
     .flatten()
 }
 
-fn request_lines(row: &HistoryRow, sent: &Sent) -> Vec<String> {
+fn request_lines(row: &HistoryRow, sent: &PastRequest) -> Vec<String> {
     let unresolved = row.unresolved.as_ref().map(|paths| format!("found nothing for {}", paths.join(", ")));
     let mut lines: Vec<String> = match sent {
-        Sent::Request { request, same } => {
-            let mut lines = vec![format!("  {} {}", request.method, visible(&mask::url(&request.url)))];
-            lines.extend(masked_headers(request).iter().map(|(name, value)| format!("  {name}: {}", visible(value))));
+        PastRequest::Rendered { request, same } => {
+            let mut lines = vec![format!("  {} {}", request.method, visible(&request.url))];
+            lines.extend(request.headers.iter().map(|(name, value)| format!("  {name}: {}", visible(value))));
             if let Some(body) = &request.body {
                 lines.extend(
                     std::iter::once(String::new()).chain(body.split('\n').map(|line| format!("  {}", visible(line)))),
@@ -172,8 +127,8 @@ fn request_lines(row: &HistoryRow, sent: &Sent) -> Vec<String> {
             }
             lines
         }
-        Sent::Refused(problem) => vec![format!("  nothing: {}", visible(&problem.to_string()))],
-        Sent::Gone(reason) => {
+        PastRequest::Refused(problem) => vec![format!("  nothing: {}", visible(&problem.to_string()))],
+        PastRequest::Gone(reason) => {
             let request = row.method.zip(row.url.as_ref()).map(|(method, url)| format!("  {method} {}", visible(url)));
             request.into_iter().chain([format!("  (not rendered again: {reason})")]).collect()
         }

@@ -9,7 +9,7 @@ use super::pause::described_pause;
 use super::table::{Table, print_json, time};
 use super::{CliError, Database, Format, ONE_CONNECTION, print_line};
 use crate::domain::delivery::State;
-use crate::domain::report::{HostCondition, HostReport};
+use crate::domain::report::HostCondition;
 use crate::store::status::{Count, DispatcherStatus, Life, Oldest, Paused, Reported, Status};
 
 /// Show the current status: dispatchers, queue, pauses, and whether the hosts answer.
@@ -75,7 +75,7 @@ fn show(status: &Status) -> Result<(), CliError> {
     print_line(&format!("{:<9}  {}", State::Unknown, shown(status.in_doubt)))?;
     print_line("")?;
     show_paused(status)?;
-    show_hosts(&status.dispatchers)
+    show_hosts(status)
 }
 
 fn show_dispatchers(dispatchers: &[DispatcherStatus]) -> Result<(), CliError> {
@@ -125,30 +125,18 @@ fn show_paused(status: &Status) -> Result<(), CliError> {
         ]);
     }
     table.print::<Value>(Format::Table, &[])?;
-    match pauses_left_out(status) {
+    match status.pauses_left_out() {
         0 => Ok(()),
         more => print_line(&format!("and {more} more (`postcall pause list`)")),
     }
 }
 
-fn pauses_left_out(status: &Status) -> i64 {
-    let shown = i64::try_from(status.paused.len()).unwrap_or(i64::MAX);
-    (status.active_pauses - shown).max(0)
-}
-
 /// Prints the hosts as the living dispatchers report them, those that do not answer first.
-fn show_hosts(dispatchers: &[DispatcherStatus]) -> Result<(), CliError> {
-    let reports = dispatchers.iter().filter(|dispatcher| matches!(dispatcher.life, Life::Alive { .. }));
-    let reports: Vec<(i32, &Reported)> =
-        reports.filter_map(|dispatcher| Some((dispatcher.dispatcher_id, dispatcher.reported.as_ref()?))).collect();
-    let mut hosts: Vec<(i32, &HostReport)> = reports
-        .iter()
-        .flat_map(|(dispatcher_id, reported)| reported.report.hosts.iter().map(|host| (*dispatcher_id, host)))
-        .collect();
+fn show_hosts(status: &Status) -> Result<(), CliError> {
+    let hosts = status.hosts();
     if hosts.is_empty() {
         return Ok(());
     }
-    hosts.sort_by(|(_, a), (_, b)| a.urgency().cmp(&b.urgency()));
     print_line("")?;
     let mut table = Table::new(&["host", "condition", "in flight", "limit", "actions waiting", "dispatcher"]);
     for (dispatcher_id, host) in hosts {
@@ -162,8 +150,10 @@ fn show_hosts(dispatchers: &[DispatcherStatus]) -> Result<(), CliError> {
         ]);
     }
     table.print::<Value>(Format::Table, &[])?;
-    let left_out: usize = reports.iter().map(|(_, reported)| reported.report.hosts_left_out).sum();
-    if left_out == 0 { Ok(()) } else { print_line(&format!("and {left_out} more, all of them less urgent")) }
+    match status.hosts_left_out() {
+        0 => Ok(()),
+        more => print_line(&format!("and {more} more, all of them less urgent")),
+    }
 }
 
 fn condition(condition: HostCondition) -> String {
@@ -219,7 +209,7 @@ fn described(status: &Status) -> Value {
         "in_flight": status.in_flight,
         (State::Unknown.as_str()): described_count(status.in_doubt),
         "paused": paused,
-        "pauses_left_out": pauses_left_out(status),
+        "pauses_left_out": status.pauses_left_out(),
     })
 }
 

@@ -1,34 +1,29 @@
 //! Claims what the scheduler plans, within the budget of bytes, and starts an attempt for each claimed delivery.
 
-use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::FutureExt;
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 use uuid::Uuid;
 
-use super::attempt::{Means, attempt, host, signal};
 use super::backoff::Outage;
-use super::budget::{SMALL_TEXT, Share};
-use super::finisher::PendingResult;
+use super::budget::SMALL_TEXT;
 use super::lease::{Lease, Registration};
 use super::pace::Pace;
-use super::place::{Place, Places};
-use super::templates::{Compiled, Template, Templates};
+use super::place::Places;
+use super::starter::Starter;
+use super::templates::Templates;
 use super::unstarted::Unstarted;
+use super::until;
 use crate::domain::chain::chain;
-use crate::domain::claim::{Claimed, VersionKey};
 use crate::scheduler::Turn;
 use crate::store::claim::{Claimant, Portion, Revoked, Taken};
 use crate::store::lanes::LaneSeen;
 use crate::store::session::Session;
 use crate::store::{Store, StoreError};
-use crate::webhook::SendGate;
 
 /// The epoch of a registration under which no claim was revoked yet.
 const FIRST_EPOCH: i32 = 1;
@@ -46,9 +41,7 @@ pub(super) struct Claimer {
     claimant: Claimant,
     pace: Pace,
     places: Places,
-    attempts: TaskTracker,
-    means: Means,
-    results: mpsc::Sender<PendingResult>,
+    starter: Starter,
     drain: CancellationToken,
     templates: Templates,
     outage: Outage,
@@ -75,9 +68,7 @@ impl Claimer {
         store: &Store,
         lease: Arc<Lease>,
         places: Places,
-        attempts: TaskTracker,
-        means: Means,
-        results: mpsc::Sender<PendingResult>,
+        starter: Starter,
         drain: CancellationToken,
     ) -> Claimer {
         let pace = Pace::default();
@@ -88,9 +79,7 @@ impl Claimer {
             lease,
             pace,
             places,
-            attempts,
-            means,
-            results,
+            starter,
             drain,
             templates: Templates::new(),
             outage: Outage::none("claimer"),
@@ -116,18 +105,18 @@ impl Claimer {
             let turns = schedule.turns(self.pace.deliveries());
             let Some(turns) = drain.run_until_cancelled(turns).await else { break };
             match self.claim_all(turns).await {
-                Ok(Found::Work) => drop(drain.run_until_cancelled(schedule.gather_places(GATHERING)).await),
+                Ok(Found::Work) => until(&drain, schedule.gather_places(GATHERING)).await,
                 Ok(Found::Nothing) => {}
-                Ok(Found::NothingSmall) => drop(drain.run_until_cancelled(self.room_for_large()).await),
-                Ok(Found::Closed) => drop(drain.run_until_cancelled(tokio::time::sleep(SMALL_ONLY_PAUSE)).await),
-                Err(error) => drop(drain.run_until_cancelled(self.outage.wait(&error)).await),
+                Ok(Found::NothingSmall) => until(&drain, self.room_for_large()).await,
+                Ok(Found::Closed) => until(&drain, tokio::time::sleep(SMALL_ONLY_PAUSE)).await,
+                Err(error) => until(&drain, self.outage.wait(&error)).await,
             }
         }
     }
 
     /// Waits until there is room for large calls, but no longer than [`SMALL_ONLY_PAUSE`].
     async fn room_for_large(&self) {
-        tokio::time::timeout(SMALL_ONLY_PAUSE, self.means.budget.texts_free()).await.ok();
+        tokio::time::timeout(SMALL_ONLY_PAUSE, self.starter.means.budget.texts_free()).await.ok();
     }
 
     /// Claims these turns, and starts the attempts. If the database refuses them together, they are claimed in parts,
@@ -199,7 +188,7 @@ impl Claimer {
         if self.claimant.dispatcher_id != dispatcher_id {
             self.claimant = Claimant { dispatcher_id, epoch: FIRST_EPOCH };
         }
-        let texts = self.means.budget.reserve_texts();
+        let texts = self.starter.means.budget.reserve_texts();
         let taken = match self.take(&group, texts.is_some()).await {
             Ok(taken) => taken,
             Err(error) => return Err((group, error)),
@@ -213,10 +202,10 @@ impl Claimer {
         let seats = self.places.schedule.claimed(group.turns, &taken, texts.is_none());
         let outdated = self.places.schedule.outdated(&taken);
         // If an error or a panic stops the starting, the deliveries that were not started go back to `waiting`.
-        let unstarted = Unstarted::new(taken.claimed, seats, &self.places, self.results.clone());
+        let unstarted = Unstarted::new(taken.claimed, seats, &self.places, self.starter.results.clone());
         self.read_again(&outdated).await;
         match self.templates.get(&mut self.session, unstarted.iter().map(|one| one.version)).await {
-            Ok(templates) => self.start_all(unstarted, &templates, &send_gate, texts),
+            Ok(templates) => self.starter.start_all(unstarted, &templates, &send_gate, texts),
             Err(error) => return Err((Group { turns: vec![], fetch: true }, error)),
         }
         Ok(found)
@@ -240,7 +229,7 @@ impl Claimer {
     /// Makes one claim.
     async fn take(&mut self, group: &Group, room_for_large: bool) -> Result<Taken, StoreError> {
         let token = Uuid::now_v7();
-        let max_call_bytes = self.means.budget.max_call_bytes();
+        let max_call_bytes = self.starter.means.budget.max_call_bytes();
         let portion = Portion {
             bytes: self.pace.bytes(),
             call_bytes: if room_for_large { max_call_bytes } else { SMALL_TEXT.min(max_call_bytes) },
@@ -285,40 +274,6 @@ impl Claimer {
             self.session = self.store.session(self.pace.statement_timeout());
         }
         answer
-    }
-
-    fn start_all(
-        &self,
-        mut unstarted: Unstarted,
-        templates: &HashMap<VersionKey, Template>,
-        send_gate: &SendGate,
-        mut texts: Option<Share>,
-    ) {
-        while let Some((claimed, place)) = unstarted.next() {
-            let bytes = claimed.payload.bytes();
-            let text_share = texts.as_mut().filter(|_| bytes > SMALL_TEXT).and_then(|texts| texts.split(bytes));
-            // `Templates::get` returned a template for every version, so the fallback is never used.
-            let template = templates.get(&claimed.version).cloned().unwrap_or_else(|| Arc::new(Compiled::unloadable()));
-            self.start(claimed, template, text_share, send_gate.clone(), place);
-        }
-    }
-
-    fn start(
-        &self,
-        claimed: Claimed,
-        template: Template,
-        text_share: Option<Share>,
-        send_gate: SendGate,
-        mut place: Place,
-    ) {
-        let (means, results) = (self.means.clone(), self.results.clone());
-        self.attempts.spawn(async move {
-            let started = Instant::now();
-            let completion = attempt(claimed, template, text_share, &means, &send_gate).await;
-            place.ended(host(&completion).as_ref(), started, signal(&completion));
-            // The finisher's queue has room for every place. Without a finisher, the place counts the lost result.
-            results.send(PendingResult { completion, place }).await.ok();
-        });
     }
 
     /// Revokes a claim whose answer was lost.

@@ -16,6 +16,7 @@ use tracing::{info, warn};
 
 use super::backoff::Outage;
 use super::policy::{self, PolicyConflict};
+use super::until;
 use crate::domain::chain::chain;
 use crate::domain::policy::Policy;
 use crate::store::dispatchers::{Newcomer, Registering, Renewal, Standing};
@@ -159,9 +160,7 @@ impl LeaseKeeper {
             match beat {
                 Ok(ControlFlow::Continue(())) => self.outage.over(),
                 Ok(ControlFlow::Break(conflict)) => return Err(conflict),
-                Err(error) => {
-                    let _stopped_meanwhile = stop.run_until_cancelled(self.outage.wait(&error)).await;
-                }
+                Err(error) => until(&stop, self.outage.wait(&error)).await,
             }
         }
         if let Err(error) = self.session.retire(lease.current().dispatcher_id).await {

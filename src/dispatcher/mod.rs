@@ -50,6 +50,7 @@ use recovery::Recovery;
 use reporter::Reporter;
 use schedule::Schedule;
 use scout::Scout;
+use starter::Starter;
 pub use supervision::{Cause, Room};
 use supervision::{Watch, Work};
 
@@ -73,6 +74,7 @@ mod reporter;
 pub mod retention;
 mod schedule;
 mod scout;
+mod starter;
 mod supervision;
 mod templates;
 mod unstarted;
@@ -209,10 +211,10 @@ impl Dispatcher {
         let budget = Arc::new(Budget::new(settings.max_bytes_in_flight, settings.max_call_bytes));
         let webhook = Arc::new(webhook);
         let means = Means { webhook: webhook.clone(), budget, cut: stop.cut.clone() };
-        let drain = stop.drain.clone();
         let scout = Scout::new(store, schedule.clone());
         let reporter = Reporter::new(store, lease.clone(), places.clone(), concurrency, max_unrecorded);
-        let claimer = Claimer::new(store, lease.clone(), places, attempts.clone(), means, results.clone(), drain);
+        let starter = Starter { attempts: attempts.clone(), means, results: results.clone() };
+        let claimer = Claimer::new(store, lease.clone(), places, starter, stop.drain.clone());
         let recovery = Recovery::new(store, lease.clone(), settings.lease);
         let rooms = Rooms {
             scout: ends_well(scout.run(stop.drain.clone())),
@@ -284,6 +286,11 @@ fn ends_well(work: impl Future<Output = ()> + Send + 'static) -> Work {
         work.await;
         Ok(())
     })
+}
+
+/// Waits for `work`, but no longer than until `stop`. For pauses: which of the two came first, the caller's loop asks `stop`.
+async fn until<T>(stop: &CancellationToken, work: impl Future<Output = T>) {
+    stop.run_until_cancelled(work).await;
 }
 
 /// Waits until every attempt has ended. After `timeout`, or when `cut` is cancelled, it ends the attempts early.

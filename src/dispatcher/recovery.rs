@@ -10,9 +10,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 use uuid::Uuid;
 
-use super::STATEMENT_TIMEOUT;
 use super::backoff::Outage;
 use super::lease::Lease;
+use super::{STATEMENT_TIMEOUT, until};
 use crate::domain::chain::chain;
 use crate::domain::claim::{ClaimToken, Texts};
 use crate::store::session::Session;
@@ -60,7 +60,7 @@ impl Recovery {
             let Some(looked) = stop.run_until_cancelled(self.look_after_others()).await else { return };
             match looked {
                 Ok(()) => self.outage.over(),
-                Err(error) => drop(stop.run_until_cancelled(self.outage.wait(&error)).await),
+                Err(error) => until(&stop, self.outage.wait(&error)).await,
             }
         }
     }

@@ -17,10 +17,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 use uuid::Uuid;
 
-use super::STATEMENT_TIMEOUT;
 use super::backoff::Outage;
 use super::idle_wait::IdleWait;
 use super::schedule::Schedule;
+use super::{STATEMENT_TIMEOUT, until};
 use crate::store::lanes::{LaneCursor, LaneSeen};
 use crate::store::session::Session;
 use crate::store::{Store, StoreError};
@@ -84,13 +84,13 @@ impl Scout {
                 Ok(true) => {
                     self.outage.over();
                     self.idle_wait.over();
-                    stop.run_until_cancelled(tokio::time::sleep(BUSY_PAUSE)).await;
+                    until(&stop, tokio::time::sleep(BUSY_PAUSE)).await;
                 }
                 Ok(false) => {
                     self.outage.over();
-                    stop.run_until_cancelled(self.idle_wait.wait(&mut self.session)).await;
+                    until(&stop, self.idle_wait.wait(&mut self.session)).await;
                 }
-                Err(error) => drop(stop.run_until_cancelled(self.outage.wait(&error)).await),
+                Err(error) => until(&stop, self.outage.wait(&error)).await,
             }
         }
     }
@@ -151,13 +151,17 @@ impl Scout {
         loop {
             let known = boundaries(&cursors, after);
             let lanes = self.session.lanes_with_work(after, &known, SLICE).await?;
-            let (is_full, last) = (lanes.len() >= SLICE, lanes.last().map(|lane| lane.action_id));
+            let last_of_full = lanes.last().filter(|_| lanes.len() >= SLICE).map(|lane| lane.action_id);
             self.meet(lanes).await?;
             is_news |= self.arrivals().await?;
-            after = match (is_full, last, known.last()) {
-                (true, Some(last), _) => last,
-                (_, _, Some(&end)) if end < i64::MAX => end,
-                _ => return Ok(is_news),
+            after = if let Some(last) = last_of_full {
+                last
+            } else if let Some(&end) = known.last()
+                && end < i64::MAX
+            {
+                end
+            } else {
+                return Ok(is_news);
             };
         }
     }

@@ -3,7 +3,8 @@
 
 use std::fmt;
 
-use serde::Serialize;
+use serde::ser::SerializeStruct;
+use serde::{Serialize, Serializer};
 
 /// The stable name of a kind of problem. Programs may match on it; the sentence of a problem may change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -92,6 +93,14 @@ impl Place {
     pub fn of(text: &str, offset: usize) -> Place {
         Places::new(text).of(offset)
     }
+
+    /// The byte of `text` at which this place is: the inverse of [`Place::of`]. A place past the end of its line or of the
+    /// text counts as that end.
+    pub fn offset(self, text: &str) -> usize {
+        let line: usize = text.split_inclusive('\n').take(self.line.saturating_sub(1)).map(str::len).sum();
+        let rest = text[line..].split('\n').next().unwrap_or_default();
+        line + rest.char_indices().nth(self.column.saturating_sub(1)).map_or(rest.len(), |(at, _)| at)
+    }
 }
 
 /// Finds the places of offsets in one text. For ascending offsets, all calls together read the text once.
@@ -158,6 +167,19 @@ impl Problem {
     }
 }
 
+/// As programs read it: flat, with line and column of the place or null.
+impl Serialize for Problem {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut object = serializer.serialize_struct("Problem", 5)?;
+        object.serialize_field("code", &self.code)?;
+        object.serialize_field("field", &self.field)?;
+        object.serialize_field("message", &self.message)?;
+        object.serialize_field("line", &self.place.map(|place| place.line))?;
+        object.serialize_field("column", &self.place.map(|place| place.column))?;
+        object.end()
+    }
+}
+
 /// Writes a unit variant with the name that serde gives it, so that each name is defined only once.
 fn write_name<T: Serialize>(value: &T, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     match serde_json::to_value(value) {
@@ -209,5 +231,14 @@ mod tests {
             assert_eq!(places.of(offset), Place { line, column }, "{offset}");
             assert_eq!(Place::of(text, offset), Place { line, column }, "{offset}");
         }
+    }
+    #[test]
+    fn a_place_leads_back_to_its_offset() {
+        let text = "a\nbé\r\n\n漢c";
+        for offset in (0..=text.len()).filter(|offset| text.is_char_boundary(*offset)) {
+            assert_eq!(Place::of(text, offset).offset(text), offset);
+        }
+        assert_eq!(Place { line: 1, column: 9 }.offset(text), 1);
+        assert_eq!(Place { line: 9, column: 1 }.offset(text), text.len());
     }
 }

@@ -224,16 +224,16 @@ impl Store {
         .fetch_all(&self.pool)
         .await?;
         let records = rows.into_iter().filter_map(|row| {
-            let ended = match (row.resumed_at, row.resumed_by, row.end_db_user, row.end_reason) {
-                (Some(at), Some(by), Some(db_user), Some(reason)) => Some(Deed { at, by, db_user, reason }),
-                _ => None,
+            let ended = || {
+                let (at, by) = (row.resumed_at?, row.resumed_by?);
+                Some(Deed { at, by, db_user: row.end_db_user?, reason: row.end_reason? })
             };
             Some(PauseRecord {
                 pause_id: row.pause_id,
                 target: named(row.agent, row.agent_of_action.zip(row.action), row.host)?,
                 action_id: row.action_id,
                 begun: Deed { at: row.paused_at, by: row.paused_by, db_user: row.db_user, reason: row.reason },
-                ended,
+                ended: ended(),
             })
         });
         Ok(records.collect())
@@ -242,12 +242,9 @@ impl Store {
 
 /// The target in a row. The CHECK constraints allow no row without one.
 fn named(agent: Option<String>, action: Option<(String, String)>, host: Option<String>) -> Option<NamedTarget> {
-    match (agent, action, host) {
-        (Some(agent), _, _) => Some(NamedTarget::Agent(agent)),
-        (_, Some((agent, name)), _) => Some(NamedTarget::Action { agent, name }),
-        (_, _, Some(host)) => Some(NamedTarget::Host(host)),
-        (None, None, None) => None,
-    }
+    let agent = agent.map(NamedTarget::Agent);
+    let action = action.map(|(agent, name)| NamedTarget::Action { agent, name });
+    agent.or(action).or(host.map(NamedTarget::Host))
 }
 
 /// Whether the trigger admit_pause refused the pause because the largest number of active pauses is reached.
@@ -265,12 +262,10 @@ impl Session {
             MOST_READ,
         );
         let pauses = self.fetch_all(statement).await?.into_iter().filter_map(|row| {
-            let target = match (row.agent, row.action_id, row.host) {
-                (Some(agent), _, _) => PauseTarget::Agent(agent.into()),
-                (_, Some(action_id), _) => PauseTarget::Action(action_id),
-                (_, _, host) => PauseTarget::Host(host?.parse().ok()?),
-            };
-            Some(Pause { pause_id: row.pause_id, target })
+            let agent = row.agent.map(|agent| PauseTarget::Agent(agent.into()));
+            let action = row.action_id.map(PauseTarget::Action);
+            let host = row.host.and_then(|host| host.parse().ok()).map(PauseTarget::Host);
+            Some(Pause { pause_id: row.pause_id, target: agent.or(action).or(host)? })
         });
         Ok(pauses.collect())
     }

@@ -61,6 +61,33 @@ pub struct Status {
     pub active_pauses: i64,
 }
 
+impl Status {
+    /// How many pauses are active beside those that are shown.
+    pub fn pauses_left_out(&self) -> i64 {
+        let shown = i64::try_from(self.paused.len()).unwrap_or(i64::MAX);
+        (self.active_pauses - shown).max(0)
+    }
+
+    /// The hosts as the dispatchers that live see them, each with the dispatcher's id; those that are not well first.
+    pub fn hosts(&self) -> Vec<(i32, &HostReport)> {
+        let mut hosts: Vec<(i32, &HostReport)> =
+            self.live_reports().flat_map(|(id, report)| report.hosts.iter().map(move |host| (id, host))).collect();
+        hosts.sort_by(|(_, a), (_, b)| a.urgency().cmp(&b.urgency()));
+        hosts
+    }
+
+    /// How many hosts these dispatchers have left out of their reports, all of them less urgent.
+    pub fn hosts_left_out(&self) -> usize {
+        self.live_reports().map(|(_, report)| report.hosts_left_out).sum()
+    }
+
+    /// The reports of the dispatchers that live, with their ids.
+    fn live_reports(&self) -> impl Iterator<Item = (i32, &Report)> {
+        let live = self.dispatchers.iter().filter(|dispatcher| matches!(dispatcher.life, Life::Alive { .. }));
+        live.filter_map(|dispatcher| Some((dispatcher.dispatcher_id, &dispatcher.reported.as_ref()?.report)))
+    }
+}
+
 /// The oldest waiting delivery.
 #[derive(Clone, Copy, Debug)]
 pub struct Oldest {
@@ -263,4 +290,53 @@ async fn dispatchers(snapshot: &mut PgConnection) -> Result<Vec<DispatcherStatus
         }
     });
     Ok(statuses.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::report::HostCondition;
+
+    fn dispatcher(dispatcher_id: i32, life: Life, hosts: Vec<HostReport>) -> DispatcherStatus {
+        let report = Report { hosts_left_out: 1, ..Report::new(1, 0, 0, hosts) };
+        let reported = Some(Reported { age_ms: 0, report });
+        let (name, version) = (String::new(), String::new());
+        DispatcherStatus {
+            dispatcher_id,
+            name,
+            version,
+            started_at: DateTime::UNIX_EPOCH,
+            life,
+            in_flight: 0,
+            reported,
+        }
+    }
+
+    fn host(condition: HostCondition) -> HostReport {
+        HostReport { host: "a.test:443".to_owned(), limit: 1, in_flight: 0, waiting_lanes: 0, condition }
+    }
+
+    #[test]
+    fn hosts_are_those_of_the_dispatchers_that_live_and_none_that_is_well_comes_before_one_that_is_not() {
+        let (answering, silent) = (host(HostCondition::Answering), host(HostCondition::Silent { since_ms: 1 }));
+        let (alive, at) = (Life::Alive { lease_left_ms: 1 }, DateTime::UNIX_EPOCH);
+        let none = Count { counted: 0, is_more: false };
+        let status = Status {
+            dispatchers: vec![
+                dispatcher(1, alive, vec![answering.clone()]),
+                dispatcher(2, Life::Stopped { at }, vec![silent.clone()]),
+                dispatcher(3, Life::Overdue { since_ms: 1 }, vec![silent.clone()]),
+                dispatcher(4, Life::Lost { at }, vec![silent.clone()]),
+                dispatcher(5, alive, vec![silent.clone(), answering.clone()]),
+            ],
+            waiting: none,
+            oldest_waiting: None,
+            in_flight: 0,
+            in_doubt: none,
+            paused: Vec::new(),
+            active_pauses: 3,
+        };
+        assert_eq!(status.hosts(), [(5, &silent), (1, &answering), (5, &answering)]);
+        assert_eq!((status.hosts_left_out(), status.pauses_left_out()), (2, 3));
+    }
 }

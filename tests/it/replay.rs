@@ -232,6 +232,28 @@ async fn however_many_replay_the_same_at_the_same_time_each_delivery_is_replayed
 }
 
 #[tokio::test]
+async fn a_replay_that_the_database_interrupts_says_how_many_were_made_and_a_repetition_makes_the_rest() {
+    let database = database_with_action().await;
+    let last = ended(&database, "failed", 501).await.remove(500);
+    let trouble = format!(
+        "CREATE FUNCTION public.trouble() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''trouble''; END';
+         CREATE TRIGGER trouble BEFORE INSERT ON postcall.replay
+             FOR EACH ROW WHEN (NEW.replay_of = '{last}') EXECUTE FUNCTION public.trouble()"
+    );
+    database.execute(&trouble).await;
+    let words = refused(&replay(&database, &["--state", "failed"]));
+    assert!(words.contains("500 of 501\n500 were replayed before this; repeat the command for the rest\n"), "{words}");
+    assert!(words.contains("trouble"), "{words}");
+    assert_eq!(database.number(REPLAYS).await, 500);
+
+    database.execute("DROP TRIGGER trouble ON postcall.replay").await;
+    let output = replay(&database, &["--state", "failed"]);
+    assert_eq!(stdout(&output), "replayed 1\n", "{}", stderr(&output));
+    assert!(stderr(&output).contains("left out: 500, replayed already\n"), "{}", stderr(&output));
+    assert_eq!(database.number(REPLAYS).await, 501);
+}
+
+#[tokio::test]
 async fn a_replay_of_the_previous_release_is_one_delivery_under_its_message_s_id() {
     let database = database_with_action().await;
     let original = ended(&database, "failed", 1).await.remove(0);

@@ -6,12 +6,12 @@ use std::time::Duration;
 use clap::Args;
 use tokio::task::JoinSet;
 
-use super::action::{examine, shown};
 use super::run::{self, Ranges, Targets};
 use super::{CliError, Database, Format, history, print_line, signals};
 use crate::dispatcher::{self, StopTokens};
 use crate::domain::chain::chain;
 use crate::scheduler::Limits;
+use crate::service::examination::{examine, shown};
 use crate::store::Store;
 use crate::store::history::HistoryFilter;
 use crate::store::platform::Close;

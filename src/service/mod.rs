@@ -1,0 +1,24 @@
+//! The service layer: what people can do, whichever interface they do it through. An interface ([`cli`](crate::cli) today)
+//! reads what was asked, calls a function of this room and shows the result; what is decided stands here.
+//!
+//! ```text
+//! examination    whether an action may be published: its problems with their places, its warnings
+//! preview        what an action would send for a call
+//! stored_action  a published action as JSON, for programs
+//! past_request   the request of a past delivery, rendered again and masked
+//! history        pages of history
+//! replay         replaying many deliveries, or judging what would be replayed
+//! pause          what was probably meant by a name that does not exist
+//! ```
+//!
+//! It knows [`store`](crate::store), [`render`](crate::render), [`webhook`](crate::webhook) and
+//! [`domain`](crate::domain). It never knows an interface: it reads no
+//! arguments and prints nothing.
+
+pub mod examination;
+pub mod history;
+pub mod past_request;
+pub mod pause;
+pub mod preview;
+pub mod replay;
+pub mod stored_action;

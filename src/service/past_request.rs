@@ -1,0 +1,110 @@
+//! The request of a past delivery. History keeps no call and no body, so it is rendered again from the call and the
+//! action's version, which do not change, and compared with the recorded digest.
+
+use sha2::{Digest, Sha256};
+
+use super::preview::first;
+use crate::domain::action::Method;
+use crate::domain::call::Call;
+use crate::domain::mask;
+use crate::domain::problem::Problem;
+use crate::domain::request::Request;
+use crate::render::CompiledAction;
+use crate::store::Store;
+use crate::store::history::HistoryRow;
+
+/// What is known about the request in addition to history.
+#[derive(Debug)]
+pub enum PastRequest {
+    /// The request, rendered again.
+    Rendered {
+        /// As people may see it.
+        request: Box<MaskedRequest>,
+        /// Whether its body has the recorded digest; `None` if no digest was recorded.
+        same: Option<bool>,
+    },
+    /// Rendering fails for this call and action.
+    Refused(Problem),
+    /// The reason why it cannot be rendered again.
+    Gone(&'static str),
+}
+
+/// A request in which the values of headers and query parameters that look like secrets by their names are masked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MaskedRequest {
+    /// GET, POST or PUT.
+    pub method: Method,
+    /// The URL, masked.
+    pub url: String,
+    /// Names and values, masked, in the order in which they are sent.
+    pub headers: Vec<(String, String)>,
+    /// The body as it is.
+    pub body: Option<String>,
+}
+
+impl MaskedRequest {
+    /// Masks `request`.
+    fn of(request: Request) -> MaskedRequest {
+        let masked = |(name, value): (String, String)| {
+            let value = mask::header(&name, &value).to_owned();
+            (name, value)
+        };
+        MaskedRequest {
+            method: request.method,
+            url: mask::url(&request.url),
+            headers: request.headers.into_iter().map(masked).collect(),
+            body: request.body,
+        }
+    }
+}
+
+/// Renders the request of a delivery again.
+pub async fn render_again(store: &Store, row: &HistoryRow) -> PastRequest {
+    // An auditor may read neither calls nor actions; that is not an error here.
+    let Ok(payload) = store.payload(row.call_id).await else {
+        return PastRequest::Gone("these rights allow history only");
+    };
+    let Some(payload) = payload else { return PastRequest::Gone("the call's payload is no longer kept") };
+    let Ok(mut actions) = store.actions(Some(&row.agent), Some(&row.action), row.action_version).await else {
+        return PastRequest::Gone("these rights allow history only");
+    };
+    let Some(action) = actions.pop() else { return PastRequest::Gone("the action's version cannot be found") };
+    let rendered = CompiledAction::compile(&action.spec)
+        .map_err(first)
+        .and_then(|compiled| compiled.render(Call::of_any_length(&payload)));
+    match rendered {
+        Ok(request) => {
+            let same = row.request_sha256.as_ref().map(|recorded| digest(&request).as_ref() == Some(recorded));
+            PastRequest::Rendered { request: Box::new(MaskedRequest::of(request)), same }
+        }
+        Err(problem) => PastRequest::Refused(problem),
+    }
+}
+
+/// The digest of the body, as history shows it.
+fn digest(request: &Request) -> Option<String> {
+    request.body.as_ref().map(|body| hex::encode(Sha256::digest(body)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_looks_like_a_secret_leaves_this_room_masked_and_all_else_as_it_is() {
+        let headers = [("authorization", "Bearer abc"), ("x-call", "CA1")];
+        let request = Request {
+            method: Method::Post,
+            url: "https://a.test/?token=abc&id=CA1".to_owned(),
+            headers: headers.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec(),
+            body: Some("{}".to_owned()),
+            timeout_ms: 1,
+            unresolved: Vec::new(),
+        };
+        let masked = MaskedRequest::of(request);
+        let headers = [("authorization", mask::MASK), ("x-call", "CA1")];
+        assert_eq!(masked.headers, headers.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        assert_eq!(masked.url, format!("https://a.test/?token={}&id=CA1", mask::MASK));
+        assert_eq!((masked.method, masked.body.as_deref()), (Method::Post, Some("{}")));
+    }
+}

@@ -1,0 +1,59 @@
+//! Pausing by name: what was probably meant where a name leads nowhere.
+
+use crate::domain::nearest::nearest;
+use crate::domain::pause::NamedTarget;
+use crate::store::{Store, StoreError};
+
+/// What does not exist of a target, and the name that was probably meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Missing {
+    /// The agent has no actions at all.
+    Agent {
+        /// The agent.
+        agent: String,
+        /// The nearest agent that has actions.
+        meant: Option<String>,
+    },
+    /// The agent has actions, and this is none of them.
+    Action {
+        /// The agent.
+        agent: String,
+        /// The action's name.
+        name: String,
+        /// The nearest of the agent's actions.
+        meant: Option<String>,
+    },
+    /// The host.
+    Host(String),
+}
+
+/// What does not exist of `target`, which could not be paused for that reason.
+///
+/// # Errors
+/// Only those of the database.
+pub async fn missing(store: &Store, target: &NamedTarget) -> Result<Missing, StoreError> {
+    let names = store.names().await?;
+    Ok(match target {
+        NamedTarget::Action { agent, name } if names.contains_key(agent) => {
+            let of_agent = names.get(agent).into_iter().flatten().map(String::as_str);
+            let meant = nearest(name, of_agent).map(str::to_owned);
+            Missing::Action { agent: agent.clone(), name: name.clone(), meant }
+        }
+        NamedTarget::Agent(agent) | NamedTarget::Action { agent, .. } => {
+            let meant = nearest(agent, names.keys().map(String::as_str)).map(str::to_owned);
+            Missing::Agent { agent: agent.clone(), meant }
+        }
+        NamedTarget::Host(host) => Missing::Host(host.clone()),
+    })
+}
+
+/// Whether `target` is a host that no action goes to at present. A host need not be known, and is probably a slip if it is
+/// not.
+///
+/// # Errors
+/// Only those of the database.
+pub async fn is_unused_host(store: &Store, target: &NamedTarget) -> Result<bool, StoreError> {
+    let NamedTarget::Host(host) = target else { return Ok(false) };
+    let Ok(pattern) = host.parse() else { return Ok(false) };
+    Ok(!store.is_host_used(&pattern).await?)
+}

@@ -1,0 +1,32 @@
+//! A published action as JSON, for programs.
+
+use serde_json::{Value, json};
+
+use crate::store::actions::ActionRecord;
+
+/// An action as JSON: the fields of its file, and what else the database knows about it.
+pub fn described(action: &ActionRecord) -> Value {
+    let mut object = as_file(action);
+    object["agent"] = json!(action.agent);
+    object["name"] = json!(action.name);
+    object["version"] = json!(action.version);
+    object["published_at"] = json!(action.published_at);
+    object["published_by"] = json!(action.published_by);
+    object["published_db_user"] = json!(action.published_db_user);
+    object["switched_at"] = json!(action.switched_at);
+    object["switched_by"] = json!(action.switched_by);
+    object["switched_db_user"] = json!(action.switched_db_user);
+    object
+}
+
+/// An action in the form of an action file, which can be published again.
+pub fn as_file(action: &ActionRecord) -> Value {
+    let mut file = json!({ "method": action.spec.method, "url": action.spec.url, "timeout": action.spec.timeout_ms });
+    for (field, text) in [("headers", &action.spec.headers), ("body", &action.spec.body)] {
+        if let Some(text) = text {
+            file[field] = json!(text);
+        }
+    }
+    file["enabled"] = json!(action.enabled);
+    file
+}
