@@ -10,6 +10,7 @@ mod dispatcher;
 mod documented;
 mod documents;
 mod exactly_once;
+mod examples;
 mod fair;
 mod faults;
 mod guards;
