@@ -110,7 +110,10 @@ fn blocks(language: &str) -> Vec<String> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/platform.md");
     let text = std::fs::read_to_string(path).unwrap();
     let opening = format!("\n```{language}\n");
-    text.split(&opening).skip(1).map(|rest| rest.split_once("\n```").expect("a fenced block is closed").0.to_owned()).collect()
+    text.split(&opening)
+        .skip(1)
+        .map(|rest| rest.split_once("\n```").expect("a fenced block is closed").0.to_owned())
+        .collect()
 }
 
 /// Lets an interpreter check each block of a language. An interpreter that is not there is said.
