@@ -193,7 +193,9 @@ const CURE: &str = "Start this one with the same settings. To change them for th
 
 /// The dispatcher's name for people: host name and process id.
 pub(super) fn name() -> String {
-    format!("{}:{}", gethostname::gethostname().to_string_lossy(), std::process::id())
+    // A machine that cannot say its name still has a process id, and nothing depends on the name.
+    let host = nix::unistd::gethostname().unwrap_or_else(|_| "unknown".into());
+    format!("{}:{}", host.to_string_lossy(), std::process::id())
 }
 
 fn say_goodbye(tally: Tally) -> Result<(), CliError> {

@@ -12,6 +12,7 @@ mod documented;
 mod documents;
 mod errors;
 mod exactly_once;
+mod examples;
 mod fair;
 mod faults;
 mod guards;

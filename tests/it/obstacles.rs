@@ -8,6 +8,7 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use crate::support::cluster::Cluster;
 use crate::support::database::Database;
 use crate::support::process::{postcall_at, sqlx_migrate, stderr, stdout};
+use crate::support::tools;
 
 /// The last migration of the first release.
 const FIRST_RELEASE: &str = "20261123000014";
@@ -248,7 +249,7 @@ fn of_this_release() -> Vec<String> {
 async fn during_an_insert(url: &str, arguments: &[&str]) {
     let mut platform = PgConnection::connect(url).await.unwrap();
     sqlx::raw_sql("BEGIN; LOCK TABLE postcall.outbox IN ROW EXCLUSIVE MODE").execute(&mut platform).await.unwrap();
-    let mut sqlx = tokio::process::Command::new("sqlx");
+    let mut sqlx = tokio::process::Command::new(tools::sqlx());
     let sqlx = sqlx.arg("migrate").args(arguments).current_dir(root()).env("DATABASE_URL", url).kill_on_drop(true);
     let mut migrating = sqlx.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().unwrap();
     let waits = "SELECT count(*) FROM pg_stat_activity

@@ -16,8 +16,9 @@ use uuid::Uuid;
 
 use crate::support::accounts;
 use crate::support::database::Database;
-use crate::support::process::{Dispatcher, THIS_MACHINE, file, postcall_at, previous_release, sqlx_migrate, stderr};
+use crate::support::process::{Dispatcher, THIS_MACHINE, file, postcall_at, sqlx_migrate, stderr};
 use crate::support::tally::Tally;
+use crate::support::tools::previous_release;
 
 const PERMITS: usize = 8;
 const LEASE_MS: &str = "2000";

@@ -1,13 +1,16 @@
 //! The demo's receiver: a small HTTP server that counts requests by message id.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::PoisonError;
+use std::time::Duration;
 
-use axum::Router;
-use axum::extract::{Request, State};
-use axum::http::{HeaderName, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use http::{HeaderName, HeaderValue, Request, Response, StatusCode, header};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpSocket};
 
 use super::Shared;
@@ -15,6 +18,9 @@ use crate::cli::CliError;
 
 /// The header by which receivers distinguish messages.
 const MESSAGE_ID: HeaderName = HeaderName::from_static("webhook-id");
+
+/// How long no connection is taken after the system refused one, because it has no file left for it, for example.
+const AFTER_A_REFUSAL: Duration = Duration::from_millis(50);
 
 type Counts = HashMap<String, usize>;
 
@@ -33,9 +39,8 @@ impl Receiver {
         let nobody = TcpSocket::new_v4()?;
         nobody.bind(any_port)?;
         let counts = Shared::default();
-        let router = Router::new().fallback(answer).with_state(counts.clone());
         let address = listener.local_addr()?;
-        tokio::spawn(async move { axum::serve(listener, router).await });
+        tokio::spawn(serve(listener, Shared::clone(&counts)));
         Ok(Receiver { address, nobody, counts })
     }
 
@@ -56,13 +61,33 @@ impl Receiver {
     }
 }
 
-async fn answer(State(counts): State<Shared<Counts>>, request: Request) -> Response {
+async fn serve(listener: TcpListener, counts: Shared<Counts>) {
+    loop {
+        let Ok((connection, _)) = listener.accept().await else {
+            tokio::time::sleep(AFTER_A_REFUSAL).await;
+            continue;
+        };
+        let counts = Shared::clone(&counts);
+        let service = service_fn(move |request| answer(Shared::clone(&counts), request));
+        tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(connection), service));
+    }
+}
+
+async fn answer(counts: Shared<Counts>, request: Request<Incoming>) -> Result<Response<String>, Infallible> {
     let id = request.headers().get(MESSAGE_ID).and_then(|value| value.to_str().ok()).unwrap_or("none").to_owned();
     *counts.lock().unwrap_or_else(PoisonError::into_inner).entry(id).or_default() += 1;
+    let mut response = Response::new(String::new());
     match request.uri().path() {
-        "/tickets" => (StatusCode::UNPROCESSABLE_ENTITY, "no such queue").into_response(),
-        "/moved" => (StatusCode::FOUND, [(header::LOCATION, "/crm/calls")]).into_response(),
+        "/tickets" => {
+            *response.status_mut() = StatusCode::UNPROCESSABLE_ENTITY;
+            response.body_mut().push_str("no such queue");
+        }
+        "/moved" => {
+            *response.status_mut() = StatusCode::FOUND;
+            response.headers_mut().insert(header::LOCATION, HeaderValue::from_static("/crm/calls"));
+        }
         "/never" => std::future::pending().await,
-        _ => StatusCode::CREATED.into_response(),
+        _ => *response.status_mut() = StatusCode::CREATED,
     }
+    Ok(response)
 }

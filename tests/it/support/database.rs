@@ -12,6 +12,8 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
 use uuid::Uuid;
 
+use super::tools;
+
 /// A server on which databases can be made.
 pub struct Server {
     /// The URL of one of its databases, for a superuser.
@@ -63,12 +65,12 @@ impl Database {
     /// A database with the migrations up to `version` only, as an earlier release left it.
     pub async fn at_version(version: u64) -> Database {
         let database = Database::empty().await;
-        let output = std::process::Command::new("sqlx")
+        let output = std::process::Command::new(tools::sqlx())
             .args(["migrate", "run", "--target-version", &version.to_string()])
             .current_dir(env!("CARGO_MANIFEST_DIR"))
             .env("DATABASE_URL", &database.url)
             .output()
-            .expect("sqlx-cli is not installed: run the tests by scripts/test");
+            .unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         database
     }

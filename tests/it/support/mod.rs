@@ -17,4 +17,5 @@ pub mod receiver;
 pub mod seed;
 pub mod tally;
 pub mod tls;
+pub mod tools;
 pub mod wire;

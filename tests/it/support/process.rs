@@ -1,7 +1,7 @@
 //! The program as operators run it: a process with arguments, signals, output and an exit status.
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
@@ -11,19 +11,10 @@ use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStderr, Command};
 
 use super::database::Database;
+use super::tools;
 
 /// The program under test.
 pub const POSTCALL: &str = env!("CARGO_BIN_EXE_postcall");
-
-/// The program of the previous release, if `scripts/build-previous` could build it.
-pub fn previous_release() -> Option<PathBuf> {
-    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/previous/postcall");
-    let there = program.exists();
-    if !there {
-        println!("NOT TESTED: {} is not there; see scripts/build-previous", program.display());
-    }
-    there.then_some(program)
-}
 
 /// Arguments of a dispatcher that may call this machine.
 pub const THIS_MACHINE: [&str; 3] = ["--allow-http", "--allow-target", "127.0.0.0/8,::1/128"];
@@ -60,9 +51,9 @@ pub fn postcall_at(url: &str, arguments: &[&str]) -> Output {
 
 /// The real sqlx-cli: `sqlx migrate …`, in this directory. It must succeed.
 pub fn sqlx_migrate(url: &str, directory: &Path, arguments: &[&str]) -> Output {
-    let mut command = std::process::Command::new("sqlx");
+    let mut command = std::process::Command::new(tools::sqlx());
     command.arg("migrate").args(arguments).current_dir(directory).env("DATABASE_URL", url);
-    let output = command.output().expect("sqlx-cli is not installed: run the tests by scripts/test");
+    let output = command.output().unwrap();
     assert!(output.status.success(), "sqlx migrate {arguments:?}: {}", stderr(&output));
     output
 }
