@@ -58,6 +58,8 @@
 //! each other: templates know nothing of sockets, sockets nothing of SQL. [`scheduler`] decides whose turn it is, and knows
 //! none of them either. [`dispatcher`] knows those four and ties them into the loop. [`cli`] knows everything and decides nothing.
 #![forbid(unsafe_code)]
+#![warn(clippy::too_many_lines, clippy::panic)]
+#![warn(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod cli;
 pub mod dispatcher;

@@ -2,6 +2,8 @@
 //! nothing. Results go to stdout, everything else to stderr. Exit status: 0; 1 for a problem, named on stderr; 2 for
 //! wrong usage.
 
+#![expect(clippy::print_stderr, reason = "people are told here; stdout is written by `print_line` and `print_text`")]
+
 use std::io::{IsTerminal, Read, Write};
 use std::path::Path;
 

@@ -84,6 +84,7 @@ impl Session {
     /// [`Session::revoke_claim`]. One that is [`StoreError::is_about_what_is_stored`] may be about a single row: a smaller
     /// claim finds it, and one that fetches nothing takes it if its call is what the database cannot give; see also
     /// [`Session::drop_doubles`].
+    #[expect(clippy::too_many_lines, reason = "most of it is one statement")]
     pub async fn claim(
         &mut self,
         claimant: Claimant,

@@ -43,6 +43,7 @@ impl Session {
             .collect())
     }
 
+    #[expect(clippy::too_many_lines, reason = "most of it is one statement")]
     async fn move_into_history(&mut self, batch: &[Finished]) -> Result<HashSet<Uuid>, StoreError> {
         let columns = ResultRows::from(batch);
         // - unnest: one statement of one shape, whatever the size of the batch.

@@ -3,6 +3,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on stops where it stands")]
 #![expect(clippy::expect_used, reason = "likewise, saying why")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a test looks at the program from outside, by clocks and queues of its own"
+)]
 
 mod actions;
 mod attacks;
