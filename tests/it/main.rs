@@ -50,6 +50,7 @@ mod status;
 mod support;
 mod two_phase;
 mod upgrade;
+mod walls;
 mod webhook_answers;
 mod webhook_connect;
 mod webhook_cut;
