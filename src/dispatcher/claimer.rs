@@ -9,10 +9,10 @@ use futures_util::FutureExt;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{debug, info, warn};
+use tracing::{Instrument, debug, debug_span, info, warn};
 use uuid::Uuid;
 
-use super::attempt::{Means, attempt, host, signal};
+use super::attempt::{Means, attempt, host, log_end, signal};
 use super::backoff::Outage;
 use super::budget::{SMALL_TEXT, Share};
 use super::finisher::PendingResult;
@@ -166,7 +166,7 @@ impl Claimer {
             (1, false) => {
                 let lane = turn.lane;
                 if let Ok(Some(first)) = self.session.first_waiting(lane, schedule.after(lane)).await {
-                    warn!(delivery_id = %first, "the database refuses to let this delivery be claimed; passing over it for a while");
+                    warn!(delivery.id = %first, "the database refuses to let this delivery be claimed; passing over it for a while");
                     schedule.pass_over(lane, first);
                 }
                 schedule.give_back(group.turns);
@@ -264,7 +264,7 @@ impl Claimer {
         let Ok(Some(Revoked { released, .. })) = self.settle_doubt().await else { return };
         if let ([turn], Some(last)) = (turns, released.iter().max()) {
             warn!(
-                deliveries = ?released,
+                delivery.ids = ?released,
                 "the calls of these deliveries do not come over the link to the database in time; passing over them for a while"
             );
             self.places.schedule.pass_over(turn.lane, *last);
@@ -299,13 +299,23 @@ impl Claimer {
 
     fn start(&self, claimed: Claimed, template: Template, text_share: Option<Share>, fence: Fence, mut place: Place) {
         let (means, results) = (self.means.clone(), self.results.clone());
-        self.attempts.spawn(async move {
+        // Where the log leaves this level out, neither the span nor what it would say is made.
+        let span = debug_span!(
+            "attempt",
+            delivery.id = %claimed.token.delivery_id(),
+            action.id = claimed.version.action_id,
+            dispatcher.id = self.claimant.dispatcher_id
+        );
+        let attempted = async move {
             let started = Instant::now();
+            debug!("the attempt begins");
             let completion = attempt(claimed, template, text_share, &means, &fence).await;
+            log_end(&completion);
             place.ended(host(&completion).as_ref(), started, signal(&completion));
             // The finisher's queue has room for every place. Without a finisher the place counts the loss.
             results.send(PendingResult { completion, place }).await.ok();
-        });
+        };
+        self.attempts.spawn(attempted.instrument(span));
     }
 
     /// Disowns a claim whose answer was lost.

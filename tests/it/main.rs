@@ -21,6 +21,7 @@ mod history;
 mod history_states;
 mod invariants;
 mod leases;
+mod log;
 mod lookups;
 mod migrations;
 mod names_of_the_system;

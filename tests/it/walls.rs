@@ -222,7 +222,7 @@ fn the_rooms_are_those_of_the_program_and_of_its_map_and_no_arrow_goes_up() {
     for (place, (room, knows)) in ARROWS.iter().enumerate() {
         let further_up = |known: &&str| ARROWS[..place].iter().any(|(name, _)| name == known);
         assert!(
-            knows.iter().all(|known| further_up(&known)),
+            knows.iter().all(|known| further_up(known)),
             "{room} knows a room that does not stand above it in ARROWS"
         );
     }
