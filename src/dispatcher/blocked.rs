@@ -43,7 +43,7 @@ impl BlockedWarning {
 
 fn say(count: usize) {
     warn!(
-        blocked = count,
+        count,
         "deliveries were blocked for good: plain http, or no public address. Are --allow-http and --allow-target what \
          they should be? See `postcall history --error-kind blocked`"
     );

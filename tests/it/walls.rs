@@ -221,10 +221,7 @@ fn the_rooms_are_those_of_the_program_and_of_its_map_and_no_arrow_goes_up() {
     assert_eq!(rooms, ARROWS.iter().map(|(room, _)| (*room).to_owned()).collect(), "the rooms of src/ and ARROWS");
     for (place, (room, knows)) in ARROWS.iter().enumerate() {
         let further_up = |known: &&str| ARROWS[..place].iter().any(|(name, _)| name == known);
-        assert!(
-            knows.iter().all(|known| further_up(known)),
-            "{room} knows a room that does not stand above it in ARROWS"
-        );
+        assert!(knows.iter().all(further_up), "{room} knows a room that does not stand above it in ARROWS");
     }
     let map = std::fs::read_to_string(root().join("docs/architecture.md")).unwrap();
     for (room, knows) in ARROWS {
