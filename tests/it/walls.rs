@@ -4,6 +4,8 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use Rooms::{AllBut, Only};
+
 use crate::support::sources::{CodePath, Source, root, sources};
 
 /// Who may know whom. Whoever is known stands further up, so there is no circle. A new room is one line here, and one in
@@ -19,14 +21,17 @@ const ARROWS: [(&str, &[&str]); 8] = [
     ("main", &["cli"]),
 ];
 
+/// The rooms that compute and do nothing else.
+const PURE: [&str; 3] = ["domain", "render", "scheduler"];
+
 /// What only some rooms may use. A crate is written with `::` behind it; anything else is meant wherever it stands in a path.
 /// Tests may use all of it anywhere.
-const ONLY_IN: [Reserved; 8] = [
-    Reserved { what: &["sqlx::"], by: &["store"], why: "SQL stands in one room" },
+const RESERVED: [Reserved; 8] = [
+    Reserved { what: &["sqlx::"], by: Only(&["store"]), why: "SQL stands only in `store`" },
     Reserved {
         what: &["hyper::", "hyper_util::", "http_body::", "reqwest::", "socket2::", "TcpStream", "UdpSocket"],
-        by: &["webhook"],
-        why: "requests go out by one HTTP client, through its guard",
+        by: Only(&["webhook"]),
+        why: "requests go out by the one HTTP client in `webhook`, through its guard",
     },
     Reserved {
         what: &[
@@ -37,23 +42,23 @@ const ONLY_IN: [Reserved; 8] = [
             "resolv_conf::",
             "lookup_host",
         ],
-        by: &["webhook"],
-        why: "names and certificates belong to the HTTP client",
+        by: Only(&["webhook"]),
+        why: "names and certificates belong to the HTTP client in `webhook`",
     },
     Reserved {
         what: &["clap::", "comfy_table::", "indicatif::", "tracing_subscriber::", "axum::", "TcpListener"],
-        by: &["cli", "main"],
-        why: "arguments, terminals, the log's form and the demo's receiver belong to the command line",
+        by: Only(&["cli", "main"]),
+        why: "arguments, terminals, the log's form and the demo's receiver belong to `cli`",
     },
     Reserved {
         what: &["io::stdout", "io::stderr", "io::stdin"],
-        by: &["cli", "main"],
-        why: "a room returns what is to be said; only the command line prints",
+        by: Only(&["cli", "main"]),
+        why: "a room returns what is to be said; only `cli` prints",
     },
     Reserved {
         what: &["env::var", "env::var_os", "env::vars", "env::args"],
-        by: &["cli"],
-        why: "the command line reads the settings and hands them to the others",
+        by: Only(&["cli"]),
+        why: "`cli` reads the settings and hands them to the others",
     },
     Reserved {
         what: &[
@@ -66,12 +71,12 @@ const ONLY_IN: [Reserved; 8] = [
             "std::process",
             "std::env",
         ],
-        by: &["webhook", "store", "dispatcher", "cli", "main"],
+        by: AllBut(&PURE),
         why: "it is pure: it has no I/O, no tasks, no log and no chance",
     },
     Reserved {
         what: &["Instant::now", "elapsed", "SystemTime", "Utc::now", "Uuid::now_v7", "Uuid::new_v4"],
-        by: &["webhook", "store", "dispatcher", "cli"],
+        by: AllBut(&PURE),
         why: "time and identity are handed to it, so that the same input always gives the same",
     },
 ];
@@ -85,9 +90,14 @@ const LONGER: [(&str, &str); 2] = [
     ("scheduler/tests.rs", "the scenarios of one scheduler, which share their helpers"),
 ];
 
+enum Rooms {
+    Only(&'static [&'static str]),
+    AllBut(&'static [&'static str]),
+}
+
 struct Reserved {
     what: &'static [&'static str],
-    by: &'static [&'static str],
+    by: Rooms,
     why: &'static str,
 }
 
@@ -101,10 +111,9 @@ fn violations(source: &Source) -> Vec<String> {
         }
     }
     for path in source.paths(false) {
-        for Reserved { by, why, .. } in ONLY_IN.iter().filter(|reserved| reserved.names(&path)) {
-            if !by.contains(&room.as_str()) {
-                let (name, by) = (path.segments.join("::"), by.join(", "));
-                found.push(format!("{}: {name} is not allowed in {room}, only in {by}: {why}", place(&path)));
+        for Reserved { by, why, .. } in RESERVED.iter().filter(|reserved| reserved.names(&path)) {
+            if !by.contain(&room) {
+                found.push(format!("{}: {} is not allowed in {room}: {why}", place(&path), path.segments.join("::")));
             }
         }
     }
@@ -125,6 +134,15 @@ fn forbidden_arrow(room: &str, path: &CodePath) -> Option<String> {
 
 fn listed(rooms: &[&str]) -> String {
     if rooms.is_empty() { "no other room".to_owned() } else { format!("only {}", rooms.join(", ")) }
+}
+
+impl Rooms {
+    fn contain(&self, room: &str) -> bool {
+        match self {
+            Only(rooms) => rooms.contains(&room),
+            AllBut(rooms) => !rooms.contains(&room),
+        }
+    }
 }
 
 impl Reserved {
@@ -184,7 +202,7 @@ fn a_wrong_import_is_found_however_it_is_written() {
         (
             "cli/a.rs",
             "fn f() { sqlx::query!(\"SELECT 1\"); }",
-            "src/cli/a.rs:1: sqlx::query is not allowed in cli, only in store: SQL ",
+            "src/cli/a.rs:1: sqlx::query is not allowed in cli: SQL stands only in `store`",
         ),
         (
             "render/a.rs",
