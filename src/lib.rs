@@ -61,6 +61,8 @@
 //! is what people do, through whichever interface; it knows [`render`], [`webhook`] and [`store`], and no interface.
 //! [`cli`] reads arguments, calls the other rooms and prints, and decides nothing about a delivery.
 #![forbid(unsafe_code)]
+#![warn(clippy::too_many_lines, clippy::panic)]
+#![warn(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod cli;
 pub mod dispatcher;

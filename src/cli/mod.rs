@@ -2,6 +2,8 @@
 //! nothing. Results go to stdout, everything else to stderr. The exit status is 0 for success, 1 for a problem that is
 //! named on stderr, and 2 for wrong usage.
 
+#![expect(clippy::print_stderr, reason = "people are told here; stdout is written by `print_line` and `print_text`")]
+
 use std::io::{IsTerminal, Read, Write};
 use std::path::Path;
 

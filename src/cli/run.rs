@@ -209,7 +209,7 @@ fn say_goodbye(tally: Tally) -> Result<(), CliError> {
         "stopped"
     );
     if tally.unwritten > 0 {
-        warn!(unwritten = tally.unwritten, "results were lost; their deliveries are still in `sending`");
+        warn!(results.unwritten = tally.unwritten, "results were lost; their deliveries are still in `sending`");
         return Err(CliError::Problem(format!("{} results could not be written", tally.unwritten)));
     }
     Ok(())

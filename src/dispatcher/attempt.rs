@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use futures_util::FutureExt;
 use tokio_util::sync::CancellationToken;
-use tracing::error;
+use tracing::{debug, error};
 use uuid::Uuid;
 
 use super::budget::{Budget, Share};
 use super::prepare::{Prepared, prepare};
 use super::templates::Template;
 use crate::domain::claim::{AttemptRecord, Claimed, Completion, Finished};
-use crate::domain::delivery::{Ending, Failure, Outcome, UnknownReason};
+use crate::domain::delivery::{Ending, Failure, Outcome, State, UnknownReason};
 use crate::domain::host::Origin;
 use crate::scheduler::Signal;
 use crate::webhook::{SendGate, Webhook};
@@ -65,6 +65,15 @@ pub(super) fn signal(completion: &Completion) -> Signal {
     }
 }
 
+/// Logs how an attempt has ended, within its span.
+pub(super) fn log_end(completion: &Completion) {
+    let state = match completion {
+        Completion::Finished(Finished { outcome, .. }) => outcome.state(),
+        Completion::Unsent(_) => State::Waiting,
+    };
+    debug!(%state, "the attempt has ended");
+}
+
 /// The host that the request went to, or was about to go to. The URL of the claimed version decides this. The scheduler
 /// may have known an older version of the action when it gave the place.
 pub(super) fn host(completion: &Completion) -> Option<Origin> {
@@ -79,7 +88,7 @@ async fn send(prepared: Prepared, message_id: Uuid, means: &Means, send_gate: &S
     let Prepared { request, sent, body_share: _body_share } = prepared;
     let sending = means.webhook.send(&request, message_id, send_gate, means.cut.cancelled());
     let Ok(attempt) = AssertUnwindSafe(sending).catch_unwind().await else {
-        error!("sending a request panicked; its delivery is recorded as unknown");
+        error!(message.id = %message_id, "sending a request panicked; its delivery is recorded as unknown");
         let detail = "an internal error ended the attempt; it is not known whether the request was sent".to_owned();
         let outcome = Outcome::Unknown { kind: UnknownReason::DispatcherLost, detail };
         return (Ending::Final(outcome), AttemptRecord { sent: Some(sent), timing: None });

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::backoff::Outage;
 use super::budget::SMALL_TEXT;
-use super::lease::{Lease, Registration};
+use super::lease::Lease;
 use super::pace::Pace;
 use super::place::Places;
 use super::starter::Starter;
@@ -158,7 +158,7 @@ impl Claimer {
             (1, false) => {
                 let lane = turn.lane;
                 if let Ok(Some(first)) = self.session.first_waiting(lane, schedule.after(lane)).await {
-                    warn!(delivery_id = %first, "the database refuses to let this delivery be claimed; passing over it for a while");
+                    warn!(delivery.id = %first, "the database refuses to let this delivery be claimed; passing over it for a while");
                     schedule.pass_over(lane, first);
                 }
                 schedule.give_back(group.turns);
@@ -178,15 +178,15 @@ impl Claimer {
         }
         // Read before the claim: what is claimed under an id is sent under the send gate of that id, even if the id changes
         // in the meantime.
-        let Registration { dispatcher_id, send_gate } = self.lease.current();
+        let registration = self.lease.current();
         // While the send gate is closed, nothing that is claimed now could be sent. The drain is checked again, because the
         // caller waits for the drain and for turns together, and may get the turns although the drain came first.
-        if send_gate.is_closed() || self.drain.is_cancelled() {
+        if registration.send_gate.is_closed() || self.drain.is_cancelled() {
             self.places.schedule.give_back(group.turns);
             return Ok(Found::Closed);
         }
-        if self.claimant.dispatcher_id != dispatcher_id {
-            self.claimant = Claimant { dispatcher_id, epoch: FIRST_EPOCH };
+        if self.claimant.dispatcher_id != registration.dispatcher_id {
+            self.claimant = Claimant { dispatcher_id: registration.dispatcher_id, epoch: FIRST_EPOCH };
         }
         let texts = self.starter.means.budget.reserve_texts();
         let taken = match self.take(&group, texts.is_some()).await {
@@ -205,7 +205,7 @@ impl Claimer {
         let unstarted = Unstarted::new(taken.claimed, seats, &self.places, self.starter.results.clone());
         self.read_again(&outdated).await;
         match self.templates.get(&mut self.session, unstarted.iter().map(|one| one.version)).await {
-            Ok(templates) => self.starter.start_all(unstarted, &templates, &send_gate, texts),
+            Ok(templates) => self.starter.start_all(unstarted, &templates, &registration, texts),
             Err(error) => return Err((Group { turns: vec![], fetch: true }, error)),
         }
         Ok(found)
@@ -259,7 +259,7 @@ impl Claimer {
         let Ok(Some(Revoked { released, .. })) = self.settle_doubt().await else { return };
         if let ([turn], Some(last)) = (turns, released.iter().max()) {
             warn!(
-                deliveries = ?released,
+                delivery.ids = ?released,
                 "the calls of these deliveries do not come over the link to the database in time; passing over them for a while"
             );
             self.places.schedule.pass_over(turn.lane, *last);

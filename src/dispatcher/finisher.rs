@@ -15,6 +15,7 @@ use tracing::{debug, error, info, warn};
 
 use super::backoff::Outage;
 use super::blocked::BlockedWarning;
+use super::minute::Counts;
 use super::place::Place;
 use crate::domain::chain::chain;
 use crate::domain::claim::{ClaimToken, Completion, Finished, Texts};
@@ -72,6 +73,7 @@ pub(super) struct Finisher {
     outage: Outage,
     blocked: BlockedWarning,
     tally: Tally,
+    counts: Counts,
     /// Where the tally is stored when this finisher is dropped.
     books: Books,
 }
@@ -84,6 +86,7 @@ impl Finisher {
         inbox: mpsc::Receiver<PendingResult>,
         concurrency: usize,
         given_up: CancellationToken,
+        counts: Counts,
         books: Books,
     ) -> Finisher {
         let (outage, blocked) = (Outage::none("finisher"), BlockedWarning::default());
@@ -95,6 +98,7 @@ impl Finisher {
             outage,
             blocked,
             tally: Tally::default(),
+            counts,
             books,
         }
     }
@@ -174,7 +178,7 @@ impl Finisher {
                 continue;
             }
             match self.session.record_evidence(&batch).await {
-                Ok(news) => info!(late = batch.len(), news, "late results recorded as evidence"),
+                Ok(news) => info!(results.late = batch.len(), results.new = news, "late results recorded as evidence"),
                 Err(refusal) if refusal.is_about_the_data() => due.extend(self.smaller(batch, &refusal)),
                 Err(failure) => {
                     if self.give_up_after(&failure).await {
@@ -194,10 +198,10 @@ impl Finisher {
             let delivery_id = one.token.delivery_id();
             if one.texts == Texts::Refused {
                 self.tally.unwritten += 1;
-                error!(%delivery_id, error = %chain(refusal), "the database refuses to record this outcome");
+                error!(delivery.id = %delivery_id, error = %chain(refusal), "the database refuses to record this outcome");
                 return Vec::new();
             }
-            warn!(%delivery_id, error = %chain(refusal), "the database refuses this outcome; recording it without its texts");
+            warn!(delivery.id = %delivery_id, error = %chain(refusal), "the database refuses this outcome; recording it without its texts");
             one.texts = Texts::Refused;
             return vec![batch];
         }
@@ -217,11 +221,12 @@ impl Finisher {
                 Ok(released) => {
                     self.outage.over();
                     self.tally.returned += released;
+                    self.counts.returned(released);
                 }
                 Err(refusal) if refusal.is_about_the_data() => match &batch[..] {
                     [one] => {
                         self.tally.unwritten += 1;
-                        error!(delivery_id = %one.delivery_id(), error = %chain(&refusal), "the database refuses to take this delivery back");
+                        error!(delivery.id = %one.delivery_id(), error = %chain(&refusal), "the database refuses to take this delivery back");
                     }
                     _ => {
                         due.push(batch.split_off(batch.len() / 2));
@@ -257,7 +262,7 @@ impl Finisher {
 
     fn leave(&mut self, results: usize, failure: &StoreError) {
         self.tally.unwritten += results;
-        error!(results, error = %chain(failure), "stopping with results that the database did not take");
+        error!(results.unwritten = results, error = %chain(failure), "stopping with results that the database did not take");
     }
 
     /// Counts the results that were recorded, and returns those that were not because their delivery had been given up.
@@ -270,8 +275,9 @@ impl Finisher {
                 late.push(one);
                 continue;
             }
-            debug!(%delivery_id, %state, "recorded");
             self.tally.count(state);
+            self.counts.ended(state);
+            debug!(delivery.id = %delivery_id, %state, "recorded");
             blocked += usize::from(matches!(one.outcome, Outcome::Failed { kind: Failure::Blocked, .. }));
         }
         self.blocked.note(blocked);

@@ -42,10 +42,14 @@ async fn let_go(store: &Store, retention: Retention) -> Result<(), StoreError> {
     let mut session = store.session(PRUNING_PATIENCE);
     prune(&mut session, retention, |source, _, outcome| match outcome {
         Outcome::Left(None) => info!(partition = source, "removed an old partition"),
-        Outcome::Left(Some(rows)) => info!(source, rows, "removed old rows"),
+        Outcome::Left(Some(rows)) => info!(partition = source, rows, "removed old rows"),
         Outcome::Stays(Verdict::Pending(delivery)) => {
-            let delivery = delivery.map(tracing::field::display);
-            warn!(partition = source, delivery, "an old partition stays: this delivery of it is still to be sent");
+            let delivery_id = delivery.map(tracing::field::display);
+            warn!(
+                partition = source,
+                delivery.id = delivery_id,
+                "an old partition stays: this delivery of it is still to be sent"
+            );
         }
         Outcome::Stays(Verdict::NoIndex) => {
             warn!(partition = source, "old calls stay: no index finds them (`postcall prune --dry-run` says more)");

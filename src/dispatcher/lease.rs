@@ -193,7 +193,8 @@ impl LeaseKeeper {
             Ok(registration) => registration,
             Err(conflict) => return Ok(Err(conflict)),
         };
-        warn!(was, dispatcher_id = registration.dispatcher_id, "was declared lost; goes on as another");
+        let dispatcher_id = registration.dispatcher_id;
+        warn!(dispatcher.id = dispatcher_id, dispatcher.previous_id = was, "was declared lost; goes on as another");
         lease.replace(registration);
         Ok(Ok(()))
     }
@@ -209,7 +210,8 @@ impl LeaseKeeper {
                 dispatcher_id
             }
         };
-        info!(dispatcher_id, name, lease_ms = self.length.as_millis() as u64, "registered");
+        let lease_ms = self.length.as_millis() as u64;
+        info!(dispatcher.id = dispatcher_id, dispatcher.name = name, lease_ms, "registered");
         let send_gate = SendGate::closed();
         send_gate.move_to(self.closing_time(asked));
         Ok(Ok(Registration { dispatcher_id, send_gate }))

@@ -26,6 +26,8 @@
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use futures_util::FutureExt;
+use futures_util::future::join;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -64,6 +66,7 @@ mod finisher;
 mod housekeeping;
 mod idle_wait;
 mod lease;
+mod minute;
 mod pace;
 mod place;
 mod policy;
@@ -206,20 +209,23 @@ impl Dispatcher {
         let losses = places.losses.clone();
         // The queue has room for every place, so an attempt never waits here.
         let (results, inbox) = mpsc::channel(concurrency + max_unrecorded);
+        let session = store.session(STATEMENT_TIMEOUT);
         let finisher =
-            Finisher::new(store.session(STATEMENT_TIMEOUT), inbox, concurrency, given_up.clone(), books.clone());
+            Finisher::new(session, inbox, concurrency, given_up.clone(), places.counts.clone(), books.clone());
         let budget = Arc::new(Budget::new(settings.max_bytes_in_flight, settings.max_call_bytes));
         let webhook = Arc::new(webhook);
         let means = Means { webhook: webhook.clone(), budget, cut: stop.cut.clone() };
         let scout = Scout::new(store, schedule.clone());
         let reporter = Reporter::new(store, lease.clone(), places.clone(), concurrency, max_unrecorded);
+        let minutes = minute::run(places.clone(), max_unrecorded, stop.drain.clone());
         let starter = Starter { attempts: attempts.clone(), means, results: results.clone() };
         let claimer = Claimer::new(store, lease.clone(), places, starter, stop.drain.clone());
         let recovery = Recovery::new(store, lease.clone(), settings.lease);
         let rooms = Rooms {
             scout: ends_well(scout.run(stop.drain.clone())),
             prober: ends_well(prober::run(schedule, webhook, stop.drain.clone())),
-            reporter: ends_well(reporter.run(stop.drain.clone())),
+            // Side by side: the log says what goes on although the database does not answer.
+            reporter: ends_well(join(reporter.run(stop.drain.clone()), minutes).map(drop)),
             claimer: ends_well(claimer.run()),
             finisher: ends_well(finisher.run()),
             recovery: ends_well(recovery.run(all_settled.clone())),

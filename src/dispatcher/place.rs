@@ -14,6 +14,7 @@ use std::time::Instant;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use uuid::Uuid;
 
+use super::minute::Counts;
 use super::schedule::{Permit, Schedule};
 use crate::domain::host::Origin;
 use crate::scheduler::{LaneId, Seat, Signal};
@@ -38,18 +39,21 @@ pub(super) struct Places {
     unrecorded: Arc<Semaphore>,
     /// Counts the places that were dropped without [`Place::leave`].
     pub(super) losses: Losses,
+    /// What the log says once a minute.
+    pub(super) counts: Counts,
 }
 
 impl Places {
     /// Places of this schedule. `unrecorded` is how many results may wait to be recorded without a permit.
     pub(super) fn new(schedule: Arc<Schedule>, unrecorded: usize) -> Places {
         let unrecorded = Arc::new(Semaphore::new(unrecorded.min(Semaphore::MAX_PERMITS)));
-        Places { schedule, unrecorded, losses: Losses::default() }
+        Places { schedule, unrecorded, losses: Losses::default(), counts: Counts::default() }
     }
 
     /// Takes a place for a delivery that has been claimed.
     pub(super) fn take(&self, seat: Seat) -> Place {
         let lane = seat.lane;
+        self.counts.claimed();
         Place {
             permit: Some(Permit::new(seat, &self.schedule)),
             unrecorded: None,

@@ -47,13 +47,17 @@ impl fmt::Display for PolicyConflict {
 /// Writes to the log which other live dispatchers have another policy, or a policy that is not known.
 pub(super) fn warn_of(others: &[Neighbour]) {
     for other in others {
-        let (dispatcher, name) = (other.dispatcher_id, &other.name);
+        let (dispatcher_id, name) = (other.dispatcher_id, &other.name);
         match &other.policy {
-            Some(_) => warn!(dispatcher, name, "runs beside this one by another policy; stop it soon"),
+            Some(_) => warn!(
+                dispatcher.id = dispatcher_id,
+                dispatcher.name = name,
+                "runs beside this one by another policy; stop it soon"
+            ),
             None => warn!(
-                dispatcher,
-                name,
-                version = other.version,
+                dispatcher.id = dispatcher_id,
+                dispatcher.name = name,
+                dispatcher.version = other.version,
                 "an earlier release runs beside this one; whether it may call the same targets is not known"
             ),
         }

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
-use tracing::error;
+use tracing::{Span, error};
 
 use super::budget::{Budget, SMALL_BODY, SMALL_TEXT, Share};
 use super::templates::Template;
@@ -53,8 +53,9 @@ pub(super) async fn prepare(
         () = send_gate.closes() => return Err(Ending::Unsent),
         room = room => room,
     };
+    let span = Span::current();
     let rendering = tokio::task::spawn_blocking(move || {
-        let prepared = guarded(|| render(&text, &template));
+        let prepared = span.in_scope(|| guarded(|| render(&text, &template)));
         drop((text, text_share, place));
         prepared
     });

@@ -132,7 +132,7 @@ impl Recovery {
         let given_up = self.session.mark_in_flight_unknown(std::slice::from_ref(one), Texts::Refused).await;
         match given_up {
             Err(refusal) if refusal.is_about_the_data() => {
-                error!(delivery_id = %one.delivery_id(), error = %chain(&refusal), "history refuses a delivery that a lost dispatcher left behind");
+                error!(delivery.id = %one.delivery_id(), error = %chain(&refusal), "history refuses a delivery that a lost dispatcher left behind");
                 if self.refused.len() < MAX_REFUSED {
                     self.refused.insert(one.delivery_id());
                 }

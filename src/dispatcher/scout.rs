@@ -102,7 +102,7 @@ impl Scout {
             let pauses = self.session.active_pauses().await?;
             let active = pauses.len();
             if self.schedule.pause(pauses.into_iter().map(|pause| pause.target)) {
-                info!(active, "the pauses have changed");
+                info!(pauses.active = active, "the pauses have changed");
             }
             self.pauses_due = Instant::now() + PAUSES_EVERY;
         }

@@ -6,15 +6,16 @@ use std::time::Instant;
 
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
+use tracing::{Instrument, debug, debug_span};
 
-use super::attempt::{Means, attempt, host, signal};
+use super::attempt::{Means, attempt, host, log_end, signal};
 use super::budget::{SMALL_TEXT, Share};
 use super::finisher::PendingResult;
+use super::lease::Registration;
 use super::place::Place;
 use super::templates::{Compiled, Template};
 use super::unstarted::Unstarted;
 use crate::domain::claim::{Claimed, VersionKey};
-use crate::webhook::SendGate;
 
 /// What an attempt needs beside its delivery.
 pub(super) struct Starter {
@@ -27,12 +28,13 @@ pub(super) struct Starter {
 }
 
 impl Starter {
-    /// Starts an attempt for each delivery. `texts` is the budget for the texts of large calls, if there was room.
+    /// Starts an attempt for each delivery that was claimed under this registration. `texts` is the budget for the texts
+    /// of large calls, if there was room.
     pub(super) fn start_all(
         &self,
         mut unstarted: Unstarted,
         templates: &HashMap<VersionKey, Template>,
-        send_gate: &SendGate,
+        registration: &Registration,
         mut texts: Option<Share>,
     ) {
         while let Some((claimed, place)) = unstarted.next() {
@@ -40,7 +42,7 @@ impl Starter {
             let text_share = texts.as_mut().filter(|_| bytes > SMALL_TEXT).and_then(|texts| texts.split(bytes));
             // `Templates::get` returned a template for every version, so the fallback is never used.
             let template = templates.get(&claimed.version).cloned().unwrap_or_else(|| Arc::new(Compiled::unloadable()));
-            self.start(claimed, template, text_share, send_gate.clone(), place);
+            self.start(claimed, template, text_share, registration, place);
         }
     }
 
@@ -49,16 +51,26 @@ impl Starter {
         claimed: Claimed,
         template: Template,
         text_share: Option<Share>,
-        send_gate: SendGate,
+        registration: &Registration,
         mut place: Place,
     ) {
-        let (means, results) = (self.means.clone(), self.results.clone());
-        self.attempts.spawn(async move {
+        let (means, results, send_gate) = (self.means.clone(), self.results.clone(), registration.send_gate.clone());
+        // If the log leaves this level out, neither the span nor its fields are made.
+        let span = debug_span!(
+            "attempt",
+            delivery.id = %claimed.token.delivery_id(),
+            action.id = claimed.version.action_id,
+            dispatcher.id = registration.dispatcher_id
+        );
+        let attempted = async move {
             let started = Instant::now();
+            debug!("the attempt begins");
             let completion = attempt(claimed, template, text_share, &means, &send_gate).await;
+            log_end(&completion);
             place.ended(host(&completion).as_ref(), started, signal(&completion));
             // The finisher's queue has room for every place. Without a finisher, the place counts the lost result.
             results.send(PendingResult { completion, place }).await.ok();
-        });
+        };
+        self.attempts.spawn(attempted.instrument(span));
     }
 }

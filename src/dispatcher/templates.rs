@@ -122,7 +122,7 @@ async fn load_one_by_one(
     for key in keys {
         match session.load_versions(&[*key]).await {
             Err(error) if error.is_about_what_is_stored() => {
-                warn!(action_id = key.action_id, version = key.version, error = %chain(&error), "a version cannot be loaded");
+                warn!(action.id = key.action_id, action.version = key.version, error = %chain(&error), "a version cannot be loaded");
             }
             one => loaded.extend(one?),
         }

@@ -85,6 +85,7 @@ impl Session {
     /// [`Session::revoke_claim`]. An error that is [`StoreError::is_about_what_is_stored`] may be about a single row: a
     /// smaller claim finds that row, and a claim that fetches no payloads can take it if its payload is what the
     /// database cannot read; see also [`Session::drop_doubles`].
+    #[expect(clippy::too_many_lines, reason = "most of it is one statement")]
     pub async fn claim(
         &mut self,
         claimant: Claimant,

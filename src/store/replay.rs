@@ -220,6 +220,7 @@ struct Row {
     made: Option<Uuid>,
 }
 
+#[expect(clippy::too_many_lines, reason = "most of it is one statement")]
 async fn replay(
     connection: &mut PgConnection,
     ids: &[Uuid],

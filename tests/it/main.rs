@@ -3,6 +3,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on stops where it stands")]
 #![expect(clippy::expect_used, reason = "likewise, saying why")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a test looks at the program from outside, by clocks and queues of its own"
+)]
 
 mod actions;
 mod attacks;
@@ -20,6 +24,7 @@ mod history;
 mod history_states;
 mod invariants;
 mod leases;
+mod log;
 mod lookups;
 mod migrations;
 mod names_of_the_system;
@@ -50,6 +55,7 @@ mod status;
 mod support;
 mod two_phase;
 mod upgrade;
+mod walls;
 mod webhook_answers;
 mod webhook_connect;
 mod webhook_cut;

@@ -15,6 +15,7 @@ pub mod process;
 pub mod proxy;
 pub mod receiver;
 pub mod seed;
+pub mod sources;
 pub mod tally;
 pub mod tls;
 pub mod tools;

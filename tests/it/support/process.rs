@@ -161,7 +161,9 @@ impl Dispatcher {
     pub async fn started(command: &mut Command) -> Dispatcher {
         let mut dispatcher = Dispatcher::spawned(command);
         let line = dispatcher.says("registered").await;
-        let id = line.split_once("dispatcher_id=").and_then(|(_, rest)| rest.split(' ').next());
+        // The second is how the previous release says it.
+        let id = line.split_once("dispatcher.id=").or_else(|| line.split_once("dispatcher_id="));
+        let id = id.and_then(|(_, rest)| rest.split(' ').next());
         dispatcher.id = id.and_then(|id| id.parse().ok()).expect("a dispatcher says which it is");
         dispatcher.says("dispatching").await;
         dispatcher
@@ -181,15 +183,23 @@ impl Dispatcher {
 
     /// Reads the log until a line contains `words`, and returns that line.
     pub async fn says(&mut self, words: &str) -> String {
+        self.lines_until(words).await.pop().expect("the line with the words")
+    }
+
+    /// Reads the log until a line contains `words`, and returns all that was read.
+    pub async fn lines_until(&mut self, words: &str) -> Vec<String> {
+        let mut lines = Vec::new();
         let found = async {
             while let Some(line) = self.log.next_line().await.unwrap() {
-                if line.contains(words) {
-                    return line;
+                lines.push(line);
+                if lines.last().is_some_and(|line| line.contains(words)) {
+                    return;
                 }
             }
             panic!("the dispatcher ended without saying: {words}");
         };
-        tokio::time::timeout(PATIENCE, found).await.unwrap_or_else(|_| panic!("waited in vain for: {words}"))
+        tokio::time::timeout(PATIENCE, found).await.unwrap_or_else(|_| panic!("waited in vain for: {words}"));
+        lines
     }
 
     /// The threads that it has now (Linux).
