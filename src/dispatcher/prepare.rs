@@ -10,7 +10,7 @@ use tracing::{Span, error};
 use super::budget::{Budget, SMALL_BODY, SMALL_TEXT, Share};
 use super::templates::Template;
 use crate::domain::call::Call;
-use crate::domain::claim::{Payload, Sent};
+use crate::domain::claim::{Payload, SentRequest};
 use crate::domain::delivery::{Ending, Failure, Outcome};
 use crate::domain::problem::{Code, Field, Problem};
 use crate::domain::request::Request;
@@ -22,7 +22,7 @@ pub(super) struct Prepared {
     /// The rendered request.
     pub(super) request: Request,
     /// What history keeps of the request.
-    pub(super) sent: Sent,
+    pub(super) sent: SentRequest,
     /// The share of the budget for the body, held as long as the body is. Small deliveries have none.
     pub(super) body_share: Option<Share>,
 }
@@ -88,7 +88,7 @@ fn text_of(payload: Payload, max_call_bytes: usize) -> Result<String, Problem> {
 
 fn render(text: &str, template: &Template) -> Result<Prepared, Problem> {
     let mut request = template.action()?.render(Call::of_any_length(text))?;
-    let sent = Sent {
+    let sent = SentRequest {
         method: request.method,
         url: kept::url(&mask::url(&request.url)).into_owned(),
         body_bytes: request.body.as_ref().map(String::len),

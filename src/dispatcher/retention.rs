@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::domain::retention::Retention;
 use crate::store::StoreError;
-use crate::store::retention::{Dropped, Place, Planned, Portion, Verdict, sources_by_row};
+use crate::store::retention::{Dropped, Planned, RowCursor, RowsPruned, Verdict, sources_by_row};
 use crate::store::session::Session;
 
 /// How long a statement of pruning may take. It reads `waiting`, so it may take longer than other statements.
@@ -80,16 +80,16 @@ async fn drop_partition(session: &mut Session, partition: &str, retention: Reten
 }
 
 async fn delete_rows(session: &mut Session, source: &str, retention: Retention) -> Result<Outcome, StoreError> {
-    let (mut place, mut removed, mut attempt) = (Place::FIRST, 0, 0);
+    let (mut place, mut removed, mut attempt) = (RowCursor::FIRST, 0, 0);
     while attempt < MOST_TRIES {
         match session.prune_rows(source, retention, place).await? {
-            Portion::More(more, next) => {
+            RowsPruned::More(more, next) => {
                 (place, removed, attempt) = (next, removed + more, 0);
                 tokio::time::sleep(BETWEEN_PORTIONS).await;
             }
-            Portion::Last(more) => return Ok(Outcome::Left(Some(removed + more))),
-            Portion::NoIndex => return Ok(Outcome::Stays(Verdict::NoIndex)),
-            Portion::InUse => {
+            RowsPruned::Last(more) => return Ok(Outcome::Left(Some(removed + more))),
+            RowsPruned::NoIndex => return Ok(Outcome::Stays(Verdict::NoIndex)),
+            RowsPruned::InUse => {
                 tokio::time::sleep(pause(attempt, fastrand::f64())).await;
                 attempt += 1;
             }

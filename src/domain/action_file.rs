@@ -15,7 +15,7 @@ use serde_json::error::Category;
 use serde_json::value::RawValue;
 
 use super::action::{ActionSpec, DEFAULT_TIMEOUT_MS, MAX_TIMEOUT_MS, MIN_TIMEOUT_MS, Method, SUSPICIOUS_TIMEOUT_MS};
-use super::problem::{Code, Field, Place, Places, Problem};
+use super::problem::{Code, Field, Position, Positions, Problem};
 
 /// Longest action file, in bytes: three templates of 64 KiB fit into it, most of their characters escaped.
 pub const MAX_ACTION_FILE_BYTES: usize = 512 * 1024;
@@ -37,7 +37,7 @@ impl ActionFile {
     /// `body` is a template.
     ///
     /// # Errors
-    /// All problems at once, with their places in the file if they have one: [`Code::BadMethod`], [`Code::BadTimeout`],
+    /// All problems at once, with their positions in the file if they have one: [`Code::BadMethod`], [`Code::BadTimeout`],
     /// [`Code::HeadersNotObject`], [`Code::TooLarge`] for more than [`MAX_ACTION_FILE_BYTES`], and [`Code::BadAction`]
     /// for everything else. The list is never empty, and never long: if very many fields are unknown or given twice,
     /// the last of them are only counted.
@@ -47,7 +47,7 @@ impl ActionFile {
             return Err(vec![Problem::new(Code::TooLarge, Field::Action, message)]);
         }
         let Entries(entries) = serde_json::from_str(text).map_err(|error| vec![not_readable(&error)])?;
-        let mut reader = Reader { text, places: Places::new(text), entries, problems: Vec::new() };
+        let mut reader = Reader { text, positions: Positions::new(text), entries, problems: Vec::new() };
         reader.check_names();
         let file = reader.read();
         match (file, reader.problems) {
@@ -99,7 +99,7 @@ impl<'de> Visitor<'de> for EntriesVisitor {
     }
 }
 
-/// serde_json's own message, without the place that it names at its end.
+/// serde_json's own message, without the position that it names at its end.
 fn not_readable(error: &serde_json::Error) -> Problem {
     let sentence = error.to_string();
     let message = match error.classify() {
@@ -107,20 +107,20 @@ fn not_readable(error: &serde_json::Error) -> Problem {
         _ => format!("the file is not JSON: {}", sentence.split(" at line ").next().unwrap_or_default()),
     };
     let mut problem = Problem::new(Code::BadAction, Field::Action, message);
-    problem.place = (error.line() > 0).then(|| Place { line: error.line(), column: error.column().max(1) });
+    problem.position = (error.line() > 0).then(|| Position { line: error.line(), column: error.column().max(1) });
     problem
 }
 
 struct Reader<'a> {
     text: &'a str,
-    places: Places<'a>,
+    positions: Positions<'a>,
     entries: Vec<(String, &'a RawValue)>,
     problems: Vec<Problem>,
 }
 
 impl<'a> Reader<'a> {
     fn report(&mut self, mut problem: Problem, value: Option<&RawValue>) {
-        problem.place = value.map(|value| self.places.of(offset_in(self.text, value)));
+        problem.position = value.map(|value| self.positions.of(offset_in(self.text, value)));
         self.problems.push(problem);
     }
 
@@ -204,7 +204,7 @@ impl<'a> Reader<'a> {
         let headers = if value.get().starts_with('{') { Some(value.get().to_owned()) } else { string(value) };
         if headers.is_none() {
             let message = "`headers` must be a JSON object, or its text in a string: leave it out to send none";
-            // No place: a place in this field refers to the text of the headers, and there is none.
+            // No position: a position in this field refers to the text of the headers, and there is none.
             self.report(Problem::new(Code::HeadersNotObject, Field::Headers, message), None);
         }
         headers.map(Some)
@@ -359,7 +359,7 @@ mod tests {
         let text = "{\n \"method\": \"post\",\n \"timeout\": 0,\n \"timeout\": 1,\n \"retries\": 3\n}";
         let problems = ActionFile::parse(text).unwrap_err();
         let found: Vec<_> =
-            problems.iter().map(|p| (p.code, p.place.map(|place| (place.line, place.column)))).collect();
+            problems.iter().map(|p| (p.code, p.position.map(|position| (position.line, position.column)))).collect();
         let expected = [
             (Code::BadAction, Some((4, 13))),
             (Code::BadAction, Some((5, 13))),
@@ -402,7 +402,7 @@ mod tests {
     fn what_is_no_json_object_is_refused_with_line_and_column() {
         let problems = ActionFile::parse("{\n  \"method\": \"POST\"\n  \"url\": \"\"\n}").unwrap_err();
         assert_eq!(problems[0].code, Code::BadAction);
-        assert_eq!(problems[0].place, Some(Place { line: 3, column: 3 }));
+        assert_eq!(problems[0].position, Some(Position { line: 3, column: 3 }));
         assert!(!problems[0].message.contains("at line"), "{}", problems[0].message);
         assert!(ActionFile::parse("[]").unwrap_err()[0].message.contains("one JSON object"));
         for text in ["", "[]", "1", "{} x", "{"] {

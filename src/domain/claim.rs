@@ -139,14 +139,14 @@ pub enum Texts {
 #[derive(Debug, Default)]
 pub struct AttemptRecord {
     /// What was sent, or was about to be.
-    pub sent: Option<Sent>,
+    pub sent: Option<SentRequest>,
     /// The times within the attempt; `None` if no attempt was made.
     pub timing: Option<Timing>,
 }
 
 /// What history keeps of a request.
 #[derive(Debug)]
-pub struct Sent {
+pub struct SentRequest {
     /// The request's method.
     pub method: Method,
     /// The rendered URL, masked by [`super::mask::url`].

@@ -1,5 +1,5 @@
 //! Problems of an action or a call, described so that the author can fix them: a code for programs, a sentence for
-//! people, the field, and the place if there is one.
+//! people, the field, and the position if there is one.
 
 use std::fmt;
 
@@ -78,23 +78,23 @@ pub enum Field {
     Call,
 }
 
-/// A place in a text: line and column, both counted from 1, the column in characters.
+/// A position in a text: line and column, both counted from 1, the column in characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct Position {
     /// Line, from 1.
     pub line: usize,
     /// Column in characters, from 1.
     pub column: usize,
 }
 
-impl Place {
-    /// The place of the byte `offset` in `text`. An offset past the end, or inside a character, counts as the nearest
+impl Position {
+    /// The position of the byte `offset` in `text`. An offset past the end, or inside a character, counts as the nearest
     /// one before it.
-    pub fn of(text: &str, offset: usize) -> Place {
-        Places::new(text).of(offset)
+    pub fn of(text: &str, offset: usize) -> Position {
+        Positions::new(text).of(offset)
     }
 
-    /// The byte of `text` at which this place is: the inverse of [`Place::of`]. A place past the end of its line or of the
+    /// The byte of `text` at which this position is: the inverse of [`Position::of`]. A position past the end of its line or of the
     /// text counts as that end.
     pub fn offset(self, text: &str) -> usize {
         let line: usize = text.split_inclusive('\n').take(self.line.saturating_sub(1)).map(str::len).sum();
@@ -103,39 +103,39 @@ impl Place {
     }
 }
 
-/// Finds the places of offsets in one text. For ascending offsets, all calls together read the text once.
+/// Finds the positions of offsets in one text. For ascending offsets, all calls together read the text once.
 #[derive(Clone, Debug)]
-pub struct Places<'a> {
+pub struct Positions<'a> {
     text: &'a str,
     offset: usize,
-    place: Place,
+    position: Position,
 }
 
-impl<'a> Places<'a> {
-    /// Places in `text`.
-    pub fn new(text: &'a str) -> Places<'a> {
-        Places { text, offset: 0, place: Place { line: 1, column: 1 } }
+impl<'a> Positions<'a> {
+    /// Positions in `text`.
+    pub fn new(text: &'a str) -> Positions<'a> {
+        Positions { text, offset: 0, position: Position { line: 1, column: 1 } }
     }
 
-    /// The place of the byte `offset`, as [`Place::of`] counts it.
-    pub fn of(&mut self, offset: usize) -> Place {
+    /// The position of the byte `offset`, as [`Position::of`] counts it.
+    pub fn of(&mut self, offset: usize) -> Position {
         let mut end = offset.min(self.text.len());
         while !self.text.is_char_boundary(end) {
             end -= 1;
         }
         if end < self.offset {
-            *self = Places::new(self.text);
+            *self = Positions::new(self.text);
         }
         let passed = self.text.get(self.offset..end).unwrap_or_default();
-        self.place = match passed.rfind('\n') {
-            None => Place { column: self.place.column + passed.chars().count(), ..self.place },
-            Some(last) => Place {
-                line: self.place.line + passed.matches('\n').count(),
+        self.position = match passed.rfind('\n') {
+            None => Position { column: self.position.column + passed.chars().count(), ..self.position },
+            Some(last) => Position {
+                line: self.position.line + passed.matches('\n').count(),
                 column: passed[last + 1..].chars().count() + 1,
             },
         };
         self.offset = end;
-        self.place
+        self.position
     }
 }
 
@@ -149,33 +149,33 @@ pub struct Problem {
     pub field: Field,
     /// A sentence that also says how to fix the problem, if that is possible. It has no final period.
     pub message: String,
-    /// The place in the field's own text, if there is a single place. `action`, `method` and `timeout` have no text of
-    /// their own: their places are in the action file.
-    pub place: Option<Place>,
+    /// The position in the field's own text, if there is a single position. `action`, `method` and `timeout` have no text of
+    /// their own: their positions are in the action file.
+    pub position: Option<Position>,
 }
 
 impl Problem {
-    /// A problem without a place.
+    /// A problem without a position.
     pub fn new(code: Code, field: Field, message: impl Into<String>) -> Problem {
-        Problem { code, field, message: message.into(), place: None }
+        Problem { code, field, message: message.into(), position: None }
     }
 
     /// The same problem, at the byte `offset` of `text`.
     pub fn at(mut self, text: &str, offset: usize) -> Problem {
-        self.place = Some(Place::of(text, offset));
+        self.position = Some(Position::of(text, offset));
         self
     }
 }
 
-/// As programs read it: flat, with line and column of the place or null.
+/// As programs read it: flat, with line and column of the position or null.
 impl Serialize for Problem {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut object = serializer.serialize_struct("Problem", 5)?;
         object.serialize_field("code", &self.code)?;
         object.serialize_field("field", &self.field)?;
         object.serialize_field("message", &self.message)?;
-        object.serialize_field("line", &self.place.map(|place| place.line))?;
-        object.serialize_field("column", &self.place.map(|place| place.column))?;
+        object.serialize_field("line", &self.position.map(|position| position.line))?;
+        object.serialize_field("column", &self.position.map(|position| position.column))?;
         object.end()
     }
 }
@@ -226,19 +226,19 @@ mod tests {
             (3, 1),
             (2, 1),
         ];
-        let mut places = Places::new(text);
+        let mut positions = Positions::new(text);
         for (offset, (line, column)) in offsets.into_iter().zip(expected) {
-            assert_eq!(places.of(offset), Place { line, column }, "{offset}");
-            assert_eq!(Place::of(text, offset), Place { line, column }, "{offset}");
+            assert_eq!(positions.of(offset), Position { line, column }, "{offset}");
+            assert_eq!(Position::of(text, offset), Position { line, column }, "{offset}");
         }
     }
     #[test]
     fn a_place_leads_back_to_its_offset() {
         let text = "a\nbé\r\n\n漢c";
         for offset in (0..=text.len()).filter(|offset| text.is_char_boundary(*offset)) {
-            assert_eq!(Place::of(text, offset).offset(text), offset);
+            assert_eq!(Position::of(text, offset).offset(text), offset);
         }
-        assert_eq!(Place { line: 1, column: 9 }.offset(text), 1);
-        assert_eq!(Place { line: 9, column: 1 }.offset(text), text.len());
+        assert_eq!(Position { line: 1, column: 9 }.offset(text), 1);
+        assert_eq!(Position { line: 9, column: 1 }.offset(text), text.len());
     }
 }

@@ -12,7 +12,7 @@ use super::source::Source;
 use super::syntax::{self, Role};
 use super::tokens::{Kind, Token};
 use super::value::{write_bare, write_text};
-use crate::domain::problem::{Code, Field, Place, Places, Problem};
+use crate::domain::problem::{Code, Field, Position, Positions, Problem};
 
 /// A body, ready to be filled.
 #[derive(Debug)]
@@ -47,7 +47,7 @@ enum Piece {
 /// number.
 #[derive(Debug)]
 struct GluedNumber {
-    place: Place,
+    position: Position,
     pieces: Vec<Piece>,
 }
 
@@ -62,12 +62,12 @@ pub(super) fn compile(text: Option<&str>, paths: &mut Paths) -> Result<Body, Pro
     let placeholders = || nodes.iter().flat_map(|node| &node.token.parts).filter_map(Part::placeholder);
     limits::check_placeholders(source, placeholders())?;
     let placeholders = placeholders().count();
-    let mut places = Places::new(source.text);
+    let mut positions = Positions::new(source.text);
     let mut cutter = Cutter { source, copied: 0, pieces: Vec::new(), paths };
     for node in nodes {
         match (node.token.kind, node.role) {
             (Kind::Text, _) => cutter.cut(node.token.parts, Piece::InString),
-            (Kind::Word, Role::Value) => cutter.word(node.token, &mut places),
+            (Kind::Word, Role::Value) => cutter.word(node.token, &mut positions),
             _ => {}
         }
     }
@@ -96,7 +96,7 @@ impl Cutter<'_> {
         }
     }
 
-    fn word(&mut self, token: Token, places: &mut Places<'_>) {
+    fn word(&mut self, token: Token, positions: &mut Positions<'_>) {
         let placeholders = token.parts.iter().filter_map(Part::placeholder).count();
         if placeholders == 0 || token.parts.len() == 1 {
             return self.cut(token.parts, Piece::Bare);
@@ -106,7 +106,7 @@ impl Cutter<'_> {
         self.cut(token.parts, Piece::Bare);
         self.copy_up_to(token.end, token.end);
         let digits = std::mem::replace(&mut self.pieces, before);
-        self.pieces.push(Piece::Number(GluedNumber { place: places.of(token.start), pieces: digits }));
+        self.pieces.push(Piece::Number(GluedNumber { position: positions.of(token.start), pieces: digits }));
     }
 
     /// Copies the text up to byte `end` and continues at `next`.
@@ -128,7 +128,7 @@ impl Cutter<'_> {
 /// Why a body could not be rendered.
 enum BodyError {
     Full,
-    NotANumber(Place),
+    NotANumber(Position),
 }
 
 impl From<Full> for BodyError {
@@ -189,10 +189,10 @@ impl Template {
         match write_pieces(&self.pieces, found, &mut output) {
             Ok(()) => Ok(output.into_text()),
             Err(BodyError::Full) => Err(limits::rendered_too_large(Field::Body, MAX_BODY_BYTES)),
-            Err(BodyError::NotANumber(place)) => {
+            Err(BodyError::NotANumber(position)) => {
                 let message = "the value does not form a valid number here: put the placeholder in double quotes to send any value";
                 let mut problem = Problem::new(Code::InvalidJsonBody, Field::Body, message);
-                problem.place = Some(place);
+                problem.position = Some(position);
                 Err(problem)
             }
         }
@@ -209,7 +209,7 @@ fn write_pieces(pieces: &[Piece], found: &Found<'_>, output: &mut Output) -> Res
                 let start = output.mark();
                 write_pieces(&number.pieces, found, output)?;
                 if !is_number(output.since(start)) {
-                    return Err(BodyError::NotANumber(number.place));
+                    return Err(BodyError::NotANumber(number.position));
                 }
             }
         }
@@ -272,8 +272,8 @@ mod tests {
         }
         for value in [json!("a"), json!(-1), json!(null), json!([1]), json!(true), json!("")] {
             let problem = render("{\n \"n\": -${x}}", &json!({"x": value})).unwrap_err();
-            let place = Some(Place { line: 2, column: 7 });
-            assert_eq!((problem.code, problem.place), (Code::InvalidJsonBody, place), "{value}");
+            let position = Some(Position { line: 2, column: 7 });
+            assert_eq!((problem.code, problem.position), (Code::InvalidJsonBody, position), "{value}");
         }
     }
 
@@ -298,7 +298,7 @@ mod tests {
         let placeholders = |count: usize| format!("[1{}]", "\n,\"${x}\"".repeat(count));
         assert!(compile(&placeholders(limits::MAX_PLACEHOLDERS)).is_ok());
         let problem = compile(&placeholders(limits::MAX_PLACEHOLDERS + 1)).unwrap_err();
-        assert_eq!((problem.code, problem.place), (Code::TooLarge, Some(Place { line: 502, column: 3 })));
+        assert_eq!((problem.code, problem.position), (Code::TooLarge, Some(Position { line: 502, column: 3 })));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Shows a problem to people: the message, and the line of the text with a caret under the place.
+//! Shows a problem to people: the message, and the line of the text with a caret under the position.
 //!
 //! ```text
 //! error[invalid_json_body]: expected `,` or `}` after this value: is a comma missing here?
@@ -10,7 +10,7 @@
 
 use unicode_width::UnicodeWidthChar;
 
-use crate::domain::problem::{Place, Problem};
+use crate::domain::problem::{Position, Problem};
 
 /// The largest width of the shown part of a line, in terminal columns.
 const MAX_WIDTH: usize = 100;
@@ -27,19 +27,19 @@ const CUT: &str = "…";
 /// Returns several lines, the last one without a line break. Control characters of `text` are replaced.
 pub fn show(problem: &Problem, text: &str) -> String {
     let head = format!("error[{}]: {}", problem.code, problem.message);
-    match problem.place {
+    match problem.position {
         None => format!("{head}\n --> {}", problem.field),
-        Some(place) => format!("{head}\n{}", excerpt(problem, place, text)),
+        Some(position) => format!("{head}\n{}", excerpt(problem, position, text)),
     }
 }
 
-fn excerpt(problem: &Problem, place: Place, text: &str) -> String {
-    let line = text.split('\n').nth(place.line.saturating_sub(1)).unwrap_or_default();
-    let (shown, caret) = around(line.trim_end_matches('\r'), place.column.saturating_sub(1));
-    let number = place.line.to_string();
+fn excerpt(problem: &Problem, position: Position, text: &str) -> String {
+    let line = text.split('\n').nth(position.line.saturating_sub(1)).unwrap_or_default();
+    let (shown, caret) = around(line.trim_end_matches('\r'), position.column.saturating_sub(1));
+    let number = position.line.to_string();
     let margin = " ".repeat(number.len());
     let pad = " ".repeat(caret);
-    let location = format!("{margin}--> {}:{}:{}", problem.field, place.line, place.column);
+    let location = format!("{margin}--> {}:{}:{}", problem.field, position.line, position.column);
     format!("{location}\n{margin} |\n{number} | {shown}\n{margin} | {pad}^")
 }
 
@@ -95,7 +95,7 @@ mod tests {
 
     fn shown(text: &str, line: usize, column: usize) -> String {
         let mut problem = Problem::new(Code::InvalidJsonBody, Field::Body, "a comma is missing");
-        problem.place = Some(Place { line, column });
+        problem.position = Some(Position { line, column });
         show(&problem, text)
     }
 

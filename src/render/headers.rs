@@ -15,7 +15,7 @@ use super::source::{Source, shown};
 use super::syntax::{self, Node, Role};
 use super::tokens::{Kind, Token};
 use super::value::write_text;
-use crate::domain::problem::{Code, Field, Place, Places, Problem};
+use crate::domain::problem::{Code, Field, Position, Positions, Problem};
 
 /// Compiled headers, in the author's order.
 #[derive(Debug, Default)]
@@ -36,9 +36,9 @@ enum HeaderValue {
     Text(Vec<Piece>),
     /// A placeholder without quotes. Its value can have any type but object and array; with `null`, the header is not
     /// sent.
-    Bare(Slot, Place),
+    Bare(Slot, Position),
     /// A number with placeholders for some of its digits.
-    Number(Vec<Piece>, Place),
+    Number(Vec<Piece>, Position),
 }
 
 #[derive(Debug)]
@@ -61,7 +61,7 @@ pub(super) fn compile(text: Option<&str>, paths: &mut Paths) -> Result<Headers, 
         return Err(source.problem(Code::HeadersNotObject, first.token.start, message));
     }
     let mut entries = nodes.into_iter().filter(|node| node.depth == 1 && node.role != Role::Between);
-    let mut compiler = Compiler { source, places: Places::new(source.text), paths };
+    let mut compiler = Compiler { source, positions: Positions::new(source.text), paths };
     let mut seen = HashSet::new();
     let mut headers = Vec::new();
     while let (Some(Node { token: key, .. }), Some(Node { token: value, .. })) = (entries.next(), entries.next()) {
@@ -87,7 +87,7 @@ fn compile_name(source: Source<'_>, key: &Token) -> Result<String, Problem> {
 /// Compiles values, in their order in the text.
 struct Compiler<'a> {
     source: Source<'a>,
-    places: Places<'a>,
+    positions: Positions<'a>,
     paths: &'a mut Paths,
 }
 
@@ -108,14 +108,14 @@ impl Compiler<'_> {
         if self.source.between(token.start, token.end) == "null" {
             return HeaderValue::Dropped;
         }
-        let place = self.places.of(token.start);
+        let position = self.positions.of(token.start);
         let glued = token.parts.len() > 1;
         let mut pieces = self.pieces(token.parts);
         match pieces.pop() {
-            Some(Piece::Value(slot)) if !glued => HeaderValue::Bare(slot, place),
+            Some(Piece::Value(slot)) if !glued => HeaderValue::Bare(slot, position),
             last => {
                 pieces.extend(last);
-                if glued { HeaderValue::Number(pieces, place) } else { HeaderValue::Text(pieces) }
+                if glued { HeaderValue::Number(pieces, position) } else { HeaderValue::Text(pieces) }
             }
         }
     }
@@ -169,21 +169,21 @@ impl Header {
         match &self.value {
             HeaderValue::Dropped => return Ok(false),
             HeaderValue::Text(pieces) => write_pieces(pieces, found, output)?,
-            HeaderValue::Number(pieces, place) => {
+            HeaderValue::Number(pieces, position) => {
                 write_pieces(pieces, found, output)?;
                 if !is_number(output.since(0)) {
                     let message = "the value does not form a valid number here: put the placeholder in double quotes";
-                    return Err(problem_at(Code::HeadersNotObject, *place, message));
+                    return Err(problem_at(Code::HeadersNotObject, *position, message));
                 }
             }
-            HeaderValue::Bare(slot, place) => match found.value(*slot) {
+            HeaderValue::Bare(slot, position) => match found.value(*slot) {
                 value if value.is_null() => return Ok(false),
                 value if value.is_object_or_array() => {
                     let message = format!(
                         "`{}` is an object or array, which a header cannot hold: put the placeholder in double quotes",
                         shown(found.name(*slot))
                     );
-                    return Err(problem_at(Code::HeaderValueType, *place, message));
+                    return Err(problem_at(Code::HeaderValueType, *position, message));
                 }
                 value => write_text(value, &mut HeaderText(output)).map_err(|Full| too_large())?,
             },
@@ -215,9 +215,9 @@ fn too_large() -> Problem {
     limits::rendered_too_large(Field::Headers, MAX_HEADERS_BYTES)
 }
 
-fn problem_at(code: Code, place: Place, message: impl Into<String>) -> Problem {
+fn problem_at(code: Code, position: Position, message: impl Into<String>) -> Problem {
     let mut problem = Problem::new(code, Field::Headers, message);
-    problem.place = Some(place);
+    problem.position = Some(position);
     problem
 }
 
@@ -244,7 +244,7 @@ mod tests {
 
     fn code(template: &str) -> Code {
         let problem = compile(template).unwrap_err();
-        assert!(problem.field == Field::Headers && problem.place.is_some(), "{problem:?}");
+        assert!(problem.field == Field::Headers && problem.position.is_some(), "{problem:?}");
         problem.code
     }
 
@@ -275,10 +275,13 @@ mod tests {
     fn an_object_or_array_without_quotes_is_refused_at_its_place() {
         for template in ["{\"a\": {}}", "{\"a\": [1]}"] {
             let problem = compile(template).unwrap_err();
-            assert_eq!((problem.code, problem.place), (Code::HeaderValueType, Some(Place { line: 1, column: 7 })));
+            assert_eq!(
+                (problem.code, problem.position),
+                (Code::HeaderValueType, Some(Position { line: 1, column: 7 }))
+            );
         }
         let problem = render("{\"a\": ${x}}", &json!({"x": []})).unwrap_err();
-        assert_eq!((problem.code, problem.place), (Code::HeaderValueType, Some(Place { line: 1, column: 7 })));
+        assert_eq!((problem.code, problem.position), (Code::HeaderValueType, Some(Position { line: 1, column: 7 })));
     }
 
     #[test]

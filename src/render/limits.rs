@@ -29,7 +29,7 @@ pub(super) fn check_template(source: Source<'_>) -> Result<(), Problem> {
     Err(Problem::new(Code::TooLarge, source.field, message))
 }
 
-/// Refuses the first placeholder beyond [`MAX_PLACEHOLDERS`], at its place.
+/// Refuses the first placeholder beyond [`MAX_PLACEHOLDERS`], at its position.
 pub(super) fn check_placeholders<'a>(
     source: Source<'_>,
     mut placeholders: impl Iterator<Item = &'a Placeholder>,

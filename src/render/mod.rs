@@ -7,7 +7,7 @@
 //! ```text
 //! ActionSpec ──compile──▶ CompiledAction ──render(call)──▶ Request
 //!
-//! source    the text to which places refer         placeholder  reads `${path}` in a template
+//! source    the text to which positions refer      placeholder  reads `${path}` in a template
 //! tokens    the tokens of a JSON template         path         the path in a placeholder
 //! syntax    checks that those tokens are JSON     body         compiles and fills the body
 //! headers   compiles and fills the headers        header_name  the names that a header may have
@@ -224,10 +224,11 @@ mod tests {
             spec(Method::Get, "https://h/", "", ""),
         ];
         for action in actions {
-            for (text, place) in [("{\"a\":\n é}", Some((2, 2))), ("", Some((1, 1))), ("[1]", None), ("null", None)] {
+            for (text, position) in [("{\"a\":\n é}", Some((2, 2))), ("", Some((1, 1))), ("[1]", None), ("null", None)]
+            {
                 let problem = render(&action, text).unwrap_err();
-                let found = problem.place.map(|place| (place.line, place.column));
-                assert_eq!((problem.code, problem.field, found), (Code::BadCall, Field::Call, place), "{text}");
+                let found = problem.position.map(|position| (position.line, position.column));
+                assert_eq!((problem.code, problem.field, found), (Code::BadCall, Field::Call, position), "{text}");
             }
         }
     }
@@ -265,7 +266,7 @@ mod tests {
         for action in actions {
             let problem = render(&action, call).unwrap_err();
             assert!(!format!("{problem:?}").contains("Aditi"), "{problem:?}");
-            assert!(problem.place.is_some(), "{problem:?}");
+            assert!(problem.position.is_some(), "{problem:?}");
         }
     }
 }

@@ -147,7 +147,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The problem at this place. If the `}` is missing, the message says so, instead of complaining about a later
+    /// The problem at this position. If the `}` is missing, the message says so, instead of complaining about a later
     /// character.
     fn malformed(&self) -> Problem {
         let rest = line(self.rest());
@@ -178,7 +178,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Whether there is a blank directly before this place, and a part of the path before that.
+    /// Whether there is a blank directly before this position, and a part of the path before that.
     fn after_inner_blank(&self) -> bool {
         let before = self.source.between(self.start + OPEN.len(), self.at);
         before.ends_with(BLANKS) && !before.trim_matches(BLANKS).is_empty()
@@ -205,7 +205,7 @@ fn is_name_char(c: char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::problem::{Field, Place};
+    use crate::domain::problem::{Field, Position};
 
     fn read_text(text: &str, in_string: bool) -> Result<Placeholder, Problem> {
         read(Source { field: Field::Body, text }, 0, in_string)
@@ -273,8 +273,8 @@ mod tests {
         for (text, column) in cases {
             let problem = read_text(text, false).unwrap_err();
             assert_eq!(
-                (problem.code, problem.place),
-                (Code::BadPlaceholder, Some(Place { line: 1, column })),
+                (problem.code, problem.position),
+                (Code::BadPlaceholder, Some(Position { line: 1, column })),
                 "{text}"
             );
         }
@@ -284,8 +284,8 @@ mod tests {
     fn a_placeholder_that_does_not_end_on_its_line_is_unterminated_at_its_start() {
         for text in ["${", "${a", "${ a ", "${a\n}", "${\n}", "${a['b", "${a['b\n']}", "${a[0", "${a.", "${a b c, d"] {
             let problem = read_text(text, false).unwrap_err();
-            let start = Some(Place { line: 1, column: 1 });
-            assert_eq!((problem.code, problem.place), (Code::UnterminatedPlaceholder, start), "{text:?}");
+            let start = Some(Position { line: 1, column: 1 });
+            assert_eq!((problem.code, problem.position), (Code::UnterminatedPlaceholder, start), "{text:?}");
         }
         assert_eq!(read_text("${a\"}", true).unwrap_err().code, Code::UnterminatedPlaceholder);
     }

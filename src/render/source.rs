@@ -1,4 +1,4 @@
-//! The template of one field while it is compiled: the text to which every place in a problem refers.
+//! The template of one field while it is compiled: the text to which every position in a problem refers.
 
 use unicode_properties::{GeneralCategoryGroup, UnicodeGeneralCategory};
 

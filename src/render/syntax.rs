@@ -1,10 +1,10 @@
 //! Checks whether a JSON template gives JSON for all values of its placeholders, and if not, tells the author why.
 //!
 //! The grammar of RFC 8259 is checked on the template itself, with each placeholder in its role, so that every reported
-//! place is in the text as written. The rendered text need not be checked again, with one exception: if a placeholder
+//! position is in the text as written. The rendered text need not be checked again, with one exception: if a placeholder
 //! is part of a number (`1${x}`), the call decides whether the result is a number.
 //!
-//! If a comma is missing, the reported place is the end of the value before it, where the comma belongs. An ordinary
+//! If a comma is missing, the reported position is the end of the value before it, where the comma belongs. An ordinary
 //! parser would report the next key, often a line further down.
 
 use super::json::MAX_DEPTH;
@@ -12,7 +12,7 @@ use super::json::number::is_number;
 use super::placeholder::Part;
 use super::source::{Source, shown};
 use super::tokens::{self, Kind, Token};
-use crate::domain::problem::{Place, Problem};
+use crate::domain::problem::{Position, Problem};
 
 /// The role of a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -162,12 +162,13 @@ impl Reader<'_> {
                 (self.last.1, message)
             }
             _ => {
-                let at =
-                    if Place::of(self.source.text, self.last.1).line == Place::of(self.source.text, token.start).line {
-                        "here"
-                    } else {
-                        "at the end of this line"
-                    };
+                let at = if Position::of(self.source.text, self.last.1).line
+                    == Position::of(self.source.text, token.start).line
+                {
+                    "here"
+                } else {
+                    "at the end of this line"
+                };
                 (self.last.1, format!("expected `,` or `{close}` after this value: is a comma missing {at}?"))
             }
         }
@@ -202,7 +203,7 @@ impl Reader<'_> {
         let found = self.source.between(token.start, token.end);
         match self.open.last() {
             Some((bracket, start)) => {
-                let line = Place::of(self.source.text, *start).line;
+                let line = Position::of(self.source.text, *start).line;
                 (token.start, format!("`{found}` cannot close the `{bracket}` of line {line}"))
             }
             None => (token.start, format!("nothing is open that `{found}` could close")),
@@ -268,8 +269,8 @@ mod tests {
     fn wrong(text: &str) -> (usize, usize, String) {
         let problem = read_text(text).unwrap_err();
         assert_eq!(problem.code, Code::InvalidJsonBody, "{text}");
-        let place = problem.place.unwrap();
-        (place.line, place.column, problem.message)
+        let position = problem.position.unwrap();
+        (position.line, position.column, problem.message)
     }
 
     #[test]

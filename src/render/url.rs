@@ -17,7 +17,7 @@ use super::placeholder::Placeholder;
 use super::source::{Source, shown};
 use super::url_text::{MARK, UrlText};
 use super::value::write_text;
-use crate::domain::problem::{Code, Field, Place, Places, Problem};
+use crate::domain::problem::{Code, Field, Position, Positions, Problem};
 
 /// A compiled URL template.
 #[derive(Debug)]
@@ -28,9 +28,9 @@ enum Piece {
     /// Literal text in WHATWG form.
     Text(String),
     /// A path segment with a placeholder in it.
-    Segment(Vec<Piece>, Place),
+    Segment(Vec<Piece>, Position),
     /// A value in a path segment.
-    InPath(Slot, Place),
+    InPath(Slot, Position),
     /// A value in the query.
     InQuery(Slot),
 }
@@ -40,7 +40,8 @@ pub(super) fn compile(text: &str, paths: &mut Paths) -> Result<UrlTemplate, Prob
     let source = Source { field: Field::Url, text };
     limits::check_template(source)?;
     let mut url = UrlText::read(source)?;
-    let mut values = Values { placeholders: url.take_placeholders().into_iter(), places: Places::new(text), paths };
+    let mut values =
+        Values { placeholders: url.take_placeholders().into_iter(), positions: Positions::new(text), paths };
     let mut pieces = vec![Piece::Text(url.origin()?)];
     push_path(&url, &mut values, &mut pieces)?;
     if let Some(query) = url.query() {
@@ -55,15 +56,15 @@ pub(super) fn compile(text: &str, paths: &mut Paths) -> Result<UrlTemplate, Prob
 /// The placeholders of a URL that are not compiled yet.
 struct Values<'a> {
     placeholders: std::vec::IntoIter<Placeholder>,
-    places: Places<'a>,
+    positions: Positions<'a>,
     paths: &'a mut Paths,
 }
 
 impl Values<'_> {
-    /// The next placeholder, with its place.
-    fn next(&mut self) -> Option<(Slot, Place)> {
+    /// The next placeholder, with its position.
+    fn next(&mut self) -> Option<(Slot, Position)> {
         let placeholder = self.placeholders.next()?;
-        Some((self.paths.add(placeholder.path), self.places.of(placeholder.start)))
+        Some((self.paths.add(placeholder.path), self.positions.of(placeholder.start)))
     }
 }
 
@@ -74,12 +75,12 @@ fn push_path(url: &UrlText<'_>, values: &mut Values<'_>, pieces: &mut Vec<Piece>
     while start < path.end {
         let length = url.slice(start..path.end).find('/');
         let end = length.map_or(path.end, |length| start + length);
-        let place = values.places.of(url.offset(start));
+        let position = values.positions.of(url.offset(start));
         let segment = Spot::Segment.fill(url, start..end, values)?;
         match segment.as_slice() {
-            [Piece::Text(text)] if is_dot_segment(text) => return Err(dot_segment(place)),
+            [Piece::Text(text)] if is_dot_segment(text) => return Err(dot_segment(position)),
             [] | [Piece::Text(_)] => push_all(pieces, segment),
-            _ => pieces.push(Piece::Segment(segment, place)),
+            _ => pieces.push(Piece::Segment(segment, position)),
         }
         push_text(pieces, if length.is_some() { "/" } else { "" });
         start = end + 1;
@@ -100,8 +101,8 @@ impl Spot {
         let mut pieces = Vec::new();
         for (index, literal) in url.slice(range.clone()).split(MARK).enumerate() {
             if index > 0 {
-                pieces.extend(values.next().map(|(slot, place)| match self {
-                    Spot::Segment => Piece::InPath(slot, place),
+                pieces.extend(values.next().map(|(slot, position)| match self {
+                    Spot::Segment => Piece::InPath(slot, position),
                     Spot::Query => Piece::InQuery(slot),
                 }));
             }
@@ -166,29 +167,29 @@ fn write_piece(piece: &Piece, found: &Found<'_>, output: &mut Output) -> Result<
     match piece {
         Piece::Text(text) => output.write(text).map_err(too_large),
         Piece::InQuery(slot) => write_text(found.value(*slot), &mut Percent(output)).map_err(too_large),
-        Piece::InPath(slot, place) => write_path_value(*slot, *place, found, output),
-        Piece::Segment(pieces, place) => {
+        Piece::InPath(slot, position) => write_path_value(*slot, *position, found, output),
+        Piece::Segment(pieces, position) => {
             let start = output.mark();
             pieces.iter().try_for_each(|piece| write_piece(piece, found, output))?;
             // The segment is checked as a whole: after `.` or `%2`, the value that follows decides.
-            if is_dot_segment(output.since(start)) { Err(dot_segment(*place)) } else { Ok(()) }
+            if is_dot_segment(output.since(start)) { Err(dot_segment(*position)) } else { Ok(()) }
         }
     }
 }
 
-fn write_path_value(slot: Slot, place: Place, found: &Found<'_>, output: &mut Output) -> Result<(), Problem> {
+fn write_path_value(slot: Slot, position: Position, found: &Found<'_>, output: &mut Output) -> Result<(), Problem> {
     let value = found.value(slot);
     if value.is_object_or_array() {
         let name = shown(found.name(slot));
         let message = format!("`{name}` is an object or array, which the path of a URL cannot contain");
-        return Err(problem_at(Code::NonScalarInPath, place, message));
+        return Err(problem_at(Code::NonScalarInPath, position, message));
     }
     let start = output.mark();
     write_text(value, &mut Percent(output)).map_err(too_large)?;
     if output.mark() == start {
         let name = shown(found.name(slot));
         let message = format!("`{name}` is missing or empty, but a placeholder in the path of a URL needs a value");
-        return Err(problem_at(Code::EmptyPathValue, place, message));
+        return Err(problem_at(Code::EmptyPathValue, position, message));
     }
     Ok(())
 }
@@ -200,18 +201,18 @@ fn is_dot_segment(segment: &str) -> bool {
     DOTS.iter().any(|dots| segment.eq_ignore_ascii_case(dots))
 }
 
-fn dot_segment(place: Place) -> Problem {
+fn dot_segment(position: Position) -> Problem {
     let message = "a segment of the path is `.` or `..`, which would change where the request goes";
-    problem_at(Code::DotSegment, place, message)
+    problem_at(Code::DotSegment, position, message)
 }
 
 fn too_large(_: Full) -> Problem {
     limits::rendered_too_large(Field::Url, MAX_URL_BYTES)
 }
 
-fn problem_at(code: Code, place: Place, message: impl Into<String>) -> Problem {
+fn problem_at(code: Code, position: Position, message: impl Into<String>) -> Problem {
     let mut problem = Problem::new(code, Field::Url, message);
-    problem.place = Some(place);
+    problem.position = Some(position);
     problem
 }
 
@@ -233,7 +234,7 @@ mod tests {
 
     fn wrong(template: &str, call: &Value) -> (Code, Option<usize>) {
         let problem = render(template, call).unwrap_err();
-        (problem.code, problem.place.map(|place| place.column))
+        (problem.code, problem.position.map(|position| position.column))
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::host::{Host, Manner};
-use super::lane::{Lane, State};
+use super::lane::{Lane, LaneState};
 use super::limit::AdaptiveLimit;
 use super::{Edition, LaneId, MAX_LANES, Owners, Scheduler};
 use crate::domain::host::Origin;
@@ -19,7 +19,7 @@ impl Scheduler {
             None if self.lanes.len() >= MAX_LANES && !self.forget_one() => return false,
             None => {
                 self.join(&owners, manner, now);
-                self.lanes.insert(lane, Lane { owners, edition, state: State::Idle, number: 0 });
+                self.lanes.insert(lane, Lane { owners, edition, state: LaneState::Idle, number: 0 });
                 self.make_idle(lane);
             }
         }
@@ -36,7 +36,7 @@ impl Scheduler {
 
     /// Notes that nothing is known to wait in this lane.
     pub(super) fn make_idle(&mut self, lane: LaneId) {
-        let ticket = self.set(lane, State::Idle);
+        let ticket = self.set(lane, LaneState::Idle);
         self.idle.extend(ticket);
         // Each time a lane becomes idle, it leaves a ticket. Old tickets are removed when the queue has grown to twice
         // the number of lanes.
@@ -69,8 +69,8 @@ impl Scheduler {
         // A turn that is under way ends with the owners it began with. A lane in a queue may now be in the wrong one,
         // so it goes back to the ring.
         match known.state {
-            State::Held | State::Ready => self.make_ready(lane),
-            State::Idle | State::Claiming { .. } => {}
+            LaneState::Held | LaneState::Ready => self.make_ready(lane),
+            LaneState::Idle | LaneState::Claiming { .. } => {}
         }
         self.leave(&former);
     }

@@ -20,7 +20,7 @@ pub struct Owners {
 
 /// The state of a lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum State {
+pub(super) enum LaneState {
     /// Nothing is known to wait in it.
     Idle,
     /// It is in the queue of lanes that get the next places.
@@ -56,7 +56,7 @@ pub struct Edition {
 pub(super) struct Lane {
     pub(super) owners: Owners,
     pub(super) edition: Edition,
-    pub(super) state: State,
+    pub(super) state: LaneState,
     /// The number of its current ticket.
     pub(super) number: u64,
 }

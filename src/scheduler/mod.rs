@@ -28,7 +28,7 @@ use crate::domain::host::Origin;
 pub use host::Manner;
 use host::{Heard, Host};
 pub use lane::{Edition, LaneId, Owners};
-use lane::{Lane, State, Ticket};
+use lane::{Lane, LaneState, Ticket};
 pub use limit::FIRST_LIMIT;
 pub use paused::Paused;
 use place_queue::PlaceQueue;
@@ -241,9 +241,9 @@ impl Scheduler {
     pub fn found(&mut self, lane: LaneId) -> bool {
         match self.lanes.get_mut(&lane).map(|lane| &mut lane.state) {
             None => return false,
-            Some(State::Claiming { found_again }) => *found_again = true,
-            Some(State::Ready | State::Held) => {}
-            Some(State::Idle) => self.make_ready(lane),
+            Some(LaneState::Claiming { found_again }) => *found_again = true,
+            Some(LaneState::Ready | LaneState::Held) => {}
+            Some(LaneState::Idle) => self.make_ready(lane),
         }
         true
     }
@@ -263,7 +263,7 @@ impl Scheduler {
                     let quota = room.min(share).min(left);
                     left -= quota;
                     self.take(&owners, quota, now);
-                    self.set(lane, State::Claiming { found_again: false });
+                    self.set(lane, LaneState::Claiming { found_again: false });
                     turns.push(Turn { lane, quota, owners });
                 }
                 Err(block) => self.hold(lane, &owners, block),
@@ -291,7 +291,7 @@ impl Scheduler {
         {
             host.filled();
         }
-        if let Some(Lane { state: State::Claiming { found_again }, .. }) = self.lanes.get(&lane) {
+        if let Some(Lane { state: LaneState::Claiming { found_again }, .. }) = self.lanes.get(&lane) {
             match more || *found_again {
                 true => self.make_ready(lane),
                 false => self.make_idle(lane),

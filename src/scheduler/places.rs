@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::host::{Heard, Manner};
-use super::lane::{State, Ticket};
+use super::lane::{LaneState, Ticket};
 use super::place_queue::PlaceQueue;
 use super::{Block, Caller, LaneId, Owners, Scheduler};
 use crate::domain::host::Origin;
@@ -92,7 +92,7 @@ impl Scheduler {
 
     /// Puts a lane that may not run into the queue where it is held up.
     pub(super) fn hold(&mut self, lane: LaneId, owners: &Owners, block: Block) {
-        let Some(ticket) = self.set(lane, State::Held) else { return };
+        let Some(ticket) = self.set(lane, LaneState::Held) else { return };
         match (block, &owners.host) {
             (Block::Paused, _) => self.held_back.push(ticket),
             (Block::Agent, _) => {
@@ -268,7 +268,7 @@ impl Scheduler {
     }
 
     /// Gives a lane a new state and a new ticket.
-    pub(super) fn set(&mut self, lane: LaneId, state: State) -> Option<Ticket> {
+    pub(super) fn set(&mut self, lane: LaneId, state: LaneState) -> Option<Ticket> {
         self.last_number += 1;
         let number = self.last_number;
         let known = self.lanes.get_mut(&lane)?;
@@ -277,7 +277,7 @@ impl Scheduler {
     }
 
     pub(super) fn make_ready(&mut self, lane: LaneId) {
-        let ticket = self.set(lane, State::Ready);
+        let ticket = self.set(lane, LaneState::Ready);
         self.ready.extend(ticket);
     }
 

@@ -8,9 +8,9 @@ use crate::domain::action::{ActionSpec, naming_problems};
 use crate::domain::action_file::{self, ActionFile};
 use crate::domain::problem::{Field, Problem};
 use crate::render::{CompiledAction, diagnostic};
-use crate::webhook::{Refusal, refused_by_default};
+use crate::webhook::{TargetRefusal, refused_by_default};
 
-/// A problem with the text to which its place refers.
+/// A problem with the text to which its position refers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LocatedProblem<'t> {
     /// What is wrong, with line and column.
@@ -20,10 +20,10 @@ pub struct LocatedProblem<'t> {
 }
 
 impl LocatedProblem<'_> {
-    /// The bytes of the character at the problem's place in [`Self::text`]; empty where the place is the text's end. `None`
-    /// if the problem has no place.
+    /// The bytes of the character at the problem's position in [`Self::text`]; empty where the position is the text's end. `None`
+    /// if the problem has no position.
     pub fn range(&self) -> Option<Range<usize>> {
-        let start = self.problem.place?.offset(&self.text);
+        let start = self.problem.position?.offset(&self.text);
         let marked = self.text.get(start..).and_then(|rest| rest.chars().next());
         Some(start..start + marked.map_or(0, char::len_utf8))
     }
@@ -95,10 +95,10 @@ fn target_warnings(template: &str) -> Vec<String> {
     let Ok(url) = url::Url::parse(template) else { return Vec::new() };
     let host = url.host_str().unwrap_or_default();
     let warning = |refusal| match refusal {
-        Refusal::Scheme => {
+        TargetRefusal::Scheme => {
             "url: plain http is refused as `blocked` unless the dispatchers run with --allow-http: use https".to_owned()
         }
-        Refusal::Address => format!(
+        TargetRefusal::Address => format!(
             "url: {host} is not a public address and is refused as `blocked` unless the dispatchers run with --allow-target"
         ),
     };

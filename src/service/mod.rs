@@ -2,7 +2,7 @@
 //! reads what was asked, calls a function of this room and shows the result; what is decided stands here.
 //!
 //! ```text
-//! examination    whether an action may be published: its problems with their places, its warnings
+//! examination    whether an action may be published: its problems with their positions, its warnings
 //! preview        what an action would send for a call
 //! stored_action  a published action as JSON, for programs
 //! past_request   the request of a past delivery, rendered again and masked

@@ -10,8 +10,8 @@ use crate::domain::mask;
 use crate::domain::problem::Problem;
 use crate::domain::request::Request;
 use crate::render::CompiledAction;
-use crate::store::Store;
 use crate::store::history::HistoryRow;
+use crate::store::{Store, StoreError};
 
 /// What is known about the request in addition to history.
 #[derive(Debug)]
@@ -60,13 +60,14 @@ impl MaskedRequest {
 
 /// Renders the request of a delivery again.
 pub async fn render_again(store: &Store, row: &HistoryRow) -> PastRequest {
-    // An auditor may read neither calls nor actions; that is not an error here.
-    let Ok(payload) = store.payload(row.call_id).await else {
-        return PastRequest::Gone("these rights allow history only");
+    let payload = match store.payload(row.call_id).await {
+        Ok(Some(payload)) => payload,
+        Ok(None) => return PastRequest::Gone("the call's payload is no longer kept"),
+        Err(error) => return PastRequest::Gone(unreadable(&error)),
     };
-    let Some(payload) = payload else { return PastRequest::Gone("the call's payload is no longer kept") };
-    let Ok(mut actions) = store.actions(Some(&row.agent), Some(&row.action), row.action_version).await else {
-        return PastRequest::Gone("these rights allow history only");
+    let mut actions = match store.actions(Some(&row.agent), Some(&row.action), row.action_version).await {
+        Ok(actions) => actions,
+        Err(error) => return PastRequest::Gone(unreadable(&error)),
     };
     let Some(action) = actions.pop() else { return PastRequest::Gone("the action's version cannot be found") };
     let rendered = CompiledAction::compile(&action.spec)
@@ -79,6 +80,11 @@ pub async fn render_again(store: &Store, row: &HistoryRow) -> PastRequest {
         }
         Err(problem) => PastRequest::Refused(problem),
     }
+}
+
+/// Why something could not be read. An auditor may read neither calls nor actions; that is not an error here.
+fn unreadable(error: &StoreError) -> &'static str {
+    if error.is_forbidden() { "these rights allow history only" } else { "the database did not return what it holds" }
 }
 
 /// The digest of the body, as history shows it.

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use uuid::Uuid;
 
 use crate::store::history::HistoryRow;
-use crate::store::replay::{Refusal, ReplayOrder, Replayed};
+use crate::store::replay::{ReplayOrder, ReplayRefusal, Replayed};
 use crate::store::{Store, StoreError};
 
 /// How many deliveries are replayed in one transaction.
@@ -96,10 +96,10 @@ fn ids(rows: &[HistoryRow]) -> Vec<Uuid> {
 pub struct Refused(BTreeMap<Reason, usize>);
 
 impl Refused {
-    fn count(&mut self, refusal: &Refusal) {
+    fn count(&mut self, refusal: &ReplayRefusal) {
         // Deliveries that were already replayed are counted together: otherwise each would have a reason of its own.
         let reason = match refusal {
-            Refusal::Replayed { .. } => Reason::without_cure("replayed already"),
+            ReplayRefusal::Replayed { .. } => Reason::without_cure("replayed already"),
             other => Reason::of(other),
         };
         *self.0.entry(reason).or_default() += 1;
@@ -138,20 +138,20 @@ pub enum Cure {
 
 impl Reason {
     /// The reason of a refusal.
-    pub fn of(refusal: &Refusal) -> Reason {
+    pub fn of(refusal: &ReplayRefusal) -> Reason {
         let words = match refusal {
-            Refusal::NoSuchDelivery => "there is no such delivery".to_owned(),
-            Refusal::OnItsWay { state } => format!("still {state}"),
-            Refusal::Replayed { replay: Some(replay), state } => match state {
+            ReplayRefusal::NoSuchDelivery => "there is no such delivery".to_owned(),
+            ReplayRefusal::OnItsWay { state } => format!("still {state}"),
+            ReplayRefusal::Replayed { replay: Some(replay), state } => match state {
                 Some(state) if !state.is_final() => format!("its replay {replay} is still {state}"),
                 Some(state) => format!("was replayed as {replay}, which is {state}: replay that one"),
                 None => format!("was replayed as {replay}"),
             },
-            Refusal::Replayed { replay: None, .. } => "somebody else replays it at this moment".to_owned(),
-            Refusal::Delivered => "the message was delivered".to_owned(),
-            Refusal::Unknown => "the message may have been received".to_owned(),
-            Refusal::ActionDisabled { .. } => "its action is disabled".to_owned(),
-            Refusal::PayloadGone => "the call is no longer kept".to_owned(),
+            ReplayRefusal::Replayed { replay: None, .. } => "somebody else replays it at this moment".to_owned(),
+            ReplayRefusal::Delivered => "the message was delivered".to_owned(),
+            ReplayRefusal::Unknown => "the message may have been received".to_owned(),
+            ReplayRefusal::ActionDisabled { .. } => "its action is disabled".to_owned(),
+            ReplayRefusal::PayloadGone => "the call is no longer kept".to_owned(),
         };
         Reason { words, cure: Cure::of(refusal) }
     }
@@ -162,16 +162,17 @@ impl Reason {
 }
 
 impl Cure {
-    fn of(refusal: &Refusal) -> Option<Cure> {
+    fn of(refusal: &ReplayRefusal) -> Option<Cure> {
         match refusal {
-            Refusal::Delivered => Some(Cure::IncludeDelivered),
-            Refusal::Unknown => Some(Cure::IncludeUnknown),
-            Refusal::ActionDisabled { agent, action } => {
+            ReplayRefusal::Delivered => Some(Cure::IncludeDelivered),
+            ReplayRefusal::Unknown => Some(Cure::IncludeUnknown),
+            ReplayRefusal::ActionDisabled { agent, action } => {
                 Some(Cure::EnableAction { agent: agent.clone(), action: action.clone() })
             }
-            Refusal::NoSuchDelivery | Refusal::OnItsWay { .. } | Refusal::Replayed { .. } | Refusal::PayloadGone => {
-                None
-            }
+            ReplayRefusal::NoSuchDelivery
+            | ReplayRefusal::OnItsWay { .. }
+            | ReplayRefusal::Replayed { .. }
+            | ReplayRefusal::PayloadGone => None,
         }
     }
 }
@@ -182,25 +183,26 @@ mod tests {
 
     #[test]
     fn refusals_are_counted_by_reason_and_those_of_different_actions_apart() {
-        let disabled = |action: &str| Refusal::ActionDisabled { agent: "agent".to_owned(), action: action.to_owned() };
-        let replayed = |replay| Refusal::Replayed { replay, state: None };
+        let disabled =
+            |action: &str| ReplayRefusal::ActionDisabled { agent: "agent".to_owned(), action: action.to_owned() };
+        let replayed = |replay| ReplayRefusal::Replayed { replay, state: None };
         let refusals = [
             disabled("a"),
             replayed(Some(Uuid::from_u128(1))),
             disabled("b"),
             replayed(Some(Uuid::from_u128(2))),
-            Refusal::Delivered,
+            ReplayRefusal::Delivered,
             replayed(None),
             disabled("a"),
         ];
         let mut refused = Refused::default();
         refusals.iter().for_each(|refusal| refused.count(refusal));
-        let counted = |refusal: &Refusal| (Reason::of(refusal), if *refusal == disabled("a") { 2 } else { 1 });
+        let counted = |refusal: &ReplayRefusal| (Reason::of(refusal), if *refusal == disabled("a") { 2 } else { 1 });
         let expected = [
             counted(&disabled("a")),
             counted(&disabled("b")),
             (Reason::without_cure("replayed already"), 3),
-            counted(&Refusal::Delivered),
+            counted(&ReplayRefusal::Delivered),
         ];
         assert!(refused.reasons().eq(expected.iter().map(|(reason, count)| (reason, *count))), "{refused:?}");
     }

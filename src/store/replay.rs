@@ -40,7 +40,7 @@ impl ReplayOrder {
 
 /// Why a delivery is not replayed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub enum ReplayRefusal {
     /// There is no delivery with this id.
     NoSuchDelivery,
     /// The delivery itself is still waiting or in flight.
@@ -78,7 +78,7 @@ pub enum Replayed {
     /// The delivery was replayed; this is the new delivery.
     As(Uuid),
     /// The delivery was not replayed.
-    Refused(Refusal),
+    Refused(ReplayRefusal),
 }
 
 /// The deliveries that match a filter and whose states allow a replay.
@@ -308,21 +308,21 @@ async fn replay(
 impl Row {
     fn outcome(self, mode: Mode) -> Replayed {
         // The view shows a state of every delivery that there is.
-        let Some(state) = self.state else { return Replayed::Refused(Refusal::NoSuchDelivery) };
+        let Some(state) = self.state else { return Replayed::Refused(ReplayRefusal::NoSuchDelivery) };
         Replayed::Refused(match (self.verdict, self.made, mode) {
             (Verdict::Allowed, Some(made), _) => return Replayed::As(made),
             (Verdict::Allowed, None, Mode::Judge) => return Replayed::Allowed,
-            (Verdict::Allowed, None, Mode::Make) => Refusal::Replayed { replay: None, state: None },
-            (Verdict::NoSuchDelivery, ..) => Refusal::NoSuchDelivery,
-            (Verdict::OnItsWay, ..) => Refusal::OnItsWay { state },
-            (Verdict::Replayed, ..) => Refusal::Replayed { replay: self.next_id, state: self.next_state },
-            (Verdict::Delivered, ..) => Refusal::Delivered,
-            (Verdict::Unknown, ..) => Refusal::Unknown,
-            (Verdict::ActionDisabled, ..) => Refusal::ActionDisabled {
+            (Verdict::Allowed, None, Mode::Make) => ReplayRefusal::Replayed { replay: None, state: None },
+            (Verdict::NoSuchDelivery, ..) => ReplayRefusal::NoSuchDelivery,
+            (Verdict::OnItsWay, ..) => ReplayRefusal::OnItsWay { state },
+            (Verdict::Replayed, ..) => ReplayRefusal::Replayed { replay: self.next_id, state: self.next_state },
+            (Verdict::Delivered, ..) => ReplayRefusal::Delivered,
+            (Verdict::Unknown, ..) => ReplayRefusal::Unknown,
+            (Verdict::ActionDisabled, ..) => ReplayRefusal::ActionDisabled {
                 agent: self.agent.unwrap_or_default(),
                 action: self.action.unwrap_or_default(),
             },
-            (Verdict::PayloadGone, ..) => Refusal::PayloadGone,
+            (Verdict::PayloadGone, ..) => ReplayRefusal::PayloadGone,
         })
     }
 }

@@ -160,7 +160,7 @@ fn millis(duration: Duration) -> i32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::claim::{AttemptRecord, ClaimToken, Completion, Sent};
+    use crate::domain::claim::{AttemptRecord, ClaimToken, Completion, SentRequest};
     use crate::domain::delivery::{Ending, Timing};
 
     #[test]
@@ -171,7 +171,7 @@ mod tests {
             response_sha256: [0; 32],
             body_end: BodyEnd::Complete,
         };
-        let sent = Sent {
+        let sent = SentRequest {
             method: Method::Post,
             url: String::new(),
             body_bytes: Some(usize::MAX),

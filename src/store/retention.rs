@@ -98,21 +98,21 @@ pub enum Dropped {
 
 /// The row after which a portion begins.
 #[derive(Clone, Copy, Debug)]
-pub struct Place {
+pub struct RowCursor {
     at: DateTime<Utc>,
     id: Uuid,
 }
 
-impl Place {
+impl RowCursor {
     /// Before all rows.
-    pub const FIRST: Place = Place { at: DateTime::<Utc>::UNIX_EPOCH, id: Uuid::nil() };
+    pub const FIRST: RowCursor = RowCursor { at: DateTime::<Utc>::UNIX_EPOCH, id: Uuid::nil() };
 }
 
 /// The result of pruning a portion of rows.
 #[derive(Clone, Copy, Debug)]
-pub enum Portion {
+pub enum RowsPruned {
     /// This many rows were deleted, and there may be more after this place.
-    More(u64, Place),
+    More(u64, RowCursor),
     /// This many rows were deleted, and there are no more.
     Last(u64),
     /// The index that finds old rows is missing; the whole partition would have to be read.
@@ -227,8 +227,8 @@ impl Session {
         &mut self,
         source: &str,
         retention: Retention,
-        after: Place,
-    ) -> Result<Portion, StoreError> {
+        after: RowCursor,
+    ) -> Result<RowsPruned, StoreError> {
         let (calls, history) = days(retention);
         // One portion is one transaction. Each begins after the last one, so that rows that stay because they are
         // pending are read only once.
@@ -247,12 +247,14 @@ impl Session {
             Ok(row) => {
                 let removed = u64::try_from(row.removed).unwrap_or(0);
                 Ok(match (row.outcome.as_str(), row.last_id) {
-                    ("no_index", _) => Portion::NoIndex,
-                    ("more", Some(id)) => Portion::More(removed, Place { at: row.last_at.unwrap_or(after.at), id }),
-                    _ => Portion::Last(removed),
+                    ("no_index", _) => RowsPruned::NoIndex,
+                    ("more", Some(id)) => {
+                        RowsPruned::More(removed, RowCursor { at: row.last_at.unwrap_or(after.at), id })
+                    }
+                    _ => RowsPruned::Last(removed),
                 })
             }
-            Err(error) if error.has_class(&IN_USE) => Ok(Portion::InUse),
+            Err(error) if error.has_class(&IN_USE) => Ok(RowsPruned::InUse),
             Err(error) => Err(error),
         }
     }

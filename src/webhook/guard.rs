@@ -21,7 +21,7 @@ pub(super) struct Guard {
 
 /// Why a target may not be called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub enum TargetRefusal {
     /// The URL's scheme is plain http.
     Scheme,
     /// The host's address is not public.
@@ -38,17 +38,17 @@ impl Guard {
     /// Judges what the URL itself shows: the scheme, and the host if it is an address.
     ///
     /// # Errors
-    /// Returns the [`Refusal`].
-    pub(super) fn check_url(&self, url: &url::Url) -> Result<(), Refusal> {
+    /// Returns the [`TargetRefusal`].
+    pub(super) fn check_url(&self, url: &url::Url) -> Result<(), TargetRefusal> {
         if url.scheme() != "https" && !self.allow_http {
-            return Err(Refusal::Scheme);
+            return Err(TargetRefusal::Scheme);
         }
         let literal = match url.host() {
             Some(url::Host::Ipv4(address)) => IpAddr::V4(address),
             Some(url::Host::Ipv6(address)) => IpAddr::V6(address),
             Some(url::Host::Domain(_)) | None => return Ok(()),
         };
-        if self.allows(literal) { Ok(()) } else { Err(Refusal::Address) }
+        if self.allows(literal) { Ok(()) } else { Err(TargetRefusal::Address) }
     }
 
     /// Whether `address` may be connected to.
@@ -63,13 +63,13 @@ impl Guard {
 /// Why a dispatcher without `--allow-http` and `--allow-target` refuses `url`, as far as the URL itself shows. Other
 /// names can only be judged when they are resolved, but `localhost` and the names below it always mean this machine
 /// (RFC 6761, section 6.3).
-pub fn refused_by_default(url: &url::Url) -> Vec<Refusal> {
-    let only_http = Guard::new(false, Vec::new()).check_url(url).is_err_and(|refusal| refusal == Refusal::Scheme);
+pub fn refused_by_default(url: &url::Url) -> Vec<TargetRefusal> {
+    let only_http = Guard::new(false, Vec::new()).check_url(url).is_err_and(|refusal| refusal == TargetRefusal::Scheme);
     let inside = match url.host() {
         Some(url::Host::Domain(name)) => is_localhost(name),
         _ => Guard::new(true, Vec::new()).check_url(url).is_err(),
     };
-    [(only_http, Refusal::Scheme), (inside, Refusal::Address)]
+    [(only_http, TargetRefusal::Scheme), (inside, TargetRefusal::Address)]
         .into_iter()
         .filter_map(|(refused, why)| refused.then_some(why))
         .collect()
@@ -242,14 +242,14 @@ mod tests {
             ["127.0.0.1", "127.1", "2130706433", "0x7f.0.0.1", "0177.0.0.1", "[::1]", "[::ffff:7f00:1]", "１27.0.0.1"];
         for host in spelled {
             let url = url::Url::parse(&format!("https://{host}/")).unwrap();
-            assert_eq!(guard.check_url(&url), Err(Refusal::Address), "{host}");
+            assert_eq!(guard.check_url(&url), Err(TargetRefusal::Address), "{host}");
         }
     }
 
     #[test]
     fn plain_http_needs_leave() {
         let url = url::Url::parse("http://example.com/").unwrap();
-        assert_eq!(guard(&[]).check_url(&url), Err(Refusal::Scheme));
+        assert_eq!(guard(&[]).check_url(&url), Err(TargetRefusal::Scheme));
         assert_eq!(Guard::new(true, Vec::new()).check_url(&url), Ok(()));
     }
 
@@ -259,13 +259,13 @@ mod tests {
             ("https://example.com/", &[][..]),
             ("https://localhost.example.com/", &[]),
             ("https://8.8.8.8/", &[]),
-            ("http://example.com/", &[Refusal::Scheme]),
-            ("https://10.1.2.3:8443/${a.b}?x=${['#']}", &[Refusal::Address]),
-            ("https://[::1]/", &[Refusal::Address]),
-            ("https://LocalHost/", &[Refusal::Address]),
-            ("https://localhost./", &[Refusal::Address]),
-            ("https://a.localhost/", &[Refusal::Address]),
-            ("http://169.254.169.254/", &[Refusal::Scheme, Refusal::Address]),
+            ("http://example.com/", &[TargetRefusal::Scheme]),
+            ("https://10.1.2.3:8443/${a.b}?x=${['#']}", &[TargetRefusal::Address]),
+            ("https://[::1]/", &[TargetRefusal::Address]),
+            ("https://LocalHost/", &[TargetRefusal::Address]),
+            ("https://localhost./", &[TargetRefusal::Address]),
+            ("https://a.localhost/", &[TargetRefusal::Address]),
+            ("http://169.254.169.254/", &[TargetRefusal::Scheme, TargetRefusal::Address]),
         ] {
             assert_eq!(refused_by_default(&url::Url::parse(url).unwrap()), refusals, "{url}");
         }

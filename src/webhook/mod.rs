@@ -73,7 +73,7 @@ use self::connect_limit::Way;
 use self::connection::Connection;
 use self::evidence::Evidence;
 use self::guard::Guard;
-pub use self::guard::{Refusal, refused_by_default};
+pub use self::guard::{TargetRefusal, refused_by_default};
 pub use self::names::NameSources;
 use self::names::Names;
 use self::outcome::{Cause, StopReason, without_head};

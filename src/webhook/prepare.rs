@@ -7,7 +7,7 @@ use url::{Position, Url};
 use uuid::Uuid;
 
 use super::connection::Content;
-use super::guard::{Guard, Refusal};
+use super::guard::{Guard, TargetRefusal};
 use super::target::Target;
 use crate::domain::action::Method;
 use crate::domain::delivery::{Failure, Outcome};
@@ -108,10 +108,10 @@ fn unsendable(detail: &str) -> Outcome {
     Outcome::Failed { kind: Failure::Render, detail: detail.to_owned() }
 }
 
-fn blocked(refusal: Refusal) -> Outcome {
+fn blocked(refusal: TargetRefusal) -> Outcome {
     let detail = match refusal {
-        Refusal::Scheme => "plain http is refused; --allow-http permits it",
-        Refusal::Address => super::outcome::ADDRESS_REFUSED,
+        TargetRefusal::Scheme => "plain http is refused; --allow-http permits it",
+        TargetRefusal::Address => super::outcome::ADDRESS_REFUSED,
     };
     Outcome::Failed { kind: Failure::Blocked, detail: detail.to_owned() }
 }

@@ -3,7 +3,7 @@
 
 use postcall::domain::delivery::Finding;
 use postcall::store::Store;
-use postcall::store::replay::{Refusal, ReplayOrder, Replayed};
+use postcall::store::replay::{ReplayOrder, ReplayRefusal, Replayed};
 use postcall::store::resolve::Resolution;
 use serde_json::json;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
@@ -36,7 +36,7 @@ async fn replay(store: Store, ids: Vec<Uuid>) -> Vec<Replayed> {
 /// Who won, after checking that the other was told why.
 fn winner(resolution: &Resolution, replayed: &Replayed) -> &'static str {
     match (resolution, replayed) {
-        (Resolution::Resolved, Replayed::Refused(Refusal::Delivered)) => "finding",
+        (Resolution::Resolved, Replayed::Refused(ReplayRefusal::Delivered)) => "finding",
         (Resolution::Replayed { replay }, Replayed::As(made)) if replay == made => "replay",
         both => panic!("{both:?}"),
     }
@@ -144,7 +144,7 @@ async fn a_finding_in_the_midst_of_many_replays_takes_its_own_delivery_from_them
     assert_eq!(finding.await.unwrap(), Resolution::Resolved);
     let replayed = replayed.await.unwrap();
     assert_eq!(replayed.iter().filter(|outcome| matches!(outcome, Replayed::As(_))).count(), 199);
-    assert_eq!(replayed[100], Replayed::Refused(Refusal::Delivered));
+    assert_eq!(replayed[100], Replayed::Refused(ReplayRefusal::Delivered));
     assert!(matches!(late.await.unwrap(), Resolution::Replayed { .. }));
 }
 

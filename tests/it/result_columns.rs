@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use postcall::domain::action::Method;
-use postcall::domain::claim::{AttemptRecord, ClaimToken, Completion, Finished, Sent};
+use postcall::domain::claim::{AttemptRecord, ClaimToken, Completion, Finished, SentRequest};
 use postcall::domain::delivery::{Answer, BodyEnd, Ending, Failure, Outcome, Timing};
 use postcall::store::claim::{Claimant, Portion};
 use serde_json::{Value, json};
@@ -13,7 +13,7 @@ use crate::support::database::{Database, first_lane};
 
 /// A result in which no two values are equal.
 fn distinct(token: ClaimToken, outcome: Outcome) -> Finished {
-    let sent = Sent {
+    let sent = SentRequest {
         method: Method::Put,
         url: "https://receiver.example/distinct".to_owned(),
         body_bytes: Some(11),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use postcall::domain::retention::Retention;
-use postcall::store::retention::{Dropped, Place, Portion};
+use postcall::store::retention::{Dropped, RowCursor, RowsPruned};
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use uuid::Uuid;
@@ -214,8 +214,8 @@ async fn a_replay_that_is_not_yet_committed_keeps_its_call() {
         let mut session = database.session();
         let mut person = replaying(&database).await;
         if foreign {
-            let portion = session.prune_rows("outbox_foreign", keep("30", ""), Place::FIRST).await.unwrap();
-            assert!(matches!(portion, Portion::InUse), "{portion:?}");
+            let portion = session.prune_rows("outbox_foreign", keep("30", ""), RowCursor::FIRST).await.unwrap();
+            assert!(matches!(portion, RowsPruned::InUse), "{portion:?}");
         } else {
             assert_eq!(session.prune_partition(WEEK, keep("30", "")).await.unwrap(), Dropped::InUse);
         }
@@ -325,12 +325,12 @@ async fn a_replay_that_still_waits_keeps_its_record_however_old_it_is() {
     // History no longer reaches back to the replay, which waits.
     database.execute("UPDATE postcall.retention SET history_begins = now() + interval '1 day'").await;
     let mut session = database.session();
-    let portion = session.prune_rows("replay", keep("30", "30"), Place::FIRST).await.unwrap();
-    assert!(matches!(portion, Portion::Last(0)), "{portion:?}");
+    let portion = session.prune_rows("replay", keep("30", "30"), RowCursor::FIRST).await.unwrap();
+    assert!(matches!(portion, RowsPruned::Last(0)), "{portion:?}");
     assert!(database.error_of("DELETE FROM postcall.replay").await.contains("are never changed or deleted"));
     end_all(&database, "failed").await;
-    let portion = session.prune_rows("replay", keep("30", "30"), Place::FIRST).await.unwrap();
-    assert!(matches!(portion, Portion::Last(0)), "{portion:?}");
+    let portion = session.prune_rows("replay", keep("30", "30"), RowCursor::FIRST).await.unwrap();
+    assert!(matches!(portion, RowsPruned::Last(0)), "{portion:?}");
 }
 
 #[tokio::test]
@@ -342,14 +342,17 @@ async fn history_in_the_default_partition_leaves_in_portions_and_nobody_is_accus
     let both = ["--keep-calls-days", "30", "--keep-history-days", "30"];
     let mut session = database.session();
     // Only history, so that the calls that have lost theirs are there to be asked about.
-    let Portion::More(removed, next) =
-        session.prune_rows("delivery_default", keep("30", "30"), Place::FIRST).await.unwrap()
+    let RowsPruned::More(removed, next) =
+        session.prune_rows("delivery_default", keep("30", "30"), RowCursor::FIRST).await.unwrap()
     else {
         panic!("more than a portion");
     };
     assert!(removed < 4_500, "{removed}");
     accounts_agree(&database);
-    assert!(matches!(session.prune_rows("delivery_default", keep("30", "30"), next).await.unwrap(), Portion::More(..)));
+    assert!(matches!(
+        session.prune_rows("delivery_default", keep("30", "30"), next).await.unwrap(),
+        RowsPruned::More(..)
+    ));
     accounts_agree(&database);
     let said = prune(&database, &both);
     assert_eq!(outcome(&said, "delivery_default"), "500 rows left", "{said:?}");

@@ -46,7 +46,7 @@ pub(super) enum Full {
 #[derive(Clone, Debug)]
 pub(super) struct QueryQueue {
     limits: Limits,
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<QueueState>>,
 }
 
 impl QueryQueue {
@@ -59,13 +59,13 @@ impl QueryQueue {
     ///
     /// # Errors
     /// Returns [`Full`] if too many wait.
-    pub(super) async fn enter(&self, group: &str) -> Result<Place, Full> {
+    pub(super) async fn enter(&self, group: &str) -> Result<QueryPlace, Full> {
         let place = self.stand(group)?;
         place.signals.granted.notified().await;
         Ok(place)
     }
 
-    fn stand(&self, group: &str) -> Result<Place, Full> {
+    fn stand(&self, group: &str) -> Result<QueryPlace, Full> {
         let group: Arc<str> = group.into();
         let signals = Arc::new(Signals::default());
         let mut state = self.lock();
@@ -79,10 +79,10 @@ impl QueryQueue {
         let id = state.arrive(&group, Arc::clone(&signals));
         state.settle(self.limits);
         drop(state);
-        Ok(Place { queue: self.clone(), id, group, signals })
+        Ok(QueryPlace { queue: self.clone(), id, group, signals })
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, QueueState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -96,14 +96,14 @@ impl QueryQueue {
 
 /// A place, or a position in the queue until a place is granted. Dropping it gives it back.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct QueryPlace {
     queue: QueryQueue,
     id: u64,
     group: Arc<str>,
     signals: Arc<Signals>,
 }
 
-impl Place {
+impl QueryPlace {
     /// Completes when the holder has had the place for [`SLICE`] and someone else must have it. Await it as soon as the
     /// place was granted.
     pub(super) async fn wanted(&self) {
@@ -117,7 +117,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for QueryPlace {
     fn drop(&mut self) {
         let mut state = self.queue.lock();
         state.leave(self.id, &self.group);
@@ -132,7 +132,7 @@ struct Signals {
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct QueueState {
     /// The id of the next arrival. The ids are also the order of arrival.
     next_id: u64,
     groups: HashMap<Arc<str>, Group>,
@@ -168,7 +168,7 @@ struct Held {
     leaving: bool,
 }
 
-impl State {
+impl QueueState {
     /// Changes a group, and updates its entry in `turns`.
     fn change<T>(&mut self, name: &Arc<str>, change: impl FnOnce(&mut Group) -> T) -> T {
         let group = self.groups.entry(Arc::clone(name)).or_default();
@@ -267,12 +267,12 @@ mod tests {
     const LIMITS: Limits = Limits { open: 4, open_per_group: 2, waiting: 5, waiting_per_group: 3 };
 
     /// Whether `place` is granted already.
-    async fn is_granted(place: &Place) -> bool {
+    async fn is_granted(place: &QueryPlace) -> bool {
         timeout(Duration::ZERO, place.signals.granted.notified()).await.is_ok()
     }
 
     /// Holds `place` until it is asked to leave.
-    async fn hold(place: Place) {
+    async fn hold(place: QueryPlace) {
         tokio::spawn(async move { place.wanted().await });
         tokio::task::yield_now().await;
     }
@@ -280,7 +280,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_group_never_holds_more_than_its_places_and_leaves_the_rest_to_others() {
         let queue = QueryQueue::new(LIMITS);
-        let _crowd: Vec<Place> = (0..5).map(|_| queue.stand("crowd").unwrap()).collect();
+        let _crowd: Vec<QueryPlace> = (0..5).map(|_| queue.stand("crowd").unwrap()).collect();
         assert_eq!(queue.taken_and_waiting(), (2, 3));
         assert!(timeout(Duration::ZERO, queue.enter("other")).await.is_ok());
     }
@@ -288,16 +288,16 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_full_line_says_whose_it_is() {
         let queue = QueryQueue::new(LIMITS);
-        let _crowd: Vec<Place> = (0..5).map(|_| queue.stand("crowd").unwrap()).collect();
+        let _crowd: Vec<QueryPlace> = (0..5).map(|_| queue.stand("crowd").unwrap()).collect();
         assert_eq!(queue.stand("crowd").err(), Some(Full::Group));
-        let _others: Vec<Place> = ["a", "b", "c", "d"].iter().map(|group| queue.stand(group).unwrap()).collect();
+        let _others: Vec<QueryPlace> = ["a", "b", "c", "d"].iter().map(|group| queue.stand(group).unwrap()).collect();
         assert_eq!(queue.stand("e").err(), Some(Full::All));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_free_place_goes_to_the_group_that_holds_the_fewest() {
         let queue = QueryQueue::new(LIMITS);
-        let mut held: Vec<Place> = ["a", "a", "b", "c"].iter().map(|group| queue.stand(group).unwrap()).collect();
+        let mut held: Vec<QueryPlace> = ["a", "a", "b", "c"].iter().map(|group| queue.stand(group).unwrap()).collect();
         let (second_b, newcomer) = (queue.stand("b").unwrap(), queue.stand("new").unwrap());
         drop(held.pop());
         assert!(is_granted(&newcomer).await && !is_granted(&second_b).await);
@@ -356,7 +356,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn whoever_leaves_the_line_leaves_nothing_behind() {
         let queue = QueryQueue::new(LIMITS);
-        let held: Vec<Place> = ["a", "a", "b", "b"].iter().map(|group| queue.stand(group).unwrap()).collect();
+        let held: Vec<QueryPlace> = ["a", "a", "b", "b"].iter().map(|group| queue.stand(group).unwrap()).collect();
         assert!(timeout(SLICE, queue.enter("new")).await.is_err());
         assert_eq!(queue.taken_and_waiting(), (4, 0));
         drop(held);
