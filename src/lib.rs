@@ -28,12 +28,19 @@
 //! - **Delivery**: one call for one action: at most one HTTP request, and all that is recorded about it
 //!   ([`domain::delivery`]).
 //! - **Lane**: the deliveries that wait for one action; the unit of scheduling. Lanes take turns ([`scheduler`]).
+//! - **Placeholder**: `${path}` in a template, which is replaced by a value of the call ([`render`]).
+//! - **Place**: the right to have one request in flight. A dispatcher has `--concurrency` places ([`scheduler`]).
 //! - **Claim**: the committed record that this dispatcher is about to send this delivery. It is made before the first
-//!   byte is sent ([`domain::claim`]).
+//!   byte is sent. Its **token** fences every later write: it counts only as long as this claim holds the delivery
+//!   ([`domain::claim`]).
 //! - **Dispatcher**: one running process; any number of them share one database.
 //! - **Lease**: how long a dispatcher counts as alive without a renewal. When it is over, the deliveries that the
 //!   dispatcher had in flight become `unknown`. No request begins under a lease that may be over.
-//! - **Outcome**: what is known after the attempt.
+//! - **Send gate**: says until when requests may begin; it closes before the lease ends ([`webhook::SendGate`]).
+//! - **Attempt**: what a dispatcher does for one claimed delivery: it renders the request and sends it once. What is known
+//!   about the attempt comes from its **evidence**: which steps happened, never the text of an error ([`webhook`]).
+//! - **Outcome**: what is known after the attempt. A **completion** is the end of a claim: an outcome for history, or
+//!   "unsent", and the delivery waits again.
 //! - **Resolution**: what was learnt later about an `unknown` delivery: the claim's own late result, or a person's finding.
 //! - **Pause**: a person's order to send nothing for an agent, an action or a host for the time being. The deliveries
 //!   wait, and do not fail ([`domain::pause`]).

@@ -1,6 +1,5 @@
-//! Upgrades from the previous release to this one while everything runs: the schema first, then one dispatcher after
-//! the other. The previous release is the real program, built from this repository's history
-//! (`scripts/build-previous`).
+//! Upgrades from an earlier release to this one while everything runs: the schema first, then one dispatcher after the
+//! other. The earlier release is the real program, built from this repository's history (`scripts/build-previous`).
 
 use std::path::Path;
 use std::process::{Output, Stdio};
@@ -18,7 +17,7 @@ use crate::support::accounts;
 use crate::support::database::Database;
 use crate::support::process::{Dispatcher, THIS_MACHINE, file, postcall_at, sqlx_migrate, stderr};
 use crate::support::tally::Tally;
-use crate::support::tools::previous_release;
+use crate::support::tools::earlier_release;
 
 const PERMITS: usize = 8;
 const LEASE_MS: &str = "2000";
@@ -26,6 +25,18 @@ const LEASE_MS: &str = "2000";
 const HINDERED: Duration = Duration::from_secs(10);
 /// A pace of some 300 calls a second, which a busy machine sends without a backlog.
 const BETWEEN_CALLS: Duration = Duration::from_millis(3);
+
+/// An earlier release.
+struct Release {
+    version: &'static str,
+    /// Its newest migration.
+    schema: &'static str,
+    /// Whether it records its policy, which later releases compare with their own.
+    records_policy: bool,
+}
+
+const FIRST: Release = Release { version: "0.1.0", schema: "20261123000014", records_policy: false };
+const SECOND: Release = Release { version: "0.2.0", schema: "20261124000010", records_policy: true };
 
 fn old(program: &Path, url: &str, arguments: &[&str]) -> Output {
     std::process::Command::new(program).env("DATABASE_URL", url).args(arguments).output().unwrap()
@@ -57,8 +68,8 @@ fn platform(url: &str, stop: Arc<AtomicBool>) -> JoinHandle<(Vec<Uuid>, Duration
     })
 }
 
-/// A database with the previous release's schema, and an action for agent `a`, both made by that release.
-async fn previous_schema(program: &Path, target: &str) -> String {
+/// A database with that release's schema, and an action for agent `a`, both made by that release.
+async fn schema_of(program: &Path, target: &str) -> String {
     let url = Database::created("TEMPLATE template0").await;
     let migrated = old(program, &url, &["migrate"]);
     assert!(migrated.status.success(), "{}", stderr(&migrated));
@@ -70,9 +81,18 @@ async fn previous_schema(program: &Path, target: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_running_system_is_upgraded_without_a_pause_and_everything_is_accounted_for() {
-    let Some(program) = previous_release() else { return };
+    upgrade_while_running(FIRST).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_running_system_of_the_second_release_is_upgraded_in_the_same_way() {
+    upgrade_while_running(SECOND).await;
+}
+
+async fn upgrade_while_running(release: Release) {
+    let Some(program) = earlier_release(release.version) else { return };
     let tally = Tally::holding().await;
-    let url = previous_schema(&program, &tally.url()).await;
+    let url = schema_of(&program, &tally.url()).await;
     let stop = Arc::new(AtomicBool::new(false));
     let platform = platform(&url, stop.clone());
     let more = async |count: usize| {
@@ -85,7 +105,7 @@ async fn a_running_system_is_upgraded_without_a_pause_and_everything_is_accounte
 
     let migrated = postcall_at(&url, &["migrate"]);
     assert!(migrated.status.success(), "{}", stderr(&migrated));
-    // The previous release goes on, with calls that were inserted on the new schema.
+    // The earlier release goes on, with calls that were inserted on the new schema.
     more(200).await;
 
     let current = Path::new(env!("CARGO_BIN_EXE_postcall"));
@@ -93,9 +113,11 @@ async fn a_running_system_is_upgraded_without_a_pause_and_everything_is_accounte
     starting.env("DATABASE_URL", &url).stdout(Stdio::null()).arg("run").args(THIS_MACHINE);
     let permits = PERMITS.to_string();
     starting.args(["--lease-ms", LEASE_MS, "--concurrency", &permits]);
-    // As the previous release has it: all places for whoever takes them, until the result is recorded.
+    // As the earlier release has it: all places for whoever takes them, until the result is recorded.
     let mut new = Dispatcher::spawned(starting.args(["--adapt-to-hosts", "false", "--max-unrecorded", "0"]));
-    new.says("an earlier release runs beside this one").await;
+    if !release.records_policy {
+        new.says("an earlier release runs beside this one").await;
+    }
     new.says("dispatching").await;
     more(200).await;
 
@@ -133,8 +155,17 @@ async fn a_running_system_is_upgraded_without_a_pause_and_everything_is_accounte
 
 #[tokio::test]
 async fn neither_release_starts_on_a_schema_that_is_not_its_own_and_both_say_so() {
-    let Some(program) = previous_release() else { return };
-    let url = previous_schema(&program, "https://receiver.example/").await;
+    migrate_and_go_back(FIRST).await;
+}
+
+#[tokio::test]
+async fn the_second_release_and_this_one_start_on_their_own_schema_only_too() {
+    migrate_and_go_back(SECOND).await;
+}
+
+async fn migrate_and_go_back(release: Release) {
+    let Some(program) = earlier_release(release.version) else { return };
+    let url = schema_of(&program, "https://receiver.example/").await;
     let refused = postcall_at(&url, &["run"]);
     assert_eq!(refused.status.code(), Some(1));
     assert!(stderr(&refused).contains("older than this program"), "{}", stderr(&refused));
@@ -145,8 +176,8 @@ async fn neither_release_starts_on_a_schema_that_is_not_its_own_and_both_say_so(
         assert!(stderr(&refused).contains("newer than this program"), "{}", stderr(&refused));
         assert!(stderr(&refused).contains("Install a newer postcall"), "{}", stderr(&refused));
     }
-    // Back: the migrations of this release reverted, the previous one works as before.
-    sqlx_migrate(&url, Path::new(env!("CARGO_MANIFEST_DIR")), &["revert", "--target-version", "20261123000014"]);
+    // Back: once the later migrations are reverted, the earlier release works as before.
+    sqlx_migrate(&url, Path::new(env!("CARGO_MANIFEST_DIR")), &["revert", "--target-version", release.schema]);
     let history = old(&program, &url, &["history"]);
     assert!(history.status.success(), "{}", stderr(&history));
     let _dispatcher = dispatcher(&program, &url).await;

@@ -18,16 +18,13 @@ pub fn sqlx() -> &'static Path {
     &PROGRAM
 }
 
-/// The program of the previous release, if `scripts/build-previous` can build it here.
-pub fn previous_release() -> Option<PathBuf> {
-    static PROGRAM: LazyLock<Option<PathBuf>> = LazyLock::new(|| {
-        let path = built(&mut Command::new("scripts/build-previous"));
-        (!path.is_empty()).then(|| PathBuf::from(path))
-    });
-    if PROGRAM.is_none() {
-        println!("NOT TESTED: upgrades; see scripts/build-previous");
+/// The program of an earlier release, if `scripts/build-previous` can build it here.
+pub fn earlier_release(version: &str) -> Option<PathBuf> {
+    let path = built(Command::new("scripts/build-previous").arg(version));
+    if path.is_empty() {
+        println!("NOT TESTED: upgrades from {version}; see scripts/build-previous");
     }
-    PROGRAM.clone()
+    (!path.is_empty()).then(|| PathBuf::from(path))
 }
 
 /// The program of this file of `examples/`, in the same profile as the tests. `cargo test --test it` alone does not build it.
