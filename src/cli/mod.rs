@@ -52,13 +52,16 @@ pub struct Cli {
     command: Command,
 
     /// How much postcall itself logs to stderr: off, error, warn, info, debug or trace.
-    #[arg(long, env = "POSTCALL_LOG", default_value = "info", global = true, value_name = "LEVEL")]
+    #[arg(long, env = "POSTCALL_LOG", default_value = "info", global = true, value_name = "LEVEL", display_order = LAST)]
     log: LevelFilter,
 
     /// How log lines are written.
-    #[arg(long, env = "POSTCALL_LOG_FORMAT", default_value = "text", global = true, value_name = "FORMAT")]
+    #[arg(long, env = "POSTCALL_LOG_FORMAT", default_value = "text", global = true, value_name = "FORMAT", display_order = LAST)]
     log_format: LogFormat,
 }
+
+/// The place of the options that all commands have: behind those of the command, however many there are.
+const LAST: usize = 1_000;
 
 #[derive(Clone, Copy, ValueEnum)]
 enum LogFormat {

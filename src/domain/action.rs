@@ -1,9 +1,8 @@
 //! An action: what is sent for an agent's calls, as the author wrote it. The room `render` compiles it.
 
-use std::fmt;
 use std::str::FromStr;
 
-use serde::Serialize;
+use super::closed_set::closed_set;
 
 /// Shortest timeout that is accepted, in milliseconds.
 pub const MIN_TIMEOUT_MS: u32 = 100;
@@ -36,40 +35,25 @@ pub fn naming_problems(agent: &str, name: &str) -> Vec<String> {
         .collect()
 }
 
-/// The HTTP methods an action may use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "UPPERCASE")]
-pub enum Method {
-    /// Sends no body.
-    Get,
-    /// Sends the body, or the whole call.
-    Post,
-    /// Sends the body, or the whole call.
-    Put,
+closed_set! {
+    /// The HTTP methods an action may use. They are case-sensitive (RFC 9110, section 9.1).
+    pub enum Method {
+        /// Sends no body.
+        Get = "GET",
+        /// Sends the body, or the whole call.
+        Post = "POST",
+        /// Sends the body, or the whole call.
+        Put = "PUT",
+    }
 }
 
 impl Method {
-    /// All methods.
-    pub const ALL: [Method; 3] = [Method::Get, Method::Post, Method::Put];
-
-    /// The method of that name, if there is one. Methods are case-sensitive (RFC 9110, section 9.1).
-    pub fn named(name: &str) -> Option<Method> {
-        Method::ALL.into_iter().find(|method| method.as_str() == name)
-    }
-
-    /// The method as written on the request line.
-    pub fn as_str(self) -> &'static str {
+    /// Whether requests of this method have a body.
+    pub fn has_body(self) -> bool {
         match self {
-            Method::Get => "GET",
-            Method::Post => "POST",
-            Method::Put => "PUT",
+            Method::Get => false,
+            Method::Post | Method::Put => true,
         }
-    }
-}
-
-impl fmt::Display for Method {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
     }
 }
 

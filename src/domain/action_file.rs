@@ -64,7 +64,7 @@ pub fn warnings(spec: &ActionSpec) -> Vec<String> {
         let timeout = spec.timeout_ms;
         warnings.push(format!("timeout: {timeout} is in milliseconds and very short: were seconds meant?"));
     }
-    if spec.method == Method::Get && spec.body.as_ref().is_some_and(|body| !body.trim().is_empty()) {
+    if !spec.method.has_body() && spec.body.as_ref().is_some_and(|body| !body.trim().is_empty()) {
         warnings.push("body: GET sends none, so this one is never sent: use POST or PUT, or remove it".to_owned());
     }
     warnings

@@ -9,78 +9,76 @@
 //!    └──known unsent────┘
 //! ```
 
-use std::fmt;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
+use super::closed_set::closed_set;
 use super::error_kind::ErrorKind;
 
-/// The state of a delivery. In the database, the first two are tables of their own; the others are final and share the
-/// history.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum State {
-    /// The platform has committed it, and no dispatcher has claimed it.
-    Waiting,
-    /// It is claimed: the request is about to be sent, is in flight, or its result is about to be written.
-    Sending,
-    /// The receiver answered with 2xx.
-    Delivered,
-    /// The receiver answered with any other status code, redirects included.
-    Rejected,
-    /// It is certain that no byte of the request reached an HTTP server.
-    Failed,
-    /// It may have reached the receiver, and nobody can know. It is never sent again automatically.
-    Unknown,
-    /// No attempt was made: the action was disabled before the delivery had its turn.
-    Skipped,
+closed_set! {
+    /// The state of a delivery. In the database, the first two are tables of their own; the others are final and share the
+    /// history.
+    pub enum State {
+        /// The platform has committed it, and no dispatcher has claimed it.
+        Waiting = "waiting",
+        /// It is claimed: the request is about to be sent, is in flight, or its result is about to be written.
+        Sending = "sending",
+        /// The receiver answered with 2xx.
+        Delivered = "delivered",
+        /// The receiver answered with any other status code, redirects included.
+        Rejected = "rejected",
+        /// It is certain that no byte of the request reached an HTTP server.
+        Failed = "failed",
+        /// It may have reached the receiver, and nobody can know. It is never sent again automatically.
+        Unknown = "unknown",
+        /// No attempt was made: the action was disabled before the delivery had its turn.
+        Skipped = "skipped",
+    }
 }
 
-/// Why a delivery failed: how far the attempt got before it was certain that nothing would be sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Failure {
-    /// Call and template did not give a valid request.
-    Render,
-    /// The policy does not permit the target: plain http, or an address in a private range.
-    Blocked,
-    /// The host's name could not be resolved, or not in time.
-    Dns,
-    /// No TCP connection could be opened in time, or it ended before the request was written to it.
-    Connect,
-    /// No TLS session could be opened in time.
-    Tls,
+closed_set! {
+    /// Why a delivery failed: how far the attempt got before it was certain that nothing would be sent.
+    pub enum Failure {
+        /// Call and template did not give a valid request.
+        Render = "render",
+        /// The policy does not permit the target: plain http, or an address in a private range.
+        Blocked = "blocked",
+        /// The host's name could not be resolved, or not in time.
+        Dns = "dns",
+        /// No TCP connection could be opened in time, or it ended before the request was written to it.
+        Connect = "connect",
+        /// No TLS session could be opened in time.
+        Tls = "tls",
+    }
 }
 
-/// Why the outcome cannot be known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum UnknownReason {
-    /// The deadline passed after sending had begun.
-    Timeout,
-    /// The connection ended after sending had begun and before a response head arrived.
-    Reset,
-    /// The receiver sent something that is not an HTTP response.
-    Protocol,
-    /// The dispatcher was lost while the delivery was in flight.
-    DispatcherLost,
+closed_set! {
+    /// Why the outcome cannot be known.
+    pub enum UnknownReason {
+        /// The deadline passed after sending had begun.
+        Timeout = "timeout",
+        /// The connection ended after sending had begun and before a response head arrived.
+        Reset = "reset",
+        /// The receiver sent something that is not an HTTP response.
+        Protocol = "protocol",
+        /// The dispatcher was lost while the delivery was in flight.
+        DispatcherLost = "dispatcher_lost",
+    }
 }
 
-/// How the response's body ended. It never changes the state: the response head decides.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum BodyEnd {
-    /// The body was read to its end.
-    Complete,
-    /// The body is longer than the limit; the rest was not read.
-    Truncated,
-    /// The connection ended inside the body, or the body's framing was invalid.
-    Reset,
-    /// The deadline passed inside the body.
-    Timeout,
-    /// The dispatcher was stopped while it read the body.
-    Cut,
+closed_set! {
+    /// How the response's body ended. It never changes the state: the response head decides.
+    pub enum BodyEnd {
+        /// The body was read to its end.
+        Complete = "complete",
+        /// The body is longer than the limit; the rest was not read.
+        Truncated = "truncated",
+        /// The connection ended inside the body, or the body's framing was invalid.
+        Reset = "reset",
+        /// The deadline passed inside the body.
+        Timeout = "timeout",
+        /// The dispatcher was stopped while it read the body.
+        Cut = "cut",
+    }
 }
 
 /// The receiver's response.
@@ -141,31 +139,29 @@ impl Outcome {
     }
 }
 
-/// Who learnt later what had become of a delivery that is recorded as `unknown`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ResolutionSource {
-    /// The claim under which it was sent: its own result, which came late.
-    Claim,
-    /// A person: a [`Finding`].
-    Person,
+closed_set! {
+    /// Who learnt later what had become of a delivery that is recorded as `unknown`.
+    pub enum ResolutionSource {
+        /// The claim under which it was sent: its own result, which came late.
+        Claim = "claim",
+        /// A person: a [`Finding`].
+        Person = "person",
+    }
 }
 
-/// What a person can find out about a delivery that is `unknown`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Finding {
-    /// The receiver took it.
-    Delivered,
-    /// The receiver had it and refused it.
-    Rejected,
-    /// It never reached the receiver.
-    Failed,
+closed_set! {
+    /// What a person can find out about a delivery that is `unknown`.
+    pub enum Finding {
+        /// The receiver took it.
+        Delivered = "delivered",
+        /// The receiver had it and refused it.
+        Rejected = "rejected",
+        /// It never reached the receiver.
+        Failed = "failed",
+    }
 }
 
 impl Finding {
-    /// All findings.
-    pub const ALL: [Finding; 3] = [Finding::Delivered, Finding::Rejected, Finding::Failed];
-
     /// The state that this finding gives the delivery.
     pub fn state(self) -> State {
         match self {
@@ -201,17 +197,6 @@ pub struct Timing {
 }
 
 impl State {
-    /// All states, in the order of a delivery's life.
-    pub const ALL: [State; 7] = [
-        State::Waiting,
-        State::Sending,
-        State::Delivered,
-        State::Rejected,
-        State::Failed,
-        State::Unknown,
-        State::Skipped,
-    ];
-
     /// Whether a delivery in this state has ended.
     pub fn is_final(self) -> bool {
         match self {
@@ -219,106 +204,14 @@ impl State {
             State::Delivered | State::Rejected | State::Failed | State::Unknown | State::Skipped => true,
         }
     }
-
-    /// The state with this name, if there is one.
-    pub fn named(name: &str) -> Option<State> {
-        State::ALL.into_iter().find(|state| state.as_str() == name)
-    }
-
-    /// Its name, as in the database and on the command line.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            State::Waiting => "waiting",
-            State::Sending => "sending",
-            State::Delivered => "delivered",
-            State::Rejected => "rejected",
-            State::Failed => "failed",
-            State::Unknown => "unknown",
-            State::Skipped => "skipped",
-        }
-    }
-}
-
-impl Failure {
-    /// All failures, ordered by how far the attempt got.
-    pub const ALL: [Failure; 5] = [Failure::Render, Failure::Blocked, Failure::Dns, Failure::Connect, Failure::Tls];
-
-    /// Its name as an error kind in the database.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Failure::Render => "render",
-            Failure::Blocked => "blocked",
-            Failure::Dns => "dns",
-            Failure::Connect => "connect",
-            Failure::Tls => "tls",
-        }
-    }
-}
-
-impl UnknownReason {
-    /// All reasons.
-    pub const ALL: [UnknownReason; 4] =
-        [UnknownReason::Timeout, UnknownReason::Reset, UnknownReason::Protocol, UnknownReason::DispatcherLost];
-
-    /// Its name as an error kind in the database.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            UnknownReason::Timeout => "timeout",
-            UnknownReason::Reset => "reset",
-            UnknownReason::Protocol => "protocol",
-            UnknownReason::DispatcherLost => "dispatcher_lost",
-        }
-    }
-}
-
-impl ResolutionSource {
-    /// All of them.
-    pub const ALL: [ResolutionSource; 2] = [ResolutionSource::Claim, ResolutionSource::Person];
-
-    /// The source of that name, if there is one.
-    pub fn named(name: &str) -> Option<ResolutionSource> {
-        ResolutionSource::ALL.into_iter().find(|source| source.as_str() == name)
-    }
-
-    /// Its name in the database.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            ResolutionSource::Claim => "claim",
-            ResolutionSource::Person => "person",
-        }
-    }
-}
-
-impl BodyEnd {
-    /// All of them.
-    pub const ALL: [BodyEnd; 5] =
-        [BodyEnd::Complete, BodyEnd::Truncated, BodyEnd::Reset, BodyEnd::Timeout, BodyEnd::Cut];
-
-    /// The end of that name, if there is one.
-    pub fn named(name: &str) -> Option<BodyEnd> {
-        BodyEnd::ALL.into_iter().find(|end| end.as_str() == name)
-    }
-
-    /// Its name in the database.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            BodyEnd::Complete => "complete",
-            BodyEnd::Truncated => "truncated",
-            BodyEnd::Reset => "reset",
-            BodyEnd::Timeout => "timeout",
-            BodyEnd::Cut => "cut",
-        }
-    }
-}
-
-impl fmt::Display for State {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fmt;
+
+    use serde::Serialize;
+
     use super::*;
 
     #[test]

@@ -73,11 +73,9 @@ impl CompiledAction {
         let mut paths = Paths::default();
         let url = url::compile(&spec.url, &mut paths);
         let headers = headers::compile(spec.headers.as_deref(), &mut paths);
-        let body = match spec.method {
-            // GET sends no body, so the body's paths are not looked up.
-            Method::Get => body::compile(spec.body.as_deref(), &mut Paths::default()),
-            Method::Post | Method::Put => body::compile(spec.body.as_deref(), &mut paths),
-        };
+        // If no body is sent, the body's paths are not looked up.
+        let mut unused = Paths::default();
+        let body = body::compile(spec.body.as_deref(), if spec.method.has_body() { &mut paths } else { &mut unused });
         match (url, headers, body) {
             (Ok(url), Ok(headers), Ok(body)) => {
                 Ok(CompiledAction { method: spec.method, timeout_ms: spec.timeout_ms, paths, url, headers, body })
@@ -93,10 +91,7 @@ impl CompiledAction {
     /// A call in which an object has a name twice, or which is mostly white space, is also copied, which takes up to
     /// ten times `call_bytes` while it is rendered.
     pub fn body_bound(&self, call_bytes: usize) -> usize {
-        match self.method {
-            Method::Get => 0,
-            Method::Post | Method::Put => self.body.bound(call_bytes),
-        }
+        if self.method.has_body() { self.body.bound(call_bytes) } else { 0 }
     }
 
     /// Renders the request for `call`. [`Request::unresolved`] names the placeholders that found no value, in the order
@@ -135,7 +130,7 @@ impl CompiledAction {
     }
 
     fn sends_whole_call(&self) -> bool {
-        self.method != Method::Get && matches!(self.body, Body::WholeCall)
+        self.method.has_body() && matches!(self.body, Body::WholeCall)
     }
 
     fn find<'c>(&'c self, text: &'c str) -> Result<Found<'c>, Problem> {
@@ -145,10 +140,10 @@ impl CompiledAction {
     fn fill(&self, found: &Found<'_>) -> Result<Request, Problem> {
         let url = self.url.render(found)?;
         let mut headers = self.headers.render(found)?;
-        let body = match (self.method, &self.body) {
-            (Method::Get, _) => None,
-            (_, Body::Template(template)) => Some(template.render(found)?),
-            (_, Body::WholeCall) => {
+        let body = match &self.body {
+            _ if !self.method.has_body() => None,
+            Body::Template(template) => Some(template.render(found)?),
+            Body::WholeCall => {
                 let text = found.text();
                 Some(body::whole_call(text).map_err(|reason| bad_call(text, &reason))??)
             }

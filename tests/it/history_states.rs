@@ -52,8 +52,9 @@ const WRITERS: &str = "
 
 /// The rules of history's CHECK constraints, as far as they can hold of what was learnt later: a finding has no status code, and
 /// of what was found failed, or given up unsent, all that is known is that.
+/// `{finals}`, `{failures}` and `{reasons}` are the names that the program has.
 const RULES: [(&str, &str); 11] = [
-    ("a state", "state IN ('delivered', 'rejected', 'failed', 'unknown', 'skipped')"),
+    ("a state", "state IN ({finals})"),
     (
         "delivered means 2xx",
         "(state = 'delivered' AND resolved_from IS DISTINCT FROM 'person') = (coalesce(response_code, 0) BETWEEN 200 AND 299)",
@@ -64,11 +65,11 @@ const RULES: [(&str, &str); 11] = [
     ),
     (
         "failed means certainly unsent",
-        "state <> 'failed' OR coalesce(error_kind IN ('render', 'blocked', 'dns', 'connect', 'tls'), resolved_from IS NOT NULL)",
+        "state <> 'failed' OR coalesce(error_kind IN ({failures}), resolved_from IS NOT NULL)",
     ),
     (
         "unknown means perhaps received",
-        "state <> 'unknown' OR (error_kind IN ('timeout', 'reset', 'protocol', 'dispatcher_lost') AND resolved_from IS NULL)",
+        "state <> 'unknown' OR (error_kind IN ({reasons}) AND resolved_from IS NULL)",
     ),
     ("only failed and unknown have an error", "error_kind IS NULL OR state IN ('failed', 'unknown')"),
     ("kind and detail come together", "(error_kind IS NULL) = (error_detail IS NULL)"),
@@ -89,6 +90,14 @@ const RULES: [(&str, &str); 11] = [
                                        AND resolved_by IS NULL AND resolved_at IS NULL AND resolution_reason IS NULL)",
     ),
 ];
+
+fn with_the_program_s_names(sql: &str) -> String {
+    let list = |names: Vec<&str>| names.iter().map(|name| format!("'{name}'")).collect::<Vec<_>>().join(", ");
+    let finals = State::ALL.into_iter().filter(|state| state.is_final()).map(State::as_str);
+    sql.replace("{finals}", &list(finals.collect()))
+        .replace("{failures}", &list(Failure::ALL.map(Failure::as_str).to_vec()))
+        .replace("{reasons}", &list(UnknownReason::ALL.map(UnknownReason::as_str).to_vec()))
+}
 
 /// Every combination, in one database. Returns the state that each delivery ought to show.
 async fn every_combination(database: &Database) -> Vec<(String, State)> {
@@ -123,7 +132,7 @@ async fn every_combination(database: &Database) -> Vec<(String, State)> {
 async fn what_is_shown_obeys_the_rules_of_its_state_whatever_was_learnt_later() {
     let database = Database::new().await;
     let expected = every_combination(&database).await;
-    assert_eq!(expected.len(), 12 * LATE.len() * FOUND.len());
+    assert_eq!(expected.len(), recorded().len() * LATE.len() * FOUND.len());
     for (id, state) in &expected {
         let shown =
             database.text(&format!("SELECT state FROM postcall.delivery_history WHERE delivery_id = '{id}'")).await;
@@ -132,6 +141,7 @@ async fn what_is_shown_obeys_the_rules_of_its_state_whatever_was_learnt_later() 
     let rows = "SELECT count(*) FROM postcall.delivery_history";
     assert_eq!(database.number(rows).await, i64::try_from(expected.len()).unwrap(), "each is shown once");
     for (rule, sql) in RULES {
+        let sql = with_the_program_s_names(sql);
         let breaks =
             format!("SELECT string_agg(h::text, E'\\n') FROM postcall.delivery_history AS h WHERE ({sql}) IS NOT true");
         assert_eq!(database.text(&breaks).await, None, "{rule}");
