@@ -294,7 +294,7 @@ fn ends_well(work: impl Future<Output = ()> + Send + 'static) -> Work {
     })
 }
 
-/// Waits for `work`, but no longer than until `stop`. For pauses: which of the two came first, the caller's loop asks `stop`.
+/// Waits for `work`, but no longer than until `stop`. It does not say which came first: the caller's loop checks `stop`.
 async fn until<T>(stop: &CancellationToken, work: impl Future<Output = T>) {
     stop.run_until_cancelled(work).await;
 }

@@ -1,5 +1,4 @@
-//! Deliveries that are claimed and whose attempts have not started. Only here is it known that nothing of them was
-//! sent. So if an error or a panic stops the starting, the deliveries that are left go back to `waiting`.
+//! Deliveries that are claimed and whose attempts have not started, so nothing of them was sent. If an error or a panic stops the starting, the deliveries that are left go back to `waiting`.
 
 use hashbrown::HashMap;
 use tokio::sync::mpsc;

@@ -2,10 +2,10 @@
 //!
 //! ```text
 //! waiting ──claim──▶ sending ──2xx────────────────────────────▶ delivered
-//!    ▲  │               │ ──any other response (3xx too)──────▶ rejected
-//!    │  │               │ ──provably never reached anybody────▶ failed
-//!    │  │               │ ──may have reached the receiver─────▶ unknown
-//!    │  └──claim────────│ ──its action was disabled meanwhile─▶ skipped
+//!    ▲                  │ ──any other response (3xx too)──────▶ rejected
+//!    │                  │ ──provably never reached anybody────▶ failed
+//!    │                  │ ──may have reached the receiver─────▶ unknown
+//!    │                  │ ──its action was disabled meanwhile─▶ skipped
 //!    └──known unsent────┘
 //! ```
 
@@ -178,7 +178,8 @@ impl Finding {
 pub enum Ending {
     /// The outcome goes into history.
     Final(Outcome),
-    /// The dispatcher stopped the attempt before a byte was written.
+    /// The attempt ended before a byte was written: the dispatcher stopped it, or the limit of new connections to its
+    /// target sent it away.
     Unsent,
 }
 

@@ -1,6 +1,8 @@
 //! Hides probable secrets wherever a request is shown or stored: credentials that an author wrote into a header or a
 //! query parameter. They are recognised by the name of the header or parameter.
 
+use percent_encoding::percent_decode_str;
+
 /// The text that replaces a masked value.
 pub const MASK: &str = "***";
 
@@ -8,13 +10,21 @@ pub const MASK: &str = "***";
 const SECRET_WORDS: [&str; 9] =
     ["auth", "token", "secret", "password", "passwd", "api-key", "apikey", "api_key", "cookie"];
 
-/// A header or query parameter with exactly this name is a secret. These are too short to look for inside other names.
-const SECRET_NAMES: [&str; 5] = ["key", "sig", "signature", "pwd", "code"];
+/// A header or query parameter is a secret if one of these is a whole word of its name, as in `x-signature` and
+/// `access_key`. Inside of other words they mean something else, as in `monkey`.
+const SECRET_WHOLE_WORDS: [&str; 4] = ["key", "sig", "signature", "pwd"];
 
-/// Whether the value of a header or parameter with this name is probably a secret.
+/// A header or query parameter with exactly this name is a secret. In a longer name it rarely is one (`country_code`).
+const SECRET_NAMES: [&str; 1] = ["code"];
+
+/// Whether the value of a header or parameter with this name is probably a secret. In a URL, a name may be
+/// percent-encoded; receivers read the decoded one.
 pub fn is_secret(name: &str) -> bool {
-    let name = name.to_ascii_lowercase();
-    SECRET_WORDS.iter().any(|word| name.contains(word)) || SECRET_NAMES.contains(&name.as_str())
+    let name = percent_decode_str(name).decode_utf8_lossy().to_ascii_lowercase();
+    let mut words = name.split(|character: char| !character.is_ascii_alphanumeric());
+    SECRET_WORDS.iter().any(|word| name.contains(word))
+        || words.any(|word| SECRET_WHOLE_WORDS.contains(&word))
+        || SECRET_NAMES.contains(&name.as_str())
 }
 
 /// A header's value as it may be shown.
@@ -41,10 +51,13 @@ mod tests {
 
     #[test]
     fn secrets_are_known_by_the_names_they_stand_under() {
-        for name in ["Authorization", "x-api-key", "X-Auth-Token", "cookie", "access_token", "key", "client_secret"] {
+        let by_part =
+            ["Authorization", "x-api-key", "X-Auth-Token", "cookie", "access_token", "client_secret", "tok%65n"];
+        let by_word = ["key", "X-Signature", "hmac_signature", "subscription-key", "private_key", "sig", "code"];
+        for name in by_part.iter().chain(&by_word) {
             assert!(is_secret(name), "{name}");
         }
-        for name in ["content-type", "x-call", "keyword", "monkey", "signal", "id"] {
+        for name in ["content-type", "x-call", "keyword", "monkey", "signal", "country_code", "id"] {
             assert!(!is_secret(name), "{name}");
         }
     }

@@ -15,7 +15,7 @@
 
 use std::time::{Duration, Instant};
 
-/// The limit of a host of which nothing is known.
+/// The limit of a host that has just answered for the first time. (An untried host gets one request; see `host`.)
 pub const FIRST_LIMIT: usize = 4;
 /// After so long without a request, the limit is no larger than the first one.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(60);

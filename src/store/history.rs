@@ -47,9 +47,9 @@ pub struct HistoryFilter {
     pub until: Option<DateTime<Utc>>,
 }
 
-/// One row of the view. Its columns are described there.
+/// One row of the view `postcall.delivery_history`. docs/auditing.md describes its columns.
 #[derive(Debug, Serialize)]
-#[allow(missing_docs, reason = "the view's column comments are the one description")]
+#[allow(missing_docs, reason = "docs/auditing.md has the one description")]
 pub struct HistoryRow {
     pub delivery_id: Uuid,
     pub call_id: Uuid,

@@ -1,5 +1,5 @@
-//! Converts a batch of results into one array per column, and defines the one form of statement that writes them. A new
-//! result column is named here, in a migration, and in [`super::history::HistoryRow`].
+//! Converts a batch of results into one array per column, and defines the one form of statement that writes them. CONTRIBUTING.md
+//! lists the places of a new result column.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -49,7 +49,7 @@ pub(super) struct ResultRows<'a> {
 ///
 /// *Results* are the columns of this list under the names of history, and `held_delivery`, `held_claim` and `keep_sid`.
 /// The list of names, types and values stands here only, so that no statement can put a value into its neighbour's column.
-/// Values of the statement's own begin at `$20`.
+/// Values of the statement's own begin at `$20`; a new column moves them on.
 macro_rules! insert_results {
     ($query:ident, $rows:ident, $with:literal, $into:literal, $select:literal, $from:literal, $($value:expr),+ $(,)?) => {
         sqlx::$query!(

@@ -15,8 +15,8 @@ use super::target::Target;
 /// So this side closes earlier.
 const IDLE_TIMEOUT: Duration = Duration::from_millis(1_500);
 
-/// How many idle connections to one target are kept. The default number of requests in flight is the same, so a
-/// dispatcher with one busy receiver never opens a new connection because the pool had no room.
+/// How many idle connections to one target are kept. By default, fewer requests to one host are in flight, so no
+/// connection is closed because the pool has no room for it.
 const MAX_IDLE_PER_TARGET: usize = 256;
 
 /// How many idle connections are kept in all. Each costs a file descriptor and some 10 to 60 KiB. When there is no

@@ -6,6 +6,7 @@ use postcall::domain::action::Method;
 use postcall::domain::claim::{AttemptRecord, ClaimToken, Completion, Finished, SentRequest};
 use postcall::domain::delivery::{Answer, BodyEnd, Ending, Failure, Outcome, Timing};
 use postcall::store::claim::{Claimant, Portion};
+use postcall::store::history::HistoryRow;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -68,12 +69,17 @@ fn of_a_failure() -> Value {
     columns
 }
 
+/// What people and commands read.
+const VIEW: &str = "postcall.delivery_history";
+
 /// A row's result columns, as far as they hold something.
 async fn columns(database: &Database, table: &str, delivery_id: Uuid) -> Value {
     let sql = format!(
         "SELECT (jsonb_strip_nulls(to_jsonb(row)) - 'delivery_id' - 'call_id' - 'claim' - 'action_id' - 'created_at'
                  - 'claimed_at' - 'finished_at' - 'action_version' - 'dispatcher_id' - 'agent' - 'call_sid'
-                 - 'source' - 'resolved_by' - 'resolved_at' - 'reason' - 'db_user')::text
+                 - 'source' - 'resolved_by' - 'resolved_at' - 'reason' - 'db_user'
+                 - 'action' - 'queue_ms' - 'dispatcher' - 'message_id' - 'recorded_state' - 'recorded_error_kind'
+                 - 'resolved_from' - 'resolution_reason')::text
          FROM {table} AS row WHERE delivery_id = '{delivery_id}'"
     );
     serde_json::from_str(&database.text(&sql).await.unwrap()).unwrap()
@@ -121,7 +127,15 @@ async fn each_value_of_a_late_result_stands_in_its_own_column_beside_history() {
     assert_eq!(columns(&database, "postcall.resolution", first).await, of_an_answer());
     assert_eq!(columns(&database, "postcall.resolution", second).await, of_a_failure());
     // And so it is shown.
+    assert_eq!(columns(&database, VIEW, first).await, of_an_answer(), "the view");
+    assert_eq!(columns(&database, VIEW, second).await, of_a_failure(), "the view");
     let shown = database.store.delivery(first).await.unwrap().unwrap();
+    let object = serde_json::to_value(&shown).unwrap();
+    assert_eq!(
+        object.as_object().unwrap().keys().collect::<Vec<_>>(),
+        HistoryRow::COLUMNS,
+        "in the order of its fields"
+    );
     assert_eq!(
         (shown.dns_ms, shown.connected_ms, shown.head_ms, shown.latency_ms),
         (Some(13), Some(14), Some(15), Some(16))
