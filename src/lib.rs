@@ -29,6 +29,9 @@
 //!   ([`domain::delivery`]).
 //! - **Lane**: the deliveries that wait for one action; the unit of scheduling. Lanes take turns ([`scheduler`]).
 //! - **Placeholder**: `${path}` in a template, which is replaced by a value of the call ([`render`]).
+//! - **Message**: what the receiver gets; its id is the header `webhook-id`, the same in each replay of a delivery.
+//! - **Host**: the name and port that a URL names; the unit of limits ([`domain::host`]).
+//! - **Policy**: which targets may be called, as the operator has set it ([`domain::policy`]).
 //! - **Place**: the right to have one request in flight. A dispatcher has `--concurrency` places ([`scheduler`]).
 //! - **Claim**: the committed record that this dispatcher is about to send this delivery. It is made before the first
 //!   byte is sent. Its **token** fences every later write: it counts only as long as this claim holds the delivery
@@ -41,7 +44,8 @@
 //!   about the attempt comes from its **evidence**: which steps happened, never the text of an error ([`webhook`]).
 //! - **Outcome**: what is known after the attempt. A **completion** is the end of a claim: an outcome for history, or
 //!   "unsent", and the delivery waits again.
-//! - **Resolution**: what was learnt later about an `unknown` delivery: the claim's own late result, or a person's finding.
+//! - **Resolution**: what was learnt later about an `unknown` delivery: the claim's own late result, or a person's
+//!   **finding**.
 //! - **Pause**: a person's order to send nothing for an agent, an action or a host for the time being. The deliveries
 //!   wait, and do not fail ([`domain::pause`]).
 //! - **Replay**: a delivery made by hand from an earlier one, linked to it, with who and why.
@@ -62,7 +66,8 @@
 //!
 //! # The rooms
 //!
-//! Imports go one way. All rooms know [`domain`], which knows no other room. [`render`], [`webhook`] and [`store`] do
+//! A room is a module with a wall around it: a test holds what it knows. The tasks of a dispatcher are called rooms of the
+//! dispatcher, too, because each has a session and an end of its own. Imports go one way. All rooms know [`domain`], which knows no other room. [`render`], [`webhook`] and [`store`] do
 //! not know each other: templates know nothing of sockets, and sockets know nothing of SQL. [`scheduler`] decides whose
 //! turn it is, and does not know them, either. [`dispatcher`] knows these four, and connects them in its loop. [`service`]
 //! is what people do, through whichever interface; it knows [`render`], [`webhook`] and [`store`], and no interface.

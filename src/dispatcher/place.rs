@@ -2,6 +2,9 @@
 //! permit, which the limits count. If a result is lost, because a task panics or the finisher has ended, its place
 //! counts the loss.
 //!
+//! The words: a *place* is one of `--concurrency`. While an attempt runs, its delivery sits in a *seat* of the scheduler, which
+//! its *permit* gives back; afterwards it has one of `--max-unrecorded` *slots* until its result is recorded.
+//!
 //! The permit comes free when the attempt ends, so that the next request need not wait for the database. A delivery
 //! whose result is not recorded yet would be in doubt if this process died, so their number is bounded
 //! ([`Places::unrecorded`]). When the bound is reached, places keep their permits until their results are recorded. So

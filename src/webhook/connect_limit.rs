@@ -6,6 +6,9 @@
 //! opened, the waiting requests are sent away, and nothing of them was attempted. Their deliveries can wait until the
 //! host can be reached again.
 //!
+//! This is about requests that come together, and is forgotten within seconds. Whether a host is left alone until a probe
+//! reaches it is decided by the room `scheduler` (`reach`), from attempts that have failed.
+//!
 //! The number of connections that may be opened at once grows while opening succeeds, for instance to a server that
 //! closes each connection after one request. It is small again after a failure or a pause.
 

@@ -8,7 +8,7 @@
 //! | --- | --- |
 //! | a response head | delivered or rejected, however its body ends |
 //! | the request taken to be written, no head | unknown: timeout, reset, protocol, dispatcher lost |
-//! | the request not taken, stopped by the dispatcher | unsent |
+//! | the request not taken, stopped by the dispatcher, or sent away by the target's `connect_limit` | unsent |
 //! | the request not taken | failed: blocked, dns, connect, tls |
 //!
 //! An attempt is one future, from the resolution of the name to the last byte of the answer. Nothing of it runs
@@ -26,7 +26,7 @@
 //! - `evidence`: what all of these note about the attempt
 //! - `response`: reads the answer's body; `fault`, `outcome`: what it means if there was no answer
 //!
-//! Nothing here knows the database, templates, or any other attempt.
+//! Nothing here knows the database or templates. Attempts meet only in the `pool` and at the `connect_limit`.
 //!
 //! # What attempts share, and who waits for whom
 //!
