@@ -42,7 +42,7 @@ closed_set! {
         Render = "render",
         /// The policy does not permit the target: plain http, or an address in a private range.
         Blocked = "blocked",
-        /// The host's name could not be resolved, or not in time.
+        /// The host's name could not be looked up, or not in time.
         Dns = "dns",
         /// No TCP connection could be opened in time, or it ended before the request was written to it.
         Connect = "connect",
@@ -188,7 +188,7 @@ pub enum Ending {
 pub struct Timing {
     /// From the start of the attempt to its end.
     pub latency: Duration,
-    /// Until the name was resolved, if this attempt resolved one.
+    /// Until the name was looked up, if this attempt looked one up.
     pub dns: Option<Duration>,
     /// Until a connection that this attempt opened was ready for the request, with its TLS session. `None` with a
     /// `head` means that the attempt used a kept-alive connection.

@@ -1,4 +1,4 @@
-//! Opens a connection to a target: it resolves the name, lets the guard judge every address, connects by TCP, and does
+//! Opens a connection to a target: it looks up the name, lets the guard judge every address, connects by TCP, and does
 //! the TLS handshake. It notes every step in the evidence. All of this is one future: dropping it closes what was being
 //! opened.
 
@@ -76,7 +76,7 @@ impl Connector {
                 return Ok(vec![IpAddr::V6(*address)]);
             }
         };
-        evidence.note(Phase::Resolving);
+        evidence.note(Phase::LookingUp);
         let found = self.names.look_up(name).await.map_err(|error| NoConnection::Unresolved(error.to_string()))?;
         evidence.note(Phase::Connecting);
         Ok(found)

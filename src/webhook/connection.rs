@@ -134,7 +134,7 @@ impl Connection {
     }
 }
 
-/// How long a connection may be kept for further requests. A new connection resolves the host's name anew and judges
+/// How long a connection may be kept for further requests. A new connection looks up the host's name anew and judges
 /// its addresses anew, however busy the old connection is.
 const MAX_AGE: Duration = Duration::from_secs(60);
 

@@ -14,8 +14,8 @@ use super::send_gate::SendGate;
 pub(super) enum Phase {
     /// No connection was begun, because none was needed yet or an idle one was tried.
     Idle,
-    /// The host's name is being resolved.
-    Resolving,
+    /// The host's name is being looked up.
+    LookingUp,
     /// The addresses are known, and a TCP connection to one of them is being opened.
     Connecting,
     /// TCP is connected and the TLS handshake has begun.
@@ -29,7 +29,7 @@ pub(super) enum Phase {
 pub(super) struct Progress {
     /// The last step.
     pub(super) phase: Phase,
-    /// When the name was resolved, from the attempt's start.
+    /// When the name was looked up, from the attempt's start.
     pub(super) dns: Option<Duration>,
     /// When the connection was ready, from the attempt's start.
     pub(super) connected: Option<Duration>,
@@ -86,7 +86,7 @@ impl Evidence {
     pub(super) fn note(&self, phase: Phase) {
         let elapsed = self.elapsed();
         let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
-        if progress.phase == Phase::Resolving {
+        if progress.phase == Phase::LookingUp {
             progress.dns = Some(elapsed);
         }
         if phase == Phase::Connected {

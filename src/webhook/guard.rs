@@ -2,8 +2,8 @@
 //! writes a webhook's URL must not be able to reach what only this machine can reach, such as a database, an admin page
 //! or a cloud's metadata service.
 //!
-//! A name is judged by the addresses that it resolves to, when the connection is opened. The guard judges the very
-//! addresses that are then connected to. If a name were checked first and resolved again later, its addresses could
+//! A name is judged by the addresses that it has, when the connection is opened. The guard judges the very
+//! addresses that are then connected to. If a name were checked first and looked up again later, its addresses could
 //! change in between.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -61,7 +61,7 @@ impl Guard {
 }
 
 /// Why a dispatcher without `--allow-http` and `--allow-target` refuses `url`, as far as the URL itself shows. Other
-/// names can only be judged when they are resolved, but `localhost` and the names below it always mean this machine
+/// names can only be judged when they are looked up, but `localhost` and the names below it always mean this machine
 /// (RFC 6761, section 6.3).
 pub fn refused_by_default(url: &url::Url) -> Vec<TargetRefusal> {
     let only_http = Guard::new(false, Vec::new()).check_url(url).is_err_and(|refusal| refusal == TargetRefusal::Scheme);

@@ -11,7 +11,7 @@
 //! | the request not taken, stopped by the dispatcher, or sent away by the target's `connect_limit` | unsent |
 //! | the request not taken | failed: blocked, dns, connect, tls |
 //!
-//! An attempt is one future, from the resolution of the name to the last byte of the answer. Nothing of it runs
+//! An attempt is one future, from the look-up of the name to the last byte of the answer. Nothing of it runs
 //! anywhere else, and dropping the future closes what it has opened. An attempt passes these modules, in this order:
 //!
 //! - `prepare`: the rendered request in the client's form; `target`: where it goes
@@ -97,7 +97,7 @@ pub struct WebhookSettings {
     /// Whether only a few connections to one target are opened at a time, so that a host which cannot be reached fails few
     /// requests. The requests that wait then are returned unsent.
     pub hold_unreachable: bool,
-    /// The files that say how names are resolved. `None` means those of the system.
+    /// The files that say how names are looked up. `None` means those of the system.
     pub names: Option<NameSources>,
 }
 
@@ -107,7 +107,7 @@ pub enum SetupError {
     /// rustls refuses its configuration.
     #[error("cannot set up TLS")]
     Tls(#[source] rustls::Error),
-    /// A file that says how names are resolved cannot be read.
+    /// A file that says how names are looked up cannot be read.
     #[error("cannot read {}", path.display())]
     Names {
         /// The file.
@@ -137,7 +137,7 @@ impl Webhook {
     /// writes that to the log, and only plain http can be delivered.
     ///
     /// # Errors
-    /// Returns an error if rustls refuses its configuration, or if a file that says how names are resolved cannot be
+    /// Returns an error if rustls refuses its configuration, or if a file that says how names are looked up cannot be
     /// read.
     pub fn new(settings: WebhookSettings) -> Result<Webhook, SetupError> {
         let guard = Guard::new(settings.allow_http, settings.allow_targets);
@@ -151,7 +151,7 @@ impl Webhook {
     }
 
     /// Sends `request` at most once and waits for the answer, for no longer than `request.timeout_ms` in all, from the
-    /// name's resolution to the last byte of the answer. The request carries `message_id` in the header `webhook-id`.
+    /// look-up of its name to the last byte of the answer. The request carries `message_id` in the header `webhook-id`.
     ///
     /// Before that it may wait at the target's limit, for no longer than the timeout once more. If it gets no way to the
     /// target there, nothing was attempted, and the ending is [`Ending::Unsent`].

@@ -85,7 +85,7 @@ pub(super) enum LookUpError {
     /// No name server answered in the time that the configuration gives it.
     #[error("no name server answered")]
     Silent,
-    /// Name servers answered that they cannot or will not resolve the name.
+    /// Name servers answered that they cannot or will not look up the name.
     #[error("the name servers could not answer")]
     Failing,
     /// This machine has no sockets left.

@@ -8,7 +8,7 @@ use super::fault::Fault;
 use super::watched_stream::Unusable;
 use crate::domain::delivery::{Ending, Failure, Outcome, UnknownReason};
 
-/// The detail of an outcome whose address was refused, whether the address stands in the URL or was resolved.
+/// The detail of an outcome whose address was refused, whether the address stands in the URL or was looked up.
 pub(super) const ADDRESS_REFUSED: &str = "the host is not at a public address; --allow-target permits others";
 
 /// What stopped an attempt from outside.
@@ -69,7 +69,7 @@ const EXCESS: &str = "the head of the response is too long, or too many interim 
 
 fn too_late(phase: Phase) -> Outcome {
     let (kind, detail) = match phase {
-        Phase::Resolving => (Failure::Dns, "the deadline passed before the host's name was resolved"),
+        Phase::LookingUp => (Failure::Dns, "the deadline passed before the host's name was resolved"),
         Phase::Handshaking => (Failure::Tls, "the deadline passed inside the TLS handshake"),
         Phase::Connected => (Failure::Connect, "the deadline passed before the request could be written"),
         Phase::Idle | Phase::Connecting => (Failure::Connect, "the deadline passed before a TCP connection was open"),
@@ -113,7 +113,7 @@ fn with_io_kind(sentence: &str, fault: Fault) -> String {
 mod tests {
     use super::*;
 
-    const PHASES: [Phase; 5] = [Phase::Idle, Phase::Resolving, Phase::Connecting, Phase::Handshaking, Phase::Connected];
+    const PHASES: [Phase; 5] = [Phase::Idle, Phase::LookingUp, Phase::Connecting, Phase::Handshaking, Phase::Connected];
 
     fn causes() -> Vec<Cause> {
         let reasons = [

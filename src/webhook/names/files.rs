@@ -1,4 +1,4 @@
-//! The two files that say how names are resolved on this machine. They are read again when they change, because DHCP,
+//! The two files that say how names are looked up on this machine. They are read again when they change, because DHCP,
 //! Kubernetes and operators rewrite them while programs run.
 
 use std::io::{self, Read};
@@ -20,7 +20,7 @@ const RECHECK: Duration = Duration::from_secs(1);
 /// The largest file that is read, in bytes.
 const MAX_FILE_BYTES: u64 = 4 << 20;
 
-/// The files that say how names are resolved. The default is the files of the system.
+/// The files that say how names are looked up. The default is the files of the system.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NameSources {
     /// The resolver's configuration, see resolv.conf(5).

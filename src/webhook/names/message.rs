@@ -46,7 +46,7 @@ pub(super) enum Reply {
     NoAddress,
     /// The name does not exist (NXDOMAIN), for any family.
     NoSuchName,
-    /// The server cannot or will not resolve the name: SERVFAIL, REFUSED and the like, or aliases without end.
+    /// The server cannot or will not look up the name: SERVFAIL, REFUSED and the like, or aliases without end.
     Failure,
     /// The reply does not fit into a datagram. The question has to be asked over TCP (RFC 7766).
     Truncated,
