@@ -10,11 +10,14 @@ impl WebhookSettings {
     /// These settings as a policy. Ranges that contain each other or lie side by side are joined, and all ranges are
     /// sorted, so that the same permission always has the same text.
     pub fn policy(&self) -> Policy {
+        // Each setting is named, so that a new one is compared too, or left out on purpose: what does not decide which
+        // targets may be called is no policy.
+        let WebhookSettings { allow_http, allow_targets, hold_unreachable: _, names: _ } = self;
         let mut policy = Policy::default();
-        if self.allow_http {
+        if *allow_http {
             policy = policy.with("allow_http", json!(true));
         }
-        let mut ranges = IpNet::aggregate(&self.allow_targets);
+        let mut ranges = IpNet::aggregate(allow_targets);
         ranges.sort();
         if !ranges.is_empty() {
             let ranges: Vec<String> = ranges.iter().map(IpNet::to_string).collect();
