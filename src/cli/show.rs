@@ -129,7 +129,8 @@ fn request_lines(row: &HistoryRow, sent: &PastRequest) -> Vec<String> {
         }
         PastRequest::Refused(problem) => vec![format!("  nothing: {}", visible(&problem.to_string()))],
         PastRequest::Gone(reason) => {
-            let request = row.method.zip(row.url.as_ref()).map(|(method, url)| format!("  {method} {}", visible(url)));
+            let sent = row.method.as_ref().zip(row.url.as_ref());
+            let request = sent.map(|(method, url)| format!("  {} {}", visible(method), visible(url)));
             request.into_iter().chain([format!("  (not rendered again: {reason})")]).collect()
         }
     };

@@ -204,3 +204,18 @@ async fn each_is_found_by_the_state_the_error_and_the_code_that_it_shows() {
         assert_eq!(found(filter).await, shown(&format!("response_code = {code}")).await, "{code}");
     }
 }
+
+#[tokio::test]
+async fn a_row_whose_method_the_program_does_not_know_keeps_nobody_from_reading_the_others() {
+    let database = Database::new().await;
+    database.execute(WRITERS).await;
+    for _ in 0..2 {
+        database.text("SELECT record('delivered', NULL, 200::smallint)::text").await.unwrap();
+    }
+    let foreign = "INSERT INTO postcall.delivery SELECT (jsonb_populate_record(delivery, jsonb_build_object(
+                       'delivery_id', postcall.uuid_v7(), 'method', 'PATCH'))).* FROM postcall.delivery LIMIT 1";
+    database.execute(foreign).await;
+    let rows = database.store.history(&HistoryFilter::default(), 10).await.unwrap();
+    let methods: Vec<_> = rows.iter().filter_map(|row| row.method.as_deref()).collect();
+    assert_eq!(methods, ["PATCH", "POST", "POST"]);
+}
