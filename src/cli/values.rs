@@ -37,6 +37,6 @@ impl ValueEnum for Finding {
             Finding::Rejected => "The receiver had it and refused it",
             Finding::Failed => "It never reached the receiver",
         };
-        Some(PossibleValue::new(self.state().as_str()).help(help))
+        Some(PossibleValue::new(self.as_str()).help(help))
     }
 }

@@ -20,11 +20,27 @@ const SECRET_NAMES: [&str; 1] = ["code"];
 /// Whether the value of a header or parameter with this name is probably a secret. In a URL, a name may be
 /// percent-encoded; receivers read the decoded one.
 pub fn is_secret(name: &str) -> bool {
-    let name = percent_decode_str(name).decode_utf8_lossy().to_ascii_lowercase();
-    let mut words = name.split(|character: char| !character.is_ascii_alphanumeric());
-    SECRET_WORDS.iter().any(|word| name.contains(word))
-        || words.any(|word| SECRET_WHOLE_WORDS.contains(&word))
-        || SECRET_NAMES.contains(&name.as_str())
+    let name = percent_decode_str(name).decode_utf8_lossy();
+    let lower = name.to_ascii_lowercase();
+    SECRET_WORDS.iter().any(|word| lower.contains(word))
+        || spaced(&name).split(' ').any(|word| SECRET_WHOLE_WORDS.contains(&word))
+        || SECRET_NAMES.contains(&lower.as_str())
+}
+
+/// The words of a name in lower case, with blanks between them: `x-signature` and `accessKey` have two words each.
+fn spaced(name: &str) -> String {
+    let mut words = String::with_capacity(name.len() + 4);
+    let mut after_lower = false;
+    for character in name.chars() {
+        if !character.is_ascii_alphanumeric() || (after_lower && character.is_ascii_uppercase()) {
+            words.push(' ');
+        }
+        if character.is_ascii_alphanumeric() {
+            words.push(character.to_ascii_lowercase());
+        }
+        after_lower = character.is_ascii_lowercase() || character.is_ascii_digit();
+    }
+    words
 }
 
 /// A header's value as it may be shown.
@@ -53,7 +69,17 @@ mod tests {
     fn secrets_are_known_by_the_names_they_stand_under() {
         let by_part =
             ["Authorization", "x-api-key", "X-Auth-Token", "cookie", "access_token", "client_secret", "tok%65n"];
-        let by_word = ["key", "X-Signature", "hmac_signature", "subscription-key", "private_key", "sig", "code"];
+        let by_word = [
+            "key",
+            "X-Signature",
+            "hmac_signature",
+            "subscription-key",
+            "private_key",
+            "sig",
+            "code",
+            "accessKey",
+            "AWSAccessKeyId",
+        ];
         for name in by_part.iter().chain(&by_word) {
             assert!(is_secret(name), "{name}");
         }

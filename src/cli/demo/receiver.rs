@@ -34,6 +34,11 @@ pub(super) struct Receiver {
 
 impl Receiver {
     pub(super) async fn start() -> Result<Receiver, CliError> {
+        // Not by `?`: an error of input and output that a command passes on is one of its own output.
+        Receiver::open().await.map_err(|error| CliError::Problem(format!("cannot open the demo's receiver: {error}")))
+    }
+
+    async fn open() -> std::io::Result<Receiver> {
         let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
         let listener = TcpListener::bind(any_port).await?;
         let nobody = TcpSocket::new_v4()?;
