@@ -120,55 +120,88 @@ async fn cost_of(database: &Database, receiver: &Receiver, sizes: Sizes) -> Cost
     }
 }
 
-/// Measures a dispatcher at full load while a transaction holds a snapshot, so that vacuum can remove no deleted row.
+/// Measures a dispatcher at full load while a transaction holds a snapshot, so that vacuum can remove no deleted row. A
+/// twin does the same beside it without a snapshot. History grows in both, and the machine's speed changes for both, so
+/// what only a snapshot costs is the ratio of the two. They share the server's memory: what the snapshot's dead rows
+/// take from its cache, they take from both.
 async fn held_snapshot(sizes: Sizes) {
-    chapter(&format!("Flat: under load while a snapshot is held for {} s", sizes.held.as_secs()));
-    let (receiver, database) = loaded().await;
-    let dispatcher = Dispatcher::of(Program::candidate(), &database.url, sizes.concurrency, Shares::All).await;
-    let mut report = database.pool.begin().await.unwrap();
+    chapter(&format!(
+        "Flat: under load while a snapshot is held for {} s, beside a twin without",
+        sizes.held.as_secs()
+    ));
+    let (held, twin) = tokio::join!(Soaked::new("bench_held", sizes), Soaked::new("bench_twin", sizes));
+    let mut report = held.database.pool.begin().await.unwrap();
     sqlx::query("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ").execute(&mut *report).await.unwrap();
     sqlx::query("SELECT FROM postcall.waiting LIMIT 1").execute(&mut *report).await.unwrap();
-    let until = |sample: &soak::Sample| {
-        if sample.elapsed < sizes.held { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-    };
-    let (calls, samples) =
-        soak::run(&database, &receiver, (calls::AGENTS, sizes.calls), sizes.held / WINDOWS, until).await;
+    let (of_held, of_twin) = tokio::join!(held.run(sizes), twin.run(sizes));
     report.rollback().await.unwrap();
-    let rates = soak::rates(&samples);
-    let (first, last) = (rates[0], rates[rates.len() - 1]);
-    measured("deliveries in each tenth of the time", &rates, "/s");
-    figure("deliveries in the first tenth", rounded(first), "/s");
-    figure("deliveries in the last tenth", rounded(last), "/s");
-    figure("last against first", rounded(last / first), "");
-    tell_sizes(&samples);
-    finish(database, dispatcher, &receiver, calls).await;
+    let [rates, rates_of_twin] = [&of_held, &of_twin].map(|(_, samples)| soak::rates(samples));
+    measured("with a snapshot: deliveries in each tenth of the time", &rates, "/s");
+    measured("without: deliveries in each tenth of the time", &rates_of_twin, "/s");
+    let against_twin = ratios(&rates, &rates_of_twin);
+    measured("with against without, in each tenth", &against_twin, "");
+    figure("with against without, in the first tenth", rounded(against_twin[0]), "");
+    figure("with against without, in the last tenth", rounded(against_twin[against_twin.len() - 1]), "");
+    figure("with a snapshot: last tenth against first", rounded(rates[rates.len() - 1] / rates[0]), "");
+    figure("without: last tenth against first", rounded(rates_of_twin[rates_of_twin.len() - 1] / rates_of_twin[0]), "");
+    tell_sizes(&of_held.1);
+    held.finish(of_held.0).await;
+    twin.finish(of_twin.0).await;
+}
+
+/// A database, a receiver and a dispatcher that always has work.
+struct Soaked {
+    receiver: Receiver,
+    database: Database,
+    dispatcher: Dispatcher,
+}
+
+impl Soaked {
+    async fn new(name: &str, sizes: Sizes) -> Soaked {
+        let receiver = Receiver::start();
+        receiver.count_only();
+        let database = Database::new(name).await;
+        database.publish_lanes(&Lane::on_one_host(&receiver, calls::AGENTS, Body::Default)).await;
+        let dispatcher = Dispatcher::of(Program::candidate(), &database.url, sizes.concurrency, Shares::All).await;
+        Soaked { receiver, database, dispatcher }
+    }
+
+    /// Works for the time for which a snapshot is held. Returns how many calls there were, and a sample of each tenth.
+    async fn run(&self, sizes: Sizes) -> (usize, Vec<soak::Sample>) {
+        let until = |sample: &soak::Sample| {
+            if sample.elapsed < sizes.held { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        };
+        let work = (calls::AGENTS, sizes.calls);
+        soak::run(&self.database, &self.receiver, work, sizes.held / WINDOWS, until).await
+    }
+
+    /// Checks that nothing was lost or sent twice: there are as many requests as deliveries.
+    async fn finish(self, calls: usize) {
+        self.database.has_recorded(calls).await;
+        self.dispatcher.stop().await;
+        self.database.assert_all_delivered(calls).await;
+        assert_eq!(self.receiver.count(), calls, "DOUBLED: as many requests as calls");
+        self.database.close().await;
+    }
 }
 
 /// Measures the sizes of the tables that every delivery passes through, with the server's own settings of autovacuum.
 async fn bounded_tables(sizes: Sizes) {
     chapter(&format!("Flat: tables after {} deliveries, plain autovacuum", sizes.deliveries));
-    let (receiver, database) = loaded().await;
-    let dispatcher = Dispatcher::of(Program::candidate(), &database.url, sizes.concurrency, Shares::All).await;
+    let soaked = Soaked::new("bench_soak", sizes).await;
     let until = |sample: &soak::Sample| {
         if sample.received < sizes.deliveries { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     };
-    let (calls, samples) = soak::run(&database, &receiver, (calls::AGENTS, sizes.calls), READING, until).await;
+    let (calls, samples) =
+        soak::run(&soaked.database, &soaked.receiver, (calls::AGENTS, sizes.calls), READING, until).await;
     measured("deliveries in each second", &soak::rates(&samples), "/s");
     tell_sizes(&samples);
     for table in ["waiting", "sending"] {
         let vacuums =
             format!("SELECT autovacuum_count FROM pg_stat_user_tables WHERE relid = 'postcall.{table}'::regclass");
-        figure(&format!("autovacuums of {table}"), database.number(&vacuums).await, "");
+        figure(&format!("autovacuums of {table}"), soaked.database.number(&vacuums).await, "");
     }
-    finish(database, dispatcher, &receiver, calls).await;
-}
-
-async fn loaded() -> (Receiver, Database) {
-    let receiver = Receiver::start();
-    receiver.count_only();
-    let database = Database::new("bench_soak").await;
-    database.publish_lanes(&Lane::on_one_host(&receiver, calls::AGENTS, Body::Default)).await;
-    (receiver, database)
+    soaked.finish(calls).await;
 }
 
 fn tell_sizes(samples: &[soak::Sample]) {
@@ -181,13 +214,4 @@ fn tell_sizes(samples: &[soak::Sample]) {
         measured(&format!("size of {table} with its indexes, over time"), &sizes, unit);
         figure(&format!("size of {table} with its indexes, at the end"), rounded(sizes[sizes.len() - 1]), unit);
     }
-}
-
-/// Checks that nothing was lost or sent twice: there are as many requests as deliveries.
-async fn finish(database: Database, dispatcher: Dispatcher, receiver: &Receiver, calls: usize) {
-    database.has_recorded(calls).await;
-    dispatcher.stop().await;
-    database.assert_all_delivered(calls).await;
-    assert_eq!(receiver.count(), calls, "DOUBLED: as many requests as calls");
-    database.close().await;
 }
