@@ -544,3 +544,23 @@ fn a_host_that_answers_at_once_is_soon_used_to_its_limit_however_little_each_lan
     }
     assert_eq!(most, USUAL.per_host);
 }
+
+#[test]
+fn places_that_hosts_hold_which_are_not_known_to_answer_are_not_in_reach_until_they_answer() {
+    let limits = Limits { in_flight: 16, per_agent: 16, per_host: 16, adapt: true, hold_unreachable: true };
+    let mut world = World::new(limits, &[(0, 0), (1, 1)]);
+    world.arrive(0, 16);
+    assert_eq!(world.scheduler.places_in_reach(), 16, "free places are in reach");
+    world.run(16);
+    let of_new_host = world.out.len();
+    assert!((1..16).contains(&of_new_host), "{of_new_host}");
+    assert_eq!(world.scheduler.places_in_reach(), 16 - of_new_host);
+    world.now += QUIET;
+    world.arrive(1, 1);
+    world.run(16);
+    assert_eq!(world.scheduler.hosts[&origin(0).unwrap()].manner, Manner::Silent);
+    assert_eq!(world.scheduler.places_in_reach(), 16 - world.out.len(), "nor if a host has fallen silent");
+    world.end(0, Signal::Answered);
+    let of_others = world.in_flight(|owners| owners.host == origin(1));
+    assert_eq!(world.scheduler.places_in_reach(), 16 - of_others, "what answers soon answers again");
+}

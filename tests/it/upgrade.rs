@@ -33,20 +33,27 @@ struct Release {
     schema: &'static str,
     /// Whether it records its policy, which later releases compare with their own.
     records_policy: bool,
+    /// Settings by which it gives all places to whoever takes them, until the result is recorded, as the first releases
+    /// did.
+    all_places: &'static [&'static str],
 }
 
-const FIRST: Release = Release { version: "0.1.0", schema: "20261123000014", records_policy: false };
-const SECOND: Release = Release { version: "0.2.0", schema: "20261124000010", records_policy: true };
+const FIRST: Release = Release { version: "0.1.0", schema: "20261123000014", records_policy: false, all_places: &[] };
+const SECOND: Release = Release { version: "0.2.0", schema: "20261124000010", records_policy: true, all_places: &[] };
+const THIRD: Release =
+    Release { version: "0.3.0", schema: "20261124000017", records_policy: true, all_places: ALL_PLACES };
+const ALL_PLACES: &[&str] = &["--adapt-to-hosts", "false", "--max-unrecorded", "0"];
 
 fn old(program: &Path, url: &str, arguments: &[&str]) -> Output {
     std::process::Command::new(program).env("DATABASE_URL", url).args(arguments).output().unwrap()
 }
 
-async fn dispatcher(program: &Path, url: &str) -> Dispatcher {
+async fn dispatcher(program: &Path, url: &str, release: &Release) -> Dispatcher {
     let mut command = Command::new(program);
     let permits = PERMITS.to_string();
     command.env("DATABASE_URL", url).stdout(Stdio::null()).arg("run").args(THIS_MACHINE);
-    Dispatcher::started(command.args(["--lease-ms", LEASE_MS, "--concurrency", &permits])).await
+    command.args(["--lease-ms", LEASE_MS, "--concurrency", &permits]).args(release.all_places);
+    Dispatcher::started(&mut command).await
 }
 
 /// The platform: inserts call after call, each committed by itself, until it is told to stop. Every insert must succeed.
@@ -89,6 +96,11 @@ async fn a_running_system_of_the_second_release_is_upgraded_in_the_same_way() {
     upgrade_while_running(SECOND).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_running_system_of_the_third_release_is_upgraded_in_the_same_way() {
+    upgrade_while_running(THIRD).await;
+}
+
 async fn upgrade_while_running(release: Release) {
     let Some(program) = earlier_release(release.version) else { return };
     let tally = Tally::holding().await;
@@ -100,7 +112,7 @@ async fn upgrade_while_running(release: Release) {
         tally.answer(count);
         tally.has(before + count).await;
     };
-    let old = dispatcher(&program, &url).await;
+    let old = dispatcher(&program, &url, &release).await;
     more(200).await;
 
     let migrated = postcall_at(&url, &["migrate"]);
@@ -113,8 +125,7 @@ async fn upgrade_while_running(release: Release) {
     starting.env("DATABASE_URL", &url).stdout(Stdio::null()).arg("run").args(THIS_MACHINE);
     let permits = PERMITS.to_string();
     starting.args(["--lease-ms", LEASE_MS, "--concurrency", &permits]);
-    // As the earlier release has it: all places for whoever takes them, until the result is recorded.
-    let mut new = Dispatcher::spawned(starting.args(["--adapt-to-hosts", "false", "--max-unrecorded", "0"]));
+    let mut new = Dispatcher::spawned(starting.args(ALL_PLACES));
     if !release.records_policy {
         new.says("an earlier release runs beside this one").await;
     }
@@ -163,6 +174,11 @@ async fn the_second_release_and_this_one_start_on_their_own_schema_only_too() {
     migrate_and_go_back(SECOND).await;
 }
 
+#[tokio::test]
+async fn the_third_release_and_this_one_start_on_their_own_schema_only_too() {
+    migrate_and_go_back(THIRD).await;
+}
+
 async fn migrate_and_go_back(release: Release) {
     let Some(program) = earlier_release(release.version) else { return };
     let url = schema_of(&program, "https://receiver.example/").await;
@@ -180,5 +196,5 @@ async fn migrate_and_go_back(release: Release) {
     sqlx_migrate(&url, Path::new(env!("CARGO_MANIFEST_DIR")), &["revert", "--target-version", release.schema]);
     let history = old(&program, &url, &["history"]);
     assert!(history.status.success(), "{}", stderr(&history));
-    let _dispatcher = dispatcher(&program, &url).await;
+    let _dispatcher = dispatcher(&program, &url, &release).await;
 }
