@@ -355,7 +355,10 @@ mod tests {
             (CliError::from(setup), "cannot read /etc/hosts: it is gone".to_owned()),
             (CliError::File { path: "a.json".to_owned(), source: gone() }, "cannot read a.json: it is gone".to_owned()),
             (CliError::Output(gone()), "cannot write the output: it is gone".to_owned()),
-            (CliError::System { what: "handle signals", source: gone() }, "cannot handle signals: it is gone".to_owned()),
+            (
+                CliError::System { what: "handle signals", source: gone() },
+                "cannot handle signals: it is gone".to_owned(),
+            ),
             (forbidden, format!("database: no answer within 1000 ms. This needs {READER}")),
         ] {
             assert_eq!(error.for_people(), told);

@@ -19,7 +19,7 @@ use crate::support::process::{Dispatcher, THIS_MACHINE, file, postcall_at, sqlx_
 use crate::support::tally::Tally;
 use crate::support::tools::earlier_release;
 
-const PERMITS: usize = 8;
+const PLACES: usize = 8;
 const LEASE_MS: &str = "2000";
 /// Far more than any insert of the platform takes, and less than what a transaction in the way would cost it.
 const HINDERED: Duration = Duration::from_secs(10);
@@ -44,9 +44,9 @@ fn old(program: &Path, url: &str, arguments: &[&str]) -> Output {
 
 async fn dispatcher(program: &Path, url: &str) -> Dispatcher {
     let mut command = Command::new(program);
-    let permits = PERMITS.to_string();
+    let places = PLACES.to_string();
     command.env("DATABASE_URL", url).stdout(Stdio::null()).arg("run").args(THIS_MACHINE);
-    Dispatcher::started(command.args(["--lease-ms", LEASE_MS, "--concurrency", &permits])).await
+    Dispatcher::started(command.args(["--lease-ms", LEASE_MS, "--concurrency", &places])).await
 }
 
 /// The platform: inserts call after call, each committed by itself, until it is told to stop. Every insert must succeed.
@@ -111,8 +111,8 @@ async fn upgrade_while_running(release: Release) {
     let current = Path::new(env!("CARGO_BIN_EXE_postcall"));
     let mut starting = Command::new(current);
     starting.env("DATABASE_URL", &url).stdout(Stdio::null()).arg("run").args(THIS_MACHINE);
-    let permits = PERMITS.to_string();
-    starting.args(["--lease-ms", LEASE_MS, "--concurrency", &permits]);
+    let places = PLACES.to_string();
+    starting.args(["--lease-ms", LEASE_MS, "--concurrency", &places]);
     // As the earlier release has it: all places for whoever takes them, until the result is recorded.
     let mut new = Dispatcher::spawned(starting.args(["--adapt-to-hosts", "false", "--max-unrecorded", "0"]));
     if !release.records_policy {
@@ -123,14 +123,14 @@ async fn upgrade_while_running(release: Release) {
 
     // Nothing is answered any more: all places of both are taken. Then the old one dies.
     let database = Database::at(url.clone()).await;
-    let full = format!("SELECT (SELECT count(*) FROM postcall.sending) = {}", 2 * PERMITS);
+    let full = format!("SELECT (SELECT count(*) FROM postcall.sending) = {}", 2 * PLACES);
     database.until(&full).await;
     let sent = tally.requests();
     let old_id = old.id();
     old.signal(Signal::SIGKILL);
     old.ended().await;
     let given_up = format!(
-        "SELECT count(*) = {PERMITS} FROM postcall.delivery WHERE state = 'unknown' AND dispatcher_id = {old_id}"
+        "SELECT count(*) = {PLACES} FROM postcall.delivery WHERE state = 'unknown' AND dispatcher_id = {old_id}"
     );
     database.until(&given_up).await;
     tally.answer_all();
@@ -146,7 +146,7 @@ async fn upgrade_while_running(release: Release) {
     assert!(well, "{lines:#?}");
     let accounts = accounts::check(&database.pool, &tally, &ids).await;
     assert_eq!(accounts.shown("delivered") + accounts.shown("unknown"), ids.len());
-    assert_eq!(accounts.doubts.into_iter().collect::<Vec<_>>(), [(old_id, PERMITS)], "no doubt but the killed one's");
+    assert_eq!(accounts.doubts.into_iter().collect::<Vec<_>>(), [(old_id, PLACES)], "no doubt but the killed one's");
     let invariants = postcall_at(&url, &["check-invariants"]);
     assert!(invariants.status.success(), "{}", String::from_utf8_lossy(&invariants.stdout));
     let by_both = "SELECT count(DISTINCT dispatcher_id) FROM postcall.delivery WHERE state = 'delivered'";
