@@ -51,8 +51,8 @@ pub struct Tally {
     pub unwritten: usize,
 }
 
-/// A result and its delivery in flight, which ends when the database has taken the result, or has refused it
-/// for good. So a dispatcher that dies leaves no more deliveries in `sending` than it had places and refused results.
+/// A result, and its delivery, which is in flight until the database has taken the result, or has refused it for
+/// good. So a dispatcher that dies leaves no more deliveries in `sending` than it had places and refused results.
 /// The log names each refused result.
 pub(super) struct PendingResult {
     /// What became of the delivery.
