@@ -32,20 +32,24 @@
 //! - **Message**: what the receiver gets; its id is the header `webhook-id`, the same in each replay of a delivery.
 //! - **Host**: the name and port that a URL names; the unit of limits ([`domain::host`]).
 //! - **Policy**: which targets may be called, as the operator has set it ([`domain::policy`]).
-//! - **Place**: the right to have one request in flight. A dispatcher has `--concurrency` places ([`scheduler`]).
+//! - **Place**: the right to have one request in flight. A dispatcher has `--concurrency` places ([`scheduler`]). A **slot** is
+//!   what a delivery holds instead from the end of its attempt until its result is recorded; there are `--max-unrecorded`.
 //! - **Claim**: the committed record that this dispatcher is about to send this delivery. It is made before the first
 //!   byte is sent. Its **token** fences every later write: it counts only as long as this claim holds the delivery
 //!   ([`domain::claim`]).
 //! - **Dispatcher**: one running process; any number of them share one database.
+//! - **Worker**: a part of a dispatcher that runs beside the others, as a task of its own: scout, claimer, finisher, keeper of
+//!   the lease, recovery, housekeeping, prober, reporter. Those that need the database have a session each.
 //! - **Lease**: how long a dispatcher counts as alive without a renewal. When it is over, the deliveries that the
 //!   dispatcher had in flight become `unknown`. No request begins under a lease that may be over.
 //! - **Send gate**: says until when requests may begin; it closes before the lease ends ([`webhook::SendGate`]).
 //! - **Attempt**: what a dispatcher does for one claimed delivery: it renders the request and sends it once. What is known
 //!   about the attempt comes from its **evidence**: which steps happened, never the text of an error ([`webhook`]).
-//! - **Outcome**: what is known after the attempt. A **completion** is the end of a claim: an outcome for history, or
-//!   "unsent", and the delivery waits again.
+//! - **Answer**: the HTTP response of a receiver. What is HTTP's own or a column of history is called `response`, as there.
+//! - **Outcome**: what is known after the attempt. A **completion** is the end of a claim: either it is *finished*, with an
+//!   outcome for history, or it is *unsent*, and the delivery waits again.
 //! - **Resolution**: what was learnt later about an `unknown` delivery: the claim's own late result, or a person's
-//!   **finding**.
+//!   **finding**: delivered, rejected or failed, the state that it gives the delivery.
 //! - **Pause**: a person's order to send nothing for an agent, an action or a host for the time being. The deliveries
 //!   wait, and do not fail ([`domain::pause`]).
 //! - **Replay**: a delivery made by hand from an earlier one, linked to it, with who and why.
@@ -66,12 +70,12 @@
 //!
 //! # The rooms
 //!
-//! A room is a module with a wall around it: a test holds what it knows. The tasks of a dispatcher are called rooms of the
-//! dispatcher, too, because each has a session and an end of its own. Imports go one way. All rooms know [`domain`], which knows no other room. [`render`], [`webhook`] and [`store`] do
-//! not know each other: templates know nothing of sockets, and sockets know nothing of SQL. [`scheduler`] decides whose
-//! turn it is, and does not know them, either. [`dispatcher`] knows these four, and connects them in its loop. [`service`]
-//! is what people do, through whichever interface; it knows [`render`], [`webhook`] and [`store`], and no interface.
-//! [`cli`] reads arguments, calls the other rooms and prints, and decides nothing about a delivery.
+//! A room is a module with a wall around it: a test holds what it knows. Imports go one way. All rooms know
+//! [`domain`], which knows no other room. [`render`], [`webhook`] and [`store`] do not know each other: templates know
+//! nothing of sockets, and sockets know nothing of SQL. [`scheduler`] decides whose turn it is, and does not know
+//! them, either. [`dispatcher`] knows these four, and connects them in its loop. [`service`] is what people do,
+//! through whichever interface; it knows [`render`], [`webhook`] and [`store`], and no interface. [`cli`] reads
+//! arguments, calls the other rooms and prints, and decides nothing about a delivery.
 #![forbid(unsafe_code)]
 #![warn(clippy::too_many_lines, clippy::panic)]
 #![warn(clippy::print_stdout, clippy::print_stderr)]

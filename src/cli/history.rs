@@ -66,7 +66,7 @@ impl Arguments {
 /// Prints a page.
 pub(super) fn print(rows: &[HistoryRow], format: Format) -> Result<(), CliError> {
     if format == Format::Csv {
-        return print_all_columns(rows);
+        return print_all_columns(rows).map_err(CliError::Output);
     }
     let mut table = Table::new(&["created", "delivery", "agent", "action", "state", "result", "ms", "call sid"]);
     for row in rows {
@@ -88,13 +88,12 @@ pub(super) fn print(rows: &[HistoryRow], format: Format) -> Result<(), CliError>
 }
 
 /// Prints CSV with all columns of the view under their names. The header is also printed if there is no row.
-fn print_all_columns(rows: &[HistoryRow]) -> Result<(), CliError> {
+fn print_all_columns(rows: &[HistoryRow]) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
     spreadsheet::write_record(&mut out, &HistoryRow::COLUMNS.map(Value::from))?;
     for row in rows {
-        let object = serde_json::to_value(row).map_err(std::io::Error::from)?;
+        let object = serde_json::to_value(row)?;
         spreadsheet::write_record(&mut out, HistoryRow::COLUMNS.map(|column| &object[column]))?;
     }
-    out.flush()?;
-    Ok(())
+    out.flush()
 }

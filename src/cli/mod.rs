@@ -137,9 +137,17 @@ pub enum CliError {
         /// The error of the operating system.
         source: std::io::Error,
     },
-    /// Writing to stdout failed.
+    /// Writing to stdout failed. It is not made by `?`: an error of the system may be about anything else, too.
     #[error("cannot write the output")]
-    Output(#[from] std::io::Error),
+    Output(#[source] std::io::Error),
+    /// The system refused something that the command needs.
+    #[error("cannot {what}")]
+    System {
+        /// What the command cannot do without it.
+        what: &'static str,
+        /// The error of the operating system.
+        source: std::io::Error,
+    },
     /// The client for webhooks cannot be set up.
     #[error(transparent)]
     Setup(#[from] SetupError),
@@ -282,8 +290,7 @@ fn print_line(text: &str) -> Result<(), CliError> {
 /// pipe (`| head`).
 fn print_text(text: &str) -> Result<(), CliError> {
     let mut out = std::io::stdout().lock();
-    writeln!(out, "{text}")?;
-    Ok(())
+    writeln!(out, "{text}").map_err(CliError::Output)
 }
 
 /// How results are printed.
@@ -325,6 +332,20 @@ mod tests {
         }
     }
 
+    /// Has two candidates for `()` if `T` can be made from an error of the system by `?`, so that naming it does not
+    /// compile.
+    trait NotFromIo<Candidate> {
+        fn holds() {}
+    }
+
+    impl<T> NotFromIo<()> for T {}
+    impl<T: From<io::Error>> NotFromIo<io::Error> for T {}
+
+    #[test]
+    fn no_error_of_the_system_becomes_one_of_the_command_without_being_told_what_failed() {
+        <CliError as NotFromIo<_>>::holds();
+    }
+
     #[test]
     fn an_error_is_told_with_all_its_causes_each_once() {
         let gone = || io::Error::other("it is gone");
@@ -333,7 +354,11 @@ mod tests {
         for (error, told) in [
             (CliError::from(setup), "cannot read /etc/hosts: it is gone".to_owned()),
             (CliError::File { path: "a.json".to_owned(), source: gone() }, "cannot read a.json: it is gone".to_owned()),
-            (CliError::from(gone()), "cannot write the output: it is gone".to_owned()),
+            (CliError::Output(gone()), "cannot write the output: it is gone".to_owned()),
+            (
+                CliError::System { what: "handle signals", source: gone() },
+                "cannot handle signals: it is gone".to_owned(),
+            ),
             (forbidden, format!("database: no answer within 1000 ms. This needs {READER}")),
         ] {
             assert_eq!(error.for_people(), told);

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::table::{Table, time};
 use super::{CliError, Database, Format, ONE_CONNECTION};
-use crate::dispatcher::retention::{Outcome, PRUNING_PATIENCE, prune};
+use crate::dispatcher::retention::{PRUNING_PATIENCE, Pruned, prune};
 use crate::domain::retention::{Days, Retention};
 use crate::store::retention::{Planned, Verdict};
 
@@ -134,12 +134,12 @@ fn would(verdict: Verdict) -> String {
     if verdict == Verdict::Due { "would leave".to_owned() } else { "stays".to_owned() }
 }
 
-fn did(source: &str, outcome: Outcome) -> (String, String) {
+fn did(source: &str, outcome: Pruned) -> (String, String) {
     match outcome {
-        Outcome::Left(None) => ("left".to_owned(), String::new()),
-        Outcome::Left(Some(rows)) => (format!("{rows} rows left"), String::new()),
-        Outcome::Stays(verdict) => ("stays".to_owned(), why(source, verdict)),
-        Outcome::InUse => (
+        Pruned::Left(None) => ("left".to_owned(), String::new()),
+        Pruned::Left(Some(rows)) => (format!("{rows} rows left"), String::new()),
+        Pruned::Stays(verdict) => ("stays".to_owned(), why(source, verdict)),
+        Pruned::InUse => (
             "stays".to_owned(),
             "in use at every try: a transaction, a backup or check-invariants is at work; repeat the command"
                 .to_owned(),

@@ -7,11 +7,10 @@
 //! | SIGUSR1, SIGUSR2, SIGALRM | nothing; the system would end the process at once |
 //! | SIGPIPE | nothing: Rust ignores it, and log lines that cannot be written are dropped |
 
-use std::io;
-
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::info;
 
+use super::CliError;
 use crate::dispatcher::StopTokens;
 
 /// Signals that would by default end the process at once and make its deliveries in flight `unknown`, although the
@@ -22,15 +21,15 @@ const HARMLESS: [SignalKind; 3] = [SignalKind::user_defined1(), SignalKind::user
 ///
 /// # Errors
 /// The error of the system if a signal cannot be handled.
-pub(super) fn stop_on_signals(stop: StopTokens) -> io::Result<()> {
+pub(super) fn stop_on_signals(stop: StopTokens) -> Result<(), CliError> {
     for kind in HARMLESS {
         // The handler stays installed after the value is dropped, and nothing listens to it.
-        drop(signal(kind)?);
+        drop(handled(kind)?);
     }
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut quit = signal(SignalKind::quit())?;
-    let mut hangup = if is_ignored(SignalKind::hangup()) { None } else { Some(signal(SignalKind::hangup())?) };
+    let mut terminate = handled(SignalKind::terminate())?;
+    let mut interrupt = handled(SignalKind::interrupt())?;
+    let mut quit = handled(SignalKind::quit())?;
+    let mut hangup = if is_ignored(SignalKind::hangup()) { None } else { Some(handled(SignalKind::hangup())?) };
     tokio::spawn(async move {
         for token in [stop.drain, stop.cut] {
             let name = tokio::select! {
@@ -47,6 +46,10 @@ pub(super) fn stop_on_signals(stop: StopTokens) -> io::Result<()> {
     Ok(())
 }
 
+fn handled(kind: SignalKind) -> Result<Signal, CliError> {
+    signal(kind).map_err(|source| CliError::System { what: "handle signals", source })
+}
+
 async fn arrives(signal: &mut Option<Signal>) {
     match signal {
         Some(signal) => drop(signal.recv().await),
@@ -61,4 +64,16 @@ fn is_ignored(kind: SignalKind) -> bool {
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
     mask >> (kind.as_raw_value() - 1) & 1 == 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_signal_that_cannot_be_handled_is_said_to_be_that_and_not_a_problem_of_the_output() {
+        // No program can handle SIGKILL.
+        let told = handled(SignalKind::from_raw(9)).err().map(|error| error.for_people()).unwrap_or_default();
+        assert!(told.starts_with("cannot handle signals: "), "{told}");
+    }
 }

@@ -10,7 +10,7 @@ use super::table::{Table, print_json, time};
 use super::{CliError, Database, Format, ONE_CONNECTION, print_line};
 use crate::domain::delivery::State;
 use crate::domain::report::HostCondition;
-use crate::store::status::{Count, DispatcherStatus, Life, Oldest, Paused, Reported, Status};
+use crate::store::status::{Count, DispatcherStatus, HeldPause, Life, Oldest, Reported, Status};
 
 /// Show the current status: dispatchers, queue, pauses, and whether the hosts answer.
 ///
@@ -115,7 +115,7 @@ fn show_paused(status: &Status) -> Result<(), CliError> {
         return print_line("nothing is paused");
     }
     let mut table = Table::new(&["paused", State::Waiting.as_str(), "since", "by", "why"]);
-    for Paused { pause, waiting } in &status.paused {
+    for HeldPause { pause, waiting } in &status.paused {
         table.row(vec![
             pause.target.to_string(),
             shown(*waiting),

@@ -33,7 +33,7 @@ impl Table {
         match format {
             Format::Table => print_line(&self.for_people()),
             Format::Json => print_json(objects),
-            Format::Csv => print_csv(&self.header, &self.rows),
+            Format::Csv => print_csv(&self.header, &self.rows).map_err(CliError::Output),
         }
     }
 
@@ -53,7 +53,7 @@ impl Table {
 
 /// Prints a value as indented JSON for programs. The value is exact, and the text does not act on a terminal.
 pub(super) fn print_json<T: Serialize + ?Sized>(value: &T) -> Result<(), CliError> {
-    let text = serde_json::to_string_pretty(value).map_err(std::io::Error::from)?;
+    let text = serde_json::to_string_pretty(value).map_err(|error| CliError::Output(error.into()))?;
     print_text(&without_effect(&text))
 }
 
@@ -72,14 +72,13 @@ fn without_effect(json: &str) -> String {
     text
 }
 
-fn print_csv(header: &[&'static str], rows: &[Vec<String>]) -> Result<(), CliError> {
+fn print_csv(header: &[&'static str], rows: &[Vec<String>]) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
     spreadsheet::write_record(&mut out, &header.iter().copied().map(Value::from).collect::<Vec<_>>())?;
     for row in rows {
         spreadsheet::write_record(&mut out, &row.iter().map(String::as_str).map(Value::from).collect::<Vec<_>>())?;
     }
-    out.flush()?;
-    Ok(())
+    out.flush()
 }
 
 /// The format of times in all commands: RFC 3339, UTC, whole seconds.

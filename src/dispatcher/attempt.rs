@@ -9,7 +9,7 @@ use tracing::{debug, error};
 use uuid::Uuid;
 
 use super::budget::{Budget, Share};
-use super::prepare::{Prepared, prepare};
+use super::rendering::{Rendered, render};
 use super::templates::Template;
 use crate::domain::claim::{AttemptRecord, Claimed, Completion, Finished};
 use crate::domain::delivery::{Ending, Failure, Outcome, State, UnknownReason};
@@ -41,9 +41,9 @@ pub(super) async fn attempt(
     if !enabled {
         return token.complete(Ending::Final(Outcome::Skipped), AttemptRecord::default());
     }
-    match prepare(payload, text_share, template, &means.budget, send_gate, &means.cut).await {
-        Ok(prepared) => {
-            let (ending, record) = send(prepared, message_id, means, send_gate).await;
+    match render(payload, text_share, template, &means.budget, send_gate, &means.cut).await {
+        Ok(rendered) => {
+            let (ending, record) = send(rendered, message_id, means, send_gate).await;
             token.complete(ending, record)
         }
         Err(ending) => token.complete(ending, AttemptRecord::default()),
@@ -83,9 +83,9 @@ pub(super) fn host(completion: &Completion) -> Option<Origin> {
 
 /// Sends the request. If a defect of postcall panics here, the delivery must still get an ending. The request may
 /// already be in flight then, so the outcome is unknown.
-async fn send(prepared: Prepared, message_id: Uuid, means: &Means, send_gate: &SendGate) -> (Ending, AttemptRecord) {
+async fn send(rendered: Rendered, message_id: Uuid, means: &Means, send_gate: &SendGate) -> (Ending, AttemptRecord) {
     // The body holds its share of the budget until both are dropped at the end.
-    let Prepared { request, sent, body_share: _body_share } = prepared;
+    let Rendered { request, sent, body_share: _body_share } = rendered;
     let sending = means.webhook.send(&request, message_id, send_gate, means.cut.cancelled());
     let Ok(attempt) = AssertUnwindSafe(sending).catch_unwind().await else {
         error!(message.id = %message_id, "sending a request panicked; its delivery is recorded as unknown");

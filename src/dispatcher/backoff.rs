@@ -1,4 +1,4 @@
-//! How a room behaves while the database does not answer: its pauses grow, and it writes one log line per outage.
+//! How a worker behaves while the database does not answer: its pauses grow, and it writes one log line per outage.
 
 use std::time::{Duration, Instant};
 
@@ -19,17 +19,17 @@ fn pause(failures: u32, jitter: f64) -> Duration {
     full.mul_f64(0.5 + jitter / 2.0)
 }
 
-/// An outage of the database, as one room sees it.
+/// An outage of the database, as one worker sees it.
 pub(super) struct Outage {
-    room: &'static str,
+    worker: &'static str,
     failures: u32,
     since: Option<Instant>,
 }
 
 impl Outage {
-    /// There is no outage yet. `room` is the name that the log shows.
-    pub(super) fn none(room: &'static str) -> Outage {
-        Outage { room, failures: 0, since: None }
+    /// There is no outage yet. `worker` is the name that the log shows.
+    pub(super) fn none(worker: &'static str) -> Outage {
+        Outage { worker, failures: 0, since: None }
     }
 
     /// Notes a failure, says so if it is the first, and waits before the next try.
@@ -37,7 +37,7 @@ impl Outage {
         self.failures = self.failures.saturating_add(1);
         if self.since.is_none() {
             self.since = Some(Instant::now());
-            warn!(room = self.room, error = %chain(error), "the database does not do what it should; trying until it does");
+            warn!(worker = self.worker, error = %chain(error), "the database does not do what it should; trying until it does");
         }
         tokio::time::sleep(pause(self.failures, fastrand::f64())).await;
     }
@@ -46,7 +46,7 @@ impl Outage {
     pub(super) fn over(&mut self) {
         if let Some(since) = self.since.take() {
             let lasted_ms = since.elapsed().as_millis() as u64;
-            info!(room = self.room, lasted_ms, failures = self.failures, "the database is back");
+            info!(worker = self.worker, lasted_ms, failures = self.failures, "the database is back");
             self.failures = 0;
         }
     }

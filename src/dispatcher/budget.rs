@@ -5,12 +5,12 @@
 //!
 //! - **Texts**: the claimer reserves the bytes before it claims, and waits for nothing while it holds them. A delivery
 //!   keeps its share of the texts while it waits for a share of the bodies.
-//! - **Bodies**: a delivery that holds a share waits for a place to render, whose holders wait for nothing. Then it
+//! - **Bodies**: a delivery that holds a share waits for a permit to render, whose holders wait for nothing. Then it
 //!   waits for the receiver, for no longer than the action's timeout. So shares come back, and the oldest waiting
 //!   delivery is served first.
 //!
 //! Small deliveries ([`SMALL_TEXT`], [`SMALL_BODY`]) use neither budget: a small delivery is rendered and sent at once,
-//! however many large ones wait. Their number is bounded by the permits, which bounds their bytes.
+//! however many large ones wait. Their number is bounded by the places, which bounds their bytes.
 //!
 //! While the texts are used up, claims pass over large calls and take only small ones. The large calls stay in the
 //! queue, in their order.
@@ -115,8 +115,8 @@ impl Budget {
         permit.ok().map(|permit| Share { permit })
     }
 
-    /// Waits for a place to render a large request. The holder of such a place waits for nothing.
-    pub(super) async fn place_to_render(&self) -> Option<OwnedSemaphorePermit> {
+    /// Waits for a permit to render a large request. The holder of such a permit waits for nothing.
+    pub(super) async fn permit_to_render(&self) -> Option<OwnedSemaphorePermit> {
         self.rendering.clone().acquire_owned().await.ok()
     }
 }

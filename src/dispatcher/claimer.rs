@@ -11,9 +11,9 @@ use uuid::Uuid;
 
 use super::backoff::Outage;
 use super::budget::SMALL_TEXT;
+use super::in_flight::Places;
 use super::lease::Lease;
 use super::pace::Pace;
-use super::place::Places;
 use super::starter::Starter;
 use super::templates::Templates;
 use super::unstarted::Unstarted;
@@ -199,10 +199,10 @@ impl Claimer {
             (true, Some(_)) => Found::Nothing,
             (true, None) => Found::NothingSmall,
         };
-        let seats = self.places.schedule.claimed(group.turns, &taken, texts.is_none());
+        let places = self.places.schedule.claimed(group.turns, &taken, texts.is_none());
         let outdated = self.places.schedule.outdated(&taken);
         // If an error or a panic stops the starting, the deliveries that were not started go back to `waiting`.
-        let unstarted = Unstarted::new(taken.claimed, seats, &self.places, self.starter.results.clone());
+        let unstarted = Unstarted::new(taken.claimed, places, &self.places, self.starter.results.clone());
         self.read_again(&outdated).await;
         match self.templates.get(&mut self.session, unstarted.iter().map(|one| one.version)).await {
             Ok(templates) => self.starter.start_all(unstarted, &templates, &registration, texts),

@@ -4,7 +4,7 @@
 //! A row that the database refuses because of its content is not tried again and again. The finisher finds it by
 //! halving the batch, and writes it without its texts. So one such row costs its batch some twenty statements, once. If
 //! the database refuses it even then, it stays in `sending`, and is given up when this dispatcher has stopped. Its
-//! permit comes free like every other: a result that cannot be written must not take a place from results that can.
+//! place comes free like every other: a result that cannot be written must not take a place from results that can.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -15,8 +15,8 @@ use tracing::{debug, error, info, warn};
 
 use super::backoff::Outage;
 use super::blocked::BlockedWarning;
+use super::in_flight::InFlight;
 use super::minute::Counts;
-use super::place::Place;
 use crate::domain::chain::chain;
 use crate::domain::claim::{ClaimToken, Completion, Finished, Texts};
 use crate::domain::delivery::{Failure, Outcome, State};
@@ -51,14 +51,14 @@ pub struct Tally {
     pub unwritten: usize,
 }
 
-/// A result and the place of its delivery. The place is left when the database has taken the result, or has refused it
-/// for good. So a dispatcher that dies leaves no more deliveries in `sending` than it had places and refused results.
+/// A result, and its delivery, which is in flight until the database has taken the result, or has refused it for
+/// good. So a dispatcher that dies leaves no more deliveries in `sending` than it had places and refused results.
 /// The log names each refused result.
 pub(super) struct PendingResult {
     /// What became of the delivery.
     pub(super) completion: Completion,
-    /// Its place among what is in flight.
-    pub(super) place: Place,
+    /// The delivery.
+    pub(super) in_flight: InFlight,
 }
 
 /// The tally of a finisher. It outlives the finisher, which writes it when it is dropped.
@@ -69,7 +69,7 @@ pub(super) struct Finisher {
     inbox: mpsc::Receiver<PendingResult>,
     /// With this many results, the finisher does not wait for more.
     enough: usize,
-    given_up: CancellationToken,
+    stop_trying: CancellationToken,
     outage: Outage,
     blocked: BlockedWarning,
     tally: Tally,
@@ -79,13 +79,13 @@ pub(super) struct Finisher {
 }
 
 impl Finisher {
-    /// Takes results from `inbox` until all senders are gone. After `given_up` is cancelled, it tries nothing again.
+    /// Takes results from `inbox` until all senders are gone. After `stop_trying` is cancelled, it tries nothing again.
     /// However it ends, `books` then holds the tally.
     pub(super) fn new(
         session: Session,
         inbox: mpsc::Receiver<PendingResult>,
         concurrency: usize,
-        given_up: CancellationToken,
+        stop_trying: CancellationToken,
         counts: Counts,
         books: Books,
     ) -> Finisher {
@@ -94,7 +94,7 @@ impl Finisher {
             session,
             inbox,
             enough: (concurrency / 2).clamp(FEW, MAX_BATCH),
-            given_up,
+            stop_trying,
             outage,
             blocked,
             tally: Tally::default(),
@@ -110,26 +110,26 @@ impl Finisher {
             let mut finished = Vec::with_capacity(batch.len());
             let mut unsent = Vec::new();
             let mut returning = Vec::new();
-            let mut places = Vec::with_capacity(batch.len());
+            let mut ended = Vec::with_capacity(batch.len());
             for pending in batch.drain(..) {
                 match pending.completion {
                     Completion::Finished(one) => {
                         finished.push(one);
-                        places.push(pending.place);
+                        ended.push(pending.in_flight);
                     }
                     Completion::Unsent(token) => {
-                        returning.push((token.delivery_id(), pending.place));
+                        returning.push((token.delivery_id(), pending.in_flight));
                         unsent.push(token);
                     }
                 }
             }
             self.record(finished).await;
             self.release(unsent).await;
-            for (delivery_id, place) in returning {
-                place.returned(delivery_id);
-                place.leave();
+            for (delivery_id, in_flight) in returning {
+                in_flight.returned(delivery_id);
+                in_flight.leave();
             }
-            places.into_iter().for_each(Place::leave);
+            ended.into_iter().for_each(InFlight::leave);
         }
         self.blocked.flush();
     }
@@ -145,7 +145,7 @@ impl Finisher {
         tokio::time::timeout(GATHERING, enough).await.ok();
     }
 
-    /// Writes results until the database has taken or refused each of them, or until `given_up` is cancelled.
+    /// Writes results until the database has taken or refused each of them, or until `stop_trying` is cancelled.
     async fn record(&mut self, finished: Vec<Finished>) {
         let mut due = vec![finished];
         while let Some(batch) = due.pop() {
@@ -256,8 +256,8 @@ impl Finisher {
 
     /// Waits before the next try. Returns `true` if there must be no next try.
     async fn give_up_after(&mut self, failure: &StoreError) -> bool {
-        let given_up = self.given_up.clone();
-        given_up.is_cancelled() || given_up.run_until_cancelled(self.outage.wait(failure)).await.is_none()
+        let stop_trying = self.stop_trying.clone();
+        stop_trying.is_cancelled() || stop_trying.run_until_cancelled(self.outage.wait(failure)).await.is_none()
     }
 
     fn leave(&mut self, results: usize, failure: &StoreError) {

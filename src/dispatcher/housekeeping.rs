@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::STATEMENT_TIMEOUT;
-use super::retention::{Outcome, PRUNING_PATIENCE, prune};
+use super::retention::{PRUNING_PATIENCE, Pruned, prune};
 use crate::domain::chain::chain;
 use crate::domain::retention::Retention;
 use crate::store::retention::Verdict;
@@ -41,9 +41,9 @@ pub(super) async fn run(store: Store, retention: Retention, stop: CancellationTo
 async fn let_go(store: &Store, retention: Retention) -> Result<(), StoreError> {
     let mut session = store.session(PRUNING_PATIENCE);
     prune(&mut session, retention, |source, _, outcome| match outcome {
-        Outcome::Left(None) => info!(partition = source, "removed an old partition"),
-        Outcome::Left(Some(rows)) => info!(partition = source, rows, "removed old rows"),
-        Outcome::Stays(Verdict::Pending(delivery)) => {
+        Pruned::Left(None) => info!(partition = source, "removed an old partition"),
+        Pruned::Left(Some(rows)) => info!(partition = source, rows, "removed old rows"),
+        Pruned::Stays(Verdict::Pending(delivery)) => {
             let delivery_id = delivery.map(tracing::field::display);
             warn!(
                 partition = source,
@@ -51,11 +51,11 @@ async fn let_go(store: &Store, retention: Retention) -> Result<(), StoreError> {
                 "an old partition stays: this delivery of it is still to be sent"
             );
         }
-        Outcome::Stays(Verdict::NoIndex) => {
+        Pruned::Stays(Verdict::NoIndex) => {
             warn!(partition = source, "old calls stay: no index finds them (`postcall prune --dry-run` says more)");
         }
-        Outcome::InUse => info!(partition = source, "an old partition is in use; it stays until the next time"),
-        Outcome::Stays(Verdict::Young | Verdict::Detached | Verdict::Due) => {}
+        Pruned::InUse => info!(partition = source, "an old partition is in use; it stays until the next time"),
+        Pruned::Stays(Verdict::Young | Verdict::Detached | Verdict::Due) => {}
     })
     .await
 }

@@ -44,7 +44,7 @@ pub(super) struct Registration {
     pub(super) send_gate: SendGate,
 }
 
-/// What the other rooms of a dispatcher know of its lease.
+/// What the other workers of a dispatcher know of its lease.
 pub(super) struct Lease {
     state: Mutex<LeaseState>,
 }

@@ -9,7 +9,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use super::place::Places;
+use super::in_flight::Places;
 use crate::domain::delivery::State;
 use crate::domain::report::{HostCondition, HostReport};
 
@@ -102,7 +102,7 @@ mod tests {
     use std::io;
     use std::sync::Mutex;
 
-    use super::super::place::tests::places;
+    use super::super::in_flight::tests::places;
     use super::*;
 
     /// What has been logged.
@@ -133,10 +133,10 @@ mod tests {
         let writer = log.clone();
         let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
         let _logging = tracing::subscriber::set_default(subscriber);
-        let (places, seats) = places(3, 2);
+        let (places, untaken) = places(3, 2);
         let work = async {
             tokio::time::sleep(EVERY - Duration::from_secs(1)).await;
-            let mut claimed: Vec<_> = seats.into_iter().map(|seat| places.take(seat)).collect();
+            let mut claimed: Vec<_> = untaken.into_iter().map(|place| places.take(place)).collect();
             claimed.pop().unwrap().leave();
             for state in [State::Delivered, State::Delivered, State::Failed] {
                 places.counts.ended(state);
@@ -144,7 +144,7 @@ mod tests {
             places.counts.returned(4);
             assert_eq!(log.lines(), [""; 0], "not before the minute is over");
             tokio::time::sleep(EVERY).await;
-            claimed.into_iter().for_each(|place| place.leave());
+            claimed.into_iter().for_each(|one| one.leave());
             tokio::time::sleep(EVERY).await;
             places.counts.ended(State::Rejected);
             stop.cancel();

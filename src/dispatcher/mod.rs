@@ -4,7 +4,7 @@
 //! scout: what arrives, what is paused        prober: which hosts are back
 //!    │ rests, then sleeps until a call comes     │
 //!    ▼                                           ▼
-//! schedule (crate::scheduler) ◀──────────────── permits come back with the answers ─┐
+//! schedule (crate::scheduler) ◀──────────────── places come back with the answers ──┐
 //!    │ turns: which lanes, how many                                                 │
 //!    ▼                                      one task per delivery                   │         batches
 //! claimer ──────────▶ store.claim ──spawn──▶ attempt: render, send ──completion─────┴▶ finisher ──▶ store.finish
@@ -12,15 +12,15 @@
 //!
 //! What must not break:
 //! - No request starts before the claim that covers it is committed, and each claimed delivery is attempted once.
-//! - No more is claimed than there are free permits and room for its bytes. So each delivery in `sending` is being
+//! - No more is claimed than there are free places and room for its bytes. So each delivery in `sending` is being
 //!   sent, or waits only for bytes that other deliveries hold, or has been answered and is about to be recorded.
 //! - No transaction is open while a request is in flight.
 //! - A result that is known is written, even if the dispatcher is stopped in the meantime. The number of results that
-//!   wait for this without a permit is bounded (see `place`). So `sending` never holds more deliveries of a dispatcher
-//!   than its permits, that bound, and the results that the database refused for good.
+//!   wait for this without a place is bounded (see `in_flight`). So `sending` never holds more deliveries of a dispatcher
+//!   than its places, that bound, and the results that the database refused for good.
 //! - No row, call or version that is too large, damaged or refused keeps any other from being sent or recorded.
 //! - No request begins under a lease that may be over, and the lease is kept until everything is settled.
-//! - A room that ends early ends the dispatcher: it drains, and says which it was ([`Cause`]).
+//! - A worker that ends early ends the dispatcher: it drains, and says which it was ([`StopCause`]).
 //! - Dispatchers never talk to each other: Postgres is what they share.
 
 use std::sync::{Arc, PoisonError};
@@ -44,16 +44,16 @@ pub use budget::{DEFAULT_MAX_BYTES_IN_FLIGHT, DEFAULT_MAX_CALL_BYTES, least_byte
 use claimer::Claimer;
 pub use finisher::Tally;
 use finisher::{Books, Finisher, PendingResult};
+use in_flight::{Losses, Places};
 pub use lease::MIN_LEASE;
 use lease::{Identity, Lease, LeaseKeeper, Unregistered};
-use place::{Losses, Places};
 pub use policy::PolicyConflict;
 use recovery::Recovery;
 use reporter::Reporter;
 use schedule::Schedule;
 use scout::Scout;
 use starter::Starter;
-pub use supervision::{Cause, Room};
+pub use supervision::{StopCause, Worker};
 use supervision::{Watch, Work};
 
 mod attempt;
@@ -65,14 +65,14 @@ mod cursors;
 mod finisher;
 mod housekeeping;
 mod idle_wait;
+mod in_flight;
 mod lease;
 mod minute;
 mod pace;
-mod place;
 mod policy;
-mod prepare;
 mod prober;
 mod recovery;
+mod rendering;
 mod reporter;
 pub mod retention;
 mod schedule;
@@ -135,7 +135,7 @@ pub enum RunError {
     #[error("{cause}")]
     Stopped {
         /// Why it stopped.
-        cause: Cause,
+        cause: StopCause,
         /// How its claimed deliveries ended.
         tally: Tally,
     },
@@ -153,12 +153,12 @@ pub async fn run(
     name: &str,
     stop: StopTokens,
 ) -> Result<Tally, RunError> {
-    let (dispatcher, rooms) = Dispatcher::prepare(&store, webhook, settings, name, stop).await?;
-    dispatcher.supervise(rooms).await
+    let (dispatcher, workers) = Dispatcher::prepare(&store, webhook, settings, name, stop).await?;
+    dispatcher.supervise(workers).await
 }
 
-/// The work of each room. It is separate from [`Dispatcher`], so that a test can replace a room by one that fails.
-struct Rooms {
+/// The work of each worker. It is separate from [`Dispatcher`], so that a test can replace a worker by one that fails.
+struct Workers {
     scout: Work,
     claimer: Work,
     finisher: Work,
@@ -169,7 +169,7 @@ struct Rooms {
     reporter: Work,
 }
 
-/// What holds the rooms together.
+/// What holds the workers together.
 struct Dispatcher {
     settings: DispatcherSettings,
     stop: StopTokens,
@@ -180,20 +180,20 @@ struct Dispatcher {
     /// Keeps the finisher's queue open until the claimer has ended, so that neither of the two ends the other's work.
     results: mpsc::Sender<PendingResult>,
     /// Tells the finisher to stop trying.
-    given_up: CancellationToken,
+    stop_trying: CancellationToken,
     /// Tells the keeper of the lease that nothing is left that needs it.
     all_settled: CancellationToken,
 }
 
 impl Dispatcher {
-    /// Registers with the database and gets the rooms ready.
+    /// Registers with the database and gets the workers ready.
     async fn prepare(
         store: &Store,
         webhook: Webhook,
         settings: DispatcherSettings,
         name: &str,
         stop: StopTokens,
-    ) -> Result<(Dispatcher, Rooms), RunError> {
+    ) -> Result<(Dispatcher, Workers), RunError> {
         let (policy, change_policy) = (settings.policy.clone(), settings.change_policy);
         let identity = Identity { name: name.to_owned(), policy, change_policy };
         let (keeper, lease) =
@@ -201,7 +201,7 @@ impl Dispatcher {
                 Unregistered::Store(error) => RunError::Store(error),
                 Unregistered::Policy(conflict) => RunError::PolicyDiffers(conflict),
             })?;
-        let (given_up, all_settled) = (CancellationToken::new(), CancellationToken::new());
+        let (stop_trying, all_settled) = (CancellationToken::new(), CancellationToken::new());
         let (attempts, books) = (TaskTracker::new(), Books::default());
         let schedule = Arc::new(Schedule::new(settings.limits.clone()));
         let (concurrency, max_unrecorded) = (settings.limits.in_flight, settings.max_unrecorded);
@@ -211,7 +211,7 @@ impl Dispatcher {
         let (results, inbox) = mpsc::channel(concurrency + max_unrecorded);
         let session = store.session(STATEMENT_TIMEOUT);
         let finisher =
-            Finisher::new(session, inbox, concurrency, given_up.clone(), places.counts.clone(), books.clone());
+            Finisher::new(session, inbox, concurrency, stop_trying.clone(), places.counts.clone(), books.clone());
         let budget = Arc::new(Budget::new(settings.max_bytes_in_flight, settings.max_call_bytes));
         let webhook = Arc::new(webhook);
         let means = Means { webhook: webhook.clone(), budget, cut: stop.cut.clone() };
@@ -221,7 +221,7 @@ impl Dispatcher {
         let starter = Starter { attempts: attempts.clone(), means, results: results.clone() };
         let claimer = Claimer::new(store, lease.clone(), places, starter, stop.drain.clone());
         let recovery = Recovery::new(store, lease.clone(), settings.lease);
-        let rooms = Rooms {
+        let workers = Workers {
             scout: ends_well(scout.run(stop.drain.clone())),
             prober: ends_well(prober::run(schedule, webhook, stop.drain.clone())),
             // Side by side: the log says what goes on although the database does not answer.
@@ -232,50 +232,50 @@ impl Dispatcher {
             lease: Box::pin(keeper.run(lease.clone(), all_settled.clone())),
             housekeeping: ends_well(housekeeping::run(store.clone(), settings.retention, stop.drain.clone())),
         };
-        Ok((Dispatcher { settings, stop, lease, attempts, losses, books, results, given_up, all_settled }, rooms))
+        Ok((Dispatcher { settings, stop, lease, attempts, losses, books, results, stop_trying, all_settled }, workers))
     }
 
-    /// Lets the rooms work until the dispatcher is told to stop, or until a room ends by itself. Then it ends the rooms
+    /// Lets the workers work until the dispatcher is told to stop, or until a worker ends by itself. Then it ends the workers
     /// one after the other, each when it is no longer needed.
-    async fn supervise(self, rooms: Rooms) -> Result<Tally, RunError> {
-        let mut watch = Watch::new(|room| {
+    async fn supervise(self, workers: Workers) -> Result<Tally, RunError> {
+        let mut watch = Watch::new(|worker| {
             self.stop.drain.cancel();
             // Without a finisher, nobody could record the result of a request that begins now.
-            if room == Room::Finisher {
+            if worker == Worker::Finisher {
                 self.lease.shut();
             }
         });
-        watch.open(Room::Lease, rooms.lease);
-        watch.open(Room::Recovery, rooms.recovery);
-        watch.open(Room::Finisher, rooms.finisher);
-        watch.open(Room::Housekeeping, rooms.housekeeping);
-        watch.open(Room::Prober, rooms.prober);
-        watch.open(Room::Reporter, rooms.reporter);
-        watch.open(Room::Scout, rooms.scout);
-        watch.open(Room::Claimer, rooms.claimer);
+        watch.start(Worker::Lease, workers.lease);
+        watch.start(Worker::Recovery, workers.recovery);
+        watch.start(Worker::Finisher, workers.finisher);
+        watch.start(Worker::Housekeeping, workers.housekeeping);
+        watch.start(Worker::Prober, workers.prober);
+        watch.start(Worker::Reporter, workers.reporter);
+        watch.start(Worker::Scout, workers.scout);
+        watch.start(Worker::Claimer, workers.claimer);
         info!(concurrency = self.settings.limits.in_flight, "dispatching");
         watch.until(self.stop.drain.cancelled()).await;
 
         // The same token stops all of these, and any of them may end first.
-        let told = [Room::Housekeeping, Room::Scout, Room::Prober, Room::Reporter];
-        told.iter().for_each(|room| watch.dismiss(*room));
-        watch.end_of(Room::Claimer).await;
+        let told = [Worker::Housekeeping, Worker::Scout, Worker::Prober, Worker::Reporter];
+        told.iter().for_each(|worker| watch.dismiss(*worker));
+        watch.end_of(Worker::Claimer).await;
         // From here on the finisher ends by itself once the last attempt has handed over its result.
-        watch.dismiss(Room::Finisher);
+        watch.dismiss(Worker::Finisher);
         drop(self.results);
         watch.until(drain(&self.attempts, self.settings.drain_timeout, &self.stop.cut)).await;
-        let _ended_in_time = tokio::time::timeout(LAST_WRITES, watch.end_of(Room::Finisher)).await;
-        self.given_up.cancel();
-        watch.end_of(Room::Finisher).await;
-        for room in told {
-            watch.end_of(room).await;
+        let _ended_in_time = tokio::time::timeout(LAST_WRITES, watch.end_of(Worker::Finisher)).await;
+        self.stop_trying.cancel();
+        watch.end_of(Worker::Finisher).await;
+        for worker in told {
+            watch.end_of(worker).await;
         }
         // The same token stops both, and either may end first.
-        watch.dismiss(Room::Recovery);
-        watch.dismiss(Room::Lease);
+        watch.dismiss(Worker::Recovery);
+        watch.dismiss(Worker::Lease);
         self.all_settled.cancel();
-        watch.end_of(Room::Recovery).await;
-        watch.end_of(Room::Lease).await;
+        watch.end_of(Worker::Recovery).await;
+        watch.end_of(Worker::Lease).await;
 
         let mut tally = *self.books.lock().unwrap_or_else(PoisonError::into_inner);
         tally.unwritten += self.losses.count();
@@ -286,7 +286,7 @@ impl Dispatcher {
     }
 }
 
-/// The work of a room that never finds a reason to stop by itself.
+/// The work of a worker that never finds a reason to stop by itself.
 fn ends_well(work: impl Future<Output = ()> + Send + 'static) -> Work {
     Box::pin(async {
         work.await;

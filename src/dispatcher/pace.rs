@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-/// How many deliveries one claim takes at most, however many permits are free. This keeps the statement short.
+/// How many deliveries one claim takes at most, however many places are free. This keeps the statement short.
 pub(super) const MAX_DELIVERIES: usize = 500;
 /// How many bytes of calls one claim fetches at most, unless a single call is larger. Even at 100 Mbit/s this many
 /// arrive within half a second, and a claim holds no lock much longer.

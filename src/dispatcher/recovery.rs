@@ -1,4 +1,4 @@
-//! Gives up what lost dispatchers had in flight. This room has a session of its own, so that neither a long list nor a
+//! Gives up what lost dispatchers had in flight. This worker has a session of its own, so that neither a long list nor a
 //! row that the database refuses keeps this dispatcher from renewing its lease.
 
 use std::collections::HashSet;
@@ -18,7 +18,7 @@ use crate::domain::claim::{ClaimToken, Texts};
 use crate::store::session::Session;
 use crate::store::{Store, StoreError};
 
-/// How often within a lease this room checks for lost dispatchers.
+/// How often within a lease this worker checks for lost dispatchers.
 const LOOKS: u32 = 5;
 /// A look for deliveries that were left behind takes no more than one part in so many of the time, unless
 /// [`LONGEST_PAUSE`] is over first. A look reads all of `sending`, dead rows included, and while somebody holds a
@@ -32,7 +32,7 @@ const BATCH: usize = 100;
 /// look.
 const MAX_REFUSED: usize = 10_000;
 
-/// The recovery room of one dispatcher.
+/// The recovery worker of one dispatcher.
 pub(super) struct Recovery {
     session: Session,
     lease: Arc<Lease>,

@@ -1,5 +1,5 @@
 //! Writes a report of what this dispatcher does every few seconds, for `postcall status`. Nothing depends on the
-//! reports, so a failed one is skipped. The reporter has a connection of its own, so no other room waits for it.
+//! reports, so a failed one is skipped. The reporter has a connection of its own, so no other worker waits for it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,8 +8,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::STATEMENT_TIMEOUT;
+use super::in_flight::Places;
 use super::lease::Lease;
-use super::place::Places;
 use crate::domain::chain::chain;
 use crate::domain::report::Report;
 use crate::store::Store;
@@ -20,7 +20,7 @@ const EVERY: Duration = Duration::from_secs(3);
 /// An unchanged report is skipped this many times in a row. Then it is written again, so that it does not look old.
 const MOST_LEFT_OUT: u32 = 10;
 
-/// The reporter room of one dispatcher.
+/// The reporter worker of one dispatcher.
 pub(super) struct Reporter {
     session: Session,
     lease: Arc<Lease>,

@@ -24,7 +24,7 @@ const BETWEEN_PORTIONS: Duration = Duration::from_millis(20);
 
 /// What pruning did with one partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum Pruned {
     /// The whole partition was removed, or this number of its rows.
     Left(Option<u64>),
     /// It stays, for this reason.
@@ -41,7 +41,7 @@ pub enum Outcome {
 pub async fn prune(
     session: &mut Session,
     retention: Retention,
-    mut report: impl FnMut(&str, Option<&Planned>, Outcome),
+    mut report: impl FnMut(&str, Option<&Planned>, Pruned),
 ) -> Result<(), StoreError> {
     let plan = session.plan_pruning(retention).await?;
     for planned in &plan {
@@ -49,7 +49,7 @@ pub async fn prune(
             Verdict::Due if planned.leaves_whole() => drop_partition(session, &planned.source, retention).await?,
             // These are removed row by row in the loop below.
             Verdict::Due => continue,
-            stays => Outcome::Stays(stays),
+            stays => Pruned::Stays(stays),
         };
         report(&planned.source, Some(planned), outcome);
     }
@@ -60,26 +60,26 @@ pub async fn prune(
             continue;
         }
         let outcome = delete_rows(session, source, retention).await?;
-        if planned.is_some() || outcome != Outcome::Left(Some(0)) {
+        if planned.is_some() || outcome != Pruned::Left(Some(0)) {
             report(source, planned, outcome);
         }
     }
     Ok(())
 }
 
-async fn drop_partition(session: &mut Session, partition: &str, retention: Retention) -> Result<Outcome, StoreError> {
+async fn drop_partition(session: &mut Session, partition: &str, retention: Retention) -> Result<Pruned, StoreError> {
     for attempt in 0..MOST_TRIES {
         match session.prune_partition(partition, retention).await? {
-            Dropped::Left | Dropped::Gone => return Ok(Outcome::Left(None)),
-            Dropped::Pending(delivery) => return Ok(Outcome::Stays(Verdict::Pending(delivery))),
-            Dropped::Young => return Ok(Outcome::Stays(Verdict::Young)),
+            Dropped::Left | Dropped::Gone => return Ok(Pruned::Left(None)),
+            Dropped::Pending(delivery) => return Ok(Pruned::Stays(Verdict::Pending(delivery))),
+            Dropped::Young => return Ok(Pruned::Stays(Verdict::Young)),
             Dropped::InUse => tokio::time::sleep(pause(attempt, fastrand::f64())).await,
         }
     }
-    Ok(Outcome::InUse)
+    Ok(Pruned::InUse)
 }
 
-async fn delete_rows(session: &mut Session, source: &str, retention: Retention) -> Result<Outcome, StoreError> {
+async fn delete_rows(session: &mut Session, source: &str, retention: Retention) -> Result<Pruned, StoreError> {
     let (mut place, mut removed, mut attempt) = (RowCursor::FIRST, 0, 0);
     while attempt < MOST_TRIES {
         match session.prune_rows(source, retention, place).await? {
@@ -87,15 +87,15 @@ async fn delete_rows(session: &mut Session, source: &str, retention: Retention) 
                 (place, removed, attempt) = (next, removed + more, 0);
                 tokio::time::sleep(BETWEEN_PORTIONS).await;
             }
-            RowsPruned::Last(more) => return Ok(Outcome::Left(Some(removed + more))),
-            RowsPruned::NoIndex => return Ok(Outcome::Stays(Verdict::NoIndex)),
+            RowsPruned::Last(more) => return Ok(Pruned::Left(Some(removed + more))),
+            RowsPruned::NoIndex => return Ok(Pruned::Stays(Verdict::NoIndex)),
             RowsPruned::InUse => {
                 tokio::time::sleep(pause(attempt, fastrand::f64())).await;
                 attempt += 1;
             }
         }
     }
-    Ok(if removed > 0 { Outcome::Left(Some(removed)) } else { Outcome::InUse })
+    Ok(if removed > 0 { Pruned::Left(Some(removed)) } else { Pruned::InUse })
 }
 
 /// How long to pause after failed try number `attempt` (counted from 0). `jitter`, from 0 to 1, spreads the end of the

@@ -1,4 +1,4 @@
-//! The scheduler as the rooms of a dispatcher share it: behind a lock that is only held briefly, with a clock, the
+//! The scheduler as the workers of a dispatcher share it: behind a lock that is only held briefly, with a clock, the
 //! cursors of the lanes, and a notification for the claimer.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,7 +12,7 @@ use super::cursors::Cursors;
 use crate::domain::host::Origin;
 use crate::domain::pause::PauseTarget;
 use crate::domain::report::HostReport;
-use crate::scheduler::{Edition, LaneId, Limits, Manner, Owners, Probe, Scheduler, Seat, Signal, Turn};
+use crate::scheduler::{Edition, LaneId, Limits, Manner, Owners, Place, Probe, Scheduler, Signal, Turn};
 use crate::store::claim::{Ask, Taken};
 use crate::store::lanes::{LaneAbout, LaneChecked, LaneCursor, LaneSeen};
 
@@ -81,9 +81,9 @@ impl Schedule {
         turns.iter().map(ask).collect()
     }
 
-    /// Notes what the claim of these turns took. Returns the seats of each lane's deliveries. `small_only` says that
+    /// Notes what the claim of these turns took. Returns the places of each lane's deliveries. `small_only` says that
     /// the claim left out large calls.
-    pub(super) fn claimed(&self, mut turns: Vec<Turn>, taken: &Taken, small_only: bool) -> HashMap<LaneId, Vec<Seat>> {
+    pub(super) fn claimed(&self, mut turns: Vec<Turn>, taken: &Taken, small_only: bool) -> HashMap<LaneId, Vec<Place>> {
         let mut counts: HashMap<LaneId, (usize, Uuid)> = HashMap::with_capacity(turns.len());
         for one in &taken.claimed {
             let (count, last) = counts.entry(one.version.action_id).or_insert((0, Uuid::nil()));
@@ -94,7 +94,7 @@ impl Schedule {
             turns.sort_by_key(|turn| counts.contains_key(&turn.lane));
         }
         let (mut inner, now) = (self.lock(), Instant::now());
-        let mut seats = HashMap::with_capacity(counts.len());
+        let mut places = HashMap::with_capacity(counts.len());
         for turn in turns {
             let (lane, quota) = (turn.lane, turn.quota);
             let (count, last) = counts.get(&lane).copied().unwrap_or_default();
@@ -106,12 +106,12 @@ impl Schedule {
             }
             let of_lane = inner.scheduler.claimed(turn, count, more);
             if count > 0 {
-                seats.insert(lane, of_lane);
+                places.insert(lane, of_lane);
             }
         }
         drop(inner);
         self.changed.notify_one();
-        seats
+        places
     }
 
     /// Notes that these turns did not take place, and frees their places.
@@ -137,9 +137,9 @@ impl Schedule {
         }
     }
 
-    /// Notes that the place of this seat comes free.
-    pub(super) fn leave(&self, seat: &Seat) {
-        self.lock().scheduler.leave_seat(seat);
+    /// Notes that this place comes free.
+    pub(super) fn leave(&self, place: &Place) {
+        self.lock().scheduler.leave_place(place);
         self.changed.notify_one();
     }
 
@@ -293,22 +293,22 @@ impl Schedule {
     }
 }
 
-/// A seat that is given back when the permit is dropped, whatever happens to the attempt.
+/// A place that is given back when this is dropped, whatever happens to the attempt.
 #[derive(Debug)]
-pub(super) struct Permit {
-    seat: Seat,
+pub(super) struct HeldPlace {
+    place: Place,
     schedule: Arc<Schedule>,
 }
 
-impl Permit {
-    pub(super) fn new(seat: Seat, schedule: &Arc<Schedule>) -> Permit {
-        Permit { seat, schedule: schedule.clone() }
+impl HeldPlace {
+    pub(super) fn new(place: Place, schedule: &Arc<Schedule>) -> HeldPlace {
+        HeldPlace { place, schedule: schedule.clone() }
     }
 }
 
-impl Drop for Permit {
+impl Drop for HeldPlace {
     fn drop(&mut self) {
-        self.schedule.leave(&self.seat);
+        self.schedule.leave(&self.place);
     }
 }
 

@@ -1,4 +1,4 @@
-//! Finds out which lanes have work, and what is paused. This room has a session of its own, so that no look delays a
+//! Finds out which lanes have work, and what is paused. This worker has a session of its own, so that no look delays a
 //! claim. It makes three kinds of looks:
 //!
 //! - **Arrivals**: what was inserted since the last look, in the order of insertion. The scout looks at them all the
@@ -40,7 +40,7 @@ const PAUSES_EVERY: Duration = Duration::from_secs(1);
 /// The pause after a look that found something, so that others have their turn.
 const BUSY_PAUSE: Duration = Duration::from_millis(1);
 
-/// The scout room of one dispatcher.
+/// The scout worker of one dispatcher.
 pub(super) struct Scout {
     session: Session,
     schedule: Arc<Schedule>,

@@ -11,8 +11,8 @@ use tracing::{Instrument, debug, debug_span};
 use super::attempt::{Means, attempt, host, log_end, signal};
 use super::budget::{SMALL_TEXT, Share};
 use super::finisher::PendingResult;
+use super::in_flight::InFlight;
 use super::lease::Registration;
-use super::place::Place;
 use super::templates::{Compiled, Template};
 use super::unstarted::Unstarted;
 use crate::domain::claim::{Claimed, VersionKey};
@@ -37,12 +37,12 @@ impl Starter {
         registration: &Registration,
         mut texts: Option<Share>,
     ) {
-        while let Some((claimed, place)) = unstarted.next() {
+        while let Some((claimed, in_flight)) = unstarted.next() {
             let bytes = claimed.payload.bytes();
             let text_share = texts.as_mut().filter(|_| bytes > SMALL_TEXT).and_then(|texts| texts.split(bytes));
             // `Templates::get` returned a template for every version, so the fallback is never used.
             let template = templates.get(&claimed.version).cloned().unwrap_or_else(|| Arc::new(Compiled::unloadable()));
-            self.start(claimed, template, text_share, registration, place);
+            self.start(claimed, template, text_share, registration, in_flight);
         }
     }
 
@@ -52,7 +52,7 @@ impl Starter {
         template: Template,
         text_share: Option<Share>,
         registration: &Registration,
-        mut place: Place,
+        mut in_flight: InFlight,
     ) {
         let (means, results, send_gate) = (self.means.clone(), self.results.clone(), registration.send_gate.clone());
         // If the log leaves this level out, no fields are made.
@@ -67,9 +67,9 @@ impl Starter {
             debug!("the attempt begins");
             let completion = attempt(claimed, template, text_share, &means, &send_gate).await;
             log_end(&completion);
-            place.ended(host(&completion).as_ref(), started, signal(&completion));
-            // The finisher's queue has room for every place. Without a finisher, the place counts the lost result.
-            results.send(PendingResult { completion, place }).await.ok();
+            in_flight.ended(host(&completion).as_ref(), started, signal(&completion));
+            // The finisher's queue has room for every place. Without a finisher, the loss is counted.
+            results.send(PendingResult { completion, in_flight }).await.ok();
         };
         // A span that is off still costs: each poll enters it, and the future is moved once more.
         if span.is_disabled() {

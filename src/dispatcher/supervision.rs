@@ -1,5 +1,5 @@
-//! Watches the rooms of a dispatcher. Each room is a task that runs until it is told to stop. If a room ends before
-//! that, by a panic or by returning, the whole dispatcher stops. Otherwise the other rooms would go on without it:
+//! Watches the workers of a dispatcher. Each worker is a task that runs until it is told to stop. If a worker ends before
+//! that, by a panic or by returning, the whole dispatcher stops. Otherwise the other workers would go on without it:
 //! requests would be sent that nobody records, or no work would be done any more, and nobody would notice.
 
 use std::collections::HashMap;
@@ -11,9 +11,9 @@ use tracing::error;
 
 use super::policy::PolicyConflict;
 
-/// A room of a dispatcher.
+/// A worker of a dispatcher.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Room {
+pub enum Worker {
     /// Finds out which lanes have work, and what is paused.
     Scout,
     /// Claims deliveries and starts their attempts.
@@ -34,50 +34,50 @@ pub enum Room {
 
 /// Why a dispatcher stopped without being asked to.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Cause {
-    /// A room panicked. This is a defect of postcall.
+pub enum StopCause {
+    /// A worker panicked. This is a defect of postcall.
     #[error("its {0} panicked")]
-    Panicked(Room),
-    /// A room returned although it had not been told to stop. This is a defect of postcall.
+    Panicked(Worker),
+    /// A worker returned although it had not been told to stop. This is a defect of postcall.
     #[error("its {0} ended before it was told to")]
-    Ended(Room),
+    Ended(Worker),
     /// The dispatcher was declared lost, and others replaced its policy in the meantime.
     #[error("it was declared lost, and others have replaced its policy meanwhile. {0}")]
     PolicyReplaced(PolicyConflict),
 }
 
-/// The work of a room. It ends when the room is told to stop, or when it finds a reason to stop the dispatcher.
+/// The work of a worker. It ends when the worker is told to stop, or when it finds a reason to stop the dispatcher.
 pub(super) type Work = Pin<Box<dyn Future<Output = Result<(), PolicyConflict>> + Send>>;
 
-/// Watches the rooms of one dispatcher.
+/// Watches the workers of one dispatcher.
 pub(super) struct Watch<Alarm> {
     tasks: JoinSet<Result<(), PolicyConflict>>,
-    /// The rooms that have not ended.
-    running: HashMap<Id, Room>,
-    /// The rooms that may end now.
-    dismissed: Vec<Room>,
+    /// The workers that have not ended.
+    running: HashMap<Id, Worker>,
+    /// The workers that may end now.
+    dismissed: Vec<Worker>,
     /// The first thing that went wrong.
-    cause: Option<Cause>,
-    /// Called at once for every room that ends when it must not.
+    cause: Option<StopCause>,
+    /// Called at once for every worker that ends when it must not.
     alarm: Alarm,
 }
 
-impl<Alarm: FnMut(Room)> Watch<Alarm> {
+impl<Alarm: FnMut(Worker)> Watch<Alarm> {
     pub(super) fn new(alarm: Alarm) -> Watch<Alarm> {
         Watch { tasks: JoinSet::new(), running: HashMap::new(), dismissed: Vec::new(), cause: None, alarm }
     }
 
-    /// Lets a room begin its work.
-    pub(super) fn open(&mut self, room: Room, work: Work) {
+    /// Lets a worker begin its work.
+    pub(super) fn start(&mut self, worker: Worker, work: Work) {
         let task = self.tasks.spawn(work);
-        self.running.insert(task.id(), room);
+        self.running.insert(task.id(), worker);
     }
 
-    /// Waits for `event`, and watches the rooms meanwhile.
+    /// Waits for `event`, and watches the workers meanwhile.
     pub(super) async fn until<T>(&mut self, event: impl Future<Output = T>) -> T {
         let mut event = std::pin::pin!(event);
         loop {
-            // The event is checked first: a room that ends because of the event does not end too early.
+            // The event is checked first: a worker that ends because of the event does not end too early.
             tokio::select! {
                 biased;
                 done = &mut event => return done,
@@ -86,15 +86,15 @@ impl<Alarm: FnMut(Room)> Watch<Alarm> {
         }
     }
 
-    /// Notes that this room may end from now on, because it was told to stop or has nothing left to do.
-    pub(super) fn dismiss(&mut self, room: Room) {
-        self.dismissed.push(room);
+    /// Notes that this worker may end from now on, because it was told to stop or has nothing left to do.
+    pub(super) fn dismiss(&mut self, worker: Worker) {
+        self.dismissed.push(worker);
     }
 
-    /// Dismisses a room, and waits until it has ended, in whatever way.
-    pub(super) async fn end_of(&mut self, room: Room) {
-        self.dismiss(room);
-        while self.running.values().any(|running| *running == room) {
+    /// Dismisses a worker, and waits until it has ended, in whatever way.
+    pub(super) async fn end_of(&mut self, worker: Worker) {
+        self.dismiss(worker);
+        while self.running.values().any(|running| *running == worker) {
             match self.tasks.join_next_with_id().await {
                 Some(ended) => self.note(ended),
                 None => return,
@@ -103,44 +103,44 @@ impl<Alarm: FnMut(Room)> Watch<Alarm> {
     }
 
     /// What went wrong first, if anything did.
-    pub(super) fn cause(self) -> Option<Cause> {
+    pub(super) fn cause(self) -> Option<StopCause> {
         self.cause
     }
 
     fn note(&mut self, ended: Result<(Id, Result<(), PolicyConflict>), JoinError>) {
-        let (id, cause): (Id, fn(Room) -> Cause) = match ended {
+        let (id, cause): (Id, fn(Worker) -> StopCause) = match ended {
             Ok((id, Err(conflict))) => {
-                let Some(room) = self.running.remove(&id) else { return };
-                return self.raise(room, Cause::PolicyReplaced(conflict));
+                let Some(worker) = self.running.remove(&id) else { return };
+                return self.raise(worker, StopCause::PolicyReplaced(conflict));
             }
-            Ok((id, Ok(()))) => (id, Cause::Ended),
-            Err(error) => (error.id(), Cause::Panicked),
+            Ok((id, Ok(()))) => (id, StopCause::Ended),
+            Err(error) => (error.id(), StopCause::Panicked),
         };
-        let Some(room) = self.running.remove(&id) else { return };
-        match cause(room) {
-            Cause::Ended(room) if self.dismissed.contains(&room) => {}
-            cause => self.raise(room, cause),
+        let Some(worker) = self.running.remove(&id) else { return };
+        match cause(worker) {
+            StopCause::Ended(worker) if self.dismissed.contains(&worker) => {}
+            cause => self.raise(worker, cause),
         }
     }
 
-    fn raise(&mut self, room: Room, cause: Cause) {
-        error!(%room, %cause, "this dispatcher cannot go on and stops");
-        (self.alarm)(room);
+    fn raise(&mut self, worker: Worker, cause: StopCause) {
+        error!(%worker, %cause, "this dispatcher cannot go on and stops");
+        (self.alarm)(worker);
         self.cause.get_or_insert(cause);
     }
 }
 
-impl fmt::Display for Room {
+impl fmt::Display for Worker {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
-            Room::Scout => "scout",
-            Room::Claimer => "claimer",
-            Room::Finisher => "finisher",
-            Room::Lease => "lease keeper",
-            Room::Recovery => "recovery",
-            Room::Housekeeping => "housekeeping",
-            Room::Prober => "prober",
-            Room::Reporter => "reporter",
+            Worker::Scout => "scout",
+            Worker::Claimer => "claimer",
+            Worker::Finisher => "finisher",
+            Worker::Lease => "lease keeper",
+            Worker::Recovery => "recovery",
+            Worker::Housekeeping => "housekeeping",
+            Worker::Prober => "prober",
+            Worker::Reporter => "reporter",
         })
     }
 }
@@ -157,15 +157,15 @@ mod tests {
     /// How long the alarm may take.
     const PATIENCE: Duration = Duration::from_secs(30);
 
-    type Alarms = Arc<Mutex<Vec<Room>>>;
+    type Alarms = Arc<Mutex<Vec<Worker>>>;
 
-    fn watch() -> (Watch<impl FnMut(Room)>, Alarms) {
+    fn watch() -> (Watch<impl FnMut(Worker)>, Alarms) {
         let alarms = Alarms::default();
         let raised = alarms.clone();
-        (Watch::new(move |room| raised.lock().unwrap().push(room)), alarms)
+        (Watch::new(move |worker| raised.lock().unwrap().push(worker)), alarms)
     }
 
-    /// A room that does what it should.
+    /// A worker that does what it should.
     fn works_until(told: &CancellationToken) -> Work {
         let told = told.clone();
         Box::pin(async move {
@@ -175,58 +175,59 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_room_that_panics_or_returns_too_early_raises_the_alarm_at_once_and_is_named() {
+    async fn a_worker_that_panics_or_returns_too_early_raises_the_alarm_at_once_and_is_named() {
         let panics = || -> Work { Box::pin(async { panic!("a defect, as this test wants it") }) };
         let returns = || -> Work { Box::pin(async { Ok(()) }) };
-        for (work, expected) in [(panics(), Cause::Panicked(Room::Finisher)), (returns(), Cause::Ended(Room::Finisher))]
+        for (work, expected) in
+            [(panics(), StopCause::Panicked(Worker::Finisher)), (returns(), StopCause::Ended(Worker::Finisher))]
         {
             let (mut watch, alarms) = watch();
             let told = CancellationToken::new();
-            watch.open(Room::Claimer, works_until(&told));
-            watch.open(Room::Finisher, work);
+            watch.start(Worker::Claimer, works_until(&told));
+            watch.start(Worker::Finisher, work);
             let rung = async {
                 while alarms.lock().unwrap().is_empty() {
                     tokio::task::yield_now().await;
                 }
             };
             tokio::time::timeout(PATIENCE, watch.until(rung)).await.expect("the alarm rings");
-            assert_eq!(*alarms.lock().unwrap(), [Room::Finisher]);
+            assert_eq!(*alarms.lock().unwrap(), [Worker::Finisher]);
             told.cancel();
-            watch.end_of(Room::Claimer).await;
-            watch.end_of(Room::Finisher).await;
-            assert_eq!(*alarms.lock().unwrap(), [Room::Finisher], "the others end in good order");
+            watch.end_of(Worker::Claimer).await;
+            watch.end_of(Worker::Finisher).await;
+            assert_eq!(*alarms.lock().unwrap(), [Worker::Finisher], "the others end in good order");
             assert_eq!(watch.cause(), Some(expected));
         }
     }
 
     #[tokio::test]
-    async fn a_panic_counts_even_while_a_room_is_stopping() {
+    async fn a_panic_counts_even_while_a_worker_is_stopping() {
         let (mut watch, alarms) = watch();
         let told = CancellationToken::new();
         let stopping = told.clone();
-        watch.open(
-            Room::Lease,
+        watch.start(
+            Worker::Lease,
             Box::pin(async move {
                 stopping.cancelled().await;
                 panic!("a defect on the way out, as this test wants it")
             }),
         );
         told.cancel();
-        watch.end_of(Room::Lease).await;
-        assert_eq!(*alarms.lock().unwrap(), [Room::Lease]);
-        assert_eq!(watch.cause(), Some(Cause::Panicked(Room::Lease)));
+        watch.end_of(Worker::Lease).await;
+        assert_eq!(*alarms.lock().unwrap(), [Worker::Lease]);
+        assert_eq!(watch.cause(), Some(StopCause::Panicked(Worker::Lease)));
     }
 
     #[tokio::test]
-    async fn rooms_that_end_when_they_are_told_to_are_no_trouble() {
+    async fn workers_that_end_when_they_are_told_to_are_no_trouble() {
         let (mut watch, alarms) = watch();
         let told = CancellationToken::new();
-        for room in [Room::Claimer, Room::Finisher, Room::Lease, Room::Housekeeping] {
-            watch.open(room, works_until(&told));
+        for worker in [Worker::Claimer, Worker::Finisher, Worker::Lease, Worker::Housekeeping] {
+            watch.start(worker, works_until(&told));
         }
         told.cancel();
-        for room in [Room::Claimer, Room::Finisher, Room::Lease, Room::Housekeeping] {
-            watch.end_of(room).await;
+        for worker in [Worker::Claimer, Worker::Finisher, Worker::Lease, Worker::Housekeeping] {
+            watch.end_of(worker).await;
         }
         assert!(alarms.lock().unwrap().is_empty());
         assert_eq!(watch.cause(), None);

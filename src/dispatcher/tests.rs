@@ -1,5 +1,5 @@
-//! Tests dispatchers in which one room fails, against a real server and a real receiver. The test replaces the work of
-//! a room by work that panics or returns. The program itself has no switch that makes a room fail.
+//! Tests dispatchers in which one worker fails, against a real server and a real receiver. The test replaces the work of
+//! a worker by work that panics or returns. The program itself has no switch that makes a worker fail.
 
 use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -15,7 +15,7 @@ use crate::domain::action_file::ActionFile;
 
 /// How long a test waits for any event before it fails.
 const PATIENCE: Duration = Duration::from_secs(30);
-const PERMITS: usize = 4;
+const PLACES: usize = 4;
 
 /// A migrated database of a test's own, on the server that `scripts/test` started.
 struct Database {
@@ -89,8 +89,8 @@ impl Receiver {
     }
 }
 
-/// A dispatcher that has not begun, with its rooms.
-async fn prepared(database: &Database) -> (Dispatcher, Rooms) {
+/// A dispatcher that has not begun, with its workers.
+async fn prepared(database: &Database) -> (Dispatcher, Workers) {
     let allow_targets = vec!["127.0.0.0/8".parse().unwrap()];
     let webhook = crate::webhook::WebhookSettings {
         allow_http: true,
@@ -99,9 +99,9 @@ async fn prepared(database: &Database) -> (Dispatcher, Rooms) {
     };
     let settings = DispatcherSettings {
         limits: Limits {
-            in_flight: PERMITS,
-            per_agent: PERMITS,
-            per_host: PERMITS,
+            in_flight: PLACES,
+            per_agent: PLACES,
+            per_host: PLACES,
             adapt: false,
             hold_unreachable: false,
         },
@@ -155,7 +155,7 @@ async fn in_time<T>(event: impl Future<Output = T>) -> T {
 }
 
 /// Runs the dispatcher until it ends by itself.
-async fn ended(running: tokio::task::JoinHandle<Result<Tally, RunError>>) -> (Cause, Tally) {
+async fn ended(running: tokio::task::JoinHandle<Result<Tally, RunError>>) -> (StopCause, Tally) {
     match in_time(running).await {
         Ok(Err(RunError::Stopped { cause, tally })) => (cause, tally),
         Ok(other) => panic!("{other:?}"),
@@ -164,32 +164,32 @@ async fn ended(running: tokio::task::JoinHandle<Result<Tally, RunError>>) -> (Ca
 }
 
 #[tokio::test]
-async fn whichever_room_ends_early_the_dispatcher_drains_records_what_it_can_and_names_the_room() {
-    for room in [Room::Claimer, Room::Lease, Room::Recovery, Room::Housekeeping] {
+async fn whichever_worker_ends_early_the_dispatcher_drains_records_what_it_can_and_names_the_worker() {
+    for worker in [Worker::Claimer, Worker::Lease, Worker::Recovery, Worker::Housekeeping] {
         for fails in [panics_when as fn(CancellationToken, Work) -> Work, returns_when] {
             let (mut database, receiver) = (Database::new().await, Receiver::holding().await);
-            database.calls_for(&receiver, PERMITS + 3).await;
-            let (dispatcher, mut rooms) = prepared(&database).await;
+            database.calls_for(&receiver, PLACES + 3).await;
+            let (dispatcher, mut workers) = prepared(&database).await;
             let due = CancellationToken::new();
-            let place = match room {
-                Room::Scout => &mut rooms.scout,
-                Room::Claimer => &mut rooms.claimer,
-                Room::Lease => &mut rooms.lease,
-                Room::Recovery => &mut rooms.recovery,
-                _ => &mut rooms.housekeeping,
+            let place = match worker {
+                Worker::Scout => &mut workers.scout,
+                Worker::Claimer => &mut workers.claimer,
+                Worker::Lease => &mut workers.lease,
+                Worker::Recovery => &mut workers.recovery,
+                _ => &mut workers.housekeeping,
             };
             let work = std::mem::replace(place, ends_well(async {}));
             *place = fails(due.clone(), work);
             let stopping = dispatcher.stop.drain.clone();
-            let running = tokio::spawn(dispatcher.supervise(rooms));
-            receiver.has(PERMITS).await;
+            let running = tokio::spawn(dispatcher.supervise(workers));
+            receiver.has(PLACES).await;
             due.cancel();
             in_time(stopping.cancelled()).await;
             receiver.answer_all();
             let (cause, tally) = ended(running).await;
-            assert!(cause == Cause::Panicked(room) || cause == Cause::Ended(room), "{cause:?}");
-            assert_eq!((tally.delivered, tally.unwritten), (PERMITS, 0), "{cause:?}");
-            assert_eq!(database.states().await, format!("delivered {PERMITS}, waiting 3"), "{cause:?}");
+            assert!(cause == StopCause::Panicked(worker) || cause == StopCause::Ended(worker), "{cause:?}");
+            assert_eq!((tally.delivered, tally.unwritten), (PLACES, 0), "{cause:?}");
+            assert_eq!(database.states().await, format!("delivered {PLACES}, waiting 3"), "{cause:?}");
         }
     }
 }
@@ -197,24 +197,24 @@ async fn whichever_room_ends_early_the_dispatcher_drains_records_what_it_can_and
 #[tokio::test]
 async fn without_a_finisher_nothing_begins_and_every_result_in_hand_is_counted_as_unwritten() {
     let (mut database, receiver) = (Database::new().await, Receiver::holding().await);
-    database.calls_for(&receiver, PERMITS + 3).await;
-    let (dispatcher, mut rooms) = prepared(&database).await;
+    database.calls_for(&receiver, PLACES + 3).await;
+    let (dispatcher, mut workers) = prepared(&database).await;
     let due = CancellationToken::new();
-    rooms.finisher = panics_when(due.clone(), rooms.finisher);
+    workers.finisher = panics_when(due.clone(), workers.finisher);
     let (lease, stopping) = (dispatcher.lease.clone(), dispatcher.stop.drain.clone());
-    let running = tokio::spawn(dispatcher.supervise(rooms));
-    receiver.has(PERMITS).await;
+    let running = tokio::spawn(dispatcher.supervise(workers));
+    receiver.has(PLACES).await;
     due.cancel();
     in_time(stopping.cancelled()).await;
     assert!(lease.current().send_gate.is_closed(), "the gate is closed by the time that it drains");
     receiver.answer_all();
     let (cause, tally) = ended(running).await;
-    assert_eq!(cause, Cause::Panicked(Room::Finisher));
-    assert_eq!((tally.delivered, tally.unwritten), (0, PERMITS));
+    assert_eq!(cause, StopCause::Panicked(Worker::Finisher));
+    assert_eq!((tally.delivered, tally.unwritten), (0, PLACES));
     // The database still shows them in flight under a dispatcher that has stopped, so any other gives them up as
     // unknown.
-    assert_eq!(database.states().await, format!("sending {PERMITS}, waiting 3"));
-    assert_eq!(*receiver.requests.borrow(), PERMITS);
+    assert_eq!(database.states().await, format!("sending {PLACES}, waiting 3"));
+    assert_eq!(*receiver.requests.borrow(), PLACES);
 }
 
 #[tokio::test]
@@ -222,10 +222,10 @@ async fn what_the_finisher_recorded_before_its_defect_is_told_at_the_end() {
     let (mut database, receiver) = (Database::new().await, Receiver::holding().await);
     receiver.answer_all();
     database.calls_for(&receiver, 3).await;
-    let (dispatcher, mut rooms) = prepared(&database).await;
+    let (dispatcher, mut workers) = prepared(&database).await;
     let due = CancellationToken::new();
-    rooms.finisher = panics_when(due.clone(), rooms.finisher);
-    let running = tokio::spawn(dispatcher.supervise(rooms));
+    workers.finisher = panics_when(due.clone(), workers.finisher);
+    let running = tokio::spawn(dispatcher.supervise(workers));
     in_time(async {
         while database.states().await != "delivered 3" {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -234,36 +234,36 @@ async fn what_the_finisher_recorded_before_its_defect_is_told_at_the_end() {
     .await;
     due.cancel();
     let (cause, tally) = ended(running).await;
-    assert_eq!(cause, Cause::Panicked(Room::Finisher));
+    assert_eq!(cause, StopCause::Panicked(Worker::Finisher));
     assert_eq!((tally.delivered, tally.unwritten), (3, 0));
 }
 
-/// Between the end of a room's work and the end of its task, other rooms may end. In whatever order they end, none of
+/// Between the end of a worker's work and the end of its task, other workers may end. In whatever order they end, none of
 /// them must look like a defect.
 #[tokio::test]
-async fn whichever_room_is_late_to_end_none_is_taken_for_a_defect() {
+async fn whichever_worker_is_late_to_end_none_is_taken_for_a_defect() {
     let database = Database::new().await;
     let all = [
-        Room::Scout,
-        Room::Claimer,
-        Room::Finisher,
-        Room::Lease,
-        Room::Recovery,
-        Room::Housekeeping,
-        Room::Prober,
-        Room::Reporter,
+        Worker::Scout,
+        Worker::Claimer,
+        Worker::Finisher,
+        Worker::Lease,
+        Worker::Recovery,
+        Worker::Housekeeping,
+        Worker::Prober,
+        Worker::Reporter,
     ];
     for late in all {
-        let (dispatcher, mut rooms) = prepared(&database).await;
+        let (dispatcher, mut workers) = prepared(&database).await;
         let place = match late {
-            Room::Scout => &mut rooms.scout,
-            Room::Claimer => &mut rooms.claimer,
-            Room::Finisher => &mut rooms.finisher,
-            Room::Lease => &mut rooms.lease,
-            Room::Recovery => &mut rooms.recovery,
-            Room::Housekeeping => &mut rooms.housekeeping,
-            Room::Prober => &mut rooms.prober,
-            Room::Reporter => &mut rooms.reporter,
+            Worker::Scout => &mut workers.scout,
+            Worker::Claimer => &mut workers.claimer,
+            Worker::Finisher => &mut workers.finisher,
+            Worker::Lease => &mut workers.lease,
+            Worker::Recovery => &mut workers.recovery,
+            Worker::Housekeeping => &mut workers.housekeeping,
+            Worker::Prober => &mut workers.prober,
+            Worker::Reporter => &mut workers.reporter,
         };
         let work = std::mem::replace(place, ends_well(async {}));
         *place = Box::pin(async move {
@@ -273,7 +273,7 @@ async fn whichever_room_is_late_to_end_none_is_taken_for_a_defect() {
             ended
         });
         let stopping = dispatcher.stop.drain.clone();
-        let running = tokio::spawn(dispatcher.supervise(rooms));
+        let running = tokio::spawn(dispatcher.supervise(workers));
         stopping.cancel();
         let ended = in_time(running).await.unwrap();
         assert!(ended.is_ok(), "{late}: {ended:?}");
@@ -284,9 +284,9 @@ async fn whichever_room_is_late_to_end_none_is_taken_for_a_defect() {
 async fn asked_to_stop_it_ends_without_a_complaint() {
     let (mut database, receiver) = (Database::new().await, Receiver::holding().await);
     database.calls_for(&receiver, 2).await;
-    let (dispatcher, rooms) = prepared(&database).await;
+    let (dispatcher, workers) = prepared(&database).await;
     let stopping = dispatcher.stop.drain.clone();
-    let running = tokio::spawn(dispatcher.supervise(rooms));
+    let running = tokio::spawn(dispatcher.supervise(workers));
     receiver.has(2).await;
     stopping.cancel();
     receiver.answer_all();
@@ -297,21 +297,21 @@ async fn asked_to_stop_it_ends_without_a_complaint() {
 #[tokio::test]
 async fn a_place_that_comes_free_after_the_drain_is_not_filled_however_late_the_claimer_sees_both() {
     let (mut database, receiver) = (Database::new().await, Receiver::holding().await);
-    database.calls_for(&receiver, PERMITS + 1).await;
-    let (dispatcher, mut rooms) = prepared(&database).await;
+    database.calls_for(&receiver, PLACES + 1).await;
+    let (dispatcher, mut workers) = prepared(&database).await;
     let held = watch::Sender::new(false);
-    let claimer = std::mem::replace(&mut rooms.claimer, ends_well(async {}));
-    rooms.claimer = standing_still_while(held.subscribe(), claimer);
+    let claimer = std::mem::replace(&mut workers.claimer, ends_well(async {}));
+    workers.claimer = standing_still_while(held.subscribe(), claimer);
     let stopping = dispatcher.stop.drain.clone();
-    let running = tokio::spawn(dispatcher.supervise(rooms));
-    receiver.has(PERMITS).await;
+    let running = tokio::spawn(dispatcher.supervise(workers));
+    receiver.has(PLACES).await;
     // This is long enough for the claimer to wait for a place. If it stopped earlier, it would not be at the tested
     // point.
     tokio::time::sleep(Duration::from_millis(50)).await;
     held.send_replace(true);
     stopping.cancel();
     receiver.answer_all();
-    let expected = format!("delivered {PERMITS}, waiting 1");
+    let expected = format!("delivered {PLACES}, waiting 1");
     in_time(async { while database.states().await != expected {} }).await;
     held.send_replace(false);
     in_time(running).await.unwrap().unwrap();

@@ -4,30 +4,30 @@ use hashbrown::HashMap;
 use tokio::sync::mpsc;
 
 use super::finisher::PendingResult;
-use super::place::{Place, Places};
+use super::in_flight::{InFlight, Places};
 use crate::domain::claim::{AttemptRecord, Claimed};
 use crate::domain::delivery::Ending;
-use crate::scheduler::{LaneId, Seat};
+use crate::scheduler::{LaneId, Place};
 
-/// The deliveries that one claim took, each with its place.
+/// The deliveries that one claim took, each in flight at its place.
 pub(super) struct Unstarted {
-    left: std::vec::IntoIter<(Claimed, Place)>,
+    left: std::vec::IntoIter<(Claimed, InFlight)>,
     results: mpsc::Sender<PendingResult>,
 }
 
 impl Unstarted {
-    /// Gives each delivery one of the seats of its lane. There is one seat for each claimed delivery.
+    /// Gives each delivery one of the places of its lane. There is one place for each claimed delivery.
     pub(super) fn new(
         claimed: Vec<Claimed>,
-        mut seats: HashMap<LaneId, Vec<Seat>>,
+        mut untaken: HashMap<LaneId, Vec<Place>>,
         places: &Places,
         results: mpsc::Sender<PendingResult>,
     ) -> Unstarted {
-        let place = |one: Claimed| {
-            let seat = seats.get_mut(&one.version.action_id)?.pop()?;
-            Some((one, places.take(seat)))
+        let begin = |one: Claimed| {
+            let place = untaken.get_mut(&one.version.action_id)?.pop()?;
+            Some((one, places.take(place)))
         };
-        Unstarted { left: claimed.into_iter().filter_map(place).collect::<Vec<_>>().into_iter(), results }
+        Unstarted { left: claimed.into_iter().filter_map(begin).collect::<Vec<_>>().into_iter(), results }
     }
 
     /// The deliveries that are left.
@@ -36,18 +36,18 @@ impl Unstarted {
     }
 
     /// Takes the next delivery. The caller must settle it.
-    pub(super) fn next(&mut self) -> Option<(Claimed, Place)> {
+    pub(super) fn next(&mut self) -> Option<(Claimed, InFlight)> {
         self.left.next()
     }
 }
 
 impl Drop for Unstarted {
     fn drop(&mut self) {
-        for (one, place) in self.left.by_ref() {
+        for (one, in_flight) in self.left.by_ref() {
             let completion = one.token.complete(Ending::Unsent, AttemptRecord::default());
-            // The queue has room for every place. Without a finisher the delivery cannot go back, and the place counts
-            // the loss.
-            self.results.try_send(PendingResult { completion, place }).ok();
+            // The queue has room for every place. Without a finisher the delivery cannot go back, and the loss is
+            // counted.
+            self.results.try_send(PendingResult { completion, in_flight }).ok();
         }
     }
 }
@@ -56,7 +56,7 @@ impl Drop for Unstarted {
 mod tests {
     use uuid::Uuid;
 
-    use super::super::place::tests::{LANE, free, places};
+    use super::super::in_flight::tests::{LANE, free, places};
     use super::*;
     use crate::domain::claim::{ClaimToken, Completion, VersionKey};
 
@@ -72,20 +72,20 @@ mod tests {
 
     #[tokio::test]
     async fn what_a_panic_keeps_from_starting_goes_back_to_waiting() {
-        let (places, seats) = places(3, 0);
+        let (places, untaken) = places(3, 0);
         let (results, mut finisher) = mpsc::channel(3);
-        let seats = HashMap::from_iter([(LANE, seats)]);
-        let mut unstarted = Unstarted::new(vec![claimed(), claimed(), claimed()], seats, &places, results);
+        let untaken = HashMap::from_iter([(LANE, untaken)]);
+        let mut unstarted = Unstarted::new(vec![claimed(), claimed(), claimed()], untaken, &places, results);
         let starts = tokio::spawn(async move {
-            let (_started, place) = unstarted.next().unwrap();
-            place.leave();
+            let (_started, in_flight) = unstarted.next().unwrap();
+            in_flight.leave();
             panic!("in the middle of starting, as this test wants it");
         });
         assert!(starts.await.unwrap_err().is_panic());
         for _ in 0..2 {
             let pending = finisher.recv().await.unwrap();
             assert!(matches!(pending.completion, Completion::Unsent(_)));
-            pending.place.leave();
+            pending.in_flight.leave();
         }
         assert!(finisher.recv().await.is_none());
         assert_eq!((places.losses.count(), free(&places, 3)), (0, 3));

@@ -231,6 +231,13 @@ mod tests {
     }
 
     #[test]
+    fn a_finding_has_the_name_of_the_state_that_it_gives() {
+        for finding in Finding::ALL {
+            assert_eq!(finding.as_str(), finding.state().as_str());
+        }
+    }
+
+    #[test]
     fn a_name_stands_for_one_value_and_programs_read_the_same_name() {
         fn holds<T: Copy + fmt::Debug + PartialEq + Serialize>(
             all: &[T],

@@ -24,7 +24,7 @@ pub enum Manner {
 
 /// What the scheduler knows of a host.
 #[derive(Debug)]
-pub(super) struct Host {
+pub(super) struct KnownHost {
     /// Its places, and the lanes that wait for a place.
     pub(super) queue: PlaceQueue<Ticket>,
     pub(super) limit: AdaptiveLimit,
@@ -42,10 +42,10 @@ pub(super) struct Host {
     pub(super) watched: bool,
 }
 
-impl Host {
+impl KnownHost {
     /// A host of which only the manner is known.
-    pub(super) fn new(limit: AdaptiveLimit, manner: Manner, now: Instant) -> Host {
-        Host {
+    pub(super) fn new(limit: AdaptiveLimit, manner: Manner, now: Instant) -> KnownHost {
+        KnownHost {
             queue: PlaceQueue::default(),
             limit,
             reach: Reach::unknown(),
@@ -107,7 +107,7 @@ impl Host {
     }
 }
 
-/// The result of [`Host::listen`].
+/// The result of [`KnownHost::listen`].
 pub(super) enum Heard {
     /// Nothing is in flight, so no answer is due.
     NothingToHear,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::host::{Host, Manner};
+use super::host::{KnownHost, Manner};
 use super::lane::{Lane, LaneState};
 use super::limit::AdaptiveLimit;
 use super::{Edition, LaneId, MAX_LANES, Owners, Scheduler};
@@ -61,7 +61,7 @@ impl Scheduler {
     }
 
     /// Notes that the owners of a lane have changed, because a new version of its action was published, or the action
-    /// was enabled or disabled. What waits counts for the new owners; what is in flight keeps its seat.
+    /// was enabled or disabled. What waits counts for the new owners; what is in flight keeps its place.
     fn change_owners(&mut self, lane: LaneId, owners: Owners, manner: Manner, now: Instant) {
         self.join(&owners, manner, now);
         let Some(known) = self.lanes.get_mut(&lane) else { return };
@@ -80,8 +80,8 @@ impl Scheduler {
         if let Some(name) = &owners.host {
             let (most, adapt) = (self.limits.per_host, self.limits.adapt);
             let new = || match adapt {
-                true => Host::new(AdaptiveLimit::new(most, now), manner, now),
-                false => Host::new(AdaptiveLimit::fixed(most, now), Manner::Answering, now),
+                true => KnownHost::new(AdaptiveLimit::new(most, now), manner, now),
+                false => KnownHost::new(AdaptiveLimit::fixed(most, now), Manner::Answering, now),
             };
             self.hosts.entry(name.clone()).or_insert_with(new).lanes += 1;
         }

@@ -26,7 +26,7 @@ use hashbrown::HashMap;
 use crate::domain::delivery::Failure;
 use crate::domain::host::Origin;
 pub use host::Manner;
-use host::{Heard, Host};
+use host::{Heard, KnownHost};
 pub use lane::{Edition, LaneId, Owners};
 use lane::{Lane, LaneState, Ticket};
 pub use limit::FIRST_LIMIT;
@@ -80,9 +80,9 @@ pub struct Turn {
     owners: Owners,
 }
 
-/// The place of one claimed delivery. [`Scheduler::leave_seat`] gives it back.
+/// The place of one claimed delivery. [`Scheduler::leave_place`] gives it back.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Seat {
+pub struct Place {
     /// The lane of the delivery.
     pub lane: LaneId,
     owners: Owners,
@@ -128,7 +128,7 @@ pub struct Scheduler {
     in_flight: usize,
     lanes: HashMap<LaneId, Lane>,
     agents: HashMap<Arc<str>, Agent>,
-    hosts: HashMap<Origin, Host>,
+    hosts: HashMap<Origin, KnownHost>,
     /// The queue that all untried hosts share.
     untried: PlaceQueue<Origin>,
     /// The queue that all silent hosts share.
@@ -258,9 +258,9 @@ impl Scheduler {
         let mut turns: Vec<Turn> = Vec::with_capacity(queued.min(left).min(MAX_TURNS));
         while left > 0 && turns.len() < MAX_TURNS {
             let Some((lane, owners, caller)) = self.next_lane() else { break };
-            match self.room(lane, &owners) {
-                Ok(room) => {
-                    let quota = room.min(share).min(left);
+            match self.free_for(lane, &owners) {
+                Ok(free) => {
+                    let quota = free.min(share).min(left);
                     left -= quota;
                     self.take(&owners, quota, now);
                     self.set(lane, LaneState::Claiming { found_again: false });
@@ -272,7 +272,7 @@ impl Scheduler {
         }
         // If fewer lanes may run than stood in the queue, these lanes share the places that are left.
         for turn in &mut turns {
-            let more = self.room(turn.lane, &turn.owners).map_or(0, |room| room.min(left));
+            let more = self.free_for(turn.lane, &turn.owners).map_or(0, |free| free.min(left));
             self.take(&turn.owners, more, now);
             turn.quota += more;
             left -= more;
@@ -280,9 +280,9 @@ impl Scheduler {
         turns
     }
 
-    /// Notes that a turn's claim took `taken` deliveries, and returns a seat for each. `more` says that more deliveries
+    /// Notes that a turn's claim took `taken` deliveries, and returns a place for each. `more` says that more deliveries
     /// may wait in the lane. Places that were not needed come free.
-    pub fn claimed(&mut self, turn: Turn, taken: usize, more: bool) -> Vec<Seat> {
+    pub fn claimed(&mut self, turn: Turn, taken: usize, more: bool) -> Vec<Place> {
         let Turn { lane, quota, owners } = turn;
         self.release(&owners, quota.saturating_sub(taken));
         // If a lane needed fewer places than it was given, it is not known whether the host could take more.
@@ -297,7 +297,7 @@ impl Scheduler {
                 false => self.make_idle(lane),
             }
         }
-        std::iter::repeat_with(|| Seat { lane, owners: owners.clone() }).take(taken.min(quota)).collect()
+        std::iter::repeat_with(|| Place { lane, owners: owners.clone() }).take(taken.min(quota)).collect()
     }
 
     /// Notes how an attempt at this host that began at `started` has ended. Its place is still taken. If a new version
@@ -336,9 +336,9 @@ impl Scheduler {
         self.call_host(name);
     }
 
-    /// Frees the place of a seat.
-    pub fn leave_seat(&mut self, seat: &Seat) {
-        self.release(&seat.owners, 1);
+    /// Gives a place back.
+    pub fn leave_place(&mut self, place: &Place) {
+        self.release(&place.owners, 1);
     }
 
     /// Reduces a turn to `quota` deliveries, at least 1. The other places come free.

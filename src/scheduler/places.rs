@@ -15,7 +15,7 @@ use crate::domain::host::Origin;
 
 impl Scheduler {
     /// How many places a lane may take now, by all limits except that of the whole dispatcher.
-    pub(super) fn room(&self, lane: LaneId, owners: &Owners) -> Result<usize, Block> {
+    pub(super) fn free_for(&self, lane: LaneId, owners: &Owners) -> Result<usize, Block> {
         if self.paused.covers(lane, owners) {
             return Err(Block::Paused);
         }

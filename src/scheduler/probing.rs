@@ -6,7 +6,7 @@ use std::time::Instant;
 use hashbrown::HashMap;
 
 use super::Scheduler;
-use super::host::Host;
+use super::host::KnownHost;
 use crate::domain::host::Origin;
 
 /// The result of a probe.
@@ -24,7 +24,7 @@ pub enum Probe {
 /// not probed.
 fn take_due(
     probes: &mut BTreeSet<(Instant, Origin)>,
-    hosts: &mut HashMap<Origin, Host>,
+    hosts: &mut HashMap<Origin, KnownHost>,
     most: usize,
     now: Instant,
 ) -> Vec<Origin> {

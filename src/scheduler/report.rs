@@ -3,14 +3,14 @@
 use std::time::{Duration, Instant};
 
 use super::Scheduler;
-use super::host::{Host, Manner};
+use super::host::{KnownHost, Manner};
 use super::reach::Reach;
 use crate::domain::report::{HostCondition, HostReport};
 
 impl Scheduler {
     /// All hosts to which something is in flight, for which something waits, or which are silent or unreachable.
     pub fn report(&self, now: Instant) -> Vec<HostReport> {
-        let is_of_interest = |host: &Host| {
+        let is_of_interest = |host: &KnownHost| {
             host.queue.in_flight + host.queue.waiting() > 0 || host.condition(now) != HostCondition::Answering
         };
         self.hosts
@@ -27,7 +27,7 @@ impl Scheduler {
     }
 }
 
-impl Host {
+impl KnownHost {
     fn condition(&self, now: Instant) -> HostCondition {
         match (&self.reach, self.manner, self.silent_since) {
             (Reach::Unreachable { since, last, probe_at, .. }, _, _) => HostCondition::Unreachable {

@@ -16,7 +16,7 @@ fn origin(number: impl std::fmt::Display) -> Option<Origin> {
 
 /// One request in flight.
 struct Out {
-    seat: Seat,
+    place: Place,
     started: Instant,
     number: u32,
 }
@@ -84,8 +84,8 @@ impl World {
             let taken = (self.waiting[lane] as usize).min(turn.quota);
             self.waiting[lane] -= taken as u32;
             let more = taken == turn.quota;
-            for seat in self.scheduler.claimed(turn, taken, more) {
-                self.out.push(Out { seat, started: self.now, number: self.next[lane] });
+            for place in self.scheduler.claimed(turn, taken, more) {
+                self.out.push(Out { place, started: self.now, number: self.next[lane] });
                 self.next[lane] += 1;
             }
             self.starts += taken;
@@ -97,15 +97,15 @@ impl World {
     }
 
     fn end(&mut self, index: usize, signal: Signal) {
-        let Out { seat, started, .. } = self.out.swap_remove(index);
-        if let Some(host) = &seat.owners.host {
+        let Out { place, started, .. } = self.out.swap_remove(index);
+        if let Some(host) = &place.owners.host {
             self.scheduler.learn(host, started, signal, self.now);
         }
-        self.scheduler.leave_seat(&seat);
+        self.scheduler.leave_place(&place);
     }
 
     fn in_flight(&self, of: impl Fn(&Owners) -> bool) -> usize {
-        self.out.iter().filter(|out| of(&self.owners[out.seat.lane as usize])).count()
+        self.out.iter().filter(|out| of(&self.owners[out.place.lane as usize])).count()
     }
 
     /// Whether a lane could start something now, by all limits. The answer comes from the world, not from the queues.
@@ -215,7 +215,7 @@ impl World {
                 }
             }
             // Nothing of the lane may be in flight, because the world knows only one host per lane.
-            Event::Publish(lane, host) if self.out.iter().all(|out| out.seat.lane as usize != *lane) => {
+            Event::Publish(lane, host) if self.out.iter().all(|out| out.place.lane as usize != *lane) => {
                 self.owners[*lane].host = origin(*host);
                 assert!(self.scheduler.admit(
                     *lane as LaneId,
@@ -302,7 +302,7 @@ proptest! {
             let before = world.out.len();
             world.run(5);
             for out in &world.out[before..] {
-                let previous = last.insert(out.seat.lane, out.number);
+                let previous = last.insert(out.place.lane, out.number);
                 prop_assert!(previous.is_none_or(|previous| previous + 1 == out.number));
             }
         }
@@ -348,7 +348,7 @@ fn the_effort_of_a_start_does_not_grow_with_the_number_of_lanes() {
 fn hosts_that_never_answer_hold_half_of_all_places_at_most_however_many_they_are() {
     let mut world = many(USUAL, 10_000);
     // 300 of 997 hosts hang; the others answer at once.
-    let hangs = |out: &Out| out.seat.lane as usize % 997 < 300;
+    let hangs = |out: &Out| out.place.lane as usize % 997 < 300;
     let mut longest = 0;
     for step in 0..4_000 {
         world.now += Duration::from_millis(5);
@@ -502,7 +502,7 @@ fn a_host_that_is_new_and_answers_waits_for_none_of_those_that_hang_however_many
         }
         add(&mut world, number);
         assert!(world.run(64).contains(&number), "after {} s", (number - 300) / 4);
-        let index = world.out.iter().position(|out| out.seat.lane as usize == number).unwrap();
+        let index = world.out.iter().position(|out| out.place.lane as usize == number).unwrap();
         world.end(index, Signal::Answered);
     }
 }

@@ -82,8 +82,8 @@ impl Session {
             ")
             SELECT delivery_id, call_id, claim, action_id,
                    CASE WHEN created_at >= '2000-01-01Z' AND created_at < '10000-01-01Z' THEN created_at ELSE claimed_at END,
-                   claimed_at, greatest(clock_timestamp(), claimed_at), action_version, dispatcher_id, left(agent, $20),
-                   CASE WHEN keep_sid THEN left(sid, $21) END, ",
+                   claimed_at, greatest(clock_timestamp(), claimed_at), action_version, dispatcher_id, left(agent, $1),
+                   CASE WHEN keep_sid THEN left(sid, $2) END, ",
             "
             FROM ended
             RETURNING delivery_id",

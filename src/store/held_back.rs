@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use sqlx::PgConnection;
 
 use super::pauses::PauseRecord;
-use super::status::{Count, Paused};
+use super::status::{Count, HeldPause};
 use super::{Store, StoreError};
 use crate::domain::host::{Host, HostPattern};
 use crate::domain::pause::NamedTarget;
@@ -35,7 +35,7 @@ impl Store {
 pub(super) async fn count_paused(
     snapshot: &mut PgConnection,
     pauses: Vec<PauseRecord>,
-) -> Result<Vec<Paused>, sqlx::Error> {
+) -> Result<Vec<HeldPause>, sqlx::Error> {
     let of_hosts = actions_of_hosts(snapshot, &pauses).await?;
     let most = MOST_COUNTED_FOR_PAUSES / i64::try_from(pauses.len()).unwrap_or(1).max(1);
     let mut lanes = Lanes::default();
@@ -73,7 +73,7 @@ pub(super) async fn count_paused(
     let paused = pauses.into_iter().map(|pause| {
         let mut waiting = Count::up_to(most, counts.get(&pause.pause_id).copied().unwrap_or(0));
         waiting.is_more |= of_hosts.is_more && matches!(pause.target, NamedTarget::Host(_));
-        Paused { pause, waiting }
+        HeldPause { pause, waiting }
     });
     Ok(paused.collect())
 }

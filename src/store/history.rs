@@ -46,94 +46,68 @@ pub struct HistoryFilter {
     pub until: Option<DateTime<Utc>>,
 }
 
-/// One row of the view `postcall.delivery_history`. docs/auditing.md describes its columns.
-#[derive(Debug, Serialize)]
-#[allow(missing_docs, reason = "docs/auditing.md has the one description")]
-pub struct HistoryRow {
-    pub delivery_id: Uuid,
-    pub call_id: Uuid,
-    pub call_sid: Option<String>,
-    pub agent: String,
-    pub action: String,
-    pub action_version: Option<i32>,
-    pub state: State,
-    pub error_kind: Option<ErrorKind>,
-    pub error_detail: Option<String>,
-    /// A text, and no [`Method`](crate::domain::action::Method): no constraint of history keeps other texts out, and a row that
-    /// somebody else wrote must not keep anybody from reading the others.
-    pub method: Option<String>,
-    pub url: Option<String>,
-    pub response_code: Option<i16>,
-    pub latency_ms: Option<i32>,
-    pub queue_ms: i64,
-    pub created_at: DateTime<Utc>,
-    pub claimed_at: Option<DateTime<Utc>>,
-    pub finished_at: Option<DateTime<Utc>>,
-    pub dispatcher: Option<String>,
-    pub replay_of: Option<Uuid>,
-    pub replayed_by: Option<String>,
-    pub replay_reason: Option<String>,
-    pub message_id: Uuid,
-    pub dns_ms: Option<i32>,
-    pub connected_ms: Option<i32>,
-    pub head_ms: Option<i32>,
-    pub body_end: Option<BodyEnd>,
-    pub request_bytes: Option<i32>,
-    /// Hexadecimal.
-    pub request_sha256: Option<String>,
-    pub response_bytes: Option<i32>,
-    /// Hexadecimal.
-    pub response_sha256: Option<String>,
-    pub unresolved: Option<Vec<String>>,
-    pub recorded_state: Option<State>,
-    pub resolved_at: Option<DateTime<Utc>>,
-    pub resolved_by: Option<String>,
-    pub resolution_reason: Option<String>,
-    pub recorded_error_kind: Option<ErrorKind>,
-    pub resolved_from: Option<ResolutionSource>,
+/// Makes a struct whose fields are public, and the list of their names.
+macro_rules! named_columns {
+    ($(#[$of_struct:meta])* pub struct $name:ident { $($(#[$of_field:meta])* $field:ident: $type:ty,)+ }) => {
+        $(#[$of_struct])*
+        pub struct $name {
+            $($(#[$of_field])* pub $field: $type,)+
+        }
+
+        impl $name {
+            /// The names of the fields. They are the names of the view's columns, in the view's order.
+            pub const COLUMNS: [&str; [$(stringify!($field)),+].len()] = [$(stringify!($field)),+];
+        }
+    };
 }
 
-impl HistoryRow {
-    /// The names of the fields. They are the names of the view's columns, in the view's order.
-    pub const COLUMNS: [&str; 37] = [
-        "delivery_id",
-        "call_id",
-        "call_sid",
-        "agent",
-        "action",
-        "action_version",
-        "state",
-        "error_kind",
-        "error_detail",
-        "method",
-        "url",
-        "response_code",
-        "latency_ms",
-        "queue_ms",
-        "created_at",
-        "claimed_at",
-        "finished_at",
-        "dispatcher",
-        "replay_of",
-        "replayed_by",
-        "replay_reason",
-        "message_id",
-        "dns_ms",
-        "connected_ms",
-        "head_ms",
-        "body_end",
-        "request_bytes",
-        "request_sha256",
-        "response_bytes",
-        "response_sha256",
-        "unresolved",
-        "recorded_state",
-        "resolved_at",
-        "resolved_by",
-        "resolution_reason",
-        "recorded_error_kind",
-        "resolved_from",
-    ];
+named_columns! {
+    /// One row of the view `postcall.delivery_history`. docs/auditing.md describes its columns.
+    #[derive(Debug, Serialize)]
+    #[allow(missing_docs, reason = "docs/auditing.md has the one description")]
+    pub struct HistoryRow {
+        delivery_id: Uuid,
+        call_id: Uuid,
+        call_sid: Option<String>,
+        agent: String,
+        action: String,
+        action_version: Option<i32>,
+        state: State,
+        error_kind: Option<ErrorKind>,
+        error_detail: Option<String>,
+        /// A text, and no [`Method`](crate::domain::action::Method): no constraint of history keeps other texts out, and a row that
+        /// somebody else wrote must not keep anybody from reading the others.
+        method: Option<String>,
+        url: Option<String>,
+        response_code: Option<i16>,
+        latency_ms: Option<i32>,
+        queue_ms: i64,
+        created_at: DateTime<Utc>,
+        claimed_at: Option<DateTime<Utc>>,
+        finished_at: Option<DateTime<Utc>>,
+        dispatcher: Option<String>,
+        replay_of: Option<Uuid>,
+        replayed_by: Option<String>,
+        replay_reason: Option<String>,
+        message_id: Uuid,
+        dns_ms: Option<i32>,
+        connected_ms: Option<i32>,
+        head_ms: Option<i32>,
+        body_end: Option<BodyEnd>,
+        request_bytes: Option<i32>,
+        /// Hexadecimal.
+        request_sha256: Option<String>,
+        response_bytes: Option<i32>,
+        /// Hexadecimal.
+        response_sha256: Option<String>,
+        unresolved: Option<Vec<String>>,
+        recorded_state: Option<State>,
+        resolved_at: Option<DateTime<Utc>>,
+        resolved_by: Option<String>,
+        resolution_reason: Option<String>,
+        recorded_error_kind: Option<ErrorKind>,
+        resolved_from: Option<ResolutionSource>,
+    }
 }
 
 /// How many of the matching deliveries are in one state.

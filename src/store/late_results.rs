@@ -15,6 +15,8 @@ use crate::domain::error_kind::ErrorKind;
 
 /// The source of the evidence, as it is recorded.
 const BY: &str = "the dispatcher that sent it";
+/// The recorded reason for a result that came late.
+const LATE: &str = "its result came after it had been given up";
 /// The recorded reason for the failure of a delivery that was never sent.
 const NEVER_SENT: &str = "it was given up before a byte of it was sent";
 /// How many of the newest unknown deliveries are searched for those of one claim.
@@ -36,7 +38,7 @@ impl Session {
             ")
             INSERT INTO postcall.resolution (delivery_id, source, resolved_by, reason, ",
             ")
-            SELECT delivery_id, 'claim', $20, 'its result came after it had been given up', ",
+            SELECT delivery_id, 'claim', $1, $2, ",
             "
             FROM done
             JOIN LATERAL (SELECT delivery_id, state AS recorded_state FROM postcall.delivery
@@ -45,6 +47,7 @@ impl Session {
             WHERE state IN ('delivered', 'rejected', 'failed')
             ON CONFLICT DO NOTHING",
             BY,
+            LATE,
         );
         Ok(self.execute(statement).await?.rows_affected())
     }

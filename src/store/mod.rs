@@ -3,7 +3,7 @@
 //! No transaction stays open between two calls of this room: whatever a caller does between them, above all a request,
 //! happens outside of any transaction. This room knows the domain, but neither templates nor HTTP.
 //!
-//! Commands use the [`Store`] and its pool; the rooms of a dispatcher have a [`session::Session`] each.
+//! Commands use the [`Store`] and its pool; the workers of a dispatcher have a [`session::Session`] each.
 
 use std::borrow::Cow;
 use std::error::Error;

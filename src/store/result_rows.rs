@@ -49,30 +49,43 @@ pub(super) struct ResultRows<'a> {
 ///
 /// *Results* are the columns of this list under the names of history, and `held_delivery`, `held_claim` and `keep_sid`.
 /// The list of names, types and values stands here only, so that no statement can put a value into its neighbour's column.
-/// Values of the statement's own begin at `$20`; a new column moves them on.
+/// The two values of the statement's own are `$1` and `$2`, so that a new column, at the end of the list, moves no number.
+/// `unresolved` is not in the list of names, because its array is made here.
 macro_rules! insert_results {
-    ($query:ident, $rows:ident, $with:literal, $into:literal, $select:literal, $from:literal, $($value:expr),+ $(,)?) => {
+    ($query:ident, $rows:ident, $with:literal, $into:literal, $select:literal, $from:literal,
+     $first:expr, $second:expr $(,)?) => {
+        insert_results!(
+            @named
+            "state, error_kind, error_detail, method, url, request_bytes, request_sha256, response_code, response_bytes,
+             response_sha256, body_end, latency_ms, dns_ms, connected_ms, head_ms",
+            $query, $rows, $with, $into, $select, $from, $first, $second
+        )
+    };
+    (@named $names:literal, $query:ident, $rows:ident, $with:literal, $into:literal, $select:literal, $from:literal,
+     $first:expr, $second:expr) => {
         sqlx::$query!(
             $with
-            + "SELECT held_delivery, held_claim, keep_sid, state, error_kind, error_detail, method, url, request_bytes,
-                      request_sha256, string_to_array(unresolved, E'\\n') AS unresolved, response_code, response_bytes,
-                      response_sha256, body_end, latency_ms, dns_ms, connected_ms, head_ms
-               FROM unnest($1::uuid[], $2::uuid[], $3::bool[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
-                           $9::int[], $10::bytea[], $11::text[], $12::int2[], $13::int[], $14::bytea[], $15::text[],
-                           $16::int[], $17::int[], $18::int[], $19::int[])
-                   AS result (held_delivery, held_claim, keep_sid, state, error_kind, error_detail, method, url,
-                              request_bytes, request_sha256, unresolved, response_code, response_bytes, response_sha256,
-                              body_end, latency_ms, dns_ms, connected_ms, head_ms)"
+            + "SELECT held_delivery, held_claim, keep_sid, string_to_array(unresolved_lines, E'\\n') AS unresolved, "
+            + $names
+            + " FROM unnest($3::uuid[], $4::uuid[], $5::bool[], $6::text[], $7::text[], $8::text[], $9::text[], $10::text[],
+                            $11::text[], $12::int[], $13::bytea[], $14::int2[], $15::int[], $16::bytea[], $17::text[],
+                            $18::int[], $19::int[], $20::int[], $21::int[])
+                    AS result (held_delivery, held_claim, keep_sid, unresolved_lines, "
+            + $names
+            + ")"
             + $into
-            + "state, error_kind, error_detail, method, url, request_bytes, request_sha256, unresolved, response_code,
-               response_bytes, response_sha256, body_end, latency_ms, dns_ms, connected_ms, head_ms"
+            + "unresolved, "
+            + $names
             + $select
-            + "state, error_kind, error_detail, method, url, request_bytes, request_sha256, unresolved, response_code,
-               response_bytes, response_sha256, body_end, latency_ms, dns_ms, connected_ms, head_ms"
+            + "unresolved, "
+            + $names
             + $from,
+            $first,
+            $second,
             &$rows.delivery_id,
             &$rows.claim,
             &$rows.keep_sid,
+            &$rows.unresolved as &[Option<String>],
             &$rows.state as &[State],
             &$rows.error_kind as &[Option<ErrorKind>],
             &$rows.error_detail as &[Option<Cow<'_, str>>],
@@ -80,7 +93,6 @@ macro_rules! insert_results {
             &$rows.url as &[Option<Cow<'_, str>>],
             &$rows.request_bytes as &[Option<i32>],
             &$rows.request_sha256 as &[Option<&[u8]>],
-            &$rows.unresolved as &[Option<String>],
             &$rows.response_code as &[Option<i16>],
             &$rows.response_bytes as &[Option<i32>],
             &$rows.response_sha256 as &[Option<&[u8]>],
@@ -89,7 +101,6 @@ macro_rules! insert_results {
             &$rows.dns_ms as &[Option<i32>],
             &$rows.connected_ms as &[Option<i32>],
             &$rows.head_ms as &[Option<i32>],
-            $($value),+
         )
     };
 }

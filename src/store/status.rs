@@ -56,7 +56,7 @@ pub struct Status {
     /// How many deliveries are unknown and not resolved.
     pub in_doubt: Count,
     /// The active pauses, the newest first; at most [`MOST_SHOWN_PAUSES`].
-    pub paused: Vec<Paused>,
+    pub paused: Vec<HeldPause>,
     /// How many pauses are active, shown or not.
     pub active_pauses: i64,
 }
@@ -99,7 +99,7 @@ pub struct Oldest {
 
 /// An active pause.
 #[derive(Debug)]
-pub struct Paused {
+pub struct HeldPause {
     /// The pause: what is paused, since when, by whom and why.
     pub pause: PauseRecord,
     /// How many waiting deliveries it holds back.

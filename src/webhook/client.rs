@@ -11,7 +11,7 @@ use super::connect_limit::{ConnectLimits, Unreachable, Way};
 use super::connection::{Broken, Connection};
 use super::evidence::Evidence;
 use super::fault::Fault;
-use super::guard::Guard;
+use super::guard::TargetGuard;
 use super::names::Names;
 use super::pool::Pool;
 use super::prepare::Prepared;
@@ -38,7 +38,7 @@ pub(super) enum NoHead {
 
 impl Client {
     /// A client that connects only to what `guard` allows. `hold_unreachable` says whether it has limits.
-    pub(super) fn new(guard: Guard, names: Names, tls: ClientConfig, hold_unreachable: bool) -> Client {
+    pub(super) fn new(guard: TargetGuard, names: Names, tls: ClientConfig, hold_unreachable: bool) -> Client {
         let limits = Arc::new(ConnectLimits::new(hold_unreachable));
         Client { connector: Connector::new(guard, names, tls), pool: Arc::default(), limits }
     }

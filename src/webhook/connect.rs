@@ -14,7 +14,7 @@ use url::Host;
 
 use super::evidence::{Evidence, Phase};
 use super::fault::Fault;
-use super::guard::Guard;
+use super::guard::TargetGuard;
 use super::names::Names;
 use super::race;
 use super::target::Target;
@@ -22,7 +22,7 @@ use super::watched_stream::Socket;
 
 /// Opens connections, but only to what the guard allows.
 pub(super) struct Connector {
-    guard: Guard,
+    guard: TargetGuard,
     names: Names,
     tls: TlsConnector,
 }
@@ -42,7 +42,7 @@ pub(super) enum NoConnection {
 
 impl Connector {
     /// A connector that looks up names with `names`, asks `guard`, and trusts the certificates that `tls` trusts.
-    pub(super) fn new(guard: Guard, names: Names, tls: ClientConfig) -> Connector {
+    pub(super) fn new(guard: TargetGuard, names: Names, tls: ClientConfig) -> Connector {
         Connector { guard, names, tls: TlsConnector::from(Arc::new(tls)) }
     }
 

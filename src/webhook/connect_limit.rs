@@ -28,9 +28,9 @@ const MOST: usize = 64;
 /// After this many opened connections, one more may be opened at once.
 const OPENED_TO_GROW: usize = 4;
 /// After this long without a new connection, the number is small again.
-const FORGOTTEN_AFTER: Duration = Duration::from_secs(2);
+const SMALL_AGAIN_AFTER: Duration = Duration::from_secs(2);
 /// After this many failures in a row, the waiting requests are sent away.
-const FAILURES_IN_A_ROW: usize = 3;
+const FAILURES_TO_SEND_AWAY: usize = 3;
 /// With at least this many limits, unused ones are removed before the table grows.
 const MANY: usize = 1_024;
 
@@ -232,7 +232,7 @@ impl ConnectLimit {
 
     /// Whether one more connection may be opened. If so, it counts as being opened.
     fn begin(&mut self, now: Moment) -> bool {
-        if now.saturating_since(self.used) >= FORGOTTEN_AFTER && self.opening == 0 {
+        if now.saturating_since(self.used) >= SMALL_AGAIN_AFTER && self.opening == 0 {
             self.most = self.most.min(FIRST);
         }
         let begins = self.opening < self.most;
@@ -254,14 +254,14 @@ impl ConnectLimit {
     fn failed(&mut self) {
         (self.most, self.opened) = (1, 0);
         self.failures += 1;
-        if self.failures >= FAILURES_IN_A_ROW {
+        if self.failures >= FAILURES_TO_SEND_AWAY {
             self.sent_away += 1;
         }
         self.changed.notify_waiters();
     }
 
     fn is_forgotten(&self, now: Moment) -> bool {
-        self.opening == 0 && self.waiting == 0 && now.saturating_since(self.used) >= FORGOTTEN_AFTER
+        self.opening == 0 && self.waiting == 0 && now.saturating_since(self.used) >= SMALL_AGAIN_AFTER
     }
 }
 
@@ -303,7 +303,7 @@ mod tests {
         let target = target();
         let mut waiting: Vec<_> = (0..10).map(|_| Box::pin(limits.open(&target, || None::<()>))).collect();
         waiting.iter_mut().for_each(|waiting| assert!(waiting.as_mut().now_or_never().is_none()));
-        for _ in 0..FAILURES_IN_A_ROW {
+        for _ in 0..FAILURES_TO_SEND_AWAY {
             drop(opening.pop());
         }
         for waiting in &mut waiting {

@@ -12,7 +12,7 @@ use ipnet::IpNet;
 
 /// Decides what may be called.
 #[derive(Clone, Debug)]
-pub(super) struct Guard {
+pub(super) struct TargetGuard {
     /// Whether plain http may be used.
     allow_http: bool,
     /// Ranges that may be called although they are not public.
@@ -28,11 +28,11 @@ pub enum TargetRefusal {
     Address,
 }
 
-impl Guard {
+impl TargetGuard {
     /// A guard that allows public addresses and the ranges of `allow_targets`, and plain http only if `allow_http` is
     /// set.
-    pub(super) fn new(allow_http: bool, allow_targets: Vec<IpNet>) -> Guard {
-        Guard { allow_http, allow_targets }
+    pub(super) fn new(allow_http: bool, allow_targets: Vec<IpNet>) -> TargetGuard {
+        TargetGuard { allow_http, allow_targets }
     }
 
     /// Judges what the URL itself shows: the scheme, and the host if it is an address.
@@ -64,10 +64,11 @@ impl Guard {
 /// names can only be judged when they are looked up, but `localhost` and the names below it always mean this machine
 /// (RFC 6761, section 6.3).
 pub fn refused_by_default(url: &url::Url) -> Vec<TargetRefusal> {
-    let only_http = Guard::new(false, Vec::new()).check_url(url).is_err_and(|refusal| refusal == TargetRefusal::Scheme);
+    let only_http =
+        TargetGuard::new(false, Vec::new()).check_url(url).is_err_and(|refusal| refusal == TargetRefusal::Scheme);
     let inside = match url.host() {
         Some(url::Host::Domain(name)) => is_localhost(name),
-        _ => Guard::new(true, Vec::new()).check_url(url).is_err(),
+        _ => TargetGuard::new(true, Vec::new()).check_url(url).is_err(),
     };
     [(only_http, TargetRefusal::Scheme), (inside, TargetRefusal::Address)]
         .into_iter()
@@ -143,11 +144,11 @@ fn is_public(address: IpAddr) -> bool {
 mod tests {
     use super::*;
 
-    fn guard(nets: &[&str]) -> Guard {
-        Guard::new(false, nets.iter().map(|net| net.parse().unwrap()).collect())
+    fn guard(nets: &[&str]) -> TargetGuard {
+        TargetGuard::new(false, nets.iter().map(|net| net.parse().unwrap()).collect())
     }
 
-    fn allows(guard: &Guard, address: &str) -> bool {
+    fn allows(guard: &TargetGuard, address: &str) -> bool {
         guard.allows(address.parse().unwrap())
     }
 
@@ -250,7 +251,7 @@ mod tests {
     fn plain_http_needs_leave() {
         let url = url::Url::parse("http://example.com/").unwrap();
         assert_eq!(guard(&[]).check_url(&url), Err(TargetRefusal::Scheme));
-        assert_eq!(Guard::new(true, Vec::new()).check_url(&url), Ok(()));
+        assert_eq!(TargetGuard::new(true, Vec::new()).check_url(&url), Ok(()));
     }
 
     #[test]

@@ -72,7 +72,7 @@ pub use self::clock::Moment;
 use self::connect_limit::Way;
 use self::connection::Connection;
 use self::evidence::Evidence;
-use self::guard::Guard;
+use self::guard::TargetGuard;
 pub use self::guard::{TargetRefusal, refused_by_default};
 pub use self::names::NameSources;
 use self::names::Names;
@@ -129,7 +129,7 @@ pub struct Attempt {
 /// The HTTP client. All attempts of the process share one. It keeps connections alive for a moment, and reuses them.
 pub struct Webhook {
     client: Client,
-    guard: Guard,
+    guard: TargetGuard,
 }
 
 impl Webhook {
@@ -140,7 +140,7 @@ impl Webhook {
     /// Returns an error if rustls refuses its configuration, or if a file that says how names are looked up cannot be
     /// read.
     pub fn new(settings: WebhookSettings) -> Result<Webhook, SetupError> {
-        let guard = Guard::new(settings.allow_http, settings.allow_targets);
+        let guard = TargetGuard::new(settings.allow_http, settings.allow_targets);
         let tls = tls::config().map_err(SetupError::Tls)?;
         let names = match settings.names {
             Some(sources) => Names::from_sources(sources)?,

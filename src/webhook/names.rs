@@ -48,11 +48,11 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use self::cache::{Answer, Cache};
+use self::cache::{Cache, LookUpResult};
 pub use self::files::NameSources;
 use self::files::{Files, Snapshot};
 use self::group::group;
-use self::query_queue::{Full, Limits, QueryQueue};
+use self::query_queue::{Full, QueryQueue, QueueLimits};
 use self::shared::Questions;
 use super::SetupError;
 
@@ -119,7 +119,7 @@ struct Inner {
     files: Files,
     cache: Cache,
     /// The open questions, by the name as it was asked for and the generation of the files.
-    questions: Questions<(String, u64), Answer>,
+    questions: Questions<(String, u64), LookUpResult>,
     queue: QueryQueue,
     known: QueryQueue,
 }
@@ -138,7 +138,7 @@ impl Names {
     /// # Errors
     /// Returns an error if one of the files exists and cannot be read.
     pub(super) fn from_sources(sources: NameSources) -> Result<Names, SetupError> {
-        let limits = |open| Limits {
+        let limits = |open| QueueLimits {
             open,
             open_per_group: OPEN_PER_GROUP,
             waiting: WAITING,
@@ -182,7 +182,7 @@ impl Names {
 
 impl Inner {
     /// Asks the name servers, as soon as there is a place, and keeps the answer.
-    async fn ask(self: Arc<Inner>, host: String, files: Arc<Snapshot>) -> Answer {
+    async fn ask(self: Arc<Inner>, host: String, files: Arc<Snapshot>) -> LookUpResult {
         let queue = if self.cache.is_known(&host, Instant::now()) { &self.known } else { &self.queue };
         let found = loop {
             let place = queue.enter(group(&host)).await?;
@@ -208,7 +208,7 @@ impl Inner {
 }
 
 /// The answer that follows from the last label alone, for the names that never leave this machine.
-fn without_asking(host: &str) -> Option<Answer> {
+fn without_asking(host: &str) -> Option<LookUpResult> {
     match host.rsplit('.').next()? {
         "localhost" => Some(Ok(vec![Ipv6Addr::LOCALHOST.into(), Ipv4Addr::LOCALHOST.into()])),
         "invalid" | "onion" => Some(Err(LookUpError::NoSuchName)),

@@ -7,7 +7,7 @@ use url::{Position, Url};
 use uuid::Uuid;
 
 use super::connection::Content;
-use super::guard::{Guard, TargetRefusal};
+use super::guard::{TargetGuard, TargetRefusal};
 use super::target::Target;
 use crate::domain::action::Method;
 use crate::domain::delivery::{Failure, Outcome};
@@ -56,7 +56,7 @@ impl Prepared {
 ///
 /// # Errors
 /// Returns a `failed` outcome, of the kind `blocked` or `render`. Nothing was attempted.
-pub(super) fn prepare(request: &Request, message_id: Uuid, guard: &Guard) -> Result<Prepared, Outcome> {
+pub(super) fn prepare(request: &Request, message_id: Uuid, guard: &TargetGuard) -> Result<Prepared, Outcome> {
     let url = Url::parse(&request.url).map_err(|_| unsendable("the URL cannot be read"))?;
     guard.check_url(&url).map_err(blocked)?;
     let target = Target::of(&url).ok_or_else(|| unsendable("the URL names no host"))?;

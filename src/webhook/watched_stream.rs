@@ -54,9 +54,9 @@ pub(super) enum Unusable {
     Excess,
 }
 
-/// The phase of a connection.
+/// The state of a connection.
 #[derive(Debug)]
-enum Phase {
+enum StreamState {
     /// No request is under way.
     Resting,
     /// A request may be written.
@@ -90,7 +90,7 @@ pub(super) struct StreamWatch {
 
 #[derive(Debug)]
 struct Inner {
-    phase: Phase,
+    state: StreamState,
     /// The first error that occurred while the request was written.
     write_error: Option<io::ErrorKind>,
 }
@@ -100,23 +100,23 @@ impl StreamWatch {
     /// connection has carried a request before.
     pub(super) fn offer(&self, evidence: &Arc<Evidence>, reused: bool, tls: bool) {
         let mut inner = self.lock();
-        if !matches!(inner.phase, Phase::Unusable(_)) {
-            inner.phase = Phase::Offered(Offer { evidence: Arc::clone(evidence), ask_kernel: reused || !tls });
+        if !matches!(inner.state, StreamState::Unusable(_)) {
+            inner.state = StreamState::Offered(Offer { evidence: Arc::clone(evidence), ask_kernel: reused || !tls });
         }
     }
 
     /// Notes that the request was answered to the end, so that the connection may carry another.
     pub(super) fn rest(&self) {
         let mut inner = self.lock();
-        if !matches!(inner.phase, Phase::Unusable(_)) {
-            inner.phase = Phase::Resting;
+        if !matches!(inner.state, StreamState::Unusable(_)) {
+            inner.state = StreamState::Resting;
         }
     }
 
     /// Why the connection cannot be used any more. `None` if it can.
     pub(super) fn unusable(&self) -> Option<Unusable> {
-        match self.lock().phase {
-            Phase::Unusable(reason) => Some(reason),
+        match self.lock().state {
+            StreamState::Unusable(reason) => Some(reason),
             _ => None,
         }
     }
@@ -133,48 +133,52 @@ impl StreamWatch {
     /// Checks whether bytes may be written. If they are the first of a request, the request is taken.
     fn may_write(&self, socket: &Socket) -> io::Result<()> {
         let mut inner = self.lock();
-        let offer = match &inner.phase {
-            Phase::Awaiting(_) | Phase::Answering(_) => return Ok(()),
-            Phase::Offered(offer) => offer,
-            Phase::Resting => return Err(refused()),
-            Phase::Unusable(_) => return Err(refused()),
+        let offer = match &inner.state {
+            StreamState::Awaiting(_) | StreamState::Answering(_) => return Ok(()),
+            StreamState::Offered(offer) => offer,
+            StreamState::Resting => return Err(refused()),
+            StreamState::Unusable(_) => return Err(refused()),
         };
         let heard = if offer.ask_kernel { socket.heard() } else { None };
         let reason = match heard {
             Some(reason) => reason,
             None if offer.evidence.take() => {
-                inner.phase = Phase::Awaiting(HeadWatch::default());
+                inner.state = StreamState::Awaiting(HeadWatch::default());
                 return Ok(());
             }
             None => Unusable::GateClosed,
         };
-        inner.phase = Phase::Unusable(reason);
+        inner.state = StreamState::Unusable(reason);
         Err(refused())
     }
 
     /// Notes that bytes have arrived.
     fn arrived(&self, bytes: &[u8]) -> io::Result<()> {
         let mut inner = self.lock();
-        let next = match &mut inner.phase {
+        let next = match &mut inner.state {
             // hyper does not take these bytes for an answer, because it has not written the request.
-            Phase::Resting | Phase::Offered(_) if !bytes.is_empty() => Phase::Unusable(Unusable::SpokeFirst),
-            Phase::Resting | Phase::Offered(_) => Phase::Unusable(Unusable::Ended),
-            Phase::Awaiting(heads) => match heads.pass(bytes) {
+            StreamState::Resting | StreamState::Offered(_) if !bytes.is_empty() => {
+                StreamState::Unusable(Unusable::SpokeFirst)
+            }
+            StreamState::Resting | StreamState::Offered(_) => StreamState::Unusable(Unusable::Ended),
+            StreamState::Awaiting(heads) => match heads.pass(bytes) {
                 Seen::More => return Ok(()),
-                Seen::Final => Phase::Answering(0),
-                Seen::Excess => Phase::Unusable(Unusable::Excess),
+                Seen::Final => StreamState::Answering(0),
+                Seen::Excess => StreamState::Unusable(Unusable::Excess),
             },
             // The bound of a body does not count its framing, so only this check bounds the framing: a chunk's size may
             // begin with any number of zeros, and a chunk may have a single byte.
-            Phase::Answering(passed) if *passed > MAX_BODY_BYTES_ON_THE_WIRE => Phase::Unusable(Unusable::Excess),
-            Phase::Answering(passed) => {
+            StreamState::Answering(passed) if *passed > MAX_BODY_BYTES_ON_THE_WIRE => {
+                StreamState::Unusable(Unusable::Excess)
+            }
+            StreamState::Answering(passed) => {
                 *passed += bytes.len();
                 return Ok(());
             }
-            Phase::Unusable(_) => return Ok(()),
+            StreamState::Unusable(_) => return Ok(()),
         };
-        let excess = matches!(next, Phase::Unusable(Unusable::Excess));
-        inner.phase = next;
+        let excess = matches!(next, StreamState::Unusable(Unusable::Excess));
+        inner.state = next;
         if excess { Err(refused()) } else { Ok(()) }
     }
 
@@ -182,8 +186,8 @@ impl StreamWatch {
     /// reader then finds the connection's end right behind the answer. So the write does not fail: it stays pending.
     fn write_failed<T>(&self, error: io::Error) -> Poll<io::Result<T>> {
         let mut inner = self.lock();
-        match inner.phase {
-            Phase::Awaiting(_) | Phase::Answering(_) => {
+        match inner.state {
+            StreamState::Awaiting(_) | StreamState::Answering(_) => {
                 inner.write_error.get_or_insert(error.kind());
                 Poll::Pending
             }
@@ -256,7 +260,7 @@ pub(super) struct WatchedStream {
 impl WatchedStream {
     /// Watches `socket`. Returns the stream together with its [`StreamWatch`].
     pub(super) fn before(socket: Socket) -> (WatchedStream, Arc<StreamWatch>) {
-        let inner = Inner { phase: Phase::Resting, write_error: None };
+        let inner = Inner { state: StreamState::Resting, write_error: None };
         let watch = Arc::new(StreamWatch { inner: Mutex::new(inner) });
         (WatchedStream { socket, watch: Arc::clone(&watch) }, watch)
     }

@@ -5,7 +5,7 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use crate::support::database::Database;
 use crate::support::inbox::Inbox;
-use crate::support::process::{Dispatcher, postcall_on, stderr, stdout};
+use crate::support::process::{Dispatcher, postcall_at, postcall_on, stderr, stdout};
 
 /// A complete delivered row; `changes` replaces columns.
 fn row(changes: &[(&str, &str)]) -> String {
@@ -292,4 +292,24 @@ async fn show_tells_the_whole_story_and_no_secret() {
     let unknown = postcall_on(&database, &["show", "01a20a0c-146c-7e1c-9aa8-e0f101fcdd31"]);
     assert_eq!(unknown.status.code(), Some(1));
     assert!(stderr(&unknown).contains("there is no delivery"));
+}
+
+/// Whoever may read history, or does so while the database cannot return a call, sees the delivery. What is missing has its
+/// own reason in each case: rights, the database, or a call that is gone.
+#[tokio::test]
+async fn a_request_that_cannot_be_shown_again_has_its_reason_beside_the_delivery() {
+    let (database, _inbox) = storied().await;
+    let id = listed(&database, &["--call-sid", "CA0"])[0]["delivery_id"].as_str().unwrap().to_owned();
+    let auditor = database.login(&["postcall_auditor"]).await;
+    let shows = |url: &str, reason: &str| {
+        let object: Value = serde_json::from_str(&stdout(&postcall_at(url, &["show", &id, "--json"]))).unwrap();
+        assert_eq!(object["request"], json!({ "gone": reason }));
+        assert_eq!(object["state"], "delivered", "{object}");
+    };
+    shows(&auditor, "these rights allow history only");
+    database.execute("ALTER TABLE postcall.outbox RENAME COLUMN call TO payload").await;
+    shows(&database.url, "the database did not return what it holds");
+    database.execute("ALTER TABLE postcall.outbox RENAME COLUMN payload TO call").await;
+    database.execute("ALTER TABLE postcall.outbox DISABLE TRIGGER USER; DELETE FROM postcall.outbox").await;
+    shows(&database.url, "the call's payload is no longer kept");
 }

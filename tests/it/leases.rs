@@ -109,7 +109,7 @@ async fn a_dispatcher_that_cannot_renew_its_lease_begins_no_request_until_it_can
     // A lock on its row lets it neither renew nor claim; the claim waits in the database, the renewal times out.
     let mut lock = database.pool.begin().await.unwrap();
     sqlx::query("SELECT FROM postcall.dispatcher FOR UPDATE").execute(&mut *lock).await.unwrap();
-    cut_off.says("room=\"lease\"").await;
+    cut_off.says("worker=\"lease\"").await;
     database.insert_call("a", &json!({})).await;
     database.until("SELECT lease_until < clock_timestamp() FROM postcall.dispatcher").await;
     assert!(inbox.received().is_empty());

@@ -105,3 +105,13 @@ async fn every_table_column_and_view_says_what_it_is() {
                          OR (a.attnum IS NOT NULL AND col_description(c.oid, a.attnum) IS NULL))";
     assert_eq!(database.text(silent).await, None);
 }
+
+/// Auditors read the view, and not the tables behind it.
+#[tokio::test]
+async fn every_column_of_the_view_of_history_says_what_it_is() {
+    let database = Database::new().await;
+    let silent = "SELECT string_agg(attname, ', ') FROM pg_attribute
+                  WHERE attrelid = 'postcall.delivery_history'::regclass AND attnum > 0
+                    AND col_description(attrelid, attnum) IS NULL";
+    assert_eq!(database.text(silent).await, None);
+}

@@ -19,7 +19,7 @@ use crate::support::process::{Dispatcher, THIS_MACHINE, file, postcall_at, sqlx_
 use crate::support::tally::Tally;
 use crate::support::tools::earlier_release;
 
-const PERMITS: usize = 8;
+const PLACES: usize = 8;
 const LEASE_MS: &str = "2000";
 /// Far more than any insert of the platform takes, and less than what a transaction in the way would cost it.
 const HINDERED: Duration = Duration::from_secs(10);
@@ -50,9 +50,9 @@ fn old(program: &Path, url: &str, arguments: &[&str]) -> Output {
 
 async fn dispatcher(program: &Path, url: &str, release: &Release) -> Dispatcher {
     let mut command = Command::new(program);
-    let permits = PERMITS.to_string();
+    let places = PLACES.to_string();
     command.env("DATABASE_URL", url).stdout(Stdio::null()).arg("run").args(THIS_MACHINE);
-    command.args(["--lease-ms", LEASE_MS, "--concurrency", &permits]).args(release.all_places);
+    command.args(["--lease-ms", LEASE_MS, "--concurrency", &places]).args(release.all_places);
     Dispatcher::started(&mut command).await
 }
 
@@ -123,8 +123,8 @@ async fn upgrade_while_running(release: Release) {
     let current = Path::new(env!("CARGO_BIN_EXE_postcall"));
     let mut starting = Command::new(current);
     starting.env("DATABASE_URL", &url).stdout(Stdio::null()).arg("run").args(THIS_MACHINE);
-    let permits = PERMITS.to_string();
-    starting.args(["--lease-ms", LEASE_MS, "--concurrency", &permits]);
+    let places = PLACES.to_string();
+    starting.args(["--lease-ms", LEASE_MS, "--concurrency", &places]);
     let mut new = Dispatcher::spawned(starting.args(ALL_PLACES));
     if !release.records_policy {
         new.says("an earlier release runs beside this one").await;
@@ -134,14 +134,14 @@ async fn upgrade_while_running(release: Release) {
 
     // Nothing is answered any more: all places of both are taken. Then the old one dies.
     let database = Database::at(url.clone()).await;
-    let full = format!("SELECT (SELECT count(*) FROM postcall.sending) = {}", 2 * PERMITS);
+    let full = format!("SELECT (SELECT count(*) FROM postcall.sending) = {}", 2 * PLACES);
     database.until(&full).await;
     let sent = tally.requests();
     let old_id = old.id();
     old.signal(Signal::SIGKILL);
     old.ended().await;
     let given_up = format!(
-        "SELECT count(*) = {PERMITS} FROM postcall.delivery WHERE state = 'unknown' AND dispatcher_id = {old_id}"
+        "SELECT count(*) = {PLACES} FROM postcall.delivery WHERE state = 'unknown' AND dispatcher_id = {old_id}"
     );
     database.until(&given_up).await;
     tally.answer_all();
@@ -157,7 +157,7 @@ async fn upgrade_while_running(release: Release) {
     assert!(well, "{lines:#?}");
     let accounts = accounts::check(&database.pool, &tally, &ids).await;
     assert_eq!(accounts.shown("delivered") + accounts.shown("unknown"), ids.len());
-    assert_eq!(accounts.doubts.into_iter().collect::<Vec<_>>(), [(old_id, PERMITS)], "no doubt but the killed one's");
+    assert_eq!(accounts.doubts.into_iter().collect::<Vec<_>>(), [(old_id, PLACES)], "no doubt but the killed one's");
     let invariants = postcall_at(&url, &["check-invariants"]);
     assert!(invariants.status.success(), "{}", String::from_utf8_lossy(&invariants.stdout));
     let by_both = "SELECT count(DISTINCT dispatcher_id) FROM postcall.delivery WHERE state = 'delivered'";

@@ -189,7 +189,8 @@ async fn show(store: &Store, receiver: &Receiver) -> Result<(), CliError> {
 async fn keep(url: &str, receiver: &Receiver) -> Result<(), CliError> {
     chapter("Everything keeps running until Ctrl-C")?;
     let receiver_url = receiver.url("");
-    let program = std::env::current_exe()?;
+    let program = std::env::current_exe()
+        .map_err(|source| CliError::System { what: "find out where this program is", source })?;
     let program = program.display();
     print_line(&format!(
         "the database   psql '{url}'\n\

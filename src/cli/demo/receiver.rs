@@ -34,8 +34,7 @@ pub(super) struct Receiver {
 
 impl Receiver {
     pub(super) async fn start() -> Result<Receiver, CliError> {
-        // Not by `?`: an error of input and output that a command passes on is one of its own output.
-        Receiver::open().await.map_err(|error| CliError::Problem(format!("cannot open the demo's receiver: {error}")))
+        Receiver::open().await.map_err(|source| CliError::System { what: "open the demo's receiver", source })
     }
 
     async fn open() -> std::io::Result<Receiver> {

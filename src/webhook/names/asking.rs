@@ -7,7 +7,7 @@ use hickory_proto::rr::Name;
 use tokio::time::Instant;
 
 use super::LookUpError;
-use super::exchange::{Broken, Part, exchange};
+use super::exchange::{ExchangeError, Part, exchange};
 use super::message::{Family, Found, Reply};
 use super::resolv_conf::{Directions, Server};
 
@@ -57,7 +57,7 @@ async fn ask_servers(directions: &Directions, name: &Name) -> Result<Found, Look
             }
             if replies.contains(&Some(Reply::Failure)) {
                 reason = LookUpError::Failing;
-            } else if reason == LookUpError::Silent && matches!(talked, Err(Broken::NoSocket)) {
+            } else if reason == LookUpError::Silent && matches!(talked, Err(ExchangeError::NoSocket)) {
                 reason = LookUpError::NoSocket;
             }
         }

@@ -26,7 +26,7 @@ const NEGATIVE_FRESH: Duration = Duration::from_secs(3);
 const KNOWN: Duration = Duration::from_secs(60 * 60);
 
 /// The result of a look-up: the addresses, or why there are none.
-pub(super) type Answer = Result<Vec<IpAddr>, LookUpError>;
+pub(super) type LookUpResult = Result<Vec<IpAddr>, LookUpError>;
 
 /// The latest answer for each name. Each answer belongs to a generation of the configuration. Answers of an earlier
 /// generation are not fresh, because they may come from name servers that are no longer used.
@@ -37,7 +37,7 @@ pub(super) struct Cache {
 
 #[derive(Debug)]
 struct Entry {
-    answer: Answer,
+    answer: LookUpResult,
     generation: u64,
     since: Instant,
     fresh: Duration,
@@ -50,7 +50,7 @@ impl Cache {
     }
 
     /// The answer for `host`, if it is still fresh.
-    pub(super) fn fresh(&self, host: &str, generation: u64, now: Instant) -> Option<Answer> {
+    pub(super) fn fresh(&self, host: &str, generation: u64, now: Instant) -> Option<LookUpResult> {
         let mut names = self.lock();
         let entry = names.get(host)?;
         let is_fresh = entry.generation == generation && now.duration_since(entry.since) < entry.fresh;

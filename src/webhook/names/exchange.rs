@@ -55,16 +55,16 @@ impl Part {
 
 /// Why an exchange ended early. Replies that arrived before that are kept.
 #[derive(Debug)]
-pub(super) enum Broken {
+pub(super) enum ExchangeError {
     /// This machine has no socket left.
     NoSocket,
     /// The name server cannot be reached, or its replies are not valid.
     Server,
 }
 
-impl From<io::Error> for Broken {
-    fn from(_: io::Error) -> Broken {
-        Broken::Server
+impl From<io::Error> for ExchangeError {
+    fn from(_: io::Error) -> ExchangeError {
+        ExchangeError::Server
     }
 }
 
@@ -78,7 +78,7 @@ pub(super) async fn exchange(
     parts: &mut [Part],
     limit: Duration,
     over_tcp: bool,
-) -> Result<(), Broken> {
+) -> Result<(), ExchangeError> {
     let talk = async {
         if over_tcp {
             return talk_over_tcp(server, parts, |part| part.reply.is_none()).await;
@@ -92,12 +92,12 @@ pub(super) async fn exchange(
     timeout(limit, talk).await.unwrap_or(Ok(()))
 }
 
-async fn talk_over_udp(server: SocketAddr, parts: &mut [Part]) -> Result<(), Broken> {
+async fn talk_over_udp(server: SocketAddr, parts: &mut [Part]) -> Result<(), ExchangeError> {
     let any = match server {
         SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
         SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
     };
-    let socket = UdpSocket::bind((any, 0)).await.map_err(|_| Broken::NoSocket)?;
+    let socket = UdpSocket::bind((any, 0)).await.map_err(|_| ExchangeError::NoSocket)?;
     socket.connect(server).await?;
     let mut send = interval(RESEND);
     send.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -116,7 +116,7 @@ async fn talk_over_udp(server: SocketAddr, parts: &mut [Part]) -> Result<(), Bro
                 if !parts.iter_mut().any(|part| part.take(datagram)) {
                     noise += 1;
                     if noise == MAX_NOISE {
-                        return Err(Broken::Server);
+                        return Err(ExchangeError::Server);
                     }
                 }
                 if enough_at.is_none() && parts.iter().any(Part::has_addresses) {
@@ -130,17 +130,21 @@ async fn talk_over_udp(server: SocketAddr, parts: &mut [Part]) -> Result<(), Bro
 }
 
 /// Asks the questions for which `is_meant` is true over one connection, one after the other.
-async fn talk_over_tcp(server: SocketAddr, parts: &mut [Part], is_meant: impl Fn(&Part) -> bool) -> Result<(), Broken> {
+async fn talk_over_tcp(
+    server: SocketAddr,
+    parts: &mut [Part],
+    is_meant: impl Fn(&Part) -> bool,
+) -> Result<(), ExchangeError> {
     let socket = match server {
         SocketAddr::V4(_) => TcpSocket::new_v4(),
         SocketAddr::V6(_) => TcpSocket::new_v6(),
     };
-    let mut stream = socket.map_err(|_| Broken::NoSocket)?.connect(server).await?;
+    let mut stream = socket.map_err(|_| ExchangeError::NoSocket)?.connect(server).await?;
     for part in parts.iter_mut().filter(|part| is_meant(part)) {
         let answer = ask_over(&mut stream, &bytes(part)?).await?;
         // A reply that is truncated over TCP is not valid.
         match part.question.read(&answer) {
-            None | Some(Reply::Truncated) => return Err(Broken::Server),
+            None | Some(Reply::Truncated) => return Err(ExchangeError::Server),
             reply => part.reply = reply,
         }
     }
@@ -157,8 +161,8 @@ async fn ask_over(stream: &mut TcpStream, question: &[u8]) -> io::Result<Vec<u8>
     Ok(answer)
 }
 
-fn bytes(part: &Part) -> Result<Vec<u8>, Broken> {
-    part.question.bytes().map_err(|_| Broken::Server)
+fn bytes(part: &Part) -> Result<Vec<u8>, ExchangeError> {
+    part.question.bytes().map_err(|_| ExchangeError::Server)
 }
 
 fn is_enough(parts: &[Part]) -> bool {

@@ -2,7 +2,7 @@
 //! question to a silent name server holds its place for long. So places are shared among *groups* of names, and no
 //! group keeps its places while other groups have none.
 //!
-//! - A group holds at most [`Limits::open_per_group`] places, so one domain cannot take them all.
+//! - A group holds at most [`QueueLimits::open_per_group`] places, so one domain cannot take them all.
 //! - A free place goes to the waiting group that holds the fewest places, and among equals to the one that came first.
 //! - A holder may keep its place for at least [`SLICE`]. After that, it has to leave the place and go to the end of the
 //!   queue as soon as someone waits who may take it: a member of its own group, or of a group that holds no place. So
@@ -22,7 +22,7 @@ pub(super) const SLICE: Duration = Duration::from_millis(500);
 
 /// The bounds of a queue.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Limits {
+pub(super) struct QueueLimits {
     /// How many places there are.
     pub(super) open: usize,
     /// How many places one group may hold.
@@ -45,13 +45,13 @@ pub(super) enum Full {
 /// A number of places, and the queue of those that wait for one. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(super) struct QueryQueue {
-    limits: Limits,
+    limits: QueueLimits,
     state: Arc<Mutex<QueueState>>,
 }
 
 impl QueryQueue {
     /// An empty queue.
-    pub(super) fn new(limits: Limits) -> QueryQueue {
+    pub(super) fn new(limits: QueueLimits) -> QueryQueue {
         QueryQueue { limits, state: Arc::default() }
     }
 
@@ -208,7 +208,7 @@ impl QueueState {
     }
 
     /// Grants the free places, and asks holders to leave whose places others wait for.
-    fn settle(&mut self, limits: Limits) {
+    fn settle(&mut self, limits: QueueLimits) {
         while self.open.len() < limits.open
             && let Some((open, _, name)) = self.turns.first().cloned()
             && open < limits.open_per_group
@@ -264,7 +264,7 @@ mod tests {
 
     use super::*;
 
-    const LIMITS: Limits = Limits { open: 4, open_per_group: 2, waiting: 5, waiting_per_group: 3 };
+    const LIMITS: QueueLimits = QueueLimits { open: 4, open_per_group: 2, waiting: 5, waiting_per_group: 3 };
 
     /// Whether `place` is granted already.
     async fn is_granted(place: &QueryPlace) -> bool {
@@ -347,7 +347,7 @@ mod tests {
         let queue = QueryQueue::new(LIMITS);
         let place = queue.enter("a").await.unwrap();
         assert!(timeout(SLICE * 100, place.wanted()).await.is_err());
-        let full = QueryQueue::new(Limits { open: 1, ..LIMITS });
+        let full = QueryQueue::new(QueueLimits { open: 1, ..LIMITS });
         let place = full.enter("a").await.unwrap();
         let _waiter = full.stand("b").unwrap();
         assert!(timeout(SLICE / 2, place.wanted()).await.is_err());

@@ -14,7 +14,7 @@ pub const LEASE_MS: u64 = 2_000;
 /// Dispatchers with the same settings. Those that still run are killed when it is dropped.
 pub struct Fleet {
     url: String,
-    permits: usize,
+    places: usize,
     lease_ms: u64,
     /// Those that run.
     pub members: Vec<Dispatcher>,
@@ -23,15 +23,15 @@ pub struct Fleet {
 }
 
 impl Fleet {
-    /// Starts `members` dispatchers of `permits` requests in flight each on the database at `url`.
-    pub async fn start(url: &str, members: usize, permits: usize) -> Fleet {
-        Fleet::with_lease(LEASE_MS, url, members, permits).await
+    /// Starts `members` dispatchers of `places` requests in flight each on the database at `url`.
+    pub async fn start(url: &str, members: usize, places: usize) -> Fleet {
+        Fleet::with_lease(LEASE_MS, url, members, places).await
     }
 
     /// As [`Fleet::start`], with another lease.
-    pub async fn with_lease(lease_ms: u64, url: &str, members: usize, permits: usize) -> Fleet {
+    pub async fn with_lease(lease_ms: u64, url: &str, members: usize, places: usize) -> Fleet {
         let (members_wanted, members) = (members, Vec::new());
-        let mut fleet = Fleet { url: url.to_owned(), permits, lease_ms, members, killed: BTreeSet::new() };
+        let mut fleet = Fleet { url: url.to_owned(), places, lease_ms, members, killed: BTreeSet::new() };
         for _ in 0..members_wanted {
             fleet.add().await;
         }
@@ -40,7 +40,7 @@ impl Fleet {
 
     /// One more, which dispatches when this returns.
     pub async fn add(&mut self) {
-        self.members.push(Dispatcher::start_leased(&self.url, self.lease_ms, self.permits).await);
+        self.members.push(Dispatcher::start_leased(&self.url, self.lease_ms, self.places).await);
     }
 
     /// Kills one by SIGKILL, and waits until it is gone.
@@ -67,13 +67,13 @@ impl Fleet {
         }
     }
 
-    /// UnknownReason is no larger than it must be: at most the permits of each that was killed, and none elsewhere.
+    /// UnknownReason is no larger than it must be: at most the places of each that was killed, and none elsewhere.
     pub fn assert_doubt_is_bounded(&self, accounts: &Accounts) {
         for (dispatcher, doubts) in &accounts.doubts {
-            let bound = if self.killed.contains(dispatcher) { self.permits } else { 0 };
+            let bound = if self.killed.contains(dispatcher) { self.places } else { 0 };
             assert!(*doubts <= bound, "dispatcher {dispatcher} left {doubts} doubts, {bound} at most");
         }
-        println!("{} killed of {} permits each, largest doubt {}", self.killed.len(), self.permits, largest(accounts));
+        println!("{} killed of {} places each, largest doubt {}", self.killed.len(), self.places, largest(accounts));
     }
 }
 

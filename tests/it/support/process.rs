@@ -102,13 +102,13 @@ impl Dispatcher {
 
     /// A dispatcher with this lease and this many requests in flight, to whatever host and for whatever agent, and no result
     /// that waits to be recorded beside them.
-    pub async fn start_leased(url: &str, lease_ms: u64, permits: usize) -> Dispatcher {
+    pub async fn start_leased(url: &str, lease_ms: u64, places: usize) -> Dispatcher {
         let mut command = Dispatcher::command(url);
         let settings = [
             ("POSTCALL_LEASE_MS", lease_ms.to_string()),
-            ("POSTCALL_CONCURRENCY", permits.to_string()),
-            ("POSTCALL_CONCURRENCY_PER_AGENT", permits.to_string()),
-            ("POSTCALL_CONCURRENCY_PER_HOST", permits.to_string()),
+            ("POSTCALL_CONCURRENCY", places.to_string()),
+            ("POSTCALL_CONCURRENCY_PER_AGENT", places.to_string()),
+            ("POSTCALL_CONCURRENCY_PER_HOST", places.to_string()),
             ("POSTCALL_MAX_UNRECORDED", 0.to_string()),
             ("POSTCALL_ADAPT_TO_HOSTS", false.to_string()),
             ("POSTCALL_HOLD_UNREACHABLE", false.to_string()),

@@ -1,14 +1,12 @@
-//! The place of a delivery among the deliveries in flight, from its claim until its result is recorded. A place holds a
-//! permit, which the limits count. If a result is lost, because a task panics or the finisher has ended, its place
-//! counts the loss.
+//! The deliveries in flight, each from its claim until its result is recorded. If a result is lost, because a task panics
+//! or the finisher has ended, its delivery counts as a loss.
 //!
-//! The words: a *place* is one of `--concurrency`. While an attempt runs, its delivery sits in a *seat* of the scheduler, which
-//! its *permit* gives back; afterwards it has one of `--max-unrecorded` *slots* until its result is recorded.
+//! A delivery in flight holds a *place* of the scheduler, one of `--concurrency`, until its attempt ends. Afterwards it holds a
+//! *slot*, one of `--max-unrecorded`, until its result is recorded. So the next request need not wait for the database.
 //!
-//! The permit comes free when the attempt ends, so that the next request need not wait for the database. A delivery
-//! whose result is not recorded yet would be in doubt if this process died, so their number is bounded
-//! ([`Places::unrecorded`]). When the bound is reached, places keep their permits until their results are recorded. So
-//! a dispatcher that dies leaves no more deliveries in doubt than its permits and that bound.
+//! A delivery whose result is not recorded yet would be in doubt if this process died, so their number is bounded
+//! ([`Places::unrecorded`]). When all slots are taken, deliveries keep their places until their results are recorded. So
+//! a dispatcher that dies leaves no more deliveries in doubt than it has places and slots.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,9 +16,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use uuid::Uuid;
 
 use super::minute::Counts;
-use super::schedule::{Permit, Schedule};
+use super::schedule::{HeldPlace, Schedule};
 use crate::domain::host::Origin;
-use crate::scheduler::{LaneId, Seat, Signal};
+use crate::scheduler::{LaneId, Place, Signal};
 
 /// How many results were lost on their way to the database.
 #[derive(Clone, Debug, Default)]
@@ -36,64 +34,64 @@ impl Losses {
 /// All places of a dispatcher.
 #[derive(Clone, Debug)]
 pub(super) struct Places {
-    /// Decides who gets the permits.
+    /// Decides who gets them.
     pub(super) schedule: Arc<Schedule>,
-    /// Holds one slot for each result that may wait to be recorded without a permit.
+    /// Holds one slot for each result that may wait to be recorded without a place.
     unrecorded: Arc<Semaphore>,
-    /// Counts the places that were dropped without [`Place::leave`].
+    /// Counts the deliveries that were dropped without [`InFlight::leave`].
     pub(super) losses: Losses,
     /// What the log says once a minute.
     pub(super) counts: Counts,
 }
 
 impl Places {
-    /// Places of this schedule. `unrecorded` is how many results may wait to be recorded without a permit.
+    /// Places of this schedule. `unrecorded` is how many results may wait to be recorded without a place.
     pub(super) fn new(schedule: Arc<Schedule>, unrecorded: usize) -> Places {
         let unrecorded = Arc::new(Semaphore::new(unrecorded.min(Semaphore::MAX_PERMITS)));
         Places { schedule, unrecorded, losses: Losses::default(), counts: Counts::default() }
     }
 
-    /// Takes a place for a delivery that has been claimed.
-    pub(super) fn take(&self, seat: Seat) -> Place {
-        let lane = seat.lane;
+    /// Notes that a delivery has been claimed, which takes this place.
+    pub(super) fn take(&self, place: Place) -> InFlight {
+        let lane = place.lane;
         self.counts.claimed();
-        Place {
-            permit: Some(Permit::new(seat, &self.schedule)),
-            unrecorded: None,
+        InFlight {
+            place: Some(HeldPlace::new(place, &self.schedule)),
+            slot: None,
             lane,
             places: self.clone(),
             left: false,
         }
     }
 
-    /// How many results wait to be recorded without a permit. `of` is how many may wait.
+    /// How many results wait to be recorded without a place. `of` is how many may wait.
     pub(super) fn waiting_to_be_recorded(&self, of: usize) -> usize {
         of.saturating_sub(self.unrecorded.available_permits())
     }
 }
 
-/// One place. If it is dropped without [`Place::leave`], its result counts as lost. Its permit comes free in both
-/// cases.
+/// One delivery in flight. If this is dropped without [`InFlight::leave`], its result counts as lost. Its place comes free
+/// in both cases.
 #[derive(Debug)]
-pub(super) struct Place {
-    permit: Option<Permit>,
-    /// The slot that it holds instead of the permit once its attempt has ended.
-    unrecorded: Option<OwnedSemaphorePermit>,
+pub(super) struct InFlight {
+    place: Option<HeldPlace>,
+    /// The slot that it holds instead of the place once its attempt has ended.
+    slot: Option<OwnedSemaphorePermit>,
     lane: LaneId,
     places: Places,
     left: bool,
 }
 
-impl Place {
-    /// Notes that its attempt at `host`, which began at `started`, has ended. The permit comes free if one more result
-    /// may wait without a permit.
+impl InFlight {
+    /// Notes that its attempt at `host`, which began at `started`, has ended. The place comes free if one more result
+    /// may wait without a place.
     pub(super) fn ended(&mut self, host: Option<&Origin>, started: Instant, signal: Signal) {
         if let Some(host) = host {
             self.places.schedule.learn(host, started, signal);
         }
         if let Ok(slot) = self.places.unrecorded.clone().try_acquire_owned() {
-            self.unrecorded = Some(slot);
-            self.permit = None;
+            self.slot = Some(slot);
+            self.place = None;
         }
     }
 
@@ -102,13 +100,13 @@ impl Place {
         self.places.schedule.returned(self.lane, delivery_id);
     }
 
-    /// Leaves the place in good order: its result is in the database, or is counted elsewhere.
+    /// Ends in good order: its result is in the database, or is counted elsewhere.
     pub(super) fn leave(mut self) {
         self.left = true;
     }
 }
 
-impl Drop for Place {
+impl Drop for InFlight {
     fn drop(&mut self) {
         if !self.left {
             self.places.losses.0.fetch_add(1, Ordering::AcqRel);
@@ -124,8 +122,8 @@ pub(super) mod tests {
     /// The lane of [`places`].
     pub(in crate::dispatcher) const LANE: LaneId = 1;
 
-    /// Makes `count` places, and a seat for each of them.
-    pub(in crate::dispatcher) fn places(count: usize, unrecorded: usize) -> (Places, Vec<Seat>) {
+    /// All places of a dispatcher with `count` of them, and each of them by itself.
+    pub(in crate::dispatcher) fn places(count: usize, unrecorded: usize) -> (Places, Vec<Place>) {
         let limits =
             Limits { in_flight: count, per_agent: count, per_host: count, adapt: false, hold_unreachable: false };
         let schedule = Arc::new(Schedule::new(limits.clone()));
@@ -134,23 +132,23 @@ pub(super) mod tests {
         scheduler.admit(LANE, owners, Edition::default(), Manner::Untried, Instant::now());
         scheduler.found(LANE);
         let turn = scheduler.plan(count, Instant::now()).pop().unwrap();
-        let seats = scheduler.claimed(turn, count, false);
+        let free = scheduler.claimed(turn, count, false);
         schedule.take_over(scheduler);
-        (Places::new(schedule, unrecorded), seats)
+        (Places::new(schedule, unrecorded), free)
     }
 
-    /// How many of `of` permits are free.
+    /// How many of `of` places are free.
     pub(in crate::dispatcher) fn free(places: &Places, of: usize) -> usize {
         of - places.schedule.report().0
     }
 
     #[test]
-    fn a_result_that_nobody_wrote_is_counted_however_it_was_lost_and_its_permit_comes_free() {
-        let (places, mut seats) = places(3, 0);
-        places.take(seats.pop().unwrap()).leave();
+    fn a_result_that_nobody_wrote_is_counted_however_it_was_lost_and_its_place_comes_free() {
+        let (places, mut untaken) = places(3, 0);
+        places.take(untaken.pop().unwrap()).leave();
         assert_eq!(places.losses.count(), 0);
-        drop(places.take(seats.pop().unwrap()));
-        let held = places.take(seats.pop().unwrap());
+        drop(places.take(untaken.pop().unwrap()));
+        let held = places.take(untaken.pop().unwrap());
         let panicked = std::thread::spawn(move || {
             let _held = held;
             panic!("as this test wants it");
@@ -160,12 +158,12 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn permits_come_free_with_the_answers_as_long_as_few_results_wait_to_be_recorded() {
-        let (places, seats) = places(3, 2);
-        let mut all: Vec<Place> = seats.into_iter().map(|seat| places.take(seat)).collect();
-        all.iter_mut().for_each(|place| place.ended(None, Instant::now(), Signal::Answered));
-        assert_eq!((free(&places, 3), places.waiting_to_be_recorded(2)), (2, 2), "the third keeps its permit");
-        all.into_iter().for_each(Place::leave);
+    fn places_come_free_with_the_answers_as_long_as_few_results_wait_to_be_recorded() {
+        let (places, untaken) = places(3, 2);
+        let mut all: Vec<InFlight> = untaken.into_iter().map(|place| places.take(place)).collect();
+        all.iter_mut().for_each(|one| one.ended(None, Instant::now(), Signal::Answered));
+        assert_eq!((free(&places, 3), places.waiting_to_be_recorded(2)), (2, 2), "the third keeps its place");
+        all.into_iter().for_each(InFlight::leave);
         assert_eq!((free(&places, 3), places.waiting_to_be_recorded(2), places.losses.count()), (3, 0, 0));
     }
 }

@@ -17,8 +17,8 @@ use crate::domain::request::Request;
 use crate::domain::{kept, mask};
 use crate::webhook::SendGate;
 
-/// A request that is ready to be sent.
-pub(super) struct Prepared {
+/// A rendered request, and what goes with it.
+pub(super) struct Rendered {
     /// The rendered request.
     pub(super) request: Request,
     /// What history keeps of the request.
@@ -33,39 +33,39 @@ pub(super) struct Prepared {
 ///
 /// # Errors
 /// Returns the ending of the delivery if nothing will be sent.
-pub(super) async fn prepare(
+pub(super) async fn render(
     payload: Payload,
     text_share: Option<Share>,
     template: Template,
     budget: &Budget,
     send_gate: &SendGate,
     cut: &CancellationToken,
-) -> Result<Prepared, Ending> {
+) -> Result<Rendered, Ending> {
     let text = text_of(payload, budget.max_call_bytes()).map_err(|problem| failed(problem.to_string()))?;
     let bound = template.body_bound(text.len());
     if text.len() <= SMALL_TEXT && bound <= SMALL_BODY {
-        return guarded(|| render(&text, &template));
+        return guarded(|| render_now(&text, &template));
     }
-    let room = async { (budget.body(bound).await, budget.place_to_render().await) };
-    let (body_share, place) = tokio::select! {
+    let share_and_permit = async { (budget.body(bound).await, budget.permit_to_render().await) };
+    let (body_share, permit) = tokio::select! {
         biased;
         () = cut.cancelled() => return Err(Ending::Unsent),
         () = send_gate.closes() => return Err(Ending::Unsent),
-        room = room => room,
+        got = share_and_permit => got,
     };
     let span = Span::current();
-    let rendering = tokio::task::spawn_blocking(move || {
-        let prepared = span.in_scope(|| guarded(|| render(&text, &template)));
-        drop((text, text_share, place));
-        prepared
+    let task = tokio::task::spawn_blocking(move || {
+        let rendered = span.in_scope(|| guarded(|| render_now(&text, &template)));
+        drop((text, text_share, permit));
+        rendered
     });
     // The rendering is abandoned only if the runtime shuts down.
-    let mut prepared = rendering.await.unwrap_or(Err(Ending::Unsent))?;
-    prepared.body_share = body_share;
-    if let Some(share) = &mut prepared.body_share {
-        share.shrink_to(prepared.request.body.as_ref().map_or(0, String::len));
+    let mut rendered = task.await.unwrap_or(Err(Ending::Unsent))?;
+    rendered.body_share = body_share;
+    if let Some(share) = &mut rendered.body_share {
+        share.shrink_to(rendered.request.body.as_ref().map_or(0, String::len));
     }
-    Ok(prepared)
+    Ok(rendered)
 }
 
 /// The call's text, or the problem because of which there is none.
@@ -86,7 +86,7 @@ fn text_of(payload: Payload, max_call_bytes: usize) -> Result<String, Problem> {
     }
 }
 
-fn render(text: &str, template: &Template) -> Result<Prepared, Problem> {
+fn render_now(text: &str, template: &Template) -> Result<Rendered, Problem> {
     let mut request = template.action()?.render(Call::of_any_length(text))?;
     let sent = SentRequest {
         method: request.method,
@@ -95,14 +95,14 @@ fn render(text: &str, template: &Template) -> Result<Prepared, Problem> {
         body_sha256: request.body.as_ref().map(|body| Sha256::digest(body).into()),
         unresolved: std::mem::take(&mut request.unresolved),
     };
-    Ok(Prepared { request, sent, body_share: None })
+    Ok(Rendered { request, sent, body_share: None })
 }
 
 /// Renders. A problem is a failure, and so is a panic, which is a defect of postcall: it is certain that nothing was
 /// sent.
-fn guarded(render: impl FnOnce() -> Result<Prepared, Problem>) -> Result<Prepared, Ending> {
+fn guarded(render: impl FnOnce() -> Result<Rendered, Problem>) -> Result<Rendered, Ending> {
     match catch_unwind(AssertUnwindSafe(render)) {
-        Ok(prepared) => prepared.map_err(|problem| failed(problem.to_string())),
+        Ok(rendered) => rendered.map_err(|problem| failed(problem.to_string())),
         Err(_panic) => {
             error!("rendering a request panicked; its delivery is recorded as failed");
             Err(failed("an internal error ended the rendering; nothing was sent".to_owned()))
