@@ -74,13 +74,15 @@
 //! [`domain`], which knows no other room. [`render`], [`webhook`] and [`store`] do not know each other: templates know
 //! nothing of sockets, and sockets know nothing of SQL. [`scheduler`] decides whose turn it is, and does not know
 //! them, either. [`dispatcher`] knows these four, and connects them in its loop. [`service`] is what people do,
-//! through whichever interface; it knows [`render`], [`webhook`] and [`store`], and no interface. [`cli`] reads
-//! arguments, calls the other rooms and prints, and decides nothing about a delivery.
+//! through whichever interface; it knows [`render`], [`webhook`] and [`store`], and no interface. [`console`] shows in a
+//! browser what [`service`] and [`store`] tell, and only reads. [`cli`] reads arguments, calls the other rooms and
+//! prints, and decides nothing about a delivery.
 #![forbid(unsafe_code)]
 #![warn(clippy::too_many_lines, clippy::panic)]
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod cli;
+pub mod console;
 pub mod dispatcher;
 pub mod domain;
 pub mod render;

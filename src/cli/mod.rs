@@ -20,6 +20,7 @@ use crate::webhook::SetupError;
 mod action;
 mod attribution;
 mod check_invariants;
+mod console;
 mod demo;
 mod filter;
 mod history;
@@ -74,6 +75,7 @@ enum Command {
     Migrate(migrate::Arguments),
     Run(run::Arguments),
     Status(status::Arguments),
+    Console(console::Arguments),
     Action(action::Arguments),
     Pause(pause::Arguments),
     Resume(pause::ResumeArguments),
@@ -223,6 +225,7 @@ impl Command {
             Command::Migrate(arguments) => arguments.run().await,
             Command::Run(arguments) => arguments.run().await,
             Command::Status(arguments) => arguments.run().await,
+            Command::Console(arguments) => arguments.run().await,
             Command::Action(arguments) => arguments.run().await,
             Command::Pause(arguments) => arguments.run().await,
             Command::Resume(arguments) => arguments.run().await,
@@ -247,7 +250,11 @@ impl Command {
             }
             Command::Run(_) => "a database user with the role postcall_dispatcher",
             Command::Pause(arguments) if arguments.only_reads() => READER,
-            Command::Status(_) | Command::History(_) | Command::Show(_) | Command::CheckInvariants(_) => READER,
+            Command::Status(_)
+            | Command::Console(_)
+            | Command::History(_)
+            | Command::Show(_)
+            | Command::CheckInvariants(_) => READER,
             Command::Action(_) | Command::Pause(_) | Command::Resume(_) | Command::Resolve(_) | Command::Replay(_) => {
                 "a database user with the role postcall_publisher"
             }

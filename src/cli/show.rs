@@ -51,9 +51,19 @@ fn as_json(row: &HistoryRow, sent: &PastRequest) -> Value {
             "same_as_sent": same,
         }),
         PastRequest::Refused(problem) => json!({ "error": problem }),
-        PastRequest::Gone(reason) => json!({ "gone": reason }),
+        PastRequest::Gone(_) | PastRequest::Forbidden | PastRequest::TooLarge { .. } => json!({ "gone": gone(sent) }),
     };
     object
+}
+
+/// Why the request is not rendered again.
+fn gone(sent: &PastRequest) -> &'static str {
+    match sent {
+        PastRequest::Gone(reason) => reason,
+        PastRequest::Forbidden => PastRequest::FORBIDDEN,
+        PastRequest::TooLarge { .. } => "the call's payload is too large",
+        PastRequest::Rendered { .. } | PastRequest::Refused(_) => "",
+    }
 }
 
 fn as_text(row: &HistoryRow, sent: &PastRequest) -> String {
@@ -128,7 +138,8 @@ fn request_lines(row: &HistoryRow, sent: &PastRequest) -> Vec<String> {
             lines
         }
         PastRequest::Refused(problem) => vec![format!("  nothing: {}", visible(&problem.to_string()))],
-        PastRequest::Gone(reason) => {
+        PastRequest::Gone(_) | PastRequest::Forbidden | PastRequest::TooLarge { .. } => {
+            let reason = gone(sent);
             let sent = row.method.as_ref().zip(row.url.as_ref());
             let request = sent.map(|(method, url)| format!("  {} {}", visible(method), visible(url)));
             request.into_iter().chain([format!("  (not rendered again: {reason})")]).collect()

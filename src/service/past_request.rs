@@ -27,6 +27,18 @@ pub enum PastRequest {
     Refused(Problem),
     /// The reason why it cannot be rendered again.
     Gone(&'static str),
+    /// The call's payload is larger than the caller wants to have in memory.
+    TooLarge {
+        /// Its size.
+        bytes: i64,
+    },
+    /// The database user may read history, but neither calls nor templates.
+    Forbidden,
+}
+
+impl PastRequest {
+    /// Why it is not shown, if the reason is that there are no rights to read it.
+    pub const FORBIDDEN: &str = "these rights allow history only";
 }
 
 /// A request in which the values of headers and query parameters that look like secrets by their names are masked.
@@ -58,16 +70,25 @@ impl MaskedRequest {
     }
 }
 
+/// As [`render_again`], unless the call's payload is larger than `most_bytes`.
+pub async fn render_again_within(store: &Store, row: &HistoryRow, most_bytes: i64) -> PastRequest {
+    match store.payload_bytes(row.call_id).await {
+        Ok(Some(bytes)) if bytes > most_bytes => PastRequest::TooLarge { bytes },
+        Ok(_) => render_again(store, row).await,
+        Err(error) => unreadable(&error),
+    }
+}
+
 /// Renders the request of a delivery again.
 pub async fn render_again(store: &Store, row: &HistoryRow) -> PastRequest {
     let payload = match store.payload(row.call_id).await {
         Ok(Some(payload)) => payload,
         Ok(None) => return PastRequest::Gone("the call's payload is no longer kept"),
-        Err(error) => return PastRequest::Gone(unreadable(&error)),
+        Err(error) => return unreadable(&error),
     };
     let mut actions = match store.actions(Some(&row.agent), Some(&row.action), row.action_version).await {
         Ok(actions) => actions,
-        Err(error) => return PastRequest::Gone(unreadable(&error)),
+        Err(error) => return unreadable(&error),
     };
     let Some(action) = actions.pop() else { return PastRequest::Gone("the action's version cannot be found") };
     let rendered = CompiledAction::compile(&action.spec)
@@ -83,8 +104,12 @@ pub async fn render_again(store: &Store, row: &HistoryRow) -> PastRequest {
 }
 
 /// Why something could not be read. An auditor may read neither calls nor actions; that is not an error here.
-fn unreadable(error: &StoreError) -> &'static str {
-    if error.is_forbidden() { "these rights allow history only" } else { "the database did not return what it holds" }
+fn unreadable(error: &StoreError) -> PastRequest {
+    if error.is_forbidden() {
+        PastRequest::Forbidden
+    } else {
+        PastRequest::Gone("the database did not return what it holds")
+    }
 }
 
 /// The digest of the body, as history shows it.

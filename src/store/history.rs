@@ -12,7 +12,7 @@ use serde::Serialize;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::{COMMAND_STATEMENT_TIMEOUT, Store, StoreError, matching, texts};
+use super::{Store, StoreError, matching, texts};
 use crate::domain::delivery::{BodyEnd, ResolutionSource, State};
 use crate::domain::error_kind::ErrorKind;
 use crate::domain::kept;
@@ -110,6 +110,19 @@ named_columns! {
     }
 }
 
+/// A replay of a delivery.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReplayLink {
+    /// The delivery that repeats the other one.
+    pub delivery_id: Uuid,
+    /// Who asked for it, in that person's own words.
+    pub replayed_by: String,
+    /// The reason that this person gave.
+    pub reason: String,
+    /// When it was asked for.
+    pub created_at: DateTime<Utc>,
+}
+
 /// How many of the matching deliveries are in one state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct StateCount {
@@ -164,7 +177,7 @@ const ROWS_AT_ONCE: usize = 500;
 impl Store {
     /// Returns up to `limit` deliveries that match, the newest first.
     pub async fn history(&self, filter: &HistoryFilter, limit: usize) -> Result<Vec<HistoryRow>, StoreError> {
-        self.history_within(filter, &filter.possible_ids(None), limit, COMMAND_STATEMENT_TIMEOUT).await
+        self.history_within(filter, &filter.possible_ids(None), limit, self.statement_timeout).await
     }
 
     /// As [`Store::history`], but only for deliveries with these ids, and within a time limit.
@@ -191,13 +204,34 @@ impl Store {
         Ok(rows)
     }
 
+    /// Returns up to `limit` deliveries that match and are newer than `before`: those next to it, the newest first.
+    pub async fn newer(
+        &self,
+        filter: &HistoryFilter,
+        before: Uuid,
+        limit: usize,
+    ) -> Result<Vec<HistoryRow>, StoreError> {
+        let all = filter.possible_ids(None);
+        let behind = Uuid::from_u128(before.as_u128().saturating_add(1));
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let mut snapshot = self.pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
+        matching::prepare(&mut snapshot, self.statement_timeout).await?;
+        let ids = matching::oldest_ids(&mut snapshot, filter, &(all.start.max(behind)..all.end), limit).await?;
+        let mut rows = Vec::with_capacity(ids.len());
+        for ids in ids.rchunks(ROWS_AT_ONCE) {
+            rows.extend(shown(&mut snapshot, ids).await?);
+        }
+        snapshot.commit().await?;
+        Ok(rows)
+    }
+
     /// Counts the deliveries that match, by state, in the order of a delivery's life. In each state, at most `most`
     /// plus one are counted; the extra one shows that there are more.
     pub async fn count_history(&self, filter: &HistoryFilter, most: usize) -> Result<Vec<StateCount>, StoreError> {
         let limit = i64::try_from(most).unwrap_or(i64::MAX).saturating_add(1);
         let possible = filter.possible_states();
         let mut snapshot = self.pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
-        matching::prepare(&mut snapshot, COMMAND_STATEMENT_TIMEOUT).await?;
+        matching::prepare(&mut snapshot, self.statement_timeout).await?;
         let mut counts = Vec::new();
         for state in State::ALL {
             if possible.as_ref().is_some_and(|states| !states.contains(&state)) {
@@ -227,6 +261,43 @@ impl Store {
             .fetch_optional(&self.pool)
             .await?;
         Ok(call)
+    }
+
+    /// The size of a call's payload in bytes; `None` if it has been dropped. The rights of an auditor suffice.
+    pub async fn payload_bytes(&self, call_id: Uuid) -> Result<Option<i64>, StoreError> {
+        // A call from before its size was kept has none: it counts as 0.
+        let bytes = sqlx::query_scalar!(
+            r#"SELECT coalesce(call_bytes, 0)::bigint AS "bytes!" FROM postcall.outbox WHERE id = $1"#,
+            call_id
+        )
+        .fetch_optional(&self.pool)
+        .await?;
+        Ok(bytes)
+    }
+
+    /// The replay of a delivery, and the replay of that one, and so on: at most `limit`, the earliest first.
+    pub async fn replays_of(&self, delivery_id: Uuid, limit: usize) -> Result<Vec<ReplayLink>, StoreError> {
+        // A delivery is replayed once, so the replays of a message are a chain. Each step is one look-up in a unique index.
+        let rows = sqlx::query_as!(
+            ReplayLink,
+            r#"
+            WITH RECURSIVE chain AS (
+                SELECT delivery_id, replay_of, replayed_by, reason, created_at, 1::bigint AS step
+                FROM postcall.replay WHERE replay_of = $1
+                UNION ALL
+                SELECT later.delivery_id, later.replay_of, later.replayed_by, later.reason, later.created_at, chain.step + 1
+                FROM chain JOIN postcall.replay AS later ON later.replay_of = chain.delivery_id
+                WHERE chain.step < $2
+            )
+            SELECT delivery_id AS "delivery_id!", replayed_by AS "replayed_by!", reason AS "reason!", created_at AS "created_at!"
+            FROM chain ORDER BY step
+            "#,
+            delivery_id,
+            i64::try_from(limit).unwrap_or(i64::MAX),
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(rows)
     }
 }
 

@@ -22,13 +22,13 @@ struct Count {
     count: i64,
 }
 
-/// Makes a statement about the newest deliveries that match. `$before` and `$behind` are the SQL before and after the
-/// arms. The arms are those of the view, with few columns and with the states that the view shows. Parameters: $1 to
+/// Makes a statement about the newest deliveries that match, or about the oldest. `$order` says which, at the end of each
+/// arm; `$before` and `$behind` are the SQL before and after the arms. The arms are those of the view, with few columns and with the states that the view shows. Parameters: $1 to
 /// $10 are the filter, $11 and $12 the ids to search, $13 the limit of each arm.
 macro_rules! arms {
-    ($row:path, $before:literal, $filter:expr, $states:expr, $ids:expr, $limit:expr, $behind:literal) => {
+    ($row:path, $before:literal, $filter:expr, $states:expr, $ids:expr, $limit:expr, $order:literal, $behind:literal) => {
         arms!(
-            @ $row, $before, $filter, $states, $ids, $limit, $behind,
+            @ $row, $before, $filter, $states, $ids, $limit, $order, $behind,
             // - An absent criterion is `NULL IS NULL`. The planner removes it, because it plans with the actual values;
             //   see [`prepare`]. It also removes an arm whose state is not requested.
             // - Time limits apply to created_at and also to the time-ordered id, so that whole partitions and most of
@@ -46,11 +46,12 @@ macro_rules! arms {
                   AND ($9::timestamptz IS NULL OR created_at < $9)
                   AND ($10::uuid[] IS NULL OR delivery_id = ANY ($10))
                   AND delivery_id >= $11 AND delivery_id < $12
-                ORDER BY delivery_id DESC LIMIT $13
+                ORDER BY delivery_id
             "#
         )
     };
-    (@ $row:path, $before:literal, $filter:expr, $states:expr, $ids:expr, $limit:expr, $behind:literal, $matches:literal) => {
+    (@ $row:path, $before:literal, $filter:expr, $states:expr, $ids:expr, $limit:expr, $order:literal, $behind:literal,
+     $matches:literal) => {
         sqlx::query_as!(
             $row,
             // The queue comes first, in a step of its own. Among the other arms, which are merged in order, the planner
@@ -63,6 +64,7 @@ macro_rules! arms {
                       FROM postcall.waiting) AS waits
             "#
                 + $matches
+                + $order
                 + r#")
             "#
                 + $before
@@ -73,6 +75,7 @@ macro_rules! arms {
                     WHERE state <> 'unknown') AS certain
             "#
                 + $matches
+                + $order
                 + r#")
              UNION ALL
              (SELECT delivery_id
@@ -83,6 +86,7 @@ macro_rules! arms {
                         SELECT FROM postcall.resolution WHERE resolution.delivery_id = delivery.delivery_id)) AS doubtful
             "#
                 + $matches
+                + $order
                 + r#")
              UNION ALL
              (SELECT delivery_id
@@ -95,6 +99,7 @@ macro_rules! arms {
                         WHERE late.delivery_id = learnt.delivery_id AND late.source = 'claim'))) AS resolved
             "#
                 + $matches
+                + $order
                 + r#")
              UNION ALL
              (SELECT delivery_id
@@ -103,6 +108,7 @@ macro_rules! arms {
                     FROM postcall.sending) AS in_flight
             "#
                 + $matches
+                + $order
                 + r#")
              UNION ALL
              (SELECT delivery_id FROM queued))
@@ -142,7 +148,32 @@ pub(super) async fn ids(
         states.as_deref() as Option<&[State]>,
         ids,
         limit,
+        "DESC LIMIT $13",
         "AS matching ORDER BY delivery_id DESC LIMIT $13"
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(rows.into_iter().map(|row| row.delivery_id).collect())
+}
+
+/// As [`ids`], but of the deliveries that match the oldest ones, the oldest first.
+pub(super) async fn oldest_ids(
+    connection: &mut PgConnection,
+    filter: &HistoryFilter,
+    ids: &Range<Uuid>,
+    limit: i64,
+) -> Result<Vec<Uuid>, sqlx::Error> {
+    // The same indexes, read in the other direction.
+    let states = filter.possible_states();
+    let rows = arms!(
+        Matching,
+        r#"SELECT delivery_id AS "delivery_id!" FROM"#,
+        filter,
+        states.as_deref() as Option<&[State]>,
+        ids,
+        limit,
+        "ASC LIMIT $13",
+        "AS matching ORDER BY delivery_id LIMIT $13"
     )
     .fetch_all(connection)
     .await?;
@@ -165,6 +196,7 @@ pub(super) async fn count(
         &states as &[State],
         ids,
         limit,
+        "DESC LIMIT $13",
         "AS matching"
     )
     .fetch_one(connection)

@@ -10,14 +10,17 @@ use std::error::Error;
 use std::fmt;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
 pub mod actions;
+pub mod agents;
 pub mod claim;
 pub mod dispatchers;
 pub mod finish;
 pub mod guards;
+pub mod headroom;
 mod held_back;
 pub mod history;
 pub mod invariants;
@@ -201,7 +204,7 @@ impl StoreError {
 fn describe(error: &sqlx::Error) -> String {
     match error {
         sqlx::Error::Database(reported) => reported.message().to_owned(),
-        sqlx::Error::PoolTimedOut => format!("no connection within {} s", CONNECT_TIMEOUT.as_secs()),
+        sqlx::Error::PoolTimedOut => "no connection in time".to_owned(),
         other => other.to_string(),
     }
 }
@@ -210,7 +213,21 @@ fn describe(error: &sqlx::Error) -> String {
 #[derive(Clone, Debug)]
 pub struct Store {
     pool: PgPool,
+    /// How long a statement may take, if it has no shorter limit of its own.
+    statement_timeout: Duration,
 }
+
+/// How long a [`Store`] waits.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// For a connection, new or from the pool.
+    pub connection: Duration,
+    /// For a statement.
+    pub statement: Duration,
+}
+
+/// That of a command, which does one thing, however long it takes.
+const OF_COMMANDS: Patience = Patience { connection: CONNECT_TIMEOUT, statement: COMMAND_STATEMENT_TIMEOUT };
 
 impl Store {
     /// Connects to the database at `url` with at most `connections` connections. One of them is opened at once, so that
@@ -219,12 +236,27 @@ impl Store {
     /// # Errors
     /// An unreadable URL, no connection, or a database that is not in UTF8.
     pub async fn connect(url: &str, connections: u32) -> Result<Store, StoreError> {
+        let pool = PgPoolOptions::new().max_connections(connections).test_before_acquire(false);
+        Store::open(url, pool, OF_COMMANDS).await
+    }
+
+    /// As [`Store::connect`], for a program that goes on while the database is away, and that waits no longer than
+    /// `patience` for anything.
+    ///
+    /// # Errors
+    /// As [`Store::connect`].
+    pub async fn connect_patiently(url: &str, connections: u32, patience: Patience) -> Result<Store, StoreError> {
+        // A connection that broke while it was idle is found before somebody gets it.
+        let pool = PgPoolOptions::new().max_connections(connections).test_before_acquire(true);
+        Store::open(url, pool, patience).await
+    }
+
+    async fn open(url: &str, pool: PgPoolOptions, patience: Patience) -> Result<Store, StoreError> {
         let options: PgConnectOptions = url.parse().map_err(|_| StoreError::BadUrl)?;
-        let pool = PgPoolOptions::new()
-            .max_connections(connections)
-            .acquire_timeout(CONNECT_TIMEOUT)
-            .test_before_acquire(false)
-            .after_connect(|connection, _| Box::pin(settings::prepare_session(connection, COMMAND_STATEMENT_TIMEOUT)))
+        let statement_timeout = patience.statement;
+        let pool = pool
+            .acquire_timeout(patience.connection)
+            .after_connect(move |connection, _| Box::pin(settings::prepare_session(connection, statement_timeout)))
             .connect_with(options.application_name("postcall"))
             .await?;
         // The encoding cannot change while the database exists.
@@ -233,7 +265,14 @@ impl Store {
         if encoding != "UTF8" {
             return Err(StoreError::NotUtf8(encoding));
         }
-        Ok(Store { pool })
+        Ok(Store { pool, statement_timeout })
+    }
+
+    /// The time by the database's clock.
+    pub async fn now(&self) -> Result<DateTime<Utc>, StoreError> {
+        // The time of the statement: no clock but the database's says when a delivery was created or ended.
+        let now = sqlx::query_scalar!(r#"SELECT statement_timestamp() AS "now!""#).fetch_one(&self.pool).await?;
+        Ok(now)
     }
 
     /// Closes all connections in an orderly way.

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::history::{HistoryFilter, HistoryRow, floor};
 use super::matching::prepare;
-use super::{COMMAND_STATEMENT_TIMEOUT, Store, StoreError};
+use super::{Store, StoreError};
 use crate::domain::delivery::State;
 
 /// How long a search may take.
@@ -75,8 +75,11 @@ impl Store {
         loop {
             let begun = Instant::now();
             let left = SEARCH_TIME.saturating_sub(started.elapsed());
-            let statement_timeout =
-                if window.is_narrowest() { LEAST_STATEMENT_TIMEOUT } else { left.max(SEARCH_TIME / 4) };
+            let statement_timeout = if window.is_narrowest() {
+                LEAST_STATEMENT_TIMEOUT.min(self.statement_timeout)
+            } else {
+                left.max(SEARCH_TIME / 4)
+            };
             let range = window.ids(&ids);
             match self.history_within(filter, &range, limit - rows.len(), statement_timeout).await {
                 Ok(more) => {
@@ -107,7 +110,7 @@ impl Store {
     async fn extent(&self, ids: &Range<Uuid>) -> Result<Option<Range<DateTime<Utc>>>, StoreError> {
         // Reads the ends of the tables' primary keys, one index look-up each. The view would not do that.
         let mut transaction = self.pool.begin_with("BEGIN READ ONLY").await?;
-        prepare(&mut transaction, COMMAND_STATEMENT_TIMEOUT).await?;
+        prepare(&mut transaction, self.statement_timeout).await?;
         let row = sqlx::query!(
             r#"
             WITH oldest (id) AS (

@@ -176,7 +176,7 @@ impl Store {
         let pauses = self.active_pauses(MOST_SHOWN_PAUSES).await?;
         // One snapshot, so that no delivery is seen in two places or in none.
         let mut snapshot = self.pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
-        prepare(&mut snapshot, STATEMENT_TIMEOUT).await?;
+        prepare(&mut snapshot, STATEMENT_TIMEOUT.min(self.statement_timeout)).await?;
         let queue = queue(&mut snapshot).await?;
         let status = Status {
             dispatchers: dispatchers(&mut snapshot).await?,

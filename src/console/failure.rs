@@ -1,0 +1,197 @@
+//! What is said where a page, or a part of it, cannot be shown: the cause and the cure, and nothing of the inside. What
+//! exactly happened stands in the log.
+
+use askama::Template;
+use http::{StatusCode, header};
+use tracing::warn;
+
+use super::answer::Answer;
+use super::gate::{LONGEST_ADDRESS, Refusal};
+use super::words;
+use crate::domain::chain::chain;
+use crate::store::StoreError;
+
+/// The database user that the console needs for what is not a call's content or a template.
+pub(super) const READER: &str = "a database user with the role postcall_auditor or postcall_publisher";
+
+/// Why a page cannot be shown.
+#[derive(Debug)]
+pub(super) enum Trouble {
+    /// The request was not admitted.
+    Refused(Refusal),
+    /// There is no such page.
+    NoPage,
+    /// There is no such thing: a sentence for people.
+    Missing(String),
+    /// The address asks for something that cannot be: a sentence for people.
+    Wrong(String),
+    /// Others use all sessions.
+    Busy,
+    /// A statement took too long.
+    TooSlow,
+    /// The database does not answer.
+    Away,
+    /// The database user lacks a right.
+    Forbidden,
+    /// Something else.
+    Defect,
+}
+
+impl From<StoreError> for Trouble {
+    fn from(error: StoreError) -> Trouble {
+        let trouble = match &error {
+            error if error.is_forbidden() => return Trouble::Forbidden,
+            error if error.is_about_time() => Trouble::TooSlow,
+            error if error.is_about_what_is_stored() => Trouble::Defect,
+            _ => Trouble::Away,
+        };
+        // The driver's text quotes no row.
+        warn!(error = %chain(&error), "a page cannot be shown");
+        trouble
+    }
+}
+
+impl From<askama::Error> for Trouble {
+    fn from(error: askama::Error) -> Trouble {
+        warn!(error = %chain(&error), "a page cannot be written");
+        Trouble::Defect
+    }
+}
+
+#[derive(Template)]
+#[template(path = "failure.html")]
+struct FailurePage<'t> {
+    here: words::Here,
+    title: &'static str,
+    cause: &'t str,
+    cure: String,
+}
+
+impl Trouble {
+    /// The page that says so.
+    pub(super) fn into_answer(self) -> Answer {
+        let status = self.status();
+        let (title, cause, cure) = self.told();
+        let page = FailurePage { here: words::Here::Nowhere, title, cause: &cause, cure };
+        // If even this page cannot be written, its words go out without it.
+        let answer = match page.render() {
+            Ok(html) => Answer::page(status, html),
+            Err(_) => Answer::text(status, title),
+        };
+        match self {
+            Trouble::Refused(Refusal::Method) => answer.with(header::ALLOW, "GET, HEAD"),
+            Trouble::Busy | Trouble::Away => answer.with(header::RETRY_AFTER, "5"),
+            _ => answer,
+        }
+    }
+
+    fn status(&self) -> StatusCode {
+        match self {
+            Trouble::Refused(Refusal::Host) => StatusCode::MISDIRECTED_REQUEST,
+            Trouble::Refused(Refusal::Method) => StatusCode::METHOD_NOT_ALLOWED,
+            Trouble::Refused(Refusal::TooLong) => StatusCode::URI_TOO_LONG,
+            Trouble::Refused(Refusal::Foreign) | Trouble::Forbidden => StatusCode::FORBIDDEN,
+            Trouble::NoPage | Trouble::Missing(_) => StatusCode::NOT_FOUND,
+            Trouble::Wrong(_) => StatusCode::BAD_REQUEST,
+            Trouble::Busy | Trouble::TooSlow | Trouble::Away => StatusCode::SERVICE_UNAVAILABLE,
+            Trouble::Defect => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// Title, cause and cure.
+    fn told(&self) -> (&'static str, String, String) {
+        let (title, cause, cure) = match self {
+            Trouble::Refused(Refusal::Host) => (
+                "Not this host",
+                "The request names another host than the one that the console listens on.",
+                "Open it as 127.0.0.1 or localhost, with the port that it printed. Through a tunnel, use the same port at \
+                 both ends.",
+            ),
+            Trouble::Refused(Refusal::Method) => (
+                "Reading only",
+                "The console only reads, and answers GET and HEAD.",
+                "Change things by the command line.",
+            ),
+            Trouble::Refused(Refusal::TooLong) => {
+                let cause = format!("The address is longer than {LONGEST_ADDRESS} bytes.");
+                return ("Address too long", cause, "Give fewer or shorter criteria.".to_owned());
+            }
+            Trouble::Refused(Refusal::Foreign) => (
+                "Not from another site",
+                "Another site has asked for this as a part of its own page.",
+                "Follow a link to the console, or type its address.",
+            ),
+            Trouble::NoPage => ("No such page", "The console has no page with this address.", "Begin at the overview."),
+            Trouble::Missing(what) => ("Not found", what.as_str(), "Search for it among the deliveries or the agents."),
+            Trouble::Wrong(what) => ("This cannot be searched for", what.as_str(), "Correct the address or the form."),
+            Trouble::Busy => (
+                "Busy",
+                "Other pages are being read, and none of the console's sessions with the database came free in time.",
+                "Reload the page in a moment.",
+            ),
+            Trouble::TooSlow => (
+                "It takes too long",
+                "The database did not finish within 5 seconds.",
+                "Narrow the search: name an agent, a state, or a shorter time. If the overview says so, too, somebody may \
+                 hold a snapshot open: docs/operating.md tells how to find it.",
+            ),
+            Trouble::Away => (
+                "The database does not answer",
+                "The console is running, and gets no answer from its database.",
+                "Reload the page when the database is back; the console need not be restarted. Its log has the error.",
+            ),
+            Trouble::Forbidden => {
+                let cause = "The console's database user may not read this.".to_owned();
+                return ("A right is missing", cause, format!("Start the console with {READER}."));
+            }
+            Trouble::Defect => (
+                "This cannot be shown",
+                "Something in the database, or in this program, is not as it should be.",
+                "The console's log has the error. `postcall check-invariants` checks the database.",
+            ),
+        };
+        (title, cause.to_owned(), cure.to_owned())
+    }
+}
+
+/// A part of a page, or why it is not shown. A part that is missing does not keep the rest from being shown.
+pub(super) enum Part<T> {
+    Shown(T),
+    Withheld(String),
+}
+
+impl<T> Part<T> {
+    /// The part that `result` gives. It is withheld if a right is missing, for which `needed` is needed, or if it takes
+    /// too long.
+    ///
+    /// # Errors
+    /// Any other trouble: then the rest could not be shown, either.
+    pub(super) fn of(result: Result<T, StoreError>, needed: &str) -> Result<Part<T>, Trouble> {
+        match result.map_err(Trouble::from) {
+            Ok(part) => Ok(Part::Shown(part)),
+            Err(Trouble::Forbidden) => {
+                Ok(Part::Withheld(format!("The console's database user may not read this. It needs {needed}.")))
+            }
+            Err(Trouble::TooSlow) => {
+                Ok(Part::Withheld("The database did not finish this part within 5 seconds.".to_owned()))
+            }
+            Err(trouble) => Err(trouble),
+        }
+    }
+
+    /// The same part in another form.
+    pub(super) fn map<U>(self, change: impl FnOnce(T) -> U) -> Part<U> {
+        match self {
+            Part::Shown(part) => Part::Shown(change(part)),
+            Part::Withheld(why) => Part::Withheld(why),
+        }
+    }
+
+    /// The part, if it is shown.
+    pub(super) fn shown(&self) -> Option<&T> {
+        match self {
+            Part::Shown(part) => Some(part),
+            Part::Withheld(_) => None,
+        }
+    }
+}

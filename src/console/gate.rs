@@ -1,0 +1,201 @@
+//! Which requests are answered at all. Nothing is asked of the database before a request has passed this gate.
+//!
+//! The console is on the loopback, and a browser on the same machine also shows pages of others. So a request counts
+//! only if it names this machine as its host (a page of others can point a name of its own at 127.0.0.1: DNS
+//! rebinding), only reads, and is not a part of somebody else's page.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr;
+
+use http::uri::Authority;
+use http::{HeaderMap, Method, Uri, header};
+
+/// The longest address that is read: path and query, in bytes. An agent of 200 characters of 4 bytes each,
+/// percent-encoded, takes 2,400.
+pub(super) const LONGEST_ADDRESS: usize = 4_096;
+
+/// An address of this machine that no other machine reaches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Loopback(SocketAddr);
+
+/// Why an address is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotLoopback {
+    /// It is not an IP address with a port.
+    #[error("expected an IP address with a port, such as 127.0.0.1:8088 or [::1]:8088")]
+    Unreadable,
+    /// Other machines could reach it.
+    #[error(
+        "{0} is not a loopback address: nobody can log in to the console yet, so only this machine may reach it. Listen on \
+         127.0.0.1, and reach it from elsewhere through a tunnel: ssh -L 8088:127.0.0.1:8088 THIS_MACHINE"
+    )]
+    Elsewhere(IpAddr),
+}
+
+impl Loopback {
+    /// The address.
+    pub fn address(self) -> SocketAddr {
+        self.0
+    }
+}
+
+impl FromStr for Loopback {
+    type Err = NotLoopback;
+
+    fn from_str(text: &str) -> Result<Loopback, NotLoopback> {
+        let address: SocketAddr = text.parse().map_err(|_| NotLoopback::Unreadable)?;
+        if address.ip().is_loopback() { Ok(Loopback(address)) } else { Err(NotLoopback::Elsewhere(address.ip())) }
+    }
+}
+
+impl fmt::Display for Loopback {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(formatter)
+    }
+}
+
+/// Why a request is not answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// It names another host than this machine.
+    Host,
+    /// It is neither GET nor HEAD.
+    Method,
+    /// Its address is too long.
+    TooLong,
+    /// It is a part of a page of somebody else.
+    Foreign,
+}
+
+/// Whether a request is answered by the console that listens on `port`.
+pub(super) fn admit(method: &Method, uri: &Uri, headers: &HeaderMap, port: u16) -> Result<(), Refusal> {
+    if !names_this_machine(uri, headers, port) {
+        return Err(Refusal::Host);
+    }
+    if method != Method::GET && method != Method::HEAD {
+        return Err(Refusal::Method);
+    }
+    if uri.path_and_query().map_or(0, |address| address.as_str().len()) > LONGEST_ADDRESS {
+        return Err(Refusal::TooLong);
+    }
+    if is_foreign(headers) {
+        return Err(Refusal::Foreign);
+    }
+    Ok(())
+}
+
+/// Whether the request has exactly one host, and that is this machine. An address with a host of its own
+/// (`GET http://host/ HTTP/1.1`) must name this machine, too.
+fn names_this_machine(uri: &Uri, headers: &HeaderMap, port: u16) -> bool {
+    let mut hosts = headers.get_all(header::HOST).into_iter();
+    let (Some(host), None) = (hosts.next(), hosts.next()) else { return false };
+    let named = host.to_str().ok().and_then(|host| host.parse().ok());
+    named.is_some_and(|host| is_this_machine(&host, port))
+        && uri.authority().is_none_or(|own| is_this_machine(own, port))
+}
+
+fn is_this_machine(authority: &Authority, port: u16) -> bool {
+    let host = authority.host();
+    let address = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host).parse::<IpAddr>();
+    let is_loopback = host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback());
+    is_loopback && authority.port_u16().unwrap_or(80) == port && !authority.as_str().contains('@')
+}
+
+/// Whether a browser says that another site asks for this, other than by a link or a form that leads a person here. What
+/// is no browser says nothing.
+fn is_foreign(headers: &HeaderMap) -> bool {
+    let said = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or("unreadable"));
+    match said("sec-fetch-site") {
+        None | Some("none" | "same-origin") => false,
+        Some(_) => said("sec-fetch-mode") != Some("navigate") || said("sec-fetch-dest") != Some("document"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(uri: &str, headers: &[(&'static str, &'static str)]) -> Result<(), Refusal> {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.append(*name, http::HeaderValue::from_static(value));
+        }
+        admit(&Method::GET, &uri.parse().unwrap(), &map, 8088)
+    }
+
+    #[test]
+    fn only_an_address_that_no_other_machine_reaches_can_be_listened_on() {
+        for text in ["127.0.0.1:8088", "127.8.9.1:0", "[::1]:8088"] {
+            assert_eq!(text.parse::<Loopback>().unwrap().to_string(), text);
+        }
+        for text in ["0.0.0.0:8088", "[::]:8088", "10.0.0.1:80", "[::ffff:127.0.0.1]:80"] {
+            assert!(matches!(text.parse::<Loopback>(), Err(NotLoopback::Elsewhere(_))), "{text}");
+        }
+        for text in ["localhost:8088", "8088", "127.0.0.1", ""] {
+            assert_eq!(text.parse::<Loopback>(), Err(NotLoopback::Unreadable), "{text}");
+        }
+    }
+
+    #[test]
+    fn only_who_names_this_machine_is_answered() {
+        for host in ["127.0.0.1:8088", "127.1.2.3:8088", "localhost:8088", "LOCALHOST:8088", "[::1]:8088"] {
+            assert_eq!(asked("/", &[("host", host)]), Ok(()), "{host}");
+        }
+        for host in [
+            "evil.example:8088",
+            "localhost.evil.example:8088",
+            "127.0.0.1.evil.example:8088",
+            "localhost.:8088",
+            "localhost:8089",
+            "localhost",
+            "10.0.0.1:8088",
+            "user@localhost:8088",
+            "0.0.0.0:8088",
+            "[::]:8088",
+            "",
+            "a b",
+        ] {
+            assert_eq!(asked("/", &[("host", host)]), Err(Refusal::Host), "{host}");
+        }
+        assert_eq!(asked("/", &[]), Err(Refusal::Host));
+        let two = [("host", "localhost:8088"), ("host", "localhost:8088")];
+        assert_eq!(asked("/", &two), Err(Refusal::Host));
+        assert_eq!(asked("http://evil.example:8088/", &two[..1]), Err(Refusal::Host));
+        assert_eq!(asked("http://localhost:8088/", &two[..1]), Ok(()));
+    }
+
+    #[test]
+    fn a_person_may_come_from_another_site_and_a_part_of_its_page_may_not() {
+        let from = |site, mode, dest| {
+            let headers = [
+                ("host", "localhost:8088"),
+                ("sec-fetch-site", site),
+                ("sec-fetch-mode", mode),
+                ("sec-fetch-dest", dest),
+            ];
+            asked("/", &headers)
+        };
+        for site in ["cross-site", "same-site", "unheard-of"] {
+            assert_eq!(from(site, "navigate", "document"), Ok(()));
+            for (mode, dest) in [("navigate", "iframe"), ("no-cors", "image"), ("cors", "empty"), ("no-cors", "style")]
+            {
+                assert_eq!(from(site, mode, dest), Err(Refusal::Foreign), "{site} {mode} {dest}");
+            }
+        }
+        assert_eq!(from("same-origin", "no-cors", "style"), Ok(()));
+        assert_eq!(from("none", "navigate", "document"), Ok(()));
+    }
+
+    #[test]
+    fn what_does_more_than_read_and_what_is_too_long_is_refused() {
+        let headers = HeaderMap::from_iter([(header::HOST, http::HeaderValue::from_static("localhost:8088"))]);
+        let admitted = |method, uri: &str| admit(&method, &uri.parse().unwrap(), &headers, 8088);
+        assert_eq!(admitted(Method::HEAD, "/"), Ok(()));
+        for method in [Method::POST, Method::PUT, Method::DELETE, Method::OPTIONS, Method::TRACE, Method::PATCH] {
+            assert_eq!(admitted(method, "/"), Err(Refusal::Method));
+        }
+        assert_eq!(admitted(Method::GET, &format!("/{}", "x".repeat(LONGEST_ADDRESS - 1))), Ok(()));
+        assert_eq!(admitted(Method::GET, &format!("/{}", "x".repeat(LONGEST_ADDRESS))), Err(Refusal::TooLong));
+    }
+}

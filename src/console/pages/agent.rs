@@ -1,0 +1,178 @@
+//! One agent: its actions with what they send, the pauses that concern it, and its last deliveries.
+
+use askama::Template;
+
+use super::deliveries::Row as DeliveryRow;
+use super::written;
+use crate::console::answer::Answer;
+use crate::console::failure::{Part, READER, Trouble};
+use crate::console::query::Parameters;
+use crate::console::words::{Here, Icon, Mark, ShortTime, Time, Tone, agent_address, number, shown, shown_lines};
+use crate::domain::claim::VersionKey;
+use crate::domain::host::{Host, HostPattern};
+use crate::domain::mask;
+use crate::domain::pause::{MOST_PAUSES, NamedTarget};
+use crate::service::history;
+use crate::store::agents::{ActionSummary, Templates};
+use crate::store::history::HistoryFilter;
+use crate::store::pauses::PauseRecord;
+use crate::store::{Store, StoreError};
+
+/// Actions on a page. Each has up to 192 KiB of templates.
+const ACTIONS: usize = 20;
+/// The last deliveries that are shown.
+const DELIVERIES: usize = 10;
+/// The most pauses that are read, and looked through for those that concern the agent.
+const PAUSES: i64 = MOST_PAUSES as i64;
+/// Who may read templates.
+const TEMPLATE_READER: &str = "a database user with the role postcall_publisher";
+
+#[derive(Template)]
+#[template(path = "agent.html")]
+struct AgentPage {
+    here: Here,
+    agent: String,
+    deliveries_address: String,
+    actions: Part<Vec<ActionView>>,
+    next: Option<String>,
+    withheld: Option<String>,
+    pauses: Part<Vec<PauseView>>,
+    deliveries: Part<Vec<DeliveryRow>>,
+}
+
+struct ActionView {
+    name: String,
+    enabled: Mark,
+    version: i32,
+    method: String,
+    timeout: String,
+    target: String,
+    published_at: Time,
+    published_by: String,
+    templates: Option<TemplatesView>,
+}
+
+struct TemplatesView {
+    url: String,
+    /// The names of the headers, or why they cannot be listed.
+    headers: String,
+    body: Option<(String, usize)>,
+}
+
+struct PauseView {
+    target: String,
+    since: ShortTime,
+    by: String,
+    reason: String,
+}
+
+pub(super) async fn page(agent: &str, mut parameters: Parameters, store: &Store) -> Result<Answer, Trouble> {
+    let after = parameters.one("after")?;
+    parameters.end()?;
+    let read = store.action_summaries(agent, after.as_deref(), ACTIONS + 1).await;
+    let mut summaries = Part::of(read, READER)?;
+    let mut next = None;
+    if let Part::Shown(summaries) = &mut summaries {
+        if summaries.is_empty() && after.is_none() {
+            return Err(Trouble::Missing(format!("No agent {} has an action.", shown(agent))));
+        }
+        let is_more = summaries.len() > ACTIONS;
+        summaries.truncate(ACTIONS);
+        next = summaries.last().filter(|_| is_more).map(|last| address_after(agent, &last.name));
+    }
+    let known = summaries.shown().map(Vec::as_slice).unwrap_or_default();
+    let templates = Part::of(store.templates(&keys(known)).await, TEMPLATE_READER)?;
+    let pauses = Part::of(store.active_pauses(PAUSES).await, READER)?.map(|pauses| concerning(agent, known, &pauses));
+    let deliveries = Part::of(last_deliveries(agent, store).await, READER)?;
+    let withheld = if let Part::Withheld(why) = &templates { Some(why.clone()) } else { None };
+    let templates = templates.shown().map(Vec::as_slice).unwrap_or_default();
+    let query = url::form_urlencoded::Serializer::new(String::new()).append_pair("agent", agent).finish();
+    written(&AgentPage {
+        here: Here::Agents,
+        agent: shown(agent).into_owned(),
+        deliveries_address: format!("/deliveries?{query}"),
+        next,
+        withheld,
+        pauses,
+        deliveries,
+        actions: summaries.map(|actions| actions.iter().map(|action| ActionView::of(action, templates)).collect()),
+    })
+}
+
+fn address_after(agent: &str, name: &str) -> String {
+    let query = url::form_urlencoded::Serializer::new(String::new()).append_pair("after", name).finish();
+    let address = agent_address(agent);
+    let separator = if address.contains('?') { '&' } else { '?' };
+    format!("{address}{separator}{query}")
+}
+
+fn keys(actions: &[ActionSummary]) -> Vec<VersionKey> {
+    actions.iter().map(|action| VersionKey { action_id: action.action_id, version: action.version }).collect()
+}
+
+async fn last_deliveries(agent: &str, store: &Store) -> Result<Vec<DeliveryRow>, StoreError> {
+    let filter = HistoryFilter { agent: Some(agent.to_owned()), ..HistoryFilter::default() };
+    let page = history::page(store, &filter, None, DELIVERIES).await?;
+    Ok(page.rows.iter().map(DeliveryRow::of).collect())
+}
+
+/// The pauses that keep something of this agent from being sent.
+fn concerning(agent: &str, actions: &[ActionSummary], pauses: &[PauseRecord]) -> Vec<PauseView> {
+    let hosts: Vec<Host> = actions.iter().filter_map(|action| Host::of_url(action.target.as_deref()?)).collect();
+    let concerns = |pause: &&PauseRecord| match &pause.target {
+        NamedTarget::Agent(paused) => paused == agent,
+        NamedTarget::Action { agent: paused, .. } => paused == agent,
+        NamedTarget::Host(paused) => {
+            let pattern: Option<HostPattern> = paused.parse().ok();
+            pattern.is_some_and(|pattern| hosts.iter().any(|host| pattern.matches(host)))
+        }
+    };
+    let view = |pause: &PauseRecord| PauseView {
+        target: shown(&pause.target.to_string()).into_owned(),
+        since: ShortTime(pause.begun.at),
+        by: shown(&pause.begun.by).into_owned(),
+        reason: shown(&pause.begun.reason).into_owned(),
+    };
+    pauses.iter().filter(concerns).map(view).collect()
+}
+
+impl ActionView {
+    fn of(action: &ActionSummary, templates: &[Templates]) -> ActionView {
+        let templates = templates.iter().find(|templates| templates.action_id == action.action_id);
+        let enabled = if action.enabled {
+            Mark { icon: Icon::WELL, tone: Tone::Well, word: "enabled" }
+        } else {
+            Mark { icon: Icon::DASH, tone: Tone::Plain, word: "disabled" }
+        };
+        ActionView {
+            name: shown(&action.name).into_owned(),
+            enabled,
+            version: action.version,
+            method: shown(&action.method).into_owned(),
+            timeout: format!("{} ms", number(action.timeout_ms.into())),
+            target: shown(action.target.as_deref().unwrap_or("nowhere that can be sent to")).into_owned(),
+            published_at: Time(action.published_at),
+            published_by: shown(&action.published_by).into_owned(),
+            templates: templates.map(TemplatesView::of),
+        }
+    }
+}
+
+impl TemplatesView {
+    fn of(templates: &Templates) -> TemplatesView {
+        TemplatesView {
+            url: shown(&mask::url(&templates.url)).into_owned(),
+            headers: templates.headers.as_deref().map_or_else(|| "none".to_owned(), header_names),
+            body: templates.body.as_deref().map(shown_lines),
+        }
+    }
+}
+
+/// The names of the headers in a template. Their values may be secrets, and are not shown.
+fn header_names(template: &str) -> String {
+    let names = serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(template)
+        .map(|headers| headers.keys().map(|name| shown(name).into_owned()).collect::<Vec<_>>().join(", "));
+    names.unwrap_or_else(|_| {
+        "they cannot be listed, because placeholders stand around them: postcall action show".to_owned()
+    })
+}

@@ -1,0 +1,174 @@
+//! The search for deliveries, page by page.
+
+use askama::Template;
+use http::StatusCode;
+use uuid::Uuid;
+
+use super::written;
+use crate::console::answer::Answer;
+use crate::console::failure::{Part, READER, Trouble};
+use crate::console::query::{Place, Search};
+use crate::console::words::{Here, Mark, ShortTime, agent_address, number, shown};
+use crate::domain::delivery::State;
+use crate::domain::error_kind::ErrorKind;
+use crate::service::history::{Next, page as history_page};
+use crate::store::history::{HistoryFilter, HistoryRow};
+use crate::store::{Store, StoreError};
+
+/// Deliveries on a page.
+const PAGE: usize = 50;
+
+#[derive(Template)]
+#[template(path = "deliveries.html")]
+struct DeliveriesPage {
+    here: Here,
+    form: Form,
+    wrong: String,
+    list: Part<List>,
+}
+
+/// The form, with what was asked for.
+struct Form {
+    q: String,
+    states: Vec<(State, Mark, bool)>,
+    agent: String,
+    action: String,
+    error_kinds: Vec<(ErrorKind, bool)>,
+    response_code: String,
+    since: String,
+    until: String,
+    is_narrowed: bool,
+    is_any: bool,
+}
+
+/// A page of deliveries.
+#[derive(Default)]
+struct List {
+    rows: Vec<Row>,
+    newest: Option<String>,
+    newer: Option<String>,
+    older: Option<String>,
+    /// How far back was searched, if there was no time for the rest, and where the search goes on.
+    reached: Option<(ShortTime, String)>,
+}
+
+/// A delivery in a list.
+pub(in crate::console) struct Row {
+    pub(in crate::console) id: Uuid,
+    pub(in crate::console) created: ShortTime,
+    pub(in crate::console) state: Mark,
+    pub(in crate::console) agent: String,
+    pub(in crate::console) agent_address: String,
+    pub(in crate::console) action: String,
+    pub(in crate::console) result: String,
+    pub(in crate::console) ms: String,
+    pub(in crate::console) call_sid: String,
+}
+
+impl Row {
+    pub(in crate::console) fn of(row: &HistoryRow) -> Row {
+        let code = row.response_code.map(|code| code.to_string());
+        Row {
+            id: row.delivery_id,
+            created: ShortTime(row.created_at),
+            state: row.state.into(),
+            agent: shown(&row.agent).into_owned(),
+            agent_address: agent_address(&row.agent),
+            action: shown(&row.action).into_owned(),
+            result: code.or(row.error_kind.map(|kind| kind.to_string())).unwrap_or_default(),
+            ms: row.latency_ms.map(|ms| number(ms.into())).unwrap_or_default(),
+            call_sid: row.call_sid.as_deref().map(shown).unwrap_or_default().into_owned(),
+        }
+    }
+}
+
+impl Form {
+    fn of(search: Option<&Search>) -> Form {
+        let text = |field: fn(&Search) -> Option<&String>| search.and_then(field).cloned().unwrap_or_default();
+        let has = |state| search.is_some_and(|search| search.states.contains(&state));
+        let kind = search.and_then(|search| search.error_kind);
+        Form {
+            q: text(|search| search.q.as_ref()),
+            states: State::ALL.map(|state| (state, Mark::from(state), has(state))).to_vec(),
+            agent: text(|search| search.agent.as_ref()),
+            action: text(|search| search.action.as_ref()),
+            error_kinds: ErrorKind::ALL.iter().map(|one| (*one, Some(*one) == kind)).collect(),
+            response_code: search
+                .and_then(|search| search.response_code)
+                .map(|code| code.to_string())
+                .unwrap_or_default(),
+            since: text(|search| search.since_text.as_ref()),
+            until: text(|search| search.until_text.as_ref()),
+            is_narrowed: search.is_some_and(Search::is_narrowed),
+            is_any: search.is_some_and(Search::is_any),
+        }
+    }
+}
+
+pub(super) async fn page(query: &str, store: &Store) -> Result<Answer, Trouble> {
+    let search = match Search::of(query) {
+        Ok(search) => search,
+        // The form stays, so that it can be corrected.
+        Err(Trouble::Wrong(wrong)) => {
+            let (form, list) = (Form::of(None), Part::Shown(List::default()));
+            let page = DeliveriesPage { here: Here::Deliveries, form, wrong, list };
+            return Ok(Answer::page(StatusCode::BAD_REQUEST, page.render()?));
+        }
+        Err(trouble) => return Err(trouble),
+    };
+    let mut filter = search.filter(store.now().await?);
+    if let Some(q) = &search.q {
+        match q.parse::<Uuid>() {
+            Ok(id) if leads_to_a_delivery(store, id).await? => {
+                return Ok(Answer::elsewhere(&format!("/deliveries/{id}")));
+            }
+            Ok(id) => filter.call_id = Some(id),
+            Err(_) => filter.call_sid = Some(q.clone()),
+        }
+    }
+    let list = Part::of(list(store, &search, &filter).await, READER)?;
+    written(&DeliveriesPage { here: Here::Deliveries, form: Form::of(Some(&search)), wrong: String::new(), list })
+}
+
+async fn leads_to_a_delivery(store: &Store, id: Uuid) -> Result<bool, Trouble> {
+    match store.delivery(id).await {
+        Ok(found) => Ok(found.is_some()),
+        // The list says which right is missing.
+        Err(error) if error.is_forbidden() => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+async fn list(store: &Store, search: &Search, filter: &HistoryFilter) -> Result<List, StoreError> {
+    let address = |name, id: Uuid| search.address_with(&[(name, &id.to_string())]);
+    let (rows, newer, older, reached) = match search.place {
+        Place::Before(before) => {
+            // One more than a page shows whether there are any that are newer still.
+            let mut rows = store.newer(filter, before, PAGE + 1).await?;
+            let is_more = rows.len() > PAGE;
+            if is_more {
+                rows.remove(0);
+            }
+            let newer = rows.first().filter(|_| is_more).map(|row| address("before", row.delivery_id));
+            // What is older than this page begins where the last one began, even if that delivery is gone.
+            let older = rows.last().map(|row| address("after", row.delivery_id));
+            (rows, newer, older, None)
+        }
+        Place::Newest | Place::After(_) => {
+            let after = if let Place::After(id) = search.place { Some(id) } else { None };
+            let page = history_page(store, filter, after, PAGE).await?;
+            let newer = page.rows.first().filter(|_| after.is_some()).map(|row| address("before", row.delivery_id));
+            let (older, reached) = match page.next {
+                Next::Nothing => (None, None),
+                Next::After(id) => (Some(address("after", id)), None),
+                Next::Until(until) => {
+                    let further = until.format("%Y-%m-%dT%H:%M:%SZ").to_string();
+                    (None, Some((ShortTime(until), search.address_with(&[("until", &further)]))))
+                }
+            };
+            (page.rows, newer, older, reached)
+        }
+    };
+    let newest = (search.place != Place::Newest).then(|| search.address_with(&[]));
+    Ok(List { rows: rows.iter().map(Row::of).collect(), newest, newer, older, reached })
+}

@@ -1,0 +1,162 @@
+//! One delivery: its story, what was sent, and what came back.
+
+use askama::Template;
+use uuid::Uuid;
+
+use super::story::{Step, When, command, outcome, steps};
+use super::written;
+use crate::console::answer::Answer;
+use crate::console::failure::{Part, READER, Trouble};
+use crate::console::words::{Here, Mark, agent_address, number, shown, shown_lines};
+use crate::domain::delivery::BodyEnd;
+use crate::service::past_request::{PastRequest, render_again_within};
+use crate::store::Store;
+use crate::store::history::{HistoryRow, ReplayLink};
+
+/// The largest call that is rendered again, in bytes. `postcall show` has no such limit.
+const MOST_CALL_BYTES: i64 = 4 * 1024 * 1024;
+/// The most replays of one message that are shown.
+const MOST_REPLAYS: usize = 20;
+/// Who may read calls.
+const CALL_READER: &str = "a database user that may read postcall.outbox and the templates, such as the schema's owner";
+
+#[derive(Template)]
+#[template(path = "delivery.html")]
+struct DeliveryPage {
+    here: Here,
+    id: Uuid,
+    state: Mark,
+    outcome: String,
+    command: Option<String>,
+    agent: String,
+    agent_address: String,
+    action: String,
+    facts: Vec<Fact>,
+    steps: Vec<Step>,
+    replays_withheld: Option<String>,
+    sent_title: &'static str,
+    sent: Sent,
+    sent_facts: Vec<Fact>,
+    answer_facts: Vec<Fact>,
+}
+
+/// A name and a value.
+struct Fact {
+    name: &'static str,
+    value: String,
+    link: Option<String>,
+}
+
+impl Fact {
+    fn new(name: &'static str, value: Option<impl ToString>) -> Option<Fact> {
+        value.map(|value| Fact { name, value: shown(&value.to_string()).into_owned(), link: None })
+    }
+}
+
+/// The request, as far as it can be shown.
+struct Sent {
+    line: Option<String>,
+    headers: Vec<(String, String)>,
+    body: Option<(String, usize)>,
+    notice: Option<String>,
+    warning: Option<&'static str>,
+}
+
+pub(super) async fn page(id: Uuid, store: &Store) -> Result<Answer, Trouble> {
+    let row = match store.delivery(id).await {
+        Ok(row) => row.ok_or_else(|| Trouble::Missing(format!("There is no delivery {id}.")))?,
+        Err(error) => return Err(error.into()),
+    };
+    let replays: Part<Vec<ReplayLink>> = Part::of(store.replays_of(id, MOST_REPLAYS).await, READER)?;
+    let sent = render_again_within(store, &row, MOST_CALL_BYTES).await;
+    let replays_withheld = if let Part::Withheld(why) = &replays { Some(why.clone()) } else { None };
+    written(&DeliveryPage {
+        here: Here::Deliveries,
+        id,
+        state: row.state.into(),
+        outcome: outcome(&row),
+        command: command(&row),
+        agent: shown(&row.agent).into_owned(),
+        agent_address: agent_address(&row.agent),
+        action: shown(&row.action).into_owned(),
+        facts: facts(&row),
+        steps: steps(&row, replays.shown().map(Vec::as_slice).unwrap_or_default()),
+        replays_withheld,
+        sent_title: if row.claimed_at.is_some() { "What was sent" } else { "What would be sent" },
+        sent: Sent::of(&row, sent),
+        sent_facts: sent_facts(&row),
+        answer_facts: answer_facts(&row),
+    })
+}
+
+fn facts(row: &HistoryRow) -> Vec<Fact> {
+    let others = format!("/deliveries?q={}", row.call_id);
+    [
+        Fact::new("call SID", row.call_sid.as_ref()),
+        Fact::new("call id", Some(row.call_id)).map(|fact| Fact { link: Some(others), ..fact }),
+        Fact::new("webhook-id", Some(row.message_id)),
+        Fact::new("version", row.action_version),
+        Fact::new("replay of", row.replay_of)
+            .map(|fact| Fact { link: Some(format!("/deliveries/{}", fact.value)), ..fact }),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+fn sent_facts(row: &HistoryRow) -> Vec<Fact> {
+    [
+        Fact::new("body", row.request_bytes.map(|bytes| format!("{} bytes", number(bytes.into())))),
+        Fact::new("SHA-256 of the body", row.request_sha256.as_ref()),
+        Fact::new("placeholders that found nothing", row.unresolved.as_ref().map(|paths| paths.join(", "))),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+fn answer_facts(row: &HistoryRow) -> Vec<Fact> {
+    let end = row.body_end.map_or("", BodyEnd::as_str);
+    [
+        Fact::new("status", row.response_code),
+        Fact::new("body", row.response_bytes.map(|bytes| format!("{} bytes, {end}", number(bytes.into())))),
+        Fact::new("SHA-256 of the body", row.response_sha256.as_ref()),
+        Fact::new("error", row.error_kind),
+        Fact::new("detail", row.error_detail.as_ref()),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+impl Sent {
+    fn of(row: &HistoryRow, sent: PastRequest) -> Sent {
+        let recorded = row.method.as_ref().zip(row.url.as_ref());
+        let line = recorded.map(|(method, url)| format!("{} {}", shown(method), shown(url)));
+        let nothing = Sent { line, headers: Vec::new(), body: None, notice: None, warning: None };
+        let notice = match sent {
+            PastRequest::Rendered { request, same } => {
+                return Sent {
+                    line: Some(format!("{} {}", request.method, shown(&request.url))),
+                    headers: request.headers.iter().map(|(name, value)| (own(name), own(value))).collect(),
+                    body: request.body.as_deref().map(shown_lines),
+                    notice: None,
+                    warning: (same == Some(false)).then_some("This is not the body that was recorded as sent."),
+                };
+            }
+            PastRequest::Refused(problem) => format!("Nothing: {}.", shown(&problem.to_string())),
+            PastRequest::Gone(reason) => format!("It cannot be rendered again: {reason}."),
+            PastRequest::TooLarge { bytes } => {
+                format!("The call has {} bytes. `postcall show {}` renders it.", number(bytes), row.delivery_id)
+            }
+            PastRequest::Forbidden => format!(
+                "Headers and body are not shown: the console's database user may read history only. They need {CALL_READER}."
+            ),
+        };
+        Sent { notice: Some(notice), ..nothing }
+    }
+}
+
+fn own(text: &str) -> String {
+    shown(text).into_owned()
+}

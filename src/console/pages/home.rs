@@ -1,0 +1,225 @@
+//! The overview: what needs somebody, and what goes on.
+
+use askama::Template;
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::needs::{MOST_COUNTED, Need, needs, up_to};
+use super::written;
+use crate::console::answer::Answer;
+use crate::console::failure::{Part, READER, Trouble};
+use crate::console::words::{Here, Icon, Mark, ShortTime, Time, Tone, count, long, number, shown};
+use crate::domain::delivery::State;
+use crate::domain::report::{HostCondition, HostReport};
+use crate::store::Store;
+use crate::store::headroom::Headroom;
+use crate::store::history::{HistoryFilter, StateCount};
+use crate::store::status::{DispatcherStatus, HeldPause, Life, Status};
+
+/// The states in which a delivery ends, for the last hour.
+const ENDED: [State; 5] = [State::Delivered, State::Rejected, State::Failed, State::Unknown, State::Skipped];
+
+#[derive(Template)]
+#[template(path = "home.html")]
+struct HomePage {
+    here: Here,
+    now: Time,
+    summary: &'static str,
+    calm: bool,
+    icon: Icon,
+    needs: Vec<Need>,
+    status: Part<StatusView>,
+    last_hour: Part<Vec<Figure>>,
+    headroom: Part<Vec<String>>,
+}
+
+struct StatusView {
+    figures: Vec<Figure>,
+    dispatchers: Vec<DispatcherView>,
+    hosts: Vec<HostView>,
+    hosts_left_out: usize,
+    pauses: Vec<PauseView>,
+    pauses_left_out: i64,
+}
+
+/// A number with what it is.
+struct Figure {
+    label: String,
+    mark: Option<Mark>,
+    value: String,
+    note: String,
+    address: Option<String>,
+}
+
+struct DispatcherView {
+    id: i32,
+    name: String,
+    version: String,
+    life: Mark,
+    since: String,
+    places: String,
+    report: String,
+}
+
+struct HostView {
+    host: String,
+    condition: Mark,
+    since: String,
+    in_flight: String,
+    limit: String,
+    waiting: String,
+    dispatcher: i32,
+}
+
+struct PauseView {
+    target: String,
+    waiting: String,
+    since: ShortTime,
+    by: String,
+    reason: String,
+}
+
+pub(super) async fn page(store: &Store) -> Result<Answer, Trouble> {
+    let now = store.now().await?;
+    let status = Part::of(store.status().await, READER)?;
+    let last_hour = Part::of(last_hour(store, now).await, READER)?;
+    let headroom = Part::of(store.headroom().await, READER)?;
+    let needs = needs(status.shown(), last_hour.shown().map(Vec::as_slice), headroom.shown().map(Vec::as_slice));
+    let calm = needs.is_empty() && status.shown().is_some();
+    let (summary, icon) = match (status.shown(), calm) {
+        (None, _) => ("The status cannot be read.", Icon::ASK),
+        (Some(_), true) => ("Nothing needs anybody.", Icon::WELL),
+        (Some(_), false) => ("This needs somebody.", Icon::WARN),
+    };
+    written(&HomePage {
+        here: Here::Home,
+        now: Time(now),
+        summary,
+        calm,
+        icon,
+        needs,
+        status: status.map(|status| StatusView::of(&status)),
+        last_hour: last_hour.map(|counts| last_hour_figures(&counts)),
+        headroom: headroom.map(|tables| tables.iter().map(headroom_line).collect()),
+    })
+}
+
+async fn last_hour(store: &Store, now: DateTime<Utc>) -> Result<Vec<StateCount>, crate::store::StoreError> {
+    let since = now.checked_sub_signed(TimeDelta::hours(1));
+    let filter = HistoryFilter { states: Some(ENDED.to_vec()), since, ..HistoryFilter::default() };
+    store.count_history(&filter, MOST_COUNTED).await
+}
+
+/// All states in which a delivery ends, those without any included: that nothing failed is worth knowing.
+fn last_hour_figures(counts: &[StateCount]) -> Vec<Figure> {
+    let figure = |state: State| {
+        let found = counts.iter().find(|counted| counted.state == state).map_or(0, |counted| counted.count);
+        Figure {
+            label: String::new(),
+            mark: Some(Mark::from(state)),
+            value: count(up_to(found)),
+            note: String::new(),
+            address: Some(format!("/deliveries?state={state}&since=1h")),
+        }
+    };
+    ENDED.into_iter().map(figure).collect()
+}
+
+fn headroom_line(headroom: &Headroom) -> String {
+    format!("{} until {} ({} days)", headroom.table, headroom.until.format("%Y-%m-%d"), headroom.days)
+}
+
+impl StatusView {
+    fn of(status: &Status) -> StatusView {
+        StatusView {
+            figures: figures(status),
+            dispatchers: status.dispatchers.iter().map(DispatcherView::of).collect(),
+            hosts: status.hosts().into_iter().map(|(dispatcher, host)| HostView::of(dispatcher, host)).collect(),
+            hosts_left_out: status.hosts_left_out(),
+            pauses: status.paused.iter().map(PauseView::of).collect(),
+            pauses_left_out: status.pauses_left_out(),
+        }
+    }
+}
+
+fn figures(status: &Status) -> Vec<Figure> {
+    let alive = status.dispatchers.iter().filter(|dispatcher| matches!(dispatcher.life, Life::Alive { .. }));
+    let places: usize = alive.filter_map(|dispatcher| Some(dispatcher.reported.as_ref()?.report.concurrency)).sum();
+    let figure = |label: &str, value, note, address: &str| Figure {
+        label: label.to_owned(),
+        mark: None,
+        value,
+        note,
+        address: Some(address.to_owned()),
+    };
+    let oldest = status.oldest_waiting.map(|oldest| format!("the oldest for {}", long(oldest.age_ms)));
+    vec![
+        figure("waiting", count(status.waiting), oldest.unwrap_or_default(), "/deliveries?state=waiting"),
+        figure("in flight", number(status.in_flight), format!("of {places} places"), "/deliveries?state=sending"),
+        figure("unknown", count(status.in_doubt), "without a finding".to_owned(), "/deliveries?state=unknown"),
+    ]
+}
+
+impl DispatcherView {
+    fn of(dispatcher: &DispatcherStatus) -> DispatcherView {
+        let mark = |icon, tone, word| Mark { icon, tone, word };
+        let (life, since) = match dispatcher.life {
+            Life::Alive { lease_left_ms } => {
+                (mark(Icon::WELL, Tone::Well, "alive"), format!("lease for {}", long(lease_left_ms)))
+            }
+            Life::Overdue { since_ms } => {
+                (mark(Icon::WARN, Tone::Trouble, "overdue"), format!("lease over for {}", long(since_ms)))
+            }
+            Life::Stopped { at } => (mark(Icon::DASH, Tone::Plain, "stopped"), at.format("%H:%M:%S UTC").to_string()),
+            Life::Lost { at } => (mark(Icon::CROSS, Tone::Trouble, "lost"), at.format("%H:%M:%S UTC").to_string()),
+        };
+        let (places, report) = match &dispatcher.reported {
+            Some(reported) => {
+                let unrecorded = match reported.report.unrecorded {
+                    0 => String::new(),
+                    results => format!(", {results} results to record"),
+                };
+                let places = format!("{} of {}", dispatcher.in_flight, reported.report.concurrency);
+                (places, format!("{} ago{unrecorded}", long(reported.age_ms)))
+            }
+            None => (dispatcher.in_flight.to_string(), "none".to_owned()),
+        };
+        let (name, version) = (shown(&dispatcher.name).into_owned(), shown(&dispatcher.version).into_owned());
+        DispatcherView { id: dispatcher.dispatcher_id, name, version, life, since, places, report }
+    }
+}
+
+impl HostView {
+    fn of(dispatcher: i32, host: &HostReport) -> HostView {
+        let ago = |ms: u64| long(i64::try_from(ms).unwrap_or(i64::MAX));
+        let (icon, tone, since) = match host.condition {
+            HostCondition::Answering => (Icon::WELL, Tone::Well, String::new()),
+            HostCondition::Silent { since_ms } => (Icon::ASK, Tone::Doubt, format!("for {}", ago(since_ms))),
+            HostCondition::Unreachable { since_ms, last_error_kind, next_probe_in_ms } => (
+                Icon::CROSS,
+                Tone::Trouble,
+                format!("for {} ({last_error_kind}), next probe within {}", ago(since_ms), ago(next_probe_in_ms)),
+            ),
+        };
+        HostView {
+            host: shown(&host.host).into_owned(),
+            condition: Mark { icon, tone, word: host.condition.as_str() },
+            since,
+            in_flight: host.in_flight.to_string(),
+            limit: host.limit.to_string(),
+            waiting: host.waiting_lanes.to_string(),
+            dispatcher,
+        }
+    }
+}
+
+impl PauseView {
+    fn of(HeldPause { pause, waiting }: &HeldPause) -> PauseView {
+        PauseView {
+            target: shown(&pause.target.to_string()).into_owned(),
+            waiting: count(*waiting),
+            since: ShortTime(pause.begun.at),
+            by: shown(&pause.begun.by).into_owned(),
+            reason: shown(&pause.begun.reason).into_owned(),
+        }
+    }
+}

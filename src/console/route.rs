@@ -1,0 +1,94 @@
+//! Which page a path names.
+
+use percent_encoding::percent_decode_str;
+use uuid::Uuid;
+
+/// The path of the style sheet. It holds a digest of its content, so that browsers may keep it.
+pub(super) fn style_path() -> &'static str {
+    static PATH: std::sync::LazyLock<String> = std::sync::LazyLock::new(|| {
+        use sha2::{Digest, Sha256};
+        format!("/style-{}.css", hex::encode(&Sha256::digest(STYLE)[..8]))
+    });
+    &PATH
+}
+
+/// The style sheet.
+pub(super) const STYLE: &str = include_str!("templates/style.css");
+
+/// The icon.
+pub(super) const ICON: &str = include_str!("templates/icon.svg");
+
+/// What a path names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Route {
+    Home,
+    Deliveries,
+    Delivery(Uuid),
+    Agents,
+    Agent(String),
+    Health,
+    Style,
+    /// The small picture beside the title; browsers also ask for it by a name of their own.
+    Icon,
+}
+
+impl Route {
+    /// What the path of a request names; `None` if it names nothing.
+    pub(super) fn of(path: &str) -> Option<Route> {
+        // Split before it is decoded: a slash that is encoded belongs to a name.
+        let segments: Vec<String> = path.strip_prefix('/')?.split('/').map(decoded).collect::<Option<_>>()?;
+        let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
+        match segments[..] {
+            [""] => Some(Route::Home),
+            ["deliveries"] => Some(Route::Deliveries),
+            ["deliveries", id] => id.parse().ok().map(Route::Delivery),
+            ["agents"] => Some(Route::Agents),
+            ["agents", agent] if !agent.is_empty() => Some(Route::Agent(agent.to_owned())),
+            ["health"] => Some(Route::Health),
+            ["icon.svg" | "favicon.ico"] => Some(Route::Icon),
+            _ if path == style_path() => Some(Route::Style),
+            _ => None,
+        }
+    }
+}
+
+/// A segment of a path as text. `None` if it is not UTF-8, or has a NUL, which no text in the database has.
+fn decoded(segment: &str) -> Option<String> {
+    let text = percent_decode_str(segment).decode_utf8().ok()?;
+    (!text.contains('\0')).then(|| text.into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_page_has_one_path_and_whatever_else_is_asked_for_has_none() {
+        let id = "0192f0c1-0000-7000-8000-000000000001";
+        let agent = |name: &str| Some(Route::Agent(name.to_owned()));
+        assert_eq!(Route::of("/"), Some(Route::Home));
+        assert_eq!(Route::of("/deliveries"), Some(Route::Deliveries));
+        assert_eq!(Route::of(&format!("/deliveries/{id}")), id.parse().ok().map(Route::Delivery));
+        assert_eq!(Route::of("/agents/a%2Fb%20%C3%A9"), agent("a/b é"));
+        assert_eq!(Route::of("/agents/..%2f..%2fetc"), agent("../../etc"), "a name, and no path");
+        assert_eq!(Route::of(style_path()), Some(Route::Style));
+        for path in [
+            "",
+            "//",
+            "/deliveries/",
+            "/deliveries/..%2f",
+            "/deliveries/../health",
+            "/deliveries/%00",
+            "/agents/%00",
+            "/agents/%ff",
+            "/agents/",
+            "/agents/a/b",
+            "/%64eliveries/x",
+            "/style.css",
+            "/etc/passwd",
+            "*",
+        ] {
+            assert_eq!(Route::of(path), None, "{path}");
+        }
+    }
+}
