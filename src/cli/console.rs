@@ -30,7 +30,7 @@ pub struct Arguments {
 
 impl Arguments {
     pub(super) async fn run(self) -> Result<(), CliError> {
-        let store = Store::connect_patiently(&self.database.url, console::CONNECTIONS, console::PATIENCE).await?;
+        let store = Store::connect_to_read(&self.database.url, console::CONNECTIONS, console::PATIENCE).await?;
         migrate::require_current(&store).await?;
         let stop = StopTokens::default();
         stop_on_signals(stop.clone())?;

@@ -236,29 +236,36 @@ impl Store {
     /// # Errors
     /// An unreadable URL, no connection, or a database that is not in UTF8.
     pub async fn connect(url: &str, connections: u32) -> Result<Store, StoreError> {
-        let pool = PgPoolOptions::new().max_connections(connections).test_before_acquire(false);
+        let pool = PgPoolOptions::new()
+            .max_connections(connections)
+            .test_before_acquire(false)
+            .after_connect(|connection, _| Box::pin(settings::prepare_session(connection, COMMAND_STATEMENT_TIMEOUT)));
         Store::open(url, pool, OF_COMMANDS).await
     }
 
-    /// As [`Store::connect`], for a program that goes on while the database is away, and that waits no longer than
-    /// `patience` for anything.
+    /// As [`Store::connect`], for a program that only reads, that goes on while the database is away, and that waits no
+    /// longer than `patience` for anything. The server refuses whatever would change something.
     ///
     /// # Errors
     /// As [`Store::connect`].
-    pub async fn connect_patiently(url: &str, connections: u32, patience: Patience) -> Result<Store, StoreError> {
+    pub async fn connect_to_read(url: &str, connections: u32, patience: Patience) -> Result<Store, StoreError> {
         // A connection that broke while it was idle is found before somebody gets it.
         let pool = PgPoolOptions::new().max_connections(connections).test_before_acquire(true);
+        let limit = patience.statement;
+        let pool = pool.after_connect(move |connection, _| {
+            Box::pin(async move {
+                settings::prepare_session(connection, limit).await?;
+                settings::only_read(connection).await
+            })
+        });
         Store::open(url, pool, patience).await
     }
 
     async fn open(url: &str, pool: PgPoolOptions, patience: Patience) -> Result<Store, StoreError> {
         let options: PgConnectOptions = url.parse().map_err(|_| StoreError::BadUrl)?;
+        let pool = pool.acquire_timeout(patience.connection);
+        let pool = pool.connect_with(options.application_name("postcall")).await?;
         let statement_timeout = patience.statement;
-        let pool = pool
-            .acquire_timeout(patience.connection)
-            .after_connect(move |connection, _| Box::pin(settings::prepare_session(connection, statement_timeout)))
-            .connect_with(options.application_name("postcall"))
-            .await?;
         // The encoding cannot change while the database exists.
         let encoding =
             sqlx::query_scalar!(r#"SELECT current_setting('server_encoding') AS "encoding!""#).fetch_one(&pool).await?;

@@ -107,6 +107,14 @@ pub(super) async fn prepare_dispatcher_session(
     set(connection, OF_ALL, OF_DISPATCHERS, statement_timeout).await
 }
 
+/// Lets the server refuse whatever would change something in this session, whatever its user may do.
+pub(super) async fn only_read(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::query!(r#"SELECT set_config('default_transaction_read_only', 'on', false) AS "set!""#)
+        .fetch_one(connection)
+        .await?;
+    Ok(())
+}
+
 /// Sets how long later statements of this session may take.
 pub(super) async fn set_statement_timeout(
     connection: &mut PgConnection,

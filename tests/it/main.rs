@@ -11,6 +11,9 @@
 mod actions;
 mod attacks;
 mod closed_sets;
+mod console_browser;
+mod console_pages;
+mod console_safety;
 mod dispatcher;
 mod documented;
 mod documents;

@@ -2,12 +2,15 @@
 
 pub mod accounts;
 pub mod attempt;
+pub mod browser;
 pub mod cluster;
+pub mod console;
 pub mod database;
 pub mod endings;
 pub mod fleet;
 pub mod inbox;
 pub mod intruder;
+pub mod life;
 pub mod name_server;
 pub mod namespace;
 pub mod platform;

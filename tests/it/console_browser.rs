@@ -1,0 +1,132 @@
+//! The console in a real browser: each page in light and dark, on a desk and on a phone. Pictures of all pages are left in
+//! `target/console-pictures`.
+
+use std::path::PathBuf;
+
+use crate::support::browser::Browser;
+use crate::support::console::Console;
+use crate::support::database::Database;
+use crate::support::life::{Life, SCRIPT};
+
+/// Colour scheme, width and height of a screen.
+const SCREENS: [(&str, u32, u32); 4] =
+    [("light", 1280, 800), ("dark", 1280, 800), ("light", 360, 780), ("dark", 360, 780)];
+
+fn pictures() -> PathBuf {
+    let directory = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target/console-pictures");
+    std::fs::create_dir_all(&directory).unwrap();
+    directory
+}
+
+fn address_of(agent: &str) -> String {
+    let encoded: String = agent.bytes().map(|byte| format!("%{byte:02X}")).collect();
+    format!("/agents/{encoded}")
+}
+
+/// Looks at a page on every screen; what is wrong with it.
+async fn look_at(browser: &Browser, console: &Console, name: &str, path: &str) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for (scheme, width, height) in SCREENS {
+        browser.looks(scheme, width, height).await;
+        browser.goes_to(&format!("http://{}{path}", console.address())).await;
+        let seen = format!("{name} {scheme} {width}");
+        browser.picture(&pictures().join(format!("{name}-{scheme}-{width}.png"))).await;
+        let too_wide =
+            browser.value("document.documentElement.scrollWidth - document.documentElement.clientWidth").await;
+        if too_wide != 0 {
+            wrong.push(format!("{seen}: scrolls sideways by {too_wide}"));
+        }
+        let is_styled = browser.value("getComputedStyle(document.querySelector('header')).borderBottomStyle").await;
+        if is_styled != "solid" {
+            wrong.push(format!("{seen}: the style sheet does not apply"));
+        }
+        wrong.extend(browser.obstacles().await.into_iter().map(|one| format!("{seen}: {one}")));
+        wrong.extend(browser.complaints().await.into_iter().map(|one| format!("{seen}: {one}")));
+    }
+    wrong
+}
+
+#[tokio::test]
+async fn each_page_is_well_in_light_and_dark_on_a_desk_and_on_a_phone() {
+    let Some(browser) = Browser::start().await else { return };
+    let life = Life::new().await;
+    let console = Console::start(&life.database.url).await;
+    let auditor = Console::start(&life.database.login(&["postcall_auditor"]).await).await;
+    let of = |state: &str| format!("agent = 'voice-support' AND state = '{state}'");
+    let replayed = life.delivery("action = 'tickets' AND replay_of IS NULL AND call_sid = 'CA5f0e2b'").await;
+    let resolved = life.delivery("resolved_at IS NOT NULL").await;
+    let delivered = life.delivery(&of("delivered")).await;
+    let unknown = life.delivery(&of("unknown")).await;
+    let failed = life.delivery(&of("failed")).await;
+    let waiting = life.delivery("state = 'waiting'").await;
+    let hostile = life.delivery("error_detail LIKE '%script%'").await;
+    let mut wrong = Vec::new();
+    for (name, path) in [
+        ("overview", "/".to_owned()),
+        ("deliveries", "/deliveries".to_owned()),
+        ("search", "/deliveries?state=failed&state=unknown&agent=voice-support&since=24h".to_owned()),
+        ("nothing", "/deliveries?q=CAnone".to_owned()),
+        ("delivered", format!("/deliveries/{delivered}")),
+        ("replayed", format!("/deliveries/{replayed}")),
+        ("resolved", format!("/deliveries/{resolved}")),
+        ("unknown", format!("/deliveries/{unknown}")),
+        ("failed", format!("/deliveries/{failed}")),
+        ("waiting", format!("/deliveries/{waiting}")),
+        ("hostile", format!("/deliveries/{hostile}")),
+        ("agents", "/agents".to_owned()),
+        ("agent", "/agents/voice-support".to_owned()),
+        ("hostile-agent", address_of(SCRIPT)),
+    ] {
+        wrong.extend(look_at(&browser, &console, name, &path).await);
+    }
+    wrong.extend(look_at(&browser, &auditor, "auditor-agent", "/agents/voice-support").await);
+    wrong.extend(look_at(&browser, &auditor, "auditor-delivery", &format!("/deliveries/{delivered}")).await);
+    let empty = Database::new().await;
+    let empty = Console::start(&empty.url).await;
+    wrong.extend(look_at(&browser, &empty, "empty", "/").await);
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[tokio::test]
+async fn a_page_is_used_by_keyboard_alone_and_the_first_step_skips_the_navigation() {
+    let Some(browser) = Browser::start().await else { return };
+    let database = Database::new().await;
+    let console = Console::start(&database.url).await;
+    browser.looks("light", 1280, 800).await;
+    browser.goes_to(&format!("http://{}/deliveries", console.address())).await;
+    let focus = "document.activeElement.textContent.trim() || document.activeElement.name || document.activeElement.id";
+    let mut passed = Vec::new();
+    for _ in 0..7 {
+        browser.presses("Tab").await;
+        passed.push(browser.value(focus).await.as_str().unwrap().to_owned());
+        let outlined = browser.value("getComputedStyle(document.activeElement).outlineStyle").await;
+        assert_eq!(outlined, "solid", "{passed:?} has a focus that can be seen");
+    }
+    assert_eq!(passed, ["Skip to the content", "postcall", "Overview", "Deliveries", "Agents", "q", "Search"]);
+    let first = browser.value("document.querySelector('a').getAttribute('href')").await;
+    assert_eq!(first, "#content");
+}
+
+#[tokio::test]
+async fn a_page_of_another_site_can_neither_frame_the_console_nor_load_anything_of_it() {
+    let Some(browser) = Browser::start().await else { return };
+    let database = Database::new().await;
+    let console = Console::start(&database.url).await;
+    let target = format!("http://{}", console.address());
+    let page = format!(
+        "<!doctype html><title>x</title><iframe src='{target}/'></iframe><img src='{target}/icon.svg' onload=\"document.title='loaded'\"
+         onerror=\"document.title='refused'\">"
+    );
+    let other = Console::start(&database.url).await;
+    // Another origin: that of another port.
+    browser.goes_to(&format!("http://{}/health", other.address())).await;
+    browser.complaints().await;
+    let url = format!("data:text/html,{}", page.replace('#', "%23"));
+    browser.goes_to(&url).await;
+    browser
+        .value("new Promise(done => { const look = () => document.title === 'x' ? setTimeout(look, 10) : done(1); look(); })")
+        .await;
+    assert_eq!(browser.value("document.title").await, "refused");
+    let complaints = browser.complaints().await.join("\n");
+    assert!(complaints.contains("403") || complaints.contains("frame"), "{complaints}");
+}

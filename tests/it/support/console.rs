@@ -1,0 +1,131 @@
+//! The console as a person runs it, and a plain HTTP client that sends what a test says, byte by byte.
+
+use std::net::SocketAddr;
+use std::process::Stdio;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::net::TcpStream;
+use tokio::process::{Child, ChildStdout, Command};
+
+use super::process::POSTCALL;
+
+/// How long any event is waited for before the test fails.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A running `postcall console`, killed when it is dropped.
+pub struct Console {
+    child: Child,
+    address: SocketAddr,
+    _stdout: Lines<BufReader<ChildStdout>>,
+}
+
+/// An answer.
+#[derive(Debug)]
+pub struct Response {
+    pub status: u16,
+    /// Names in lower case.
+    pub headers: Vec<(String, String)>,
+    pub body: String,
+}
+
+impl Response {
+    /// The value of a header, if it is there once.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let mut values = self.headers.iter().filter(|(of, _)| of == name).map(|(_, value)| value.as_str());
+        values.next().filter(|_| values.next().is_none())
+    }
+
+    /// The body, as a reader sees its words: without tags, with single blanks.
+    pub fn words(&self) -> String {
+        let mut words = String::new();
+        for part in self.body.split('<') {
+            words.push(' ');
+            words.push_str(part.split_once('>').map_or(part, |(_, text)| text));
+        }
+        words.split_whitespace().collect::<Vec<_>>().join(" ")
+    }
+}
+
+impl Console {
+    /// Starts the console on any port, for this user of a database.
+    pub async fn start(url: &str) -> Console {
+        let mut command = Command::new(POSTCALL);
+        command.args(["console", "--listen", "127.0.0.1:0"]).env("DATABASE_URL", url);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true).spawn().unwrap();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap()).lines();
+        let line =
+            tokio::time::timeout(PATIENCE, stdout.next_line()).await.expect("it says where it is").unwrap().unwrap();
+        let address = line.split_once("http://").and_then(|(_, rest)| rest.strip_suffix('/')).expect("an address");
+        Console { child, address: address.parse().unwrap(), _stdout: stdout }
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Asks for a page as a browser does.
+    pub async fn get(&self, target: &str) -> Response {
+        self.ask("GET", target, &[("host", &self.address.to_string())]).await
+    }
+
+    /// Asks for a page, which must be there.
+    pub async fn page(&self, target: &str) -> Response {
+        let response = self.get(target).await;
+        assert_eq!(response.status, 200, "{target}: {}", response.words());
+        response
+    }
+
+    /// Sends a request with these headers and no others.
+    pub async fn ask(&self, method: &str, target: &str, headers: &[(&str, &str)]) -> Response {
+        let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        self.send(&format!("{method} {target} HTTP/1.1\r\n{headers}connection: close\r\n\r\n")).await
+    }
+
+    /// Sends these bytes.
+    pub async fn send(&self, request: &str) -> Response {
+        exchange(self.address, request.as_bytes()).await
+    }
+
+    /// Sends it a signal, and waits for its end. Whether it ended well.
+    pub async fn ended_by(mut self, signal: Signal) -> bool {
+        kill(Pid::from_raw(self.child.id().unwrap().try_into().unwrap()), signal).unwrap();
+        tokio::time::timeout(PATIENCE, self.child.wait()).await.expect("it ends").unwrap().success()
+    }
+}
+
+/// Sends a request on a connection of its own, and reads the answer.
+pub async fn exchange(address: SocketAddr, request: &[u8]) -> Response {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(request).await.unwrap();
+    let is_head = request.starts_with(b"HEAD ");
+    tokio::time::timeout(PATIENCE, read(&mut stream, is_head)).await.expect("an answer")
+}
+
+/// Reads one answer.
+async fn read(stream: &mut TcpStream, is_head: bool) -> Response {
+    let mut bytes = Vec::new();
+    let end = loop {
+        if let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
+            break end;
+        }
+        assert!(stream.read_buf(&mut bytes).await.unwrap() > 0, "it ends: {}", String::from_utf8_lossy(&bytes));
+    };
+    let head = String::from_utf8(bytes[..end].to_vec()).unwrap();
+    let mut lines = head.split("\r\n");
+    let status = lines.next().and_then(|line| line.split(' ').nth(1)).unwrap().parse().unwrap();
+    let headers: Vec<(String, String)> = lines
+        .map(|line| line.split_once(':').expect("a header"))
+        .map(|(name, value)| (name.to_lowercase(), value.trim().to_owned()))
+        .collect();
+    let length =
+        headers.iter().find(|(name, _)| name == "content-length").map_or(0, |(_, value)| value.parse().unwrap());
+    let wanted = end + 4 + if is_head { 0 } else { length };
+    while bytes.len() < wanted {
+        assert!(stream.read_buf(&mut bytes).await.unwrap() > 0, "the body ends early");
+    }
+    Response { status, headers, body: String::from_utf8(bytes.split_off(end + 4)).unwrap() }
+}
