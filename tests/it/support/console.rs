@@ -45,7 +45,9 @@ impl Response {
             words.push(' ');
             words.push_str(part.split_once('>').map_or(part, |(_, text)| text));
         }
-        words.split_whitespace().collect::<Vec<_>>().join(" ")
+        let words = words.split_whitespace().collect::<Vec<_>>().join(" ");
+        let escaped = [("&#34;", "\""), ("&#39;", "'"), ("&#60;", "<"), ("&#62;", ">"), ("&#38;", "&")];
+        escaped.into_iter().fold(words, |words, (escape, character)| words.replace(escape, character))
     }
 }
 

@@ -29,6 +29,9 @@ impl Life {
         let refuses = Receiver::answering(b"HTTP/1.1 422 Unprocessable Content\r\ncontent-length: 0\r\n\r\n").await;
         let hangs = Receiver::start(|mut peer| async move { peer.hang().await }).await;
         publish(&database, &takes.url("/hook?api_key=s3cret"), &refuses.url("/tickets"), &hangs.url("/archive")).await;
+        // Before a dispatcher runs: it would send them.
+        by_hand(&database).await;
+        pause(&database, "appointments", "their maintenance window", "Grace Hopper");
         let dispatcher = Dispatcher::start(&database, &[]).await;
         let first = database.insert_call("voice-support", &call("CA5f0e2b", "The parcel has not arrived.")).await;
         for number in 1..=3 {
@@ -36,8 +39,9 @@ impl Life {
         }
         database.insert_call(SCRIPT, &call(SCRIPT, SCRIPT)).await;
         database.settled().await;
-        by_hand(&database).await;
-        pauses(&database).await;
+        replays_and_findings(&database).await;
+        pause(&database, SCRIPT, SCRIPT, SCRIPT);
+        waits(&database).await;
         Life { database, call: first, _dispatcher: dispatcher, _receivers: [takes, refuses, hangs] }
     }
 
@@ -74,19 +78,8 @@ async fn publish(database: &Database, takes: &str, refuses: &str, hangs: &str) {
     database.publish("a", "default", &json!({ "method": "POST", "url": "https://receiver.example/" })).await;
 }
 
-/// What people did, and what somebody else wrote.
+/// What somebody else wrote.
 async fn by_hand(database: &Database) {
-    let newest = |action: &str| {
-        format!("SELECT delivery_id::text FROM postcall.delivery_history WHERE agent = 'voice-support' AND action = '{action}'
-                 ORDER BY delivery_id LIMIT 1")
-    };
-    let (tickets, archive) =
-        (database.text(&newest("tickets")).await.unwrap(), database.text(&newest("archive")).await.unwrap());
-    let reason = ["--reason", "the receiver's form was changed", "--by", "Ada Lovelace"];
-    run(database, &[&["replay", &tickets][..], &reason].concat());
-    run(database, &[&["resolve", &archive, "--as", "delivered"][..], &["--reason", "found in their log"]].concat());
-    database.settled().await;
-    // The dispatcher would send these: no lane of it knows them.
     ended(database, "skipped", 1).await;
     let id = ended(database, "delivered", 1).await.remove(0);
     // History refuses changes, so this one is written by hand from the start.
@@ -101,17 +94,30 @@ async fn by_hand(database: &Database) {
     sqlx::query(AssertSqlSafe(hostile)).bind(SCRIPT).execute(&database.pool).await.unwrap();
 }
 
-async fn pauses(database: &Database) {
-    let why = ["--reason", "their maintenance window", "--by", "Grace Hopper"];
-    run(database, &[&["pause", "agent", "appointments"][..], &why].concat());
-    run(database, &[&["pause", "agent", SCRIPT][..], &["--reason", SCRIPT, "--by", SCRIPT]].concat());
-    database.insert_call("appointments", &call("CA77aa", "Tomorrow at nine.")).await;
-    // One that has waited for some time.
-    database
-        .execute(
-            "UPDATE postcall.waiting SET created_at = created_at - interval '2 hours' WHERE agent = 'appointments'",
+/// What people did.
+async fn replays_and_findings(database: &Database) {
+    let oldest = |action: &str| {
+        format!(
+            "SELECT delivery_id::text FROM postcall.delivery_history WHERE agent = 'voice-support' AND action = '{action}'
+             ORDER BY delivery_id LIMIT 1"
         )
-        .await;
+    };
+    let (tickets, archive) =
+        (database.text(&oldest("tickets")).await.unwrap(), database.text(&oldest("archive")).await.unwrap());
+    let reason = ["--reason", "the receiver's form was changed", "--by", "Ada Lovelace"];
+    run(database, &[&["replay", &tickets][..], &reason].concat());
+    run(database, &[&["resolve", &archive, "--as", "delivered"][..], &["--reason", "found in their log"]].concat());
+    database.settled().await;
+}
+
+fn pause(database: &Database, agent: &str, reason: &str, by: &str) {
+    run(database, &["pause", "agent", agent, "--reason", reason, "--by", by]);
+}
+
+/// A delivery that has waited for some time.
+async fn waits(database: &Database) {
+    database.insert_call("appointments", &call("CA77aa", "Tomorrow at nine.")).await;
+    database.execute("UPDATE postcall.waiting SET created_at = created_at - interval '2 hours'").await;
 }
 
 fn run(database: &Database, arguments: &[&str]) {
