@@ -12,7 +12,8 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -114,7 +115,10 @@ impl Console {
 }
 
 /// Serves one connection to its end.
-async fn connection(stream: TcpStream, shared: Arc<Shared>, _place: OwnedSemaphorePermit, stop: CancellationToken) {
+async fn connection<S>(stream: S, shared: Arc<Shared>, _place: OwnedSemaphorePermit, stop: CancellationToken)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let service = service_fn(move |request| respond(Arc::clone(&shared), request));
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())

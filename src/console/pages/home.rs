@@ -23,7 +23,7 @@ const ENDED: [State; 5] = [State::Delivered, State::Rejected, State::Failed, Sta
 struct HomePage {
     here: Here,
     now: Time,
-    summary: &'static str,
+    summary: String,
     calm: bool,
     icon: Icon,
     needs: Vec<Need>,
@@ -84,11 +84,12 @@ pub(super) async fn page(store: &Store) -> Result<Answer, Trouble> {
     let last_hour = Part::of(last_hour(store, now).await, READER)?;
     let headroom = Part::of(store.headroom().await, READER)?;
     let needs = needs(status.shown(), last_hour.shown().map(Vec::as_slice), headroom.shown().map(Vec::as_slice));
-    let calm = needs.is_empty() && status.shown().is_some();
-    let (summary, icon) = match (status.shown(), calm) {
-        (None, _) => ("The status cannot be read.", Icon::ASK),
-        (Some(_), true) => ("Nothing needs anybody.", Icon::WELL),
-        (Some(_), false) => ("This needs somebody.", Icon::WARN),
+    let summary = summary(status.shown().is_some(), &needs);
+    let calm = status.shown().is_some() && !needs.iter().any(Need::is_for_somebody);
+    let icon = match (status.shown(), calm) {
+        (None, _) => Icon::ASK,
+        (Some(_), true) => Icon::WELL,
+        (Some(_), false) => Icon::WARN,
     };
     written(&HomePage {
         here: Here::Home,
@@ -101,6 +102,16 @@ pub(super) async fn page(store: &Store) -> Result<Answer, Trouble> {
         last_hour: last_hour.map(|counts| last_hour_figures(&counts)),
         headroom: headroom.map(|tables| tables.iter().map(headroom_line).collect()),
     })
+}
+
+/// What the overview says first.
+fn summary(is_known: bool, needs: &[Need]) -> String {
+    match needs.iter().filter(|need| need.is_for_somebody()).count() {
+        0 if !is_known => "The status cannot be read.".to_owned(),
+        0 => "Nothing needs anybody.".to_owned(),
+        1 => "1 thing needs somebody.".to_owned(),
+        things => format!("{things} things need somebody."),
+    }
 }
 
 async fn last_hour(store: &Store, now: DateTime<Utc>) -> Result<Vec<StateCount>, crate::store::StoreError> {

@@ -27,6 +27,13 @@ pub(in crate::console) struct Need {
     pub(in crate::console) link: Option<(&'static str, &'static str)>,
 }
 
+impl Need {
+    /// Whether somebody has to do something about it, and does not only have to know.
+    pub(in crate::console) fn is_for_somebody(&self) -> bool {
+        self.mark != KNOW
+    }
+}
+
 const URGENT: Mark = Mark { icon: Icon::WARN, tone: Tone::Trouble, word: "urgent" };
 const LOOK: Mark = Mark { icon: Icon::ASK, tone: Tone::Doubt, word: "look into" };
 const KNOW: Mark = Mark { icon: Icon::PAUSE, tone: Tone::Plain, word: "know" };

@@ -15,6 +15,9 @@ use super::console::exchange;
 /// How long the browser may take to start.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How often it is looked whether a page is there.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
+
 /// Checks pages for people who cannot see, or see otherwise (MPL-2.0; tests/it/data/axe.LICENSE).
 const AXE: &str = include_str!("../data/axe.min.js");
 
@@ -74,9 +77,18 @@ impl Browser {
         self.devtools("Emulation.setDeviceMetricsOverride", size).await;
     }
 
-    /// Goes to a page.
+    /// Goes to a page, and waits until it is there and laid out: the driver sometimes answers before that.
     pub async fn goes_to(&self, url: &str) {
         self.command("url", &json!({ "url": url })).await;
+        let is_there =
+            "location.href !== 'data:,' && document.readyState === 'complete' && document.body?.offsetWidth > 0";
+        let mut look = tokio::time::interval(BETWEEN_LOOKS);
+        let arrived = async {
+            while self.value(is_there).await != true {
+                look.tick().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, arrived).await.unwrap_or_else(|_| panic!("waited a minute for {url}"));
     }
 
     /// The value of an expression; a promise is waited for. It runs outside of the page's Content-Security-Policy.
