@@ -69,30 +69,37 @@ pub(super) fn shown_lines(text: &str) -> (String, usize) {
 /// A moment: in UTC, to the second.
 pub(super) struct Time(pub(super) DateTime<Utc>);
 
-impl HtmlSafe for Time {}
-
-impl fmt::Display for Time {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (whole, date, time) =
-            (self.0.format("%Y-%m-%dT%H:%M:%S%.3fZ"), self.0.format("%Y-%m-%d"), self.0.format("%H:%M:%S"));
-        write!(
-            formatter,
-            "<time datetime=\"{whole}\">{date} <b>{time}</b> <abbr title=\"Coordinated Universal Time\">UTC</abbr></time>"
-        )
-    }
-}
+/// A moment in UTC, to the millisecond.
+pub(super) struct PreciseTime(pub(super) DateTime<Utc>);
 
 /// A moment in a column whose heading says that it is in UTC.
 pub(super) struct ShortTime(pub(super) DateTime<Utc>);
 
+impl HtmlSafe for Time {}
+impl HtmlSafe for PreciseTime {}
 impl HtmlSafe for ShortTime {}
+
+impl fmt::Display for Time {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        time(formatter, self.0, "%Y-%m-%d %H:%M:%S UTC")
+    }
+}
+
+impl fmt::Display for PreciseTime {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        time(formatter, self.0, "%Y-%m-%d <b>%H:%M:%S</b>%.3f UTC")
+    }
+}
 
 impl fmt::Display for ShortTime {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (whole, date, time) =
-            (self.0.format("%Y-%m-%dT%H:%M:%S%.3fZ"), self.0.format("%Y-%m-%d"), self.0.format("%H:%M:%S"));
-        write!(formatter, "<time datetime=\"{whole}\">{date} {time}</time>")
+        time(formatter, self.0, "%Y-%m-%d %H:%M:%S")
     }
+}
+
+/// The element `time`, for programs to the millisecond.
+fn time(formatter: &mut fmt::Formatter<'_>, at: DateTime<Utc>, form: &str) -> fmt::Result {
+    write!(formatter, "<time datetime=\"{}\">{}</time>", at.format("%Y-%m-%dT%H:%M:%S%.3fZ"), at.format(form))
 }
 
 /// A drawing of 16 by 16, for those who see; words stand beside it.

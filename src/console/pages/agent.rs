@@ -8,6 +8,7 @@ use crate::console::answer::Answer;
 use crate::console::failure::{Part, READER, Trouble};
 use crate::console::query::Parameters;
 use crate::console::words::{Here, Icon, Mark, ShortTime, Time, Tone, agent_address, number, shown, shown_lines};
+use crate::domain::action::Method;
 use crate::domain::claim::VersionKey;
 use crate::domain::host::{Host, HostPattern};
 use crate::domain::mask;
@@ -56,7 +57,9 @@ struct TemplatesView {
     url: String,
     /// The names of the headers, or why they cannot be listed.
     headers: String,
+    /// The body; without one, what is sent instead.
     body: Option<(String, usize)>,
+    instead: &'static str,
 }
 
 struct PauseView {
@@ -153,17 +156,19 @@ impl ActionView {
             target: shown(action.target.as_deref().unwrap_or("nowhere that can be sent to")).into_owned(),
             published_at: Time(action.published_at),
             published_by: shown(&action.published_by).into_owned(),
-            templates: templates.map(TemplatesView::of),
+            templates: templates.map(|templates| TemplatesView::of(templates, &action.method)),
         }
     }
 }
 
 impl TemplatesView {
-    fn of(templates: &Templates) -> TemplatesView {
+    fn of(templates: &Templates, method: &str) -> TemplatesView {
+        let has_body = Method::named(method).is_none_or(Method::has_body);
         TemplatesView {
             url: shown(&mask::url(&templates.url)).into_owned(),
             headers: templates.headers.as_deref().map_or_else(|| "none".to_owned(), header_names),
-            body: templates.body.as_deref().map(shown_lines),
+            body: templates.body.as_deref().filter(|_| has_body).map(shown_lines),
+            instead: if has_body { "The whole call is the body." } else { "No body is sent." },
         }
     }
 }

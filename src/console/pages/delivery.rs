@@ -8,7 +8,7 @@ use super::written;
 use crate::console::answer::Answer;
 use crate::console::failure::{Part, READER, Trouble};
 use crate::console::words::{Here, Mark, agent_address, number, shown, shown_lines};
-use crate::domain::delivery::BodyEnd;
+use crate::domain::delivery::{BodyEnd, State};
 use crate::service::past_request::{PastRequest, render_again_within};
 use crate::store::Store;
 use crate::store::history::{HistoryRow, ReplayLink};
@@ -82,11 +82,20 @@ pub(super) async fn page(id: Uuid, store: &Store) -> Result<Answer, Trouble> {
         facts: facts(&row),
         steps: steps(&row, replays.shown().map(Vec::as_slice).unwrap_or_default()),
         replays_withheld,
-        sent_title: if row.claimed_at.is_some() { "What was sent" } else { "What would be sent" },
+        sent_title: sent_title(&row),
         sent: Sent::of(&row, sent),
         sent_facts: sent_facts(&row),
         answer_facts: answer_facts(&row),
     })
+}
+
+fn sent_title(row: &HistoryRow) -> &'static str {
+    match row.state {
+        State::Waiting => "What would be sent now",
+        State::Failed | State::Skipped => "What would have been sent; nothing was",
+        State::Unknown => "What was sent, or a part of it",
+        State::Sending | State::Delivered | State::Rejected => "What was sent",
+    }
 }
 
 fn facts(row: &HistoryRow) -> Vec<Fact> {

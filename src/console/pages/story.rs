@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
-use crate::console::words::{Icon, Time, Tone, long, number, shown};
+use crate::console::words::{Icon, PreciseTime, Tone, long, number, shown};
 use crate::domain::delivery::{Failure, ResolutionSource, State, UnknownReason};
 use crate::domain::error_kind::ErrorKind;
 use crate::store::history::{HistoryRow, ReplayLink};
@@ -20,7 +20,7 @@ pub(in crate::console) struct Step {
 
 /// When a step was.
 pub(in crate::console) enum When {
-    At(Time),
+    At(PreciseTime),
     After(String),
 }
 
@@ -82,8 +82,8 @@ pub(super) fn command(row: &HistoryRow) -> Option<String> {
 pub(super) fn steps(row: &HistoryRow, replays: &[ReplayLink]) -> Vec<Step> {
     let mut steps = vec![beginning(row)];
     if let Some(claimed_at) = row.claimed_at {
-        let by = row.dispatcher.as_deref().map(|name| format!(" by {}", shown(name))).unwrap_or_default();
-        let more = format!("after {} in the queue{by}", milliseconds(row.queue_ms));
+        let by = row.dispatcher.as_deref().map(|name| format!("by {}, ", shown(name))).unwrap_or_default();
+        let more = format!("{by}after {} in the queue", milliseconds(row.queue_ms));
         steps.push(at(Icon::ARROW, "plain", "claimed", claimed_at, more));
     }
     let new =
@@ -138,7 +138,7 @@ fn tone(tone: Tone) -> &'static str {
 }
 
 fn at(icon: Icon, tone: &'static str, what: &'static str, time: DateTime<Utc>, more: String) -> Step {
-    Step { icon, tone, what, when: When::At(Time(time)), more, link: None }
+    Step { icon, tone, what, when: When::At(PreciseTime(time)), more, link: None }
 }
 
 fn after(what: &'static str, ms: Option<i32>, more: &str) -> Option<Step> {

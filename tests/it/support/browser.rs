@@ -6,6 +6,8 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
@@ -27,6 +29,8 @@ pub struct Browser {
     _profile: tempfile::TempDir,
     address: SocketAddr,
     session: String,
+    /// The process of the browser itself.
+    process: Pid,
 }
 
 impl Browser {
@@ -58,7 +62,9 @@ impl Browser {
         let address = SocketAddr::from(([127, 0, 0, 1], port));
         let created = call(address, "POST", "/session", &capabilities(&chromium, profile.path())).await;
         let session = created["sessionId"].as_str().expect("a session").to_owned();
-        Some(Browser { _driver: driver, _profile: profile, address, session })
+        let process = created["capabilities"]["goog:processID"].as_i64().expect("a process");
+        let process = Pid::from_raw(process.try_into().unwrap());
+        Some(Browser { _driver: driver, _profile: profile, address, session, process })
     }
 
     async fn command(&self, name: &str, body: &Value) -> Value {
@@ -143,7 +149,10 @@ impl Drop for Browser {
         let patience = Some(Duration::from_secs(10));
         let asked = stream.set_read_timeout(patience).and_then(|()| stream.write_all(request.as_bytes()));
         // It answers when the browser has ended.
-        let _answered = asked.and_then(|()| stream.read(&mut [0; 1024]));
+        let answered = asked.and_then(|()| stream.read(&mut [0; 1024]));
+        if answered.is_err() {
+            let _ended = kill(self.process, Signal::SIGKILL);
+        }
     }
 }
 
