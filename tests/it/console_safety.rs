@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 
 use crate::support::console::{Console, Response};
 use crate::support::database::Database;
-use crate::support::process::{postcall_on, stderr};
+use crate::support::process::{POSTCALL, postcall_on, stderr};
 use crate::support::proxy::{End, Proxy};
 
 /// The headers that every answer has.
@@ -287,7 +287,11 @@ async fn only_this_machine_is_listened_to_and_a_wrong_address_or_an_old_schema_i
         ("10.0.0.1:8088", "ssh -L 8088:127.0.0.1:8088"),
         ("8088", "expected an IP address with a port"),
     ] {
-        let output = postcall_on(&database, &["console", "--listen", address]);
+        let mut command = tokio::process::Command::new(POSTCALL);
+        command.args(["console", "--listen", address]).env("DATABASE_URL", &database.url).kill_on_drop(true);
+        // If it listened, it would not end.
+        let ended = tokio::time::timeout(Duration::from_secs(60), command.output()).await;
+        let output = ended.unwrap_or_else(|_| panic!("it listens on {address}")).unwrap();
         assert_eq!(output.status.code(), Some(2), "{address}");
         assert!(stderr(&output).contains(said), "{address}: {}", stderr(&output));
     }

@@ -79,7 +79,7 @@ fn dispatchers(status: &Status, needs: &mut Vec<Need>) {
             what: format!("Dispatcher {} {how}.", shown(name)),
             cure: "What it had in flight becomes unknown. Find out why it ended: its log, the machine, the network.",
             command: None,
-            link: Some(("/deliveries?error_kind=dispatcher_lost", "Its unknown deliveries")),
+            link: Some(("/deliveries?state=unknown&error_kind=dispatcher_lost", "Its unknown deliveries")),
         });
     }
 }
@@ -158,7 +158,7 @@ fn failures(last_hour: &[StateCount], needs: &mut Vec<Need>) {
                 mark: LOOK,
                 what: what("failed", "failed"),
                 cure: "Nothing of these was sent. Each says why; when that is mended, send them by a replay.",
-                command: Some("postcall replay --state failed --since TIME --dry-run"),
+                command: Some("postcall replay --state failed --since TIME --reason '…' --dry-run"),
                 link: Some(("/deliveries?state=failed&since=1h", "What failed")),
             },
             State::Rejected => Need {
