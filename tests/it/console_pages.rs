@@ -112,6 +112,7 @@ async fn replays_and_findings_are_told_in_both_directions() {
         &["rejected", "recorded as rejected", "replayed by Ada Lovelace: the receiver's form was changed"],
     );
     assert!(page.body.contains(&format!("href=\"/deliveries/{replay}\"")), "{}", page.body);
+    assert!(!page.body.contains("postcall replay"), "it is replayed once: {}", page.body);
     let page = console.page(&format!("/deliveries/{replay}")).await;
     says(&page.words(), &["replay of", &first, "made as a replay by Ada Lovelace"]);
     assert!(page.body.contains(&format!("href=\"/deliveries/{first}\"")), "{}", page.body);

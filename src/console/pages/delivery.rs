@@ -70,17 +70,18 @@ pub(super) async fn page(id: Uuid, store: &Store) -> Result<Answer, Trouble> {
     let replays: Part<Vec<ReplayLink>> = Part::of(store.replays_of(id, MOST_REPLAYS).await, READER)?;
     let sent = render_again_within(store, &row, MOST_CALL_BYTES).await;
     let replays_withheld = if let Part::Withheld(why) = &replays { Some(why.clone()) } else { None };
+    let links = replays.shown().map(Vec::as_slice).unwrap_or_default();
     written(&DeliveryPage {
         here: Here::Deliveries,
         id,
         state: row.state.into(),
         outcome: outcome(&row),
-        command: command(&row),
+        command: command(&row, links),
         agent: shown(&row.agent).into_owned(),
         agent_address: agent_address(&row.agent),
         action: shown(&row.action).into_owned(),
         facts: facts(&row),
-        steps: steps(&row, replays.shown().map(Vec::as_slice).unwrap_or_default()),
+        steps: steps(&row, links),
         replays_withheld,
         sent_title: sent_title(&row),
         sent: Sent::of(&row, sent),

@@ -126,7 +126,7 @@ fn last_hour_figures(counts: &[StateCount]) -> Vec<Figure> {
         let found = counts.iter().find(|counted| counted.state == state).map_or(0, |counted| counted.count);
         Figure {
             label: String::new(),
-            mark: Some(Mark::from(state)),
+            mark: Some(if found == 0 { Mark { tone: Tone::Plain, ..Mark::from(state) } } else { state.into() }),
             value: count(up_to(found)),
             note: String::new(),
             address: Some(format!("/deliveries?state={state}&since=1h")),

@@ -69,9 +69,10 @@ fn why(kind: Option<ErrorKind>) -> &'static str {
     }
 }
 
-/// The command that helps, if a person can do something about this state.
-pub(super) fn command(row: &HistoryRow) -> Option<String> {
+/// The command that helps, if a person can do something about this state. What was replayed is settled by its replay.
+pub(super) fn command(row: &HistoryRow, replays: &[ReplayLink]) -> Option<String> {
     match row.state {
+        _ if !replays.is_empty() => None,
         State::Unknown => Some(format!("postcall resolve {} --as delivered --reason '…'", row.delivery_id)),
         State::Failed | State::Rejected => Some(format!("postcall replay {} --reason '…'", row.delivery_id)),
         State::Waiting | State::Sending | State::Delivered | State::Skipped => None,
