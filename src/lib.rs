@@ -79,6 +79,7 @@
 pub mod cli;
 pub mod dispatcher;
 pub mod domain;
+pub mod metrics;
 pub mod render;
 pub mod scheduler;
 pub mod service;

@@ -17,9 +17,9 @@ use std::time::Instant;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use uuid::Uuid;
 
-use super::minute::Counts;
 use super::schedule::{Permit, Schedule};
 use crate::domain::host::Origin;
+use crate::metrics::Counters;
 use crate::scheduler::{LaneId, Seat, Signal};
 
 /// How many results were lost on their way to the database.
@@ -42,15 +42,15 @@ pub(super) struct Places {
     unrecorded: Arc<Semaphore>,
     /// Counts the places that were dropped without [`Place::leave`].
     pub(super) losses: Losses,
-    /// What the log says once a minute.
-    pub(super) counts: Counts,
+    /// What has been done: for the log's line of each minute, and for the metrics.
+    pub(super) counts: Arc<Counters>,
 }
 
 impl Places {
     /// Places of this schedule. `unrecorded` is how many results may wait to be recorded without a permit.
-    pub(super) fn new(schedule: Arc<Schedule>, unrecorded: usize) -> Places {
+    pub(super) fn new(schedule: Arc<Schedule>, unrecorded: usize, counts: Arc<Counters>) -> Places {
         let unrecorded = Arc::new(Semaphore::new(unrecorded.min(Semaphore::MAX_PERMITS)));
-        Places { schedule, unrecorded, losses: Losses::default(), counts: Counts::default() }
+        Places { schedule, unrecorded, losses: Losses::default(), counts }
     }
 
     /// Takes a place for a delivery that has been claimed.
@@ -97,6 +97,11 @@ impl Place {
         }
     }
 
+    /// What has been done at all places.
+    pub(super) fn counts(&self) -> &Counters {
+        &self.places.counts
+    }
+
     /// Notes that its delivery went back to `waiting`.
     pub(super) fn returned(&self, delivery_id: Uuid) {
         self.places.schedule.returned(self.lane, delivery_id);
@@ -136,7 +141,7 @@ pub(super) mod tests {
         let turn = scheduler.plan(count, Instant::now()).pop().unwrap();
         let seats = scheduler.claimed(turn, count, false);
         schedule.take_over(scheduler);
-        (Places::new(schedule, unrecorded), seats)
+        (Places::new(schedule, unrecorded, Arc::default()), seats)
     }
 
     /// How many of `of` permits are free.

@@ -67,6 +67,7 @@ impl Starter {
             debug!("the attempt begins");
             let completion = attempt(claimed, template, text_share, &means, &send_gate).await;
             log_end(&completion);
+            place.counts().attempted(&completion);
             place.ended(host(&completion).as_ref(), started, signal(&completion));
             // The finisher's queue has room for every place. Without a finisher, the place counts the lost result.
             results.send(PendingResult { completion, place }).await.ok();
