@@ -26,6 +26,7 @@ mod invariants;
 mod leases;
 mod log;
 mod lookups;
+mod metrics;
 mod migrations;
 mod names_of_the_system;
 mod obstacles;
