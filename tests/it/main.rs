@@ -28,6 +28,7 @@ mod log;
 mod lookups;
 mod metrics;
 mod migrations;
+mod monitoring;
 mod names_of_the_system;
 mod obstacles;
 mod outbox;
