@@ -208,3 +208,23 @@ impl<T> Group<T> {
             read.inspect_err(|error| debug!(error = %chain(error), "cannot read a figure for the metrics")).ok();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_figure_is_read_the_less_often_the_longer_it_takes_but_once_a_minute_at_least() {
+        for (takes_ms, pause_ms) in [(0, 0), (10, 200), (2_000, 40_000), (8_000, 60_000)] {
+            let mut group = Group::default();
+            assert!(group.is_due());
+            let begun = Instant::now();
+            tokio::time::sleep(Duration::from_millis(takes_ms)).await;
+            group.note(begun, Ok(7));
+            assert_eq!(group.due, Some(begun + Duration::from_millis(pause_ms)));
+            assert_eq!(group.value, Some(7));
+            group.note(begun, Err(StoreError::Unanswered(STATEMENT_TIMEOUT)));
+            assert_eq!(group.value, None, "what could not be read again is not told any more");
+        }
+    }
+}

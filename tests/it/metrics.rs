@@ -248,6 +248,23 @@ async fn while_the_database_is_silent_the_own_metrics_are_served_and_it_is_not_r
 }
 
 #[tokio::test]
+async fn a_figure_that_cannot_be_read_in_time_is_left_out_alone_and_the_database_still_counts_as_there() {
+    let database = Database::new().await;
+    let proxy = Proxy::to_server_of(&database.url).await;
+    proxy.judge(|statement| if statement.contains("AS doubtful") { Fate::Hold } else { Fate::Pass });
+    let (_dispatcher, scraper) = start(&proxy.url_of(&database.url), &[]).await;
+    scraper.until_readiness_is(200, "ready").await;
+    proxy.intervened(1).await;
+    let scrape = scraper.until(|scrape| scrape.families.contains_key("postcall_invariant_violations")).await;
+    assert_eq!(scrape.value("postcall_database_up", &[]), 1.0);
+    for others in ["postcall_dispatchers", "postcall_waiting_deliveries", "postcall_partition_headroom_seconds"] {
+        assert!(scrape.families.contains_key(others), "{}", scrape.text);
+    }
+    assert!(!scrape.families.contains_key("postcall_unknown_unresolved"), "{}", scrape.text);
+    assert!(scrape.value("postcall_database_errors_total", &[("operation", "figures")]) >= 1.0, "{}", scrape.text);
+}
+
+#[tokio::test]
 async fn without_the_lease_it_is_not_ready_and_the_lease_that_is_left_is_nothing() {
     let database = Database::new().await;
     let (_dispatcher, scraper) = start(&database.url, &LEASE).await;
