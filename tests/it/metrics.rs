@@ -240,7 +240,9 @@ async fn while_the_database_is_silent_the_own_metrics_are_served_and_it_is_not_r
         assert!(!scrape.families.contains_key(of_database), "{}", scrape.text);
     }
     let errors = |scrape: &Scrape| scrape.value("postcall_database_errors_total", &[("operation", "figures")]);
-    scraper.until(|scrape| errors(scrape) >= 1.0).await;
+    let scrape = scraper.until(|scrape| errors(scrape) >= 1.0).await;
+    assert_eq!(scrape.value("postcall_database_up", &[]), 0.0, "not after it gave up, either");
+    assert_eq!(scraper.readiness().await.0, 503);
     assert_eq!(scraper.request("GET", "/healthz").await.status, 200);
     proxy.hold_back(false);
     scraper.until_readiness_is(200, "ready").await;
@@ -379,9 +381,9 @@ async fn an_address_that_cannot_be_taken_is_named_at_the_start_and_without_an_ad
     let database = Database::new().await;
     let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    let output = postcall_on(&database, &["run", "--metrics-listen", &address]);
-    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
-    assert!(stderr(&output).contains(&format!("cannot serve metrics at {address}")), "{}", stderr(&output));
+    let mut command = Dispatcher::command(&database.url);
+    let (well, said) = Dispatcher::spawned(command.args(["--metrics-listen", &address])).ended().await;
+    assert!(!well && said.contains(&format!("cannot serve metrics at {address}")), "{said}");
     assert_eq!(database.number("SELECT count(*) FROM postcall.dispatcher").await, 0, "it left no trace");
     let output = postcall_on(&database, &["run", "--metrics-listen", "localhost:9464"]);
     assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));

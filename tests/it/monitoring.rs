@@ -68,6 +68,7 @@ async fn every_metric_label_and_value_that_an_alert_or_the_dashboard_names_is_in
     expressions.push(read(ALERTS));
     let (mut names, mut wrong) = (BTreeSet::new(), Vec::new());
     for expression in &expressions {
+        wrong.extend(unknown_groups(&scrape, expression));
         for (name, selector) in selectors(expression) {
             wrong.extend(why_not(&scrape, &name, &selector));
             names.insert(name);
@@ -168,6 +169,17 @@ fn why_not(scrape: &Scrape, name: &str, conditions: &[(String, Vec<String>)]) ->
         }
     }
     wrong
+}
+
+/// The labels by which an expression groups, and that none of its metrics has.
+fn unknown_groups(scrape: &Scrape, expression: &str) -> Vec<String> {
+    let names: Vec<String> = selectors(expression).into_iter().map(|(name, _)| name).collect();
+    let of_names = scrape.samples.iter().filter(|(name, _, _)| names.contains(name));
+    let known: BTreeSet<&str> = of_names.flat_map(|(_, labels, _)| labels.keys().map(String::as_str)).collect();
+    let groups = expression.split("by (").skip(1).filter_map(|rest| rest.split(')').next());
+    let labels = groups.flat_map(|group| group.split(',')).map(str::trim).filter(|label| *label != "…");
+    let unknown = labels.filter(|label| !known.contains(label) && !ADDED.contains(label));
+    unknown.map(|label| format!("no metric has the label {label}: {expression}")).collect()
 }
 
 fn is_part_of(sample: &str, family: &str) -> bool {
