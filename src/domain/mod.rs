@@ -9,7 +9,7 @@ pub mod action_file;
 pub mod call;
 pub mod chain;
 pub mod claim;
-mod closed_set;
+pub(crate) mod closed_set;
 pub mod delivery;
 pub mod error_kind;
 pub mod host;

@@ -16,6 +16,7 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 pub mod actions;
 pub mod claim;
 pub mod dispatchers;
+pub mod figures;
 pub mod finish;
 pub mod guards;
 mod held_back;

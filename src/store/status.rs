@@ -13,9 +13,9 @@ use super::{Store, StoreError};
 use crate::domain::report::{HostReport, Report};
 
 /// The largest number of waiting deliveries that are counted.
-const MOST_COUNTED: i64 = 100_000;
+pub const MOST_COUNTED: i64 = 100_000;
 /// How many of the newest deliveries that were recorded as unknown are read.
-const MOST_COUNTED_IN_DOUBT: i64 = 10_000;
+pub const MOST_COUNTED_IN_DOUBT: i64 = 10_000;
 /// The largest number of pauses that are shown; the newest are shown.
 pub const MOST_SHOWN_PAUSES: i64 = 100;
 /// The largest number of dispatchers that are shown: first those that run, then those that ended last.
@@ -192,13 +192,13 @@ impl Store {
     }
 }
 
-struct Queue {
-    waiting: i64,
+pub(super) struct Queue {
+    pub(super) waiting: i64,
     in_flight: i64,
-    active_pauses: i64,
+    pub(super) active_pauses: i64,
 }
 
-async fn queue(snapshot: &mut PgConnection) -> Result<Queue, sqlx::Error> {
+pub(super) async fn queue(snapshot: &mut PgConnection) -> Result<Queue, sqlx::Error> {
     // Deliveries in flight and active pauses are always few; waiting deliveries are counted up to a limit.
     sqlx::query_as!(
         Queue,
@@ -213,7 +213,7 @@ async fn queue(snapshot: &mut PgConnection) -> Result<Queue, sqlx::Error> {
     .await
 }
 
-async fn oldest_waiting(snapshot: &mut PgConnection) -> Result<Option<Oldest>, sqlx::Error> {
+pub(super) async fn oldest_waiting(snapshot: &mut PgConnection) -> Result<Option<Oldest>, sqlx::Error> {
     // Ids are time-ordered, so the first one of the primary key is the oldest.
     sqlx::query_as!(
         Oldest,
@@ -226,7 +226,7 @@ async fn oldest_waiting(snapshot: &mut PgConnection) -> Result<Option<Oldest>, s
     .await
 }
 
-async fn in_doubt(snapshot: &mut PgConnection) -> Result<Count, sqlx::Error> {
+pub(super) async fn in_doubt(snapshot: &mut PgConnection) -> Result<Count, sqlx::Error> {
     // Reads the newest deliveries that were recorded as unknown, up to the limit, by the index of what was not
     // delivered. Resolved ones count towards the limit, so that many findings do not make the search longer.
     let row = sqlx::query!(

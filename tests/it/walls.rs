@@ -10,15 +10,16 @@ use crate::support::sources::{CodePath, Source, root, sources};
 
 /// Who may know whom. Whoever is known stands further up, so there is no circle. A new room is one line here, and one in
 /// the table of rooms in docs/architecture.md.
-const ARROWS: [(&str, &[&str]); 9] = [
+const ARROWS: [(&str, &[&str]); 10] = [
     ("domain", &[]),
     ("render", &["domain"]),
     ("webhook", &["domain"]),
     ("store", &["domain"]),
     ("scheduler", &["domain"]),
-    ("dispatcher", &["domain", "render", "webhook", "store", "scheduler"]),
+    ("metrics", &["domain", "store"]),
+    ("dispatcher", &["domain", "render", "webhook", "store", "scheduler", "metrics"]),
     ("service", &["domain", "render", "webhook", "store"]),
-    ("cli", &["domain", "webhook", "store", "scheduler", "dispatcher", "service"]),
+    ("cli", &["domain", "webhook", "store", "scheduler", "metrics", "dispatcher", "service"]),
     ("main", &["cli"]),
 ];
 
@@ -27,7 +28,7 @@ const PURE: [&str; 3] = ["domain", "render", "scheduler"];
 
 /// What only some rooms may use. A crate is written with `::` behind it; anything else is meant wherever it stands in a path.
 /// Tests may use all of it anywhere.
-const RESERVED: [Reserved; 9] = [
+const RESERVED: [Reserved; 11] = [
     Reserved { what: &["sqlx::"], by: Only(&["store"]), why: "SQL stands only in `store`" },
     Reserved {
         what: &["hyper::client", "http_body::", "reqwest::", "socket2::", "TcpStream", "UdpSocket"],
@@ -48,13 +49,23 @@ const RESERVED: [Reserved; 9] = [
     },
     Reserved {
         what: &["hyper::", "hyper_util::"],
-        by: Only(&["webhook", "cli"]),
-        why: "HTTP belongs to the client in `webhook`, and to the demo's receiver in `cli`",
+        by: Only(&["webhook", "metrics", "cli"]),
+        why: "HTTP belongs to the client in `webhook`, to the server in `metrics` and to the demo's receiver in `cli`",
     },
     Reserved {
-        what: &["clap::", "comfy_table::", "indicatif::", "tracing_subscriber::", "TcpListener"],
+        what: &["clap::", "comfy_table::", "indicatif::", "tracing_subscriber::"],
         by: Only(&["cli", "main"]),
-        why: "arguments, terminals, the log's form and the demo's receiver belong to `cli`",
+        why: "arguments, terminals and the log's form belong to `cli`",
+    },
+    Reserved {
+        what: &["TcpListener"],
+        by: Only(&["metrics", "cli"]),
+        why: "only the server in `metrics` and the demo's receiver in `cli` listen",
+    },
+    Reserved {
+        what: &["prometheus_client::"],
+        by: Only(&["metrics"]),
+        why: "the format of metrics belongs to `metrics`",
     },
     Reserved {
         what: &["io::stdout", "io::stderr", "io::stdin"],
