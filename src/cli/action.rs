@@ -8,11 +8,11 @@ use serde_json::{Value, json};
 use super::attribution::Author;
 use super::table::{Table, print_json, time};
 use super::{CliError, Database, Format, ONE_CONNECTION, print_line, read_file};
-use crate::domain::action::{self, ActionSpec};
+use crate::domain::action;
 use crate::domain::action_file::{ActionFile, MAX_ACTION_FILE_BYTES};
-use crate::domain::problem::Problem;
 use crate::domain::visible::{visible, visible_lines};
-use crate::service::examination::{NotPublishable, examine, examine_to_publish, shown, warnings};
+use crate::service::examination::{LocatedWarning, NotPublishable, examine_to_publish, look_at, shown, warnings};
+use crate::service::remarks::remarks;
 use crate::service::stored_action::{as_file, described};
 use crate::store::actions::Switched;
 
@@ -37,10 +37,17 @@ pub struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Report all problems of an action file. Needs no database.
+    ///
+    /// An error keeps the action from being published; the exit status is 1 then. A warning does not: it names what is
+    /// probably a slip, such as a placeholder that no documented call has. If your calls have it, nothing is wrong.
     Check {
         /// The action file; `-` for standard input.
         file: PathBuf,
-        /// Print problems as JSON instead.
+        /// Print errors and warnings as JSON instead.
+        ///
+        /// One object with the array `problems`; each element has severity (error or warning), code, field, message,
+        /// hint, range, line and column. The range is {"start", "end"}: characters from 0 in the field's own text (that of
+        /// action, method and timeout is the file), without the end. What does not apply is null.
         #[arg(long)]
         json: bool,
     },
@@ -104,7 +111,7 @@ struct Which {
 impl Arguments {
     pub(super) async fn run(self) -> Result<(), CliError> {
         match self.command {
-            Command::Check { file, json } => check(&read_action(&file)?, json).map(drop),
+            Command::Check { file, json } => check(&read_action(&file)?, json),
             Command::Publish { which, file, author } => publish(which, &author, &read_action(&file)?).await,
             Command::List { agent, format, database } => list(agent.as_deref(), format, &database).await,
             Command::Show { which, version } => show(which, version).await,
@@ -118,23 +125,21 @@ fn read_action(file: &Path) -> Result<String, CliError> {
     read_file(file, MAX_ACTION_FILE_BYTES)
 }
 
-/// Prints all problems, or says that there are none.
-fn check(text: &str, as_json: bool) -> Result<ActionFile, CliError> {
-    match examine(text) {
-        Ok(file) => {
-            warn(&file.spec);
-            print_line(if as_json { "{\"problems\": []}" } else { "the action is well formed" })?;
-            Ok(file)
+/// Prints all problems and warnings, or says that there are none.
+fn check(text: &str, as_json: bool) -> Result<(), CliError> {
+    let examination = look_at(text);
+    if as_json {
+        print_json(&json!({ "problems": remarks(&examination) }))?;
+    } else {
+        if !examination.problems.is_empty() {
+            eprintln!("{}", visible_lines(&shown(&examination.problems)));
         }
-        Err(problems) if as_json => {
-            let problems: Vec<&Problem> = problems.iter().map(|located| &located.problem).collect();
-            print_json(&json!({ "problems": problems }))?;
-            Err(CliError::Said)
-        }
-        Err(problems) => {
-            eprintln!("{}", visible_lines(&shown(&problems)));
-            Err(CliError::Said)
-        }
+        warn(&examination.warnings);
+    }
+    match examination.file {
+        Some(_) if as_json => Ok(()),
+        Some(_) => print_line("the action is well formed"),
+        None => Err(CliError::Said),
     }
 }
 
@@ -151,7 +156,7 @@ async fn publish(which: Which, author: &Author, text: &str) -> Result<(), CliErr
 fn check_quietly(which: &Which, text: &str) -> Result<ActionFile, CliError> {
     let NotPublishable { naming, problems } = match examine_to_publish(&which.agent, &which.name, text) {
         Ok(file) => {
-            warn(&file.spec);
+            warn(&warnings(&file.spec));
             return Ok(file);
         }
         Err(refused) => refused,
@@ -165,11 +170,9 @@ fn check_quietly(which: &Which, text: &str) -> Result<ActionFile, CliError> {
     Err(CliError::Problem("not published".to_owned()))
 }
 
-/// Warns of what is allowed but is probably not what the author meant, and of targets that dispatchers refuse by
-/// default.
-fn warn(spec: &ActionSpec) {
-    for warning in warnings(spec) {
-        eprintln!("warning: {}", visible(&warning));
+fn warn(warnings: &[LocatedWarning]) {
+    for warning in warnings {
+        eprintln!("warning: {}", visible(&warning.shown()));
     }
 }
 

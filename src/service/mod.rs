@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! examination    whether an action may be published: its problems with their positions, its warnings
+//! remarks        the same in one form for programs
 //! preview        what an action would send for a call
 //! stored_action  a published action as JSON, for programs
 //! past_request   the request of a past delivery, rendered again and masked
@@ -20,5 +21,6 @@ pub mod history;
 pub mod past_request;
 pub mod pause;
 pub mod preview;
+pub mod remarks;
 pub mod replay;
 pub mod stored_action;

@@ -9,6 +9,7 @@
 )]
 
 mod actions;
+mod advice;
 mod attacks;
 mod closed_sets;
 mod dispatcher;

@@ -194,8 +194,8 @@ fn targets_that_dispatchers_refuse_by_default_draw_a_warning_and_no_more() {
         assert!(output.status.success());
         stderr(&output)
     };
-    assert_eq!(checked("https://api.example.com/${callInfo.callSid}?x=${a['#']}"), "");
-    for url in ["https://10.1.2.3/${a.b}", "https://[::1]:8443/", "https://localhost/x", "https://2130706433/"] {
+    assert_eq!(checked("https://api.example.com/${callInfo.callSid}?x=${context['#']}"), "");
+    for url in ["https://10.1.2.3/${context.b}", "https://[::1]:8443/", "https://localhost/x", "https://2130706433/"] {
         let words = checked(url);
         assert!(words.starts_with("warning: url: ") && words.contains("--allow-target"), "{url}: {words}");
         assert_eq!(words.lines().count(), 1, "{words}");
