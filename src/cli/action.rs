@@ -1,15 +1,16 @@
 //! `postcall action …`: checks, publishes and shows actions.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
+use super::action_source::ActionSource;
 use super::attribution::Author;
 use super::table::{Table, print_json, time};
-use super::{CliError, Database, Format, ONE_CONNECTION, print_line, read_file};
+use super::{CliError, Database, Format, ONE_CONNECTION, print_line};
 use crate::domain::action;
-use crate::domain::action_file::{ActionFile, MAX_ACTION_FILE_BYTES};
+use crate::domain::action_file::{ActionFile, ActionText};
 use crate::domain::visible::{visible, visible_lines};
 use crate::service::examination::{LocatedWarning, NotPublishable, examine_to_publish, look_at, shown, warnings};
 use crate::service::remarks::remarks;
@@ -23,6 +24,9 @@ use crate::store::actions::Switched;
 ///   {"method": "POST", "url": "https://example.com/hook?id=${callInfo.callSid}", "timeout": 15000,
 ///    "headers": {"authorization": "Bearer …"}, "body": "{\"from\": \"${callInfo.from}\"}",
 ///    "enabled": true}
+///
+/// or TOML with the same fields, if the file's name ends in .toml, or if standard input does not
+/// begin with `{`. In TOML a body needs no escapes: body = '''{"from": "${callInfo.from}"}'''
 ///
 /// method (GET, POST, PUT) and url are required. timeout is in milliseconds. headers may also be
 /// template text. body is template text; without one the whole call is sent.
@@ -41,7 +45,7 @@ enum Command {
     /// An error keeps the action from being published; the exit status is 1 then. A warning does not: it names what is
     /// probably a slip, such as a placeholder that no documented call has. If your calls have it, nothing is wrong.
     Check {
-        /// The action file; `-` for standard input.
+        /// The action file, JSON or TOML; `-` for standard input.
         file: PathBuf,
         /// Print errors and warnings as JSON instead.
         ///
@@ -58,7 +62,7 @@ enum Command {
     Publish {
         #[command(flatten)]
         which: Which,
-        /// The action file; `-` for standard input.
+        /// The action file, JSON or TOML; `-` for standard input.
         file: PathBuf,
         #[command(flatten)]
         author: Author,
@@ -111,8 +115,10 @@ struct Which {
 impl Arguments {
     pub(super) async fn run(self) -> Result<(), CliError> {
         match self.command {
-            Command::Check { file, json } => check(&read_action(&file)?, json),
-            Command::Publish { which, file, author } => publish(which, &author, &read_action(&file)?).await,
+            Command::Check { file, json } => check(ActionSource::read(&file)?.text(), json),
+            Command::Publish { which, file, author } => {
+                publish(which, &author, ActionSource::read(&file)?.text()).await
+            }
             Command::List { agent, format, database } => list(agent.as_deref(), format, &database).await,
             Command::Show { which, version } => show(which, version).await,
             Command::Enable(action) => switch(action, true).await,
@@ -121,12 +127,8 @@ impl Arguments {
     }
 }
 
-fn read_action(file: &Path) -> Result<String, CliError> {
-    read_file(file, MAX_ACTION_FILE_BYTES)
-}
-
 /// Prints all problems and warnings, or says that there are none.
-fn check(text: &str, as_json: bool) -> Result<(), CliError> {
+fn check(text: ActionText<'_>, as_json: bool) -> Result<(), CliError> {
     let examination = look_at(text);
     if as_json {
         print_json(&json!({ "problems": remarks(&examination) }))?;
@@ -143,7 +145,7 @@ fn check(text: &str, as_json: bool) -> Result<(), CliError> {
     }
 }
 
-async fn publish(which: Which, author: &Author, text: &str) -> Result<(), CliError> {
+async fn publish(which: Which, author: &Author, text: ActionText<'_>) -> Result<(), CliError> {
     let by = author.name()?;
     let file = check_quietly(&which, text)?;
     let store = which.database.open(ONE_CONNECTION).await?;
@@ -153,7 +155,7 @@ async fn publish(which: Which, author: &Author, text: &str) -> Result<(), CliErr
 }
 
 /// As [`check`], but prints nothing if there are no problems.
-fn check_quietly(which: &Which, text: &str) -> Result<ActionFile, CliError> {
+fn check_quietly(which: &Which, text: ActionText<'_>) -> Result<ActionFile, CliError> {
     let NotPublishable { naming, problems } = match examine_to_publish(&which.agent, &which.name, text) {
         Ok(file) => {
             warn(&warnings(&file.spec));

@@ -18,6 +18,7 @@ use crate::store::{Store, StoreError};
 use crate::webhook::SetupError;
 
 mod action;
+mod action_source;
 mod attribution;
 mod check_invariants;
 mod demo;

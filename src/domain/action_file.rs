@@ -9,11 +9,13 @@
 //!
 //! ```text
 //! json   reads the fields of a JSON file
+//! toml   reads the fields of a TOML file
 //! ```
 //!
 //! What a field may hold is checked here, for all notations alike.
 
 mod json;
+mod toml;
 
 use super::action::{ActionSpec, DEFAULT_TIMEOUT_MS, MAX_TIMEOUT_MS, MIN_TIMEOUT_MS, Method, SUSPICIOUS_TIMEOUT_MS};
 use super::problem::{Code, Field, Positions, Problem};
@@ -23,6 +25,46 @@ use super::warning::{Warning, WarningCode};
 pub const MAX_ACTION_FILE_BYTES: usize = 512 * 1024;
 /// The largest number of fields that are unknown or given twice and are reported one by one.
 const MAX_NAMES_TOLD: usize = 20;
+
+/// How an action file is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Notation {
+    /// One JSON object.
+    Json,
+    /// A TOML table.
+    Toml,
+}
+
+impl Notation {
+    /// The notation of a text that has no file name: a text that begins with `{` is JSON, and so is an empty one.
+    pub fn of(text: &str) -> Notation {
+        match text.trim_start_matches('\u{feff}').trim_start().chars().next() {
+            Some('{') | None => Notation::Json,
+            Some(_) => Notation::Toml,
+        }
+    }
+}
+
+/// The text of an action file. A text alone is JSON.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ActionText<'t> {
+    /// The text.
+    pub text: &'t str,
+    /// How it is written.
+    pub notation: Notation,
+}
+
+impl<'t> From<&'t str> for ActionText<'t> {
+    fn from(text: &'t str) -> ActionText<'t> {
+        ActionText { text, notation: Notation::Json }
+    }
+}
+
+impl<'t> From<&'t String> for ActionText<'t> {
+    fn from(text: &'t String) -> ActionText<'t> {
+        text.as_str().into()
+    }
+}
 
 /// An action as its file describes it. Its templates are as written and not yet compiled.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,7 +82,7 @@ impl ActionFile {
     ///
     /// # Errors
     /// All problems at once, as [`Draft::read`] tells them. The list is never empty.
-    pub fn parse(text: &str) -> Result<ActionFile, Vec<Problem>> {
+    pub fn parse<'t>(text: impl Into<ActionText<'t>>) -> Result<ActionFile, Vec<Problem>> {
         let (draft, problems) = Draft::read(text);
         match draft.file() {
             Some(file) if problems.is_empty() => Ok(file),
@@ -71,13 +113,18 @@ impl Draft {
     /// [`Code::BadMethod`], [`Code::BadTimeout`], [`Code::HeadersNotObject`], [`Code::TooLarge`] for more than
     /// [`MAX_ACTION_FILE_BYTES`], and [`Code::BadAction`] for everything else. The list is never long: if very many fields
     /// are unknown or given twice, the last of them are only counted.
-    pub fn read(text: &str) -> (Draft, Vec<Problem>) {
+    pub fn read<'t>(text: impl Into<ActionText<'t>>) -> (Draft, Vec<Problem>) {
+        let ActionText { text, notation } = text.into();
         if text.len() > MAX_ACTION_FILE_BYTES {
             let message = format!("the file is larger than {} KiB: shorten it", MAX_ACTION_FILE_BYTES / 1024);
             return (Draft::default(), vec![Problem::new(Code::TooLarge, Field::Action, message)]);
         }
-        match json::read(text) {
-            Ok(given) => Reader { positions: Positions::new(text), given, problems: Vec::new() }.read(),
+        let read = match notation {
+            Notation::Json => json::read(text).map(|given| (given, Vec::new())),
+            Notation::Toml => toml::read(text),
+        };
+        match read {
+            Ok((given, problems)) => Reader { notation, positions: Positions::new(text), given, problems }.read(),
             Err(problem) => (Draft::default(), vec![problem]),
         }
     }
@@ -166,6 +213,7 @@ enum Value {
 }
 
 struct Reader<'a> {
+    notation: Notation,
     positions: Positions<'a>,
     given: Vec<Given>,
     problems: Vec<Problem>,
@@ -179,14 +227,14 @@ impl Reader<'_> {
 
     fn check_names(&mut self) {
         let mut has = [false; FIELDS.len()];
-        let mut untold = 0;
+        let (mut untold, most) = (0, self.problems.len() + MAX_NAMES_TOLD);
         for given in std::mem::take(&mut self.given) {
             let field = FIELDS.iter().position(|field| *field == given.name);
             let is_twice =
                 field.and_then(|field| has.get_mut(field)).is_some_and(|given| std::mem::replace(given, true));
             match field {
                 Some(_) if !is_twice => self.given.push(given),
-                _ if self.problems.len() == MAX_NAMES_TOLD => untold += 1,
+                _ if self.problems.len() == most => untold += 1,
                 Some(_) => {
                     self.report(bad_action(format!("`{}` is given twice: remove one", given.name)), Some(given.at))
                 }
@@ -274,7 +322,14 @@ impl Reader<'_> {
             None => Some(None),
             Some((Value::Object(text) | Value::Text(text), _)) => Some(Some(text)),
             Some((Value::Word(_) | Value::Other, _)) => {
-                let message = "`headers` must be a JSON object, or its text in a string: leave it out to send none";
+                let message = match self.notation {
+                    Notation::Json => {
+                        "`headers` must be a JSON object, or its text in a string: leave it out to send none"
+                    }
+                    Notation::Toml => {
+                        "`headers` must be a table, or the text of a JSON object in a string: leave it out to send none"
+                    }
+                };
                 // No position: a position in this field refers to the text of the headers, and there is none.
                 self.report(Problem::new(Code::HeadersNotObject, Field::Headers, message), None);
                 None
@@ -288,11 +343,12 @@ impl Reader<'_> {
             Some((Value::Text(body), _)) => return Some(Some(body)),
             Some(other) => other,
         };
-        let message = match value {
-            Value::Word(word) if word == "null" => {
+        let message = match (self.notation, value) {
+            (Notation::Toml, _) => "`body` must be template text in a string: put the JSON between `'''` and `'''`",
+            (Notation::Json, Value::Word(word)) if word == "null" => {
                 "`body` must be a string: leave it out to send the whole call, or write \"null\" for a JSON null"
             }
-            _ => {
+            (Notation::Json, _) => {
                 "`body` must be template text in a string: put the JSON in double quotes, with each `\"` in it \
                  written `\\\"`"
             }

@@ -16,7 +16,7 @@ use crate::domain::problem::Field;
 use crate::domain::warning::{Warning, WarningCode};
 
 /// The largest number of warnings of one template that are told one by one; the others are counted.
-const MAX_TOLD: usize = 20;
+const MAX_TOLD: usize = 10;
 /// The longest text between `{{` and `}}` that can be a placeholder of another system, in bytes.
 const MAX_BRACES_BYTES: usize = 200;
 /// The longest path that is suggested, in bytes.
@@ -271,7 +271,7 @@ mod tests {
         let many = format!("[{}1]", "\"$x {{y}}\",".repeat(4_000));
         let told = warnings(Field::Body, &many);
         assert_eq!(told.len(), MAX_TOLD + 1);
-        assert_eq!(told[MAX_TOLD].message, "and 7980 more warnings of this field");
+        assert_eq!(told[MAX_TOLD].message, "and 7990 more warnings of this field");
         let long = format!("[${{{}}}, \"{{{{context.{}}}}}\"]", "x".repeat(30_000), "x".repeat(150));
         assert!(warnings(Field::Body, &long).iter().all(|warning| warning.message.len() < 200), "{long}");
     }

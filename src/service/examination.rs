@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use crate::domain::action::{ActionSpec, naming_problems};
-use crate::domain::action_file::{ActionFile, Draft};
+use crate::domain::action_file::{ActionFile, ActionText, Draft};
 use crate::domain::problem::{Field, Position, Problem};
 use crate::domain::warning::{Warning, WarningCode};
 use crate::render::{CompiledAction, advice, diagnostic};
@@ -73,9 +73,10 @@ pub struct Examination<'t> {
 }
 
 /// Reads and compiles an action file, and tells all problems and warnings.
-pub fn look_at(text: &str) -> Examination<'_> {
+pub fn look_at<'t>(text: impl Into<ActionText<'t>>) -> Examination<'t> {
+    let text = text.into();
     let (draft, problems) = Draft::read(text);
-    let in_file = |problem| LocatedProblem { problem, text: Cow::Borrowed(text) };
+    let in_file = |problem| LocatedProblem { problem, text: Cow::Borrowed(text.text) };
     let in_template = |problem: Problem| {
         let template = template(&draft, problem.field).to_owned();
         LocatedProblem { problem, text: Cow::Owned(template) }
@@ -92,7 +93,7 @@ pub fn look_at(text: &str) -> Examination<'_> {
 ///
 /// # Errors
 /// All problems of the file and of its templates; never an empty list.
-pub fn examine(text: &str) -> Result<ActionFile, Vec<LocatedProblem<'_>>> {
+pub fn examine<'t>(text: impl Into<ActionText<'t>>) -> Result<ActionFile, Vec<LocatedProblem<'t>>> {
     let Examination { file, problems, warnings: _ } = look_at(text);
     file.ok_or(problems)
 }
@@ -101,7 +102,11 @@ pub fn examine(text: &str) -> Result<ActionFile, Vec<LocatedProblem<'_>>> {
 ///
 /// # Errors
 /// All problems of the names and of the file.
-pub fn examine_to_publish<'t>(agent: &str, name: &str, text: &'t str) -> Result<ActionFile, NotPublishable<'t>> {
+pub fn examine_to_publish<'t>(
+    agent: &str,
+    name: &str,
+    text: impl Into<ActionText<'t>>,
+) -> Result<ActionFile, NotPublishable<'t>> {
     let naming = naming_problems(agent, name);
     match examine(text) {
         Ok(file) if naming.is_empty() => Ok(file),
@@ -211,7 +216,7 @@ mod tests {
     fn an_action_is_published_only_if_its_names_and_its_file_are_right_and_all_that_is_wrong_is_said_at_once() {
         let good = json!({ "method": "POST", "url": "https://a.test/" }).to_string();
         assert!(examine_to_publish("agent", "name", &good).is_ok());
-        let counted = |agent, text| {
+        let counted = |agent, text: &str| {
             examine_to_publish(agent, "name", text).map_err(|refused| (refused.naming.len(), refused.problems.len()))
         };
         assert_eq!(counted("", &good), Err((1, 0)));

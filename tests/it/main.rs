@@ -54,6 +54,7 @@ mod signals;
 mod sizes;
 mod status;
 mod support;
+mod toml_actions;
 mod two_phase;
 mod upgrade;
 mod walls;
