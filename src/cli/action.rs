@@ -6,7 +6,8 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::action_source::ActionSource;
-use super::attribution::Author;
+use super::action_versions::{DiffArguments, VersionsArguments};
+use super::attribution::OptionalAttribution;
 use super::table::{Table, print_json, time};
 use super::{CliError, Database, Format, ONE_CONNECTION, print_line};
 use crate::domain::action;
@@ -15,7 +16,7 @@ use crate::domain::visible::{visible, visible_lines};
 use crate::service::examination::{LocatedWarning, NotPublishable, examine_to_publish, look_at, shown, warnings};
 use crate::service::remarks::remarks;
 use crate::service::stored_action::{as_file, described};
-use crate::store::actions::Switched;
+use crate::store::publish::{Publication, Published, Switched, Switching};
 
 /// Check, publish and look at actions: what is sent for an agent's calls.
 ///
@@ -58,14 +59,15 @@ enum Command {
     /// Check an action file and make it the newest version of an agent's action.
     ///
     /// From now on this version is sent, also for calls that already wait. Versions are immutable:
-    /// to go back, publish the older file again.
+    /// to go back, publish the older file again. If the newest version is the same, none is made, and this is
+    /// said. `enabled` is set all the same.
     Publish {
         #[command(flatten)]
         which: Which,
         /// The action file, JSON or TOML; `-` for standard input.
         file: PathBuf,
         #[command(flatten)]
-        author: Author,
+        attribution: OptionalAttribution,
     },
     /// List actions, of one agent or of all.
     List {
@@ -85,6 +87,10 @@ enum Command {
         #[arg(long, value_name = "N")]
         version: Option<i32>,
     },
+    /// List the versions of an action, the newest first: when, by whom and why each was published, and what it changed.
+    Versions(VersionsArguments),
+    /// Show what differs between two versions of an action.
+    Diff(DiffArguments),
     /// Enable an action, so that it is sent for new calls.
     Enable(Switch),
     /// Disable an action, so that it is no longer sent. Deliveries that already wait are recorded as skipped.
@@ -97,30 +103,32 @@ struct Switch {
     #[command(flatten)]
     which: Which,
     #[command(flatten)]
-    author: Author,
+    attribution: OptionalAttribution,
 }
 
 /// The agent and name of one action.
 #[derive(Args)]
-struct Which {
+pub(super) struct Which {
     /// The agent whose calls it is sent for.
-    agent: String,
+    pub(super) agent: String,
     /// Its name among the agent's actions.
     #[arg(long, default_value = action::DEFAULT_NAME)]
-    name: String,
+    pub(super) name: String,
     #[command(flatten)]
-    database: Database,
+    pub(super) database: Database,
 }
 
 impl Arguments {
     pub(super) async fn run(self) -> Result<(), CliError> {
         match self.command {
             Command::Check { file, json } => check(ActionSource::read(&file)?.text(), json),
-            Command::Publish { which, file, author } => {
-                publish(which, &author, ActionSource::read(&file)?.text()).await
+            Command::Publish { which, file, attribution } => {
+                publish(which, &attribution, ActionSource::read(&file)?.text()).await
             }
             Command::List { agent, format, database } => list(agent.as_deref(), format, &database).await,
             Command::Show { which, version } => show(which, version).await,
+            Command::Versions(arguments) => arguments.run().await,
+            Command::Diff(arguments) => arguments.run().await,
             Command::Enable(action) => switch(action, true).await,
             Command::Disable(action) => switch(action, false).await,
         }
@@ -145,13 +153,23 @@ fn check(text: ActionText<'_>, as_json: bool) -> Result<(), CliError> {
     }
 }
 
-async fn publish(which: Which, author: &Author, text: ActionText<'_>) -> Result<(), CliError> {
-    let by = author.name()?;
-    let file = check_quietly(&which, text)?;
+async fn publish(which: Which, attribution: &OptionalAttribution, text: ActionText<'_>) -> Result<(), CliError> {
+    let by = attribution.by()?;
+    let ActionFile { spec, enabled } = check_quietly(&which, text)?;
     let store = which.database.open(ONE_CONNECTION).await?;
-    let version = store.publish_action(&which.agent, &which.name, &file.spec, file.enabled, &by).await?;
-    let state = if file.enabled { "enabled" } else { "disabled" };
-    print_line(&format!("published {} {} version {version} ({state})", visible(&which.agent), visible(&which.name)))
+    let reason = attribution.reason.as_deref();
+    let publication = Publication { agent: &which.agent, name: &which.name, spec: &spec, enabled, by: &by, reason };
+    let state = if enabled { "enabled" } else { "disabled" };
+    let action = format!("{} {}", visible(&which.agent), visible(&which.name));
+    print_line(&match store.publish(&publication).await? {
+        Published::New { version } => format!("published {action} version {version} ({state})"),
+        Published::Same { version, switched: false } => {
+            format!("{action} version {version} is the same already; nothing was published ({state}, as before)")
+        }
+        Published::Same { version, switched: true } => {
+            format!("{action} version {version} is the same already; nothing was published, but it is now {state}")
+        }
+    })
 }
 
 /// As [`check`], but prints nothing if there are no problems.
@@ -202,24 +220,26 @@ async fn show(which: Which, version: Option<i32>) -> Result<(), CliError> {
     let found = store.actions(Some(&which.agent), Some(&which.name), version).await?.into_iter().next();
     let action = found.ok_or_else(|| no_such_action(&which, version))?;
     eprintln!(
-        "{} {} version {} of {}, published {} by {}",
+        "{} {} version {} of {}, published {} by {}{}",
         visible(&action.agent),
         visible(&action.name),
         action.version,
         action.newest_version,
         action.published_at,
         visible(&attribution(Some(&action.published_by), action.published_db_user.as_deref())),
+        visible(&because(action.published_reason.as_deref())),
     );
     if let Some(at) = action.switched_at {
         let state = if action.enabled { "enabled" } else { "disabled" };
         let by = attribution(action.switched_by.as_deref(), action.switched_db_user.as_deref());
-        eprintln!("{state} since {at} by {}", visible(&by));
+        let why = because(action.switched_reason.as_deref());
+        eprintln!("{state} since {at} by {}{}", visible(&by), visible(&why));
     }
     print_json(&as_file(&action))
 }
 
 /// Who did something: the name that the person gave, and the database user, which the person cannot choose.
-fn attribution(person: Option<&str>, db_user: Option<&str>) -> String {
+pub(super) fn attribution(person: Option<&str>, db_user: Option<&str>) -> String {
     match (person, db_user) {
         (Some(person), Some(user)) => format!("{person} (database user {user})"),
         (Some(person), None) => person.to_owned(),
@@ -228,11 +248,18 @@ fn attribution(person: Option<&str>, db_user: Option<&str>) -> String {
     }
 }
 
-async fn switch(Switch { which, author }: Switch, enabled: bool) -> Result<(), CliError> {
-    let by = author.name()?;
+/// The end of a sentence that says why, if somebody said so.
+pub(super) fn because(reason: Option<&str>) -> String {
+    reason.map(|reason| format!(": {reason}")).unwrap_or_default()
+}
+
+async fn switch(Switch { which, attribution }: Switch, enabled: bool) -> Result<(), CliError> {
+    let by = attribution.by()?;
     let store = which.database.open(ONE_CONNECTION).await?;
     let state = if enabled { "enabled" } else { "disabled" };
-    match store.switch_action(&which.agent, &which.name, enabled, &by).await? {
+    let reason = attribution.reason.as_deref();
+    let switching = Switching { agent: &which.agent, name: &which.name, enabled, by: &by, reason };
+    match store.switch(&switching).await? {
         Switched::Changed => print_line(&format!("{} {} is now {state}", visible(&which.agent), visible(&which.name))),
         Switched::Already => {
             print_line(&format!("{} {} was {state} already", visible(&which.agent), visible(&which.name)))
@@ -241,7 +268,7 @@ async fn switch(Switch { which, author }: Switch, enabled: bool) -> Result<(), C
     }
 }
 
-fn no_such_action(which: &Which, version: Option<i32>) -> CliError {
+pub(super) fn no_such_action(which: &Which, version: Option<i32>) -> CliError {
     let version = version.map(|version| format!(" version {version}")).unwrap_or_default();
     CliError::Problem(format!(
         "agent {0} has no action {1}{version}; `postcall action list {0}` shows what it has",

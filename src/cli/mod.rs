@@ -19,6 +19,7 @@ use crate::webhook::SetupError;
 
 mod action;
 mod action_source;
+mod action_versions;
 mod attribution;
 mod check_invariants;
 mod demo;

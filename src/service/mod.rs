@@ -5,6 +5,7 @@
 //! examination    whether an action may be published: its problems with their positions, its warnings
 //! remarks        the same in one form for programs
 //! preview        what an action would send for a call
+//! comparison     what differs between two versions of an action
 //! stored_action  a published action as JSON, for programs
 //! past_request   the request of a past delivery, rendered again and masked
 //! history        pages of history
@@ -16,6 +17,7 @@
 //! [`domain`](crate::domain). It never knows an interface: it reads no
 //! arguments and prints nothing.
 
+pub mod comparison;
 pub mod examination;
 pub mod history;
 pub mod past_request;
