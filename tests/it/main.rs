@@ -8,6 +8,7 @@
     reason = "a test looks at the program from outside, by clocks and queues of its own"
 )]
 
+mod action_versions;
 mod actions;
 mod advice;
 mod attacks;
@@ -50,6 +51,7 @@ mod rights;
 mod search;
 mod secrecy;
 mod sessions;
+mod shell;
 mod signals;
 mod sizes;
 mod status;

@@ -34,7 +34,9 @@ async fn a_publisher_does_with_the_role_alone_all_that_people_do_by_hand_and_is_
     let run = |arguments: &[&str]| succeeds(postcall_at(&url, arguments));
     run(&["action", "check", path(&action)]);
     run(&["action", "publish", "a", path(&action), "--by", "Ada"]);
-    run(&["action", "publish", "a", path(&action), "--by", "Grace"]);
+    // A version that is the same would not be made again.
+    let changed = file(&json!({"method": "POST", "url": "https://api.example.com/other"}).to_string());
+    run(&["action", "publish", "a", path(&changed), "--by", "Grace"]);
     run(&["action", "disable", "a", "--by", "Bob"]);
     run(&["action", "enable", "a", "--by", "Eve"]);
     let unknown = ended(&database, "unknown", 1).await.remove(0);
