@@ -177,8 +177,10 @@ mod tests {
         format!("method = \"POST\"\nurl = \"https://h/\"\n{field}")
     }
 
-    /// Code, line and column, and message of each problem.
-    fn wrong(text: &str) -> Vec<(Code, Option<(usize, usize)>, String)> {
+    /// Code, line and column, and message of a problem.
+    type Told = (Code, Option<(usize, usize)>, String);
+
+    fn wrong(text: &str) -> Vec<Told> {
         let place = |problem: &Problem| problem.position.map(|position| (position.line, position.column));
         parse(text).unwrap_err().into_iter().map(|problem| (problem.code, place(&problem), problem.message)).collect()
     }
