@@ -51,7 +51,8 @@ impl Store {
         limit: i32,
     ) -> Result<Vec<VersionRecord>, StoreError> {
         // Versions are numbered without gaps, so both ends of a page are known: only its rows are read, by their key, however
-        // many versions there are. Templates are compared here, because all of them together are far more than what is told.
+        // many versions there are. LATERAL and LIMIT leave the planner no other way. Templates are compared here, because all of
+        // them together are far more than what is told.
         let rows = sqlx::query!(
             r#"
             SELECT newer.version, newer.published_at, newer.published_by, newer.db_user, newer.reason,
@@ -63,10 +64,17 @@ impl Store {
             FROM (
                 SELECT action_id, least(version, $3::integer - 1) AS last FROM postcall.action WHERE agent = $1 AND name = $2
             ) AS page
-            JOIN postcall.action_version AS newer
-                ON newer.action_id = page.action_id AND newer.version <= page.last AND newer.version > page.last - $4::integer
-            LEFT JOIN postcall.action_version AS older
-                ON older.action_id = newer.action_id AND older.version = newer.version - 1
+            CROSS JOIN LATERAL (
+                SELECT * FROM postcall.action_version
+                WHERE action_version.action_id = page.action_id
+                  AND action_version.version <= page.last AND action_version.version > page.last - $4::integer
+                ORDER BY action_version.version DESC LIMIT $4::integer
+            ) AS newer
+            LEFT JOIN LATERAL (
+                SELECT * FROM postcall.action_version
+                WHERE action_version.action_id = newer.action_id AND action_version.version = newer.version - 1
+                LIMIT 1
+            ) AS older ON true
             ORDER BY newer.version DESC
             "#,
             agent,
