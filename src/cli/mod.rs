@@ -18,6 +18,8 @@ use crate::store::{Store, StoreError};
 use crate::webhook::SetupError;
 
 mod action;
+mod action_source;
+mod action_versions;
 mod attribution;
 mod check_invariants;
 mod demo;
@@ -31,6 +33,7 @@ mod render;
 mod replay;
 mod resolve;
 mod run;
+mod shell;
 mod show;
 mod signals;
 mod spreadsheet;
@@ -85,6 +88,8 @@ enum Command {
     Prune(prune::Arguments),
     CheckInvariants(check_invariants::Arguments),
     Demo(demo::Arguments),
+    Completions(shell::CompletionsArguments),
+    Man(shell::ManArguments),
 }
 
 /// The database URL; all commands that need a database share this argument.
@@ -234,13 +239,17 @@ impl Command {
             Command::Prune(arguments) => arguments.run().await,
             Command::CheckInvariants(arguments) => arguments.run().await,
             Command::Demo(arguments) => arguments.run().await,
+            Command::Completions(arguments) => arguments.run(),
+            Command::Man(arguments) => arguments.run(),
         }
     }
 
     /// The database user that the command needs, for the message if another user tried it.
     fn needed_user(&self) -> &'static str {
         match self {
-            Command::Migrate(_) | Command::Demo(_) | Command::Render(_) => "the owner of the schema",
+            Command::Migrate(_) | Command::Demo(_) => "the owner of the schema",
+            // These ask no database.
+            Command::Render(_) | Command::Completions(_) | Command::Man(_) => "the owner of the schema",
             Command::Prune(_) => {
                 "the owner of the schema, or within the bounds of postcall.retention a database user with the role \
                  postcall_publisher or postcall_dispatcher"
@@ -291,6 +300,14 @@ fn print_line(text: &str) -> Result<(), CliError> {
 fn print_text(text: &str) -> Result<(), CliError> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "{text}").map_err(CliError::Output)
+}
+
+/// Prints what is a file of its own to stdout, as it is.
+fn print_bytes(bytes: &[u8]) -> Result<(), CliError> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(bytes)?;
+    out.flush()?;
+    Ok(())
 }
 
 /// How results are printed.

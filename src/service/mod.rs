@@ -3,7 +3,9 @@
 //!
 //! ```text
 //! examination    whether an action may be published: its problems with their positions, its warnings
+//! remarks        the same in one form for programs
 //! preview        what an action would send for a call
+//! comparison     what differs between two versions of an action
 //! stored_action  a published action as JSON, for programs
 //! past_request   the request of a past delivery, rendered again and masked
 //! history        pages of history
@@ -15,10 +17,12 @@
 //! [`domain`](crate::domain). It never knows an interface: it reads no
 //! arguments and prints nothing.
 
+pub mod comparison;
 pub mod examination;
 pub mod history;
 pub mod past_request;
 pub mod pause;
 pub mod preview;
+pub mod remarks;
 pub mod replay;
 pub mod stored_action;

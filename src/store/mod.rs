@@ -29,6 +29,7 @@ pub mod obstacles;
 pub mod partitions;
 pub mod pauses;
 pub mod platform;
+pub mod publish;
 pub mod recover;
 pub mod replay;
 pub mod reports;
@@ -41,6 +42,7 @@ pub mod session;
 mod settings;
 pub mod status;
 mod texts;
+pub mod versions;
 pub mod wake;
 
 use obstacles::Obstacle;

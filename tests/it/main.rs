@@ -8,7 +8,9 @@
     reason = "a test looks at the program from outside, by clocks and queues of its own"
 )]
 
+mod action_versions;
 mod actions;
+mod advice;
 mod attacks;
 mod closed_sets;
 mod dispatcher;
@@ -51,10 +53,12 @@ mod rights;
 mod search;
 mod secrecy;
 mod sessions;
+mod shell;
 mod signals;
 mod sizes;
 mod status;
 mod support;
+mod toml_actions;
 mod two_phase;
 mod upgrade;
 mod walls;
