@@ -24,7 +24,9 @@ mod demo;
 mod filter;
 mod history;
 mod limits;
+mod listing;
 mod migrate;
+mod moment;
 mod pause;
 mod prune;
 mod render;
@@ -115,7 +117,7 @@ const READER: &str = "a database user with the role postcall_auditor or postcall
 /// The number of connections of a command that does one thing at a time.
 const ONE_CONNECTION: u32 = 1;
 
-/// Why a command ends with exit status 1.
+/// Why a command ends without success.
 #[derive(Debug, thiserror::Error)]
 pub enum CliError {
     /// An error of the database.
@@ -143,6 +145,9 @@ pub enum CliError {
     /// The client for webhooks cannot be set up.
     #[error(transparent)]
     Setup(#[from] SetupError),
+    /// Arguments that clap cannot tell to exclude each other.
+    #[error("{0}")]
+    Usage(&'static str),
     /// Any other problem, described in words.
     #[error("{0}")]
     Problem(String),
@@ -160,6 +165,14 @@ impl CliError {
             other => chain(other).to_string(),
         };
         visible_lines(&text).into_owned()
+    }
+
+    /// The exit status: 2 for wrong usage, as clap has it, and 1 for everything else.
+    pub fn exit_status(&self) -> u8 {
+        match self {
+            CliError::Usage(_) => 2,
+            _ => 1,
+        }
     }
 
     /// Whether no message must be printed: the command has already printed it, or the reader has closed the pipe.
@@ -293,6 +306,8 @@ enum Format {
     Table,
     /// For programs.
     Json,
+    /// For programs: one JSON object on each line.
+    Jsonl,
     /// For spreadsheets.
     Csv,
 }

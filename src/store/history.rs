@@ -44,6 +44,8 @@ pub struct HistoryFilter {
     pub since: Option<DateTime<Utc>>,
     /// Created before this time.
     pub until: Option<DateTime<Utc>>,
+    /// Only what is open: rejected, failed or unknown, and no later delivery of its message was delivered.
+    pub open: bool,
 }
 
 /// One row of the view `postcall.delivery_history`. docs/auditing.md describes its columns.
@@ -91,11 +93,12 @@ pub struct HistoryRow {
     pub resolution_reason: Option<String>,
     pub recorded_error_kind: Option<ErrorKind>,
     pub resolved_from: Option<ResolutionSource>,
+    pub replayed_as: Option<Uuid>,
 }
 
 impl HistoryRow {
     /// The names of the fields. They are the names of the view's columns, in the view's order.
-    pub const COLUMNS: [&str; 37] = [
+    pub const COLUMNS: [&str; 38] = [
         "delivery_id",
         "call_id",
         "call_sid",
@@ -133,6 +136,7 @@ impl HistoryRow {
         "resolution_reason",
         "recorded_error_kind",
         "resolved_from",
+        "replayed_as",
     ];
 }
 
@@ -157,7 +161,8 @@ impl HistoryFilter {
                 _ => false,
             });
             let asked = self.states.as_ref().is_none_or(|states| states.contains(state));
-            kind_fits && code_fits && asked
+            let open_fits = !self.open || matches!(state, State::Rejected | State::Failed | State::Unknown);
+            kind_fits && code_fits && asked && open_fits
         };
         let states: Vec<State> = State::ALL.into_iter().filter(possible).collect();
         (states.len() < State::ALL.len()).then_some(states)
@@ -270,7 +275,8 @@ async fn shown(snapshot: &mut PgConnection, ids: &[Uuid]) -> Result<Vec<HistoryR
                connected_ms, head_ms, body_end AS "body_end: BodyEnd", request_bytes, encode(request_sha256, 'hex') AS request_sha256,
                response_bytes, encode(response_sha256, 'hex') AS response_sha256, unresolved,
                recorded_state AS "recorded_state: State", resolved_at, resolved_by, resolution_reason,
-               recorded_error_kind AS "recorded_error_kind: ErrorKind", resolved_from AS "resolved_from: ResolutionSource"
+               recorded_error_kind AS "recorded_error_kind: ErrorKind", resolved_from AS "resolved_from: ResolutionSource",
+               replayed_as
         FROM postcall.delivery_history
         WHERE delivery_id = ANY ($1)
         ORDER BY delivery_id DESC

@@ -10,12 +10,14 @@ use std::error::Error;
 use std::fmt;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
 pub mod actions;
 pub mod claim;
 pub mod dispatchers;
+pub mod endings;
 pub mod finish;
 pub mod guards;
 mod held_back;
@@ -234,6 +236,13 @@ impl Store {
             return Err(StoreError::NotUtf8(encoding));
         }
         Ok(Store { pool })
+    }
+
+    /// The time by the database's clock.
+    pub async fn now(&self) -> Result<DateTime<Utc>, StoreError> {
+        // The time of the statement: no clock but the database's says when a delivery was created or ended.
+        let now = sqlx::query_scalar!(r#"SELECT statement_timestamp() AS "now!""#).fetch_one(&self.pool).await?;
+        Ok(now)
     }
 
     /// Closes all connections in an orderly way.

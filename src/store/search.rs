@@ -43,6 +43,20 @@ pub struct Found {
     pub reached: Reached,
 }
 
+impl Found {
+    /// The id before which a search for the rest goes on; `None` if there is no rest.
+    ///
+    /// It is an id also where the time was over: a limit by the time of creation would not cut exactly where the search
+    /// ended, because a delivery's id is made a moment before or after it.
+    pub fn rest_before(&self) -> Option<Uuid> {
+        match self.reached {
+            Reached::Limit => self.rows.last().map(|last| last.delivery_id),
+            Reached::Time(until) => Some(floor(until)),
+            Reached::End => None,
+        }
+    }
+}
+
 impl Store {
     /// Returns up to `limit` deliveries that match and are older than `after`, the newest first. Usually takes at most
     /// about a second, and says how far it got in that time.
@@ -268,6 +282,17 @@ mod tests {
     fn windows_keep_to_the_ids_that_are_asked_for() {
         let page = floor(at("2026-11-23T23:30:00Z"))..floor(at("2026-11-23T23:45:00Z"));
         assert_eq!(year().ids(&page), page);
+    }
+
+    #[test]
+    fn the_rest_of_a_search_begins_exactly_where_it_ended() {
+        let until = at("2026-11-23T23:30:00Z");
+        let rest = |reached| Found { rows: Vec::new(), reached }.rest_before();
+        assert_eq!(
+            rest(Reached::Time(until)),
+            Some(Window { until, is_first: false, ..year() }.ids(&(Uuid::nil()..Uuid::max())).end)
+        );
+        assert_eq!(rest(Reached::End), None);
     }
 
     #[test]
