@@ -19,6 +19,7 @@ use crate::webhook::SetupError;
 
 mod action;
 mod attribution;
+mod calls;
 mod check_invariants;
 mod demo;
 mod filter;
@@ -80,6 +81,7 @@ enum Command {
     Pause(pause::Arguments),
     Resume(pause::ResumeArguments),
     Render(render::Arguments),
+    Calls(calls::Arguments),
     History(history::Arguments),
     Show(show::Arguments),
     Resolve(resolve::Arguments),
@@ -232,6 +234,7 @@ impl Command {
             Command::Pause(arguments) => arguments.run().await,
             Command::Resume(arguments) => arguments.run().await,
             Command::Render(arguments) => arguments.run(),
+            Command::Calls(arguments) => arguments.run().await,
             Command::History(arguments) => arguments.run().await,
             Command::Show(arguments) => arguments.run().await,
             Command::Resolve(arguments) => arguments.run().await,
@@ -252,7 +255,11 @@ impl Command {
             }
             Command::Run(_) => "a database user with the role postcall_dispatcher",
             Command::Pause(arguments) if arguments.only_reads() => READER,
-            Command::Status(_) | Command::History(_) | Command::Show(_) | Command::CheckInvariants(_) => READER,
+            Command::Status(_)
+            | Command::Calls(_)
+            | Command::History(_)
+            | Command::Show(_)
+            | Command::CheckInvariants(_) => READER,
             Command::Action(_) | Command::Pause(_) | Command::Resume(_) | Command::Resolve(_) | Command::Replay(_) => {
                 "a database user with the role postcall_publisher"
             }

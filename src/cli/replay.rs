@@ -116,6 +116,9 @@ async fn replay_ids(store: &Store, ids: &[Uuid], order: &ReplayOrder) -> Result<
             print_line(&format!("replayed {id} as {replay}"))?;
         }
     }
+    eprintln!(
+        "each waits to be sent; `postcall show` with its new id, the one behind \"as\", shows what becomes of it"
+    );
     Ok(())
 }
 

@@ -50,6 +50,7 @@ impl Page {
         let next = match (reached, rows.last()) {
             (Reached::Limit, Some(last)) => Next::After(last.delivery_id),
             (Reached::Time(until), _) => Next::Until(until),
+            (Reached::Before(id), _) => Next::After(id),
             (Reached::Limit | Reached::End, _) => Next::Nothing,
         };
         Page { rows, next }

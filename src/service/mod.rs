@@ -6,7 +6,9 @@
 //! preview        what an action would send for a call
 //! stored_action  a published action as JSON, for programs
 //! past_request   the request of a past delivery, rendered again and masked
-//! history        pages of history
+//! history        pages of history, a whole result, and what newly comes to an end
+//! calls          which calls have arrived, and why some of them have no delivery
+//! find           what somebody means by an id: a delivery, a call, or the provider's id of a call
 //! replay         replaying many deliveries, or judging what would be replayed
 //! pause          what was probably meant by a name that does not exist
 //! ```
@@ -15,7 +17,9 @@
 //! [`domain`](crate::domain). It never knows an interface: it reads no
 //! arguments and prints nothing.
 
+pub mod calls;
 pub mod examination;
+pub mod find;
 pub mod history;
 pub mod past_request;
 pub mod pause;

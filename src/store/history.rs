@@ -19,7 +19,7 @@ use crate::domain::kept;
 
 /// By how much the time in a delivery's id and its `created_at` may differ: the id is made at the end of the statement
 /// that inserts the calls, and `created_at` when each of them is inserted.
-const LONGEST_INSERT: TimeDelta = TimeDelta::hours(1);
+pub(super) const LONGEST_INSERT: TimeDelta = TimeDelta::hours(1);
 
 /// Which deliveries to find. Every criterion that is given must hold.
 #[derive(Clone, Debug, Default)]
@@ -168,6 +168,11 @@ impl HistoryFilter {
         (states.len() < State::ALL.len()).then_some(states)
     }
 
+    /// The filter without the question whether something has healed what it finds.
+    pub(super) fn candidates(&self) -> HistoryFilter {
+        HistoryFilter { states: self.possible_states(), open: false, ..self.clone() }
+    }
+
     /// The requested provider id, cut to the length that history keeps.
     pub(super) fn kept_call_sid(&self) -> Option<String> {
         let most = usize::try_from(kept::MAX_CALL_SID_CHARS).unwrap_or(usize::MAX);
@@ -220,6 +225,22 @@ impl Store {
         }
         snapshot.commit().await?;
         Ok(rows)
+    }
+
+    /// The ids of up to `limit` deliveries that match and are among `ids`, the newest first.
+    pub(super) async fn ids_within(
+        &self,
+        filter: &HistoryFilter,
+        ids: &Range<Uuid>,
+        limit: usize,
+        statement_timeout: Duration,
+    ) -> Result<Vec<Uuid>, StoreError> {
+        let mut transaction = self.pool.begin_with("BEGIN READ ONLY").await?;
+        matching::prepare(&mut transaction, statement_timeout).await?;
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let found = matching::ids(&mut transaction, filter, ids, limit).await?;
+        transaction.commit().await?;
+        Ok(found)
     }
 
     /// Counts the deliveries that match, by state, in the order of a delivery's life. In each state, at most `most`

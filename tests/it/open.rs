@@ -120,4 +120,17 @@ async fn of_a_year_of_history_exactly_what_is_open_is_found() {
         database.store.history(&filter, 10_000).await.unwrap().iter().map(|row| row.delivery_id).collect();
     assert!(expected.len() > 50, "{}", expected.len());
     assert_eq!(found, expected);
+    // In pages, and if everything that is open had to be looked for among much that was healed, it is the same.
+    for page in [7, 1_000] {
+        let (mut paged, mut after) = (Vec::new(), None);
+        loop {
+            let found = database.store.search(&filter, after, page).await.unwrap();
+            paged.extend(found.rows.iter().map(|row| row.delivery_id));
+            after = found.rest_before();
+            if after.is_none() {
+                break;
+            }
+        }
+        assert_eq!(paged, expected, "{page}");
+    }
 }
