@@ -10,7 +10,9 @@
 
 mod actions;
 mod attacks;
+mod calls;
 mod closed_sets;
+mod connecting;
 mod dispatcher;
 mod documented;
 mod documents;
@@ -50,6 +52,7 @@ mod rights;
 mod search;
 mod secrecy;
 mod sessions;
+mod show;
 mod signals;
 mod sizes;
 mod status;
