@@ -22,6 +22,7 @@ mod attribution;
 mod calls;
 mod check_invariants;
 mod demo;
+mod doctor;
 mod filter;
 mod history;
 mod limits;
@@ -88,6 +89,7 @@ enum Command {
     Replay(replay::Arguments),
     Prune(prune::Arguments),
     CheckInvariants(check_invariants::Arguments),
+    Doctor(doctor::Arguments),
     Demo(demo::Arguments),
 }
 
@@ -241,6 +243,7 @@ impl Command {
             Command::Replay(arguments) => arguments.run().await,
             Command::Prune(arguments) => arguments.run().await,
             Command::CheckInvariants(arguments) => arguments.run().await,
+            Command::Doctor(arguments) => arguments.run().await,
             Command::Demo(arguments) => arguments.run().await,
         }
     }
@@ -257,6 +260,7 @@ impl Command {
             Command::Pause(arguments) if arguments.only_reads() => READER,
             Command::Status(_)
             | Command::Calls(_)
+            | Command::Doctor(_)
             | Command::History(_)
             | Command::Show(_)
             | Command::CheckInvariants(_) => READER,

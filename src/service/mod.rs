@@ -8,6 +8,7 @@
 //! past_request   the request of a past delivery, rendered again and masked
 //! history        pages of history, a whole result, and what newly comes to an end
 //! calls          which calls have arrived, and why some of them have no delivery
+//! doctor         what an installation needs in order to work
 //! find           what somebody means by an id: a delivery, a call, or the provider's id of a call
 //! replay         replaying many deliveries, or judging what would be replayed
 //! pause          what was probably meant by a name that does not exist
@@ -18,6 +19,7 @@
 //! arguments and prints nothing.
 
 pub mod calls;
+pub mod doctor;
 pub mod examination;
 pub mod find;
 pub mod history;

@@ -16,6 +16,7 @@ use sqlx::{ConnectOptions, Connection, PgPool};
 
 pub mod actions;
 pub mod calls;
+pub mod checkup;
 pub mod claim;
 pub mod dispatchers;
 pub mod endings;

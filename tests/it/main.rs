@@ -14,6 +14,7 @@ mod calls;
 mod closed_sets;
 mod connecting;
 mod dispatcher;
+mod doctor;
 mod documented;
 mod documents;
 mod errors;
