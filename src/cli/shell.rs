@@ -56,7 +56,7 @@ impl ManArguments {
             })?;
         }
         let mut page = Vec::new();
-        clap_mangen::Man::new(command).render(&mut page)?;
+        clap_mangen::Man::new(command).render(&mut page).map_err(CliError::Output)?;
         print_bytes(&page)
     }
 }

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::lease::Lease;
 use super::in_flight::Places;
+use super::lease::Lease;
 use super::{DispatcherSettings, StopTokens};
 use crate::metrics::Live;
 

@@ -8,6 +8,7 @@ pub mod action;
 pub mod action_file;
 pub mod call;
 pub mod chain;
+pub mod checkup;
 pub mod claim;
 pub(crate) mod closed_set;
 pub mod delivery;

@@ -45,6 +45,8 @@ impl Count {
 /// The current status of deliveries, pauses and dispatchers.
 #[derive(Debug)]
 pub struct Status {
+    /// When this was so, by the database's clock.
+    pub at: DateTime<Utc>,
     /// The dispatchers that run, and those that ended within the last 60 minutes; at most 100.
     pub dispatchers: Vec<DispatcherStatus>,
     /// How many deliveries wait.
@@ -179,6 +181,7 @@ impl Store {
         prepare(&mut snapshot, STATEMENT_TIMEOUT).await?;
         let queue = queue(&mut snapshot).await?;
         let status = Status {
+            at: queue.at,
             dispatchers: dispatchers(&mut snapshot).await?,
             waiting: Count::up_to(MOST_COUNTED, queue.waiting),
             oldest_waiting: oldest_waiting(&mut snapshot).await?,
@@ -193,6 +196,7 @@ impl Store {
 }
 
 pub(super) struct Queue {
+    pub(super) at: DateTime<Utc>,
     pub(super) waiting: i64,
     in_flight: i64,
     pub(super) active_pauses: i64,
@@ -205,7 +209,8 @@ pub(super) async fn queue(snapshot: &mut PgConnection) -> Result<Queue, sqlx::Er
         r#"
         SELECT (SELECT count(*) FROM (SELECT FROM postcall.waiting LIMIT $1) AS counted) AS "waiting!",
                (SELECT count(*) FROM postcall.sending) AS "in_flight!",
-               (SELECT count(*) FROM postcall.active_pause) AS "active_pauses!"
+               (SELECT count(*) FROM postcall.active_pause) AS "active_pauses!",
+               statement_timestamp() AS "at!"
         "#,
         MOST_COUNTED + 1,
     )
@@ -322,6 +327,7 @@ mod tests {
         let (alive, at) = (Life::Alive { lease_left_ms: 1 }, DateTime::UNIX_EPOCH);
         let none = Count { counted: 0, is_more: false };
         let status = Status {
+            at,
             dispatchers: vec![
                 dispatcher(1, alive, vec![answering.clone()]),
                 dispatcher(2, Life::Stopped { at }, vec![silent.clone()]),
