@@ -55,12 +55,7 @@ async fn after_known_deliveries_the_counters_are_exactly_these_and_name_neither_
     })
     .await;
     let rubbish = Receiver::answering(b"I speak no HTTP\r\n\r\n").await;
-    let (_nobody, closed) = {
-        let socket = tokio::net::TcpSocket::new_v4().unwrap();
-        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-        let address = socket.local_addr().unwrap();
-        (socket, format!("http://{address}/"))
-    };
+    let (_nobody, closed) = port_of_nobody();
     let no_tls = format!("https://{}/", rubbish.address());
     for (name, url) in [
         ("ok", &inbox.url("/200")[..]),
@@ -295,6 +290,40 @@ async fn during_the_drain_it_is_alive_and_not_ready_and_shows_what_is_still_in_f
     inbox.answer(1);
     assert!(dispatcher.ended().await.0);
     assert!(TcpStream::connect(scraper.0).await.is_err(), "it ends with the process");
+}
+
+#[tokio::test]
+async fn hosts_that_do_not_answer_and_results_that_the_database_refuses_show_as_long_as_they_last() {
+    let (database, silent, inbox) = (Database::new().await, Inbox::holding().await, Inbox::open().await);
+    let (socket, closed) = port_of_nobody();
+    for (agent, url) in [("silent", silent.url("/")), ("closed", closed), ("refused", inbox.url("/"))] {
+        database.publish(agent, "default", &json!({"method": "POST", "url": url, "timeout": 60_000})).await;
+    }
+    let refused = database.insert_call("refused", &json!({})).await;
+    let check = format!("CHECK (call_id <> '{refused}')");
+    database.execute(&format!("ALTER TABLE postcall.delivery ADD CONSTRAINT an_operator_s {check}")).await;
+    database.insert_call("silent", &json!({})).await;
+    for _ in 0..10 {
+        database.insert_call("closed", &json!({})).await;
+    }
+    let (_dispatcher, scraper) = start(&database.url, &[]).await;
+    let values = |scrape: &Scrape| {
+        let names = ["hosts_silent", "hosts_unreachable", "results_unwritten", "requests_in_flight"];
+        names.map(|name| scrape.value(&format!("postcall_{name}"), &[]))
+    };
+    let scrape = scraper.until(|scrape| values(scrape) == [1.0, 1.0, 1.0, 1.0]).await;
+    assert!(scrape.value("postcall_database_errors_total", &[("operation", "finish")]) >= 2.0, "{}", scrape.text);
+    silent.answer(1);
+    scraper.until(|scrape| values(scrape) == [0.0, 1.0, 1.0, 0.0]).await;
+    drop(socket);
+}
+
+/// A URL at which nobody listens, as long as the socket lives.
+fn port_of_nobody() -> (tokio::net::TcpSocket, String) {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let url = format!("http://{}/", socket.local_addr().unwrap());
+    (socket, url)
 }
 
 #[tokio::test]

@@ -136,8 +136,11 @@ fn collect(value: &Value, expressions: &mut Vec<String>) {
     }
 }
 
-/// The metrics that an expression names, each with its conditions: label, and the values that it may have.
-fn selectors(expression: &str) -> Vec<(String, Vec<(String, Vec<String>)>)> {
+/// A label, and the values that an expression lets it have.
+type Condition = (String, Vec<String>);
+
+/// The metrics that an expression names, each with its conditions.
+fn selectors(expression: &str) -> Vec<(String, Vec<Condition>)> {
     let mut found = Vec::new();
     for (start, _) in expression.match_indices("postcall_") {
         let rest = &expression[start..];
@@ -155,7 +158,7 @@ fn selectors(expression: &str) -> Vec<(String, Vec<(String, Vec<String>)>)> {
 }
 
 /// Why a scrape does not have what an expression names.
-fn why_not(scrape: &Scrape, name: &str, conditions: &[(String, Vec<String>)]) -> Vec<String> {
+fn why_not(scrape: &Scrape, name: &str, conditions: &[Condition]) -> Vec<String> {
     let samples: Vec<_> = scrape.samples.iter().filter(|(of, _, _)| of == name).collect();
     if samples.is_empty() {
         return vec![format!("there is no {name}")];
