@@ -86,13 +86,14 @@ impl CompiledAction {
         }
     }
 
-    /// The problems of those templates that there are, as [`CompiledAction::compile`] tells them: of an action that could not
-    /// be read in whole.
+    /// The problems of those templates that there are: of an action that could not be read in whole. They are those of
+    /// [`CompiledAction::compile`], and beside the first problem of the headers a few more.
     pub fn problems(url: Option<&str>, headers: Option<&str>, body: Option<&str>) -> Vec<Problem> {
         let mut paths = Paths::default();
         let url = url.and_then(|url| url::compile(url, &mut paths).err());
-        let headers = headers::compile(headers, &mut paths).err();
-        [url, headers, body::compile(body, &mut paths).err()].into_iter().flatten().collect()
+        let headers = headers::compile_all(headers, &mut paths).err().unwrap_or_default();
+        let body = body::compile(body, &mut paths).err();
+        url.into_iter().chain(headers).chain(body).collect()
     }
 
     /// The largest number of bytes that the body for a call of `call_bytes` bytes can have. This is what rendering can

@@ -85,7 +85,7 @@ async fn warnings_are_told_in_a_line_each_and_never_keep_an_action_from_being_pu
 fn errors_of_the_file_and_of_its_templates_and_warnings_are_said_at_once() {
     let body = "{\n \"a\": \"${callinfo.from}\"\n \"b\": 1\n}";
     let action = json!({
-        "method": "post", "url": "https://h/${}", "timeout": 15, "retries": 3, "headers": {"Host": "h"}, "body": body,
+        "method": "post", "url": "https://h/${}", "timeout": 15, "retries": 3, "headers": {"Host": "h", "x": []}, "body": body,
     });
     let (problems, status) = checked(&action.to_string());
     assert_eq!(status, Some(1));
@@ -99,6 +99,7 @@ fn errors_of_the_file_and_of_its_templates_and_warnings_are_said_at_once() {
         "error timeout bad_timeout",
         "error url bad_placeholder",
         "error headers header_forbidden",
+        "error headers header_value_type",
         "error body invalid_json_body",
         "warning body unknown_path",
     ];
@@ -107,9 +108,9 @@ fn errors_of_the_file_and_of_its_templates_and_warnings_are_said_at_once() {
     assert!(seconds.ends_with("were seconds meant? 15 seconds are 15000"), "{seconds}");
     // An error of the file marks the file, and one of a template marks the template.
     assert_eq!(marked(&action.to_string(), &problems[2]), "1");
-    assert_eq!(marked(body, &problems[5]), "\n");
-    assert_eq!(marked(body, &problems[6]), "${callinfo.from}");
-    assert_eq!(problems[5]["hint"], Value::Null);
+    assert_eq!(marked(body, &problems[6]), "\n");
+    assert_eq!(marked(body, &problems[7]), "${callinfo.from}");
+    assert_eq!(problems[6]["hint"], Value::Null);
 }
 
 #[test]
