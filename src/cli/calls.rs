@@ -13,8 +13,9 @@ use crate::store::calls::CallFilter;
 
 /// List the calls that have arrived, also those without a delivery, and say why they have none.
 ///
-/// A call gets one delivery for each action of its agent that is enabled when it is inserted. If there is none, that is
-/// recorded with the call. Why there was none is said by what is known about the agent's actions today:
+/// A call gets one delivery for each action of its agent that is enabled when it is inserted. If there
+/// is none, that is recorded with the call. Why there was none is said by what is known about the
+/// agent's actions today:
 ///
 ///   agent unknown      no action was ever published for the agent, which may be a slip in its name
 ///   published later    the agent's first action was published after the call was inserted

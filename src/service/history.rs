@@ -96,7 +96,7 @@ impl<'s> Whole<'s> {
 }
 
 /// The largest number of endings that one look reads.
-const MOST_ENDINGS: usize = 20_000;
+pub const MOST_ENDINGS: usize = 20_000;
 
 /// Follows what comes to an end, whenever it was created.
 ///
