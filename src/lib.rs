@@ -73,7 +73,8 @@
 //! A room is a module with a wall around it: a test holds what it knows. Imports go one way. All rooms know
 //! [`domain`], which knows no other room. [`render`], [`webhook`] and [`store`] do not know each other: templates know
 //! nothing of sockets, and sockets know nothing of SQL. [`scheduler`] decides whose turn it is, and does not know
-//! them, either. [`dispatcher`] knows these four, and connects them in its loop. [`service`] is what people do,
+//! them, either. [`dispatcher`] knows these four, and connects them in its loop. It records what it does in
+//! [`metrics`], which tells it to monitoring, together with figures from the [`store`]. [`service`] is what people do,
 //! through whichever interface; it knows [`render`], [`webhook`] and [`store`], and no interface. [`console`] shows in a
 //! browser what [`service`] and [`store`] tell, and only reads. [`cli`] reads arguments, calls the other rooms and
 //! prints, and decides nothing about a delivery.
@@ -85,6 +86,7 @@ pub mod cli;
 pub mod console;
 pub mod dispatcher;
 pub mod domain;
+pub mod metrics;
 pub mod render;
 pub mod scheduler;
 pub mod service;

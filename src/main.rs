@@ -24,7 +24,7 @@ async fn main() -> ExitCode {
                 // Unlike `eprintln!`, this does not panic if stderr is closed.
                 writeln!(std::io::stderr(), "postcall: {}", error.for_people()).ok();
             }
-            ExitCode::FAILURE
+            ExitCode::from(error.exit_status())
         }
     }
 }

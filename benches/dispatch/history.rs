@@ -155,6 +155,15 @@ fn questions(known: &Known) -> Vec<(&'static str, f64, HistoryFilter)> {
         ("--state unknown", NAMED_MS, with(&|filter| filter.states = states(&["unknown"]))),
         ("--state skipped", NAMED_MS, with(&|filter| filter.states = states(&["skipped"]))),
         ("--state failed --state unknown", NAMED_MS, with(&|filter| filter.states = states(&["failed", "unknown"]))),
+        ("--open", NAMED_MS, with(&|filter| filter.open = true)),
+        (
+            "--open --agent",
+            NAMED_MS,
+            with(&|filter| {
+                filter.agent = text("agent_0");
+                filter.open = true;
+            }),
+        ),
         (
             "--since and --until of a day",
             NAMED_MS,
@@ -186,6 +195,7 @@ async fn ask_program(database: &Database, what: &str, limit: f64, filter: &Histo
             Reached::Limit => String::new(),
             Reached::End => format!("{} in all", found.rows.len()),
             Reached::Time(until) => format!("{} back to {until}", found.rows.len()),
+            Reached::Before(id) => format!("{} back to {id}", found.rows.len()),
         };
     }
     times.remove(0);

@@ -1,20 +1,22 @@
 //! `postcall action …`: checks, publishes and shows actions.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::attribution::Author;
+use super::action_source::ActionSource;
+use super::action_versions::{DiffArguments, VersionsArguments};
+use super::attribution::OptionalAttribution;
 use super::table::{Table, print_json, time};
-use super::{CliError, Database, Format, ONE_CONNECTION, print_line, read_file};
-use crate::domain::action::{self, ActionSpec};
-use crate::domain::action_file::{ActionFile, MAX_ACTION_FILE_BYTES};
-use crate::domain::problem::Problem;
+use super::{CliError, Database, Format, ONE_CONNECTION, print_line};
+use crate::domain::action;
+use crate::domain::action_file::{ActionFile, ActionText};
 use crate::domain::visible::{visible, visible_lines};
-use crate::service::examination::{NotPublishable, examine, examine_to_publish, shown, warnings};
+use crate::service::examination::{LocatedWarning, NotPublishable, examine_to_publish, look_at, shown, warnings};
+use crate::service::remarks::remarks;
 use crate::service::stored_action::{as_file, described};
-use crate::store::actions::Switched;
+use crate::store::publish::{Publication, Published, Switched, Switching};
 
 /// Check, publish and look at actions: what is sent for an agent's calls.
 ///
@@ -23,6 +25,9 @@ use crate::store::actions::Switched;
 ///   {"method": "POST", "url": "https://example.com/hook?id=${callInfo.callSid}", "timeout": 15000,
 ///    "headers": {"authorization": "Bearer …"}, "body": "{\"from\": \"${callInfo.from}\"}",
 ///    "enabled": true}
+///
+/// or TOML with the same fields, if the file's name ends in .toml, or if standard input does not
+/// begin with `{`. In TOML a body needs no escapes: body = '''{"from": "${callInfo.from}"}'''
 ///
 /// method (GET, POST, PUT) and url are required. timeout is in milliseconds. headers may also be
 /// template text. body is template text; without one the whole call is sent.
@@ -37,24 +42,32 @@ pub struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Report all problems of an action file. Needs no database.
+    ///
+    /// An error keeps the action from being published; the exit status is 1 then. A warning does not: it names what is
+    /// probably a slip, such as a placeholder that no documented call has. If your calls have it, nothing is wrong.
     Check {
-        /// The action file; `-` for standard input.
+        /// The action file, JSON or TOML; `-` for standard input.
         file: PathBuf,
-        /// Print problems as JSON instead.
+        /// Print errors and warnings as JSON instead.
+        ///
+        /// One object with the array `problems`; each element has severity (error or warning), code, field, message,
+        /// hint, range, line and column. The range is {"start", "end"}: characters from 0 in the field's own text (that of
+        /// action, method and timeout is the file), without the end. What does not apply is null.
         #[arg(long)]
         json: bool,
     },
     /// Check an action file and make it the newest version of an agent's action.
     ///
     /// From now on this version is sent, also for calls that already wait. Versions are immutable:
-    /// to go back, publish the older file again.
+    /// to go back, publish the older file again. If the newest version is the same, none is made, and this is
+    /// said. `enabled` is set all the same.
     Publish {
         #[command(flatten)]
         which: Which,
-        /// The action file; `-` for standard input.
+        /// The action file, JSON or TOML; `-` for standard input.
         file: PathBuf,
         #[command(flatten)]
-        author: Author,
+        attribution: OptionalAttribution,
     },
     /// List actions, of one agent or of all.
     List {
@@ -74,6 +87,10 @@ enum Command {
         #[arg(long, value_name = "N")]
         version: Option<i32>,
     },
+    /// List the versions of an action, the newest first: when, by whom and why each was published, and what it changed.
+    Versions(VersionsArguments),
+    /// Show what differs between two versions of an action.
+    Diff(DiffArguments),
     /// Enable an action, so that it is sent for new calls.
     Enable(Switch),
     /// Disable an action, so that it is no longer sent. Deliveries that already wait are recorded as skipped.
@@ -86,72 +103,80 @@ struct Switch {
     #[command(flatten)]
     which: Which,
     #[command(flatten)]
-    author: Author,
+    attribution: OptionalAttribution,
 }
 
 /// The agent and name of one action.
 #[derive(Args)]
-struct Which {
+pub(super) struct Which {
     /// The agent whose calls it is sent for.
-    agent: String,
+    pub(super) agent: String,
     /// Its name among the agent's actions.
     #[arg(long, default_value = action::DEFAULT_NAME)]
-    name: String,
+    pub(super) name: String,
     #[command(flatten)]
-    database: Database,
+    pub(super) database: Database,
 }
 
 impl Arguments {
     pub(super) async fn run(self) -> Result<(), CliError> {
         match self.command {
-            Command::Check { file, json } => check(&read_action(&file)?, json).map(drop),
-            Command::Publish { which, file, author } => publish(which, &author, &read_action(&file)?).await,
+            Command::Check { file, json } => check(ActionSource::read(&file)?.text(), json),
+            Command::Publish { which, file, attribution } => {
+                publish(which, &attribution, ActionSource::read(&file)?.text()).await
+            }
             Command::List { agent, format, database } => list(agent.as_deref(), format, &database).await,
             Command::Show { which, version } => show(which, version).await,
+            Command::Versions(arguments) => arguments.run().await,
+            Command::Diff(arguments) => arguments.run().await,
             Command::Enable(action) => switch(action, true).await,
             Command::Disable(action) => switch(action, false).await,
         }
     }
 }
 
-fn read_action(file: &Path) -> Result<String, CliError> {
-    read_file(file, MAX_ACTION_FILE_BYTES)
-}
-
-/// Prints all problems, or says that there are none.
-fn check(text: &str, as_json: bool) -> Result<ActionFile, CliError> {
-    match examine(text) {
-        Ok(file) => {
-            warn(&file.spec);
-            print_line(if as_json { "{\"problems\": []}" } else { "the action is well formed" })?;
-            Ok(file)
+/// Prints all problems and warnings, or says that there are none.
+fn check(text: ActionText<'_>, as_json: bool) -> Result<(), CliError> {
+    let examination = look_at(text);
+    if as_json {
+        print_json(&json!({ "problems": remarks(&examination) }))?;
+    } else {
+        if !examination.problems.is_empty() {
+            eprintln!("{}", visible_lines(&shown(&examination.problems)));
         }
-        Err(problems) if as_json => {
-            let problems: Vec<&Problem> = problems.iter().map(|located| &located.problem).collect();
-            print_json(&json!({ "problems": problems }))?;
-            Err(CliError::Said)
-        }
-        Err(problems) => {
-            eprintln!("{}", visible_lines(&shown(&problems)));
-            Err(CliError::Said)
-        }
+        warn(&examination.warnings);
+    }
+    match examination.file {
+        Some(_) if as_json => Ok(()),
+        Some(_) => print_line("the action is well formed"),
+        None => Err(CliError::Said),
     }
 }
 
-async fn publish(which: Which, author: &Author, text: &str) -> Result<(), CliError> {
-    let by = author.name()?;
-    let file = check_quietly(&which, text)?;
+async fn publish(which: Which, attribution: &OptionalAttribution, text: ActionText<'_>) -> Result<(), CliError> {
+    let by = attribution.by()?;
+    let ActionFile { spec, enabled } = check_quietly(&which, text)?;
     let store = which.database.open(ONE_CONNECTION).await?;
-    let version = store.publish_action(&which.agent, &which.name, &file.spec, file.enabled, &by).await?;
-    let state = if file.enabled { "enabled" } else { "disabled" };
-    print_line(&format!("published {} {} version {version} ({state})", visible(&which.agent), visible(&which.name)))
+    let reason = attribution.reason.as_deref();
+    let publication = Publication { agent: &which.agent, name: &which.name, spec: &spec, enabled, by: &by, reason };
+    let state = if enabled { "enabled" } else { "disabled" };
+    let action = format!("{} {}", visible(&which.agent), visible(&which.name));
+    print_line(&match store.publish(&publication).await? {
+        Published::New { version } => format!("published {action} version {version} ({state})"),
+        Published::Same { version, switched: false } => {
+            format!("{action} version {version} is the same already; nothing was published ({state}, as before)")
+        }
+        Published::Same { version, switched: true } => {
+            format!("{action} version {version} is the same already; nothing was published, but it is now {state}")
+        }
+    })
 }
 
 /// As [`check`], but prints nothing if there are no problems.
-fn check_quietly(which: &Which, text: &str) -> Result<ActionFile, CliError> {
+fn check_quietly(which: &Which, text: ActionText<'_>) -> Result<ActionFile, CliError> {
     let NotPublishable { naming, problems } = match examine_to_publish(&which.agent, &which.name, text) {
         Ok(file) => {
-            warn(&file.spec);
+            warn(&warnings(&file.spec));
             return Ok(file);
         }
         Err(refused) => refused,
@@ -165,11 +190,9 @@ fn check_quietly(which: &Which, text: &str) -> Result<ActionFile, CliError> {
     Err(CliError::Problem("not published".to_owned()))
 }
 
-/// Warns of what is allowed but is probably not what the author meant, and of targets that dispatchers refuse by
-/// default.
-fn warn(spec: &ActionSpec) {
-    for warning in warnings(spec) {
-        eprintln!("warning: {}", visible(&warning));
+fn warn(warnings: &[LocatedWarning]) {
+    for warning in warnings {
+        eprintln!("warning: {}", visible(&warning.shown()));
     }
 }
 
@@ -197,24 +220,26 @@ async fn show(which: Which, version: Option<i32>) -> Result<(), CliError> {
     let found = store.actions(Some(&which.agent), Some(&which.name), version).await?.into_iter().next();
     let action = found.ok_or_else(|| no_such_action(&which, version))?;
     eprintln!(
-        "{} {} version {} of {}, published {} by {}",
+        "{} {} version {} of {}, published {} by {}{}",
         visible(&action.agent),
         visible(&action.name),
         action.version,
         action.newest_version,
         action.published_at,
         visible(&attribution(Some(&action.published_by), action.published_db_user.as_deref())),
+        visible(&because(action.published_reason.as_deref())),
     );
     if let Some(at) = action.switched_at {
         let state = if action.enabled { "enabled" } else { "disabled" };
         let by = attribution(action.switched_by.as_deref(), action.switched_db_user.as_deref());
-        eprintln!("{state} since {at} by {}", visible(&by));
+        let why = because(action.switched_reason.as_deref());
+        eprintln!("{state} since {at} by {}{}", visible(&by), visible(&why));
     }
     print_json(&as_file(&action))
 }
 
 /// Who did something: the name that the person gave, and the database user, which the person cannot choose.
-fn attribution(person: Option<&str>, db_user: Option<&str>) -> String {
+pub(super) fn attribution(person: Option<&str>, db_user: Option<&str>) -> String {
     match (person, db_user) {
         (Some(person), Some(user)) => format!("{person} (database user {user})"),
         (Some(person), None) => person.to_owned(),
@@ -223,11 +248,18 @@ fn attribution(person: Option<&str>, db_user: Option<&str>) -> String {
     }
 }
 
-async fn switch(Switch { which, author }: Switch, enabled: bool) -> Result<(), CliError> {
-    let by = author.name()?;
+/// The end of a sentence that says why, if somebody said so.
+pub(super) fn because(reason: Option<&str>) -> String {
+    reason.map(|reason| format!(": {reason}")).unwrap_or_default()
+}
+
+async fn switch(Switch { which, attribution }: Switch, enabled: bool) -> Result<(), CliError> {
+    let by = attribution.by()?;
     let store = which.database.open(ONE_CONNECTION).await?;
     let state = if enabled { "enabled" } else { "disabled" };
-    match store.switch_action(&which.agent, &which.name, enabled, &by).await? {
+    let reason = attribution.reason.as_deref();
+    let switching = Switching { agent: &which.agent, name: &which.name, enabled, by: &by, reason };
+    match store.switch(&switching).await? {
         Switched::Changed => print_line(&format!("{} {} is now {state}", visible(&which.agent), visible(&which.name))),
         Switched::Already => {
             print_line(&format!("{} {} was {state} already", visible(&which.agent), visible(&which.name)))
@@ -236,7 +268,7 @@ async fn switch(Switch { which, author }: Switch, enabled: bool) -> Result<(), C
     }
 }
 
-fn no_such_action(which: &Which, version: Option<i32>) -> CliError {
+pub(super) fn no_such_action(which: &Which, version: Option<i32>) -> CliError {
     let version = version.map(|version| format!(" version {version}")).unwrap_or_default();
     CliError::Problem(format!(
         "agent {0} has no action {1}{version}; `postcall action list {0}` shows what it has",

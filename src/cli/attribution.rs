@@ -47,6 +47,24 @@ impl Attribution {
     }
 }
 
+/// Who runs the command, and why if that person says so.
+#[derive(Args)]
+pub(super) struct OptionalAttribution {
+    /// Why you do this. It stays on record, so keep personal data out of it.
+    #[arg(long, value_name = "TEXT", value_parser = reason)]
+    pub(super) reason: Option<String>,
+
+    #[command(flatten)]
+    author: Author,
+}
+
+impl OptionalAttribution {
+    /// The person's name; never empty.
+    pub(super) fn by(&self) -> Result<String, CliError> {
+        self.author.name()
+    }
+}
+
 fn person(text: &str) -> Result<String, String> {
     said(text, MAX_PERSON_CHARS)
 }

@@ -1,14 +1,13 @@
 //! The criteria for deliveries that `history` and `replay` share.
 
-use std::str::FromStr;
-
-use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use clap::Args;
 use uuid::Uuid;
 
+use super::moment::{Moment, parse_moment, resolved};
 use crate::domain::delivery::State;
 use crate::domain::error_kind::ErrorKind;
 use crate::store::history::HistoryFilter;
+use crate::store::{Store, StoreError};
 
 /// The name under which other arguments can refer to all criteria together.
 pub(super) const GROUP: &str = "Filter";
@@ -46,52 +45,39 @@ pub(super) struct Filter {
     #[arg(long, value_name = "CODE")]
     response_code: Option<i16>,
 
-    /// Created at this time or later.
-    #[arg(long, value_name = "TIME", value_parser = parse_time)]
-    since: Option<DateTime<Utc>>,
+    /// Created at this time or later: a day, a time with an offset, or a span back from now (30m, 1h, 2d).
+    #[arg(long, visible_alias = "from", value_name = "TIME|SPAN", value_parser = parse_moment)]
+    since: Option<Moment>,
 
-    /// Created before this time.
-    #[arg(long, value_name = "TIME", value_parser = parse_time)]
-    until: Option<DateTime<Utc>>,
+    /// Created before this time; as --since.
+    #[arg(long, visible_alias = "to", value_name = "TIME|SPAN", value_parser = parse_moment)]
+    until: Option<Moment>,
+
+    /// Only what is open: rejected, failed or unknown, and not healed: no later delivery of the same message was
+    /// delivered, and no finding says that it was.
+    #[arg(long)]
+    open: bool,
 }
 
-impl From<Filter> for HistoryFilter {
-    fn from(filter: Filter) -> HistoryFilter {
-        HistoryFilter {
+impl Filter {
+    /// The criteria, with the times that are meant.
+    ///
+    /// # Errors
+    /// Only those of the database, whose clock is asked if a span is given.
+    pub(super) async fn resolved(self, store: &Store) -> Result<HistoryFilter, StoreError> {
+        let [since, until] = resolved(store, [self.since, self.until]).await?;
+        Ok(HistoryFilter {
             delivery_ids: None,
-            agent: filter.agent,
-            action: filter.action,
-            states: Some(filter.states).filter(|states| !states.is_empty()),
-            call_sid: filter.call_sid,
-            call_id: filter.call_id,
-            error_kind: filter.error_kind,
-            response_code: filter.response_code,
-            since: filter.since,
-            until: filter.until,
-        }
-    }
-}
-
-/// Parses a day (its midnight in UTC) or a time with an offset.
-fn parse_time(text: &str) -> Result<DateTime<Utc>, String> {
-    if let Ok(day) = NaiveDate::from_str(text) {
-        return Ok(day.and_time(NaiveTime::MIN).and_utc());
-    }
-    DateTime::parse_from_rfc3339(text)
-        .map(|time| time.to_utc())
-        .map_err(|_| "expected a day (2026-11-24) or a time with an offset (2026-11-24T09:30:00Z)".to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::table::time;
-    use super::*;
-
-    #[test]
-    fn a_day_means_its_midnight_and_a_time_needs_an_offset() {
-        assert_eq!(time(parse_time("2026-11-24").unwrap()), "2026-11-24T00:00:00Z");
-        assert_eq!(time(parse_time("2026-11-24T09:30:00+05:30").unwrap()), "2026-11-24T04:00:00Z");
-        assert!(parse_time("2026-11-24T09:30:00").is_err());
-        assert!(parse_time("yesterday").is_err());
+            agent: self.agent,
+            action: self.action,
+            states: Some(self.states).filter(|states| !states.is_empty()),
+            call_sid: self.call_sid,
+            call_id: self.call_id,
+            error_kind: self.error_kind,
+            response_code: self.response_code,
+            since,
+            until,
+            open: self.open,
+        })
     }
 }

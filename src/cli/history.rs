@@ -1,17 +1,22 @@
 //! `postcall history`: lists deliveries that match criteria, the newest first, in pages.
 
-use std::io::Write;
+use std::time::Duration;
 
+use chrono::TimeDelta;
 use clap::Args;
 use clap::builder::RangedU64ValueParser;
-use serde_json::Value;
 use uuid::Uuid;
 
 use super::filter::Filter;
+use super::listing::Listing;
 use super::table::{Table, time};
-use super::{CliError, Database, Format, ONE_CONNECTION, spreadsheet};
-use crate::service::history::{Next, Page, page};
-use crate::store::history::HistoryRow;
+use super::{CliError, Database, Format, ONE_CONNECTION};
+use crate::service::history::{Following, Look, Next, Page, Whole, page};
+use crate::store::Store;
+use crate::store::history::{HistoryFilter, HistoryRow};
+
+/// How long `--follow` waits between two looks.
+const FOLLOW_EVERY: Duration = Duration::from_secs(1);
 
 /// List deliveries, also those that wait or are in flight, the newest first.
 ///
@@ -21,6 +26,15 @@ use crate::store::history::HistoryRow;
 /// A search takes at most about a second. By agent, call, state, error kind or time, rows are found at once. With other
 /// criteria alone (an action, a status code among the delivered), the search may not reach the end of a long history in
 /// that time: then stderr says how far it was searched, and how to go on.
+///
+/// `--all` prints the whole result, however long: page by page, as it is found, so that it takes little memory. Nothing
+/// comes twice and nothing is left out, whatever is inserted and sent meanwhile; what is inserted after the beginning
+/// does not come.
+///
+/// `--follow` prints what comes to an end, as it is recorded, until it is interrupted; with --since, first what has
+/// ended since then. What is learnt later about a delivery (a late result, a finding) is not printed. A recording that
+/// is committed more than 15 s after its time may be missed; so may one that is committed late at all while more than
+/// 20,000 deliveries end within 15 s.
 #[derive(Args)]
 pub struct Arguments {
     #[command(flatten)]
@@ -38,7 +52,16 @@ pub struct Arguments {
     #[arg(long, value_name = "DELIVERY_ID")]
     after: Option<Uuid>,
 
-    /// How to print them. JSON and CSV contain every column of the view delivery_history.
+    /// Print the whole result instead of a page.
+    #[arg(long, conflicts_with = "limit")]
+    all: bool,
+
+    /// Print what comes to an end, until interrupted.
+    #[arg(long, conflicts_with_all = ["limit", "after", "all", "until"])]
+    follow: bool,
+
+    /// How to print them. JSON and CSV contain every column of the view delivery_history. With --follow: table, jsonl or
+    /// csv.
     ///
     /// In CSV, text that a spreadsheet would run as a formula (it begins with = + - or @) has an
     /// apostrophe before it; `unresolved` is a JSON array in its cell.
@@ -48,8 +71,20 @@ pub struct Arguments {
 
 impl Arguments {
     pub(super) async fn run(self) -> Result<(), CliError> {
+        if self.follow && self.format == Format::Json {
+            return Err(CliError::Usage(
+                "--follow prints no JSON array, because it would never end: use --format jsonl",
+            ));
+        }
         let store = self.database.open(ONE_CONNECTION).await?;
-        let Page { rows, next } = page(&store, &self.filter.into(), self.after, self.limit).await?;
+        let filter = self.filter.resolved(&store).await?;
+        if self.follow {
+            return follow(&store, filter, self.format).await;
+        }
+        if self.all {
+            return print_whole(&store, filter, self.after, self.format).await;
+        }
+        let Page { rows, next } = page(&store, &filter, self.after, self.limit).await?;
         print(&rows, self.format)?;
         match next {
             Next::After(last) => eprintln!("more: repeat with --after {last}"),
@@ -63,37 +98,75 @@ impl Arguments {
     }
 }
 
+async fn print_whole(
+    store: &Store,
+    filter: HistoryFilter,
+    after: Option<Uuid>,
+    format: Format,
+) -> Result<(), CliError> {
+    let (mut whole, mut listing) = (Whole::new(store, filter, after), Listing::new(format));
+    while let Some(rows) = whole.step().await? {
+        listing.add(&rows)?;
+    }
+    listing.end()
+}
+
+/// Prints what ends, until the process is interrupted or the database or the reader of the output is gone.
+async fn follow(store: &Store, filter: HistoryFilter, format: Format) -> Result<(), CliError> {
+    let since = match filter.since {
+        Some(since) => since,
+        None => store.now().await?,
+    };
+    let (mut following, mut listing) = (Following::since(since, filter), Listing::new(format));
+    let mut last = since;
+    loop {
+        let Look { rows, is_more } = following.look(store).await.inspect_err(|_| {
+            let from = time(last - TimeDelta::seconds(Following::MARGIN_SECONDS));
+            eprintln!("followed until {}; to go on without a gap, repeat with --since {from}", time(last));
+        })?;
+        listing.add(&rows)?;
+        last = rows.iter().filter_map(|row| row.finished_at).max().unwrap_or(last);
+        if !is_more {
+            tokio::time::sleep(FOLLOW_EVERY).await;
+        }
+    }
+}
+
 /// Prints a page.
 pub(super) fn print(rows: &[HistoryRow], format: Format) -> Result<(), CliError> {
     if format == Format::Csv {
-        return print_all_columns(rows).map_err(CliError::Output);
+        return print_all_columns(rows);
     }
-    let mut table = Table::new(&["created", "delivery", "agent", "action", "state", "result", "ms", "call sid"]);
+    let mut table = Table::new(&HEADER);
     for row in rows {
-        table.row(vec![
-            time(row.created_at),
-            row.delivery_id.to_string(),
-            row.agent.clone(),
-            row.action.clone(),
-            row.state.to_string(),
-            row.response_code
-                .map(|code| code.to_string())
-                .or(row.error_kind.map(|kind| kind.to_string()))
-                .unwrap_or_default(),
-            row.latency_ms.map(|ms| ms.to_string()).unwrap_or_default(),
-            row.call_sid.clone().unwrap_or_default(),
-        ]);
+        table.row(cells(row));
     }
     table.print(format, rows)
 }
 
+/// The columns of the table for people.
+pub(super) const HEADER: [&str; 8] = ["created", "delivery", "agent", "action", "state", "result", "ms", "call sid"];
+
+/// What they show of a delivery.
+pub(super) fn cells(row: &HistoryRow) -> Vec<String> {
+    vec![
+        time(row.created_at),
+        row.delivery_id.to_string(),
+        row.agent.clone(),
+        row.action.clone(),
+        row.state.to_string(),
+        row.response_code
+            .map(|code| code.to_string())
+            .or(row.error_kind.map(|kind| kind.to_string()))
+            .unwrap_or_default(),
+        row.latency_ms.map(|ms| ms.to_string()).unwrap_or_default(),
+        row.call_sid.clone().unwrap_or_default(),
+    ]
+}
+
 /// Prints CSV with all columns of the view under their names. The header is also printed if there is no row.
-fn print_all_columns(rows: &[HistoryRow]) -> std::io::Result<()> {
-    let mut out = std::io::stdout().lock();
-    spreadsheet::write_record(&mut out, &HistoryRow::COLUMNS.map(Value::from))?;
-    for row in rows {
-        let object = serde_json::to_value(row)?;
-        spreadsheet::write_record(&mut out, HistoryRow::COLUMNS.map(|column| &object[column]))?;
-    }
-    out.flush()
+fn print_all_columns(rows: &[HistoryRow]) -> Result<(), CliError> {
+    let mut listing = Listing::new(Format::Csv);
+    listing.add(rows)?;
+    listing.end()
 }

@@ -18,20 +18,27 @@ use crate::store::{Store, StoreError};
 use crate::webhook::SetupError;
 
 mod action;
+mod action_source;
+mod action_versions;
 mod attribution;
+mod calls;
 mod check_invariants;
 mod console;
 mod demo;
+mod doctor;
 mod filter;
 mod history;
 mod limits;
+mod listing;
 mod migrate;
+mod moment;
 mod pause;
 mod prune;
 mod render;
 mod replay;
 mod resolve;
 mod run;
+mod shell;
 mod show;
 mod signals;
 mod spreadsheet;
@@ -80,13 +87,17 @@ enum Command {
     Pause(pause::Arguments),
     Resume(pause::ResumeArguments),
     Render(render::Arguments),
+    Calls(calls::Arguments),
     History(history::Arguments),
     Show(show::Arguments),
     Resolve(resolve::Arguments),
     Replay(replay::Arguments),
     Prune(prune::Arguments),
     CheckInvariants(check_invariants::Arguments),
+    Doctor(doctor::Arguments),
     Demo(demo::Arguments),
+    Completions(shell::CompletionsArguments),
+    Man(shell::ManArguments),
 }
 
 /// The database URL; all commands that need a database share this argument.
@@ -117,7 +128,7 @@ const READER: &str = "a database user with the role postcall_auditor or postcall
 /// The number of connections of a command that does one thing at a time.
 const ONE_CONNECTION: u32 = 1;
 
-/// Why a command ends with exit status 1.
+/// Why a command ends without success.
 #[derive(Debug, thiserror::Error)]
 pub enum CliError {
     /// An error of the database.
@@ -153,6 +164,9 @@ pub enum CliError {
     /// The client for webhooks cannot be set up.
     #[error(transparent)]
     Setup(#[from] SetupError),
+    /// Arguments that clap cannot tell to exclude each other.
+    #[error("{0}")]
+    Usage(&'static str),
     /// Any other problem, described in words.
     #[error("{0}")]
     Problem(String),
@@ -170,6 +184,14 @@ impl CliError {
             other => chain(other).to_string(),
         };
         visible_lines(&text).into_owned()
+    }
+
+    /// The exit status: 2 for wrong usage, as clap has it, and 1 for everything else.
+    pub fn exit_status(&self) -> u8 {
+        match self {
+            CliError::Usage(_) => 2,
+            _ => 1,
+        }
     }
 
     /// Whether no message must be printed: the command has already printed it, or the reader has closed the pipe.
@@ -230,20 +252,26 @@ impl Command {
             Command::Pause(arguments) => arguments.run().await,
             Command::Resume(arguments) => arguments.run().await,
             Command::Render(arguments) => arguments.run(),
+            Command::Calls(arguments) => arguments.run().await,
             Command::History(arguments) => arguments.run().await,
             Command::Show(arguments) => arguments.run().await,
             Command::Resolve(arguments) => arguments.run().await,
             Command::Replay(arguments) => arguments.run().await,
             Command::Prune(arguments) => arguments.run().await,
             Command::CheckInvariants(arguments) => arguments.run().await,
+            Command::Doctor(arguments) => arguments.run().await,
             Command::Demo(arguments) => arguments.run().await,
+            Command::Completions(arguments) => arguments.run(),
+            Command::Man(arguments) => arguments.run(),
         }
     }
 
     /// The database user that the command needs, for the message if another user tried it.
     fn needed_user(&self) -> &'static str {
         match self {
-            Command::Migrate(_) | Command::Demo(_) | Command::Render(_) => "the owner of the schema",
+            Command::Migrate(_) | Command::Demo(_) => "the owner of the schema",
+            // These ask no database.
+            Command::Render(_) | Command::Completions(_) | Command::Man(_) => "the owner of the schema",
             Command::Prune(_) => {
                 "the owner of the schema, or within the bounds of postcall.retention a database user with the role \
                  postcall_publisher or postcall_dispatcher"
@@ -252,6 +280,8 @@ impl Command {
             Command::Pause(arguments) if arguments.only_reads() => READER,
             Command::Status(_)
             | Command::Console(_)
+            | Command::Calls(_)
+            | Command::Doctor(_)
             | Command::History(_)
             | Command::Show(_)
             | Command::CheckInvariants(_) => READER,
@@ -300,6 +330,12 @@ fn print_text(text: &str) -> Result<(), CliError> {
     writeln!(out, "{text}").map_err(CliError::Output)
 }
 
+/// Prints what is a file of its own to stdout, as it is.
+fn print_bytes(bytes: &[u8]) -> Result<(), CliError> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(bytes).and_then(|()| out.flush()).map_err(CliError::Output)
+}
+
 /// How results are printed.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Format {
@@ -307,6 +343,8 @@ enum Format {
     Table,
     /// For programs.
     Json,
+    /// For programs: one JSON object on each line.
+    Jsonl,
     /// For spreadsheets.
     Csv,
 }

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::json;
 
+use super::action_source::ActionSource;
 use super::table::print_json;
 use super::{CliError, read_file};
-use crate::domain::action_file::MAX_ACTION_FILE_BYTES;
 use crate::domain::call::MAX_CALL_BYTES;
 use crate::service::preview::{self, Preview};
 
@@ -17,7 +17,7 @@ use crate::service::preview::{self, Preview};
 /// {"error": {code, field, message, line, column}} and exits with status 1. Needs no database and sends nothing.
 #[derive(Args)]
 pub struct Arguments {
-    /// The action file; `-` for standard input.
+    /// The action file, JSON or TOML; `-` for standard input.
     #[arg(long, value_name = "FILE")]
     action: PathBuf,
 
@@ -28,9 +28,9 @@ pub struct Arguments {
 
 impl Arguments {
     pub(super) fn run(self) -> Result<(), CliError> {
-        let action = read_file(&self.action, MAX_ACTION_FILE_BYTES)?;
+        let action = ActionSource::read(&self.action)?;
         let call = read_file(&self.call, MAX_CALL_BYTES)?;
-        match preview::render(&action, &call) {
+        match preview::render(action.text(), &call) {
             Ok(preview) => print_json(&sent(preview)),
             Err(problem) => {
                 print_json(&json!({ "error": problem }))?;

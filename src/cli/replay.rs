@@ -94,7 +94,7 @@ impl Arguments {
                 replay_ids(&store, &ids, &order).await
             };
         }
-        let Some(rows) = candidates(&store, &self.filter.into(), &order, self.limit).await? else {
+        let Some(rows) = candidates(&store, &self.filter.resolved(&store).await?, &order, self.limit).await? else {
             return print_line("no delivery matches");
         };
         if self.dry_run { judge(&store, rows, &order).await } else { replay(&store, &rows, &order).await }
@@ -116,6 +116,9 @@ async fn replay_ids(store: &Store, ids: &[Uuid], order: &ReplayOrder) -> Result<
             print_line(&format!("replayed {id} as {replay}"))?;
         }
     }
+    eprintln!(
+        "each waits to be sent; `postcall show` with its new id, the one behind \"as\", shows what becomes of it"
+    );
     Ok(())
 }
 

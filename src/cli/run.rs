@@ -1,5 +1,6 @@
 //! `postcall run`: runs one dispatcher, from reading its settings to its drain.
 
+use std::net::SocketAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use super::{CliError, Database};
 use crate::dispatcher::{self, RunError, StopTokens, Tally};
 use crate::domain::chain::chain;
 use crate::domain::policy::Policy;
+use crate::metrics::{self, Metrics};
 use crate::store::StoreError;
 use crate::store::dispatchers::LONGEST_LEASE;
 use crate::store::obstacles::Obstacle;
@@ -73,6 +75,18 @@ pub struct Arguments {
     #[command(flatten)]
     keep: Keep,
 
+    /// Serve metrics at this address and port, such as 127.0.0.1:9464: /metrics for Prometheus, /healthz, and /readyz,
+    /// which says 503 and the reason while the dispatcher cannot work. There is no TLS and no password: take an address
+    /// that only monitoring reaches.
+    #[arg(
+        long,
+        env = "POSTCALL_METRICS_LISTEN",
+        value_name = "ADDRESS",
+        default_value = "",
+        hide_default_value = true
+    )]
+    metrics_listen: ListenAddress,
+
     #[command(flatten)]
     targets: Targets,
 
@@ -119,6 +133,38 @@ impl FromStr for Ranges {
     }
 }
 
+/// An address and port at which to listen. An empty text means nowhere, because an unset variable in a compose file is
+/// empty.
+#[derive(Clone, Copy, Debug, Default)]
+struct ListenAddress(Option<SocketAddr>);
+
+impl FromStr for ListenAddress {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<ListenAddress, String> {
+        if text.is_empty() {
+            return Ok(ListenAddress(None));
+        }
+        let address = text.parse().map_err(|_| {
+            format!("{text} is not an address and port such as 127.0.0.1:9464 or [::1]:9464 (a name is not one)")
+        })?;
+        Ok(ListenAddress(Some(address)))
+    }
+}
+
+impl ListenAddress {
+    /// Takes the address, if there is one.
+    async fn bind(self) -> Result<Option<metrics::Server>, CliError> {
+        let Some(address) = self.0 else { return Ok(None) };
+        match metrics::Server::bind(address).await {
+            Ok(server) => Ok(Some(server)),
+            Err(error) => Err(CliError::Problem(format!(
+                "cannot serve metrics at {address} (--metrics-listen): {error}. Choose another port, or end what uses it"
+            ))),
+        }
+    }
+}
+
 impl Targets {
     /// The HTTP client that may call these targets, and the same settings as a policy.
     pub(super) fn webhook(self, hold_unreachable: bool) -> Result<(Webhook, Policy), CliError> {
@@ -138,6 +184,7 @@ impl Arguments {
     pub(super) async fn run(self) -> Result<(), CliError> {
         self.check_budget()?;
         let retention = self.keep.retention()?;
+        let server = self.metrics_listen.bind().await?;
         let store = self.database.open(CONNECTIONS).await?;
         if store.is_standby().await? {
             return Err(StoreError::from(Obstacle::Standby).into());
@@ -161,7 +208,12 @@ impl Arguments {
         };
         let stop = StopTokens::default();
         stop_on_signals(stop.clone())?;
-        let ended = dispatcher::run(store.clone(), webhook, settings, &name(), stop).await;
+        let metrics = Metrics::default();
+        if let Some(server) = server {
+            // It ends with the process, so that the drain can be watched, too.
+            server.start(metrics.clone(), &store);
+        }
+        let ended = dispatcher::run(store.clone(), webhook, settings, &name(), stop, &metrics).await;
         store.close().await;
         match ended {
             Ok(tally) => say_goodbye(tally),

@@ -1,28 +1,36 @@
-//! `postcall show`: shows everything that is known about one delivery.
+//! `postcall show`: shows everything that is known about one delivery, or what an id stands for.
 
 use clap::Args;
 use serde_json::{Value, json};
-use uuid::Uuid;
 
-use super::table::print_json;
-use super::{CliError, Database, ONE_CONNECTION, print_line};
+use super::calls::in_words;
+use super::table::{Table, print_json, time};
+use super::{CliError, Database, Format, ONE_CONNECTION, print_line};
 use crate::domain::delivery::{BodyEnd, State};
+use crate::domain::error_kind::ErrorKind;
 use crate::domain::visible::visible;
+use crate::service::calls::Arrived;
+use crate::service::find::{Found, MOST_FOUND, find};
 use crate::service::past_request::{PastRequest, render_again};
+use crate::store::calls::MOST_LOOKED_AT;
 use crate::store::history::HistoryRow;
 
 /// Show everything that is known about one delivery: its timeline, what was sent, what came back.
+///
+/// Name it by its id, by the id of its call, or by the provider's id of the call (callInfo.callSid). The `webhook-id`
+/// that a receiver has seen is the id of the first delivery of the message. If there are several deliveries, they are
+/// listed, each with the command that shows it. If a call has no delivery, it is said why.
 ///
 /// The request is rendered again from the call and the action's version, which do not change, and compared with the
 /// recorded digest. Values of headers and query parameters whose names look like secrets are masked. With the rights of
 /// an auditor, only the data in history is shown.
 #[derive(Args)]
 pub struct Arguments {
-    /// The delivery's id, as `postcall history` lists it.
-    #[arg(value_name = "DELIVERY_ID")]
-    delivery_id: Uuid,
+    /// A delivery's id (webhook-id), a call's id, or the provider's id of a call.
+    #[arg(value_name = "DELIVERY_ID|CALL_ID|CALL_SID")]
+    id: String,
 
-    /// Print one JSON object.
+    /// Print one JSON object; for several deliveries or for calls without one, an array of objects.
     #[arg(long)]
     json: bool,
 
@@ -33,11 +41,59 @@ pub struct Arguments {
 impl Arguments {
     pub(super) async fn run(self) -> Result<(), CliError> {
         let store = self.database.open(ONE_CONNECTION).await?;
-        let row = store.delivery(self.delivery_id).await?;
-        let row = row.ok_or_else(|| CliError::Problem(format!("there is no delivery {}", self.delivery_id)))?;
-        let sent = render_again(&store, &row).await;
-        if self.json { print_json(&as_json(&row, &sent)) } else { print_line(&as_text(&row, &sent)) }
+        match find(&store, &self.id).await? {
+            Found::Delivery(row) => {
+                let sent = render_again(&store, &row).await;
+                if self.json { print_json(&as_json(&row, &sent)) } else { print_line(&as_text(&row, &sent)) }
+            }
+            Found::Deliveries(rows) if self.json => print_json(&rows),
+            Found::Deliveries(rows) => list(&rows),
+            Found::Calls(calls) if self.json => print_json(&calls),
+            Found::Calls(calls) => calls.iter().try_for_each(|arrived| print_line(&without_delivery(arrived))),
+            Found::Nothing { is_older_left } => {
+                let id = visible(&self.id);
+                let looked = if is_older_left { format!(" among the newest {MOST_LOOKED_AT}") } else { String::new() };
+                Err(CliError::Problem(format!("there is no delivery with the id {id}, and no call{looked}")))
+            }
+        }
     }
+}
+
+/// Lists deliveries, each with the command that shows it.
+fn list(rows: &[HistoryRow]) -> Result<(), CliError> {
+    let mut table = Table::new(&["created", "agent", "action", "state", "result", "to see it"]);
+    for row in rows {
+        let code = row.response_code.map(|code| code.to_string());
+        table.row(vec![
+            time(row.created_at),
+            row.agent.clone(),
+            row.action.clone(),
+            row.state.to_string(),
+            code.or(row.error_kind.map(|kind| kind.to_string())).unwrap_or_default(),
+            format!("postcall show {}", row.delivery_id),
+        ]);
+    }
+    table.print(Format::Table, rows)?;
+    if rows.len() >= MOST_FOUND {
+        eprintln!("these are the newest {MOST_FOUND}; `postcall history` lists all of them");
+    }
+    Ok(())
+}
+
+fn without_delivery(Arrived { call, without }: &Arrived) -> String {
+    let lines = [
+        Some(format!("call {}  NO DELIVERY", call.call_id)),
+        field("call sid", call.call_sid.as_ref()),
+        field("agent", Some(&call.agent)),
+        field("inserted", Some(call.created_at)),
+        // In history, or pruned from it.
+        field(
+            "deliveries",
+            call.deliveries.filter(|count| *count > 0).map(|count| format!("{count}, no longer in history")),
+        ),
+        field("because", without.as_ref().map(in_words)),
+    ];
+    lines.into_iter().flatten().collect::<Vec<_>>().join("\n")
 }
 
 fn as_json(row: &HistoryRow, sent: &PastRequest) -> Value {
@@ -71,11 +127,25 @@ fn as_text(row: &HistoryRow, sent: &PastRequest) -> String {
     lines.extend(identity(row));
     lines.push("\ntimeline".to_owned());
     lines.extend(timeline(row));
-    lines.push(format!("\n{}", if row.claimed_at.is_some() { "what was sent" } else { "what would be sent" }));
+    lines.push(format!("\n{}", title_of_request(row)));
     lines.extend(request_lines(row, sent));
     lines.push("\nwhat came back".to_owned());
     lines.extend(answer(row));
     lines.join("\n")
+}
+
+/// What there is to say above the request: whether it left.
+fn title_of_request(row: &HistoryRow) -> &'static str {
+    match (row.state, row.error_kind) {
+        (State::Waiting, _) => "what would be sent now",
+        (State::Sending, _) => "what is being sent",
+        (State::Failed, Some(ErrorKind::Failure(_))) => {
+            "what would have been sent: nothing left, no byte reached the receiver"
+        }
+        (State::Skipped, _) => "what would have been sent: nothing left, because the action was disabled",
+        (State::Unknown, _) => "what was sent: it is not known whether all of it arrived",
+        (State::Delivered | State::Rejected | State::Failed, _) => "what was sent",
+    }
 }
 
 /// A line of a section: a label and its value; `None` if there is no value. Line breaks in the value are escaped.
@@ -94,6 +164,7 @@ fn identity(row: &HistoryRow) -> impl Iterator<Item = String> {
         field("replay of", row.replay_of),
         field("replayed by", row.replayed_by.as_ref()),
         field("because", row.replay_reason.as_ref()),
+        field("replayed as", row.replayed_as),
     ]
     .into_iter()
     .flatten()

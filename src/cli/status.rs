@@ -1,13 +1,14 @@
 //! `postcall status`: shows the current status.
 
+use std::io::IsTerminal;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
 use super::pause::described_pause;
-use super::table::{Table, print_json, time};
-use super::{CliError, Database, Format, ONE_CONNECTION, print_line};
+use super::table::{Table, print_json, print_json_line, time};
+use super::{CliError, Database, Format, ONE_CONNECTION, print_line, print_text};
 use crate::domain::delivery::State;
 use crate::domain::report::HostCondition;
 use crate::store::status::{Count, DispatcherStatus, HeldPause, Life, Oldest, Reported, Status};
@@ -34,6 +35,11 @@ use crate::store::status::{Count, DispatcherStatus, HeldPause, Life, Oldest, Rep
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
 pub struct Arguments {
+    /// Look again every 2 s, until interrupted. On a terminal, each look takes the place of the one
+    /// before; otherwise, and as JSON, each is one line.
+    #[arg(long)]
+    watch: bool,
+
     /// How to print it.
     #[arg(long, value_enum, default_value = "table")]
     format: StatusFormat,
@@ -52,12 +58,47 @@ enum StatusFormat {
 
 impl Arguments {
     pub(super) async fn run(self) -> Result<(), CliError> {
-        let status = self.database.open(ONE_CONNECTION).await?.status().await?;
-        match self.format {
-            StatusFormat::Table => show(&status),
-            StatusFormat::Json => print_json(&described(&status)),
+        let store = self.database.open(ONE_CONNECTION).await?;
+        if !self.watch {
+            let status = store.status().await?;
+            return match self.format {
+                StatusFormat::Table => show(&status),
+                StatusFormat::Json => print_json(&described(&status)),
+            };
+        }
+        loop {
+            let status = store.status().await?;
+            match self.format {
+                StatusFormat::Table if std::io::stdout().is_terminal() => {
+                    print_text(CLEAR)?;
+                    show(&status)?;
+                }
+                StatusFormat::Table => print_line(&on_one_line(&status))?,
+                StatusFormat::Json => print_json_line(&described(&status))?,
+            }
+            tokio::time::sleep(WATCH_EVERY).await;
         }
     }
+}
+
+/// How long `--watch` waits between two looks.
+const WATCH_EVERY: Duration = Duration::from_secs(2);
+
+/// What makes a terminal empty and lets it begin in its first line.
+const CLEAR: &str = "\u{1b}[2J\u{1b}[H";
+
+fn on_one_line(status: &Status) -> String {
+    let alive = status.dispatchers.iter().filter(|dispatcher| matches!(dispatcher.life, Life::Alive { .. })).count();
+    let oldest =
+        status.oldest_waiting.map(|oldest| format!(" (the oldest for {})", long(oldest.age_ms))).unwrap_or_default();
+    format!(
+        "{}  dispatchers alive {alive}, waiting {}{oldest}, in flight {}, unknown {}, paused {}",
+        time(status.at),
+        shown(status.waiting),
+        status.in_flight,
+        shown(status.in_doubt),
+        status.active_pauses,
+    )
 }
 
 fn show(status: &Status) -> Result<(), CliError> {

@@ -33,6 +33,7 @@ impl Table {
         match format {
             Format::Table => print_line(&self.for_people()),
             Format::Json => print_json(objects),
+            Format::Jsonl => objects.iter().try_for_each(print_json_line),
             Format::Csv => print_csv(&self.header, &self.rows).map_err(CliError::Output),
         }
     }
@@ -57,8 +58,14 @@ pub(super) fn print_json<T: Serialize + ?Sized>(value: &T) -> Result<(), CliErro
     print_text(&without_effect(&text))
 }
 
+/// Prints a value as JSON on one line, for programs.
+pub(super) fn print_json_line<T: Serialize>(value: &T) -> Result<(), CliError> {
+    let text = serde_json::to_string(value).map_err(|error| CliError::Output(error.into()))?;
+    print_text(&without_effect(&text))
+}
+
 /// JSON of the same value, in which characters that act on a terminal or are invisible are escaped.
-fn without_effect(json: &str) -> String {
+pub(super) fn without_effect(json: &str) -> String {
     let mut text = String::with_capacity(json.len());
     for c in json.chars() {
         // Outside of strings, JSON contains no such characters but line breaks, which are the layout.

@@ -19,6 +19,7 @@ use super::templates::Templates;
 use super::unstarted::Unstarted;
 use super::until;
 use crate::domain::chain::chain;
+use crate::metrics::Operation;
 use crate::scheduler::Turn;
 use crate::store::claim::{Claimant, Portion, Revoked, Taken};
 use crate::store::lanes::LaneSeen;
@@ -73,7 +74,7 @@ impl Claimer {
     ) -> Claimer {
         let pace = Pace::default();
         Claimer {
-            session: store.session(pace.statement_timeout()),
+            session: store.session(pace.statement_timeout()).counting(places.counts.errors(Operation::Claim)),
             store: store.clone(),
             claimant: Claimant { dispatcher_id: lease.current().dispatcher_id, epoch: FIRST_EPOCH },
             lease,
@@ -243,6 +244,7 @@ impl Claimer {
             Ok(taken) => {
                 self.in_doubt = None;
                 self.change_pace(|pace| pace.answered(taken.claimed.len()));
+                taken.claimed.iter().for_each(|one| self.places.counts.waited(one.waited));
                 Ok(taken)
             }
             Err(failure) => {
@@ -271,7 +273,8 @@ impl Claimer {
         let statement_timeout = self.pace.statement_timeout();
         let answer = change(&mut self.pace);
         if self.pace.statement_timeout() != statement_timeout {
-            self.session = self.store.session(self.pace.statement_timeout());
+            let errors = self.places.counts.errors(Operation::Claim);
+            self.session = self.store.session(self.pace.statement_timeout()).counting(errors);
         }
         answer
     }

@@ -16,10 +16,10 @@ use tracing::{debug, error, info, warn};
 use super::backoff::Outage;
 use super::blocked::BlockedWarning;
 use super::in_flight::InFlight;
-use super::minute::Counts;
 use crate::domain::chain::chain;
 use crate::domain::claim::{ClaimToken, Completion, Finished, Texts};
 use crate::domain::delivery::{Failure, Outcome, State};
+use crate::metrics::Counters;
 use crate::store::StoreError;
 use crate::store::finish::Recording;
 use crate::store::session::Session;
@@ -73,7 +73,7 @@ pub(super) struct Finisher {
     outage: Outage,
     blocked: BlockedWarning,
     tally: Tally,
-    counts: Counts,
+    counts: Arc<Counters>,
     /// Where the tally is stored when this finisher is dropped.
     books: Books,
 }
@@ -86,7 +86,7 @@ impl Finisher {
         inbox: mpsc::Receiver<PendingResult>,
         concurrency: usize,
         stop_trying: CancellationToken,
-        counts: Counts,
+        counts: Arc<Counters>,
         books: Books,
     ) -> Finisher {
         let (outage, blocked) = (Outage::none("finisher"), BlockedWarning::default());
@@ -197,7 +197,7 @@ impl Finisher {
         if let [one] = &mut batch[..] {
             let delivery_id = one.token.delivery_id();
             if one.texts == Texts::Refused {
-                self.tally.unwritten += 1;
+                self.unwritten(1);
                 error!(delivery.id = %delivery_id, error = %chain(refusal), "the database refuses to record this outcome");
                 return Vec::new();
             }
@@ -225,7 +225,7 @@ impl Finisher {
                 }
                 Err(refusal) if refusal.is_about_the_data() => match &batch[..] {
                     [one] => {
-                        self.tally.unwritten += 1;
+                        self.unwritten(1);
                         error!(delivery.id = %one.delivery_id(), error = %chain(&refusal), "the database refuses to take this delivery back");
                     }
                     _ => {
@@ -261,8 +261,13 @@ impl Finisher {
     }
 
     fn leave(&mut self, results: usize, failure: &StoreError) {
-        self.tally.unwritten += results;
+        self.unwritten(results);
         error!(results.unwritten = results, error = %chain(failure), "stopping with results that the database did not take");
+    }
+
+    fn unwritten(&mut self, results: usize) {
+        self.tally.unwritten += results;
+        self.counts.unwritten(results);
     }
 
     /// Counts the results that were recorded, and returns those that were not because their delivery had been given up.
@@ -276,7 +281,7 @@ impl Finisher {
                 continue;
             }
             self.tally.count(state);
-            self.counts.ended(state);
+            self.counts.recorded(&one.outcome);
             debug!(delivery.id = %delivery_id, %state, "recorded");
             blocked += usize::from(matches!(one.outcome, Outcome::Failed { kind: Failure::Blocked, .. }));
         }

@@ -1,5 +1,7 @@
 //! Regular work on the tables: it makes partitions before they are needed, and removes old calls and history.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -9,6 +11,7 @@ use super::STATEMENT_TIMEOUT;
 use super::retention::{PRUNING_PATIENCE, Pruned, prune};
 use crate::domain::chain::chain;
 use crate::domain::retention::Retention;
+use crate::metrics::{Counters, Operation};
 use crate::store::retention::Verdict;
 use crate::store::{Store, StoreError};
 
@@ -18,11 +21,12 @@ const EVERY: Duration = Duration::from_secs(3_600);
 
 /// Works at once and then every hour, until `stop`. `stop` also interrupts pruning, which never leaves anything half
 /// done.
-pub(super) async fn run(store: Store, retention: Retention, stop: CancellationToken) {
+pub(super) async fn run(store: Store, retention: Retention, counts: Arc<Counters>, stop: CancellationToken) {
+    let errors = counts.errors(Operation::Housekeeping);
     let mut hours = tokio::time::interval(EVERY);
     while stop.run_until_cancelled(hours.tick()).await.is_some() {
         // The connection is opened for each run, because it would otherwise be idle for an hour.
-        match store.session(STATEMENT_TIMEOUT).make_partitions().await {
+        match store.session(STATEMENT_TIMEOUT).counting(errors).make_partitions().await {
             Ok(names) if names.is_empty() => {}
             Ok(names) => info!(partitions = names.join(", "), "made partitions ahead of time"),
             Err(error) => {
@@ -30,7 +34,7 @@ pub(super) async fn run(store: Store, retention: Retention, stop: CancellationTo
             }
         }
         if !retention.is_for_ever() {
-            let pruned = stop.run_until_cancelled(let_go(&store, retention)).await;
+            let pruned = stop.run_until_cancelled(let_go(&store, retention, errors)).await;
             if let Some(Err(error)) = pruned {
                 warn!(error = %chain(&error), "could not remove what is old; it stays until the next time");
             }
@@ -38,8 +42,8 @@ pub(super) async fn run(store: Store, retention: Retention, stop: CancellationTo
     }
 }
 
-async fn let_go(store: &Store, retention: Retention) -> Result<(), StoreError> {
-    let mut session = store.session(PRUNING_PATIENCE);
+async fn let_go(store: &Store, retention: Retention, errors: &Arc<AtomicU64>) -> Result<(), StoreError> {
+    let mut session = store.session(PRUNING_PATIENCE).counting(errors);
     prune(&mut session, retention, |source, _, outcome| match outcome {
         Pruned::Left(None) => info!(partition = source, "removed an old partition"),
         Pruned::Left(Some(rows)) => info!(partition = source, rows, "removed old rows"),

@@ -15,9 +15,9 @@ use std::time::Instant;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use uuid::Uuid;
 
-use super::minute::Counts;
 use super::schedule::{HeldPlace, Schedule};
 use crate::domain::host::Origin;
+use crate::metrics::Counters;
 use crate::scheduler::{LaneId, Place, Signal};
 
 /// How many results were lost on their way to the database.
@@ -40,15 +40,15 @@ pub(super) struct Places {
     unrecorded: Arc<Semaphore>,
     /// Counts the deliveries that were dropped without [`InFlight::leave`].
     pub(super) losses: Losses,
-    /// What the log says once a minute.
-    pub(super) counts: Counts,
+    /// What has been done: for the log's line of each minute, and for the metrics.
+    pub(super) counts: Arc<Counters>,
 }
 
 impl Places {
     /// Places of this schedule. `unrecorded` is how many results may wait to be recorded without a place.
-    pub(super) fn new(schedule: Arc<Schedule>, unrecorded: usize) -> Places {
+    pub(super) fn new(schedule: Arc<Schedule>, unrecorded: usize, counts: Arc<Counters>) -> Places {
         let unrecorded = Arc::new(Semaphore::new(unrecorded.min(Semaphore::MAX_PERMITS)));
-        Places { schedule, unrecorded, losses: Losses::default(), counts: Counts::default() }
+        Places { schedule, unrecorded, losses: Losses::default(), counts }
     }
 
     /// Notes that a delivery has been claimed, which takes this place.
@@ -95,6 +95,11 @@ impl InFlight {
         }
     }
 
+    /// What has been done at all places.
+    pub(super) fn counts(&self) -> &Counters {
+        &self.places.counts
+    }
+
     /// Notes that its delivery went back to `waiting`.
     pub(super) fn returned(&self, delivery_id: Uuid) {
         self.places.schedule.returned(self.lane, delivery_id);
@@ -134,7 +139,7 @@ pub(super) mod tests {
         let turn = scheduler.plan(count, Instant::now()).pop().unwrap();
         let free = scheduler.claimed(turn, count, false);
         schedule.take_over(scheduler);
-        (Places::new(schedule, unrecorded), free)
+        (Places::new(schedule, unrecorded, Arc::default()), free)
     }
 
     /// How many of `of` places are free.

@@ -19,6 +19,7 @@ use super::policy::{self, PolicyConflict};
 use super::until;
 use crate::domain::chain::chain;
 use crate::domain::policy::Policy;
+use crate::metrics::{Counters, Operation};
 use crate::store::dispatchers::{Newcomer, Registering, Renewal, Standing};
 use crate::store::session::Session;
 use crate::store::{Store, StoreError};
@@ -72,6 +73,12 @@ impl Lease {
         let mut state = self.lock();
         state.shut = true;
         state.current.send_gate.close();
+    }
+
+    /// How long this lease, of this length, lasts if it is not renewed; zero if no request may begin.
+    pub(super) fn remaining(&self, length: Duration) -> Duration {
+        let until_closed = self.lock().current.send_gate.left().unwrap_or_default();
+        if until_closed.is_zero() { until_closed } else { until_closed + length / MARGIN }
     }
 
     /// Since when every renewal has succeeded; `None` if the last one failed.
@@ -135,9 +142,10 @@ impl LeaseKeeper {
         store: &Store,
         identity: Identity,
         length: Duration,
+        counts: &Counters,
     ) -> Result<(LeaseKeeper, Arc<Lease>), Unregistered> {
         // No statement of the keeper may take so long that the next renewal comes too late.
-        let session = store.session(length / RENEWALS);
+        let session = store.session(length / RENEWALS).counting(counts.errors(Operation::Lease));
         let mut keeper = LeaseKeeper { session, identity, length, outage: Outage::none("lease") };
         let standing = if keeper.identity.change_policy { Standing::BeforeAll } else { Standing::BehindAll };
         match keeper.register(standing).await {

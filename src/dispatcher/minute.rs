@@ -1,8 +1,6 @@
 //! One line in the log each minute: what this dispatcher has done since the last one, and what it has in flight. It comes
 //! without any work, too, so a dispatcher whose log is silent for longer does not run any more, or is in trouble.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior};
@@ -11,99 +9,52 @@ use tracing::info;
 
 use super::in_flight::Places;
 use crate::domain::delivery::State;
-use crate::domain::report::{HostCondition, HostReport};
+use crate::metrics::Totals;
 
 /// Between two lines.
 const EVERY: Duration = Duration::from_secs(60);
-
-/// What has been done since it was last asked for.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Counts(Arc<Counters>);
-
-#[derive(Debug, Default)]
-struct Counters {
-    claimed: AtomicUsize,
-    delivered: AtomicUsize,
-    rejected: AtomicUsize,
-    failed: AtomicUsize,
-    unknown: AtomicUsize,
-    skipped: AtomicUsize,
-    returned: AtomicUsize,
-}
-
-impl Counts {
-    /// One more delivery was claimed.
-    pub(super) fn claimed(&self) {
-        add(&self.0.claimed, 1);
-    }
-
-    /// One more delivery was recorded in this state.
-    pub(super) fn ended(&self, state: State) {
-        match state {
-            State::Delivered => add(&self.0.delivered, 1),
-            State::Rejected => add(&self.0.rejected, 1),
-            State::Failed => add(&self.0.failed, 1),
-            State::Unknown => add(&self.0.unknown, 1),
-            State::Skipped => add(&self.0.skipped, 1),
-            // No outcome has these states.
-            State::Waiting | State::Sending => {}
-        }
-    }
-
-    /// So many deliveries more went back to waiting.
-    pub(super) fn returned(&self, count: usize) {
-        add(&self.0.returned, count);
-    }
-}
-
-fn add(counter: &AtomicUsize, count: usize) {
-    counter.fetch_add(count, Ordering::Relaxed);
-}
-
-fn take(counter: &AtomicUsize) -> usize {
-    counter.swap(0, Ordering::Relaxed)
-}
 
 /// Writes the line each minute until `stop`, and then once more. So many results may wait to be recorded.
 pub(super) async fn run(places: Places, max_unrecorded: usize, stop: CancellationToken) {
     let mut minutes = tokio::time::interval_at(Instant::now() + EVERY, EVERY);
     minutes.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut said = places.counts.totals();
     while stop.run_until_cancelled(minutes.tick()).await.is_some() {
-        say(&places, max_unrecorded);
+        said = say(&places, max_unrecorded, &said);
     }
-    say(&places, max_unrecorded);
+    say(&places, max_unrecorded, &said);
 }
 
-fn say(places: &Places, max_unrecorded: usize) {
-    let Counts(counts) = &places.counts;
-    let (in_flight, hosts) = places.schedule.report();
+/// Writes a line about what has been done since `said`, and returns what has been done until now.
+fn say(places: &Places, max_unrecorded: usize, said: &Totals) -> Totals {
+    let totals = places.counts.totals();
+    let (in_flight, hosts) = places.schedule.in_flight_and_ailing();
+    let recorded = |state: State| totals.recorded_as(state) - said.recorded_as(state);
     info!(
-        claimed = take(&counts.claimed),
-        delivered = take(&counts.delivered),
-        rejected = take(&counts.rejected),
-        failed = take(&counts.failed),
-        unknown = take(&counts.unknown),
-        skipped = take(&counts.skipped),
-        returned = take(&counts.returned),
+        claimed = totals.claimed - said.claimed,
+        delivered = recorded(State::Delivered),
+        rejected = recorded(State::Rejected),
+        failed = recorded(State::Failed),
+        unknown = recorded(State::Unknown),
+        skipped = recorded(State::Skipped),
+        returned = totals.returned - said.returned,
         in_flight,
         unrecorded = places.waiting_to_be_recorded(max_unrecorded),
-        hosts.silent = count(&hosts, |condition| matches!(condition, HostCondition::Silent { .. })),
-        hosts.unreachable = count(&hosts, |condition| matches!(condition, HostCondition::Unreachable { .. })),
+        hosts.silent = hosts.silent,
+        hosts.unreachable = hosts.unreachable,
         "the last minute"
     );
-}
-
-fn count(hosts: &[HostReport], is_such: impl Fn(HostCondition) -> bool) -> usize {
-    hosts.iter().filter(|host| is_such(host.condition)).count()
+    totals
 }
 
 #[cfg(test)]
 mod tests {
     use std::io;
-    use std::sync::Mutex;
+    use std::sync::{Arc, Mutex};
 
     use super::super::in_flight::tests::places;
     use super::*;
+    use crate::domain::delivery::{Failure, Outcome};
 
     /// What has been logged.
     #[derive(Clone, Default)]
@@ -138,15 +89,16 @@ mod tests {
             tokio::time::sleep(EVERY - Duration::from_secs(1)).await;
             let mut claimed: Vec<_> = untaken.into_iter().map(|place| places.take(place)).collect();
             claimed.pop().unwrap().leave();
-            for state in [State::Delivered, State::Delivered, State::Failed] {
-                places.counts.ended(state);
+            let failed = Outcome::Failed { kind: Failure::Dns, detail: String::new() };
+            for outcome in [&Outcome::answered(200), &Outcome::answered(200), &failed] {
+                places.counts.recorded(outcome);
             }
             places.counts.returned(4);
             assert_eq!(log.lines(), [""; 0], "not before the minute is over");
             tokio::time::sleep(EVERY).await;
             claimed.into_iter().for_each(|one| one.leave());
             tokio::time::sleep(EVERY).await;
-            places.counts.ended(State::Rejected);
+            places.counts.recorded(&Outcome::answered(302));
             stop.cancel();
         };
         tokio::join!(run(places.clone(), 2, stop.clone()), work);

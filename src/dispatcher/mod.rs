@@ -35,6 +35,7 @@ use tracing::{info, warn};
 
 use crate::domain::policy::Policy;
 use crate::domain::retention::Retention;
+use crate::metrics::{Metrics, Operation};
 use crate::scheduler::Limits;
 use crate::store::{Store, StoreError};
 use crate::webhook::Webhook;
@@ -67,6 +68,7 @@ mod housekeeping;
 mod idle_wait;
 mod in_flight;
 mod lease;
+mod live;
 mod minute;
 mod pace;
 mod policy;
@@ -142,7 +144,7 @@ pub enum RunError {
 }
 
 /// Runs one dispatcher under `name` until `stop` ends it and all its deliveries are settled. Returns how its claimed
-/// deliveries ended.
+/// deliveries ended. What it does meanwhile can be seen in `metrics`.
 ///
 /// # Errors
 /// Returns an error if it cannot register with the database at the start, or if it stops by itself.
@@ -152,8 +154,9 @@ pub async fn run(
     settings: DispatcherSettings,
     name: &str,
     stop: StopTokens,
+    metrics: &Metrics,
 ) -> Result<Tally, RunError> {
-    let (dispatcher, workers) = Dispatcher::prepare(&store, webhook, settings, name, stop).await?;
+    let (dispatcher, workers) = Dispatcher::prepare(&store, webhook, settings, name, stop, metrics).await?;
     dispatcher.supervise(workers).await
 }
 
@@ -186,18 +189,20 @@ struct Dispatcher {
 }
 
 impl Dispatcher {
-    /// Registers with the database and gets the workers ready.
+    /// Registers with the database and gets the workers ready. From then on, `metrics` says what is known of it.
     async fn prepare(
         store: &Store,
         webhook: Webhook,
         settings: DispatcherSettings,
         name: &str,
         stop: StopTokens,
+        metrics: &Metrics,
     ) -> Result<(Dispatcher, Workers), RunError> {
+        let counts = metrics.counters();
         let (policy, change_policy) = (settings.policy.clone(), settings.change_policy);
         let identity = Identity { name: name.to_owned(), policy, change_policy };
         let (keeper, lease) =
-            LeaseKeeper::start(store, identity, settings.lease).await.map_err(|error| match error {
+            LeaseKeeper::start(store, identity, settings.lease, counts).await.map_err(|error| match error {
                 Unregistered::Store(error) => RunError::Store(error),
                 Unregistered::Policy(conflict) => RunError::PolicyDiffers(conflict),
             })?;
@@ -205,22 +210,22 @@ impl Dispatcher {
         let (attempts, books) = (TaskTracker::new(), Books::default());
         let schedule = Arc::new(Schedule::new(settings.limits.clone()));
         let (concurrency, max_unrecorded) = (settings.limits.in_flight, settings.max_unrecorded);
-        let places = Places::new(schedule.clone(), max_unrecorded);
+        let places = Places::new(schedule.clone(), max_unrecorded, counts.clone());
         let losses = places.losses.clone();
         // The queue has room for every place, so an attempt never waits here.
         let (results, inbox) = mpsc::channel(concurrency + max_unrecorded);
-        let session = store.session(STATEMENT_TIMEOUT);
-        let finisher =
-            Finisher::new(session, inbox, concurrency, stop_trying.clone(), places.counts.clone(), books.clone());
+        let session = store.session(STATEMENT_TIMEOUT).counting(counts.errors(Operation::Finish));
+        let finisher = Finisher::new(session, inbox, concurrency, stop_trying.clone(), counts.clone(), books.clone());
         let budget = Arc::new(Budget::new(settings.max_bytes_in_flight, settings.max_call_bytes));
         let webhook = Arc::new(webhook);
         let means = Means { webhook: webhook.clone(), budget, cut: stop.cut.clone() };
-        let scout = Scout::new(store, schedule.clone());
+        let scout = Scout::new(store, schedule.clone(), counts);
         let reporter = Reporter::new(store, lease.clone(), places.clone(), concurrency, max_unrecorded);
+        metrics.watch(live::look(&settings, &stop, &lease, &places));
         let minutes = minute::run(places.clone(), max_unrecorded, stop.drain.clone());
         let starter = Starter { attempts: attempts.clone(), means, results: results.clone() };
         let claimer = Claimer::new(store, lease.clone(), places, starter, stop.drain.clone());
-        let recovery = Recovery::new(store, lease.clone(), settings.lease);
+        let recovery = Recovery::new(store, lease.clone(), settings.lease, counts);
         let workers = Workers {
             scout: ends_well(scout.run(stop.drain.clone())),
             prober: ends_well(prober::run(schedule, webhook, stop.drain.clone())),
@@ -230,7 +235,12 @@ impl Dispatcher {
             finisher: ends_well(finisher.run()),
             recovery: ends_well(recovery.run(all_settled.clone())),
             lease: Box::pin(keeper.run(lease.clone(), all_settled.clone())),
-            housekeeping: ends_well(housekeeping::run(store.clone(), settings.retention, stop.drain.clone())),
+            housekeeping: ends_well(housekeeping::run(
+                store.clone(),
+                settings.retention,
+                counts.clone(),
+                stop.drain.clone(),
+            )),
         };
         Ok((Dispatcher { settings, stop, lease, attempts, losses, books, results, stop_trying, all_settled }, workers))
     }

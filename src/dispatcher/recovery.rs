@@ -15,6 +15,7 @@ use super::lease::Lease;
 use super::{STATEMENT_TIMEOUT, until};
 use crate::domain::chain::chain;
 use crate::domain::claim::{ClaimToken, Texts};
+use crate::metrics::{Counters, Operation};
 use crate::store::session::Session;
 use crate::store::{Store, StoreError};
 
@@ -45,8 +46,9 @@ pub(super) struct Recovery {
 }
 
 impl Recovery {
-    pub(super) fn new(store: &Store, lease: Arc<Lease>, length: Duration) -> Recovery {
-        let (session, outage) = (store.session(STATEMENT_TIMEOUT), Outage::none("recovery"));
+    pub(super) fn new(store: &Store, lease: Arc<Lease>, length: Duration, counts: &Counters) -> Recovery {
+        let session = store.session(STATEMENT_TIMEOUT).counting(counts.errors(Operation::Recovery));
+        let outage = Outage::none("recovery");
         Recovery { session, lease, length, outage, look_due: Instant::now(), refused: HashSet::new() }
     }
 

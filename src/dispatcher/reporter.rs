@@ -12,6 +12,7 @@ use super::in_flight::Places;
 use super::lease::Lease;
 use crate::domain::chain::chain;
 use crate::domain::report::Report;
+use crate::metrics::Operation;
 use crate::store::Store;
 use crate::store::session::Session;
 
@@ -37,7 +38,8 @@ impl Reporter {
         concurrency: usize,
         max_unrecorded: usize,
     ) -> Reporter {
-        Reporter { session: store.session(STATEMENT_TIMEOUT), lease, places, concurrency, max_unrecorded }
+        let session = store.session(STATEMENT_TIMEOUT).counting(places.counts.errors(Operation::Report));
+        Reporter { session, lease, places, concurrency, max_unrecorded }
     }
 
     /// Reports until `stop`.

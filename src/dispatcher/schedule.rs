@@ -12,7 +12,7 @@ use super::cursors::Cursors;
 use crate::domain::host::Origin;
 use crate::domain::pause::PauseTarget;
 use crate::domain::report::HostReport;
-use crate::scheduler::{Edition, LaneId, Limits, Manner, Owners, Place, Probe, Scheduler, Signal, Turn};
+use crate::scheduler::{Ailing, Edition, LaneId, Limits, Manner, Owners, Place, Probe, Scheduler, Signal, Turn};
 use crate::store::claim::{Ask, Taken};
 use crate::store::lanes::{LaneAbout, LaneChecked, LaneCursor, LaneSeen};
 
@@ -286,6 +286,12 @@ impl Schedule {
     pub(super) fn report(&self) -> (usize, Vec<HostReport>) {
         let inner = self.lock();
         (inner.scheduler.in_flight(), inner.scheduler.report(Instant::now()))
+    }
+
+    /// The number of requests in flight, and how many hosts do not answer.
+    pub(super) fn in_flight_and_ailing(&self) -> (usize, Ailing) {
+        let inner = self.lock();
+        (inner.scheduler.in_flight(), inner.scheduler.ailing(Instant::now()))
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

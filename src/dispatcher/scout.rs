@@ -21,6 +21,7 @@ use super::backoff::Outage;
 use super::idle_wait::IdleWait;
 use super::schedule::Schedule;
 use super::{STATEMENT_TIMEOUT, until};
+use crate::metrics::{Counters, Operation};
 use crate::store::lanes::{LaneCursor, LaneSeen};
 use crate::store::session::Session;
 use crate::store::{Store, StoreError};
@@ -55,10 +56,10 @@ pub(super) struct Scout {
 }
 
 impl Scout {
-    pub(super) fn new(store: &Store, schedule: Arc<Schedule>) -> Scout {
+    pub(super) fn new(store: &Store, schedule: Arc<Schedule>, counts: &Counters) -> Scout {
         let now = Instant::now();
         Scout {
-            session: store.session(STATEMENT_TIMEOUT),
+            session: store.session(STATEMENT_TIMEOUT).counting(counts.errors(Operation::Scout)),
             schedule,
             idle_wait: IdleWait::new(store.clone()),
             outage: Outage::none("scout"),

@@ -67,6 +67,7 @@ impl Starter {
             debug!("the attempt begins");
             let completion = attempt(claimed, template, text_share, &means, &send_gate).await;
             log_end(&completion);
+            in_flight.counts().attempted(&completion);
             in_flight.ended(host(&completion).as_ref(), started, signal(&completion));
             // The finisher's queue has room for every place. Without a finisher, the loss is counted.
             results.send(PendingResult { completion, in_flight }).await.ok();

@@ -115,7 +115,9 @@ async fn prepared(database: &Database) -> (Dispatcher, Workers) {
         retention: Default::default(),
     };
     let webhook = Webhook::new(webhook).unwrap();
-    let prepared = Dispatcher::prepare(&database.store, webhook, settings, "test", StopTokens::default()).await;
+    let prepared =
+        Dispatcher::prepare(&database.store, webhook, settings, "test", StopTokens::default(), &Metrics::default())
+            .await;
     prepared.unwrap_or_else(|error| panic!("{error}"))
 }
 

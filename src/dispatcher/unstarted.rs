@@ -66,6 +66,7 @@ mod tests {
             message_id: Uuid::nil(),
             version: VersionKey { action_id: LANE, version: 1 },
             enabled: true,
+            waited: std::time::Duration::ZERO,
             payload: crate::domain::claim::Payload::Gone,
         }
     }

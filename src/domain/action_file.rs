@@ -1,4 +1,4 @@
-//! The file in which an author keeps an action: one JSON object with the fields of the platform's form.
+//! The file in which an author keeps an action: one object with the fields of the platform's form, as JSON or as TOML.
 //!
 //! ```json
 //! {"method": "POST", "url": "https://…", "timeout": 15000, "headers": {"x-call": "${callInfo.callSid}"}, "body": "{…}"}
@@ -6,21 +6,65 @@
 //!
 //! Nothing in it is guessed. A field that is unknown, given twice or `null` is refused: if a body were ignored by
 //! mistake, the whole call would be sent instead.
+//!
+//! ```text
+//! json   reads the fields of a JSON file
+//! toml   reads the fields of a TOML file
+//! ```
+//!
+//! What a field may hold is checked here, for all notations alike.
 
-use std::fmt;
-
-use serde::Deserialize;
-use serde::de::{Deserializer, MapAccess, Visitor};
-use serde_json::error::Category;
-use serde_json::value::RawValue;
+mod json;
+mod toml;
 
 use super::action::{ActionSpec, DEFAULT_TIMEOUT_MS, MAX_TIMEOUT_MS, MIN_TIMEOUT_MS, Method, SUSPICIOUS_TIMEOUT_MS};
-use super::problem::{Code, Field, Position, Positions, Problem};
+use super::problem::{Code, Field, Positions, Problem};
+use super::warning::{Warning, WarningCode};
 
 /// Longest action file, in bytes: three templates of 64 KiB fit into it, most of their characters escaped.
 pub const MAX_ACTION_FILE_BYTES: usize = 512 * 1024;
 /// The largest number of fields that are unknown or given twice and are reported one by one.
 const MAX_NAMES_TOLD: usize = 20;
+
+/// How an action file is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Notation {
+    /// One JSON object.
+    Json,
+    /// A TOML table.
+    Toml,
+}
+
+impl Notation {
+    /// The notation of a text that has no file name: a text that begins with `{` is JSON, and so is an empty one.
+    pub fn of(text: &str) -> Notation {
+        match text.trim_start_matches('\u{feff}').trim_start().chars().next() {
+            Some('{') | None => Notation::Json,
+            Some(_) => Notation::Toml,
+        }
+    }
+}
+
+/// The text of an action file. A text alone is JSON.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ActionText<'t> {
+    /// The text.
+    pub text: &'t str,
+    /// How it is written.
+    pub notation: Notation,
+}
+
+impl<'t> From<&'t str> for ActionText<'t> {
+    fn from(text: &'t str) -> ActionText<'t> {
+        ActionText { text, notation: Notation::Json }
+    }
+}
+
+impl<'t> From<&'t String> for ActionText<'t> {
+    fn from(text: &'t String) -> ActionText<'t> {
+        text.as_str().into()
+    }
+}
 
 /// An action as its file describes it. Its templates are as written and not yet compiled.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,105 +81,164 @@ impl ActionFile {
     /// `body` is a template.
     ///
     /// # Errors
-    /// All problems at once, with their positions in the file if they have one: [`Code::BadMethod`], [`Code::BadTimeout`],
-    /// [`Code::HeadersNotObject`], [`Code::TooLarge`] for more than [`MAX_ACTION_FILE_BYTES`], and [`Code::BadAction`]
-    /// for everything else. The list is never empty, and never long: if very many fields are unknown or given twice,
-    /// the last of them are only counted.
-    pub fn parse(text: &str) -> Result<ActionFile, Vec<Problem>> {
-        if text.len() > MAX_ACTION_FILE_BYTES {
-            let message = format!("the file is larger than {} KiB: shorten it", MAX_ACTION_FILE_BYTES / 1024);
-            return Err(vec![Problem::new(Code::TooLarge, Field::Action, message)]);
-        }
-        let Entries(entries) = serde_json::from_str(text).map_err(|error| vec![not_readable(&error)])?;
-        let mut reader = Reader { text, positions: Positions::new(text), entries, problems: Vec::new() };
-        reader.check_names();
-        let file = reader.read();
-        match (file, reader.problems) {
-            (Some(file), problems) if problems.is_empty() => Ok(file),
-            (_, problems) => Err(problems),
+    /// All problems at once, as [`Draft::read`] tells them. The list is never empty.
+    pub fn parse<'t>(text: impl Into<ActionText<'t>>) -> Result<ActionFile, Vec<Problem>> {
+        let (draft, problems) = Draft::read(text);
+        match draft.file() {
+            Some(file) if problems.is_empty() => Ok(file),
+            _ => Err(problems),
         }
     }
 }
 
-/// Returns a sentence for each part of `spec` that is allowed but is probably not what the author meant.
-pub fn warnings(spec: &ActionSpec) -> Vec<String> {
-    let mut warnings = Vec::new();
-    if spec.timeout_ms < SUSPICIOUS_TIMEOUT_MS {
-        let timeout = spec.timeout_ms;
-        warnings.push(format!("timeout: {timeout} is in milliseconds and very short: were seconds meant?"));
+/// What could be read of an action file; `None` stands for a field that is wrong, or missing although it is needed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Draft {
+    /// `method`
+    pub method: Option<Method>,
+    /// `url`, as written.
+    pub url: Option<String>,
+    /// `timeout`, or its default.
+    pub timeout_ms: Option<u32>,
+    /// `headers`, as written; the inner `None` stands for a file without them.
+    pub headers: Option<Option<String>>,
+    /// `body`, as written; the inner `None` stands for a file without it.
+    pub body: Option<Option<String>>,
+    /// `enabled`, or its default.
+    pub enabled: Option<bool>,
+}
+
+impl Draft {
+    /// Reads what can be read of an action file, and all problems, with their positions in the file if they have one:
+    /// [`Code::BadMethod`], [`Code::BadTimeout`], [`Code::HeadersNotObject`], [`Code::TooLarge`] for more than
+    /// [`MAX_ACTION_FILE_BYTES`], and [`Code::BadAction`] for everything else. The list is never long: if very many fields
+    /// are unknown or given twice, the last of them are only counted.
+    pub fn read<'t>(text: impl Into<ActionText<'t>>) -> (Draft, Vec<Problem>) {
+        let ActionText { text, notation } = text.into();
+        if text.len() > MAX_ACTION_FILE_BYTES {
+            let message = format!("the file is larger than {} KiB: shorten it", MAX_ACTION_FILE_BYTES / 1024);
+            return (Draft::default(), vec![Problem::new(Code::TooLarge, Field::Action, message)]);
+        }
+        let read = match notation {
+            Notation::Json => json::read(text).map(|given| (given, Vec::new())),
+            Notation::Toml => toml::read(text),
+        };
+        match read {
+            Ok((given, problems)) => Reader { notation, positions: Positions::new(text), given, problems }.read(),
+            Err(problem) => (Draft::default(), vec![problem]),
+        }
     }
-    if !spec.method.has_body() && spec.body.as_ref().is_some_and(|body| !body.trim().is_empty()) {
-        warnings.push("body: GET sends none, so this one is never sent: use POST or PUT, or remove it".to_owned());
+
+    /// The file, if every field could be read.
+    pub fn file(self) -> Option<ActionFile> {
+        let Draft { method, url, timeout_ms, headers, body, enabled } = self;
+        Some(ActionFile {
+            spec: ActionSpec { method: method?, url: url?, timeout_ms: timeout_ms?, headers: headers?, body: body? },
+            enabled: enabled?,
+        })
     }
-    warnings
+
+    /// Warnings of what is allowed, but is probably not what the author meant, beside those of the templates.
+    pub fn warnings(&self) -> Vec<Warning> {
+        let short = self.timeout_ms.filter(|timeout| *timeout < SUSPICIOUS_TIMEOUT_MS).map(short_timeout);
+        let body = self.body.as_ref().and_then(Option::as_deref).filter(|body| !body.trim().is_empty());
+        let unused = body.filter(|_| !self.sends_body()).map(|body| {
+            let hint = "use POST or PUT, or remove it";
+            let warning =
+                Warning::new(WarningCode::UnusedBody, Field::Body, "GET sends none, so this one is never sent", hint);
+            warning.at(0..body.len())
+        });
+        short.into_iter().chain(unused).collect()
+    }
+
+    /// Whether the method has a body; true if the method could not be read.
+    pub fn sends_body(&self) -> bool {
+        self.method.is_none_or(Method::has_body)
+    }
+}
+
+fn short_timeout(timeout: u32) -> Warning {
+    let message = format!("{timeout} is in milliseconds and very short");
+    let hint = match in_seconds(timeout) {
+        Some(ms) => format!("were seconds meant? {timeout} seconds are {ms}"),
+        None => "were seconds meant?".to_owned(),
+    };
+    Warning::new(WarningCode::ShortTimeout, Field::Timeout, message, hint)
+}
+
+/// So many seconds, in milliseconds, if that is a timeout.
+fn in_seconds(number: u32) -> Option<u32> {
+    number.checked_mul(1000).filter(|ms| (MIN_TIMEOUT_MS..=MAX_TIMEOUT_MS).contains(ms))
+}
+
+/// Returns a warning for each part of `spec` that is allowed but is probably not what the author meant, beside those of the
+/// templates.
+pub fn warnings(spec: &ActionSpec) -> Vec<Warning> {
+    Draft::from(spec).warnings()
+}
+
+impl From<&ActionSpec> for Draft {
+    fn from(spec: &ActionSpec) -> Draft {
+        Draft {
+            method: Some(spec.method),
+            url: Some(spec.url.clone()),
+            timeout_ms: Some(spec.timeout_ms),
+            headers: Some(spec.headers.clone()),
+            body: Some(spec.body.clone()),
+            enabled: None,
+        }
+    }
 }
 
 const FIELDS: [&str; 6] = ["method", "url", "timeout", "headers", "body", "enabled"];
 
-/// The entries of an object in their order in the text, with duplicates. The values are not parsed yet.
-struct Entries<'a>(Vec<(String, &'a RawValue)>);
-
-impl<'de: 'a, 'a> Deserialize<'de> for Entries<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Entries<'a>, D::Error> {
-        deserializer.deserialize_map(EntriesVisitor)
-    }
+/// A field as a file gives it.
+#[derive(Debug)]
+struct Given {
+    name: String,
+    value: Value,
+    /// The byte of the file at which the value begins.
+    at: usize,
 }
 
-struct EntriesVisitor;
-
-impl<'de> Visitor<'de> for EntriesVisitor {
-    type Value = Entries<'de>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("one JSON object with the fields of an action")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Entries<'de>, A::Error> {
-        let mut entries = Vec::new();
-        while let Some(entry) = map.next_entry()? {
-            entries.push(entry);
-        }
-        Ok(Entries(entries))
-    }
-}
-
-/// serde_json's own message, without the position that it names at its end.
-fn not_readable(error: &serde_json::Error) -> Problem {
-    let sentence = error.to_string();
-    let message = match error.classify() {
-        Category::Data => "the file must hold one JSON object with the fields of an action".to_owned(),
-        _ => format!("the file is not JSON: {}", sentence.split(" at line ").next().unwrap_or_default()),
-    };
-    let mut problem = Problem::new(Code::BadAction, Field::Action, message);
-    problem.position = (error.line() > 0).then(|| Position { line: error.line(), column: error.column().max(1) });
-    problem
+/// The value of a field, as far as this module tells values apart.
+#[derive(Debug)]
+enum Value {
+    Text(String),
+    /// An object, as the text of a JSON object.
+    Object(String),
+    /// What stands without quotes and brackets: a number, `true`, `false`, `null`. As it is spelt.
+    Word(String),
+    Other,
 }
 
 struct Reader<'a> {
-    text: &'a str,
+    notation: Notation,
     positions: Positions<'a>,
-    entries: Vec<(String, &'a RawValue)>,
+    given: Vec<Given>,
     problems: Vec<Problem>,
 }
 
-impl<'a> Reader<'a> {
-    fn report(&mut self, mut problem: Problem, value: Option<&RawValue>) {
-        problem.position = value.map(|value| self.positions.of(offset_in(self.text, value)));
+impl Reader<'_> {
+    fn report(&mut self, mut problem: Problem, at: Option<usize>) {
+        problem.position = at.map(|at| self.positions.of(at));
         self.problems.push(problem);
     }
 
     fn check_names(&mut self) {
-        let mut given = [false; FIELDS.len()];
-        let mut untold = 0;
-        for (name, value) in std::mem::take(&mut self.entries) {
-            let field = FIELDS.iter().position(|field| *field == name);
+        let mut has = [false; FIELDS.len()];
+        let (mut untold, most) = (0, self.problems.len() + MAX_NAMES_TOLD);
+        for given in std::mem::take(&mut self.given) {
+            let field = FIELDS.iter().position(|field| *field == given.name);
             let is_twice =
-                field.and_then(|field| given.get_mut(field)).is_some_and(|given| std::mem::replace(given, true));
+                field.and_then(|field| has.get_mut(field)).is_some_and(|given| std::mem::replace(given, true));
             match field {
-                Some(_) if !is_twice => self.entries.push((name, value)),
-                _ if self.problems.len() == MAX_NAMES_TOLD => untold += 1,
-                Some(_) => self.report(bad_action(format!("`{name}` is given twice: remove one")), Some(value)),
-                None => self.report(bad_action(unknown_field(&name)), Some(value)),
+                Some(_) if !is_twice => self.given.push(given),
+                _ if self.problems.len() == most => untold += 1,
+                Some(_) => {
+                    self.report(bad_action(format!("`{}` is given twice: remove one", given.name)), Some(given.at))
+                }
+                None => self.report(bad_action(unknown_field(&given.name)), Some(given.at)),
             }
         }
         if untold > 0 {
@@ -143,96 +246,125 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The value of the field `name`. If the field is given twice, only the first value was kept.
-    fn value(&self, name: &str) -> Option<&'a RawValue> {
-        self.entries.iter().find(|(given, _)| given == name).map(|(_, value)| *value)
+    /// The value of the field `name`, and where it begins. If the field is given twice, only the first value was kept.
+    fn take(&mut self, name: &str) -> Option<(Value, usize)> {
+        let found = self.given.iter().position(|given| given.name == name)?;
+        let given = self.given.swap_remove(found);
+        Some((given.value, given.at))
     }
 
-    /// Returns the file, if each field could be read. It always reads all fields, so that all problems are found.
-    fn read(&mut self) -> Option<ActionFile> {
-        let method = self.method();
-        let url = self.url();
-        let timeout_ms = self.timeout();
-        let headers = self.headers();
-        let body = self.body();
-        let enabled = self.enabled();
-        Some(ActionFile {
-            spec: ActionSpec { method: method?, url: url?, timeout_ms: timeout_ms?, headers: headers?, body: body? },
-            enabled: enabled?,
-        })
+    /// Always reads all fields, so that all problems are found.
+    fn read(mut self) -> (Draft, Vec<Problem>) {
+        self.check_names();
+        let draft = Draft {
+            method: self.method(),
+            url: self.url(),
+            timeout_ms: self.timeout(),
+            headers: self.headers(),
+            body: self.body(),
+            enabled: self.enabled(),
+        };
+        (draft, self.problems)
     }
 
     fn method(&mut self) -> Option<Method> {
-        let value = self.value("method");
-        let text = value.and_then(string);
+        let (text, at) = match self.take("method") {
+            Some((Value::Text(text), at)) => (Some(text), Some(at)),
+            Some((_, at)) => (None, Some(at)),
+            None => (None, None),
+        };
         let method = text.as_deref().and_then(|text| text.parse().ok());
         if method.is_none() {
             let message = match text.map(|text| text.to_ascii_uppercase()) {
                 Some(upper) if upper.parse::<Method>().is_ok() => format!("the method is written `{upper}`"),
                 _ => "`method` must be \"GET\", \"POST\" or \"PUT\"".to_owned(),
             };
-            self.report(Problem::new(Code::BadMethod, Field::Method, message), value);
+            self.report(Problem::new(Code::BadMethod, Field::Method, message), at);
         }
         method
     }
 
     fn url(&mut self) -> Option<String> {
-        let value = self.value("url");
-        let url = value.and_then(string);
-        if url.is_none() {
-            self.report(bad_action("`url` must be given, as a string"), value);
-        }
-        url
+        let at = match self.take("url") {
+            Some((Value::Text(url), _)) => return Some(url),
+            other => other.map(|(_, at)| at),
+        };
+        self.report(bad_action("`url` must be given, as a string"), at);
+        None
     }
 
     fn timeout(&mut self) -> Option<u32> {
-        let Some(value) = self.value("timeout") else { return Some(DEFAULT_TIMEOUT_MS) };
+        let Some((value, at)) = self.take("timeout") else { return Some(DEFAULT_TIMEOUT_MS) };
+        let (text, is_number) = match value {
+            Value::Word(text) => (text, true),
+            Value::Text(text) => (text, false),
+            Value::Object(_) | Value::Other => (String::new(), false),
+        };
         // The text of the number decides: 1.5e4 is a whole number, but nobody who means 15000 writes it so.
-        let timeout = value.get().parse().ok().filter(|ms| (MIN_TIMEOUT_MS..=MAX_TIMEOUT_MS).contains(ms));
+        let number = text.parse().ok();
+        let timeout = number.filter(|ms| is_number && (MIN_TIMEOUT_MS..=MAX_TIMEOUT_MS).contains(ms));
         if timeout.is_none() {
+            let seconds = number.filter(|number| *number < MIN_TIMEOUT_MS);
+            let advice = seconds
+                .and_then(|number| Some((number, in_seconds(number)?)))
+                .map_or(String::new(), |(number, ms)| format!("; were seconds meant? {number} seconds are {ms}"));
             let message = format!(
                 "`timeout` must be whole milliseconds from {MIN_TIMEOUT_MS} to {MAX_TIMEOUT_MS}, as a number without \
-                 quotes"
+                 quotes{advice}"
             );
-            self.report(Problem::new(Code::BadTimeout, Field::Timeout, message), Some(value));
+            self.report(Problem::new(Code::BadTimeout, Field::Timeout, message), Some(at));
         }
         timeout
     }
 
     fn headers(&mut self) -> Option<Option<String>> {
-        let Some(value) = self.value("headers") else { return Some(None) };
-        let headers = if value.get().starts_with('{') { Some(value.get().to_owned()) } else { string(value) };
-        if headers.is_none() {
-            let message = "`headers` must be a JSON object, or its text in a string: leave it out to send none";
-            // No position: a position in this field refers to the text of the headers, and there is none.
-            self.report(Problem::new(Code::HeadersNotObject, Field::Headers, message), None);
+        match self.take("headers") {
+            None => Some(None),
+            Some((Value::Object(text) | Value::Text(text), _)) => Some(Some(text)),
+            Some((Value::Word(_) | Value::Other, _)) => {
+                let message = match self.notation {
+                    Notation::Json => {
+                        "`headers` must be a JSON object, or its text in a string: leave it out to send none"
+                    }
+                    Notation::Toml => {
+                        "`headers` must be a table, or the text of a JSON object in a string: leave it out to send none"
+                    }
+                };
+                // No position: a position in this field refers to the text of the headers, and there is none.
+                self.report(Problem::new(Code::HeadersNotObject, Field::Headers, message), None);
+                None
+            }
         }
-        headers.map(Some)
     }
 
     fn body(&mut self) -> Option<Option<String>> {
-        let Some(value) = self.value("body") else { return Some(None) };
-        let body = string(value);
-        if body.is_none() {
-            let message = match value.get() {
-                "null" => {
-                    "`body` must be a string: leave it out to send the whole call, or write \"null\" for a JSON null"
-                }
-                _ => {
-                    "`body` must be template text in a string: put the JSON in double quotes, with each `\"` in it \
-                     written `\\\"`"
-                }
-            };
-            self.report(bad_action(message), Some(value));
-        }
-        body.map(Some)
+        let (value, at) = match self.take("body") {
+            None => return Some(None),
+            Some((Value::Text(body), _)) => return Some(Some(body)),
+            Some(other) => other,
+        };
+        let message = match (self.notation, value) {
+            (Notation::Toml, _) => "`body` must be template text in a string: put the JSON between `'''` and `'''`",
+            (Notation::Json, Value::Word(word)) if word == "null" => {
+                "`body` must be a string: leave it out to send the whole call, or write \"null\" for a JSON null"
+            }
+            (Notation::Json, _) => {
+                "`body` must be template text in a string: put the JSON in double quotes, with each `\"` in it \
+                 written `\\\"`"
+            }
+        };
+        self.report(bad_action(message), Some(at));
+        None
     }
 
     fn enabled(&mut self) -> Option<bool> {
-        let Some(value) = self.value("enabled") else { return Some(true) };
-        let enabled = value.get().parse().ok();
+        let (value, at) = match self.take("enabled") {
+            None => return Some(true),
+            Some(given) => given,
+        };
+        let enabled = if let Value::Word(word) = value { word.parse().ok() } else { None };
         if enabled.is_none() {
-            self.report(bad_action("`enabled` must be true or false, without quotes"), Some(value));
+            self.report(bad_action("`enabled` must be true or false, without quotes"), Some(at));
         }
         enabled
     }
@@ -259,18 +391,9 @@ fn unknown_field(name: &str) -> String {
     }
 }
 
-/// The text of `value`, if it is a JSON string.
-fn string(value: &RawValue) -> Option<String> {
-    serde_json::from_str(value.get()).ok()
-}
-
-/// The offset of `value` in `text`. `value` was read from `text` and not copied, so it points into it.
-fn offset_in(text: &str, value: &RawValue) -> usize {
-    value.get().as_ptr().addr().saturating_sub(text.as_ptr().addr())
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::problem::Position;
     use super::*;
 
     fn codes(text: &str) -> Vec<(Code, Field)> {

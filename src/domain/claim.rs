@@ -2,6 +2,8 @@
 //! finish. The next step uses each of them up. So a delivery that was not claimed cannot be finished, and no delivery
 //! can be finished twice.
 
+use std::time::Duration;
+
 use uuid::Uuid;
 
 use super::action::Method;
@@ -27,6 +29,8 @@ pub struct Claimed {
     pub version: VersionKey,
     /// Whether the action was still enabled when it was claimed.
     pub enabled: bool,
+    /// How long it waited: from its creation to its claim, by the database's clock.
+    pub waited: Duration,
     /// The call, or why it is missing.
     pub payload: Payload,
 }

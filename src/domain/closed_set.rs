@@ -39,4 +39,4 @@ macro_rules! closed_set {
         }
     };
 }
-pub(super) use closed_set;
+pub(crate) use closed_set;

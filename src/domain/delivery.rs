@@ -139,6 +139,15 @@ impl Outcome {
     }
 }
 
+#[cfg(test)]
+impl Outcome {
+    /// A response with this code and an empty body.
+    pub(crate) fn answered(response_code: u16) -> Outcome {
+        let (response_bytes, response_sha256, body_end) = (0, [0; 32], BodyEnd::Complete);
+        Outcome::Answered(Answer { response_code, response_bytes, response_sha256, body_end })
+    }
+}
+
 closed_set! {
     /// Who learnt later what had become of a delivery that is recorded as `unknown`.
     pub enum ResolutionSource {

@@ -47,32 +47,60 @@ enum Piece {
     Value(Slot),
 }
 
+/// The largest number of problems of the headers that are told at once.
+pub(super) const MAX_TOLD: usize = 5;
+
 /// Compiles the template `text`, and adds its paths to `paths`. A text of only white space counts as no headers.
 pub(super) fn compile(text: Option<&str>, paths: &mut Paths) -> Result<Headers, Problem> {
+    compile_all(text, paths).map_err(|mut problems| problems.swap_remove(0))
+}
+
+/// As [`compile`], but tells the first [`MAX_TOLD`] problems of names and values; never none.
+pub(super) fn compile_all(text: Option<&str>, paths: &mut Paths) -> Result<Headers, Vec<Problem>> {
     let source = Source { field: Field::Headers, text: text.unwrap_or_default() };
     if source.text.trim().is_empty() {
         return Ok(Headers::default());
     }
-    limits::check_template(source)?;
-    let nodes = syntax::read(source)?;
-    limits::check_placeholders(source, nodes.iter().flat_map(|node| &node.token.parts).filter_map(Part::placeholder))?;
-    if let Some(first) = nodes.first().filter(|node| node.token.kind != Kind::Punct('{')) {
-        let message = "the headers must be one JSON object, with their names as keys";
-        return Err(source.problem(Code::HeadersNotObject, first.token.start, message));
-    }
+    let nodes = read(source).map_err(|problem| vec![problem])?;
     let mut entries = nodes.into_iter().filter(|node| node.depth == 1 && node.role != Role::Between);
     let mut compiler = Compiler { source, positions: Positions::new(source.text), paths };
     let mut seen = HashSet::new();
-    let mut headers = Vec::new();
+    let (mut headers, mut problems) = (Vec::new(), Vec::new());
     while let (Some(Node { token: key, .. }), Some(Node { token: value, .. })) = (entries.next(), entries.next()) {
-        let name = compile_name(source, &key)?;
-        if !seen.insert(name.clone()) {
-            let message = format!("`{}` is given twice (letter case does not count): remove one", shown(&name));
-            return Err(source.problem(Code::HeaderDuplicate, key.start, message));
+        match (compile_new_name(source, &key, &mut seen), compiler.value(value)) {
+            (Ok(name), Ok(value)) => headers.push(Header { name, value }),
+            (name, value) => problems.extend([name.err(), value.err()].into_iter().flatten()),
         }
-        headers.push(Header { name, value: compiler.value(value)? });
+        if problems.len() >= MAX_TOLD {
+            break;
+        }
     }
-    Ok(Headers(headers))
+    problems.truncate(MAX_TOLD);
+    if problems.is_empty() { Ok(Headers(headers)) } else { Err(problems) }
+}
+
+/// The tokens of the one JSON object that the headers must be.
+fn read(source: Source<'_>) -> Result<Vec<Node>, Problem> {
+    limits::check_template(source)?;
+    let nodes = syntax::read(source)?;
+    limits::check_placeholders(source, nodes.iter().flat_map(|node| &node.token.parts).filter_map(Part::placeholder))?;
+    match nodes.first().filter(|node| node.token.kind != Kind::Punct('{')) {
+        Some(first) => {
+            let message = "the headers must be one JSON object, with their names as keys";
+            Err(source.problem(Code::HeadersNotObject, first.token.start, message))
+        }
+        None => Ok(nodes),
+    }
+}
+
+/// A name that was not given before.
+fn compile_new_name(source: Source<'_>, key: &Token, seen: &mut HashSet<String>) -> Result<String, Problem> {
+    let name = compile_name(source, key)?;
+    if !seen.insert(name.clone()) {
+        let message = format!("`{}` is given twice (letter case does not count): remove one", shown(&name));
+        return Err(source.problem(Code::HeaderDuplicate, key.start, message));
+    }
+    Ok(name)
 }
 
 fn compile_name(source: Source<'_>, key: &Token) -> Result<String, Problem> {
@@ -304,6 +332,24 @@ mod tests {
         assert_eq!(code("{\"Expect\": null}"), Code::HeaderForbidden);
         assert_eq!(code("{\"a\": 1, \"b\": 2, \"A\": null}"), Code::HeaderDuplicate);
         assert_eq!(code("{\"a\": 1, \"\\u0061\": 2}"), Code::HeaderDuplicate);
+    }
+
+    #[test]
+    fn several_problems_of_headers_are_told_at_once_and_not_very_many() {
+        let told = |template: &str| {
+            let problems = compile_all(Some(template), &mut Paths::default()).unwrap_err();
+            problems.iter().map(|problem| (problem.code, problem.position.unwrap().column)).collect::<Vec<_>>()
+        };
+        let template = "{\"Host\": {}, \"a\": ${x}, \"A\": 1, \"b\": []}";
+        let expected = [
+            (Code::HeaderForbidden, 2),
+            (Code::HeaderValueType, 10),
+            (Code::HeaderDuplicate, 25),
+            (Code::HeaderValueType, 38),
+        ];
+        assert_eq!(told(template), expected);
+        assert_eq!(compile(template).unwrap_err().code, Code::HeaderForbidden);
+        assert_eq!(told(&format!("{{{}\"z\": 1}}", "\"Host\": {}, ".repeat(1_000))).len(), MAX_TOLD);
     }
 
     #[test]

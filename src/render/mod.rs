@@ -15,6 +15,7 @@
 //! json      reads a call in place                 paths        finds all paths of an action in one pass
 //! value     writes a value of the call            output       the target: encodings and size limit
 //! limits    the size limits                       diagnostic   shows a problem to people
+//! advice    warns of what is probably a slip
 //! ```
 //!
 //! A call is never parsed into a tree. Besides its text, rendering holds only the request and one position in the text
@@ -24,6 +25,7 @@
 //! No value is expanded a second time, and no value can leave its place: it cannot add a key to a body, a header, a
 //! segment to a path or a parameter to a query, and it never chooses the host.
 
+pub mod advice;
 mod body;
 pub mod diagnostic;
 mod header_name;
@@ -82,6 +84,16 @@ impl CompiledAction {
             }
             (url, headers, body) => Err([url.err(), headers.err(), body.err()].into_iter().flatten().collect()),
         }
+    }
+
+    /// The problems of those templates that there are: of an action that could not be read in whole. They are those of
+    /// [`CompiledAction::compile`], and beside the first problem of the headers a few more.
+    pub fn problems(url: Option<&str>, headers: Option<&str>, body: Option<&str>) -> Vec<Problem> {
+        let mut paths = Paths::default();
+        let url = url.and_then(|url| url::compile(url, &mut paths).err());
+        let headers = headers::compile_all(headers, &mut paths).err().unwrap_or_default();
+        let body = body::compile(body, &mut paths).err();
+        url.into_iter().chain(headers).chain(body).collect()
     }
 
     /// The largest number of bytes that the body for a call of `call_bytes` bytes can have. This is what rendering can

@@ -168,7 +168,7 @@ fn check_characters(source: Source<'_>, start: usize, text: &str) -> Result<(), 
 }
 
 /// Splits a URL template at its placeholders.
-fn split(source: Source<'_>, start: usize) -> Result<Vec<Part>, Problem> {
+pub(super) fn split(source: Source<'_>, start: usize) -> Result<Vec<Part>, Problem> {
     let mut parts = Vec::new();
     let mut at = start;
     while let Some(found) = source.after(at).find(OPEN) {

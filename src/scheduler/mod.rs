@@ -34,6 +34,7 @@ pub use paused::Paused;
 use place_queue::PlaceQueue;
 pub use probing::Probe;
 pub use reach::FAILURES_IN_A_ROW;
+pub use report::Ailing;
 
 mod host;
 mod known;

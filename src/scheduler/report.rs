@@ -27,6 +27,30 @@ impl Scheduler {
     }
 }
 
+/// How many hosts do not answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ailing {
+    /// Hosts that accept requests and do not answer in time.
+    pub silent: usize,
+    /// Hosts that cannot be reached.
+    pub unreachable: usize,
+}
+
+impl Scheduler {
+    /// How many hosts do not answer. Unlike a report, this copies nothing.
+    pub fn ailing(&self, now: Instant) -> Ailing {
+        let mut ailing = Ailing::default();
+        for host in self.hosts.values() {
+            match host.condition(now) {
+                HostCondition::Answering => {}
+                HostCondition::Silent { .. } => ailing.silent += 1,
+                HostCondition::Unreachable { .. } => ailing.unreachable += 1,
+            }
+        }
+        ailing
+    }
+}
+
 impl KnownHost {
     fn condition(&self, now: Instant) -> HostCondition {
         match (&self.reach, self.manner, self.silent_since) {

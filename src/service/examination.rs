@@ -5,9 +5,10 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use crate::domain::action::{ActionSpec, naming_problems};
-use crate::domain::action_file::{self, ActionFile};
-use crate::domain::problem::{Field, Problem};
-use crate::render::{CompiledAction, diagnostic};
+use crate::domain::action_file::{ActionFile, ActionText, Draft};
+use crate::domain::problem::{Field, Position, Problem};
+use crate::domain::warning::{Warning, WarningCode};
+use crate::render::{CompiledAction, advice, diagnostic};
 use crate::webhook::{TargetRefusal, refused_by_default};
 
 /// A problem with the text to which its position refers.
@@ -29,6 +30,28 @@ impl LocatedProblem<'_> {
     }
 }
 
+/// A warning with the text to which its range refers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LocatedWarning {
+    /// What is probably a slip.
+    pub warning: Warning,
+    /// The text of the field; empty for a field that is no template.
+    pub text: String,
+}
+
+impl LocatedWarning {
+    /// The warning in one line for people: field, message, hint, and where it is.
+    pub fn shown(&self) -> String {
+        let Warning { field, message, hint, range, .. } = &self.warning;
+        let hint = hint.as_ref().map(|hint| format!(": {hint}")).unwrap_or_default();
+        let place = range.as_ref().map(|range| {
+            let Position { line, column } = Position::of(&self.text, range.start);
+            format!(" (line {line}, column {column})")
+        });
+        format!("{field}: {message}{hint}{}", place.unwrap_or_default())
+    }
+}
+
 /// Why an action may not be published. At least one of the lists is not empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NotPublishable<'t> {
@@ -38,28 +61,52 @@ pub struct NotPublishable<'t> {
     pub problems: Vec<LocatedProblem<'t>>,
 }
 
+/// All that can be said of an action file at once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Examination<'t> {
+    /// The action, if nothing is wrong with it.
+    pub file: Option<ActionFile>,
+    /// What is wrong; empty if and only if there is a file.
+    pub problems: Vec<LocatedProblem<'t>>,
+    /// What is allowed, but is probably not what the author meant: of all fields that could be read.
+    pub warnings: Vec<LocatedWarning>,
+}
+
+/// Reads and compiles an action file, and tells all problems and warnings.
+pub fn look_at<'t>(text: impl Into<ActionText<'t>>) -> Examination<'t> {
+    let text = text.into();
+    let (draft, problems) = Draft::read(text);
+    let in_file = |problem| LocatedProblem { problem, text: Cow::Borrowed(text.text) };
+    let in_template = |problem: Problem| {
+        let template = template(&draft, problem.field).to_owned();
+        LocatedProblem { problem, text: Cow::Owned(template) }
+    };
+    let of_templates =
+        CompiledAction::problems(draft.url.as_deref(), text_of(draft.headers.as_ref()), text_of(draft.body.as_ref()));
+    let problems: Vec<_> = problems.into_iter().map(in_file).chain(of_templates.into_iter().map(in_template)).collect();
+    let warnings = located(warnings_of(&draft), &draft);
+    let file = if problems.is_empty() { draft.file() } else { None };
+    Examination { file, problems, warnings }
+}
+
 /// Reads and compiles an action file.
 ///
 /// # Errors
-/// All problems of the file or, if it can be read, of its templates; never an empty list.
-pub fn examine(text: &str) -> Result<ActionFile, Vec<LocatedProblem<'_>>> {
-    let in_file = |problem| LocatedProblem { problem, text: Cow::Borrowed(text) };
-    let file = ActionFile::parse(text).map_err(|problems| problems.into_iter().map(in_file).collect::<Vec<_>>())?;
-    let in_template = |problem: Problem| {
-        let template = template(&file.spec, problem.field).to_owned();
-        LocatedProblem { problem, text: Cow::Owned(template) }
-    };
-    match CompiledAction::compile(&file.spec) {
-        Ok(_) => Ok(file),
-        Err(problems) => Err(problems.into_iter().map(in_template).collect()),
-    }
+/// All problems of the file and of its templates; never an empty list.
+pub fn examine<'t>(text: impl Into<ActionText<'t>>) -> Result<ActionFile, Vec<LocatedProblem<'t>>> {
+    let Examination { file, problems, warnings: _ } = look_at(text);
+    file.ok_or(problems)
 }
 
 /// As [`examine`], for an action that is to be published for `agent` under `name`.
 ///
 /// # Errors
 /// All problems of the names and of the file.
-pub fn examine_to_publish<'t>(agent: &str, name: &str, text: &'t str) -> Result<ActionFile, NotPublishable<'t>> {
+pub fn examine_to_publish<'t>(
+    agent: &str,
+    name: &str,
+    text: impl Into<ActionText<'t>>,
+) -> Result<ActionFile, NotPublishable<'t>> {
     let naming = naming_problems(agent, name);
     match examine(text) {
         Ok(file) if naming.is_empty() => Ok(file),
@@ -74,33 +121,70 @@ pub fn shown(problems: &[LocatedProblem<'_>]) -> String {
     parts.join("\n")
 }
 
-fn template(spec: &ActionSpec, field: Field) -> &str {
-    match field {
-        Field::Url => &spec.url,
-        Field::Headers => spec.headers.as_deref().unwrap_or_default(),
-        Field::Body => spec.body.as_deref().unwrap_or_default(),
-        Field::Action | Field::Method | Field::Timeout | Field::Call => "",
-    }
+/// The text of a field that may be left out.
+fn text_of(field: Option<&Option<String>>) -> Option<&str> {
+    field.and_then(|text| text.as_deref())
+}
+
+/// The text to which a field's positions and ranges refer, if it is a template.
+fn template(draft: &Draft, field: Field) -> &str {
+    let text = match field {
+        Field::Url => draft.url.as_deref(),
+        Field::Headers => text_of(draft.headers.as_ref()),
+        Field::Body => text_of(draft.body.as_ref()),
+        Field::Action | Field::Method | Field::Timeout | Field::Call => None,
+    };
+    text.unwrap_or_default()
 }
 
 /// Warnings of what is allowed but is probably not what the author meant, and of targets that dispatchers refuse by
-/// default: sentences for people.
-pub fn warnings(spec: &ActionSpec) -> Vec<String> {
-    action_file::warnings(spec).into_iter().chain(target_warnings(&spec.url)).collect()
+/// default, each with its place.
+pub fn warnings(spec: &ActionSpec) -> Vec<LocatedWarning> {
+    let draft = Draft::from(spec);
+    located(warnings_of(&draft), &draft)
+}
+
+fn located(warnings: Vec<Warning>, draft: &Draft) -> Vec<LocatedWarning> {
+    let located = |warning: Warning| LocatedWarning { text: template(draft, warning.field).to_owned(), warning };
+    warnings.into_iter().map(located).collect()
+}
+
+fn warnings_of(draft: &Draft) -> Vec<Warning> {
+    // A body that is not sent draws one warning, and none of what is in it.
+    let body = text_of(draft.body.as_ref()).filter(|_| draft.sends_body());
+    let templates =
+        [(Field::Url, draft.url.as_deref()), (Field::Headers, text_of(draft.headers.as_ref())), (Field::Body, body)];
+    let advice = templates.into_iter().flat_map(|(field, text)| advice::warnings(field, text.unwrap_or_default()));
+    draft.warnings().into_iter().chain(target_warnings(template(draft, Field::Url))).chain(advice).collect()
 }
 
 /// Warnings for a target that dispatchers refuse unless their operators permit it. Scheme and host are literal, so the
 /// template contains them. A name is not resolved here.
-fn target_warnings(template: &str) -> Vec<String> {
+fn target_warnings(template: &str) -> Vec<Warning> {
     let Ok(url) = url::Url::parse(template) else { return Vec::new() };
     let host = url.host_str().unwrap_or_default();
-    let warning = |refusal| match refusal {
-        TargetRefusal::Scheme => {
-            "url: plain http is refused as `blocked` unless the dispatchers run with --allow-http: use https".to_owned()
-        }
-        TargetRefusal::Address => format!(
-            "url: {host} is not a public address and is refused as `blocked` unless the dispatchers run with --allow-target"
-        ),
+    let start = template.len() - template.trim_start().len();
+    let scheme = start..start + url.scheme().len();
+    let authority = scheme.end + "://".len();
+    let length = template.get(authority..).and_then(|rest| rest.find(['/', '?', '#']));
+    let authority = authority..length.map_or(template.trim_end().len(), |length| authority + length);
+    let warning = |refusal| {
+        match refusal {
+        TargetRefusal::Scheme => Warning::new(
+            WarningCode::PlainHttp,
+            Field::Url,
+            "plain http is refused as `blocked` unless the dispatchers run with --allow-http",
+            "use https",
+        )
+        .at(scheme.clone()),
+        TargetRefusal::Address => Warning::new(
+            WarningCode::PrivateAddress,
+            Field::Url,
+            format!("{host} is not a public address and is refused as `blocked` unless the dispatchers run with --allow-target"),
+            "use a public address, or ask the operator",
+        )
+        .at(authority.clone()),
+    }
     };
     refused_by_default(&url).into_iter().map(warning).collect()
 }
@@ -110,6 +194,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::domain::action_file;
 
     /// What the range of each problem marks, with the problem's field.
     fn marked(file: &str) -> Vec<(Field, Option<String>)> {
@@ -131,7 +216,7 @@ mod tests {
     fn an_action_is_published_only_if_its_names_and_its_file_are_right_and_all_that_is_wrong_is_said_at_once() {
         let good = json!({ "method": "POST", "url": "https://a.test/" }).to_string();
         assert!(examine_to_publish("agent", "name", &good).is_ok());
-        let counted = |agent, text| {
+        let counted = |agent, text: &str| {
             examine_to_publish(agent, "name", text).map_err(|refused| (refused.naming.len(), refused.problems.len()))
         };
         assert_eq!(counted("", &good), Err((1, 0)));

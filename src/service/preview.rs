@@ -1,6 +1,6 @@
 //! What an action would send for a call. Nothing is sent, and no database is asked.
 
-use crate::domain::action_file::ActionFile;
+use crate::domain::action_file::{ActionFile, ActionText};
 use crate::domain::call::Call;
 use crate::domain::problem::Problem;
 use crate::domain::request::Request;
@@ -19,7 +19,7 @@ pub struct Preview {
 ///
 /// # Errors
 /// The first problem; [`examine`](super::examination::examine) returns all problems of an action.
-pub fn render(action: &str, call: &str) -> Result<Preview, Problem> {
+pub fn render<'t>(action: impl Into<ActionText<'t>>, call: &str) -> Result<Preview, Problem> {
     let file = ActionFile::parse(action).map_err(first)?;
     let compiled = CompiledAction::compile(&file.spec).map_err(first)?;
     let call = Call::new(call)?;

@@ -1,7 +1,6 @@
 //! Actions and their immutable versions.
 
 use chrono::{DateTime, Utc};
-use sqlx::PgConnection;
 
 use super::session::Session;
 use super::{Store, StoreError};
@@ -29,23 +28,16 @@ pub struct ActionRecord {
     pub published_by: String,
     /// The database user who published it; `None` for a version from before this column existed.
     pub published_db_user: Option<String>,
+    /// Why it was published; `None` if nobody said.
+    pub published_reason: Option<String>,
     /// When it was enabled or disabled last.
     pub switched_at: Option<DateTime<Utc>>,
     /// Who enabled or disabled it, in that person's own words; `None` if no name was given.
     pub switched_by: Option<String>,
     /// The database user who enabled or disabled it; `None` for a change from before this column existed.
     pub switched_db_user: Option<String>,
-}
-
-/// The result of enabling or disabling an action.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Switched {
-    /// The action was changed.
-    Changed,
-    /// The action already was as requested.
-    Already,
-    /// The agent has no action of that name.
-    NoSuchAction,
+    /// Why it was enabled or disabled; `None` if nobody said.
+    pub switched_reason: Option<String>,
 }
 
 /// Converts a version's columns into a spec. The CHECK constraints allow only valid values; any other value is reported
@@ -67,92 +59,7 @@ fn spec(
     })
 }
 
-/// Tells the trigger that records when an action is enabled or disabled who does it, because an UPDATE has no place for
-/// a name. The setting holds until the transaction ends.
-async fn name_person(transaction: &mut PgConnection, by: &str) -> Result<(), sqlx::Error> {
-    sqlx::query!("SELECT set_config('postcall.person', $1, true)", by).fetch_one(transaction).await?;
-    Ok(())
-}
-
 impl Store {
-    /// Publishes `spec` as the newest version of the agent's action `name` and returns the version's number. The first
-    /// version creates the action. Calls that already wait are sent with the new version. `by` is who publishes, in
-    /// that person's own words.
-    pub async fn publish_action(
-        &self,
-        agent: &str,
-        name: &str,
-        spec: &ActionSpec,
-        enabled: bool,
-        by: &str,
-    ) -> Result<i32, StoreError> {
-        let mut transaction = self.pool.begin().await?;
-        name_person(&mut transaction, by).await?;
-        // One statement: ON CONFLICT locks the row, so concurrent publishers take their version numbers one after the
-        // other. Claims and the outbox's trigger only read the row, so they do not wait for this lock.
-        let version = sqlx::query_scalar!(
-            r#"
-            WITH published AS (
-                INSERT INTO postcall.action (agent, name, enabled, version) VALUES ($1, $2, $3, 1)
-                ON CONFLICT (agent, name)
-                    DO UPDATE SET version = action.version + 1, enabled = excluded.enabled
-                RETURNING action_id, version
-            )
-            INSERT INTO postcall.action_version
-                (action_id, version, method, url, timeout_ms, headers, body, published_by)
-            SELECT action_id, version, $4, $5, $6, $7, $8, $9 FROM published
-            RETURNING version
-            "#,
-            agent,
-            name,
-            enabled,
-            spec.method.as_str(),
-            spec.url,
-            i32::try_from(spec.timeout_ms).unwrap_or(i32::MAX),
-            spec.headers,
-            spec.body,
-            by,
-        )
-        .fetch_one(&mut *transaction)
-        .await?;
-        transaction.commit().await?;
-        Ok(version)
-    }
-
-    /// Enables or disables an action. `by` is who does so, in that person's own words.
-    pub async fn switch_action(
-        &self,
-        agent: &str,
-        name: &str,
-        enabled: bool,
-        by: &str,
-    ) -> Result<Switched, StoreError> {
-        let mut transaction = self.pool.begin().await?;
-        name_person(&mut transaction, by).await?;
-        // Writes only if something changes, and tells the three cases apart in one statement.
-        let row = sqlx::query!(
-            r#"
-            WITH changed AS (
-                UPDATE postcall.action SET enabled = $3 WHERE agent = $1 AND name = $2 AND enabled <> $3
-                RETURNING action_id
-            )
-            SELECT EXISTS (SELECT FROM changed) AS "changed!",
-                   EXISTS (SELECT FROM postcall.action WHERE agent = $1 AND name = $2) AS "exists!"
-            "#,
-            agent,
-            name,
-            enabled,
-        )
-        .fetch_one(&mut *transaction)
-        .await?;
-        transaction.commit().await?;
-        Ok(match (row.changed, row.exists) {
-            (true, _) => Switched::Changed,
-            (false, true) => Switched::Already,
-            (false, false) => Switched::NoSuchAction,
-        })
-    }
-
     /// Returns actions, ordered by agent and name, each with the requested version or else its newest one. `None` for
     /// `agent` or `name` means any.
     pub async fn actions(
@@ -166,12 +73,13 @@ impl Store {
             r#"
             SELECT agent, name, action.enabled, action.version AS newest_version, action_version.version, method, url,
                    timeout_ms, headers, body, published_at, published_by,
-                   action_version.db_user AS published_db_user, switch.switched_at AS "switched_at?",
-                   switch.switched_by, switch.db_user AS switched_db_user
+                   action_version.db_user AS published_db_user, action_version.reason AS published_reason,
+                   switch.switched_at AS "switched_at?", switch.switched_by, switch.db_user AS switched_db_user,
+                   switch.reason AS switched_reason
             FROM postcall.action
             JOIN postcall.action_version USING (action_id)
             LEFT JOIN LATERAL (
-                SELECT switched_at, switched_by, db_user FROM postcall.action_switch
+                SELECT switched_at, switched_by, db_user, reason FROM postcall.action_switch
                 WHERE action_switch.action_id = action.action_id ORDER BY switch_id DESC LIMIT 1
             ) AS switch ON true
             WHERE ($1::text IS NULL OR agent = $1)
@@ -197,9 +105,11 @@ impl Store {
                     published_at: row.published_at,
                     published_by: row.published_by,
                     published_db_user: row.published_db_user,
+                    published_reason: row.published_reason,
                     switched_at: row.switched_at,
                     switched_by: row.switched_by,
                     switched_db_user: row.switched_db_user,
+                    switched_reason: row.switched_reason,
                 })
             })
             .collect()

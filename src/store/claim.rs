@@ -1,6 +1,7 @@
 //! Claiming deliveries, and releasing deliveries that were claimed but never sent.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use uuid::Uuid;
 
@@ -156,7 +157,7 @@ impl Session {
                        CASE WHEN call_bytes IS NULL AND $9
                             THEN (postcall.registration(call_id)).call_sid ELSE call_sid END
                 FROM taken
-                RETURNING delivery_id, call_id, action_id, action_version, call_bytes
+                RETURNING delivery_id, call_id, action_id, action_version, call_bytes, created_at, claimed_at
             )
             SELECT delivery_id, action_id, action_version,
                    coalesce((SELECT enabled FROM postcall.action WHERE action.action_id = claimed.action_id), true)
@@ -164,6 +165,7 @@ impl Session {
                    (SELECT message_id FROM postcall.replay WHERE replay.delivery_id = claimed.delivery_id)
                        AS message_id,
                    coalesce(call_bytes, 0) AS "call_bytes!",
+                   date_part('epoch', claimed_at - created_at) AS "waited_seconds!",
                    CASE WHEN $9 AND coalesce(call_bytes, 0) <= $8
                         THEN (SELECT call::text FROM postcall.outbox WHERE outbox.id = claimed.call_id) END AS call,
                    lane.seen AS "seen!", (SELECT count(*) FROM candidate) AS "seen_in_all!"
@@ -191,6 +193,7 @@ impl Session {
                 token: ClaimToken::new(row.delivery_id, claim),
                 version: VersionKey { action_id: row.action_id, version: row.action_version },
                 enabled: row.enabled,
+                waited: Duration::try_from_secs_f64(row.waited_seconds.max(0.0)).unwrap_or_default(),
                 payload: payload(row.call, row.call_bytes, portion),
             })
             .collect();

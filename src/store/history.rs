@@ -19,7 +19,7 @@ use crate::domain::kept;
 
 /// By how much the time in a delivery's id and its `created_at` may differ: the id is made at the end of the statement
 /// that inserts the calls, and `created_at` when each of them is inserted.
-const LONGEST_INSERT: TimeDelta = TimeDelta::hours(1);
+pub(super) const LONGEST_INSERT: TimeDelta = TimeDelta::hours(1);
 
 /// Which deliveries to find. Every criterion that is given must hold.
 #[derive(Clone, Debug, Default)]
@@ -44,6 +44,8 @@ pub struct HistoryFilter {
     pub since: Option<DateTime<Utc>>,
     /// Created before this time.
     pub until: Option<DateTime<Utc>>,
+    /// Only what is open: rejected, failed or unknown, and no later delivery of its message was delivered.
+    pub open: bool,
 }
 
 /// Makes a struct whose fields are public, and the list of their names.
@@ -107,6 +109,7 @@ named_columns! {
         resolution_reason: Option<String>,
         recorded_error_kind: Option<ErrorKind>,
         resolved_from: Option<ResolutionSource>,
+        replayed_as: Option<Uuid>,
     }
 }
 
@@ -144,10 +147,16 @@ impl HistoryFilter {
                 _ => false,
             });
             let asked = self.states.as_ref().is_none_or(|states| states.contains(state));
-            kind_fits && code_fits && asked
+            let open_fits = !self.open || matches!(state, State::Rejected | State::Failed | State::Unknown);
+            kind_fits && code_fits && asked && open_fits
         };
         let states: Vec<State> = State::ALL.into_iter().filter(possible).collect();
         (states.len() < State::ALL.len()).then_some(states)
+    }
+
+    /// The filter without the question whether something has healed what it finds.
+    pub(super) fn candidates(&self) -> HistoryFilter {
+        HistoryFilter { states: self.possible_states(), open: false, ..self.clone() }
     }
 
     /// The requested provider id, cut to the length that history keeps.
@@ -223,6 +232,22 @@ impl Store {
         }
         snapshot.commit().await?;
         Ok(rows)
+    }
+
+    /// The ids of up to `limit` deliveries that match and are among `ids`, the newest first.
+    pub(super) async fn ids_within(
+        &self,
+        filter: &HistoryFilter,
+        ids: &Range<Uuid>,
+        limit: usize,
+        statement_timeout: Duration,
+    ) -> Result<Vec<Uuid>, StoreError> {
+        let mut transaction = self.pool.begin_with("BEGIN READ ONLY").await?;
+        matching::prepare(&mut transaction, statement_timeout).await?;
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let found = matching::ids(&mut transaction, filter, ids, limit).await?;
+        transaction.commit().await?;
+        Ok(found)
     }
 
     /// Counts the deliveries that match, by state, in the order of a delivery's life. In each state, at most `most`
@@ -315,7 +340,8 @@ async fn shown(snapshot: &mut PgConnection, ids: &[Uuid]) -> Result<Vec<HistoryR
                connected_ms, head_ms, body_end AS "body_end: BodyEnd", request_bytes, encode(request_sha256, 'hex') AS request_sha256,
                response_bytes, encode(response_sha256, 'hex') AS response_sha256, unresolved,
                recorded_state AS "recorded_state: State", resolved_at, resolved_by, resolution_reason,
-               recorded_error_kind AS "recorded_error_kind: ErrorKind", resolved_from AS "resolved_from: ResolutionSource"
+               recorded_error_kind AS "recorded_error_kind: ErrorKind", resolved_from AS "resolved_from: ResolutionSource",
+               replayed_as
         FROM postcall.delivery_history
         WHERE delivery_id = ANY ($1)
         ORDER BY delivery_id DESC

@@ -84,14 +84,14 @@ pub struct Accounts {
     pub undecided_calls: i64,
 }
 
-struct Offender {
+pub(super) struct Offender {
     who: String,
     /// How many there are, named or not.
     total: i64,
 }
 
 impl Checked {
-    fn from(invariant: Invariant, offenders: Vec<Offender>) -> Checked {
+    pub(super) fn from(invariant: Invariant, offenders: Vec<Offender>) -> Checked {
         Checked {
             invariant,
             violations: offenders.first().map_or(0, |offender| offender.total),
@@ -236,7 +236,7 @@ async fn undecided_calls(snapshot: &mut PgConnection) -> Result<i64, sqlx::Error
         .await
 }
 
-async fn unguarded(snapshot: &mut PgConnection) -> Result<Vec<Offender>, sqlx::Error> {
+pub(super) async fn unguarded(snapshot: &mut PgConnection) -> Result<Vec<Offender>, sqlx::Error> {
     let mut faults = guards::faults(&guards::present(snapshot).await?);
     faults.sort();
     let total = i64::try_from(faults.len()).unwrap_or(i64::MAX);
@@ -279,7 +279,7 @@ async fn incomplete(snapshot: &mut PgConnection) -> Result<Vec<Offender>, sqlx::
     .await
 }
 
-async fn stuck(snapshot: &mut PgConnection) -> Result<Vec<Offender>, sqlx::Error> {
+pub(super) async fn stuck(snapshot: &mut PgConnection) -> Result<Vec<Offender>, sqlx::Error> {
     // If the dispatcher's row does not exist, nobody will finish the delivery. All other cases are judged by time.
     // - A dispatcher that has ended, or whose lease is over, must hold nothing once the others have had time to give
     //   its deliveries up. While its lease runs, a request may still be in flight.

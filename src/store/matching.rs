@@ -23,8 +23,9 @@ struct Count {
 }
 
 /// Makes a statement about the newest deliveries that match, or about the oldest. `$order` says which, at the end of each
-/// arm; `$before` and `$behind` are the SQL before and after the arms. The arms are those of the view, with few columns and with the states that the view shows. Parameters: $1 to
-/// $10 are the filter, $11 and $12 the ids to search, $13 the limit of each arm.
+/// arm; `$before` and `$behind` are the SQL before and after the arms. The arms are those of the view, with few columns
+/// and with the states that the view shows. Parameters: $1 to $10 and $14 are the filter, $11 and $12 the ids to search,
+/// $13 the limit of each arm.
 macro_rules! arms {
     ($row:path, $before:literal, $filter:expr, $states:expr, $ids:expr, $limit:expr, $order:literal, $behind:literal) => {
         arms!(
@@ -33,6 +34,9 @@ macro_rules! arms {
             //   see [`prepare`]. It also removes an arm whose state is not requested.
             // - Time limits apply to created_at and also to the time-ordered id, so that whole partitions and most of
             //   the index are skipped.
+            // - $14 leaves out what a later delivery of the same message has healed. It is asked of each row that matches
+            //   otherwise, by index, in a scalar subquery: of NOT EXISTS, the planner could make a join that reads all
+            //   replays first.
             r#"
                 WHERE ($1::text IS NULL OR agent = $1)
                   AND ($2::text IS NULL OR action_id = ANY (ARRAY(
@@ -46,6 +50,18 @@ macro_rules! arms {
                   AND ($9::timestamptz IS NULL OR created_at < $9)
                   AND ($10::uuid[] IS NULL OR delivery_id = ANY ($10))
                   AND delivery_id >= $11 AND delivery_id < $12
+                  AND (NOT $14::bool OR (
+                      SELECT true
+                      FROM postcall.replay AS later
+                      JOIN postcall.delivery AS ended ON ended.delivery_id = later.delivery_id
+                      WHERE later.message_id = coalesce((SELECT own.message_id FROM postcall.replay AS own
+                                                         WHERE own.delivery_id = candidate.delivery_id),
+                                                        candidate.delivery_id)
+                        AND later.delivery_id > candidate.delivery_id
+                        AND (ended.state = 'delivered' OR ended.state = 'unknown' AND (
+                            SELECT known.state FROM postcall.resolution AS known
+                            WHERE known.delivery_id = later.delivery_id ORDER BY known.source LIMIT 1) = 'delivered')
+                      LIMIT 1) IS NOT TRUE)
                 ORDER BY delivery_id
             "#
         )
@@ -61,7 +77,7 @@ macro_rules! arms {
                 SELECT delivery_id
                 FROM (SELECT delivery_id, call_id, call_sid, agent, action_id, 'waiting'::text AS state,
                              NULL::text AS error_kind, NULL::int2 AS response_code, created_at
-                      FROM postcall.waiting) AS waits
+                      FROM postcall.waiting) AS candidate
             "#
                 + $matches
                 + $order
@@ -72,7 +88,7 @@ macro_rules! arms {
             ((SELECT delivery_id
               FROM (SELECT delivery_id, call_id, call_sid, agent, action_id, state, error_kind, response_code, created_at
                     FROM postcall.delivery
-                    WHERE state <> 'unknown') AS certain
+                    WHERE state <> 'unknown') AS candidate
             "#
                 + $matches
                 + $order
@@ -83,7 +99,7 @@ macro_rules! arms {
                            NULL::int2 AS response_code, created_at
                     FROM postcall.delivery
                     WHERE state = 'unknown' AND NOT EXISTS (
-                        SELECT FROM postcall.resolution WHERE resolution.delivery_id = delivery.delivery_id)) AS doubtful
+                        SELECT FROM postcall.resolution WHERE resolution.delivery_id = delivery.delivery_id)) AS candidate
             "#
                 + $matches
                 + $order
@@ -96,7 +112,7 @@ macro_rules! arms {
                     JOIN postcall.delivery ON delivery.delivery_id = learnt.delivery_id
                     WHERE delivery.state = 'unknown' AND (learnt.source = 'claim' OR NOT EXISTS (
                         SELECT FROM postcall.resolution AS late
-                        WHERE late.delivery_id = learnt.delivery_id AND late.source = 'claim'))) AS resolved
+                        WHERE late.delivery_id = learnt.delivery_id AND late.source = 'claim'))) AS candidate
             "#
                 + $matches
                 + $order
@@ -105,7 +121,7 @@ macro_rules! arms {
              (SELECT delivery_id
               FROM (SELECT delivery_id, call_id, sid AS call_sid, agent, action_id, 'sending'::text AS state,
                            NULL::text AS error_kind, NULL::int2 AS response_code, created_at
-                    FROM postcall.sending) AS in_flight
+                    FROM postcall.sending) AS candidate
             "#
                 + $matches
                 + $order
@@ -127,6 +143,7 @@ macro_rules! arms {
             $ids.start,
             $ids.end,
             $limit,
+            $filter.open,
         )
     };
 }

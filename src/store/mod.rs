@@ -11,16 +11,19 @@ use std::fmt;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{ConnectOptions, Connection, PgPool};
 
 pub mod actions;
 pub mod agents;
+pub mod calls;
+pub mod checkup;
 pub mod claim;
 pub mod dispatchers;
+pub mod endings;
+pub mod figures;
 pub mod finish;
 pub mod guards;
-pub mod headroom;
 mod held_back;
 pub mod history;
 pub mod invariants;
@@ -31,6 +34,7 @@ pub mod obstacles;
 pub mod partitions;
 pub mod pauses;
 pub mod platform;
+pub mod publish;
 pub mod recover;
 pub mod replay;
 pub mod reports;
@@ -43,6 +47,7 @@ pub mod session;
 mod settings;
 pub mod status;
 mod texts;
+pub mod versions;
 pub mod wake;
 
 use obstacles::Obstacle;
@@ -53,12 +58,25 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a statement of a command may take. It is long because reading a long history takes time.
 const COMMAND_STATEMENT_TIMEOUT: Duration = Duration::from_secs(300);
 
+/// How long a statement may take that reads a bounded number of rows.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(20);
+
 /// An error of the database. Its text comes from the driver and contains no row's content.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The database URL cannot be read.
     #[error("DATABASE_URL is not a usable Postgres URL (postgres://user@host:port/database)")]
     BadUrl,
+    /// There is no server at this address, or no way to it.
+    #[error("cannot connect to the database at {host}:{port}")]
+    Unreachable {
+        /// The host, or the directory of a socket, as the URL names it.
+        host: String,
+        /// The port.
+        port: u16,
+        /// What the operating system says.
+        source: std::io::Error,
+    },
     /// A statement or the connection failed.
     #[error("database")]
     Database(#[source] DriverError),
@@ -234,7 +252,8 @@ impl Store {
     /// an unreachable server is reported here.
     ///
     /// # Errors
-    /// An unreadable URL, no connection, or a database that is not in UTF8.
+    /// An unreadable URL, no connection, or a database that is not in UTF8. Where nothing listens, and where there is no
+    /// such host, is said at once.
     pub async fn connect(url: &str, connections: u32) -> Result<Store, StoreError> {
         let pool = PgPoolOptions::new()
             .max_connections(connections)
@@ -263,8 +282,9 @@ impl Store {
 
     async fn open(url: &str, pool: PgPoolOptions, patience: Patience) -> Result<Store, StoreError> {
         let options: PgConnectOptions = url.parse().map_err(|_| StoreError::BadUrl)?;
-        let pool = pool.acquire_timeout(patience.connection);
-        let pool = pool.connect_with(options.application_name("postcall")).await?;
+        let options = options.application_name("postcall");
+        try_to_connect(&options).await?;
+        let pool = pool.acquire_timeout(patience.connection).connect_with(options).await?;
         let statement_timeout = patience.statement;
         // The encoding cannot change while the database exists.
         let encoding =
@@ -285,5 +305,30 @@ impl Store {
     /// Closes all connections in an orderly way.
     pub async fn close(&self) {
         self.pool.close().await;
+    }
+}
+
+/// Connects once, to learn why that fails if it does. A pool does not say it: it tries again until its timeout is over,
+/// and then says that it got no connection.
+async fn try_to_connect(options: &PgConnectOptions) -> Result<(), StoreError> {
+    let unreachable = |source| {
+        let host = options.get_socket().map_or(options.get_host().to_owned(), |socket| socket.display().to_string());
+        StoreError::Unreachable { host, port: options.get_port(), source }
+    };
+    let Ok(connected) = tokio::time::timeout(CONNECT_TIMEOUT, options.connect()).await else {
+        let words = format!("no answer within {} s", CONNECT_TIMEOUT.as_secs());
+        return Err(unreachable(std::io::Error::new(std::io::ErrorKind::TimedOut, words)));
+    };
+    match connected {
+        Ok(connection) => Ok(connection.close().await?),
+        Err(sqlx::Error::Io(source)) => Err(unreachable(source)),
+        // SQLSTATE class 57: the server is starting or stopping, and class 53: it has no connection free. The pool tries
+        // that again for a while, as it should.
+        Err(sqlx::Error::Database(reported))
+            if reported.code().is_some_and(|code| code.starts_with("57") || code.starts_with("53")) =>
+        {
+            Ok(())
+        }
+        Err(other) => Err(other.into()),
     }
 }

@@ -22,6 +22,9 @@ const FIRST_WINDOW: TimeDelta = TimeDelta::hours(1);
 const LEAST_WINDOW: TimeDelta = TimeDelta::seconds(1);
 /// How long the statement for the narrowest window may take.
 const LEAST_STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How many deliveries that were not delivered a search for what is open looks at first, and how many at most in one
+/// step.
+const CANDIDATES: Range<usize> = 100..1_600;
 
 /// Where a search ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +35,8 @@ pub enum Reached {
     End,
     /// The time was over; deliveries older than this were not searched.
     Time(DateTime<Utc>),
+    /// The time was over; deliveries before this one were not searched.
+    Before(Uuid),
 }
 
 /// The result of a search.
@@ -43,12 +48,30 @@ pub struct Found {
     pub reached: Reached,
 }
 
+impl Found {
+    /// The id before which a search for the rest goes on; `None` if there is no rest.
+    ///
+    /// It is an id also where the time was over: a limit by the time of creation would not cut exactly where the search
+    /// ended, because a delivery's id is made a moment before or after it.
+    pub fn rest_before(&self) -> Option<Uuid> {
+        match self.reached {
+            Reached::Limit => self.rows.last().map(|last| last.delivery_id),
+            Reached::Time(until) => Some(floor(until)),
+            Reached::Before(id) => Some(id),
+            Reached::End => None,
+        }
+    }
+}
+
 impl Store {
     /// Returns up to `limit` deliveries that match and are older than `after`, the newest first. Usually takes at most
     /// about a second, and says how far it got in that time.
     pub async fn search(&self, filter: &HistoryFilter, after: Option<Uuid>, limit: usize) -> Result<Found, StoreError> {
         let started = Instant::now();
         let ids = filter.possible_ids(after);
+        if filter.open {
+            return self.search_open(filter, ids, limit, started).await;
+        }
         if has_an_index(filter) {
             match self.history_within(filter, &ids, limit, SEARCH_TIME).await {
                 Ok(rows) => {
@@ -60,6 +83,38 @@ impl Store {
             }
         }
         self.search_windows(filter, ids, limit, started).await
+    }
+
+    /// Searches for what is open, in steps: some of what was not delivered, and what of it is open. If nearly all of it
+    /// was healed, one statement for both would read all of history before it found enough for a page.
+    async fn search_open(
+        &self,
+        filter: &HistoryFilter,
+        ids: Range<Uuid>,
+        limit: usize,
+        started: Instant,
+    ) -> Result<Found, StoreError> {
+        let (mut rows, mut before, mut step) = (Vec::new(), ids.end, CANDIDATES.start);
+        loop {
+            let range = ids.start..before;
+            let candidates = self.ids_within(&filter.candidates(), &range, step, LEAST_STATEMENT_TIMEOUT).await?;
+            if let Some(last) = candidates.last() {
+                before = *last;
+            }
+            let is_end = candidates.len() < step;
+            let among = HistoryFilter { delivery_ids: Some(candidates), ..filter.clone() };
+            rows.extend(self.history_within(&among, &range, limit - rows.len(), LEAST_STATEMENT_TIMEOUT).await?);
+            let reached = match () {
+                () if rows.len() >= limit => Reached::Limit,
+                () if is_end => Reached::End,
+                () if started.elapsed() >= SEARCH_TIME => Reached::Before(before),
+                () => {
+                    step = (step * 4).min(CANDIDATES.end);
+                    continue;
+                }
+            };
+            return Ok(Found { rows, reached });
+        }
     }
 
     async fn search_windows(
@@ -271,6 +326,17 @@ mod tests {
     fn windows_keep_to_the_ids_that_are_asked_for() {
         let page = floor(at("2026-11-23T23:30:00Z"))..floor(at("2026-11-23T23:45:00Z"));
         assert_eq!(year().ids(&page), page);
+    }
+
+    #[test]
+    fn the_rest_of_a_search_begins_exactly_where_it_ended() {
+        let until = at("2026-11-23T23:30:00Z");
+        let rest = |reached| Found { rows: Vec::new(), reached }.rest_before();
+        assert_eq!(
+            rest(Reached::Time(until)),
+            Some(Window { until, is_first: false, ..year() }.ids(&(Uuid::nil()..Uuid::max())).end)
+        );
+        assert_eq!(rest(Reached::End), None);
     }
 
     #[test]

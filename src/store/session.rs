@@ -5,6 +5,8 @@
 //! session drops the connection, and the next statement opens a new one. A caller that stops waiting in the middle of a
 //! statement also drops the connection.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgQueryResult, PgRow};
@@ -20,16 +22,25 @@ pub struct Session {
     /// How long a statement, or opening the connection, may take.
     statement_timeout: Duration,
     connection: Option<PgConnection>,
+    /// Counts what fails, if somebody wants to know.
+    errors: Option<Arc<AtomicU64>>,
 }
 
 impl Store {
     /// Returns a session whose statements may take as long as `statement_timeout`. It connects when it is first used.
     pub fn session(&self, statement_timeout: Duration) -> Session {
-        Session { options: (*self.pool.connect_options()).clone(), statement_timeout, connection: None }
+        let options = (*self.pool.connect_options()).clone();
+        Session { options, statement_timeout, connection: None, errors: None }
     }
 }
 
 impl Session {
+    /// Counts in `errors` from now on how often a statement of this session failed, or a connection could not be opened.
+    /// Refusals by the database and answers that did not come in time count, too.
+    pub fn counting(self, errors: &Arc<AtomicU64>) -> Session {
+        Session { errors: Some(errors.clone()), ..self }
+    }
+
     /// Runs a statement and returns all its rows.
     pub(super) async fn fetch_all<S: Statement>(&mut self, statement: S) -> Result<Vec<S::Row>, StoreError> {
         let mut connection = self.take().await?;
@@ -76,10 +87,14 @@ impl Session {
         &self,
         statement: impl Future<Output = Result<T, sqlx::Error>>,
     ) -> Result<T, StoreError> {
-        match tokio::time::timeout(self.statement_timeout, statement).await {
-            Ok(result) => Ok(result?),
+        let result = match tokio::time::timeout(self.statement_timeout, statement).await {
+            Ok(result) => result.map_err(StoreError::from),
             Err(_elapsed) => Err(StoreError::Unanswered(self.statement_timeout)),
+        };
+        if let (Err(_), Some(errors)) = (&result, &self.errors) {
+            errors.fetch_add(1, Ordering::Relaxed);
         }
+        result
     }
 
     /// Puts the connection back if it can still be used: after an answer, or after an error that the server itself

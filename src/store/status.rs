@@ -13,9 +13,9 @@ use super::{Store, StoreError};
 use crate::domain::report::{HostReport, Report};
 
 /// The largest number of waiting deliveries that are counted.
-const MOST_COUNTED: i64 = 100_000;
+pub const MOST_COUNTED: i64 = 100_000;
 /// How many of the newest deliveries that were recorded as unknown are read.
-const MOST_COUNTED_IN_DOUBT: i64 = 10_000;
+pub const MOST_COUNTED_IN_DOUBT: i64 = 10_000;
 /// The largest number of pauses that are shown; the newest are shown.
 pub const MOST_SHOWN_PAUSES: i64 = 100;
 /// The largest number of dispatchers that are shown: first those that run, then those that ended last.
@@ -45,6 +45,8 @@ impl Count {
 /// The current status of deliveries, pauses and dispatchers.
 #[derive(Debug)]
 pub struct Status {
+    /// When this was so, by the database's clock.
+    pub at: DateTime<Utc>,
     /// The dispatchers that run, and those that ended within the last 60 minutes; at most 100.
     pub dispatchers: Vec<DispatcherStatus>,
     /// How many deliveries wait.
@@ -179,6 +181,7 @@ impl Store {
         prepare(&mut snapshot, STATEMENT_TIMEOUT.min(self.statement_timeout)).await?;
         let queue = queue(&mut snapshot).await?;
         let status = Status {
+            at: queue.at,
             dispatchers: dispatchers(&mut snapshot).await?,
             waiting: Count::up_to(MOST_COUNTED, queue.waiting),
             oldest_waiting: oldest_waiting(&mut snapshot).await?,
@@ -192,20 +195,22 @@ impl Store {
     }
 }
 
-struct Queue {
-    waiting: i64,
+pub(super) struct Queue {
+    pub(super) at: DateTime<Utc>,
+    pub(super) waiting: i64,
     in_flight: i64,
-    active_pauses: i64,
+    pub(super) active_pauses: i64,
 }
 
-async fn queue(snapshot: &mut PgConnection) -> Result<Queue, sqlx::Error> {
+pub(super) async fn queue(snapshot: &mut PgConnection) -> Result<Queue, sqlx::Error> {
     // Deliveries in flight and active pauses are always few; waiting deliveries are counted up to a limit.
     sqlx::query_as!(
         Queue,
         r#"
         SELECT (SELECT count(*) FROM (SELECT FROM postcall.waiting LIMIT $1) AS counted) AS "waiting!",
                (SELECT count(*) FROM postcall.sending) AS "in_flight!",
-               (SELECT count(*) FROM postcall.active_pause) AS "active_pauses!"
+               (SELECT count(*) FROM postcall.active_pause) AS "active_pauses!",
+               statement_timestamp() AS "at!"
         "#,
         MOST_COUNTED + 1,
     )
@@ -213,7 +218,7 @@ async fn queue(snapshot: &mut PgConnection) -> Result<Queue, sqlx::Error> {
     .await
 }
 
-async fn oldest_waiting(snapshot: &mut PgConnection) -> Result<Option<Oldest>, sqlx::Error> {
+pub(super) async fn oldest_waiting(snapshot: &mut PgConnection) -> Result<Option<Oldest>, sqlx::Error> {
     // Ids are time-ordered, so the first one of the primary key is the oldest.
     sqlx::query_as!(
         Oldest,
@@ -226,7 +231,7 @@ async fn oldest_waiting(snapshot: &mut PgConnection) -> Result<Option<Oldest>, s
     .await
 }
 
-async fn in_doubt(snapshot: &mut PgConnection) -> Result<Count, sqlx::Error> {
+pub(super) async fn in_doubt(snapshot: &mut PgConnection) -> Result<Count, sqlx::Error> {
     // Reads the newest deliveries that were recorded as unknown, up to the limit, by the index of what was not
     // delivered. Resolved ones count towards the limit, so that many findings do not make the search longer.
     let row = sqlx::query!(
@@ -322,6 +327,7 @@ mod tests {
         let (alive, at) = (Life::Alive { lease_left_ms: 1 }, DateTime::UNIX_EPOCH);
         let none = Count { counted: 0, is_more: false };
         let status = Status {
+            at,
             dispatchers: vec![
                 dispatcher(1, alive, vec![answering.clone()]),
                 dispatcher(2, Life::Stopped { at }, vec![silent.clone()]),

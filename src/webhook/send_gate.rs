@@ -61,7 +61,7 @@ impl SendGate {
     }
 
     /// How long requests may still begin. `None` if the send gate never closes.
-    fn left(&self) -> Option<Duration> {
+    pub fn left(&self) -> Option<Duration> {
         match self.until.load(Ordering::Acquire) {
             NEVER => None,
             until => Some(Moment::from_nanos(until).saturating_since(Moment::now())),

@@ -19,6 +19,11 @@ pub(super) fn config() -> Result<ClientConfig, rustls::Error> {
     Ok(config)
 }
 
+/// How many root certificates this machine has that can be used.
+pub fn root_certificates() -> usize {
+    RootCertStore::empty().add_parsable_certificates(rustls_native_certs::load_native_certs().certs).0
+}
+
 fn system_roots() -> RootCertStore {
     let found = rustls_native_certs::load_native_certs();
     let mut roots = RootCertStore::empty();

@@ -24,7 +24,8 @@ const PATHS: usize = 60;
 const README_LINES: usize = 150;
 
 /// Directories of the repository that documents name files of.
-const NAMED: [&str; 8] = ["src/", "tests/", "migrations/", "scripts/", "benches/", "docs/", "examples/", ".ci/"];
+const NAMED: [&str; 9] =
+    ["src/", "deploy/", "tests/", "migrations/", "scripts/", "benches/", "docs/", "examples/", ".ci/"];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

@@ -34,7 +34,9 @@ async fn a_publisher_does_with_the_role_alone_all_that_people_do_by_hand_and_is_
     let run = |arguments: &[&str]| succeeds(postcall_at(&url, arguments));
     run(&["action", "check", path(&action)]);
     run(&["action", "publish", "a", path(&action), "--by", "Ada"]);
-    run(&["action", "publish", "a", path(&action), "--by", "Grace"]);
+    // A version that is the same would not be made again.
+    let changed = file(&json!({"method": "POST", "url": "https://api.example.com/other"}).to_string());
+    run(&["action", "publish", "a", path(&changed), "--by", "Grace"]);
     run(&["action", "disable", "a", "--by", "Bob"]);
     run(&["action", "enable", "a", "--by", "Eve"]);
     let unknown = ended(&database, "unknown", 1).await.remove(0);
@@ -194,8 +196,8 @@ fn targets_that_dispatchers_refuse_by_default_draw_a_warning_and_no_more() {
         assert!(output.status.success());
         stderr(&output)
     };
-    assert_eq!(checked("https://api.example.com/${callInfo.callSid}?x=${a['#']}"), "");
-    for url in ["https://10.1.2.3/${a.b}", "https://[::1]:8443/", "https://localhost/x", "https://2130706433/"] {
+    assert_eq!(checked("https://api.example.com/${callInfo.callSid}?x=${context['#']}"), "");
+    for url in ["https://10.1.2.3/${context.b}", "https://[::1]:8443/", "https://localhost/x", "https://2130706433/"] {
         let words = checked(url);
         assert!(words.starts_with("warning: url: ") && words.contains("--allow-target"), "{url}: {words}");
         assert_eq!(words.lines().count(), 1, "{words}");

@@ -56,8 +56,8 @@ const RIGHTS: &[&str] = &[
     "publisher: USAGE on schema postcall",
     "publisher: INSERT on columns of action (agent, enabled, name, version)",
     "publisher: UPDATE on columns of action (enabled, version)",
-    "publisher: INSERT on columns of action_version (action_id, body, headers, method, published_by, timeout_ms, url, \
-     version)",
+    "publisher: INSERT on columns of action_version (action_id, body, headers, method, published_by, reason, timeout_ms, \
+     url, version)",
     "publisher: INSERT on columns of replay (reason, replay_of, replayed_by)",
     "publisher: INSERT on columns of resolution (delivery_id, reason, resolved_by, state)",
     "publisher: EXECUTE on function lock_deliveries",
@@ -90,8 +90,8 @@ const RIGHTS: &[&str] = &[
     "publisher: EXECUTE on function uuid_v7_floor",
     // Reads what happened and who did it: neither calls nor templates.
     "auditor: USAGE on schema postcall",
-    "auditor: SELECT on columns of action_version (action_id, db_user, method, published_at, published_by, timeout_ms, \
-     version)",
+    "auditor: SELECT on columns of action_version (action_id, db_user, method, published_at, published_by, reason, \
+     timeout_ms, version)",
     "auditor: SELECT on columns of outbox (action_ids, agent, call_bytes, call_sid, created_at, id)",
     "auditor: SELECT on table action",
     "auditor: SELECT on table action_switch",

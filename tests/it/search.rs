@@ -33,6 +33,7 @@ async fn everything(database: &Database, filter: &HistoryFilter, page: usize) ->
             Reached::End => return ids,
             Reached::Limit => after = ids.last().copied(),
             Reached::Time(until) => (filter.until, after) = (Some(until), None),
+            Reached::Before(id) => after = Some(id),
         }
     }
 }

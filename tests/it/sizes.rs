@@ -190,7 +190,7 @@ async fn small_deliveries_do_not_wait_for_the_bytes_of_large_ones() {
     let (database, tally, inbox) = (Database::new().await, Tally::holding().await, Inbox::open().await);
     send_whole_calls_to(&database, "large", &tally.url()).await;
     send_whole_calls_to(&database, "small", &inbox.url("/")).await;
-    // More large ones than permits: what keeps them from taking all of these is the room for their bytes.
+    // More large ones than places: what keeps them from taking all of these is the room for their bytes.
     insert_large_calls(&database, "large", 20, 5_000_000).await;
     let dispatcher = Dispatcher::start(&database, &["--concurrency", "16", "--adapt-to-hosts", "false"]).await;
     tally.has(8).await;

@@ -7,10 +7,11 @@ use postcall::domain::delivery::Failure;
 use postcall::domain::host::Host;
 use postcall::domain::report::{HostCondition, HostReport, Report};
 use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, BufReader};
 
 use crate::support::database::Database;
 use crate::support::endings::ended;
-use crate::support::process::{postcall_at, postcall_on, stderr, stdout};
+use crate::support::process::{POSTCALL, postcall_at, postcall_on, stderr, stdout};
 
 /// What an auditor sees.
 async fn status(database: &Database) -> Value {
@@ -304,5 +305,29 @@ async fn no_text_of_others_acts_on_the_terminal_of_whoever_looks() {
     let resumed = postcall_on(&database, &["resume", "agent", hostile, "--reason", "r"]);
     for shown in [stdout(&paused), table(&database), stdout(&list), stdout(&resumed)] {
         assert!(shown.contains(r"a\u{1b}[2J\u{202e}\nagent") && !shown.contains(['\u{1b}', '\u{202e}']), "{shown}");
+    }
+}
+
+#[tokio::test]
+async fn watching_looks_again_and_again_on_one_line_each() {
+    let database = Database::new().await;
+    wait_for(&database, "a", "default", "https://crm.example/", 3).await;
+    for (format, expected) in [
+        ("table", "dispatchers alive 0, waiting 3 (the oldest for 1 h 0 min), in flight 0, unknown 0, paused 0"),
+        ("json", "{"),
+    ] {
+        let mut command = tokio::process::Command::new(POSTCALL);
+        command.env("DATABASE_URL", &database.url).args(["status", "--watch", "--format", format]);
+        let mut child = command.stdout(std::process::Stdio::piped()).kill_on_drop(true).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        for _ in 0..2 {
+            let line = tokio::time::timeout(Duration::from_secs(60), lines.next_line()).await;
+            let line = line.expect("it looks within a minute").unwrap().expect("it goes on");
+            assert!(line.contains(expected), "{line}");
+            if format == "json" {
+                let status: Value = serde_json::from_str(&line).unwrap();
+                assert_eq!(status["waiting"], exactly(3));
+            }
+        }
     }
 }

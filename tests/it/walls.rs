@@ -10,16 +10,17 @@ use crate::support::sources::{CodePath, Source, root, sources};
 
 /// Who may know whom. Whoever is known stands further up, so there is no circle. A new room is one line here, and one in
 /// the table of rooms in docs/architecture.md.
-const ARROWS: [(&str, &[&str]); 10] = [
+const ARROWS: [(&str, &[&str]); 11] = [
     ("domain", &[]),
     ("render", &["domain"]),
     ("webhook", &["domain"]),
     ("store", &["domain"]),
     ("scheduler", &["domain"]),
-    ("dispatcher", &["domain", "render", "webhook", "store", "scheduler"]),
+    ("metrics", &["domain", "store"]),
+    ("dispatcher", &["domain", "render", "webhook", "store", "scheduler", "metrics"]),
     ("service", &["domain", "render", "webhook", "store"]),
     ("console", &["domain", "store", "service"]),
-    ("cli", &["domain", "webhook", "store", "scheduler", "dispatcher", "service", "console"]),
+    ("cli", &["domain", "webhook", "store", "scheduler", "metrics", "dispatcher", "service", "console"]),
     ("main", &["cli"]),
 ];
 
@@ -28,7 +29,7 @@ const PURE: [&str; 3] = ["domain", "render", "scheduler"];
 
 /// What only some rooms may use. A crate is written with `::` behind it; anything else is meant wherever it stands in a path.
 /// Tests may use all of it anywhere.
-const RESERVED: [Reserved; 11] = [
+const RESERVED: [Reserved; 12] = [
     Reserved { what: &["sqlx::"], by: Only(&["store"]), why: "SQL stands only in `store`" },
     Reserved {
         what: &["hyper::client", "http_body::", "reqwest::", "socket2::", "TcpStream", "UdpSocket"],
@@ -49,8 +50,9 @@ const RESERVED: [Reserved; 11] = [
     },
     Reserved {
         what: &["hyper::", "hyper_util::"],
-        by: Only(&["webhook", "console", "cli"]),
-        why: "HTTP belongs to the client in `webhook`, to the pages in `console`, and to the demo's receiver in `cli`",
+        by: Only(&["webhook", "metrics", "console", "cli"]),
+        why: "HTTP belongs to the client in `webhook`, to the server in `metrics`, to the pages in `console`, and to the \
+              demo's receiver in `cli`",
     },
     Reserved {
         what: &["clap::", "comfy_table::", "indicatif::", "tracing_subscriber::"],
@@ -58,9 +60,14 @@ const RESERVED: [Reserved; 11] = [
         why: "arguments, terminals and the log's form belong to `cli`",
     },
     Reserved {
+        what: &["prometheus_client::"],
+        by: Only(&["metrics"]),
+        why: "the format of metrics belongs to `metrics`",
+    },
+    Reserved {
         what: &["TcpListener"],
-        by: Only(&["console", "cli"]),
-        why: "only the console, and the demo's receiver in `cli`, listen",
+        by: Only(&["metrics", "console", "cli"]),
+        why: "only the servers in `metrics` and `console`, and the demo's receiver in `cli`, listen",
     },
     Reserved { what: &["askama::"], by: Only(&["console"]), why: "pages belong to `console`" },
     Reserved {

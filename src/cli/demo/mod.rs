@@ -10,6 +10,7 @@ use super::run::{self, Ranges, Targets};
 use super::{CliError, Database, Format, history, print_line, signals};
 use crate::dispatcher::{self, StopTokens};
 use crate::domain::chain::chain;
+use crate::metrics::Metrics;
 use crate::scheduler::Limits;
 use crate::service::examination::{examine, shown};
 use crate::store::Store;
@@ -149,7 +150,9 @@ fn start_dispatcher(store: &Store) -> Result<(StopTokens, Running), CliError> {
     };
     let (stop, store) = (StopTokens::default(), store.clone());
     let until = stop.clone();
-    let running = tokio::spawn(async move { dispatcher::run(store, webhook, settings, &run::name(), until).await });
+    let running = tokio::spawn(async move {
+        dispatcher::run(store, webhook, settings, &run::name(), until, &Metrics::default()).await
+    });
     Ok((stop, running))
 }
 

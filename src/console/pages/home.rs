@@ -11,7 +11,7 @@ use crate::console::words::{Here, Icon, Mark, ShortTime, Time, Tone, count, long
 use crate::domain::delivery::State;
 use crate::domain::report::{HostCondition, HostReport};
 use crate::store::Store;
-use crate::store::headroom::Headroom;
+use crate::store::checkup::Headroom;
 use crate::store::history::{HistoryFilter, StateCount};
 use crate::store::status::{DispatcherStatus, HeldPause, Life, Status};
 
@@ -136,7 +136,10 @@ fn last_hour_figures(counts: &[StateCount]) -> Vec<Figure> {
 }
 
 fn headroom_line(headroom: &Headroom) -> String {
-    format!("{} until {} ({} days)", headroom.table, headroom.until.format("%Y-%m-%d"), headroom.days)
+    match headroom.until {
+        Some(until) => format!("{} until {} ({} days)", headroom.table, until.format("%Y-%m-%d"), headroom.days()),
+        None => format!("{}: none for the present", headroom.table),
+    }
 }
 
 impl StatusView {

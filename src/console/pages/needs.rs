@@ -3,7 +3,7 @@
 use crate::console::words::{Icon, Mark, Tone, count, long, number, shown};
 use crate::domain::delivery::State;
 use crate::domain::report::HostCondition;
-use crate::store::headroom::Headroom;
+use crate::store::checkup::Headroom;
 use crate::store::history::StateCount;
 use crate::store::status::{Count, Life, Status};
 
@@ -176,7 +176,8 @@ fn failures(last_hour: &[StateCount], needs: &mut Vec<Need>) {
 }
 
 fn partitions(headroom: &[Headroom], needs: &mut Vec<Need>) {
-    for Headroom { table, days, .. } in headroom.iter().filter(|headroom| headroom.days < LEAST_DAYS) {
+    for short in headroom.iter().filter(|headroom| headroom.days() < LEAST_DAYS) {
+        let (table, days) = (&short.table, short.days());
         needs.push(Need {
             mark: URGENT,
             what: format!("The table {table} has partitions for {days} more days only."),
@@ -219,6 +220,7 @@ mod tests {
 
     fn calm() -> Status {
         Status {
+            at: DateTime::UNIX_EPOCH,
             dispatchers: vec![dispatcher(Life::Alive { lease_left_ms: 1 }, HostCondition::Answering)],
             waiting: NONE,
             oldest_waiting: None,
@@ -249,11 +251,15 @@ mod tests {
         needs.into_iter().map(|need| format!("{}: {}", need.mark.word, need.what)).collect()
     }
 
+    fn headroom(days: i64) -> Headroom {
+        let seconds = days as f64 * 86_400.0;
+        Headroom { table: "outbox".to_owned(), until: Some(DateTime::UNIX_EPOCH), seconds, default_bytes: 0 }
+    }
+
     #[test]
     fn where_all_is_well_nobody_is_needed() {
-        let headroom = Headroom { table: "outbox".to_owned(), until: DateTime::UNIX_EPOCH, days: 10 };
         let delivered = StateCount { state: State::Delivered, count: 5 };
-        assert_eq!(told(&calm(), &[delivered], &[headroom]), Vec::<String>::new());
+        assert_eq!(told(&calm(), &[delivered], &[headroom(10)]), Vec::<String>::new());
     }
 
     #[test]
@@ -269,9 +275,8 @@ mod tests {
         status.active_pauses = 2;
         let last_hour =
             [StateCount { state: State::Failed, count: 10_001 }, StateCount { state: State::Rejected, count: 1 }];
-        let headroom = Headroom { table: "outbox".to_owned(), until: at, days: 0 };
         assert_eq!(
-            told(&status, &last_hour, &[headroom]),
+            told(&status, &last_hour, &[headroom(0)]),
             [
                 "urgent: No dispatcher runs: nothing is sent.",
                 "urgent: The table outbox has partitions for 0 more days only.",

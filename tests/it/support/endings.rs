@@ -21,8 +21,8 @@ pub async fn end_all(database: &Database, state: &str) -> Vec<String> {
         "WITH moved AS (DELETE FROM postcall.waiting RETURNING *)
          INSERT INTO postcall.delivery
              (delivery_id, call_id, claim, action_id, created_at, claimed_at, finished_at, action_version, dispatcher_id,
-              agent, state, error_kind, latency_ms, response_code, response_bytes, response_sha256, body_end, method, url)
-         SELECT delivery_id, call_id, gen_random_uuid(), action_id, created_at, now(), now(), 1, 1, agent, state,
+              agent, call_sid, state, error_kind, latency_ms, response_code, response_bytes, response_sha256, body_end, method, url)
+         SELECT delivery_id, call_id, gen_random_uuid(), action_id, created_at, now(), now(), 1, 1, agent, call_sid, state,
                 CASE state WHEN 'failed' THEN 'dns' WHEN 'unknown' THEN 'timeout' END,
                 CASE state WHEN 'skipped' THEN NULL ELSE 1 END, code, code * 0, CASE WHEN code > 0 THEN sha256('') END,
                 CASE WHEN code > 0 THEN 'complete' END, 'POST', 'https://receiver.example/'

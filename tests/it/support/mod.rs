@@ -17,6 +17,7 @@ pub mod platform;
 pub mod process;
 pub mod proxy;
 pub mod receiver;
+pub mod scrape;
 pub mod seed;
 pub mod sources;
 pub mod tally;

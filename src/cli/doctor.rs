@@ -1,0 +1,102 @@
+//! `postcall doctor`: looks at what an installation needs in order to work.
+
+use chrono::{DateTime, Utc};
+use clap::Args;
+
+use super::migrate::require_current;
+use super::table::print_json;
+use super::{CliError, Database, ONE_CONNECTION, print_line};
+use crate::domain::checkup::{Check, Verdict};
+use crate::domain::visible::visible;
+use crate::service::doctor::{of_login, of_roots, of_schema};
+use crate::store::Store;
+
+/// Look at what an installation needs in order to work, and say what to do about what is wrong.
+///
+///   database      it can be reached
+///   server        its version is one that is tested
+///   user          has one of postcall's roles, and does not own the schema
+///   clocks        this machine's and the database's agree
+///   schema        is the one of this program
+///   guards        the triggers and constraints that keep rows as they were are on
+///   partitions    there are partitions for the time to come
+///   dispatchers   some run, and they may send to the same targets
+///   tls roots     this machine, if a dispatcher is to run on it, has root certificates
+///
+/// Each is ok, a warning or a problem; the exit status is 1 if there is a problem. Changes nothing.
+/// Run it as the user and on the machine that a dispatcher has. Whether every call is accounted for
+/// is checked by `postcall check-invariants`.
+#[derive(Args)]
+#[command(verbatim_doc_comment)]
+pub struct Arguments {
+    /// Print a JSON array of the checks.
+    #[arg(long)]
+    json: bool,
+
+    #[command(flatten)]
+    database: Database,
+}
+
+impl Arguments {
+    pub(super) async fn run(self) -> Result<(), CliError> {
+        let mut checks = match self.database.connect(ONE_CONNECTION).await {
+            Ok(store) => of_database(&store).await?,
+            Err(error) => {
+                let cure = "see that the server runs, that --database-url (or DATABASE_URL) names it, and that nothing \
+                            between here and there keeps connections away";
+                vec![Check::problem("database", error.for_people(), cure)]
+            }
+        };
+        checks.push(of_roots());
+        if self.json {
+            print_json(&checks)?;
+        } else {
+            checks.iter().flat_map(lines).try_for_each(|line| print_line(&line))?;
+        }
+        let problems = checks.iter().filter(|check| check.verdict == Verdict::Problem).count();
+        if problems == 0 {
+            Ok(())
+        } else {
+            Err(CliError::Problem(format!("{problems} of {} checks found a problem", checks.len())))
+        }
+    }
+}
+
+async fn of_database(store: &Store) -> Result<Vec<Check>, CliError> {
+    let login = store.login().await?;
+    let mut checks = vec![Check::ok("database", "it can be reached")];
+    checks.extend(of_login(&login, this_machine_s_time()));
+    match require_current(store).await {
+        Ok(()) => {
+            checks.push(Check::ok("schema", "it is the one of this program"));
+            match of_schema(store).await {
+                Ok(found) => checks.extend(found),
+                Err(error) => checks.push(unreadable(&CliError::from(error))),
+            }
+        }
+        Err(CliError::Problem(problem)) => {
+            checks.push(Check::problem(
+                "schema",
+                problem,
+                "let the owner run `postcall migrate`, or install the release of the schema",
+            ));
+        }
+        Err(error) => checks.push(unreadable(&error)),
+    }
+    Ok(checks)
+}
+
+fn unreadable(error: &CliError) -> Check {
+    Check::problem("schema", error.for_people(), "the role postcall_auditor suffices to read what is checked")
+}
+
+#[expect(clippy::disallowed_methods, reason = "it is this clock that is compared with the database's")]
+fn this_machine_s_time() -> DateTime<Utc> {
+    Utc::now()
+}
+
+fn lines(check: &Check) -> Vec<String> {
+    let mut lines = vec![format!("{:<8} {:<12} {}", check.verdict, check.what, visible(&check.found))];
+    lines.extend(check.cure.as_ref().map(|cure| format!("{:<21} {}", "", visible(cure))));
+    lines
+}

@@ -1,0 +1,112 @@
+//! Which calls have arrived, and why some of them have no delivery.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::domain::nearest::nearest;
+use crate::store::calls::{AgentActions, CallFilter, CallRecord};
+use crate::store::{Store, StoreError};
+
+/// A call, and why it has no delivery if it has none.
+#[derive(Clone, Debug, Serialize)]
+pub struct Arrived {
+    /// The call.
+    #[serde(flatten)]
+    pub call: CallRecord,
+    /// Why it has no delivery; `None` if it has one.
+    pub without: Option<Without>,
+}
+
+/// Why a call has no delivery. That no action of its agent was enabled when it was inserted is certain: that was
+/// recorded then. The rest is what is known about the agent's actions today.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "reason", rename_all = "snake_case")]
+pub enum Without {
+    /// No action was ever published for the agent.
+    AgentUnknown {
+        /// The nearest agent that has actions.
+        meant: Option<String>,
+    },
+    /// The agent's first action was published after the call was inserted.
+    PublishedLater {
+        /// When.
+        first_published_at: DateTime<Utc>,
+    },
+    /// The agent had actions, and none of them was enabled.
+    NoneEnabled {
+        /// How many of its actions are enabled today.
+        enabled_today: i64,
+        /// How many actions it has today.
+        actions_today: i64,
+    },
+    /// The call is from before it was recorded which actions were enabled.
+    NotRecorded,
+}
+
+/// Calls, and where the rest begins.
+#[derive(Debug)]
+pub struct Arrivals {
+    /// The calls.
+    pub calls: Vec<Arrived>,
+    /// The call behind which a look for the rest goes on; `None` if there is no rest.
+    pub rest_after: Option<Uuid>,
+}
+
+/// Up to `limit` calls that match and come after the call `after`, the newest first.
+///
+/// # Errors
+/// Only those of the database.
+pub async fn arrivals(
+    store: &Store,
+    filter: &CallFilter,
+    after: Option<Uuid>,
+    limit: usize,
+) -> Result<Arrivals, StoreError> {
+    let found = store.calls(filter, after, limit).await?;
+    Ok(Arrivals { calls: explained(store, found.calls).await?, rest_after: found.rest_after })
+}
+
+/// The calls with the reasons why they have no delivery.
+///
+/// # Errors
+/// Only those of the database.
+pub async fn explained(store: &Store, calls: Vec<CallRecord>) -> Result<Vec<Arrived>, StoreError> {
+    let without: BTreeSet<&String> =
+        calls.iter().filter(|call| call.deliveries == Some(0)).map(|call| &call.agent).collect();
+    let agents: Vec<String> = without.into_iter().cloned().collect();
+    let known: BTreeMap<String, AgentActions> = if agents.is_empty() {
+        BTreeMap::new()
+    } else {
+        let known = store.agents_actions(&agents).await?;
+        known.into_iter().map(|actions| (actions.agent.clone(), actions)).collect()
+    };
+    let is_any_unknown = agents.iter().any(|agent| !known.contains_key(agent));
+    let names = if is_any_unknown { store.names().await? } else { BTreeMap::new() };
+    let meant = |agent: &str| nearest(agent, names.keys().map(String::as_str)).map(str::to_owned);
+    Ok(calls
+        .into_iter()
+        .map(|call| {
+            let without = match call.deliveries {
+                None => Some(Without::NotRecorded),
+                Some(0) => Some(Without::of(&call, known.get(&call.agent), meant)),
+                Some(_) => None,
+            };
+            Arrived { call, without }
+        })
+        .collect())
+}
+
+impl Without {
+    fn of(call: &CallRecord, actions: Option<&AgentActions>, meant: impl Fn(&str) -> Option<String>) -> Without {
+        match actions {
+            None => Without::AgentUnknown { meant: meant(&call.agent) },
+            Some(actions) if actions.first_published_at > call.created_at => {
+                Without::PublishedLater { first_published_at: actions.first_published_at }
+            }
+            Some(actions) => Without::NoneEnabled { enabled_today: actions.enabled, actions_today: actions.count },
+        }
+    }
+}

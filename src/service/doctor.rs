@@ -1,0 +1,212 @@
+//! What an installation needs in order to work, looked at one by one.
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use crate::domain::checkup::Check;
+use crate::store::checkup::{Headroom, Living, Login};
+use crate::store::{Store, StoreError};
+use crate::webhook::root_certificates;
+
+/// The oldest server that is tested.
+const OLDEST_SERVER: i32 = 150_000;
+/// With less headroom than this, partitions should have been made long ago.
+const LITTLE_HEADROOM: TimeDelta = TimeDelta::days(7);
+/// With less headroom than this, rows go into the default partition soon.
+const NO_HEADROOM: TimeDelta = TimeDelta::days(1);
+/// How far this machine's clock may be from the database's. Certificates are judged by this machine's.
+const CLOCKS_APART: TimeDelta = TimeDelta::seconds(60);
+/// The largest number of guards that are named.
+const NAMED: usize = 5;
+
+/// Looks at the server, the user and the clocks. `here` is the time by this machine's clock.
+pub fn of_login(login: &Login, here: DateTime<Utc>) -> Vec<Check> {
+    vec![of_server(login), of_user(login), of_clocks(here - login.now)]
+}
+
+/// Looks at what the schema holds; it must be the one of this program.
+///
+/// # Errors
+/// Only those of the database.
+pub async fn of_schema(store: &Store) -> Result<Vec<Check>, StoreError> {
+    let mut checks = vec![of_guards(&store.guard_faults().await?)];
+    checks.extend(store.headroom().await?.iter().map(of_partitions));
+    checks.push(of_policies(&store.living_dispatchers().await?));
+    Ok(checks)
+}
+
+/// Looks at the certificates that this machine trusts.
+pub fn of_roots() -> Check {
+    match root_certificates() {
+        0 => Check::problem(
+            "tls roots",
+            "this machine has no root certificates: a dispatcher that runs here fails every https webhook",
+            "install the package ca-certificates, or name a file of them by SSL_CERT_FILE",
+        ),
+        count => Check::ok("tls roots", format!("this machine trusts {count} root certificates")),
+    }
+}
+
+fn of_server(login: &Login) -> Check {
+    let found = format!("PostgreSQL {}", login.server_version);
+    if login.server_version_num < OLDEST_SERVER {
+        return Check::problem("server", found, "install PostgreSQL 15 or newer; older ones are not tested");
+    }
+    Check::ok("server", found)
+}
+
+fn of_user(login: &Login) -> Check {
+    let user = &login.user;
+    if login.is_owner {
+        return Check::warning(
+            "user",
+            format!("{user} owns the schema, or is a superuser, and may do everything"),
+            "use this user for `postcall migrate`; let dispatchers and people log in as users with one role, such as \
+             GRANT postcall_dispatcher TO …",
+        );
+    }
+    if login.roles.is_empty() {
+        return Check::problem(
+            "user",
+            format!("{user} has none of postcall's roles"),
+            "let the owner GRANT postcall_dispatcher, postcall_publisher or postcall_auditor to it",
+        );
+    }
+    Check::ok("user", format!("{user} has {}", login.roles.join(", ")))
+}
+
+fn of_clocks(difference: TimeDelta) -> Check {
+    let apart = difference.abs();
+    let found = format!("this machine's clock and the database's are {} ms apart", apart.num_milliseconds());
+    if apart > CLOCKS_APART {
+        return Check::warning(
+            "clocks",
+            found,
+            "set both by NTP. postcall goes by the database's, but certificates are judged by this machine's",
+        );
+    }
+    Check::ok("clocks", found)
+}
+
+fn of_guards(faults: &[String]) -> Check {
+    if faults.is_empty() {
+        return Check::ok("guards", "all triggers and constraints that keep rows as they were are on");
+    }
+    let named = faults.iter().take(NAMED).cloned().collect::<Vec<_>>().join("; ");
+    let more = match faults.len().saturating_sub(NAMED) {
+        0 => String::new(),
+        more => format!("; and {more} more"),
+    };
+    let cure = "find out who changed it and why, put it back, and run `postcall check-invariants`";
+    Check::problem("guards", format!("{named}{more}"), cure)
+}
+
+fn of_partitions(Headroom { table, until, seconds, default_bytes }: &Headroom) -> Check {
+    let cure = "partitions are made by a dispatcher that runs (`postcall run`), or by SELECT postcall.make_partitions(); its \
+                log says why one could not be made";
+    let headroom = TimeDelta::seconds(*seconds as i64);
+    let found = match until {
+        Some(until) => format!("{table} has partitions until {}", until.format("%Y-%m-%d")),
+        None => format!("{table} has no partition for the present"),
+    };
+    if headroom < NO_HEADROOM {
+        return Check::problem("partitions", found, cure);
+    }
+    if headroom < LITTLE_HEADROOM {
+        return Check::warning("partitions", found, cure);
+    }
+    if *default_bytes > 0 {
+        let found = format!("{found}; its default partition has held rows ({default_bytes} bytes)");
+        return Check::warning("partitions", found, "`postcall prune` lets them go when they are old enough");
+    }
+    Check::ok("partitions", found)
+}
+
+fn of_policies(living: &[Living]) -> Check {
+    let Some((first, others)) = living.split_first() else {
+        return Check::warning("dispatchers", "no dispatcher runs", "start one with `postcall run`");
+    };
+    for other in others {
+        let (Some(here), Some(there)) = (&first.policy, &other.policy) else { continue };
+        let differences = here.differences(there);
+        if !differences.is_empty() {
+            let told = differences.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+            return Check::problem(
+                "dispatchers",
+                format!(
+                    "dispatchers {} and {} have different policies: {told}",
+                    first.dispatcher_id, other.dispatcher_id
+                ),
+                "give all dispatchers the same --allow-… settings and start them again, one after the other",
+            );
+        }
+    }
+    match living.iter().find(|dispatcher| dispatcher.policy.is_none()) {
+        Some(Living { dispatcher_id, name, .. }) => Check::warning(
+            "dispatchers",
+            format!("dispatcher {dispatcher_id} ({name}) has recorded no policy that this release can read"),
+            "see that it has the same --allow-… settings as the others; let all be of one release",
+        ),
+        None => Check::ok("dispatchers", format!("{} run, with the same policy", living.len())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::domain::checkup::Verdict;
+    use crate::domain::policy::Policy;
+
+    fn login(is_owner: bool, roles: &[&str]) -> Login {
+        Login {
+            server_version: "15.4".to_owned(),
+            server_version_num: 150_004,
+            now: DateTime::UNIX_EPOCH,
+            user: "ann".to_owned(),
+            is_owner,
+            roles: roles.iter().map(|&role| role.to_owned()).collect(),
+        }
+    }
+
+    fn living(dispatcher_id: i32, policy: Option<Policy>) -> Living {
+        Living { dispatcher_id, name: "host:1".to_owned(), policy }
+    }
+
+    #[test]
+    fn whatever_is_wrong_has_a_cure_and_what_is_right_has_none() {
+        let headroom = |days: i64, default_bytes| {
+            let until = Some(DateTime::UNIX_EPOCH);
+            of_partitions(&Headroom {
+                table: "outbox".to_owned(),
+                until,
+                seconds: (days * 86_400) as f64,
+                default_bytes,
+            })
+        };
+        let http = || Policy::default().with("allow_http", json!(true));
+        let (ok, warning, problem) = (Verdict::Ok, Verdict::Warning, Verdict::Problem);
+        let old = Login { server_version_num: 140_000, ..login(false, &[]) };
+        for (check, verdict) in [
+            (of_server(&login(false, &[])), ok),
+            (of_server(&old), problem),
+            (of_user(&login(false, &["postcall_auditor"])), ok),
+            (of_user(&login(true, &[])), warning),
+            (of_user(&login(false, &[])), problem),
+            (of_clocks(TimeDelta::milliseconds(-5)), ok),
+            (of_clocks(TimeDelta::seconds(-61)), warning),
+            (of_guards(&[]), ok),
+            (of_guards(&vec!["a is missing".to_owned(); 7]), problem),
+            (headroom(14, 0), ok),
+            (headroom(14, 8192), warning),
+            (headroom(6, 0), warning),
+            (headroom(0, 0), problem),
+            (of_policies(&[]), warning),
+            (of_policies(&[living(1, Some(http())), living(2, Some(http()))]), ok),
+            (of_policies(&[living(1, Some(http())), living(2, Some(Policy::default()))]), problem),
+            (of_policies(&[living(1, Some(http())), living(2, None)]), warning),
+        ] {
+            assert_eq!((check.verdict, check.cure.is_some()), (verdict, verdict != ok), "{check:?}");
+        }
+    }
+}

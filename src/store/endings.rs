@@ -1,0 +1,58 @@
+//! What has come to an end lately, in the order of its ends.
+
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+
+use super::matching::prepare;
+use super::{COMMAND_STATEMENT_TIMEOUT, Store, StoreError};
+
+/// The end of a delivery. Endings are ordered by time, and those of one moment by id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Ending {
+    /// When the outcome was recorded.
+    pub finished_at: DateTime<Utc>,
+    /// The delivery.
+    pub delivery_id: Uuid,
+}
+
+/// What one look has read.
+#[derive(Debug)]
+pub struct Endings {
+    /// The endings, the oldest first.
+    pub ended: Vec<Ending>,
+    /// When the look began, by the database's clock.
+    pub began_at: DateTime<Utc>,
+}
+
+impl Store {
+    /// Returns the endings after `after` and before `until`, the oldest first, at most `limit`.
+    pub async fn endings_between(
+        &self,
+        after: Ending,
+        until: DateTime<Utc>,
+        limit: usize,
+    ) -> Result<Endings, StoreError> {
+        let mut transaction = self.pool.begin_with("BEGIN READ ONLY").await?;
+        prepare(&mut transaction, COMMAND_STATEMENT_TIMEOUT).await?;
+        // The transaction's time is before the snapshot of the statement below.
+        let began_at =
+            sqlx::query_scalar!(r#"SELECT transaction_timestamp() AS "now!""#).fetch_one(&mut *transaction).await?;
+        // The index by end (BRIN) finds the pages of that time, which lie together, because history is only inserted
+        // into. So the cost depends on what has ended in that time, however long history is. It cannot use a comparison
+        // of rows, so the time is compared once more by itself.
+        let ended = sqlx::query_as!(
+            Ending,
+            "SELECT finished_at, delivery_id FROM postcall.delivery
+             WHERE finished_at >= $1 AND finished_at < $4 AND (finished_at, delivery_id) > ($1, $2)
+             ORDER BY finished_at, delivery_id LIMIT $3",
+            after.finished_at,
+            after.delivery_id,
+            i64::try_from(limit).unwrap_or(i64::MAX),
+            until,
+        )
+        .fetch_all(&mut *transaction)
+        .await?;
+        transaction.commit().await?;
+        Ok(Endings { ended, began_at })
+    }
+}

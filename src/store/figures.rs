@@ -1,0 +1,147 @@
+//! Figures of the whole installation for metrics: each method is one short statement, and none costs more when more
+//! waits or when history is longer. Counting stops at a limit, as in [`super::status`].
+
+use sqlx::PgConnection;
+
+use super::StoreError;
+use super::invariants::{Checked, Invariant, stuck, unguarded};
+use super::session::Session;
+use super::status::{Count, MOST_COUNTED, in_doubt, oldest_waiting, queue};
+
+/// The largest number of rows of a default partition that are counted.
+pub const MOST_COUNTED_DEFAULT_ROWS: i64 = 10_000;
+
+/// How many dispatchers there are. Those that ended are counted for an hour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DispatcherCounts {
+    /// Their lease is valid.
+    pub alive: i64,
+    /// Their lease is over, and no other dispatcher has declared them lost yet.
+    pub overdue: i64,
+    /// They stopped in an orderly way within the last hour.
+    pub stopped: i64,
+    /// They were declared lost within the last hour.
+    pub lost: i64,
+}
+
+/// What waits and what is in flight.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct QueueFigures {
+    /// How many deliveries wait.
+    pub waiting: Count,
+    /// The age of the oldest delivery that waits, in seconds; `None` if nothing waits.
+    pub oldest_waiting: Option<f64>,
+    /// The time since the oldest delivery in flight was claimed, in seconds; `None` if nothing is in flight.
+    pub oldest_sending: Option<f64>,
+    /// How many pauses are active.
+    pub active_pauses: i64,
+}
+
+/// The partitions of one table.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PartitionFigures {
+    /// `outbox` or `delivery`.
+    pub table: String,
+    /// For how many seconds from now on each new row has a partition. Three periods ahead are looked at.
+    pub headroom: f64,
+    /// Rows in the default partition.
+    pub default_rows: Count,
+}
+
+impl Session {
+    /// Counts the dispatchers.
+    pub async fn dispatcher_counts(&mut self) -> Result<DispatcherCounts, StoreError> {
+        // The table has one row for every start there ever was. It is read completely, as a registration does.
+        let statement = sqlx::query_as!(
+            DispatcherCounts,
+            r#"
+            SELECT count(*) FILTER (WHERE ended_at IS NULL AND lease_until > clock_timestamp()) AS "alive!",
+                   count(*) FILTER (WHERE ended_at IS NULL AND lease_until <= clock_timestamp()) AS "overdue!",
+                   count(*) FILTER (WHERE stopped_at > clock_timestamp() - interval '1 hour') AS "stopped!",
+                   count(*) FILTER (WHERE lost_at > clock_timestamp() - interval '1 hour') AS "lost!"
+            FROM (SELECT lease_until, stopped_at, lost_at, coalesce(stopped_at, lost_at) AS ended_at
+                  FROM postcall.dispatcher) AS dispatcher
+            "#
+        );
+        self.fetch_one(statement).await
+    }
+
+    /// Counts what waits, and tells how old the oldest deliveries are.
+    pub async fn queue_figures(&mut self) -> Result<QueueFigures, StoreError> {
+        let mut connection = self.take().await?;
+        let read = self.within(read_queue(&mut connection)).await;
+        self.keep(connection, read)
+    }
+
+    /// Counts the deliveries that are unknown and not resolved, among the newest that were recorded as unknown.
+    pub async fn unknown_unresolved(&mut self) -> Result<Count, StoreError> {
+        let mut connection = self.take().await?;
+        let read = self.within(in_doubt(&mut connection)).await;
+        self.keep(connection, read)
+    }
+
+    /// Tells for how long there are partitions, and how many rows had none.
+    pub async fn partition_figures(&mut self) -> Result<Vec<PartitionFigures>, StoreError> {
+        // - Looks for the partitions that `postcall.make_partitions` makes, by their names. A detached one counts as
+        //   missing. The headroom ends where the first one is missing.
+        // - Reads the catalog, and of each default partition no more rows than are counted.
+        let statement = sqlx::query!(
+            r#"
+            SELECT parent AS "table!", greatest(0, date_part('epoch', ends_at - now())) AS "headroom!",
+                   CASE parent
+                       WHEN 'outbox' THEN (SELECT count(*) FROM (SELECT FROM postcall.outbox_default LIMIT $1) AS counted)
+                       ELSE (SELECT count(*) FROM (SELECT FROM postcall.delivery_default LIMIT $1) AS counted)
+                   END AS "default_rows!"
+            FROM (VALUES ('outbox', 'week'), ('delivery', 'month')) AS family (parent, period),
+                 LATERAL (
+                     SELECT coalesce(min(starts_at) FILTER (WHERE NOT coalesce(relispartition, false)),
+                                     max(starts_at + ('1 ' || period)::interval)) AS ends_at
+                     FROM generate_series(0, 3) AS n,
+                          LATERAL (SELECT date_trunc(period, now()) + n * ('1 ' || period)::interval) AS s (starts_at)
+                     LEFT JOIN pg_class ON pg_class.oid = to_regclass('postcall.' || parent || to_char(starts_at, '_YYYYMMDD'))
+                 ) AS made
+            ORDER BY parent DESC
+            "#,
+            MOST_COUNTED_DEFAULT_ROWS + 1,
+        );
+        let rows = self.fetch_all(statement).await?;
+        let figures = rows.into_iter().map(|row| PartitionFigures {
+            table: row.table,
+            headroom: row.headroom,
+            default_rows: Count::up_to(MOST_COUNTED_DEFAULT_ROWS, row.default_rows),
+        });
+        Ok(figures.collect())
+    }
+
+    /// Counts the violations of the invariants that can be checked at any time: that nothing is stuck (it reads
+    /// `sending`, which is small), and that all guards are on (it reads the catalog). The others need whole tables.
+    pub async fn cheap_violations(&mut self) -> Result<Vec<(Invariant, i64)>, StoreError> {
+        let mut connection = self.take().await?;
+        let read = self.within(check_cheap(&mut connection)).await;
+        self.keep(connection, read)
+    }
+}
+
+async fn read_queue(connection: &mut PgConnection) -> Result<QueueFigures, sqlx::Error> {
+    let counted = queue(connection).await?;
+    let oldest = oldest_waiting(connection).await?;
+    // `sending` holds no more than all dispatchers have in flight.
+    let oldest_sending = sqlx::query_scalar!(
+        "SELECT greatest(0, date_part('epoch', clock_timestamp() - min(claimed_at))) FROM postcall.sending \
+         HAVING min(claimed_at) IS NOT NULL"
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(QueueFigures {
+        waiting: Count::up_to(MOST_COUNTED, counted.waiting),
+        oldest_waiting: oldest.map(|oldest| oldest.age_ms as f64 / 1_000.0),
+        oldest_sending: oldest_sending.flatten(),
+        active_pauses: counted.active_pauses,
+    })
+}
+
+async fn check_cheap(connection: &mut PgConnection) -> Result<Vec<(Invariant, i64)>, sqlx::Error> {
+    let stuck = Checked::from(Invariant::NoneStuck, stuck(connection).await?);
+    let unguarded = Checked::from(Invariant::GuardsOn, unguarded(connection).await?);
+    Ok([stuck, unguarded].map(|checked| (checked.invariant, checked.violations)).to_vec())
+}

@@ -1,0 +1,105 @@
+//! The versions of an action: when, by whom and why each was published, and what it changed.
+
+use chrono::{DateTime, Utc};
+
+use super::{Store, StoreError};
+use crate::domain::action::Method;
+
+/// The largest number of versions that are read at once.
+pub const MOST_VERSIONS: i32 = 1_000;
+
+/// One version of an action, without its templates.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VersionRecord {
+    /// Its number; the first is 1.
+    pub version: i32,
+    /// When it was published.
+    pub published_at: DateTime<Utc>,
+    /// Who published it, in that person's own words.
+    pub published_by: String,
+    /// The database user who published it; `None` for a version from before this column existed.
+    pub db_user: Option<String>,
+    /// Why it was published; `None` if nobody said.
+    pub reason: Option<String>,
+    /// What it changed; `None` for the first version.
+    pub change: Option<Change>,
+}
+
+/// What a version changed, compared with the one before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// The methods before and after, if they differ.
+    pub method: Option<(Method, Method)>,
+    /// The timeouts before and after in milliseconds, if they differ.
+    pub timeout_ms: Option<(i32, i32)>,
+    /// Whether the URL differs.
+    pub url: bool,
+    /// Whether the headers differ.
+    pub headers: bool,
+    /// Whether the body differs.
+    pub body: bool,
+}
+
+impl Store {
+    /// Returns up to `limit` versions of an action, the newest first; those before the version `before`, or the newest ones. At
+    /// most [`MOST_VERSIONS`] are returned. The list is empty if there is no such action.
+    pub async fn versions(
+        &self,
+        agent: &str,
+        name: &str,
+        before: Option<i32>,
+        limit: i32,
+    ) -> Result<Vec<VersionRecord>, StoreError> {
+        // Versions are numbered without gaps, so both ends of a page are known: only its rows are read, by their key, however
+        // many versions there are. LATERAL and LIMIT leave the planner no other way. Templates are compared here, because all of
+        // them together are far more than what is told.
+        let rows = sqlx::query!(
+            r#"
+            SELECT newer.version, newer.published_at, newer.published_by, newer.db_user, newer.reason,
+                   newer.method AS "method: Method", newer.timeout_ms,
+                   older.method AS "old_method?: Method", older.timeout_ms AS "old_timeout_ms?",
+                   newer.url IS DISTINCT FROM older.url AS "url!",
+                   newer.headers IS DISTINCT FROM older.headers AS "headers!",
+                   newer.body IS DISTINCT FROM older.body AS "body!"
+            FROM (
+                SELECT action_id, least(version, $3::integer - 1) AS last FROM postcall.action WHERE agent = $1 AND name = $2
+            ) AS page
+            CROSS JOIN LATERAL (
+                SELECT * FROM postcall.action_version
+                WHERE action_version.action_id = page.action_id
+                  AND action_version.version <= page.last AND action_version.version > page.last - $4::integer
+                ORDER BY action_version.version DESC LIMIT $4::integer
+            ) AS newer
+            LEFT JOIN LATERAL (
+                SELECT * FROM postcall.action_version
+                WHERE action_version.action_id = newer.action_id AND action_version.version = newer.version - 1
+                LIMIT 1
+            ) AS older ON true
+            ORDER BY newer.version DESC
+            "#,
+            agent,
+            name,
+            before,
+            limit.clamp(1, MOST_VERSIONS),
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(rows
+            .into_iter()
+            .map(|row| VersionRecord {
+                version: row.version,
+                published_at: row.published_at,
+                published_by: row.published_by,
+                db_user: row.db_user,
+                reason: row.reason,
+                change: row.old_method.zip(row.old_timeout_ms).map(|(method, timeout_ms)| Change {
+                    method: (method != row.method).then_some((method, row.method)),
+                    timeout_ms: (timeout_ms != row.timeout_ms).then_some((timeout_ms, row.timeout_ms)),
+                    url: row.url,
+                    headers: row.headers,
+                    body: row.body,
+                }),
+            })
+            .collect())
+    }
+}

@@ -1,0 +1,87 @@
+//! `postcall doctor`: an installation that works has no problem, and each thing that is wrong is named with its cure.
+
+use std::net::TcpListener;
+use std::process::Output;
+
+use serde_json::Value;
+
+use crate::support::database::Database;
+use crate::support::process::{Dispatcher, POSTCALL, postcall_at, stderr, stdout};
+
+/// The checks as they are printed.
+fn checks(output: &Output) -> Vec<Value> {
+    serde_json::from_str(&stdout(output)).unwrap_or_else(|error| panic!("{error}: {}", stderr(output)))
+}
+
+fn checked(url: &str) -> Vec<Value> {
+    checks(&postcall_at(url, &["doctor", "--json"]))
+}
+
+/// The verdict of one check, and what was found; of several of that name the first that is not ok.
+fn verdict<'a>(checks: &'a [Value], what: &str) -> (&'a str, &'a str) {
+    let named = || checks.iter().filter(|check| check["what"] == what);
+    let check = named().find(|check| check["verdict"] != "ok").or(named().next());
+    let check = check.unwrap_or_else(|| panic!("{what} is not among {checks:?}"));
+    assert_eq!(check["cure"].is_string(), check["verdict"] != "ok", "{check}");
+    (check["verdict"].as_str().unwrap(), check["found"].as_str().unwrap())
+}
+
+#[tokio::test]
+async fn an_installation_that_works_has_no_problem() {
+    let database = Database::new().await;
+    let url = database.login(&["postcall_dispatcher"]).await;
+    let _dispatcher = Dispatcher::start_at(&url, &[]).await;
+    let checks = checked(&url);
+    for what in ["database", "server", "user", "clocks", "schema", "guards", "partitions", "dispatchers"] {
+        assert_eq!(verdict(&checks, what).0, "ok", "{checks:?}");
+    }
+    for role in ["postcall_auditor", "postcall_publisher"] {
+        let checks = checked(&database.login(&[role]).await);
+        assert_eq!((verdict(&checks, "user").0, verdict(&checks, "schema").0), ("ok", "ok"), "{role}: {checks:?}");
+    }
+    // Whoever owns the schema is told that others need less.
+    assert_eq!(verdict(&checked(&database.url), "user").0, "warning");
+}
+
+#[tokio::test]
+async fn whatever_is_wrong_is_named_and_the_exit_status_says_so() {
+    let database = Database::new().await;
+    database
+        .execute(
+            "ALTER TABLE postcall.delivery DISABLE TRIGGER history_is_immutable;
+             DO $$ BEGIN EXECUTE 'DROP TABLE postcall.outbox_' || to_char(date_trunc('week', now()), 'YYYYMMDD'); END $$",
+        )
+        .await;
+    let output = postcall_at(&database.url, &["doctor", "--json"]);
+    assert_eq!(output.status.code(), Some(1));
+    let found = checks(&output);
+    let guards = verdict(&found, "guards");
+    assert!(guards.0 == "problem" && guards.1.contains("history_is_immutable is switched off"), "{guards:?}");
+    assert_eq!(verdict(&found, "partitions"), ("problem", "outbox has no partition for the present"));
+    assert_eq!(verdict(&found, "dispatchers").0, "warning");
+    let table = stdout(&postcall_at(&database.url, &["doctor"]));
+    assert!(table.lines().any(|line| line.starts_with("problem  guards  ")), "{table}");
+
+    let nobody = database.login(&[]).await;
+    let found = checked(&nobody);
+    assert_eq!((verdict(&found, "user").0, verdict(&found, "schema").0), ("problem", "problem"));
+
+    let empty = Database::empty().await;
+    let schema = checked(&empty.url);
+    assert!(verdict(&schema, "schema").1.contains("migrations are missing"), "{schema:?}");
+}
+
+#[test]
+fn a_database_that_cannot_be_reached_and_a_machine_without_root_certificates_are_problems() {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let mut command = std::process::Command::new(POSTCALL);
+    let url = format!("postgres://postgres@127.0.0.1:{port}/postcall");
+    let without = [("DATABASE_URL", url.as_str()), ("SSL_CERT_FILE", "/nowhere.pem"), ("SSL_CERT_DIR", "/nowhere")];
+    let output = command.envs(without).args(["doctor", "--json"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let found = checks(&output);
+    let database = verdict(&found, "database");
+    assert!(database.0 == "problem" && database.1.contains("Connection refused"), "{database:?}");
+    assert_eq!(verdict(&found, "tls roots").0, "problem");
+    assert_eq!(stderr(&output), "postcall: 2 of 2 checks found a problem\n");
+}

@@ -1,0 +1,75 @@
+//! `postcall show`: whichever id somebody has, it leads to what is known, and what was not sent is not said to be sent.
+
+use serde_json::{Value, json};
+
+use crate::support::database::Database;
+use crate::support::endings::{end_all, ended};
+use crate::support::process::{postcall_at, postcall_on, stderr, stdout};
+
+fn show(database: &Database, id: &str) -> String {
+    let output = postcall_on(database, &["show", id]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    stdout(&output)
+}
+
+#[tokio::test]
+async fn a_delivery_is_shown_by_its_own_id_by_its_call_s_id_and_by_the_provider_s() {
+    let database = Database::new().await;
+    let action = json!({"method": "POST", "url": "https://receiver.example/"});
+    database.publish("a", "default", &action).await;
+    let call = database.insert_call("a", &json!({"callInfo": {"callSid": "CA1"}})).await.to_string();
+    let delivery = end_all(&database, "delivered").await.remove(0);
+    let shown = show(&database, &delivery);
+    assert!(shown.starts_with(&format!("delivery {delivery}  DELIVERED")), "{shown}");
+    assert_eq!(show(&database, &call), shown);
+    assert_eq!(show(&database, "CA1"), shown);
+    // Several are listed, each with the command that shows it.
+    database.publish("a", "crm", &action).await;
+    let call = database.insert_call("a", &json!({"callInfo": {"callSid": "CA1"}})).await.to_string();
+    let both = end_all(&database, "failed").await;
+    for (id, expected) in [(call.as_str(), &both[..]), ("CA1", &[&both[..], &[delivery]].concat())] {
+        let listed = show(&database, id);
+        assert_eq!(listed.lines().count(), expected.len() + 1, "{listed}");
+        assert!(expected.iter().all(|delivery| listed.contains(&format!("postcall show {delivery}"))), "{listed}");
+        let objects: Value = serde_json::from_str(&stdout(&postcall_on(&database, &["show", id, "--json"]))).unwrap();
+        assert_eq!(objects.as_array().unwrap().len(), expected.len());
+    }
+}
+
+#[tokio::test]
+async fn of_a_call_without_a_delivery_and_of_an_id_of_nothing_it_is_said_what_is_known() {
+    let database = Database::new().await;
+    let url = database.login(&["postcall_auditor"]).await;
+    database.publish("agent_7f3k2", "default", &json!({"method": "GET", "url": "https://receiver.example/"})).await;
+    let call = database.insert_call("agent_7f3k", &json!({"callInfo": {"callSid": "CA1"}})).await.to_string();
+    for id in [call.as_str(), "CA1"] {
+        let shown = stdout(&postcall_at(&url, &["show", id]));
+        assert!(shown.starts_with(&format!("call {call}  NO DELIVERY")), "{shown}");
+        assert!(shown.contains("agent unknown: it has no action: did you mean agent_7f3k2?"), "{shown}");
+    }
+    let nothing = postcall_at(&url, &["show", "CA2"]);
+    assert_eq!(nothing.status.code(), Some(1));
+    assert_eq!(stderr(&nothing), "postcall: there is no delivery with the id CA2, and no call\n");
+}
+
+#[tokio::test]
+async fn what_certainly_did_not_leave_is_not_said_to_be_sent() {
+    let database = Database::new().await;
+    database.publish("a", "default", &json!({"method": "POST", "url": "https://receiver.example/"})).await;
+    for (state, title) in [
+        ("delivered", "\nwhat was sent\n"),
+        ("rejected", "\nwhat was sent\n"),
+        ("failed", "\nwhat would have been sent: nothing left, no byte reached the receiver\n"),
+        ("skipped", "\nwhat would have been sent: nothing left, because the action was disabled\n"),
+        ("unknown", "\nwhat was sent: it is not known whether all of it arrived\n"),
+    ] {
+        let id = ended(&database, state, 1).await.remove(0);
+        let shown = show(&database, &id);
+        assert!(shown.contains(title), "{state}: {shown}");
+        assert_eq!(shown.contains("what was sent"), title.contains("what was sent"), "{state}: {shown}");
+    }
+    // A finding that it failed says nothing about what left.
+    let id = ended(&database, "unknown", 1).await.remove(0);
+    assert!(postcall_on(&database, &["resolve", &id, "--as", "failed", "--reason", "r"]).status.success());
+    assert!(show(&database, &id).contains("\nwhat was sent\n"));
+}
