@@ -2,10 +2,9 @@
 //! nothing. Results go to stdout, everything else to stderr. The exit status is 0 for success, 1 for a problem that is
 //! named on stderr, and 2 for wrong usage.
 
-#![expect(clippy::print_stderr, reason = "people are told here; stdout is written by `print_line` and `print_text`")]
+#![expect(clippy::print_stderr, reason = "people are told here; stdout is written by `text`")]
 
-use std::io::{IsTerminal, Read, Write};
-use std::path::Path;
+use std::io::IsTerminal;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tracing_subscriber::filter::{LevelFilter, Targets};
@@ -16,6 +15,8 @@ use crate::domain::chain::chain;
 use crate::domain::visible::visible_lines;
 use crate::store::{Store, StoreError};
 use crate::webhook::SetupError;
+
+use text::{Format, print_bytes, print_line, print_text, read_file};
 
 mod action;
 mod action_source;
@@ -44,6 +45,7 @@ mod signals;
 mod spreadsheet;
 mod status;
 mod table;
+mod text;
 mod values;
 
 /// Sends each completed call to its webhooks at most once, and shows every unknown outcome.
@@ -296,57 +298,6 @@ impl Command {
 fn log_panic(panic: &std::panic::PanicHookInfo<'_>) {
     let place = panic.location().map(ToString::to_string).unwrap_or_default();
     tracing::error!(place, "a defect of this program: a panic");
-}
-
-/// Reads a file's text; `-` is standard input. It reads at most one byte more than `max_bytes`, so that the caller can
-/// see that the file is too long.
-fn read_file(path: &Path, max_bytes: usize) -> Result<String, CliError> {
-    let mut bytes = Vec::new();
-    let limit = u64::try_from(max_bytes).unwrap_or(u64::MAX).saturating_add(1);
-    let read = if path == Path::new("-") {
-        std::io::stdin().take(limit).read_to_end(&mut bytes)
-    } else {
-        std::fs::File::open(path).and_then(|file| file.take(limit).read_to_end(&mut bytes))
-    };
-    let text = read.and_then(|_| match String::from_utf8(bytes) {
-        Ok(text) => Ok(text),
-        // The last character may have been cut in the middle.
-        Err(error) if error.as_bytes().len() > max_bytes => Ok(String::from_utf8_lossy(error.as_bytes()).into_owned()),
-        Err(_) => Err(std::io::Error::new(std::io::ErrorKind::InvalidData, "its text is not UTF-8")),
-    });
-    text.map_err(|source| CliError::File { path: path.display().to_string(), source })
-}
-
-/// Prints lines for people to stdout, without characters that act on the terminal. If a text from others must not
-/// contain line breaks, the caller has to apply [`visible`](crate::domain::visible::visible) first.
-fn print_line(text: &str) -> Result<(), CliError> {
-    print_text(&visible_lines(text))
-}
-
-/// Prints text for programs to stdout, unchanged. Unlike `println!`, it does not panic if the reader has closed the
-/// pipe (`| head`).
-fn print_text(text: &str) -> Result<(), CliError> {
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "{text}").map_err(CliError::Output)
-}
-
-/// Prints what is a file of its own to stdout, as it is.
-fn print_bytes(bytes: &[u8]) -> Result<(), CliError> {
-    let mut out = std::io::stdout().lock();
-    out.write_all(bytes).and_then(|()| out.flush()).map_err(CliError::Output)
-}
-
-/// How results are printed.
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Format {
-    /// For people.
-    Table,
-    /// For programs.
-    Json,
-    /// For programs: one JSON object on each line.
-    Jsonl,
-    /// For spreadsheets.
-    Csv,
 }
 
 #[cfg(test)]
