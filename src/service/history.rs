@@ -101,9 +101,9 @@ pub const MOST_ENDINGS: usize = 20_000;
 /// Follows what comes to an end, whenever it was created.
 ///
 /// A look reads what has ended since the last one, and again what ended shortly before that, because a recording is
-/// visible only when it is committed, a moment after its time. Of more than [`MOST_ENDINGS`] endings in that time, a
+/// visible only when it is committed, a moment after its time. Of more than `MOST_ENDINGS` endings in that time, a
 /// look reads the oldest ones, and the next one goes on behind them: what is committed late among these is not seen. A
-/// look reads no more than the endings of [`WINDOW`]. So following from a time long ago costs many small statements, and
+/// look reads no more than the endings of `WINDOW`. So following from a time long ago costs many small statements, and
 /// none that reads all that has ended since.
 #[derive(Debug)]
 pub struct Following {
