@@ -29,7 +29,10 @@ pub fn of_login(login: &Login, here: DateTime<Utc>) -> Vec<Check> {
 /// Only those of the database.
 pub async fn of_schema(store: &Store) -> Result<Vec<Check>, StoreError> {
     let mut checks = vec![of_guards(&store.guard_faults().await?)];
-    checks.extend(store.headroom().await?.iter().map(of_partitions));
+    for headroom in store.headroom().await? {
+        let default_bytes = store.default_partition_bytes(&headroom.table).await?;
+        checks.push(of_partitions(&headroom, default_bytes));
+    }
     checks.push(of_policies(&store.living_dispatchers().await?));
     Ok(checks)
 }
@@ -100,7 +103,7 @@ fn of_guards(faults: &[String]) -> Check {
     Check::problem("guards", format!("{named}{more}"), cure)
 }
 
-fn of_partitions(Headroom { table, until, seconds, default_bytes }: &Headroom) -> Check {
+fn of_partitions(Headroom { table, until, seconds }: &Headroom, default_bytes: i64) -> Check {
     let cure = "partitions are made by a dispatcher that runs (`postcall run`), or by SELECT postcall.make_partitions(); its \
                 log says why one could not be made";
     let headroom = TimeDelta::seconds(*seconds as i64);
@@ -114,7 +117,7 @@ fn of_partitions(Headroom { table, until, seconds, default_bytes }: &Headroom) -
     if headroom < LITTLE_HEADROOM {
         return Check::warning("partitions", found, cure);
     }
-    if *default_bytes > 0 {
+    if default_bytes > 0 {
         let found = format!("{found}; its default partition has held rows ({default_bytes} bytes)");
         return Check::warning("partitions", found, "`postcall prune` lets them go when they are old enough");
     }
@@ -177,12 +180,8 @@ mod tests {
     fn whatever_is_wrong_has_a_cure_and_what_is_right_has_none() {
         let headroom = |days: i64, default_bytes| {
             let until = Some(DateTime::UNIX_EPOCH);
-            of_partitions(&Headroom {
-                table: "outbox".to_owned(),
-                until,
-                seconds: (days * 86_400) as f64,
-                default_bytes,
-            })
+            let headroom = Headroom { table: "outbox".to_owned(), until, seconds: (days * 86_400) as f64 };
+            of_partitions(&headroom, default_bytes)
         };
         let http = || Policy::default().with("allow_http", json!(true));
         let (ok, warning, problem) = (Verdict::Ok, Verdict::Warning, Verdict::Problem);

@@ -34,8 +34,6 @@ pub struct Headroom {
     pub until: Option<DateTime<Utc>>,
     /// How many seconds that is from now.
     pub seconds: f64,
-    /// The size of the default partition, which takes what has no other.
-    pub default_bytes: i64,
 }
 
 impl Headroom {
@@ -86,13 +84,13 @@ impl Store {
     /// For how long the outbox and history have partitions.
     pub async fn headroom(&self) -> Result<Vec<Headroom>, StoreError> {
         // Looks for the partitions that `postcall.make_partitions` makes, by their names. The headroom ends where the
-        // first one is missing. A detached one counts as missing.
+        // first one is missing. A detached one counts as missing. It reads the catalog only, so no lock of a partition
+        // keeps it waiting.
         let tables = sqlx::query_as!(
             Headroom,
             r#"
             SELECT parent AS "table!", nullif(ends_at, date_trunc(period, now())) AS until,
-                   greatest(0, date_part('epoch', ends_at - now())) AS "seconds!",
-                   pg_relation_size(to_regclass('postcall.' || parent || '_default')) AS "default_bytes!"
+                   greatest(0, date_part('epoch', ends_at - now())) AS "seconds!"
             FROM (VALUES ('outbox', 'week'), ('delivery', 'month')) AS family (parent, period),
                  LATERAL (
                      SELECT coalesce(min(starts_at) FILTER (WHERE NOT coalesce(relispartition, false)),
@@ -106,6 +104,18 @@ impl Store {
         .fetch_all(&self.pool)
         .await?;
         Ok(tables)
+    }
+
+    /// The size of a table's default partition, in bytes. It takes what has no other partition.
+    pub async fn default_partition_bytes(&self, table: &str) -> Result<i64, StoreError> {
+        // Reads the size of the file. It waits for whoever has the partition locked.
+        let bytes = sqlx::query_scalar!(
+            r#"SELECT coalesce(pg_relation_size(to_regclass('postcall.' || $1::text || '_default')), 0) AS "bytes!""#,
+            table
+        )
+        .fetch_one(&self.pool)
+        .await?;
+        Ok(bytes)
     }
 
     /// One sentence for each guard that is off, missing or not the one that was shipped.

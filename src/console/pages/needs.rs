@@ -253,7 +253,7 @@ mod tests {
 
     fn headroom(days: i64) -> Headroom {
         let seconds = days as f64 * 86_400.0;
-        Headroom { table: "outbox".to_owned(), until: Some(DateTime::UNIX_EPOCH), seconds, default_bytes: 0 }
+        Headroom { table: "outbox".to_owned(), until: Some(DateTime::UNIX_EPOCH), seconds }
     }
 
     #[test]
