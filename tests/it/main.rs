@@ -66,6 +66,7 @@ mod signals;
 mod sizes;
 mod status;
 mod support;
+mod targets;
 mod toml_actions;
 mod two_phase;
 mod upgrade;
