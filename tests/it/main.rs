@@ -25,6 +25,7 @@ mod documents;
 mod errors;
 mod exactly_once;
 mod examples;
+mod excerpts;
 mod fair;
 mod faults;
 mod guards;
