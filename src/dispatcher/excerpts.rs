@@ -11,6 +11,7 @@ use crate::domain::retention::ExcerptDays;
 use crate::store::session::Session;
 
 /// The excerpts of results that are recorded, until they are written: no more than one batch of results has.
+#[derive(Default)]
 pub(super) struct ExcerptKeeper {
     days: ExcerptDays,
     pending: Vec<(Uuid, Box<Excerpt>)>,

@@ -20,6 +20,7 @@ use super::in_flight::InFlight;
 use crate::domain::chain::chain;
 use crate::domain::claim::{ClaimToken, Completion, Finished, Texts};
 use crate::domain::delivery::{Failure, Outcome, State};
+use crate::domain::retention::ExcerptDays;
 use crate::metrics::Counters;
 use crate::store::StoreError;
 use crate::store::finish::Recording;
@@ -87,7 +88,6 @@ impl Finisher {
         session: Session,
         inbox: mpsc::Receiver<PendingResult>,
         concurrency: usize,
-        excerpts: ExcerptKeeper,
         stop_trying: CancellationToken,
         counts: Arc<Counters>,
         books: Books,
@@ -100,11 +100,16 @@ impl Finisher {
             stop_trying,
             outage,
             blocked,
-            excerpts,
+            excerpts: ExcerptKeeper::default(),
             tally: Tally::default(),
             counts,
             books,
         }
+    }
+
+    /// The same, which also keeps excerpts of responses for so long.
+    pub(super) fn keeping_excerpts(self, days: ExcerptDays) -> Finisher {
+        Finisher { excerpts: ExcerptKeeper::new(days), ..self }
     }
 
     pub(super) async fn run(mut self) {

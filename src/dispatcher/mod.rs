@@ -43,7 +43,6 @@ use attempt::Means;
 use budget::Budget;
 pub use budget::{DEFAULT_MAX_BYTES_IN_FLIGHT, DEFAULT_MAX_CALL_BYTES, least_bytes_in_flight};
 use claimer::Claimer;
-use excerpts::ExcerptKeeper;
 pub use finisher::Tally;
 use finisher::{Books, Finisher, PendingResult};
 use in_flight::{Losses, Places};
@@ -219,9 +218,8 @@ impl Dispatcher {
         // The queue has room for every place, so an attempt never waits here.
         let (results, inbox) = mpsc::channel(concurrency + max_unrecorded);
         let session = store.session(STATEMENT_TIMEOUT).counting(counts.errors(Operation::Finish));
-        let excerpts = ExcerptKeeper::new(settings.keep_excerpts);
-        let (stops, counters) = (stop_trying.clone(), counts.clone());
-        let finisher = Finisher::new(session, inbox, concurrency, excerpts, stops, counters, books.clone());
+        let finisher = Finisher::new(session, inbox, concurrency, stop_trying.clone(), counts.clone(), books.clone())
+            .keeping_excerpts(settings.keep_excerpts);
         let budget = Arc::new(Budget::new(settings.max_bytes_in_flight, settings.max_call_bytes));
         let webhook = Arc::new(webhook);
         let means = Means { webhook: webhook.clone(), budget, cut: stop.cut.clone() };
