@@ -108,8 +108,9 @@ impl Finisher {
     }
 
     /// The same, which also keeps excerpts of responses for so long.
-    pub(super) fn keeping_excerpts(self, days: ExcerptDays) -> Finisher {
-        Finisher { excerpts: ExcerptKeeper::new(days), ..self }
+    pub(super) fn keeping_excerpts(mut self, days: ExcerptDays) -> Finisher {
+        self.excerpts = ExcerptKeeper::new(days);
+        self
     }
 
     pub(super) async fn run(mut self) {
