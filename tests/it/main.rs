@@ -12,6 +12,7 @@ mod action_versions;
 mod actions;
 mod advice;
 mod attacks;
+mod backup;
 mod calls;
 mod closed_sets;
 mod connecting;
