@@ -211,7 +211,9 @@ mod tests {
 
     #[test]
     fn alternatives_may_be_grouped_in_any_way_and_nothing_else_may() {
-        let when = |condition: &str| side_by_side(&format!("trigger t x on BEFORE UPDATE WHEN ({condition}) EXECUTE FUNCTION f"));
+        let when = |condition: &str| {
+            side_by_side(&format!("trigger t x on BEFORE UPDATE WHEN ({condition}) EXECUTE FUNCTION f"))
+        };
         let shipped = when("(((a IS DISTINCT FROM b) OR (c <> d)) OR (e IS NULL))");
         assert_eq!(shipped, when("((a IS DISTINCT FROM b) OR (c <> d) OR (e IS NULL))"));
         assert_eq!(shipped, when("((a IS DISTINCT FROM b) OR ((c <> d) OR (e IS NULL)))"));

@@ -19,6 +19,7 @@ mod connecting;
 mod console_browser;
 mod console_pages;
 mod console_safety;
+mod deploy;
 mod dispatcher;
 mod doctor;
 mod documented;
