@@ -1,5 +1,6 @@
 //! Which page a path names.
 
+use super::gate::Takes;
 use percent_encoding::percent_decode_str;
 use uuid::Uuid;
 
@@ -26,6 +27,25 @@ pub(super) enum Route {
     Delivery(Uuid),
     Agents,
     Agent(String),
+    /// Where people log in.
+    LogIn,
+    LogOut,
+    /// A link that shows one agent, by its token.
+    Link(String),
+    /// The versions of an action.
+    Versions,
+    /// The form of an action: what is sent, to be published.
+    EditAction,
+    /// Enables or disables an action.
+    Switch,
+    /// Pauses or resumes.
+    Pause,
+    /// Replays one delivery.
+    Replay,
+    /// Replays what a search finds.
+    ReplayMany,
+    /// Records a finding.
+    Resolve,
     Health,
     Style,
     /// The small picture beside the title; browsers also ask for it by a name of their own.
@@ -33,6 +53,24 @@ pub(super) enum Route {
 }
 
 impl Route {
+    /// Which methods it takes.
+    pub(super) fn takes(&self) -> Takes {
+        match self {
+            Route::Home
+            | Route::Deliveries
+            | Route::Delivery(_)
+            | Route::Agents
+            | Route::Agent(_)
+            | Route::Link(_)
+            | Route::Versions
+            | Route::Health
+            | Route::Style
+            | Route::Icon => Takes::Reading,
+            Route::LogIn | Route::EditAction | Route::ReplayMany => Takes::Both,
+            Route::LogOut | Route::Switch | Route::Pause | Route::Replay | Route::Resolve => Takes::Form,
+        }
+    }
+
     /// What the path of a request names; `None` if it names nothing.
     pub(super) fn of(path: &str) -> Option<Route> {
         // Split before it is decoded: a slash that is encoded belongs to a name.
@@ -44,6 +82,16 @@ impl Route {
             ["deliveries", id] => id.parse().ok().map(Route::Delivery),
             ["agents"] => Some(Route::Agents),
             ["agents", agent] if !agent.is_empty() => Some(Route::Agent(agent.to_owned())),
+            ["log-in"] => Some(Route::LogIn),
+            ["log-out"] => Some(Route::LogOut),
+            ["link", token] => Some(Route::Link(token.to_owned())),
+            ["versions"] => Some(Route::Versions),
+            ["change", "action"] => Some(Route::EditAction),
+            ["change", "enabled"] => Some(Route::Switch),
+            ["change", "pause"] => Some(Route::Pause),
+            ["change", "replay"] => Some(Route::Replay),
+            ["change", "replay-many"] => Some(Route::ReplayMany),
+            ["change", "resolve"] => Some(Route::Resolve),
             ["health"] => Some(Route::Health),
             ["icon.svg" | "favicon.ico"] => Some(Route::Icon),
             _ if path == style_path() => Some(Route::Style),
