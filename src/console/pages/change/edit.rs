@@ -47,7 +47,6 @@ struct EditPage {
     is_known: bool,
     notice: String,
     wrong: Vec<Wrong>,
-    warnings: Vec<String>,
 }
 
 /// A problem, and the field it is in; empty for the names.
@@ -91,7 +90,7 @@ impl EditPage {
     fn new(typed: Typed, is_known: bool) -> EditPage {
         let methods = Method::ALL.map(|method| (method.as_str(), method.as_str() == typed.form.method)).to_vec();
         let (here, notice) = (Here::Agents, String::new());
-        EditPage { here, typed, methods, is_known, notice, wrong: Vec::new(), warnings: Vec::new() }
+        EditPage { here, typed, methods, is_known, notice, wrong: Vec::new() }
     }
 
     /// What is wrong with a field.
