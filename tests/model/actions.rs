@@ -28,15 +28,17 @@ pub enum Fault {
 pub enum Action {
     /// Arrow `insert`: the platform commits a call; `await_deliveries` (trigger) writes the row of `waiting`.
     Insert(u8),
-    /// `Claimer::take`: the statement of `Session::claim` is written to the connection.
+    /// `Claimer::take` and the first half of `Session::claim`: the statement runs. It locks the claimant's row
+    /// (`FOR KEY SHARE`) and rows of `waiting` (`SKIP LOCKED`), or takes nothing.
     AskClaim(u8),
-    /// `Session::claim`, its first half: it locks the claimant's row (`FOR KEY SHARE`) and rows of `waiting`
-    /// (`SKIP LOCKED`), or takes nothing.
+    /// `Claimer::take`: the statement is written to the connection, and is late.
+    DelayClaim(u8),
+    /// A late claim reaches the database.
     RunClaim(u8),
-    /// Arrow `claim`: `Session::claim` commits; its rows move from `waiting` to `sending`.
+    /// Arrow `claim`: `Session::claim` commits; its rows move from `waiting` to `sending`. If the claimer still waits, the
+    /// answer arrives: one `Claimed` for each delivery. (An answer that is lost after the commit is the same as one that
+    /// is lost before, because the loss concerns the claimer alone, and the commit the database alone.)
     CommitClaim(u8),
-    /// The answer of `Session::claim` arrives: one `Claimed` for each delivery.
-    AnswerClaim(u8),
     /// The answer of `Session::claim` does not come, or not in time; the claimer notes a `ClaimInDoubt`.
     LoseClaim(u8),
     /// A claim for whose answer nobody waits never reaches the database.
@@ -112,6 +114,8 @@ pub enum Action {
     LoseRetirement(u8),
     /// The server stops at once and comes back, or its synchronous standby takes its place. What is not committed is gone.
     Crash,
+    /// The same, just after what ran was committed; nobody heard of it.
+    CrashAfterCommits,
     /// The standby catches up.
     Replicate,
     /// The asynchronous standby takes the server's place.
@@ -136,13 +140,13 @@ impl Action {
     pub fn behaves(self) -> bool {
         use Action::*;
         match self {
-            AskClaim(_) | RunClaim(_) | CommitClaim(_) | AnswerClaim(_) | VanishClaim(_) | RaiseEpoch(_) | LateRaise(_)
+            AskClaim(_) | RunClaim(_) | CommitClaim(_) | VanishClaim(_) | RaiseEpoch(_) | LateRaise(_)
             | VanishRaise(_) | TakeBack(_) | Begin(..) | Answer(..) | Unsend(..) | Finish(..) | Evidence(..)
             | Release(..) | Renew(_) | Tick(_) | DeclareLost(_) | GiveUp(_) | Continue(_) | Start(_) | Retire(_)
             | Settle(_) | ResumeHost | Scout(_) => true,
-            Insert(_) | LoseClaim(_) | LoseRaise(_) | DelayRaise(_) | LoseTakeBack(_) | AbandonDoubt(_) | Cut(..)
+            Insert(_) | DelayClaim(_) | LoseClaim(_) | LoseRaise(_) | DelayRaise(_) | LoseTakeBack(_) | AbandonDoubt(_) | Cut(..)
             | CutUnreceived(..) | Fail(..) | LoseFinish(..) | LoseEvidence(..) | LoseRelease(..) | LoseRenewal(_)
-            | Pause(_) | Kill(_) | Drain(_) | LeaveUnwritten(_) | LoseRetirement(_) | Crash | Replicate | FailOver
+            | Pause(_) | Kill(_) | Drain(_) | LeaveUnwritten(_) | LoseRetirement(_) | Crash | CrashAfterCommits | Replicate | FailOver
             | Look(..) | PauseHost | Disable => false,
         }
     }
@@ -158,10 +162,10 @@ impl fmt::Display for Action {
         use Action::*;
         match *self {
             Insert(x) => write!(f, "the platform commits a call: delivery {x} waits"),
-            AskClaim(p) => write!(f, "dispatcher {} asks for a claim", dispatcher(p)),
-            RunClaim(c) => write!(f, "claim {c} reaches the database and runs"),
-            CommitClaim(c) => write!(f, "claim {c} commits"),
-            AnswerClaim(c) => write!(f, "the answer of claim {c} arrives"),
+            AskClaim(p) => write!(f, "dispatcher {} makes a claim, which runs", dispatcher(p)),
+            DelayClaim(p) => write!(f, "dispatcher {} makes a claim, which is late", dispatcher(p)),
+            RunClaim(c) => write!(f, "claim {c}, which was late, reaches the database"),
+            CommitClaim(c) => write!(f, "claim {c} commits, and whoever waits gets its answer"),
             LoseClaim(c) => write!(f, "the answer of claim {c} is lost"),
             VanishClaim(c) => write!(f, "claim {c} never reaches the database"),
             RaiseEpoch(p) => write!(f, "dispatcher {} revokes its claim: the epoch is raised", dispatcher(p)),
@@ -208,6 +212,7 @@ impl Action {
             Retire(p) => write!(f, "dispatcher {} retires", dispatcher(p)),
             LoseRetirement(p) => write!(f, "dispatcher {} ends, and cannot say so", dispatcher(p)),
             Crash => write!(f, "the server crashes and comes back, or its synchronous standby does"),
+            CrashAfterCommits => write!(f, "the server crashes just after its commits, and comes back"),
             Replicate => write!(f, "the standby catches up"),
             FailOver => write!(f, "the asynchronous standby takes the server's place"),
             Look(i, order, x) => write!(f, "person {i} decides about delivery {x}: {order:?}"),

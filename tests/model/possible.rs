@@ -45,6 +45,9 @@ impl Possible<'_> {
 
     fn platform(&mut self) {
         let rows = &self.world.database.rows;
+        if !self.scenario.inserts {
+            return;
+        }
         let calls = (0..DELIVERIES).filter(|x| self.world.truth[*x].committed && rows[*x].replay_of.is_none()).count();
         if calls < usize::from(self.scenario.calls)
             && let Some(x) = self.world.free_delivery()
@@ -57,7 +60,7 @@ impl Possible<'_> {
         let (process, number) = (self.world.processes[p], p as u8);
         match process.life {
             Life::Dead | Life::Ended => {
-                if self.world.free_registration().is_some() {
+                if self.world.free_registration(p).is_some() {
                     self.add(Action::Start(number));
                 }
                 return;
@@ -90,9 +93,10 @@ impl Possible<'_> {
             && !process.sees_pause
             && self.world.gates[usize::from(process.registration)] > 0
             && self.world.taken_places(p) < self.scenario.places
-            && self.world.free_claim().is_some()
+            && self.world.free_claim(p).is_some()
         {
             self.add(Action::AskClaim(p as u8));
+            self.wrong(Fault::LoseClaim, Action::DelayClaim(p as u8));
         }
     }
 
@@ -146,7 +150,7 @@ impl Possible<'_> {
         let r = usize::from(self.world.processes[p].registration);
         let registration = self.world.database.registrations[r];
         let lost = registration.standing != Standing::Alive;
-        if lost && self.world.free_registration().is_some() || !lost && (registration.lease < 2 || self.world.gates[r] == 0)
+        if lost && self.world.free_registration(p).is_some() || !lost && (registration.lease < 2 || self.world.gates[r] == 0)
         {
             self.add(Action::Renew(p as u8));
             if !lost && registration.lease < 2 {
@@ -169,11 +173,14 @@ impl Possible<'_> {
                 }
             }
             Phase::Running(_) => self.add(Action::CommitClaim(number)),
-            Phase::Answering(_) if acts && asked => self.add(Action::AnswerClaim(number)),
-            Phase::Answering(_) => {}
         }
         if acts && asked {
-            self.wrong(Fault::LoseClaim, Action::LoseClaim(number));
+            // That it is late went wrong already.
+            if claim.phase == Phase::OnItsWay {
+                self.add(Action::LoseClaim(number));
+            } else {
+                self.wrong(Fault::LoseClaim, Action::LoseClaim(number));
+            }
         }
         if acts {
             for x in 0..DELIVERIES {
@@ -324,6 +331,9 @@ impl Possible<'_> {
 
     fn server(&mut self) {
         self.wrong(Fault::Crash, Action::Crash);
+        if self.world.claims.iter().any(|claim| matches!(claim.phase, Phase::Running(_))) {
+            self.wrong(Fault::Crash, Action::CrashAfterCommits);
+        }
         if let Some(standby) = &self.world.standby {
             if *standby != self.world.database {
                 self.add(Action::Replicate);

@@ -40,6 +40,8 @@ pub struct Scenario {
     pub name: &'static str,
     /// Calls of the platform, one delivery each; the other deliveries are left for replays.
     pub calls: u8,
+    /// Whether the calls are inserted at any time; otherwise they are there at the beginning.
+    pub inserts: bool,
     pub processes: u8,
     /// Deliveries that one dispatcher may have in flight.
     pub places: u8,
@@ -71,6 +73,7 @@ impl Scenario {
     pub const NOTHING: Scenario = Scenario {
         name: "",
         calls: 1,
+        inserts: false,
         processes: 2,
         places: 1,
         faults: 0,

@@ -8,7 +8,7 @@ use stateright::{Checker, Model};
 fn run(scenario: Scenario) {
     let started = std::time::Instant::now();
     let protocol = Protocol::of(scenario.clone());
-    let checker = protocol.checker().threads(2).spawn_bfs().join();
+    let checker = protocol.checker().symmetry_fn(crate::state::World::representative).threads(2).spawn_dfs().join();
     println!("{scenario}: {} states, {} unique, depth {}, {:?}", checker.state_count(), checker.unique_state_count(), checker.max_depth(), started.elapsed());
     for mark in Mark::ALL {
         if checker.model().marks.has(mark) { print!("{mark:?} ") }

@@ -4,16 +4,20 @@
 //! Numbers name things: `x` a delivery, `c` a claim, `r` a registration of a dispatcher, `p` a dispatcher's process. The
 //! numbers of claims and registrations to which nothing refers any more are used again, so that the state space is finite.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
+
 use postcall::domain::delivery::State;
 
 /// Deliveries, replays included.
 pub const DELIVERIES: usize = 3;
 /// Processes, each of which is a dispatcher.
 pub const PROCESSES: usize = 2;
-/// Claims to which something refers at the same time.
-pub const CLAIMS: usize = 4;
-/// Registrations to which something refers at the same time.
-pub const REGISTRATIONS: usize = 4;
+/// Claims of one process to which something refers at the same time. The first process has the first numbers.
+pub const CLAIMS_EACH: usize = 3;
+pub const CLAIMS: usize = PROCESSES * CLAIMS_EACH;
+/// Registrations of one process to which something refers at the same time.
+pub const REGISTRATIONS_EACH: usize = 2;
+pub const REGISTRATIONS: usize = PROCESSES * REGISTRATIONS_EACH;
 /// People who give orders at the same time.
 pub const PEOPLE: usize = 2;
 
@@ -93,19 +97,15 @@ pub enum Phase {
     /// There is none, or none any more.
     #[default]
     Over,
-    /// It has not reached the database.
+    /// It is late: it has not reached the database.
     OnItsWay,
     /// It runs, and has locked these rows of `waiting` (a bit for each).
     Running(u8),
-    /// It is committed, has taken these, and its answer is on its way.
-    Answering(u8),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub struct ClaimStatement {
     pub phase: Phase,
-    /// The process that made it.
-    pub process: u8,
     pub registration: u8,
     pub epoch: u8,
     /// How many deliveries it asks for.
@@ -257,7 +257,7 @@ impl Row {
 impl World {
     /// The process that made a claim.
     pub fn holder(&self, c: usize) -> usize {
-        usize::from(self.claims[c].process)
+        c / CLAIMS_EACH
     }
 
     /// How many places of a process are taken.
@@ -293,5 +293,67 @@ impl World {
     /// The replay of a delivery.
     pub fn replay(&self, x: usize) -> Option<usize> {
         (0..DELIVERIES).find(|y| self.database.rows[*y].replay_of == Some(x as u8))
+    }
+}
+
+/// Dispatchers are alike: a state and the same state with the dispatchers exchanged are one.
+impl World {
+    /// The same state with the two dispatchers exchanged.
+    fn exchanged(&self) -> World {
+        let claim = |c: u8| if c == NONE { c } else { (c + CLAIMS_EACH as u8) % CLAIMS as u8 };
+        let registration = |r: u8| if r == NONE { r } else { (r + REGISTRATIONS_EACH as u8) % REGISTRATIONS as u8 };
+        let mut other = *self;
+        other.database.exchange(claim, registration);
+        if let Some(standby) = &mut other.standby {
+            standby.exchange(claim, registration);
+        }
+        other.claims.rotate_left(CLAIMS_EACH);
+        for statement in other.claims.iter_mut().filter(|statement| statement.most > 0) {
+            statement.registration = registration(statement.registration);
+        }
+        other.attempts.rotate_left(CLAIMS_EACH);
+        other.processes.rotate_left(1);
+        for process in &mut other.processes {
+            process.registration = registration(process.registration);
+            process.claimant = registration(process.claimant);
+            process.last_claim = match process.last_claim {
+                LastClaim::Settled => LastClaim::Settled,
+                LastClaim::Asked(c) => LastClaim::Asked(claim(c)),
+                LastClaim::InDoubt(c) => LastClaim::InDoubt(claim(c)),
+                LastClaim::Revoked(c, alive) => LastClaim::Revoked(claim(c), alive),
+            };
+        }
+        other.gates.rotate_left(REGISTRATIONS_EACH);
+        other.raises.rotate_left(REGISTRATIONS_EACH);
+        other
+    }
+
+    /// Of the two, always the same one. (Both are explored if they have the same number, which costs time only.)
+    pub fn representative(&self) -> World {
+        let other = self.exchanged();
+        let number = |world: &World| {
+            let mut hasher = DefaultHasher::new();
+            world.hash(&mut hasher);
+            hasher.finish()
+        };
+        if number(&other) < number(self) { other } else { *self }
+    }
+}
+
+impl Database {
+    fn exchange(&mut self, claim: impl Fn(u8) -> u8, registration: impl Fn(u8) -> u8) {
+        for row in &mut self.rows {
+            if let Some(sending) = &mut row.sending {
+                sending.claim = claim(sending.claim);
+                sending.registration = registration(sending.registration);
+            }
+            if let Some(ended) = &mut row.ended {
+                ended.claim = claim(ended.claim);
+            }
+        }
+        self.registrations.rotate_left(REGISTRATIONS_EACH);
+        for one in self.registrations.iter_mut().filter(|one| one.standing != Standing::Free) {
+            one.process = 1 - one.process;
+        }
     }
 }

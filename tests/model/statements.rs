@@ -11,13 +11,16 @@ use crate::steps::Taking;
 const DISABLED: u8 = 1 << 7;
 
 impl Taking<'_> {
-    pub fn ask_claim(&mut self, p: usize) {
-        let Some(c) = self.world.free_claim() else { return };
+    pub fn ask_claim(&mut self, p: usize, phase: Phase) {
+        let Some(c) = self.world.free_claim(p) else { return };
         let most = self.scenario.places - self.world.taken_places(p);
         let process = &mut self.world.processes[p];
         let (registration, epoch) = (process.claimant, process.epoch);
         process.last_claim = LastClaim::Asked(c as u8);
-        self.world.claims[c] = ClaimStatement { phase: Phase::OnItsWay, process: p as u8, registration, epoch, most };
+        self.world.claims[c] = ClaimStatement { phase, registration, epoch, most };
+        if phase != Phase::OnItsWay {
+            self.run_claim(c);
+        }
     }
 
     pub fn run_claim(&mut self, c: usize) {
@@ -38,16 +41,13 @@ impl Taking<'_> {
                 }
             }
         }
-        self.world.claims[c].phase = if rows == 0 { self.answering(c, 0) } else { Phase::Running(rows) };
+        self.world.claims[c].phase = Phase::Running(rows);
+        if rows == 0 {
+            self.commit_claim(c);
+        }
         if self.scenario.is_wrong(Variant::SentBeforeTheCommit) && rows != 0 {
             self.hold(c, rows);
         }
-    }
-
-    /// Nobody waits for the answer of a claim whose answer counts as lost.
-    fn answering(&self, c: usize, rows: u8) -> Phase {
-        let asked = self.world.processes[self.world.holder(c)].last_claim == LastClaim::Asked(c as u8);
-        if asked { Phase::Answering(rows) } else { Phase::Over }
     }
 
     pub fn commit_claim(&mut self, c: usize) {
@@ -60,19 +60,16 @@ impl Taking<'_> {
             }
         }
         let disabled = if self.world.database.disabled { DISABLED } else { 0 };
-        self.world.claims[c].phase = self.answering(c, rows | disabled);
+        self.world.claims[c].phase = Phase::Over;
         if self.world.database.registrations[usize::from(registration)].standing == Standing::Lost {
             self.marks.reach(Mark::ClaimCommitsAfterTheLoss);
         }
         if self.world.processes[self.world.holder(c)].registration != registration {
             self.marks.reach(Mark::ClaimOfTheDeadCommits);
         }
-    }
-
-    pub fn answer_claim(&mut self, c: usize) {
-        let Phase::Answering(rows) = self.world.claims[c].phase else { return };
-        self.world.claims[c].phase = Phase::Over;
-        self.hold(c, rows);
+        if self.world.processes[self.world.holder(c)].last_claim == LastClaim::Asked(c as u8) {
+            self.hold(c, rows | disabled);
+        }
     }
 
     fn hold(&mut self, c: usize, rows: u8) {
@@ -90,9 +87,6 @@ impl Taking<'_> {
         let forgotten = self.scenario.is_wrong(Variant::DoubtForgotten);
         self.world.processes[p].last_claim =
             if forgotten { LastClaim::Settled } else { LastClaim::InDoubt(c as u8) };
-        if matches!(self.world.claims[c].phase, Phase::Answering(_)) {
-            self.world.claims[c].phase = Phase::Over;
-        }
     }
 
     /// The statement that raises the epoch of a claimant who believes in `epoch`.

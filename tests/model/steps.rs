@@ -25,6 +25,13 @@ pub fn beginning(scenario: &Scenario) -> World {
     for p in 0..usize::from(scenario.processes) {
         world.start(p);
     }
+    if !scenario.inserts {
+        for x in 0..usize::from(scenario.calls) {
+            world.database.rows[x].waiting = true;
+            world.truth[x].committed = true;
+        }
+    }
+    world.tidy();
     world.standby = scenario.is_wrong(Variant::AsynchronousFailover).then_some(world.database);
     world
 }
@@ -38,10 +45,10 @@ impl Taking<'_> {
         }
         match action {
             Insert(x) => self.insert(usize::from(x)),
-            AskClaim(p) => self.ask_claim(usize::from(p)),
+            AskClaim(p) => self.ask_claim(usize::from(p), Phase::Running(0)),
+            DelayClaim(p) => self.ask_claim(usize::from(p), Phase::OnItsWay),
             RunClaim(c) => self.run_claim(usize::from(c)),
             CommitClaim(c) => self.commit_claim(usize::from(c)),
-            AnswerClaim(c) => self.answer_claim(usize::from(c)),
             LoseClaim(c) => self.lose_claim(usize::from(c)),
             VanishClaim(c) => self.world.claims[usize::from(c)].phase = Phase::Over,
             RaiseEpoch(p) => self.raise_epoch(usize::from(p), true),
@@ -91,6 +98,16 @@ impl Taking<'_> {
             Retire(p) => self.retire(usize::from(p)),
             LoseRetirement(p) => self.end(usize::from(p), Life::Ended),
             Crash => self.crash(),
+            CrashAfterCommits => {
+                for c in 0..CLAIMS {
+                    if matches!(self.world.claims[c].phase, Phase::Running(_)) {
+                        self.marks.reach(Mark::CrashLosesAnswer);
+                        self.lose_claim(c);
+                        self.commit_claim(c);
+                    }
+                }
+                self.crash();
+            }
             Replicate => self.world.standby = Some(self.world.database),
             FailOver => {
                 if let Some(standby) = self.world.standby.take() {
@@ -183,10 +200,8 @@ impl Taking<'_> {
     fn crash(&mut self) {
         for c in 0..CLAIMS {
             let claim = &mut self.world.claims[c];
-            match claim.phase {
-                Phase::Running(_) => self.marks.reach(Mark::CrashEndsClaim),
-                Phase::Answering(_) => self.marks.reach(Mark::CrashLosesAnswer),
-                Phase::OnItsWay | Phase::Over => {}
+            if matches!(claim.phase, Phase::Running(_)) {
+                self.marks.reach(Mark::CrashEndsClaim);
             }
             claim.phase = Phase::Over;
         }
@@ -209,9 +224,10 @@ pub fn goes_wrong(world: &World, action: Action) -> bool {
             let process = world.processes[usize::from(world.database.registrations[usize::from(r)].process)];
             process.registration == r && matches!(process.life, Life::Running | Life::Draining)
         }
+        LoseClaim(c) => world.claims[usize::from(c)].phase != Phase::OnItsWay,
         Unsend(c, _) => {
             let claim = world.claims[usize::from(c)];
-            let life = world.processes[usize::from(claim.process)].life;
+            let life = world.processes[world.holder(usize::from(c))].life;
             world.gates[usize::from(claim.registration)] > 0 && life == Life::Running
         }
         _ => !action.behaves(),
@@ -224,23 +240,24 @@ impl World {
         (0..DELIVERIES).find(|x| !self.truth[*x].committed)
     }
 
-    /// A number for another claim.
-    pub fn free_claim(&self) -> Option<usize> {
-        (0..CLAIMS).find(|c| self.claims[*c] == ClaimStatement::default())
+    /// A number for another claim of a process.
+    pub fn free_claim(&self, p: usize) -> Option<usize> {
+        (p * CLAIMS_EACH..(p + 1) * CLAIMS_EACH).find(|c| self.claims[*c] == ClaimStatement::default())
     }
 
-    /// A number for another registration.
-    pub fn free_registration(&self) -> Option<usize> {
-        (0..REGISTRATIONS).find(|r| self.database.registrations[*r].standing == Standing::Free)
+    /// A number for another registration of a process.
+    pub fn free_registration(&self, p: usize) -> Option<usize> {
+        let numbers = p * REGISTRATIONS_EACH..(p + 1) * REGISTRATIONS_EACH;
+        numbers.into_iter().find(|r| self.database.registrations[*r].standing == Standing::Free)
     }
 
     fn start(&mut self, p: usize) {
-        self.processes[p] = Process { life: Life::Running, ..Process::default() };
+        self.processes[p] = Process { life: Life::Running, claimant: NONE, ..Process::default() };
         self.register(p);
     }
 
     fn register(&mut self, p: usize) {
-        let Some(r) = self.free_registration() else { return };
+        let Some(r) = self.free_registration(p) else { return };
         self.database.registrations[r] =
             Registration { standing: Standing::Alive, process: p as u8, epoch: FIRST_EPOCH, lease: LEASE };
         self.gates[r] = GATE;
@@ -252,9 +269,6 @@ impl World {
         for c in 0..CLAIMS {
             if self.holder(c) == p {
                 self.attempts[c] = [Attempt::None; DELIVERIES];
-                if matches!(self.claims[c].phase, Phase::Answering(_)) {
-                    self.claims[c].phase = Phase::Over;
-                }
             }
         }
         self.processes[p].last_claim = LastClaim::Settled;
