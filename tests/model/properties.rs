@@ -56,10 +56,7 @@ fn one_finding_or_replay(world: &World) -> bool {
     (0..DELIVERIES).all(|x| {
         let replays = world.database.rows.iter().filter(|row| row.replay_of == Some(x as u8)).count();
         let findings = usize::from(world.database.rows[x].findings);
-        // A delivery that a person found to have failed, or to be rejected, may be replayed.
-        let contradicted = world.replay(x).is_some_and(|y| world.truth[y].despite) && findings > 0
-            && world.database.rows[x].finding != Some(State::Delivered);
-        findings <= 1 && replays <= 1 && !contradicted
+        findings <= 1 && replays <= 1 && !world.truth[x].contradicted
     })
 }
 

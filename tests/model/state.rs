@@ -201,6 +201,8 @@ pub struct Truth {
     pub despite: bool,
     /// A request began although others had given the delivery up.
     pub began_late: bool,
+    /// A finding was recorded although the delivery had been replayed.
+    pub contradicted: bool,
     /// A row of history was changed.
     pub rewritten: bool,
 }

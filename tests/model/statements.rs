@@ -271,6 +271,7 @@ impl Taking<'_> {
     fn find(&mut self, x: usize, state: State) {
         let unique = !self.scenario.is_wrong(Variant::OrdersWithoutUniqueness);
         let replayed = self.world.replay(x).is_some();
+        self.world.truth[x].contradicted |= !unique && replayed;
         let row = &mut self.world.database.rows[x];
         if unique && (replayed || row.finding.is_some()) {
             return;
