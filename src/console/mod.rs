@@ -7,6 +7,8 @@
 //! form      the body of a request
 //! query     the parameters of an address, as criteria
 //! pages     what each page shows; `templates/` holds how
+//! assets    the scripts, embedded
+//! policy    what a browser may do with an answer
 //! answer    the response, with the headers that every answer has
 //! failure   what is said where a page cannot be shown
 //! words     how times, numbers, states and texts of others are written
@@ -21,10 +23,12 @@
 //! in yet, so it listens on the loopback only ([`Loopback`]).
 
 mod answer;
+mod assets;
 mod failure;
 mod form;
 mod gate;
 mod pages;
+mod policy;
 mod query;
 mod route;
 mod server;

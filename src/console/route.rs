@@ -1,5 +1,6 @@
 //! Which page a path names.
 
+use super::assets::Asset;
 use super::gate::Takes;
 use percent_encoding::percent_decode_str;
 use uuid::Uuid;
@@ -29,6 +30,7 @@ pub(super) enum Route {
     Agent(String),
     Health,
     Style,
+    Asset(Asset),
     /// The small picture beside the title; browsers also ask for it by a name of their own.
     Icon,
 }
@@ -44,6 +46,7 @@ impl Route {
             | Route::Agent(_)
             | Route::Health
             | Route::Style
+            | Route::Asset(_)
             | Route::Icon => Takes::Reading,
         }
     }
@@ -62,7 +65,7 @@ impl Route {
             ["health"] => Some(Route::Health),
             ["icon.svg" | "favicon.ico"] => Some(Route::Icon),
             _ if path == style_path() => Some(Route::Style),
-            _ => None,
+            _ => Asset::at(path).map(Route::Asset),
         }
     }
 }

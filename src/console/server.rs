@@ -25,6 +25,7 @@ use super::failure::Trouble;
 use super::form::Form;
 use super::gate::{self, Loopback, Refusal, Takes};
 use super::pages;
+use super::policy;
 use super::route::{ICON, Route, STYLE};
 use crate::store::{Patience, Store};
 
@@ -138,11 +139,11 @@ where
 }
 
 async fn respond(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
-    let answer = match shared.answer(request).await {
-        Ok(answer) => answer,
-        Err(trouble) => trouble.into_answer(),
+    let answering = async {
+        let answer = shared.answer(request).await.unwrap_or_else(Trouble::into_answer);
+        answer.into_response()
     };
-    Ok(answer.into_response())
+    Ok(policy::around(answering).await)
 }
 
 impl Shared {
@@ -158,6 +159,7 @@ impl Shared {
         let route = route.ok_or(Trouble::NoPage)?;
         let page = match route {
             Route::Style => return Ok(Answer::kept("text/css; charset=utf-8", STYLE.as_bytes())),
+            Route::Asset(asset) => return Ok(asset.answer(&head.headers)),
             Route::Icon => return Ok(Answer::picture(ICON)),
             Route::Health => return Ok(self.health().await),
             page => page,

@@ -32,7 +32,7 @@ pub(super) async fn of(route: Route, query: &str, _form: Option<Form>, store: &S
         }
         Route::Agents => agents::page(query, store).await,
         Route::Agent(agent) => agent::page(&agent, Parameters::of(query)?, store).await,
-        Route::Health | Route::Style | Route::Icon => Err(Trouble::NoPage),
+        Route::Health | Route::Style | Route::Asset(_) | Route::Icon => Err(Trouble::NoPage),
     }
 }
 
