@@ -8,6 +8,7 @@ use tracing::warn;
 use super::answer::Answer;
 use super::form::MOST_FORM_BYTES;
 use super::gate::{LONGEST_ADDRESS, Refusal, Takes};
+use super::live::MOST_VIEWERS;
 use super::words;
 use crate::domain::chain::chain;
 use crate::store::StoreError;
@@ -36,6 +37,8 @@ pub(super) enum Trouble {
     Wrong(String),
     /// Others use all sessions.
     Busy,
+    /// As many as may follow the live tail do.
+    Crowded,
     /// A statement took too long.
     TooSlow,
     /// The database does not answer.
@@ -93,7 +96,7 @@ impl Trouble {
             Trouble::NoForm | Trouble::TooLarge | Trouble::TooSlowToArrive => {
                 answer.with(header::CONNECTION, HeaderValue::from_static("close"))
             }
-            Trouble::Busy | Trouble::Away => answer.with(header::RETRY_AFTER, HeaderValue::from_static("5")),
+            Trouble::Busy | Trouble::Crowded | Trouble::Away => answer.with(header::RETRY_AFTER, HeaderValue::from_static("5")),
             _ => answer,
         }
     }
@@ -109,7 +112,7 @@ impl Trouble {
             Trouble::Refused(Refusal::Foreign | Refusal::CrossSite) | Trouble::Forbidden => StatusCode::FORBIDDEN,
             Trouble::NoPage | Trouble::Missing(_) => StatusCode::NOT_FOUND,
             Trouble::Wrong(_) => StatusCode::BAD_REQUEST,
-            Trouble::Busy | Trouble::TooSlow | Trouble::Away => StatusCode::SERVICE_UNAVAILABLE,
+            Trouble::Busy | Trouble::Crowded | Trouble::TooSlow | Trouble::Away => StatusCode::SERVICE_UNAVAILABLE,
             Trouble::Defect => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -168,6 +171,10 @@ impl Trouble {
                 "Other pages are being read, and none of the console's sessions with the database came free in time.",
                 "Reload the page in a moment.",
             ),
+            Trouble::Crowded => {
+                let cause = format!("{MOST_VIEWERS} browsers follow the live tail already, and no more may.");
+                return ("Too many viewers", cause, "Reload the page to see what is newer.".to_owned());
+            }
             Trouble::TooSlow => (
                 "It takes too long",
                 "The database did not finish within 5 seconds.",

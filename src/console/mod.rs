@@ -11,6 +11,8 @@
 //! policy    what a browser may do with an answer
 //! answer    the response, with the headers that every answer has
 //! failure   what is said where a page cannot be shown
+//! live      what comes to an end, as it comes
+//! rates     what became of the calls of the last hour, for all pages
 //! words     how times, numbers, states and texts of others are written
 //! ```
 //!
@@ -27,9 +29,11 @@ mod assets;
 mod failure;
 mod form;
 mod gate;
+mod live;
 mod pages;
 mod policy;
 mod query;
+mod rates;
 mod route;
 mod server;
 mod words;

@@ -28,6 +28,8 @@ pub(super) enum Route {
     Delivery(Uuid),
     Agents,
     Agent(String),
+    /// The live tail.
+    Live,
     Health,
     Style,
     Asset(Asset),
@@ -44,6 +46,7 @@ impl Route {
             | Route::Delivery(_)
             | Route::Agents
             | Route::Agent(_)
+            | Route::Live
             | Route::Health
             | Route::Style
             | Route::Asset(_)
@@ -62,6 +65,7 @@ impl Route {
             ["deliveries", id] => id.parse().ok().map(Route::Delivery),
             ["agents"] => Some(Route::Agents),
             ["agents", agent] if !agent.is_empty() => Some(Route::Agent(agent.to_owned())),
+            ["live"] => Some(Route::Live),
             ["health"] => Some(Route::Health),
             ["icon.svg" | "favicon.ico"] => Some(Route::Icon),
             _ if path == style_path() => Some(Route::Style),

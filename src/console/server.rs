@@ -15,7 +15,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::debug;
@@ -24,15 +24,18 @@ use super::answer::{Answer, Body};
 use super::failure::Trouble;
 use super::form::Form;
 use super::gate::{self, Loopback, Refusal, Takes};
+use super::live::{Lifetime, Live};
 use super::pages;
 use super::policy;
+use super::rates::Rates;
 use super::route::{ICON, Route, STYLE};
 use crate::store::{Patience, Store};
 
 /// The most pages that are read from the database at the same time; each has one session.
 const PAGES: usize = 4;
-/// The connections of the console's store: one for each page, and one for `/health`, which waits for no page.
-pub const CONNECTIONS: u32 = PAGES as u32 + 1;
+/// The connections of the console's store: one for each page, one for the live tail, and one for `/health`; these two wait for no
+/// page.
+pub const CONNECTIONS: u32 = PAGES as u32 + 2;
 /// How long the console waits for the database: so long that a person would still wait.
 pub const PATIENCE: Patience = Patience { connection: WAIT, statement: WAIT };
 const WAIT: Duration = Duration::from_secs(5);
@@ -69,6 +72,8 @@ struct Shared {
     port: u16,
     pages: Semaphore,
     health: Semaphore,
+    live: Arc<Live>,
+    rates: Rates,
 }
 
 impl Console {
@@ -80,7 +85,7 @@ impl Console {
         let listener = TcpListener::bind(at.address()).await?;
         let address = listener.local_addr()?;
         let (pages, health) = (Semaphore::new(PAGES), Semaphore::new(1));
-        let shared = Arc::new(Shared { store, port: address.port(), pages, health });
+        let shared = Arc::new(Shared { store, port: address.port(), pages, health, live: Live::new(), rates: Rates::default() });
         Ok(Console { listener, address, shared })
     }
 
@@ -121,7 +126,9 @@ async fn connection<S>(stream: S, shared: Arc<Shared>, _place: OwnedSemaphorePer
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let service = service_fn(move |request| respond(Arc::clone(&shared), request));
+    let until = Instant::now() + CONNECTION_TIME;
+    let lifetime = Lifetime { until, stop: stop.clone() };
+    let service = service_fn(move |request| respond(Arc::clone(&shared), request, lifetime.clone()));
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIME)
@@ -131,23 +138,27 @@ where
     tokio::select! {
         // How a connection ends matters to nobody but its peer.
         _ended = connection.as_mut() => return,
-        () = tokio::time::sleep(CONNECTION_TIME) => {}
+        () = tokio::time::sleep_until(until) => {}
         () = stop.cancelled() => {}
     }
     connection.as_mut().graceful_shutdown();
     let _ended = timeout(LAST_WORDS, connection).await;
 }
 
-async fn respond(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+async fn respond(
+    shared: Arc<Shared>,
+    request: Request<Incoming>,
+    lifetime: Lifetime,
+) -> Result<Response<Body>, Infallible> {
     let answering = async {
-        let answer = shared.answer(request).await.unwrap_or_else(Trouble::into_answer);
+        let answer = shared.answer(request, lifetime).await.unwrap_or_else(Trouble::into_answer);
         answer.into_response()
     };
     Ok(policy::around(answering).await)
 }
 
 impl Shared {
-    async fn answer(&self, request: Request<Incoming>) -> Result<Answer, Trouble> {
+    async fn answer(&self, request: Request<Incoming>, lifetime: Lifetime) -> Result<Answer, Trouble> {
         let (head, body) = request.into_parts();
         let (uri, route) = (&head.uri, Route::of(head.uri.path()));
         // Where nothing is, there is nothing but to say so.
@@ -161,6 +172,8 @@ impl Shared {
             Route::Style => return Ok(Answer::kept("text/css; charset=utf-8", STYLE.as_bytes())),
             Route::Asset(asset) => return Ok(asset.answer(&head.headers)),
             Route::Icon => return Ok(Answer::picture(ICON)),
+            // It waits for no page, and no page waits for it.
+            Route::Live => return self.live.answer(&head.headers, &self.store, lifetime),
             Route::Health => return Ok(self.health().await),
             page => page,
         };
@@ -168,7 +181,7 @@ impl Shared {
         let form = if head.method == Method::POST { Some(Form::read(&head.headers, body).await?) } else { None };
         // Waits before it takes a session, so that whoever has a permit finds one free.
         let _permit = timeout(WAIT, self.pages.acquire()).await.map_err(|_| Trouble::Busy)?;
-        let page = pages::of(page, uri.query().unwrap_or_default(), form, &self.store);
+        let page = pages::of(page, uri.query().unwrap_or_default(), form, &self.store, &self.rates);
         timeout(PAGE_TIME, page).await.unwrap_or(Err(Trouble::Away))
     }
 

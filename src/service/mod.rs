@@ -9,6 +9,7 @@
 //! stored_action  a published action as JSON, for programs
 //! past_request   the request of a past delivery, rendered again and masked
 //! history        pages of history, a whole result, and what newly comes to an end
+//! tail           the newest endings, as they come
 //! calls          which calls have arrived, and why some of them have no delivery
 //! doctor         what an installation needs in order to work
 //! find           what somebody means by an id: a delivery, a call, or the provider's id of a call
@@ -32,3 +33,4 @@ pub mod preview;
 pub mod remarks;
 pub mod replay;
 pub mod stored_action;
+pub mod tail;

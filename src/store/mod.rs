@@ -30,6 +30,7 @@ pub mod invariants;
 pub mod lanes;
 pub mod late_results;
 mod matching;
+pub mod minutes;
 pub mod obstacles;
 pub mod partitions;
 pub mod pauses;

@@ -8,6 +8,8 @@ mod home;
 mod needs;
 mod story;
 
+pub(super) use deliveries::Row;
+
 use askama::Template;
 use http::StatusCode;
 
@@ -15,15 +17,22 @@ use super::answer::Answer;
 use super::failure::Trouble;
 use super::form::Form;
 use super::query::Parameters;
+use super::rates::Rates;
 use super::route::Route;
 use crate::store::Store;
 
 /// The page that `route` names. There is a form if one was sent to it.
-pub(super) async fn of(route: Route, query: &str, _form: Option<Form>, store: &Store) -> Result<Answer, Trouble> {
+pub(super) async fn of(
+    route: Route,
+    query: &str,
+    _form: Option<Form>,
+    store: &Store,
+    rates: &Rates,
+) -> Result<Answer, Trouble> {
     match route {
         Route::Home => {
             Parameters::of(query)?.end()?;
-            home::page(store).await
+            home::page(store, rates).await
         }
         Route::Deliveries => deliveries::page(query, store).await,
         Route::Delivery(id) => {
@@ -32,7 +41,7 @@ pub(super) async fn of(route: Route, query: &str, _form: Option<Form>, store: &S
         }
         Route::Agents => agents::page(query, store).await,
         Route::Agent(agent) => agent::page(&agent, Parameters::of(query)?, store).await,
-        Route::Health | Route::Style | Route::Asset(_) | Route::Icon => Err(Trouble::NoPage),
+        Route::Live | Route::Health | Route::Style | Route::Asset(_) | Route::Icon => Err(Trouble::NoPage),
     }
 }
 
