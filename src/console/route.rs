@@ -30,6 +30,25 @@ pub(super) enum Route {
     Agent(String),
     /// The live tail.
     Live,
+    /// Where people log in.
+    LogIn,
+    LogOut,
+    /// A link that shows one agent, by its token.
+    Link(String),
+    /// The versions of an action.
+    Versions,
+    /// The form of an action: what is sent, to be published.
+    EditAction,
+    /// Enables or disables an action.
+    Switch,
+    /// Pauses or resumes.
+    Pause,
+    /// Replays one delivery.
+    Replay,
+    /// Replays what a search finds.
+    ReplayMany,
+    /// Records a finding.
+    Resolve,
     Health,
     Style,
     Asset(Asset),
@@ -47,10 +66,14 @@ impl Route {
             | Route::Agents
             | Route::Agent(_)
             | Route::Live
+            | Route::Link(_)
+            | Route::Versions
             | Route::Health
             | Route::Style
             | Route::Asset(_)
             | Route::Icon => Takes::Reading,
+            Route::LogIn | Route::EditAction | Route::ReplayMany => Takes::Both,
+            Route::LogOut | Route::Switch | Route::Pause | Route::Replay | Route::Resolve => Takes::Form,
         }
     }
 
@@ -66,6 +89,16 @@ impl Route {
             ["agents"] => Some(Route::Agents),
             ["agents", agent] if !agent.is_empty() => Some(Route::Agent(agent.to_owned())),
             ["live"] => Some(Route::Live),
+            ["log-in"] => Some(Route::LogIn),
+            ["log-out"] => Some(Route::LogOut),
+            ["link", token] => Some(Route::Link(token.to_owned())),
+            ["versions"] => Some(Route::Versions),
+            ["change", "action"] => Some(Route::EditAction),
+            ["change", "enabled"] => Some(Route::Switch),
+            ["change", "pause"] => Some(Route::Pause),
+            ["change", "replay"] => Some(Route::Replay),
+            ["change", "replay-many"] => Some(Route::ReplayMany),
+            ["change", "resolve"] => Some(Route::Resolve),
             ["health"] => Some(Route::Health),
             ["icon.svg" | "favicon.ico"] => Some(Route::Icon),
             _ if path == style_path() => Some(Route::Style),

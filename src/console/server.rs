@@ -2,16 +2,19 @@
 //! of these has a bound.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
+use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use ipnet::IpNet;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -23,19 +26,21 @@ use tracing::debug;
 use super::answer::{Answer, Body};
 use super::failure::Trouble;
 use super::form::Form;
-use super::gate::{self, Loopback, Refusal, Takes};
+use super::frame::{self, Frame};
+use super::gate::{self, Refusal, Takes};
 use super::live::{Lifetime, Live};
-use super::pages;
-use super::policy;
+use super::notes::{self, Notes};
+use super::people::{Auth, Door, LinkKey, NoVisitor, Stores, Visit, Visitor};
 use super::rates::Rates;
 use super::route::{ICON, Route, STYLE};
-use crate::store::{Patience, Store};
+use super::site::{PublicUrl, Site};
+use super::{entrance, pages, policy};
+use crate::store::Patience;
 
 /// The most pages that are read from the database at the same time; each has one session.
-const PAGES: usize = 4;
-/// The connections of the console's store: one for each page, one for the live tail, and one for `/health`; these two wait for no
-/// page.
-pub const CONNECTIONS: u32 = PAGES as u32 + 2;
+pub const PAGES: usize = 4;
+/// The connections of a store of the console: one for each page.
+pub const CONNECTIONS: u32 = PAGES as u32;
 /// How long the console waits for the database: so long that a person would still wait.
 pub const PATIENCE: Patience = Patience { connection: WAIT, statement: WAIT };
 const WAIT: Duration = Duration::from_secs(5);
@@ -66,10 +71,25 @@ pub struct Console {
     shared: Arc<Shared>,
 }
 
+/// How the console is run.
+pub struct Settings {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// How it knows who visits.
+    pub auth: Auth,
+    /// The address by which browsers reach it, if that is not the loopback.
+    pub public: Option<PublicUrl>,
+    /// The networks of the proxies that are believed.
+    pub proxies: Vec<IpNet>,
+    /// The key of links that show one agent.
+    pub links: Option<LinkKey>,
+}
+
 /// What all requests share.
 struct Shared {
-    store: Store,
-    port: u16,
+    stores: Stores,
+    door: Door,
+    notes: Notes,
     pages: Semaphore,
     health: Semaphore,
     live: Arc<Live>,
@@ -77,15 +97,18 @@ struct Shared {
 }
 
 impl Console {
-    /// Listens. The store has [`CONNECTIONS`] connections and [`PATIENCE`].
+    /// Listens. Each store has [`PAGES`] connections and [`PATIENCE`]; `now` is the time of the database.
     ///
     /// # Errors
     /// The error of the system if it cannot listen there.
-    pub async fn listen(at: Loopback, store: Store) -> std::io::Result<Console> {
-        let listener = TcpListener::bind(at.address()).await?;
+    pub async fn listen(settings: Settings, stores: Stores, now: DateTime<Utc>) -> std::io::Result<Console> {
+        let listener = TcpListener::bind(settings.listen).await?;
         let address = listener.local_addr()?;
+        let site = settings.public.map_or(Site::Loopback(address.port()), Site::Public);
+        let door = Door::new(settings.auth, site, settings.links, settings.proxies, now);
         let (pages, health) = (Semaphore::new(PAGES), Semaphore::new(1));
-        let shared = Arc::new(Shared { store, port: address.port(), pages, health, live: Live::new(), rates: Rates::default() });
+        let (notes, live, rates) = (Notes::default(), Live::new(), Rates::default());
+        let shared = Arc::new(Shared { stores, door, notes, pages, health, live, rates });
         Ok(Console { listener, address, shared })
     }
 
@@ -103,8 +126,9 @@ impl Console {
                 // The semaphore is never closed.
                 let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
                 match self.listener.accept().await {
-                    Ok((stream, _)) => {
-                        connections.spawn(connection(stream, Arc::clone(&self.shared), place, stop.clone()));
+                    Ok((stream, peer)) => {
+                        let (shared, peer) = (Arc::clone(&self.shared), peer.ip());
+                        connections.spawn(connection(stream, peer, shared, place, stop.clone()));
                     }
                     Err(_) => tokio::time::sleep(AFTER_A_REFUSAL).await,
                 }
@@ -118,17 +142,23 @@ impl Console {
         if timeout(LAST_WORDS, connections.wait()).await.is_err() {
             debug!("some answers were cut off");
         }
+        self.shared.stores.close().await;
     }
 }
 
 /// Serves one connection to its end.
-async fn connection<S>(stream: S, shared: Arc<Shared>, _place: OwnedSemaphorePermit, stop: CancellationToken)
-where
+async fn connection<S>(
+    stream: S,
+    peer: IpAddr,
+    shared: Arc<Shared>,
+    _place: OwnedSemaphorePermit,
+    stop: CancellationToken,
+) where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let until = Instant::now() + CONNECTION_TIME;
     let lifetime = Lifetime { until, stop: stop.clone() };
-    let service = service_fn(move |request| respond(Arc::clone(&shared), request, lifetime.clone()));
+    let service = service_fn(move |request| respond(Arc::clone(&shared), request, peer, lifetime.clone()));
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIME)
@@ -148,40 +178,65 @@ where
 async fn respond(
     shared: Arc<Shared>,
     request: Request<Incoming>,
+    peer: IpAddr,
     lifetime: Lifetime,
 ) -> Result<Response<Body>, Infallible> {
     let answering = async {
-        let answer = shared.answer(request, lifetime).await.unwrap_or_else(Trouble::into_answer);
+        let answer = shared.answer(request, peer, lifetime).await.unwrap_or_else(Trouble::into_answer);
         answer.into_response()
     };
-    Ok(policy::around(answering).await)
+    Ok(policy::around(frame::around(answering)).await)
 }
 
 impl Shared {
-    async fn answer(&self, request: Request<Incoming>, lifetime: Lifetime) -> Result<Answer, Trouble> {
+    async fn answer(&self, request: Request<Incoming>, peer: IpAddr, lifetime: Lifetime) -> Result<Answer, Trouble> {
         let (head, body) = request.into_parts();
-        let (uri, route) = (&head.uri, Route::of(head.uri.path()));
+        let route = Route::of(head.uri.path());
         // Where nothing is, there is nothing but to say so.
         let takes = route.as_ref().map_or(Takes::Reading, Route::takes);
-        gate::admit(&head.method, uri, &head.headers, takes, self.port).map_err(|refusal| match refusal {
-            Refusal::Method => Trouble::Method(takes),
-            other => Trouble::Refused(other),
-        })?;
-        let route = route.ok_or(Trouble::NoPage)?;
-        let page = match route {
-            Route::Style => return Ok(Answer::kept("text/css; charset=utf-8", STYLE.as_bytes())),
-            Route::Asset(asset) => return Ok(asset.answer(&head.headers)),
-            Route::Icon => return Ok(Answer::picture(ICON)),
+        gate::admit(&head.method, &head.uri, &head.headers, takes, self.door.site()).map_err(
+            |refusal| match refusal {
+                Refusal::Method => Trouble::Method(takes),
+                other => Trouble::Refused(other),
+            },
+        )?;
+        match route.ok_or(Trouble::NoPage)? {
+            Route::Style => Ok(Answer::kept("text/css; charset=utf-8", STYLE.as_bytes())),
+            Route::Asset(asset) => Ok(asset.answer(&head.headers)),
+            Route::Icon => Ok(Answer::picture(ICON)),
+            Route::Health => Ok(self.health().await),
+            Route::LogIn => entrance::log_in(&self.door, &head, body, peer).await,
+            Route::LogOut => Ok(entrance::log_out(&self.door, &head.headers)),
+            Route::Link(token) => entrance::enter(&self.door, &token),
             // It waits for no page, and no page waits for it.
-            Route::Live => return self.live.answer(&head.headers, &self.store, lifetime),
-            Route::Health => return Ok(self.health().await),
-            page => page,
+            Route::Live => {
+                let visit = Visit::new(self.visitor(&head, peer)?, &self.stores, &self.notes);
+                self.live.answer(&head.headers, visit.tail()?, lifetime)
+            }
+            route => self.page(route, &head, body, peer).await,
+        }
+    }
+
+    fn visitor(&self, head: &Parts, peer: IpAddr) -> Result<Visitor, Trouble> {
+        self.door.visitor(&head.headers, peer).map_err(Trouble::NoVisitor)
+    }
+
+    /// A page for a visitor.
+    async fn page(&self, route: Route, head: &Parts, body: Incoming, peer: IpAddr) -> Result<Answer, Trouble> {
+        let visitor = match self.door.visitor(&head.headers, peer) {
+            Ok(visitor) => visitor,
+            Err(NoVisitor::LogIn) => return entrance::led_to(head),
+            Err(other) => return Err(Trouble::NoVisitor(other)),
         };
+        let (query, note) = notes::without_note(head.uri.query().unwrap_or_default());
+        let note = note.and_then(|id| self.notes.of(&visitor, id));
+        let visit = Visit::new(visitor, &self.stores, &self.notes);
+        frame::set(Frame::of(&visit, self.stores.writes(), self.door.knows_people(), note));
         // Before anything is waited for that others want, too: a slow sender holds no page's place.
         let form = if head.method == Method::POST { Some(Form::read(&head.headers, body).await?) } else { None };
         // Waits before it takes a session, so that whoever has a permit finds one free.
         let _permit = timeout(WAIT, self.pages.acquire()).await.map_err(|_| Trouble::Busy)?;
-        let page = pages::of(page, uri.query().unwrap_or_default(), form, &self.store, &self.rates);
+        let page = pages::of(route, &query, form, &visit, &self.rates);
         timeout(PAGE_TIME, page).await.unwrap_or(Err(Trouble::Away))
     }
 
@@ -189,7 +244,7 @@ impl Shared {
     async fn health(&self) -> Answer {
         let asked = async {
             let _permit = self.health.acquire().await;
-            self.store.now().await
+            self.stores.health().now().await
         };
         match timeout(HEALTH_TIME, asked).await {
             Ok(Ok(_)) => Answer::text(StatusCode::OK, "the database answers\n"),

@@ -7,6 +7,7 @@ use uuid::Uuid;
 use super::written;
 use crate::console::answer::Answer;
 use crate::console::failure::{Part, READER, Trouble};
+use crate::console::people::Visit;
 use crate::console::query::{Place, Search};
 use crate::console::words::{Here, Mark, ShortTime, agent_address, number, shown};
 use crate::domain::delivery::State;
@@ -105,7 +106,7 @@ impl Form {
     }
 }
 
-pub(super) async fn page(query: &str, store: &Store) -> Result<Answer, Trouble> {
+pub(super) async fn page(query: &str, visit: &Visit<'_>) -> Result<Answer, Trouble> {
     let search = match Search::of(query) {
         Ok(search) => search,
         // The form stays, so that it can be corrected.
@@ -116,26 +117,27 @@ pub(super) async fn page(query: &str, store: &Store) -> Result<Answer, Trouble> 
         }
         Err(trouble) => return Err(trouble),
     };
-    let mut filter = search.filter(store.now().await?);
+    let mut filter = search.filter(visit.now().await?);
     if let Some(q) = &search.q {
         match q.parse::<Uuid>() {
-            Ok(id) if leads_to_a_delivery(store, id).await? => {
+            Ok(id) if leads_to_a_delivery(visit, id).await? => {
                 return Ok(Answer::elsewhere(&format!("/deliveries/{id}")));
             }
             Ok(id) => filter.call_id = Some(id),
             Err(_) => filter.call_sid = Some(q.clone()),
         }
     }
+    let (filter, store) = visit.deliveries(filter)?;
     let list = Part::of(list(store, &search, &filter).await, READER)?;
     written(&DeliveriesPage { here: Here::Deliveries, form: Form::of(Some(&search)), wrong: String::new(), list })
 }
 
-async fn leads_to_a_delivery(store: &Store, id: Uuid) -> Result<bool, Trouble> {
-    match store.delivery(id).await {
-        Ok(found) => Ok(found.is_some()),
+async fn leads_to_a_delivery(visit: &Visit<'_>, id: Uuid) -> Result<bool, Trouble> {
+    match visit.delivery(id).await {
+        Ok(_) => Ok(true),
         // The list says which right is missing.
-        Err(error) if error.is_forbidden() => Ok(false),
-        Err(error) => Err(error.into()),
+        Err(Trouble::Missing(_) | Trouble::Forbidden) => Ok(false),
+        Err(trouble) => Err(trouble),
     }
 }
 

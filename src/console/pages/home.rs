@@ -8,6 +8,7 @@ use super::written;
 use crate::console::answer::Answer;
 use crate::console::failure::{Part, READER, Trouble};
 use crate::console::live::Line;
+use crate::console::people::Visit;
 use crate::console::policy::Policy;
 use crate::console::rates::Rates;
 use crate::console::words::{Here, Icon, Mark, ShortTime, Time, Tone, count, long, number, shown};
@@ -95,7 +96,8 @@ struct PauseView {
     reason: String,
 }
 
-pub(super) async fn page(store: &Store, rates: &Rates) -> Result<Answer, Trouble> {
+pub(super) async fn page(visit: &Visit<'_>, rates: &Rates) -> Result<Answer, Trouble> {
+    let store = visit.everything()?;
     let now = store.now().await?;
     let status = Part::of(store.status().await, READER)?;
     let last_hour = Part::of(last_hour(store, now).await, READER)?;

@@ -16,32 +16,32 @@ use http::StatusCode;
 use super::answer::Answer;
 use super::failure::Trouble;
 use super::form::Form;
+use super::people::Visit;
 use super::query::Parameters;
 use super::rates::Rates;
 use super::route::Route;
-use crate::store::Store;
 
 /// The page that `route` names. There is a form if one was sent to it.
 pub(super) async fn of(
     route: Route,
     query: &str,
-    _form: Option<Form>,
-    store: &Store,
+    form: Option<Form>,
+    visit: &Visit<'_>,
     rates: &Rates,
 ) -> Result<Answer, Trouble> {
-    match route {
-        Route::Home => {
+    match (route, form) {
+        (Route::Home, _) => {
             Parameters::of(query)?.end()?;
-            home::page(store, rates).await
+            home::page(visit, rates).await
         }
-        Route::Deliveries => deliveries::page(query, store).await,
-        Route::Delivery(id) => {
+        (Route::Deliveries, _) => deliveries::page(query, visit).await,
+        (Route::Delivery(id), _) => {
             Parameters::of(query)?.end()?;
-            delivery::page(id, store).await
+            delivery::page(id, visit).await
         }
-        Route::Agents => agents::page(query, store).await,
-        Route::Agent(agent) => agent::page(&agent, Parameters::of(query)?, store).await,
-        Route::Live | Route::Health | Route::Style | Route::Asset(_) | Route::Icon => Err(Trouble::NoPage),
+        (Route::Agents, _) => agents::page(query, visit).await,
+        (Route::Agent(agent), _) => agent::page(&agent, Parameters::of(query)?, visit).await,
+        _ => Err(Trouble::NoPage),
     }
 }
 
