@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use super::attribution::named;
 use super::console_people::{HashArguments, LinkArguments};
 use super::signals::stop_on_signals;
-use super::{CliError, Database, migrate, print_line};
+use super::{CliError, migrate, print_line};
 use crate::console::{
     Auth, CONNECTIONS, Console, LinkKey, Loopback, NotLoopback, PATIENCE, Proxy, PublicUrl, Role, Settings, Stores,
     UsersFile,
@@ -41,7 +41,7 @@ pub struct Arguments {
     command: Option<Command>,
 
     #[command(flatten)]
-    run: Option<RunArguments>,
+    run: RunArguments,
 }
 
 #[derive(Subcommand)]
@@ -53,8 +53,10 @@ enum Command {
 /// How the console is run.
 #[derive(Args)]
 struct RunArguments {
-    #[command(flatten)]
-    database: Database,
+    /// Postgres URL, such as postgres://user@host:5432/database.
+    // Not as elsewhere: the commands below this one have one of their own, or none.
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL", required = true)]
+    database_url: Option<String>,
 
     /// The address and port to listen on. With port 0, the system chooses one, which is printed. Without a log-in, only a
     /// loopback address.
@@ -119,12 +121,10 @@ fn address(text: &str) -> Result<SocketAddr, NotLoopback> {
 
 impl Arguments {
     pub(super) async fn run(self) -> Result<(), CliError> {
-        match (self.command, self.run) {
-            (Some(Command::HashPassword(arguments)), _) => arguments.run(),
-            (Some(Command::Link(arguments)), _) => arguments.run().await,
-            (None, Some(arguments)) => arguments.run().await,
-            // Their defaults and their requirements make them complete.
-            (None, None) => Err(CliError::Usage("the settings of the console are missing")),
+        match self.command {
+            Some(Command::HashPassword(arguments)) => arguments.run(),
+            Some(Command::Link(arguments)) => arguments.run().await,
+            None => self.run.run().await,
         }
     }
 }
@@ -201,7 +201,7 @@ impl RunArguments {
 
     /// The database by sessions for each role. Where nobody is told apart, all have the rights of the user who logs in.
     async fn stores(&self, auth: &Auth) -> Result<Stores, CliError> {
-        let url = &self.database.url;
+        let url = self.database_url.as_deref().unwrap_or_default();
         let health = Store::connect_to_read(url, 1, PATIENCE).await?;
         let all = async |writes: bool| {
             if let Auth::Nobody(_) = auth {
