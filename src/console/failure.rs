@@ -322,6 +322,11 @@ impl<T> Part<T> {
         }
     }
 
+    /// The part that is not read, because others have taken the time of the page.
+    pub(super) fn left_out() -> Part<T> {
+        Part::Withheld("This part was not read, because the database was slow with the others.".to_owned())
+    }
+
     /// The same part in another form.
     pub(super) fn map<U>(self, change: impl FnOnce(T) -> U) -> Part<U> {
         match self {

@@ -176,7 +176,7 @@ async fn the_tail_ends_in_order_before_its_connection_does_and_with_the_console(
 #[tokio::test]
 async fn who_may_not_read_history_is_told_which_role_that_needs() {
     let database = database().await;
-    let nobody = database.login(&["postcall_platform"]).await;
+    let nobody = database.login(&["postcall_console_viewer"]).await;
     let console = Console::start(&nobody).await;
     let mut stream = console.follow(None).await;
     stream.until("may not read this. It needs a database user with the role").await;

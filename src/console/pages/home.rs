@@ -1,7 +1,10 @@
 //! The overview: what needs somebody, and what goes on.
 
+use std::time::Duration;
+
 use askama::Template;
 use chrono::{DateTime, TimeDelta, Utc};
+use tokio::time::Instant;
 
 use super::needs::{MOST_COUNTED, Need, needs, up_to};
 use super::written;
@@ -23,6 +26,10 @@ use crate::store::{Store, StoreError};
 
 /// The states in which a delivery ends, for the last hour.
 const ENDED: [State; 5] = [State::Delivered, State::Rejected, State::Failed, State::Unknown, State::Skipped];
+
+/// How long the page takes for what needs somebody; then it leaves out what is only good to know. If the database is slow with
+/// every part, each of them takes the time of a statement.
+const LATE: Duration = Duration::from_secs(8);
 
 /// The deliveries that the live tail begins with.
 const LATEST: usize = 10;
@@ -98,12 +105,14 @@ struct PauseView {
 
 pub(super) async fn page(visit: &Visit<'_>, rates: &Rates) -> Result<Answer, Trouble> {
     let store = visit.everything()?;
+    let begun = Instant::now();
     let now = store.now().await?;
     let status = Part::of(store.status().await, READER)?;
     let last_hour = Part::of(last_hour(store, now).await, READER)?;
     let headroom = Part::of(store.headroom().await, READER)?;
-    let minutes = Part::of(rates.of(store, now).await, READER)?;
-    let latest = Part::of(latest(store).await, READER)?;
+    let is_late = || begun.elapsed() > LATE;
+    let minutes = if is_late() { Part::left_out() } else { Part::of(rates.of(store, now).await, READER)? };
+    let latest = if is_late() { Part::left_out() } else { Part::of(latest(store).await, READER)? };
     let needs = needs(status.shown(), last_hour.shown().map(Vec::as_slice), headroom.shown().map(Vec::as_slice));
     let summary = summary(status.shown().is_some(), &needs);
     let calm = status.shown().is_some() && !needs.iter().any(Need::is_for_somebody);
