@@ -7,11 +7,12 @@ use chrono::{DateTime, TimeDelta, Utc};
 use tokio::time::Instant;
 
 use super::needs::{MOST_COUNTED, Need, needs, up_to};
+use super::pause_form::PauseForm;
 use super::written;
 use crate::console::answer::Answer;
 use crate::console::failure::{Part, READER, Trouble};
 use crate::console::live::Line;
-use crate::console::people::Visit;
+use crate::console::people::{Role, Visit};
 use crate::console::policy::Policy;
 use crate::console::rates::Rates;
 use crate::console::words::{Here, Icon, Mark, ShortTime, Time, Tone, count, long, number, shown};
@@ -48,6 +49,8 @@ struct HomePage {
     headroom: Part<Vec<String>>,
     minutes: Part<Vec<MinuteView>>,
     latest: Part<Vec<Line>>,
+    /// The forms that pause a host, or resume what is paused; empty for those who may not.
+    orders: Vec<PauseForm>,
 }
 
 /// What became of the calls of a minute.
@@ -121,8 +124,11 @@ pub(super) async fn page(visit: &Visit<'_>, rates: &Rates) -> Result<Answer, Tro
         (Some(_), true) => Icon::WELL,
         (Some(_), false) => Icon::WARN,
     };
+    let paused = status.shown().map(|status| status.paused.as_slice()).unwrap_or_default();
+    let orders = if visit.may(Role::Operator) { orders(paused) } else { Vec::new() };
     let page = written(&HomePage {
         here: Here::Home,
+        orders,
         now: Time(now),
         summary,
         calm,
@@ -157,6 +163,11 @@ fn minute_views(counts: &[MinuteCount]) -> Vec<MinuteView> {
         MinuteView { minute: ShortTime(of[0].minute), counts }
     };
     counts.chunk_by(|a, b| a.minute == b.minute).map(view).rev().collect()
+}
+
+/// The forms that resume what is paused, and pause a host.
+fn orders(paused: &[HeldPause]) -> Vec<PauseForm> {
+    paused.iter().map(|held| PauseForm::resume(&held.pause.target)).chain([PauseForm::any_host()]).collect()
 }
 
 /// What the overview says first.
