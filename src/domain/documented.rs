@@ -69,6 +69,9 @@ pub const CALL: Kind = Object(&[
     ("transcript", List(&Object(&[("role", Text), ("content", Text), ("timestamp", Number)]))),
 ]);
 
+/// A sample of a documented call, for those who have none yet. docs/actions.md shows it.
+pub const SAMPLE: &str = include_str!("sample_call.json");
+
 /// What is known about a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Known {
@@ -157,7 +160,7 @@ fn is_index(step: &str) -> bool {
 }
 
 /// A path as it is written in a placeholder.
-fn written(steps: &[&str]) -> String {
+pub fn written(steps: &[&str]) -> String {
     let mut path = String::new();
     for step in steps {
         match step {

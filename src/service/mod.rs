@@ -5,6 +5,8 @@
 //! examination    whether an action may be published: its problems with their positions, its warnings
 //! remarks        the same in one form for programs
 //! preview        what an action would send for a call
+//! chosen_call    the call with which an action is tried out
+//! action_test    testing an action by one real request, which is no delivery
 //! comparison     what differs between two versions of an action
 //! stored_action  a published action as JSON, for programs
 //! past_request   the request of a past delivery, rendered again and masked
@@ -20,7 +22,9 @@
 //! [`domain`](crate::domain). It never knows an interface: it reads no
 //! arguments and prints nothing.
 
+pub mod action_test;
 pub mod calls;
+pub mod chosen_call;
 pub mod comparison;
 pub mod doctor;
 pub mod examination;
