@@ -177,7 +177,7 @@ fn check(text: ActionText<'_>, as_json: bool) -> Result<(), CliError> {
 
 async fn publish(which: Which, attribution: &OptionalAttribution, text: ActionText<'_>) -> Result<(), CliError> {
     let by = attribution.by()?;
-    let ActionFile { spec, enabled } = check_quietly(&which, text)?;
+    let ActionFile { spec, enabled } = check_quietly(&which, text, "not published")?;
     let store = which.database.open(ONE_CONNECTION).await?;
     let reason = attribution.reason.as_deref();
     let publication = Publication { agent: &which.agent, name: &which.name, spec: &spec, enabled, by: &by, reason };
@@ -194,14 +194,14 @@ async fn publish(which: Which, attribution: &OptionalAttribution, text: ActionTe
     })
 }
 
-/// As [`check`], but prints nothing if there are no problems.
-pub(super) fn check_quietly(which: &Which, text: ActionText<'_>) -> Result<ActionFile, CliError> {
+/// As [`check`], but prints nothing if there are no problems; `refused` says what is not done if there are some.
+pub(super) fn check_quietly(which: &Which, text: ActionText<'_>, refused: &str) -> Result<ActionFile, CliError> {
     let NotPublishable { naming, problems } = match examine_to_publish(&which.agent, &which.name, text) {
         Ok(file) => {
             warn(&warnings(&file.spec));
             return Ok(file);
         }
-        Err(refused) => refused,
+        Err(wrong) => wrong,
     };
     for problem in &naming {
         eprintln!("error: {}", visible(problem));
@@ -209,7 +209,7 @@ pub(super) fn check_quietly(which: &Which, text: ActionText<'_>) -> Result<Actio
     if !problems.is_empty() {
         eprintln!("{}", visible_lines(&shown(&problems)));
     }
-    Err(CliError::Problem("not published".to_owned()))
+    Err(CliError::Problem(refused.to_owned()))
 }
 
 pub(super) fn warn(warnings: &[LocatedWarning]) {

@@ -98,7 +98,7 @@ impl TestArguments {
             (None, None) => ChosenCall::Sample,
         };
         let file = self.file.as_deref().map(ActionSource::read).transpose()?;
-        let checked = file.as_ref().map(|file| check_quietly(&self.which, file.text())).transpose()?;
+        let checked = file.as_ref().map(|file| check_quietly(&self.which, file.text(), "not tested")).transpose()?;
         let what = match (&checked, &file) {
             (Some(ActionFile { spec, .. }), Some(file)) => What::File { spec, text: file.text().text },
             _ => What::Published(self.version),
@@ -109,8 +109,7 @@ impl TestArguments {
             say_warnings(&store, &self.which, version).await?;
         }
         let reason = &self.attribution.reason;
-        let wish =
-            Wish { agent: &self.which.agent, action: &self.which.name, what, call: &call, by: &by, reason };
+        let wish = Wish { agent: &self.which.agent, action: &self.which.name, what, call: &call, by: &by, reason };
         let stop = first_stop()?;
         let report = Tester::new(webhook).test(&store, &wish, stop).await;
         let report = report.map_err(|refused| in_cli_words(refused, &self.which, self.version))?;

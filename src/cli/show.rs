@@ -220,8 +220,7 @@ pub(super) fn masked_lines(request: &MaskedRequest) -> Vec<String> {
     let mut lines = vec![format!("  {} {}", request.method, visible(&request.url))];
     lines.extend(request.headers.iter().map(|(name, value)| format!("  {name}: {}", visible(value))));
     if let Some(body) = &request.body {
-        lines
-            .extend(std::iter::once(String::new()).chain(body.split('\n').map(|line| format!("  {}", visible(line)))));
+        lines.extend(std::iter::once(String::new()).chain(body.split('\n').map(|line| format!("  {}", visible(line)))));
     }
     lines
 }

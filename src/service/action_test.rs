@@ -26,9 +26,7 @@ use crate::domain::problem::{Code, Field, Problem};
 use crate::domain::request::Request;
 use crate::domain::{kept, mask};
 use crate::render::CompiledAction;
-use crate::store::action_tests::{
-    Begun, LONGEST_START, MOST_A_MINUTE, MOST_IN_FLIGHT, TestOrder, TestRecord, Tested,
-};
+use crate::store::action_tests::{Begun, LONGEST_START, MOST_A_MINUTE, MOST_IN_FLIGHT, TestOrder, TestRecord, Tested};
 use crate::store::pauses::PauseRecord;
 use crate::store::{Store, StoreError};
 use crate::webhook::{Moment, SendGate, Webhook};
@@ -97,7 +95,9 @@ pub enum NotTested {
     )]
     TooManyInFlight,
     /// As many tests of the agent as may be began within the last minute.
-    #[error("{MOST_A_MINUTE} tests of this agent began within the last minute, and there cannot be more: wait a minute")]
+    #[error(
+        "{MOST_A_MINUTE} tests of this agent began within the last minute, and there cannot be more: wait a minute"
+    )]
     TooManyAMinute,
     /// The request may have been sent, and its result could not be recorded. The test will be shown as unknown.
     #[error(

@@ -285,9 +285,7 @@ impl Store {
         };
         let ids: Vec<i64> = rows
             .into_iter()
-            .filter(|row| {
-                row.is_action || row.agent.as_deref() == Some(agent) || covers_host(row.host.as_deref())
-            })
+            .filter(|row| row.is_action || row.agent.as_deref() == Some(agent) || covers_host(row.host.as_deref()))
             .map(|row| row.pause_id)
             .collect();
         if ids.is_empty() { Ok(Vec::new()) } else { self.describe_pauses(&ids).await }

@@ -8,6 +8,7 @@
     reason = "a test looks at the program from outside, by clocks and queues of its own"
 )]
 
+mod action_test;
 mod action_versions;
 mod actions;
 mod advice;
