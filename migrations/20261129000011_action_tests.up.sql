@@ -84,9 +84,9 @@ CREATE TABLE postcall.action_test_result (
     CONSTRAINT a_tested_answer_is_delivered_or_rejected
         CHECK ((state IN ('delivered', 'rejected')) = (response_code IS NOT NULL)),
     CONSTRAINT a_failed_test_was_certainly_not_sent
-        CHECK ((state = 'failed') = (coalesce(error_kind, '') IN ('render', 'blocked', 'dns', 'connect', 'tls'))),
+        CHECK ((state = 'failed') = (error_kind IS NOT NULL AND error_kind IN ('render', 'blocked', 'dns', 'connect', 'tls'))),
     CONSTRAINT an_unknown_test_was_perhaps_received
-        CHECK ((state = 'unknown') = (coalesce(error_kind, '') IN ('timeout', 'reset', 'protocol', 'test_stopped'))),
+        CHECK ((state = 'unknown') = (error_kind IS NOT NULL AND error_kind IN ('timeout', 'reset', 'protocol', 'test_stopped'))),
     CONSTRAINT only_a_test_without_an_answer_has_an_error
         CHECK ((error_kind IS NOT NULL) = (state IN ('failed', 'unknown')) AND (error_kind IS NOT NULL OR error_detail IS NULL)),
     CONSTRAINT a_tested_answer_has_a_body_end
@@ -237,7 +237,8 @@ CREATE FUNCTION postcall.prune_tests(keep_history_days integer, OUT outcome text
     SET lock_timeout = '25ms' AS $$
 DECLARE
     portion CONSTANT integer := 2000;
-    bound   timestamptz := postcall.kept_since('history', keep_history_days);
+    -- Ids hold no time before 1970.
+    bound   timestamptz := greatest(postcall.kept_since('history', keep_history_days), '2000-01-01Z');
     ids     uuid[];
 BEGIN
     IF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted') THEN

@@ -51,6 +51,24 @@ closed_set! {
     }
 }
 
+impl TestErrorKind {
+    /// The state of the tests that can have it.
+    pub fn state(self) -> TestState {
+        match self {
+            TestErrorKind::Render
+            | TestErrorKind::Blocked
+            | TestErrorKind::Dns
+            | TestErrorKind::Connect
+            | TestErrorKind::Tls => TestState::Failed,
+            TestErrorKind::Timeout
+            | TestErrorKind::Reset
+            | TestErrorKind::Protocol
+            | TestErrorKind::Stopped
+            | TestErrorKind::Lost => TestState::Unknown,
+        }
+    }
+}
+
 closed_set! {
     /// Where the call of a test comes from.
     pub enum CallSource {
@@ -127,6 +145,7 @@ mod tests {
             assert_eq!(result.error_kind().map(TestErrorKind::as_str), Some(expected));
             assert!(!result.error_detail().unwrap_or_default().contains("dispatcher"), "{kind}");
             assert_eq!(result.state().as_str(), kind.state().as_str());
+            assert_eq!(result.error_kind().map(TestErrorKind::state), Some(result.state()));
         }
     }
 }
