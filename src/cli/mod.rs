@@ -46,6 +46,7 @@ mod signals;
 mod spreadsheet;
 mod status;
 mod table;
+mod targets;
 mod text;
 mod values;
 

@@ -2,7 +2,7 @@
 //! exactly happened stands in the log.
 
 use askama::Template;
-use http::{StatusCode, header};
+use http::{HeaderValue, StatusCode, header};
 use tracing::warn;
 
 use super::answer::Answer;
@@ -79,8 +79,8 @@ impl Trouble {
             Err(_) => Answer::text(status, title),
         };
         match self {
-            Trouble::Refused(Refusal::Method) => answer.with(header::ALLOW, "GET, HEAD"),
-            Trouble::Busy | Trouble::Away => answer.with(header::RETRY_AFTER, "5"),
+            Trouble::Refused(Refusal::Method) => answer.with(header::ALLOW, HeaderValue::from_static("GET, HEAD")),
+            Trouble::Busy | Trouble::Away => answer.with(header::RETRY_AFTER, HeaderValue::from_static("5")),
             _ => answer,
         }
     }

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::debug;
 
-use super::answer::Answer;
+use super::answer::{Answer, Body};
 use super::failure::Trouble;
 use super::gate::{self, Loopback};
 use super::pages;
@@ -136,7 +136,7 @@ where
     let _ended = timeout(LAST_WORDS, connection).await;
 }
 
-async fn respond(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Response<String>, Infallible> {
+async fn respond(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
     let answer = match shared.answer(&request).await {
         Ok(answer) => answer,
         Err(trouble) => trouble.into_answer(),
@@ -149,7 +149,7 @@ impl Shared {
         let uri = request.uri();
         gate::admit(request.method(), uri, request.headers(), self.port).map_err(Trouble::Refused)?;
         let page = match Route::of(uri.path()).ok_or(Trouble::NoPage)? {
-            Route::Style => return Ok(Answer::kept("text/css; charset=utf-8", STYLE)),
+            Route::Style => return Ok(Answer::kept("text/css; charset=utf-8", STYLE.as_bytes())),
             Route::Icon => return Ok(Answer::picture(ICON)),
             Route::Health => return Ok(self.health().await),
             page => page,

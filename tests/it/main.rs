@@ -67,6 +67,7 @@ mod signals;
 mod sizes;
 mod status;
 mod support;
+mod targets;
 mod toml_actions;
 mod two_phase;
 mod upgrade;
