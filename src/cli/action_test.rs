@@ -10,10 +10,10 @@ use uuid::Uuid;
 use super::action::{Which, attribution, check_quietly, no_such_action, warn};
 use super::action_source::ActionSource;
 use super::attribution::Attribution;
-use super::run::Targets;
 use super::show::{field, masked_lines};
 use super::signals::first_stop;
 use super::table::{Table, print_json, time};
+use super::targets::TargetArguments;
 use super::{CliError, Database, Format, ONE_CONNECTION, print_line, read_file};
 use crate::domain::action_file::ActionFile;
 use crate::domain::action_test::{CallSource, TestState};
@@ -56,7 +56,7 @@ pub(super) struct TestArguments {
     format: ReportFormat,
 
     #[command(flatten)]
-    targets: Targets,
+    targets: TargetArguments,
 }
 
 #[derive(Args)]

@@ -175,6 +175,30 @@ pub fn written(steps: &[&str]) -> String {
     path
 }
 
+/// The paths of the documented call that lead to values, and to those objects and arrays that can be sent as a whole because
+/// what is in them is not documented or is many, each as it is written in a placeholder.
+pub fn paths() -> Vec<String> {
+    let mut paths = Vec::new();
+    add_paths(&CALL, &mut Vec::new(), &mut paths);
+    paths
+}
+
+fn add_paths(kind: &Kind, steps: &mut Vec<&'static str>, paths: &mut Vec<String>) {
+    if matches!(kind, Text | Number | List(_) | Open(_)) {
+        paths.push(written(steps));
+    }
+    let below: Vec<Entry> = match kind {
+        Object(entries) | Open(entries) => entries.to_vec(),
+        List(element) => vec![("0", **element)],
+        Text | Number => Vec::new(),
+    };
+    for (name, kind) in below {
+        steps.push(name);
+        add_paths(&kind, steps, paths);
+        steps.pop();
+    }
+}
+
 /// The names at the root of a documented call.
 pub fn roots() -> impl Iterator<Item = &'static str> {
     let entries = match CALL {
@@ -192,6 +216,23 @@ mod tests {
         match look_up(&path.split('.').collect::<Vec<_>>()) {
             Known::Unknown { meant } => meant,
             known => panic!("{path}: {known:?}"),
+        }
+    }
+
+    #[test]
+    fn each_documented_path_leads_where_the_documentation_says_and_the_sample_has_it() {
+        let sample: serde_json::Value = serde_json::from_str(SAMPLE).unwrap();
+        let paths = paths();
+        assert!(
+            ["callInfo.from", "transcript", "transcript[0].role", "context"]
+                .iter()
+                .all(|path| paths.contains(&(*path).to_owned()))
+        );
+        for path in paths {
+            let pointer = format!("/{}", path.replace(['.', '['], "/").replace(']', ""));
+            assert!(sample.pointer(&pointer).is_some(), "{path}");
+            let steps: Vec<&str> = pointer[1..].split('/').collect();
+            assert!(matches!(look_up(&steps), Known::Documented(_)), "{path}");
         }
     }
 
