@@ -23,6 +23,7 @@ mod dispatcher;
 mod doctor;
 mod documented;
 mod documents;
+mod drafts;
 mod errors;
 mod exactly_once;
 mod examples;
