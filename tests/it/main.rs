@@ -8,6 +8,7 @@
     reason = "a test looks at the program from outside, by clocks and queues of its own"
 )]
 
+mod action_test;
 mod action_versions;
 mod actions;
 mod advice;
@@ -23,6 +24,7 @@ mod dispatcher;
 mod doctor;
 mod documented;
 mod documents;
+mod drafts;
 mod errors;
 mod exactly_once;
 mod examples;
@@ -67,6 +69,7 @@ mod signals;
 mod sizes;
 mod status;
 mod support;
+mod targets;
 mod toml_actions;
 mod two_phase;
 mod upgrade;

@@ -6,7 +6,8 @@ use std::time::Duration;
 use clap::Args;
 use tokio::task::JoinSet;
 
-use super::run::{self, Ranges, Targets};
+use super::run;
+use super::targets::TargetArguments;
 use super::{CliError, Database, Format, history, print_line, signals};
 use crate::dispatcher::{self, StopTokens};
 use crate::domain::chain::chain;
@@ -135,8 +136,7 @@ fn closed<T>(done: Option<Joined<T>>) -> Result<(), CliError> {
 type Running = tokio::task::JoinHandle<Result<dispatcher::Tally, dispatcher::RunError>>;
 
 fn start_dispatcher(store: &Store) -> Result<(StopTokens, Running), CliError> {
-    let loopback = ipnet::IpNet::from(std::net::IpAddr::from([127, 0, 0, 1]));
-    let (webhook, policy) = Targets { allow_targets: Ranges(vec![loopback]), allow_http: true }.webhook(true)?;
+    let (webhook, policy) = TargetArguments::of_this_machine().webhook(true)?;
     let settings = dispatcher::DispatcherSettings {
         limits: Limits { in_flight: 16, per_agent: 16, per_host: 16, adapt: true, hold_unreachable: true },
         max_unrecorded: 16,
