@@ -58,6 +58,11 @@ impl Answer {
         page.allowing(Policy::Scripted)
     }
 
+    /// Data for the console's own scripts.
+    pub(super) fn json(status: StatusCode, json: String) -> Answer {
+        Answer::new(status, "application/json", whole(json))
+    }
+
     /// A text for programs.
     pub(super) fn text(status: StatusCode, text: &str) -> Answer {
         Answer::new(status, "text/plain; charset=utf-8", whole(text.to_owned()))

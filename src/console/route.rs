@@ -39,6 +39,8 @@ pub(super) enum Route {
     Versions,
     /// The form of an action: what is sent, to be published.
     EditAction,
+    /// Checks the form while it is typed.
+    CheckAction,
     /// Enables or disables an action.
     Switch,
     /// Pauses or resumes.
@@ -73,7 +75,7 @@ impl Route {
             | Route::Asset(_)
             | Route::Icon => Takes::Reading,
             Route::LogIn | Route::EditAction | Route::ReplayMany => Takes::Both,
-            Route::LogOut | Route::Switch | Route::Pause | Route::Replay | Route::Resolve => Takes::Form,
+            Route::LogOut | Route::CheckAction | Route::Switch | Route::Pause | Route::Replay | Route::Resolve => Takes::Form,
         }
     }
 
@@ -94,6 +96,7 @@ impl Route {
             ["link", token] => Some(Route::Link(token.to_owned())),
             ["versions"] => Some(Route::Versions),
             ["change", "action"] => Some(Route::EditAction),
+            ["change", "check"] => Some(Route::CheckAction),
             ["change", "enabled"] => Some(Route::Switch),
             ["change", "pause"] => Some(Route::Pause),
             ["change", "replay"] => Some(Route::Replay),

@@ -41,6 +41,8 @@ use crate::store::Patience;
 pub const PAGES: usize = 4;
 /// The connections of a store of the console: one for each page.
 pub const CONNECTIONS: u32 = PAGES as u32;
+/// The most actions that are checked at the same time while somebody types: they take one core, and no session.
+const CHECKS: usize = 1;
 /// How long the console waits for the database: so long that a person would still wait.
 pub const PATIENCE: Patience = Patience { connection: WAIT, statement: WAIT };
 const WAIT: Duration = Duration::from_secs(5);
@@ -92,6 +94,7 @@ struct Shared {
     notes: Notes,
     pages: Semaphore,
     health: Semaphore,
+    checks: Semaphore,
     live: Arc<Live>,
     rates: Rates,
 }
@@ -106,9 +109,9 @@ impl Console {
         let address = listener.local_addr()?;
         let site = settings.public.map_or(Site::Loopback(address.port()), Site::Public);
         let door = Door::new(settings.auth, site, settings.links, settings.proxies, now);
-        let (pages, health) = (Semaphore::new(PAGES), Semaphore::new(1));
+        let (pages, health, checks) = (Semaphore::new(PAGES), Semaphore::new(1), Semaphore::new(CHECKS));
         let (notes, live, rates) = (Notes::default(), Live::new(), Rates::default());
-        let shared = Arc::new(Shared { stores, door, notes, pages, health, live, rates });
+        let shared = Arc::new(Shared { stores, door, notes, pages, health, checks, live, rates });
         Ok(Console { listener, address, shared })
     }
 
@@ -234,8 +237,10 @@ impl Shared {
         frame::set(Frame::of(&visit, self.stores.writes(), self.door.knows_people(), note));
         // Before anything is waited for that others want, too: a slow sender holds no page's place.
         let form = if head.method == Method::POST { Some(Form::read(&head.headers, body).await?) } else { None };
-        // Waits before it takes a session, so that whoever has a permit finds one free.
-        let _permit = timeout(WAIT, self.pages.acquire()).await.map_err(|_| Trouble::Busy)?;
+        // Waits before it takes a session, so that whoever has a permit finds one free. A check while somebody types needs no
+        // session, and takes no page's place.
+        let places = if route == Route::CheckAction { &self.checks } else { &self.pages };
+        let _permit = timeout(WAIT, places.acquire()).await.map_err(|_| Trouble::Busy)?;
         let page = pages::of(route, &query, form, &visit, &self.rates);
         timeout(PAGE_TIME, page).await.unwrap_or(Err(Trouble::Away))
     }

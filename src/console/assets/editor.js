@@ -3,10 +3,11 @@
 import { autocompletion, closeBrackets, closeBracketsKeymap, completionKeymap } from "@codemirror/autocomplete";
 import { defaultKeymap, history, historyKeymap } from "@codemirror/commands";
 import { json } from "@codemirror/lang-json";
-import { bracketMatching, defaultHighlightStyle, syntaxHighlighting } from "@codemirror/language";
+import { bracketMatching, syntaxHighlighting } from "@codemirror/language";
 import { lintGutter, setDiagnostics } from "@codemirror/lint";
 import { EditorState } from "@codemirror/state";
 import { drawSelection, EditorView, highlightSpecialChars, keymap, lineNumbers } from "@codemirror/view";
+import { classHighlighter } from "@lezer/highlight";
 
 /** How long nobody must have typed before the action is checked. */
 const PAUSE_MS = 400;
@@ -20,6 +21,14 @@ function unit(text, characters) {
   let at = 0;
   for (let left = characters; left > 0 && at < text.length; left--) at += (text.codePointAt(at) ?? 0) > 0xffff ? 2 : 1;
   return at;
+}
+
+/** An element with a text. @param {string} name @param {string} kind @param {string} content */
+function text(name, kind, content) {
+  const element = document.createElement(name);
+  element.className = kind;
+  element.textContent = content;
+  return element;
 }
 
 /** Completes what stands in an open placeholder. @param {string[]} variables */
@@ -46,7 +55,7 @@ function edit(area, variables, changed) {
         bracketMatching(),
         closeBrackets(),
         json(),
-        syntaxHighlighting(defaultHighlightStyle),
+        syntaxHighlighting(classHighlighter),
         lintGutter(),
         autocompletion({ override: [completing(variables)], activateOnTyping: true }),
         EditorView.lineWrapping,
@@ -69,7 +78,9 @@ function edit(area, variables, changed) {
 
 /** @param {HTMLFormElement} form */
 function attach(form) {
-  const report = document.querySelector("[data-check-result]");
+  const report = form.querySelector("[data-check-result]");
+  const place = form.querySelector("[data-check-result-place]");
+  if (place instanceof HTMLElement) place.hidden = false;
   const variables = (form.dataset.variables ?? "").split("\n").filter(Boolean);
   /** @type {Map<string, EditorView>} */
   const views = new Map();
@@ -127,6 +138,25 @@ function attach(form) {
       if (!(error instanceof DOMException && error.name === "AbortError")) report?.replaceChildren("The check gets no answer.");
     }
   }
+  /** Shows the request beside the form: that part of the page which the same button gives without a script. @param {HTMLButtonElement} button */
+  async function preview(button) {
+    const place = document.getElementById("preview");
+    if (!place) return;
+    const body = new URLSearchParams();
+    for (const [name, value] of new FormData(form, button)) if (typeof value === "string") body.append(name, value);
+    button.disabled = true;
+    try {
+      const answer = await fetch(form.action, { method: "POST", body, credentials: "same-origin" });
+      const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+      const shown = answer.status === 422 ? null : page.getElementById("preview");
+      if (shown) place.replaceChildren(...shown.childNodes);
+      else place.lastElementChild?.replaceWith(text("p", "notice", answer.status === 422 ? "There is none as long as something is wrong with the action." : page.querySelector("main")?.textContent ?? ""));
+    } catch {
+      place.lastElementChild?.replaceWith(text("p", "notice", "The console gives no answer."));
+    } finally {
+      button.disabled = false;
+    }
+  }
   const changed = () => {
     clearTimeout(timer);
     timer = setTimeout(check, PAUSE_MS);
@@ -136,6 +166,12 @@ function attach(form) {
     if (area instanceof HTMLTextAreaElement) views.set(name, edit(area, variables, changed));
   }
   form.addEventListener("input", changed);
+  form.addEventListener("submit", (event) => {
+    const button = event.submitter;
+    if (!(button instanceof HTMLButtonElement) || button.value !== "preview") return;
+    event.preventDefault();
+    preview(button);
+  });
   check();
 }
 

@@ -46,6 +46,7 @@ pub(super) async fn of(
         (Route::Versions, _) => change::versions(query, visit).await,
         (Route::EditAction, None) => change::edit_form(query, visit).await,
         (Route::EditAction, Some(form)) => change::edit_sent(&form, visit).await,
+        (Route::CheckAction, Some(form)) => change::check(&form, visit).await,
         (Route::Switch, Some(form)) => change::switch(&form, visit).await,
         (Route::Pause, Some(form)) => change::pause(&form, visit).await,
         (Route::Replay, Some(form)) => change::replay(&form, visit).await,
