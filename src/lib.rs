@@ -53,6 +53,8 @@
 //! - **Pause**: a person's order to send nothing for an agent, an action or a host for the time being. The deliveries
 //!   wait, and do not fail ([`domain::pause`]).
 //! - **Replay**: a delivery made by hand from an earlier one, linked to it, with who and why.
+//! - **Test**: one real request that a person makes with an action, to see what a receiver answers. It is no delivery: it is
+//!   recorded apart, counts nowhere, and is sent at most once ([`service::action_test`]).
 //!
 //! # A row's table is its state
 //!
@@ -62,6 +64,9 @@
 //! | `waiting`  | deliveries to be made                     | inserted by the outbox's trigger, deleted by the claim |
 //! | `sending`  | deliveries in flight                      | inserted by the claim, deleted by whoever finishes it |
 //! | `delivery` | deliveries that came to an end            | inserted once, never changed; leaves with its partition |
+//!
+//! Tests, which are no deliveries, are rows of `action_test`, and their results rows of `action_test_result`; both are only ever
+//! added. A test without a result is in flight until its time is over, and unknown afterwards.
 //!
 //! [`dispatcher::retention`] removes old calls and history, if it is told to. It never removes a call that is still to
 //! be sent.

@@ -6,6 +6,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::action_source::ActionSource;
+use super::action_test::{TestArguments, TestsArguments};
 use super::action_versions::{DiffArguments, VersionsArguments};
 use super::attribution::OptionalAttribution;
 use super::table::{Table, print_json, time};
@@ -92,6 +93,20 @@ enum Command {
     Versions(VersionsArguments),
     /// Show what differs between two versions of an action.
     Diff(DiffArguments),
+    /// Send one real request, to see what the receiver answers. It is a test, and no delivery.
+    ///
+    /// The request goes the same way as that of a dispatcher: the same guard against addresses that must not be called, the same
+    /// deadline. What may be called is said by the same settings (--allow-target, --allow-http). The test is recorded before
+    /// the request begins, with who and why, and has a webhook-id of its own. It is sent at most once: if it is stopped in the
+    /// middle, it is shown as `unknown`, and never sent again. It appears in no history and in no count of deliveries.
+    ///
+    /// The call is the documented sample (docs/actions.md shows it), unless --call or --call-file gives another one. A disabled action
+    /// can be tested; what is paused cannot. Of one agent, 2 tests may be in flight, and 10 may begin within a minute.
+    ///
+    /// The exit status is 1 unless the receiver answered with 2xx.
+    Test(TestArguments),
+    /// List the tests of an agent's actions, the newest first.
+    Tests(TestsArguments),
     /// Enable an action, so that it is sent for new calls.
     Enable(Switch),
     /// Disable an action, so that it is no longer sent. Deliveries that already wait are recorded as skipped.
@@ -130,9 +145,16 @@ impl Arguments {
             Command::Show { which, version } => show(which, version).await,
             Command::Versions(arguments) => arguments.run().await,
             Command::Diff(arguments) => arguments.run().await,
+            Command::Test(arguments) => arguments.run().await,
+            Command::Tests(arguments) => arguments.run().await,
             Command::Enable(action) => switch(action, true).await,
             Command::Disable(action) => switch(action, false).await,
         }
+    }
+
+    /// Whether the rights of an auditor suffice.
+    pub(super) fn only_reads(&self) -> bool {
+        matches!(self.command, Command::Tests(_))
     }
 }
 
@@ -156,7 +178,7 @@ fn check(text: ActionText<'_>, as_json: bool) -> Result<(), CliError> {
 
 async fn publish(which: Which, attribution: &OptionalAttribution, text: ActionText<'_>) -> Result<(), CliError> {
     let by = attribution.by()?;
-    let ActionFile { spec, enabled } = check_quietly(&which, text)?;
+    let ActionFile { spec, enabled } = check_quietly(&which, text, "not published")?;
     let store = which.database.open(ONE_CONNECTION).await?;
     let reason = attribution.reason.as_deref();
     let publication = Publication { agent: &which.agent, name: &which.name, spec: &spec, enabled, by: &by, reason };
@@ -164,14 +186,14 @@ async fn publish(which: Which, attribution: &OptionalAttribution, text: ActionTe
     print_line(&told::published(&which.agent, &which.name, enabled, published))
 }
 
-/// As [`check`], but prints nothing if there are no problems.
-fn check_quietly(which: &Which, text: ActionText<'_>) -> Result<ActionFile, CliError> {
+/// As [`check`], but prints nothing if there are no problems; `refused` says what is not done if there are some.
+pub(super) fn check_quietly(which: &Which, text: ActionText<'_>, refused: &str) -> Result<ActionFile, CliError> {
     let NotPublishable { naming, problems } = match examine_to_publish(&which.agent, &which.name, text) {
         Ok(file) => {
             warn(&warnings(&file.spec));
             return Ok(file);
         }
-        Err(refused) => refused,
+        Err(wrong) => wrong,
     };
     for problem in &naming {
         eprintln!("error: {}", visible(problem));
@@ -179,10 +201,10 @@ fn check_quietly(which: &Which, text: ActionText<'_>) -> Result<ActionFile, CliE
     if !problems.is_empty() {
         eprintln!("{}", visible_lines(&shown(&problems)));
     }
-    Err(CliError::Problem("not published".to_owned()))
+    Err(CliError::Problem(refused.to_owned()))
 }
 
-fn warn(warnings: &[LocatedWarning]) {
+pub(super) fn warn(warnings: &[LocatedWarning]) {
     for warning in warnings {
         eprintln!("warning: {}", visible(&warning.shown()));
     }

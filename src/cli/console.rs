@@ -218,13 +218,21 @@ impl RunArguments {
         let reading = all(false).await?;
         migrate::require_current(&reading[0]).await?;
         let writing = if self.write { Some(all(true).await?) } else { None };
-        Ok(Stores::new(reading, writing, health))
+        let tail = match auth {
+            Auth::Nobody(_) => Store::connect_to_read(url, 1, PATIENCE).await?,
+            Auth::Users(_) | Auth::Proxy(_) => connected(url, Role::Auditor, 1, false).await?,
+        };
+        Ok(Stores::new(reading, writing, health, tail))
     }
 }
 
 async fn as_role(url: &str, role: Role, writes: bool) -> Result<Store, CliError> {
+    connected(url, role, CONNECTIONS, writes).await
+}
+
+async fn connected(url: &str, role: Role, connections: u32, writes: bool) -> Result<Store, CliError> {
     let access = Access { role: Some(role.of_database()), writes };
-    Store::connect_as(url, CONNECTIONS, PATIENCE, access).await.map_err(|error| {
+    Store::connect_as(url, connections, PATIENCE, access).await.map_err(|error| {
         if error.is_forbidden() || error.is_about_the_data() {
             let role = role.of_database();
             return CliError::Problem(format!(

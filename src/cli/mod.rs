@@ -20,6 +20,7 @@ use text::{Format, print_bytes, print_line, print_text, read_file};
 
 mod action;
 mod action_source;
+mod action_test;
 mod action_versions;
 mod attribution;
 mod calls;
@@ -285,6 +286,7 @@ impl Command {
             }
             Command::Run(_) => "a database user with the role postcall_dispatcher",
             Command::Pause(arguments) if arguments.only_reads() => READER,
+            Command::Action(arguments) if arguments.only_reads() => READER,
             Command::Status(_)
             | Command::Console(_)
             | Command::Calls(_)

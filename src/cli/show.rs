@@ -12,7 +12,7 @@ use crate::domain::excerpt::Excerpt;
 use crate::domain::visible::visible;
 use crate::service::calls::Arrived;
 use crate::service::find::{Found, MOST_FOUND, find};
-use crate::service::past_request::{PastRequest, render_again};
+use crate::service::past_request::{MaskedRequest, PastRequest, render_again};
 use crate::service::past_response::excerpt;
 use crate::store::calls::MOST_LOOKED_AT;
 use crate::store::history::HistoryRow;
@@ -161,7 +161,7 @@ fn title_of_request(row: &HistoryRow) -> &'static str {
 }
 
 /// A line of a section: a label and its value; `None` if there is no value. Line breaks in the value are escaped.
-fn field(label: &str, value: Option<impl ToString>) -> Option<String> {
+pub(super) fn field(label: &str, value: Option<impl ToString>) -> Option<String> {
     value.map(|value| format!("  {label:<14} {}", visible(&value.to_string())))
 }
 
@@ -208,13 +208,7 @@ fn request_lines(row: &HistoryRow, sent: &PastRequest) -> Vec<String> {
     let unresolved = row.unresolved.as_ref().map(|paths| format!("found nothing for {}", paths.join(", ")));
     let mut lines: Vec<String> = match sent {
         PastRequest::Rendered { request, same } => {
-            let mut lines = vec![format!("  {} {}", request.method, visible(&request.url))];
-            lines.extend(request.headers.iter().map(|(name, value)| format!("  {name}: {}", visible(value))));
-            if let Some(body) = &request.body {
-                lines.extend(
-                    std::iter::once(String::new()).chain(body.split('\n').map(|line| format!("  {}", visible(line)))),
-                );
-            }
+            let mut lines = masked_lines(request);
             if *same == Some(false) {
                 lines.push("  WARNING: this is not the body that was recorded as sent".to_owned());
             }
@@ -230,6 +224,16 @@ fn request_lines(row: &HistoryRow, sent: &PastRequest) -> Vec<String> {
     };
     lines.extend(field("body sha256", row.request_sha256.as_ref()));
     lines.extend(field("placeholders", unresolved));
+    lines
+}
+
+/// A request in lines: method and URL, the headers, and the body behind an empty line.
+pub(super) fn masked_lines(request: &MaskedRequest) -> Vec<String> {
+    let mut lines = vec![format!("  {} {}", request.method, visible(&request.url))];
+    lines.extend(request.headers.iter().map(|(name, value)| format!("  {name}: {}", visible(value))));
+    if let Some(body) = &request.body {
+        lines.extend(std::iter::once(String::new()).chain(body.split('\n').map(|line| format!("  {}", visible(line)))));
+    }
     lines
 }
 

@@ -1,4 +1,5 @@
-//! Signals of `postcall run`: which of them stop a dispatcher, and which are ignored.
+//! Signals of `postcall run`: which of them stop a dispatcher, and which are ignored. (Those of `postcall action test`
+//! stop the test, see [`first_stop`].)
 //!
 //! | signal | does |
 //! | --- | --- |
@@ -44,6 +45,25 @@ pub(super) fn stop_on_signals(stop: StopTokens) -> Result<(), CliError> {
         }
     });
     Ok(())
+}
+
+/// The first signal that stops a command in the middle of something that has to be recorded. Further ones do nothing.
+///
+/// # Errors
+/// The error of the system if a signal cannot be handled.
+pub(super) fn first_stop() -> Result<impl Future<Output = ()>, CliError> {
+    let mut terminate = handled(SignalKind::terminate())?;
+    let mut interrupt = handled(SignalKind::interrupt())?;
+    let mut quit = handled(SignalKind::quit())?;
+    let mut hangup = if is_ignored(SignalKind::hangup()) { None } else { Some(handled(SignalKind::hangup())?) };
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+            _ = quit.recv() => {}
+            () = arrives(&mut hangup) => {}
+        }
+    })
 }
 
 fn handled(kind: SignalKind) -> Result<Signal, CliError> {

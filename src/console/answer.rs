@@ -6,12 +6,10 @@ use http_body_util::channel::{Channel, Sender};
 use http_body_util::{Either, Full};
 use hyper::body::Bytes;
 
-/// What a browser may do with an answer: show it, with the style sheet from here, and nothing else.
-const EVERYWHERE: [(HeaderName, &str); 7] = [
-    (
-        header::CONTENT_SECURITY_POLICY,
-        "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
-    ),
+use super::policy::Policy;
+
+/// What keeps others out, beside the [`Policy`].
+const EVERYWHERE: [(HeaderName, &str); 6] = [
     (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
     (header::X_FRAME_OPTIONS, "DENY"),
     (header::REFERRER_POLICY, "no-referrer"),
@@ -45,17 +43,24 @@ pub(super) struct Answer {
     kind: &'static str,
     body: Body,
     cache: &'static str,
+    policy: Policy,
     extra: HeaderMap,
 }
 
 impl Answer {
     fn new(status: StatusCode, kind: &'static str, body: Body) -> Answer {
-        Answer { status, kind, body, cache: NOT_KEPT, extra: HeaderMap::new() }
+        Answer { status, kind, body, cache: NOT_KEPT, policy: Policy::Still, extra: HeaderMap::new() }
     }
 
     /// A page.
     pub(super) fn page(status: StatusCode, html: String) -> Answer {
-        Answer::new(status, "text/html; charset=utf-8", whole(html))
+        let page = Answer::new(status, "text/html; charset=utf-8", whole(html));
+        page.allowing(Policy::Scripted)
+    }
+
+    /// Data for the console's own scripts.
+    pub(super) fn json(status: StatusCode, json: String) -> Answer {
+        Answer::new(status, "application/json", whole(json))
     }
 
     /// A text for programs.
@@ -83,10 +88,14 @@ impl Answer {
     }
 
     /// An answer whose end is not known yet, and where its pieces go.
-    #[expect(dead_code, reason = "exports and the live tail stream")]
     pub(super) fn streamed(kind: &'static str) -> (Answer, Pieces) {
         let (pieces, body) = Channel::new(PIECES);
         (Answer::new(StatusCode::OK, kind, Either::Right(body)), pieces)
+    }
+
+    /// The same, with this policy.
+    pub(super) fn allowing(self, policy: Policy) -> Answer {
+        Answer { policy, ..self }
     }
 
     /// The same with one more header; one of the same name stays, too.
@@ -103,6 +112,7 @@ impl Answer {
         for (name, value) in EVERYWHERE {
             headers.insert(name, HeaderValue::from_static(value));
         }
+        headers.insert(header::CONTENT_SECURITY_POLICY, self.policy.header());
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(self.kind));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(self.cache));
         headers.extend(self.extra);

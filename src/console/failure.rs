@@ -9,6 +9,7 @@ use super::answer::Answer;
 use super::form::MOST_FORM_BYTES;
 use super::frame;
 use super::gate::{LONGEST_ADDRESS, Refusal, Takes};
+use super::live::MOST_VIEWERS;
 use super::people::{NoVisitor, Role};
 use super::words;
 use crate::domain::chain::chain;
@@ -52,6 +53,8 @@ pub(super) enum Trouble {
     Wrong(String),
     /// Others use all sessions.
     Busy,
+    /// As many as may follow the live tail do.
+    Crowded,
     /// A statement took too long.
     TooSlow,
     /// The database does not answer.
@@ -109,7 +112,7 @@ impl Trouble {
             Trouble::NoForm | Trouble::TooLarge | Trouble::TooSlowToArrive => {
                 answer.with(header::CONNECTION, HeaderValue::from_static("close"))
             }
-            Trouble::Busy | Trouble::Away => answer.with(header::RETRY_AFTER, HeaderValue::from_static("5")),
+            Trouble::Busy | Trouble::Crowded | Trouble::Away => answer.with(header::RETRY_AFTER, HeaderValue::from_static("5")),
             _ => answer,
         }
     }
@@ -133,7 +136,7 @@ impl Trouble {
             Trouble::NotDone(_) => StatusCode::CONFLICT,
             Trouble::NoPage | Trouble::Missing(_) => StatusCode::NOT_FOUND,
             Trouble::Wrong(_) => StatusCode::BAD_REQUEST,
-            Trouble::Busy | Trouble::TooSlow | Trouble::Away => StatusCode::SERVICE_UNAVAILABLE,
+            Trouble::Busy | Trouble::Crowded | Trouble::TooSlow | Trouble::Away => StatusCode::SERVICE_UNAVAILABLE,
             Trouble::Defect => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -258,6 +261,10 @@ impl Trouble {
                 "Other pages are being read, and none of the console's sessions with the database came free in time.",
                 "Reload the page in a moment.",
             ),
+            Trouble::Crowded => {
+                let cause = format!("{MOST_VIEWERS} browsers follow the live tail already, and no more may.");
+                return ("Too many viewers", cause, "Reload the page to see what is newer.".to_owned());
+            }
             Trouble::TooSlow => (
                 "It takes too long",
                 "The database did not finish within 5 seconds.",
@@ -313,6 +320,11 @@ impl<T> Part<T> {
             }
             Err(trouble) => Err(trouble),
         }
+    }
+
+    /// The part that is not read, because others have taken the time of the page.
+    pub(super) fn left_out() -> Part<T> {
+        Part::Withheld("This part was not read, because the database was slow with the others.".to_owned())
     }
 
     /// The same part in another form.

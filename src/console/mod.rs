@@ -10,10 +10,14 @@
 //! people    who visits, and what they may read and change
 //! query     the parameters of an address, as criteria
 //! pages     what each page shows; `templates/` holds how
+//! assets    the scripts, embedded
+//! policy    what a browser may do with an answer
 //! notes     what somebody has just done, for the page that they see next
 //! frame     what stands around every page
 //! answer    the response, with the headers that every answer has
 //! failure   what is said where a page cannot be shown
+//! live      what comes to an end, as it comes
+//! rates     what became of the calls of the last hour, for all pages
 //! words     how times, numbers, states and texts of others are written
 //! ```
 //!
@@ -26,15 +30,19 @@
 //! Where nobody logs in, it listens on the loopback only ([`Loopback`]). It only reads unless it is told otherwise.
 
 mod answer;
+mod assets;
 mod entrance;
 mod failure;
 mod form;
 mod frame;
 mod gate;
+mod live;
 mod notes;
 mod pages;
 mod people;
+mod policy;
 mod query;
+mod rates;
 mod route;
 mod server;
 mod site;

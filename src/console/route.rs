@@ -1,5 +1,6 @@
 //! Which page a path names.
 
+use super::assets::Asset;
 use super::gate::Takes;
 use percent_encoding::percent_decode_str;
 use uuid::Uuid;
@@ -27,6 +28,8 @@ pub(super) enum Route {
     Delivery(Uuid),
     Agents,
     Agent(String),
+    /// The live tail.
+    Live,
     /// Where people log in.
     LogIn,
     LogOut,
@@ -36,6 +39,8 @@ pub(super) enum Route {
     Versions,
     /// The form of an action: what is sent, to be published.
     EditAction,
+    /// Checks the form while it is typed.
+    CheckAction,
     /// Enables or disables an action.
     Switch,
     /// Pauses or resumes.
@@ -48,6 +53,7 @@ pub(super) enum Route {
     Resolve,
     Health,
     Style,
+    Asset(Asset),
     /// The small picture beside the title; browsers also ask for it by a name of their own.
     Icon,
 }
@@ -61,13 +67,15 @@ impl Route {
             | Route::Delivery(_)
             | Route::Agents
             | Route::Agent(_)
+            | Route::Live
             | Route::Link(_)
             | Route::Versions
             | Route::Health
             | Route::Style
+            | Route::Asset(_)
             | Route::Icon => Takes::Reading,
             Route::LogIn | Route::EditAction | Route::ReplayMany => Takes::Both,
-            Route::LogOut | Route::Switch | Route::Pause | Route::Replay | Route::Resolve => Takes::Form,
+            Route::LogOut | Route::CheckAction | Route::Switch | Route::Pause | Route::Replay | Route::Resolve => Takes::Form,
         }
     }
 
@@ -82,11 +90,13 @@ impl Route {
             ["deliveries", id] => id.parse().ok().map(Route::Delivery),
             ["agents"] => Some(Route::Agents),
             ["agents", agent] if !agent.is_empty() => Some(Route::Agent(agent.to_owned())),
+            ["live"] => Some(Route::Live),
             ["log-in"] => Some(Route::LogIn),
             ["log-out"] => Some(Route::LogOut),
             ["link", token] => Some(Route::Link(token.to_owned())),
             ["versions"] => Some(Route::Versions),
             ["change", "action"] => Some(Route::EditAction),
+            ["change", "check"] => Some(Route::CheckAction),
             ["change", "enabled"] => Some(Route::Switch),
             ["change", "pause"] => Some(Route::Pause),
             ["change", "replay"] => Some(Route::Replay),
@@ -95,7 +105,7 @@ impl Route {
             ["health"] => Some(Route::Health),
             ["icon.svg" | "favicon.ico"] => Some(Route::Icon),
             _ if path == style_path() => Some(Route::Style),
-            _ => None,
+            _ => Asset::at(path).map(Route::Asset),
         }
     }
 }

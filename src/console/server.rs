@@ -18,7 +18,7 @@ use ipnet::IpNet;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::debug;
@@ -28,17 +28,21 @@ use super::failure::Trouble;
 use super::form::Form;
 use super::frame::{self, Frame};
 use super::gate::{self, Refusal, Takes};
+use super::live::{Lifetime, Live};
 use super::notes::{self, Notes};
-use super::people::{Auth, Door, LinkKey, NoVisitor, Stores, Visit};
+use super::people::{Auth, Door, LinkKey, NoVisitor, Stores, Visit, Visitor};
+use super::rates::Rates;
 use super::route::{ICON, Route, STYLE};
 use super::site::{PublicUrl, Site};
-use super::{entrance, pages};
+use super::{entrance, pages, policy};
 use crate::store::Patience;
 
 /// The most pages that are read from the database at the same time; each has one session.
 pub const PAGES: usize = 4;
 /// The connections of a store of the console: one for each page.
 pub const CONNECTIONS: u32 = PAGES as u32;
+/// The most actions that are checked at the same time while somebody types: they take one core, and no session.
+const CHECKS: usize = 1;
 /// How long the console waits for the database: so long that a person would still wait.
 pub const PATIENCE: Patience = Patience { connection: WAIT, statement: WAIT };
 const WAIT: Duration = Duration::from_secs(5);
@@ -90,6 +94,9 @@ struct Shared {
     notes: Notes,
     pages: Semaphore,
     health: Semaphore,
+    checks: Semaphore,
+    live: Arc<Live>,
+    rates: Rates,
 }
 
 impl Console {
@@ -102,8 +109,9 @@ impl Console {
         let address = listener.local_addr()?;
         let site = settings.public.map_or(Site::Loopback(address.port()), Site::Public);
         let door = Door::new(settings.auth, site, settings.links, settings.proxies, now);
-        let (pages, health) = (Semaphore::new(PAGES), Semaphore::new(1));
-        let shared = Arc::new(Shared { stores, door, notes: Notes::default(), pages, health });
+        let (pages, health, checks) = (Semaphore::new(PAGES), Semaphore::new(1), Semaphore::new(CHECKS));
+        let (notes, live, rates) = (Notes::default(), Live::new(), Rates::default());
+        let shared = Arc::new(Shared { stores, door, notes, pages, health, checks, live, rates });
         Ok(Console { listener, address, shared })
     }
 
@@ -151,7 +159,9 @@ async fn connection<S>(
 ) where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let service = service_fn(move |request| respond(Arc::clone(&shared), request, peer));
+    let until = Instant::now() + CONNECTION_TIME;
+    let lifetime = Lifetime { until, stop: stop.clone() };
+    let service = service_fn(move |request| respond(Arc::clone(&shared), request, peer, lifetime.clone()));
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIME)
@@ -161,25 +171,28 @@ async fn connection<S>(
     tokio::select! {
         // How a connection ends matters to nobody but its peer.
         _ended = connection.as_mut() => return,
-        () = tokio::time::sleep(CONNECTION_TIME) => {}
+        () = tokio::time::sleep_until(until) => {}
         () = stop.cancelled() => {}
     }
     connection.as_mut().graceful_shutdown();
     let _ended = timeout(LAST_WORDS, connection).await;
 }
 
-async fn respond(shared: Arc<Shared>, request: Request<Incoming>, peer: IpAddr) -> Result<Response<Body>, Infallible> {
+async fn respond(
+    shared: Arc<Shared>,
+    request: Request<Incoming>,
+    peer: IpAddr,
+    lifetime: Lifetime,
+) -> Result<Response<Body>, Infallible> {
     let answering = async {
-        match shared.answer(request, peer).await {
-            Ok(answer) => answer,
-            Err(trouble) => trouble.into_answer(),
-        }
+        let answer = shared.answer(request, peer, lifetime).await.unwrap_or_else(Trouble::into_answer);
+        answer.into_response()
     };
-    Ok(frame::around(answering).await.into_response())
+    Ok(policy::around(frame::around(answering)).await)
 }
 
 impl Shared {
-    async fn answer(&self, request: Request<Incoming>, peer: IpAddr) -> Result<Answer, Trouble> {
+    async fn answer(&self, request: Request<Incoming>, peer: IpAddr, lifetime: Lifetime) -> Result<Answer, Trouble> {
         let (head, body) = request.into_parts();
         let route = Route::of(head.uri.path());
         // Where nothing is, there is nothing but to say so.
@@ -192,13 +205,23 @@ impl Shared {
         )?;
         match route.ok_or(Trouble::NoPage)? {
             Route::Style => Ok(Answer::kept("text/css; charset=utf-8", STYLE.as_bytes())),
+            Route::Asset(asset) => Ok(asset.answer(&head.headers)),
             Route::Icon => Ok(Answer::picture(ICON)),
             Route::Health => Ok(self.health().await),
             Route::LogIn => entrance::log_in(&self.door, &head, body, peer).await,
             Route::LogOut => Ok(entrance::log_out(&self.door, &head.headers)),
             Route::Link(token) => entrance::enter(&self.door, &token),
+            // It waits for no page, and no page waits for it.
+            Route::Live => {
+                let visit = Visit::new(self.visitor(&head, peer)?, &self.stores, &self.notes);
+                self.live.answer(&head.headers, visit.tail()?, lifetime)
+            }
             route => self.page(route, &head, body, peer).await,
         }
+    }
+
+    fn visitor(&self, head: &Parts, peer: IpAddr) -> Result<Visitor, Trouble> {
+        self.door.visitor(&head.headers, peer).map_err(Trouble::NoVisitor)
     }
 
     /// A page for a visitor.
@@ -214,9 +237,12 @@ impl Shared {
         frame::set(Frame::of(&visit, self.stores.writes(), self.door.knows_people(), note));
         // Before anything is waited for that others want, too: a slow sender holds no page's place.
         let form = if head.method == Method::POST { Some(Form::read(&head.headers, body).await?) } else { None };
-        // Waits before it takes a session, so that whoever has a permit finds one free.
-        let _permit = timeout(WAIT, self.pages.acquire()).await.map_err(|_| Trouble::Busy)?;
-        timeout(PAGE_TIME, pages::of(route, &query, form, &visit)).await.unwrap_or(Err(Trouble::Away))
+        // Waits before it takes a session, so that whoever has a permit finds one free. A check while somebody types needs no
+        // session, and takes no page's place.
+        let places = if route == Route::CheckAction { &self.checks } else { &self.pages };
+        let _permit = timeout(WAIT, places.acquire()).await.map_err(|_| Trouble::Busy)?;
+        let page = pages::of(route, &query, form, &visit, &self.rates);
+        timeout(PAGE_TIME, page).await.unwrap_or(Err(Trouble::Away))
     }
 
     /// Whether the database answers.

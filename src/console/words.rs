@@ -11,6 +11,7 @@ use askama::filters::HtmlSafe;
 use chrono::{DateTime, Utc};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
+use super::assets::Asset;
 use crate::domain::delivery::State;
 use crate::domain::visible::visible;
 use crate::store::status::Count;
@@ -43,6 +44,16 @@ impl Here {
     /// The path of the style sheet.
     pub(super) fn style(self) -> &'static str {
         super::route::style_path()
+    }
+
+    /// The nonce of the page's scripts; without one, the page has none.
+    pub(super) fn nonce(self) -> Option<String> {
+        super::policy::nonce()
+    }
+
+    /// The path of a script, or of its style sheet.
+    pub(super) fn asset(self, asset: Asset) -> &'static str {
+        asset.path()
     }
 
     /// The version of this program.

@@ -69,6 +69,9 @@ pub const CALL: Kind = Object(&[
     ("transcript", List(&Object(&[("role", Text), ("content", Text), ("timestamp", Number)]))),
 ]);
 
+/// A sample of a documented call, for those who have none yet. docs/actions.md shows it.
+pub const SAMPLE: &str = include_str!("sample_call.json");
+
 /// What is known about a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Known {
@@ -157,7 +160,7 @@ fn is_index(step: &str) -> bool {
 }
 
 /// A path as it is written in a placeholder.
-fn written(steps: &[&str]) -> String {
+pub fn written(steps: &[&str]) -> String {
     let mut path = String::new();
     for step in steps {
         match step {
@@ -170,6 +173,30 @@ fn written(steps: &[&str]) -> String {
         }
     }
     path
+}
+
+/// The paths of the documented call that lead to values, and to those objects and arrays that can be sent as a whole because
+/// what is in them is not documented or is many, each as it is written in a placeholder.
+pub fn paths() -> Vec<String> {
+    let mut paths = Vec::new();
+    add_paths(&CALL, &mut Vec::new(), &mut paths);
+    paths
+}
+
+fn add_paths(kind: &Kind, steps: &mut Vec<&'static str>, paths: &mut Vec<String>) {
+    if matches!(kind, Text | Number | List(_) | Open(_)) {
+        paths.push(written(steps));
+    }
+    let below: Vec<Entry> = match kind {
+        Object(entries) | Open(entries) => entries.to_vec(),
+        List(element) => vec![("0", **element)],
+        Text | Number => Vec::new(),
+    };
+    for (name, kind) in below {
+        steps.push(name);
+        add_paths(&kind, steps, paths);
+        steps.pop();
+    }
 }
 
 /// The names at the root of a documented call.
@@ -189,6 +216,23 @@ mod tests {
         match look_up(&path.split('.').collect::<Vec<_>>()) {
             Known::Unknown { meant } => meant,
             known => panic!("{path}: {known:?}"),
+        }
+    }
+
+    #[test]
+    fn each_documented_path_leads_where_the_documentation_says_and_the_sample_has_it() {
+        let sample: serde_json::Value = serde_json::from_str(SAMPLE).unwrap();
+        let paths = paths();
+        assert!(
+            ["callInfo.from", "transcript", "transcript[0].role", "context"]
+                .iter()
+                .all(|path| paths.contains(&(*path).to_owned()))
+        );
+        for path in paths {
+            let pointer = format!("/{}", path.replace(['.', '['], "/").replace(']', ""));
+            assert!(sample.pointer(&pointer).is_some(), "{path}");
+            let steps: Vec<&str> = pointer[1..].split('/').collect();
+            assert!(matches!(look_up(&steps), Known::Documented(_)), "{path}");
         }
     }
 

@@ -6,6 +6,7 @@
 
 pub mod action;
 pub mod action_file;
+pub mod action_test;
 pub mod call;
 pub mod chain;
 pub mod checkup;

@@ -41,6 +41,7 @@ mod syntax;
 mod tokens;
 mod url;
 mod url_text;
+pub mod used;
 mod value;
 
 use self::body::Body;

@@ -5,11 +5,16 @@
 //! examination    whether an action may be published: its problems with their positions, its warnings
 //! remarks        the same in one form for programs
 //! preview        what an action would send for a call
+//! chosen_call    the call with which an action is tried out
+//! action_test    testing an action by one real request, which is no delivery
+//! draft          what a draft of an action would send for a chosen call, and which placeholders found nothing, and where
+//! variables      which variables are known for an agent
 //! comparison     what differs between two versions of an action
 //! stored_action  a published action as JSON, for programs
 //! past_request   the request of a past delivery, rendered again and masked
 //! past_response  what came back for a past delivery, beside what history has
 //! history        pages of history, a whole result, and what newly comes to an end
+//! tail           the newest endings, as they come
 //! calls          which calls have arrived, and why some of them have no delivery
 //! doctor         what an installation needs in order to work
 //! find           what somebody means by an id: a delivery, a call, or the provider's id of a call
@@ -25,10 +30,13 @@
 //! arguments and prints nothing.
 
 pub mod action_form;
+pub mod action_test;
 pub mod attribution;
 pub mod calls;
+pub mod chosen_call;
 pub mod comparison;
 pub mod doctor;
+pub mod draft;
 pub mod examination;
 pub mod find;
 pub mod history;
@@ -39,4 +47,6 @@ pub mod preview;
 pub mod remarks;
 pub mod replay;
 pub mod stored_action;
+pub mod tail;
 pub mod told;
+pub mod variables;

@@ -1,6 +1,7 @@
 //! The request of a past delivery. History keeps no call and no body, so it is rendered again from the call and the
 //! action's version, which do not change, and compared with the recorded digest.
 
+use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::preview::first;
@@ -42,7 +43,7 @@ impl PastRequest {
 }
 
 /// A request in which the values of headers and query parameters that look like secrets by their names are masked.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct MaskedRequest {
     /// GET, POST or PUT.
     pub method: Method,
@@ -56,7 +57,7 @@ pub struct MaskedRequest {
 
 impl MaskedRequest {
     /// Masks `request`.
-    fn of(request: Request) -> MaskedRequest {
+    pub(super) fn of(request: Request) -> MaskedRequest {
         let masked = |(name, value): (String, String)| {
             let value = mask::header(&name, &value).to_owned();
             (name, value)

@@ -81,7 +81,8 @@ fn warning(LocatedWarning { warning, text }: &LocatedWarning) -> Remark {
     }
 }
 
-fn characters(text: &str, range: &Range<usize>) -> Characters {
+/// The bytes `range` of `text` in characters.
+pub(super) fn characters(text: &str, range: &Range<usize>) -> Characters {
     let count = |offset| text.get(..offset).unwrap_or(text).chars().count();
     Characters { start: count(range.start), end: count(range.end) }
 }

@@ -14,6 +14,9 @@ use crate::domain::kept;
 /// platform something at each insert.
 pub const MOST_LOOKED_AT: i64 = 50_000;
 
+/// How many rows of history are read for each call that is wanted.
+const ROWS_FOR_A_CALL: i64 = 5;
+
 /// Which calls to find. Every criterion that is given must hold.
 #[derive(Clone, Debug, Default)]
 pub struct CallFilter {
@@ -104,6 +107,44 @@ impl Store {
             FROM postcall.outbox WHERE id = $1
             "#,
             call_id
+        )
+        .fetch_optional(&self.pool)
+        .await?;
+        Ok(call)
+    }
+
+    /// The calls of an agent's latest deliveries, each once, at most `limit`.
+    pub async fn latest_calls(&self, agent: &str, limit: usize) -> Result<Vec<Uuid>, StoreError> {
+        // By the index of history on agent and id, backwards, and no further than a few rows for each call that is wanted: one
+        // call can have several deliveries.
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let calls = sqlx::query_scalar!(
+            r#"
+            SELECT call_id AS "call_id!"
+            FROM (SELECT call_id, delivery_id FROM postcall.delivery WHERE agent = $1
+                  ORDER BY delivery_id DESC LIMIT $2) AS latest
+            GROUP BY call_id ORDER BY max(delivery_id::text) DESC LIMIT $3
+            "#,
+            agent,
+            limit.saturating_mul(ROWS_FOR_A_CALL),
+            limit,
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(calls)
+    }
+
+    /// The payload of a call; `None` if it is no longer there, or has more than `most_bytes`.
+    ///
+    /// # Errors
+    /// Returns the database's error, also if the user may not read calls.
+    pub async fn payload_within(&self, call_id: Uuid, most_bytes: i64) -> Result<Option<String>, StoreError> {
+        // By the primary key; a payload that is too large is not read. A call from before its size was kept has none, and is left
+        // out.
+        let call = sqlx::query_scalar!(
+            r#"SELECT call::text AS "call!" FROM postcall.outbox WHERE id = $1 AND call_bytes <= $2"#,
+            call_id,
+            i32::try_from(most_bytes).unwrap_or(i32::MAX),
         )
         .fetch_optional(&self.pool)
         .await?;

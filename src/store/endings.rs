@@ -55,4 +55,24 @@ impl Store {
         transaction.commit().await?;
         Ok(Endings { ended, began_at })
     }
+
+    /// Returns the newest endings of the last so many seconds, the newest first, at most `limit`.
+    pub async fn latest_endings(&self, seconds: f64, limit: usize) -> Result<Vec<Ending>, StoreError> {
+        let mut transaction = self.pool.begin_with("BEGIN READ ONLY").await?;
+        prepare(&mut transaction, self.statement_timeout).await?;
+        // As above: the index by end finds the pages of that time, and so the cost depends on what has ended in these
+        // seconds.
+        let ended = sqlx::query_as!(
+            Ending,
+            "SELECT finished_at, delivery_id FROM postcall.delivery
+             WHERE finished_at >= now() - make_interval(secs => $1)
+             ORDER BY finished_at DESC, delivery_id DESC LIMIT $2",
+            seconds,
+            i64::try_from(limit).unwrap_or(i64::MAX),
+        )
+        .fetch_all(&mut *transaction)
+        .await?;
+        transaction.commit().await?;
+        Ok(ended)
+    }
 }

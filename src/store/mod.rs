@@ -14,6 +14,7 @@ use chrono::{DateTime, Utc};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection, PgPool};
 
+pub mod action_tests;
 pub mod actions;
 pub mod agents;
 pub mod calls;
@@ -31,6 +32,7 @@ pub mod invariants;
 pub mod lanes;
 pub mod late_results;
 mod matching;
+pub mod minutes;
 pub mod obstacles;
 pub mod partitions;
 pub mod pauses;

@@ -10,14 +10,18 @@ use super::StoreError;
 use super::session::Session;
 use crate::domain::retention::Retention;
 
-/// The tables that are pruned row by row, in this order: calls, then history, then replays and resolutions.
-const BY_ROW: [(&str, What); 6] = [
+/// The table of tests, for which a function of its own is there.
+const TESTS: &str = "action_test";
+
+/// The tables that are pruned row by row, in this order: calls, then history, then replays and resolutions, then tests.
+const BY_ROW: [(&str, What); 7] = [
     ("outbox_default", What::Calls),
     ("outbox_past", What::Calls),
     ("outbox_foreign", What::Calls),
     ("delivery_default", What::History),
     ("replay", What::History),
     ("resolution", What::History),
+    (TESTS, What::History),
 ];
 
 /// SQLSTATEs: lock not available, deadlock, and undefined table (somebody dropped it meanwhile).
@@ -230,6 +234,9 @@ impl Session {
         after: RowCursor,
     ) -> Result<RowsPruned, StoreError> {
         let (calls, history) = days(retention);
+        if source == TESTS {
+            return self.prune_tests(history, after).await;
+        }
         // One portion is one transaction. Each begins after the last one, so that rows that stay because they are
         // pending are read only once.
         let statement = sqlx::query!(
@@ -253,6 +260,23 @@ impl Session {
                     }
                     _ => RowsPruned::Last(removed),
                 })
+            }
+            Err(error) if error.has_class(&IN_USE) => Ok(RowsPruned::InUse),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Deletes a bounded number of old tests with their results.
+    async fn prune_tests(&mut self, history: Option<i32>, after: RowCursor) -> Result<RowsPruned, StoreError> {
+        // Nothing stays, so each portion begins with the oldest test that is there.
+        let statement = sqlx::query!(
+            r#"SELECT outcome AS "outcome!", removed AS "removed!" FROM postcall.prune_tests($1)"#,
+            history,
+        );
+        match self.fetch_one(statement).await {
+            Ok(row) => {
+                let removed = u64::try_from(row.removed).unwrap_or(0);
+                Ok(if row.outcome == "more" { RowsPruned::More(removed, after) } else { RowsPruned::Last(removed) })
             }
             Err(error) if error.has_class(&IN_USE) => Ok(RowsPruned::InUse),
             Err(error) => Err(error),

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use postcall::domain::action::Method;
+use postcall::domain::action_test::{CallSource, TestErrorKind, TestState};
 use postcall::domain::delivery::{BodyEnd, Failure, Finding, ResolutionSource, State, UnknownReason};
 use postcall::domain::error_kind::ErrorKind;
 use serde_json::json;
@@ -26,7 +27,28 @@ fn known() -> BTreeSet<List> {
     let answered = [State::Delivered, State::Rejected];
     let erroneous = ErrorKind::ALL.map(ErrorKind::state);
     let found = Finding::ALL.map(Finding::state);
+    let test_ends = TestState::ALL.into_iter().filter(|state| *state != TestState::Sending);
+    let test_answered = [TestState::Delivered, TestState::Rejected];
+    let test_erroneous = TestErrorKind::ALL.map(TestErrorKind::state);
+    // That a test is lost is recorded by nobody: it is what a test without a result is called.
+    let test_errors = |of: TestState| {
+        let recorded = TestErrorKind::ALL.into_iter().filter(|kind| *kind != TestErrorKind::Lost);
+        recorded.filter(move |kind| kind.state() == of)
+    };
+    let (test_failures, test_doubts) = (test_errors(TestState::Failed), test_errors(TestState::Unknown));
     BTreeSet::from([
+        list("action_test call_source_is_known call_source", CallSource::ALL, CallSource::as_str),
+        list("action_test action_test_method_check method", Method::ALL, Method::as_str),
+        list("action_test_result test_state_is_final state", test_ends, TestState::as_str),
+        list("action_test_result a_tested_answer_is_delivered_or_rejected state", test_answered, TestState::as_str),
+        list(
+            "action_test_result a_failed_test_was_certainly_not_sent error_kind",
+            test_failures,
+            TestErrorKind::as_str,
+        ),
+        list("action_test_result an_unknown_test_was_perhaps_received error_kind", test_doubts, TestErrorKind::as_str),
+        list("action_test_result only_a_test_without_an_answer_has_an_error state", test_erroneous, TestState::as_str),
+        list("action_test_result a_tested_answer_has_a_body_end body_end", BodyEnd::ALL, BodyEnd::as_str),
         list("delivery state_is_final state", finals, State::as_str),
         list("delivery an_answer_means_delivered_or_rejected state", answered, State::as_str),
         list("delivery failed_means_certainly_unsent error_kind", Failure::ALL, Failure::as_str),

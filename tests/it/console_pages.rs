@@ -251,13 +251,23 @@ async fn an_agent_s_page_shows_what_its_actions_send_without_secrets_and_what_is
     assert_eq!(missing.status, 404);
 }
 
+/// A page without the console's own scripts, which tests/it/console_safety.rs looks at.
+fn without_own_scripts(page: &str) -> String {
+    let mut rest = page.to_owned();
+    for name in ["console", "chart", "editor"] {
+        let Some((before, own)) = rest.split_once(&format!("<script src=\"/{name}-")) else { continue };
+        rest = format!("{before}{}", own.split_once(" defer></script>").unwrap().1);
+    }
+    rest
+}
+
 #[tokio::test]
 async fn no_text_of_others_becomes_a_part_of_a_page() {
     let life = Life::new().await;
     let console = Console::start(&life.database.url).await;
     let mut shown = 0;
     for path in all_pages(&life).await {
-        let body = console.page(&path).await.body;
+        let body = without_own_scripts(&console.page(&path).await.body);
         for piece in ["<script", "<img", "onerror=alert(2)>", "\u{202e}"] {
             // The form holds what was asked for as it is, and a browser shows it as a value.
             let body = if piece == "\u{202e}" { body.replace("value=\"", "value=\u{0}") } else { body.clone() };

@@ -17,11 +17,7 @@ use crate::support::process::{POSTCALL, postcall_on, stderr};
 use crate::support::proxy::{End, Proxy};
 
 /// The headers that every answer has.
-const HEADERS: [(&str, &str); 6] = [
-    (
-        "content-security-policy",
-        "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
-    ),
+const HEADERS: [(&str, &str); 5] = [
     ("x-content-type-options", "nosniff"),
     ("x-frame-options", "DENY"),
     ("referrer-policy", "no-referrer"),
@@ -29,14 +25,32 @@ const HEADERS: [(&str, &str); 6] = [
     ("cross-origin-resource-policy", "same-origin"),
 ];
 
+/// What a browser may do with every answer.
+const POLICY: &str =
+    "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
+
+/// A policy without what a page may do besides: run the scripts that have its nonce, and ask the console for more.
+fn without_scripts(policy: &str, response: &Response) -> String {
+    let Some((_, rest)) = policy.split_once("script-src 'nonce-") else { return policy.to_owned() };
+    let nonce = rest.split('\'').next().unwrap();
+    assert!(nonce.len() == 32 && nonce.bytes().all(|byte| byte.is_ascii_hexdigit()), "{policy}");
+    assert_eq!(response.header("content-type"), Some("text/html; charset=utf-8"), "only pages run scripts");
+    for script in response.body.split("<script").skip(1) {
+        assert!(script.starts_with(" src=\"/") && script.contains(&format!("nonce=\"{nonce}\" defer></script>")), "{script}");
+    }
+    policy.replace(&format!("script-src 'nonce-{nonce}'; "), "").replace("connect-src 'self'; ", "")
+}
+
 /// An answer with a status and the headers of every answer.
 fn is_guarded(response: &Response, status: u16, what: &str) {
     assert_eq!(response.status, status, "{what}: {}", response.words());
     for (name, value) in HEADERS {
         assert_eq!(response.header(name), Some(value), "{what}: {name}");
     }
+    let policy = response.header("content-security-policy").unwrap_or_default();
+    assert_eq!(without_scripts(policy, response), POLICY, "{what}");
     let cache = response.header("cache-control");
-    assert!(cache == Some("no-store") || what.starts_with("/style-"), "{what}: {cache:?}");
+    assert!(cache == Some("no-store") || what.starts_with("/style-") || what.ends_with(".js"), "{what}: {cache:?}");
     assert!(response.header("server").is_none() && response.header("set-cookie").is_none(), "{what}");
 }
 
@@ -88,6 +102,31 @@ async fn every_answer_has_the_headers_that_keep_others_out_whatever_was_asked() 
     let style = console.get(style).await;
     assert_eq!(style.header("cache-control"), Some("public, max-age=31536000, immutable"));
     assert_eq!(style.header("content-type"), Some("text/css; charset=utf-8"));
+}
+
+#[tokio::test]
+async fn a_page_runs_only_the_console_s_own_scripts_and_each_page_by_a_nonce_of_its_own() {
+    let (_database, console) = console().await;
+    let (first, second) = (console.page("/").await, console.page("/").await);
+    assert_ne!(first.header("content-security-policy"), second.header("content-security-policy"));
+    let scripts: Vec<&str> =
+        first.body.split("<script src=\"").skip(1).map(|rest| rest.split('"').next().unwrap()).collect();
+    assert_eq!(scripts.len(), 2, "{scripts:?}");
+    let agents = console.page("/agents").await;
+    assert_eq!(agents.body.matches("<script").count(), 1);
+    assert!(!agents.header("content-security-policy").unwrap().contains("connect-src"));
+    for script in scripts {
+        let plain = console.page(script).await;
+        is_guarded(&plain, 200, script);
+        assert_eq!(plain.header("content-type"), Some("text/javascript; charset=utf-8"));
+        assert_eq!((plain.header("content-encoding"), plain.header("vary")), (None, Some("accept-encoding")));
+        let host = console.address().to_string();
+        let packed = console.ask("HEAD", script, &[("host", &host), ("accept-encoding", "br, gzip")]).await;
+        assert_eq!(packed.header("content-encoding"), Some("gzip"));
+        assert_eq!(packed.header("cache-control"), Some("public, max-age=31536000, immutable"));
+        let lengths = [&plain, &packed].map(|one| one.header("content-length").unwrap().parse::<usize>().unwrap());
+        assert!(lengths[1] * 2 < lengths[0], "{lengths:?}");
+    }
 }
 
 #[tokio::test]

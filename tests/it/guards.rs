@@ -51,7 +51,10 @@ async fn database_with_rows_everywhere() -> Database {
              VALUES (1, 1, 1, 1, '[]', 0);
              INSERT INTO postcall.pause (agent, reason, paused_by) VALUES ('a', 'r', 'Ada'), ('b', 'r', 'Ada');
              INSERT INTO postcall.pause_end (pause_id, reason, resumed_by) VALUES (1, 'r', 'Ada');
-             INSERT INTO postcall.response_excerpt VALUES (postcall.uuid_v7(), '', '', 0, now())",
+             INSERT INTO postcall.response_excerpt VALUES (postcall.uuid_v7(), '', '', 0, now());
+             INSERT INTO postcall.action_test (agent, action, action_version, call_source, timeout_ms, tested_by, reason)
+             VALUES ('a', 'default', 1, 'sample', 100, 'Ada', 'r');
+             INSERT INTO postcall.action_test_result (test_id, state) SELECT test_id, 'unsent' FROM postcall.action_test",
         )
         .await;
     database
@@ -96,12 +99,14 @@ async fn rows_that_are_kept_for_good_are_neither_changed_nor_deleted_by_whatever
     let database = database_with_rows_everywhere().await;
     let kept = "(oid IN ('postcall.delivery'::regclass, 'postcall.action_version'::regclass, 'postcall.action_switch'::regclass,
                          'postcall.replay'::regclass, 'postcall.resolution'::regclass, 'postcall.pause'::regclass,
-                         'postcall.pause_end'::regclass)
+                         'postcall.pause_end'::regclass, 'postcall.action_test'::regclass,
+                         'postcall.action_test_result'::regclass)
                  OR oid IN (SELECT inhrelid FROM pg_inherits WHERE inhparent = 'postcall.delivery'::regclass))";
     for table in tables(&database, kept).await {
         let column = match table.as_str() {
             "postcall.pause" => "host",
             "postcall.pause_end" => "pause_id",
+            table if table.contains("action_test") => "test_id",
             table if table.contains("action") => "action_id",
             _ => "delivery_id",
         };

@@ -8,6 +8,7 @@
     reason = "a test looks at the program from outside, by clocks and queues of its own"
 )]
 
+mod action_test;
 mod action_versions;
 mod actions;
 mod advice;
@@ -18,6 +19,7 @@ mod closed_sets;
 mod connecting;
 mod console_browser;
 mod console_changes;
+mod console_live;
 mod console_pages;
 mod console_people;
 mod console_safety;
@@ -26,6 +28,7 @@ mod dispatcher;
 mod doctor;
 mod documented;
 mod documents;
+mod drafts;
 mod errors;
 mod exactly_once;
 mod examples;

@@ -40,6 +40,7 @@ const RIGHTS: &[&str] = &[
     // Keeps excerpts of responses, which it cannot read, and deletes those that are past their time.
     "dispatcher: INSERT on table response_excerpt",
     "dispatcher: EXECUTE on function expire_response_excerpts",
+    "dispatcher: EXECUTE on function prune_tests",
     // The previous release's dispatchers call it.
     "dispatcher: EXECUTE on function call_sid",
     // Looks at the ledger, at history and at the accounts.
@@ -71,12 +72,21 @@ const RIGHTS: &[&str] = &[
     "publisher: SELECT on table active_pause",
     "publisher: SELECT on view action_target",
     "publisher: SELECT on table dispatcher_report",
+    // Tests actions, and records what became of its own tests; with neither id, times nor database user of its choice.
+    "publisher: INSERT on columns of action_test (action, action_version, agent, call_id, call_source, file_sha256, method, \
+     reason, request_bytes, request_sha256, tested_by, timeout_ms, unresolved, url)",
+    "publisher: INSERT on columns of action_test_result (body_end, connected_ms, dns_ms, error_detail, error_kind, head_ms, \
+     latency_ms, response_bytes, response_code, response_sha256, state, test_id)",
+    "publisher: SELECT on table action_test",
+    "publisher: SELECT on table action_test_result",
+    "publisher: SELECT on view action_test_history",
     // Lets go what is old, within the owner's bounds (retention).
     "publisher: SELECT on table retention",
     "publisher: EXECUTE on function kept_since",
     "publisher: EXECUTE on function prune_partition",
     "publisher: EXECUTE on function prune_plan",
     "publisher: EXECUTE on function prune_rows",
+    "publisher: EXECUTE on function prune_tests",
     "publisher: SELECT on table action",
     "publisher: SELECT on table action_version",
     "publisher: SELECT on table action_switch",
@@ -108,6 +118,9 @@ const RIGHTS: &[&str] = &[
     "auditor: SELECT on table pause",
     "auditor: SELECT on table pause_end",
     "auditor: SELECT on table active_pause",
+    "auditor: SELECT on table action_test",
+    "auditor: SELECT on table action_test_result",
+    "auditor: SELECT on view action_test_history",
     // Of an action's URL scheme, host and port.
     "auditor: SELECT on view action_target",
     "auditor: SELECT on table dispatcher_report",
@@ -162,8 +175,8 @@ const RIGHTS: &[&str] = &[
 ];
 
 /// Functions that work with the rights of their owner: all of them triggers but those that are granted above.
-const OWNERS_RIGHTS: &str = "admit_finding, admit_pause, admit_pause_end, await_deliveries, await_replay, \
-     expire_response_excerpts, identify_replay, lock_deliveries, make_partitions, prune_partition, prune_plan, prune_rows, record_switch, register_call";
+const OWNERS_RIGHTS: &str = "admit_action_test, admit_finding, admit_pause, admit_pause_end, await_deliveries, await_replay, \
+     expire_response_excerpts, identify_replay, lock_deliveries, make_partitions, prune_partition, prune_plan, prune_rows, prune_tests, record_switch, register_call";
 
 /// Functions whose path is not fixed, because that would cost the platform something at each insert: there is no name in them
 /// that the path could give another meaning.

@@ -1,24 +1,39 @@
 //! The overview: what needs somebody, and what goes on.
 
+use std::time::Duration;
+
 use askama::Template;
 use chrono::{DateTime, TimeDelta, Utc};
+use tokio::time::Instant;
 
 use super::needs::{MOST_COUNTED, Need, needs, up_to};
 use super::pause_form::PauseForm;
 use super::written;
 use crate::console::answer::Answer;
 use crate::console::failure::{Part, READER, Trouble};
+use crate::console::live::Line;
 use crate::console::people::{Role, Visit};
+use crate::console::policy::Policy;
+use crate::console::rates::Rates;
 use crate::console::words::{Here, Icon, Mark, ShortTime, Time, Tone, count, long, number, shown};
 use crate::domain::delivery::State;
 use crate::domain::report::{HostCondition, HostReport};
-use crate::store::Store;
+use crate::service::history;
 use crate::store::checkup::Headroom;
 use crate::store::history::{HistoryFilter, StateCount};
+use crate::store::minutes::{MOST_IN_A_MINUTE, MinuteCount};
 use crate::store::status::{DispatcherStatus, HeldPause, Life, Status};
+use crate::store::{Store, StoreError};
 
 /// The states in which a delivery ends, for the last hour.
 const ENDED: [State; 5] = [State::Delivered, State::Rejected, State::Failed, State::Unknown, State::Skipped];
+
+/// How long the page takes for what needs somebody; then it leaves out what is only good to know. If the database is slow with
+/// every part, each of them takes the time of a statement.
+const LATE: Duration = Duration::from_secs(8);
+
+/// The deliveries that the live tail begins with.
+const LATEST: usize = 10;
 
 #[derive(Template)]
 #[template(path = "home.html")]
@@ -32,8 +47,17 @@ struct HomePage {
     status: Part<StatusView>,
     last_hour: Part<Vec<Figure>>,
     headroom: Part<Vec<String>>,
+    minutes: Part<Vec<MinuteView>>,
+    latest: Part<Vec<Line>>,
     /// The forms that pause a host, or resume what is paused; empty for those who may not.
     orders: Vec<PauseForm>,
+}
+
+/// What became of the calls of a minute.
+struct MinuteView {
+    minute: ShortTime,
+    /// State, number for programs, number for people.
+    counts: [(State, i64, String); 5],
 }
 
 struct StatusView {
@@ -82,12 +106,16 @@ struct PauseView {
     reason: String,
 }
 
-pub(super) async fn page(visit: &Visit<'_>) -> Result<Answer, Trouble> {
+pub(super) async fn page(visit: &Visit<'_>, rates: &Rates) -> Result<Answer, Trouble> {
     let store = visit.everything()?;
+    let begun = Instant::now();
     let now = store.now().await?;
     let status = Part::of(store.status().await, READER)?;
     let last_hour = Part::of(last_hour(store, now).await, READER)?;
     let headroom = Part::of(store.headroom().await, READER)?;
+    let is_late = || begun.elapsed() > LATE;
+    let minutes = if is_late() { Part::left_out() } else { Part::of(rates.of(store, now).await, READER)? };
+    let latest = if is_late() { Part::left_out() } else { Part::of(latest(store).await, READER)? };
     let needs = needs(status.shown(), last_hour.shown().map(Vec::as_slice), headroom.shown().map(Vec::as_slice));
     let summary = summary(status.shown().is_some(), &needs);
     let calm = status.shown().is_some() && !needs.iter().any(Need::is_for_somebody);
@@ -98,7 +126,7 @@ pub(super) async fn page(visit: &Visit<'_>) -> Result<Answer, Trouble> {
     };
     let paused = status.shown().map(|status| status.paused.as_slice()).unwrap_or_default();
     let orders = if visit.may(Role::Operator) { orders(paused) } else { Vec::new() };
-    written(&HomePage {
+    let page = written(&HomePage {
         here: Here::Home,
         orders,
         now: Time(now),
@@ -109,7 +137,32 @@ pub(super) async fn page(visit: &Visit<'_>) -> Result<Answer, Trouble> {
         status: status.map(|status| StatusView::of(&status)),
         last_hour: last_hour.map(|counts| last_hour_figures(&counts)),
         headroom: headroom.map(|tables| tables.iter().map(headroom_line).collect()),
-    })
+        minutes: minutes.map(|counts| minute_views(&counts)),
+        latest,
+    })?;
+    Ok(page.allowing(Policy::Connected))
+}
+
+/// What has come to an end lately, for those whose browsers do not follow: the newest of what was created.
+async fn latest(store: &Store) -> Result<Vec<Line>, StoreError> {
+    let filter = HistoryFilter { states: Some(ENDED.to_vec()), ..HistoryFilter::default() };
+    let page = history::page(store, &filter, None, LATEST).await?;
+    Ok(page.rows.iter().map(Line::of).collect())
+}
+
+/// The minutes, the newest first, as a reader begins at the top.
+fn minute_views(counts: &[MinuteCount]) -> Vec<MinuteView> {
+    let view = |of: &[MinuteCount]| {
+        let is_more = of.iter().map(|one| one.count).sum::<i64>() >= MOST_IN_A_MINUTE;
+        let counted = |state| of.iter().find(|one| one.state == Some(state)).map_or(0, |one| one.count);
+        let counts = ENDED.map(|state| {
+            let counted = counted(state);
+            let at_least = if is_more && counted > 0 { "at least " } else { "" };
+            (state, counted, format!("{at_least}{}", number(counted)))
+        });
+        MinuteView { minute: ShortTime(of[0].minute), counts }
+    };
+    counts.chunk_by(|a, b| a.minute == b.minute).map(view).rev().collect()
 }
 
 /// The forms that resume what is paused, and pause a host.
@@ -127,7 +180,7 @@ fn summary(is_known: bool, needs: &[Need]) -> String {
     }
 }
 
-async fn last_hour(store: &Store, now: DateTime<Utc>) -> Result<Vec<StateCount>, crate::store::StoreError> {
+async fn last_hour(store: &Store, now: DateTime<Utc>) -> Result<Vec<StateCount>, StoreError> {
     let since = now.checked_sub_signed(TimeDelta::hours(1));
     let filter = HistoryFilter { states: Some(ENDED.to_vec()), since, ..HistoryFilter::default() };
     store.count_history(&filter, MOST_COUNTED).await

@@ -10,6 +10,8 @@ mod needs;
 mod pause_form;
 mod story;
 
+pub(super) use deliveries::Row;
+
 use askama::Template;
 use http::StatusCode;
 
@@ -18,14 +20,21 @@ use super::failure::Trouble;
 use super::form::Form;
 use super::people::Visit;
 use super::query::Parameters;
+use super::rates::Rates;
 use super::route::Route;
 
 /// The page that `route` names. There is a form if one was sent to it.
-pub(super) async fn of(route: Route, query: &str, form: Option<Form>, visit: &Visit<'_>) -> Result<Answer, Trouble> {
+pub(super) async fn of(
+    route: Route,
+    query: &str,
+    form: Option<Form>,
+    visit: &Visit<'_>,
+    rates: &Rates,
+) -> Result<Answer, Trouble> {
     match (route, form) {
         (Route::Home, _) => {
             Parameters::of(query)?.end()?;
-            home::page(visit).await
+            home::page(visit, rates).await
         }
         (Route::Deliveries, _) => deliveries::page(query, visit).await,
         (Route::Delivery(id), _) => {
@@ -37,6 +46,7 @@ pub(super) async fn of(route: Route, query: &str, form: Option<Form>, visit: &Vi
         (Route::Versions, _) => change::versions(query, visit).await,
         (Route::EditAction, None) => change::edit_form(query, visit).await,
         (Route::EditAction, Some(form)) => change::edit_sent(&form, visit).await,
+        (Route::CheckAction, Some(form)) => change::check(&form, visit).await,
         (Route::Switch, Some(form)) => change::switch(&form, visit).await,
         (Route::Pause, Some(form)) => change::pause(&form, visit).await,
         (Route::Replay, Some(form)) => change::replay(&form, visit).await,

@@ -40,6 +40,8 @@ pub struct Stores {
     writing: Option<[Store; 4]>,
     /// For `/health`, which waits for no page.
     health: Store,
+    /// For the live tail, with the rights of [`Role::Auditor`]: one session for all who follow it.
+    tail: Store,
 }
 
 /// A visitor at the database.
@@ -57,8 +59,8 @@ pub(in crate::console) struct Change<'v> {
 
 impl Stores {
     /// Stores for each role, in the order of [`Role::ALL`]; `writing` is `None` for a console that only reads.
-    pub fn new(reading: [Store; 4], writing: Option<[Store; 4]>, health: Store) -> Stores {
-        Stores { reading, writing, health }
+    pub fn new(reading: [Store; 4], writing: Option<[Store; 4]>, health: Store, tail: Store) -> Stores {
+        Stores { reading, writing, health, tail }
     }
 
     /// The time by the database's clock.
@@ -81,7 +83,7 @@ impl Stores {
 
     /// Closes all sessions in an orderly way.
     pub async fn close(&self) {
-        for store in self.reading.iter().chain(self.writing.iter().flatten()).chain([&self.health]) {
+        for store in self.reading.iter().chain(self.writing.iter().flatten()).chain([&self.health, &self.tail]) {
             store.close().await;
         }
     }
@@ -124,6 +126,15 @@ impl<'s> Visit<'s> {
         match &self.visitor.scope {
             Scope::Everything => Ok(self.store()),
             Scope::Agent(_) => Err(Trouble::OneAgentOnly),
+        }
+    }
+
+    /// To follow what comes to an end, of all agents.
+    pub(in crate::console) fn tail(&self) -> Result<&'s Store, Trouble> {
+        match &self.visitor {
+            Visitor { scope: Scope::Agent(_), .. } => Err(Trouble::OneAgentOnly),
+            Visitor { role, .. } if *role < Role::Auditor => Err(Trouble::NeedsRole(Role::Auditor)),
+            _ => Ok(&self.stores.tail),
         }
     }
 

@@ -137,10 +137,50 @@ impl Console {
         exchange(self.address, request.as_bytes()).await
     }
 
+    /// Follows the live tail; `last` is the id of the last event that was seen.
+    pub async fn follow(&self, last: Option<&str>) -> Stream {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        let last = last.map(|id| format!("last-event-id: {id}\r\n")).unwrap_or_default();
+        let request = format!("GET /live HTTP/1.1\r\nhost: {}\r\n{last}\r\n", self.address);
+        stream.write_all(request.as_bytes()).await.unwrap();
+        Stream { stream, seen: String::new() }
+    }
+
     /// Sends it a signal, and waits for its end. Whether it ended well.
     pub async fn ended_by(mut self, signal: Signal) -> bool {
         kill(Pid::from_raw(self.child.id().unwrap().try_into().unwrap()), signal).unwrap();
         tokio::time::timeout(PATIENCE, self.child.wait()).await.expect("it ends").unwrap().success()
+    }
+}
+
+/// An answer that comes in pieces.
+pub struct Stream {
+    stream: TcpStream,
+    /// All that has come, head and all.
+    pub seen: String,
+}
+
+impl Stream {
+    /// Reads until `text` has come.
+    pub async fn until(&mut self, text: &str) {
+        let reading = async {
+            while !self.seen.contains(text) {
+                let mut bytes = vec![0; 64 * 1024];
+                let count = self.stream.read(&mut bytes).await.unwrap();
+                assert!(count > 0, "it ends without {text:?}: {}", self.seen);
+                self.seen.push_str(&String::from_utf8_lossy(&bytes[..count]));
+            }
+        };
+        let read = tokio::time::timeout(PATIENCE, reading).await;
+        assert!(read.is_ok(), "waited for {text:?}: {}", self.seen);
+    }
+
+    /// Reads to its end; whether that came in order, as the last piece of an answer.
+    pub async fn ends_in_order(mut self) -> bool {
+        let mut rest = Vec::new();
+        let read = tokio::time::timeout(PATIENCE * 2, self.stream.read_to_end(&mut rest)).await.expect("it ends");
+        self.seen.push_str(&String::from_utf8_lossy(&rest));
+        read.is_ok() && self.seen.ends_with("\r\n0\r\n\r\n")
     }
 }
 

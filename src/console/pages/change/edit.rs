@@ -4,12 +4,14 @@
 use askama::Template;
 use http::StatusCode;
 
+use super::editor::{Help, Preview};
 use super::{reason_if_any, sentence};
 use crate::console::answer::Answer;
 use crate::console::failure::Trouble;
 use crate::console::form::Form;
 use crate::console::pages::written;
 use crate::console::people::{Role, Visit};
+use crate::console::policy::Policy;
 use crate::console::query::Parameters;
 use crate::console::words::{Here, Time, agent_address, shown, shown_lines};
 use crate::domain::action::{DEFAULT_NAME, Method};
@@ -28,10 +30,10 @@ use crate::store::versions::VersionRecord;
 const VERSIONS: i32 = 20;
 
 /// Everything that was typed, and over which version it is published.
-struct Typed {
+pub(super) struct Typed {
     agent: String,
     name: String,
-    form: ActionForm,
+    pub(super) form: ActionForm,
     reason: String,
     /// The newest version that its author has seen; `None` for an action that there was not.
     over: Option<i32>,
@@ -47,6 +49,8 @@ struct EditPage {
     is_known: bool,
     notice: String,
     wrong: Vec<Wrong>,
+    warnings: Vec<String>,
+    help: Help,
 }
 
 /// A problem, and the field it is in; empty for the names.
@@ -87,10 +91,15 @@ struct VersionView {
 }
 
 impl EditPage {
-    fn new(typed: Typed, is_known: bool) -> EditPage {
+    fn new(typed: Typed, is_known: bool, help: Help) -> EditPage {
         let methods = Method::ALL.map(|method| (method.as_str(), method.as_str() == typed.form.method)).to_vec();
         let (here, notice) = (Here::Agents, String::new());
-        EditPage { here, typed, methods, is_known, notice, wrong: Vec::new() }
+        EditPage { here, typed, methods, is_known, notice, wrong: Vec::new(), warnings: Vec::new(), help }
+    }
+
+    /// The page, on which the editor may run.
+    fn answer(self, status: StatusCode) -> Result<Answer, Trouble> {
+        Ok(Answer::page(status, self.render()?).allowing(Policy::Edited))
     }
 
     /// What is wrong with a field.
@@ -118,16 +127,18 @@ pub(in crate::console::pages) async fn form(query: &str, visit: &Visit<'_>) -> R
     let name = name.unwrap_or_else(|| DEFAULT_NAME.to_owned());
     let Some(known) = known else {
         let typed = Typed { agent, name, form: ActionForm::new(), reason: String::new(), over: None };
-        return written(&EditPage::new(typed, false));
+        let help = Help::of(visit, &typed.agent, None).await;
+        return EditPage::new(typed, false, help).answer(StatusCode::OK);
     };
     let is_old = known.version != known.newest_version;
     let reason = if is_old { format!("back to version {}", known.version) } else { String::new() };
     let form = ActionForm::of(&known.spec, known.enabled);
-    let mut page = EditPage::new(Typed { agent, name, form, reason, over: Some(known.newest_version) }, true);
+    let help = Help::of(visit, &agent, None).await;
+    let mut page = EditPage::new(Typed { agent, name, form, reason, over: Some(known.newest_version) }, true, help);
     if is_old {
         page.notice = format!("This is version {} as it was. The newest is {}.", known.version, known.newest_version);
     }
-    written(&page)
+    page.answer(StatusCode::OK)
 }
 
 fn no_such_version(version: &str) -> Trouble {
@@ -137,7 +148,7 @@ fn no_such_version(version: &str) -> Trouble {
     ))
 }
 
-fn typed(form: &Form) -> Result<Typed, Trouble> {
+pub(super) fn typed(form: &Form) -> Result<Typed, Trouble> {
     let text = |name| form.needed(name).map(str::to_owned);
     let over = match form.needed("over")? {
         "" => None,
@@ -160,19 +171,30 @@ pub(in crate::console::pages) async fn sent(form: &Form, visit: &Visit<'_>) -> R
     let typed = typed(form)?;
     if form.needed("step")? == "edit" {
         let is_known = typed.over.is_some();
-        return written(&EditPage::new(typed, is_known));
+        let help = Help::of(visit, &typed.agent, Some(form)).await;
+        return EditPage::new(typed, is_known, help).answer(StatusCode::OK);
     }
     let file = match typed.form.examine(&typed.agent, &typed.name) {
         Ok(file) => file,
-        Err(refused) => return refused_page(typed, refused),
+        Err(refused) => {
+            let help = Help::of(visit, &typed.agent, Some(form)).await;
+            return refused_page(typed, refused, help);
+        }
     };
+    if form.needed("step")? == "preview" {
+        let help = Help::of(visit, &typed.agent, Some(form)).await;
+        let help = help.with_preview(visit, &typed.agent, &typed.form).await?;
+        let is_known = typed.over.is_some();
+        return EditPage::new(typed, is_known, help).answer(StatusCode::OK);
+    }
     let reason = match reason_if_any(form) {
         Ok(reason) => reason,
         Err(Trouble::NotDone(why)) => {
             let is_known = typed.over.is_some();
-            let mut page = EditPage::new(typed, is_known);
+            let help = Help::of(visit, &typed.agent, Some(form)).await;
+            let mut page = EditPage::new(typed, is_known, help);
             page.wrong.push(Wrong { field: "reason", what: why });
-            return Ok(Answer::page(StatusCode::UNPROCESSABLE_ENTITY, page.render()?));
+            return page.answer(StatusCode::UNPROCESSABLE_ENTITY);
         }
         Err(other) => return Err(other),
     };
@@ -201,9 +223,9 @@ pub(in crate::console::pages) async fn sent(form: &Form, visit: &Visit<'_>) -> R
 }
 
 /// The form again, with what is wrong beside its fields.
-fn refused_page(typed: Typed, refused: NotPublishable<'_>) -> Result<Answer, Trouble> {
+fn refused_page(typed: Typed, refused: NotPublishable<'_>, help: Help) -> Result<Answer, Trouble> {
     let is_known = typed.over.is_some();
-    let mut page = EditPage::new(typed, is_known);
+    let mut page = EditPage::new(typed, is_known, help);
     page.notice = "It cannot be published as it is.".to_owned();
     let naming = refused.naming.iter().map(|what| Wrong { field: "", what: shown(what).into_owned() });
     let problems = refused.problems.iter().map(|located| {
@@ -222,7 +244,7 @@ fn refused_page(typed: Typed, refused: NotPublishable<'_>) -> Result<Answer, Tro
         Wrong { field, what: format!("{}{}", shown(&problem.message), place.unwrap_or_default()) }
     });
     page.wrong = naming.chain(problems).collect();
-    Ok(Answer::page(StatusCode::UNPROCESSABLE_ENTITY, page.render()?))
+    page.answer(StatusCode::UNPROCESSABLE_ENTITY)
 }
 
 /// What would be changed, against the newest version of now.

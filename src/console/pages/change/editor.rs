@@ -1,0 +1,129 @@
+//! What helps an author beside the form of an action: its check while they type, the variables that they can use, and the exact
+//! request for a call. All of it works without a script, but for the check while typing.
+
+use http::StatusCode;
+use serde_json::json;
+
+use super::edit::typed;
+use crate::console::answer::Answer;
+use crate::console::failure::Trouble;
+use crate::console::form::Form;
+use crate::console::people::{Role, Visit};
+use crate::console::words::{Icon, Mark, Tone, number, shown, shown_lines};
+use crate::domain::documented;
+use crate::service::action_form::ActionForm;
+use crate::service::chosen_call::ChosenCall;
+use crate::service::draft::{DraftRequest, NoDraftRequest, draft_request};
+use crate::service::examination::look_at;
+use crate::service::remarks::remarks;
+use crate::service::variables::variables;
+
+/// What stands beside the form.
+pub(super) struct Help {
+    pub(super) variables: Vec<String>,
+    /// Where they come from.
+    pub(super) source: String,
+    /// Which call the request is for, as it was typed; empty for the sample.
+    pub(super) call: String,
+    pub(super) preview: Option<Preview>,
+}
+
+/// The exact request, or why there is none.
+pub(super) enum Preview {
+    Request(RequestView),
+    None(String),
+}
+
+/// A request, as it would be sent for a call.
+pub(super) struct RequestView {
+    pub(super) line: String,
+    pub(super) headers: Vec<(String, String)>,
+    pub(super) body: Option<String>,
+    pub(super) body_bytes: String,
+    pub(super) is_cut: bool,
+    pub(super) mark: Mark,
+    /// The placeholders that found no value, each with its fields.
+    pub(super) unresolved: Vec<(String, String)>,
+    pub(super) left_out: usize,
+}
+
+impl Help {
+    /// The variables of an agent; those of the documentation if its calls cannot be read.
+    pub(super) async fn of(visit: &Visit<'_>, agent: &str, form: Option<&Form>) -> Help {
+        let call = form.and_then(|form| form.text("call")).unwrap_or_default().trim().to_owned();
+        let read = match visit.agent(agent) {
+            Ok(store) => variables(store, agent).await.ok(),
+            Err(_) => None,
+        };
+        let (variables, source) = match read {
+            Some(known) if known.withheld || known.calls == 0 => (known.documented, "of the documentation".to_owned()),
+            Some(known) => {
+                let source = format!("of the documentation, and of the agent's {} latest calls", known.calls);
+                (known.documented.into_iter().chain(known.seen).collect(), source)
+            }
+            None => (documented::paths(), "of the documentation".to_owned()),
+        };
+        let variables = variables.iter().map(|path| shown(path).into_owned()).collect();
+        Help { variables, source, call, preview: None }
+    }
+
+    /// The same with the request that a form would send.
+    pub(super) async fn with_preview(self, visit: &Visit<'_>, agent: &str, form: &ActionForm) -> Result<Help, Trouble> {
+        let chosen = match self.call.as_str() {
+            "" => Ok(ChosenCall::Sample),
+            id => id.parse().map(ChosenCall::Past),
+        };
+        let preview = match chosen {
+            Err(_) => Preview::None("The call: expected the id of a call, such as `postcall calls` lists, or nothing.".to_owned()),
+            Ok(call) => match draft_request(visit.agent(agent)?, agent, form.text().as_str().into(), &call).await {
+                Ok(draft) => Preview::Request(RequestView::of(draft)),
+                Err(NoDraftRequest::NoCall(crate::service::chosen_call::NoCall::Store(error))) => return Err(error.into()),
+                Err(refused) => Preview::None(shown(&super::sentence(&refused.to_string())).into_owned()),
+            },
+        };
+        Ok(Help { preview: Some(preview), ..self })
+    }
+}
+
+impl RequestView {
+    fn of(draft: DraftRequest) -> RequestView {
+        let request = draft.request;
+        let fields = |places: &[crate::service::draft::Place]| {
+            let mut fields: Vec<String> = places.iter().map(|place| place.field.to_string()).collect();
+            fields.dedup();
+            fields.join(", ")
+        };
+        let line = format!("{} {}", request.method, request.url);
+        let is_whole = draft.unresolved.is_empty();
+        let mark = match is_whole {
+            true => Mark { icon: Icon::WELL, tone: Tone::Well, word: "every placeholder found a value" },
+            false => Mark { icon: Icon::WARN, tone: Tone::Doubt, word: "placeholders without a value" },
+        };
+        let shown_bytes = request.body.as_ref().map_or(0, String::len);
+        RequestView {
+            line: shown(&line).into_owned(),
+            headers: request
+                .headers
+                .iter()
+                .map(|(name, value)| (shown(name).into_owned(), shown(value).into_owned()))
+                .collect(),
+            is_cut: draft.body_bytes.unwrap_or(0) > shown_bytes,
+            body: request.body.as_deref().map(|body| shown_lines(body).0),
+            body_bytes: number(draft.body_bytes.and_then(|bytes| i64::try_from(bytes).ok()).unwrap_or(0)),
+            mark,
+            unresolved: draft.unresolved.iter().map(|one| (shown(&one.path).into_owned(), fields(&one.places))).collect(),
+            left_out: draft.unresolved_left_out,
+        }
+    }
+}
+
+/// What `postcall action check --json` says of the form as it is.
+pub(in crate::console::pages) async fn check(form: &Form, visit: &Visit<'_>) -> Result<Answer, Trouble> {
+    // The right of those who see the form.
+    visit.change(Role::Publisher)?;
+    let text = typed(form)?.form.text();
+    // On a thread on which nothing else waits: long templates take milliseconds.
+    let found = tokio::task::spawn_blocking(move || json!({ "problems": remarks(&look_at(&*text)) }).to_string());
+    let found = found.await.map_err(|_| Trouble::Defect)?;
+    Ok(Answer::json(StatusCode::OK, found))
+}

@@ -1,0 +1,267 @@
+//! Testing an action: one real request by the same way as that of a delivery (the guard, the pinned addresses, the deadline, the
+//! evidence), recorded as a test and never as a delivery.
+//!
+//! The promise holds: the test is recorded, durably, before its request begins, and it is sent at most once. The send gate closes
+//! [`LONGEST_START`] after the moment before the recording, by a clock that goes on while the machine is suspended. So a process
+//! that was stopped in between sends nothing once others may see the test as unknown. Nothing ever sends a test again.
+//!
+//! A test uses no place of a dispatcher, holds up no delivery, and says nothing to the limits of dispatchers about a host.
+
+use std::future::Future;
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use super::chosen_call::{ChosenCall, NoCall};
+use super::past_request::MaskedRequest;
+use super::preview::first;
+use crate::domain::action::ActionSpec;
+use crate::domain::action_test::{TestResult, TestState};
+use crate::domain::call::Call;
+use crate::domain::claim::{AttemptRecord, SentRequest};
+use crate::domain::delivery::{Ending, Failure, Outcome};
+use crate::domain::host::Host;
+use crate::domain::problem::{Code, Field, Problem};
+use crate::domain::request::Request;
+use crate::domain::{kept, mask};
+use crate::render::CompiledAction;
+use crate::store::action_tests::{Begun, LONGEST_START, MOST_A_MINUTE, MOST_IN_FLIGHT, TestOrder, TestRecord, Tested};
+use crate::store::pauses::PauseRecord;
+use crate::store::{Store, StoreError};
+use crate::webhook::{Moment, SendGate, Webhook};
+
+/// How often recording a result is tried.
+const MOST_TRIES: u32 = 3;
+/// The pause between two tries.
+const BETWEEN_TRIES: Duration = Duration::from_secs(1);
+
+/// What is to be tested.
+#[derive(Clone, Copy, Debug)]
+pub enum What<'a> {
+    /// A published version; by default the newest.
+    Published(Option<i32>),
+    /// A file that need not be published.
+    File {
+        /// What the file says.
+        spec: &'a ActionSpec,
+        /// The file's text.
+        text: &'a str,
+    },
+}
+
+/// A test that a person wants.
+#[derive(Clone, Copy, Debug)]
+pub struct Wish<'a> {
+    /// The agent whose action it is.
+    pub agent: &'a str,
+    /// The action's name, or the one that the file would have.
+    pub action: &'a str,
+    /// What is tested.
+    pub what: What<'a>,
+    /// The call with which it is tested.
+    pub call: &'a ChosenCall,
+    /// Who tests, in that person's own words.
+    pub by: &'a str,
+    /// Why.
+    pub reason: &'a str,
+}
+
+/// What became of a test.
+#[derive(Debug)]
+pub struct TestReport {
+    /// The test as it is recorded.
+    pub record: TestRecord,
+    /// The request as people may see it; `None` if none could be made.
+    pub request: Option<MaskedRequest>,
+}
+
+/// Why nothing is told of a test.
+#[derive(Debug, thiserror::Error)]
+pub enum NotTested {
+    /// There is no such action, or no such version of it.
+    #[error("there is no such action")]
+    NoSuchAction,
+    /// The call cannot be had.
+    #[error(transparent)]
+    NoCall(#[from] NoCall),
+    /// A person paused it: whoever did so wants nothing to be sent.
+    #[error("it is paused, and nothing is sent")]
+    Paused(PauseRecord),
+    /// As many tests of the agent as may be are in flight.
+    #[error(
+        "{MOST_IN_FLIGHT} tests of this agent are in flight, and there cannot be more: wait for the end of one \
+         (`postcall action tests AGENT` shows them)"
+    )]
+    TooManyInFlight,
+    /// As many tests of the agent as may be began within the last minute.
+    #[error(
+        "{MOST_A_MINUTE} tests of this agent began within the last minute, and there cannot be more: wait a minute"
+    )]
+    TooManyAMinute,
+    /// The request may have been sent, and its result could not be recorded. The test will be shown as unknown.
+    #[error(
+        "test {test_id} has ended as {state}, but this could not be recorded: it is shown as unknown from now on. It is not sent again"
+    )]
+    NotRecorded {
+        /// The test.
+        test_id: Uuid,
+        /// How it ended.
+        state: TestState,
+        /// Why it is not recorded.
+        source: StoreError,
+    },
+    /// It was made, and its record has been removed already.
+    #[error("the test was made, but its record has been removed already")]
+    Gone,
+    /// The database could not be asked. Nothing was sent.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Makes tests, with one HTTP client.
+#[derive(Debug)]
+pub struct Tester {
+    webhook: Webhook,
+}
+
+/// The request of a test, and what is recorded of it.
+struct Ready {
+    request: Request,
+    sent: SentRequest,
+}
+
+impl Tester {
+    /// Tests are sent by this client, which decides which targets may be called.
+    pub fn new(webhook: Webhook) -> Tester {
+        Tester { webhook }
+    }
+
+    /// Makes one test. When `cut` completes, it ends at once with what is known by then.
+    ///
+    /// If the returned future is dropped, the result is lost: the test is shown as unknown after its time.
+    ///
+    /// # Errors
+    /// Why there is nothing to tell. Only with [`NotTested::NotRecorded`] and [`NotTested::Gone`] may something have been sent.
+    pub async fn test(
+        &self,
+        store: &Store,
+        wish: &Wish<'_>,
+        cut: impl Future<Output = ()>,
+    ) -> Result<TestReport, NotTested> {
+        let (spec, tested) = self.tested(store, wish).await?;
+        let text = wish.call.text(store, wish.agent).await?.into_owned();
+        let timeout_ms = spec.timeout_ms;
+        let ready = rendered(spec, text).await;
+        let host = ready.as_ref().ok().and_then(|ready| Host::of_url(&ready.request.url));
+        if let Some(pause) = store.pauses_of(wish.agent, wish.action, host.as_ref()).await?.into_iter().next() {
+            return Err(NotTested::Paused(pause));
+        }
+        let order = TestOrder {
+            agent: wish.agent,
+            action: wish.action,
+            tested,
+            source: wish.call.source(),
+            call_id: wish.call.call_id(),
+            timeout_ms,
+            sent: ready.as_ref().ok().map(|ready| &ready.sent),
+            by: wish.by,
+            reason: wish.reason,
+        };
+        // The gate is set before the test is recorded, so that it closes before the time that the database counts from.
+        let send_gate = SendGate::closed();
+        send_gate.move_to(Moment::now() + LONGEST_START);
+        let test_id = match store.begin_test(&order).await? {
+            Begun::Test(test_id) => test_id,
+            Begun::TooManyInFlight => return Err(NotTested::TooManyInFlight),
+            Begun::TooManyAMinute => return Err(NotTested::TooManyAMinute),
+        };
+        let (result, request) = self.send(ready, test_id, &send_gate, cut).await;
+        let record = recorded(store, test_id, &result).await?;
+        Ok(TestReport { record, request })
+    }
+
+    /// The content that is tested, and what it is.
+    async fn tested(&self, store: &Store, wish: &Wish<'_>) -> Result<(ActionSpec, Tested), NotTested> {
+        match wish.what {
+            What::File { spec, text } => Ok((spec.clone(), Tested::File(Sha256::digest(text).into()))),
+            What::Published(version) => {
+                let found = store.actions(Some(wish.agent), Some(wish.action), version).await?.pop();
+                let action = found.ok_or(NotTested::NoSuchAction)?;
+                Ok((action.spec, Tested::Version(action.version)))
+            }
+        }
+    }
+
+    async fn send(
+        &self,
+        ready: Result<Ready, Problem>,
+        test_id: Uuid,
+        send_gate: &SendGate,
+        cut: impl Future<Output = ()>,
+    ) -> (TestResult, Option<MaskedRequest>) {
+        let Ready { request, sent } = match ready {
+            Ok(ready) => ready,
+            Err(problem) => {
+                let ending = Ending::Final(Outcome::Failed { kind: Failure::Render, detail: problem.to_string() });
+                return (TestResult { ending, record: AttemptRecord::default() }, None);
+            }
+        };
+        let attempt = self.webhook.send(&request, test_id, send_gate, cut).await;
+        // The client, too, may find that the request cannot be sent. Then nothing was attempted, and there is no latency.
+        let attempted = !matches!(attempt.ending, Ending::Final(Outcome::Failed { kind: Failure::Render, .. }));
+        let record = AttemptRecord { sent: Some(sent), timing: attempted.then_some(attempt.timing) };
+        (TestResult { ending: attempt.ending, record }, Some(MaskedRequest::of(request)))
+    }
+}
+
+/// Renders on a thread on which nothing else waits: a large call takes milliseconds.
+async fn rendered(spec: ActionSpec, text: String) -> Result<Ready, Problem> {
+    let render = move || {
+        let mut request = CompiledAction::compile(&spec).map_err(first)?.render(Call::new(&text)?)?;
+        let sent = SentRequest {
+            method: request.method,
+            url: kept::url(&mask::url(&request.url)).into_owned(),
+            body_bytes: request.body.as_ref().map(String::len),
+            body_sha256: request.body.as_ref().map(|body| Sha256::digest(body).into()),
+            unresolved: std::mem::take(&mut request.unresolved),
+        };
+        Ok(Ready { request, sent })
+    };
+    let defect = || Problem::new(Code::BadAction, Field::Action, "an internal error ended the rendering");
+    tokio::task::spawn_blocking(render).await.unwrap_or_else(|_| Err(defect()))
+}
+
+/// Records a result and reads the test back. A lost answer of the database is asked for again: a result is recorded once.
+async fn recorded(store: &Store, test_id: Uuid, result: &TestResult) -> Result<TestRecord, NotTested> {
+    let mut tries = 1;
+    loop {
+        let record = match store.record_test(test_id, result).await {
+            Ok(()) => store.test(test_id).await,
+            Err(error) => Err(error),
+        };
+        match record {
+            Ok(Some(record)) => return Ok(record),
+            Ok(None) => return Err(NotTested::Gone),
+            Err(_) if tries < MOST_TRIES => {
+                tries += 1;
+                tokio::time::sleep(BETWEEN_TRIES).await;
+            }
+            Err(source) => return Err(NotTested::NotRecorded { test_id, state: result.state(), source }),
+        }
+    }
+}
+
+/// What became of a test, in plain words.
+pub fn in_words(record: &TestRecord) -> String {
+    let code = record.response_code.map(|code| code.to_string()).unwrap_or_default();
+    let detail = record.error_detail.as_deref().unwrap_or_default();
+    match record.state {
+        TestState::Sending => "the request may be in flight".to_owned(),
+        TestState::Delivered => format!("the receiver took it, with status {code}"),
+        TestState::Rejected => format!("the receiver had it and answered with status {code}, which is not 2xx"),
+        TestState::Failed => format!("nothing was sent: {detail}"),
+        TestState::Unknown => format!("nobody knows whether the receiver had it: {detail}"),
+        TestState::Unsent => "the test was stopped before anything was sent".to_owned(),
+    }
+}
