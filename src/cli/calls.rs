@@ -4,9 +4,10 @@ use clap::Args;
 use clap::builder::RangedU64ValueParser;
 use uuid::Uuid;
 
-use super::moment::{Moment, parse_moment, resolved};
+use super::moment::{parse_moment, resolved};
 use super::table::{Table, time};
 use super::{CliError, Database, Format, ONE_CONNECTION};
+use crate::domain::moment::Moment;
 use crate::domain::visible::visible;
 use crate::service::calls::{Arrived, Without, arrivals};
 use crate::store::calls::CallFilter;

@@ -1,14 +1,13 @@
 //! The parameters of an address, as criteria. An unknown one is an error: a criterion that is misspelt and passed over
 //! would make a page show something else than it seems to.
 
-use std::str::FromStr;
-
-use chrono::{DateTime, NaiveDate, NaiveTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::failure::Trouble;
 use crate::domain::delivery::State;
 use crate::domain::error_kind::ErrorKind;
+use crate::domain::moment::{EXPECTED, Moment};
 use crate::store::history::HistoryFilter;
 
 /// The most parameters that are read. The search form has fewer.
@@ -76,41 +75,6 @@ pub(super) enum Place {
     Before(Uuid),
 }
 
-/// A point in time, as a person writes it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum When {
-    At(DateTime<Utc>),
-    /// So long ago.
-    Ago(TimeDelta),
-}
-
-impl When {
-    /// Reads a day (its midnight in UTC), a time with an offset, or how long ago: `30m`, `24h`, `7d`.
-    fn named(text: &str) -> Option<When> {
-        if let Ok(day) = NaiveDate::from_str(text) {
-            return Some(When::At(day.and_time(NaiveTime::MIN).and_utc()));
-        }
-        if let Ok(time) = DateTime::parse_from_rfc3339(text) {
-            return Some(When::At(time.to_utc()));
-        }
-        let unit = text.chars().last()?;
-        let count: i64 = text.strip_suffix(unit)?.parse::<u32>().ok()?.into();
-        match unit {
-            'm' => TimeDelta::try_minutes(count).map(When::Ago),
-            'h' => TimeDelta::try_hours(count).map(When::Ago),
-            'd' => TimeDelta::try_days(count).map(When::Ago),
-            _ => None,
-        }
-    }
-
-    fn at(self, now: DateTime<Utc>) -> DateTime<Utc> {
-        match self {
-            When::At(time) => time,
-            When::Ago(ago) => now.checked_sub_signed(ago).unwrap_or(DateTime::UNIX_EPOCH),
-        }
-    }
-}
-
 /// What a person searches for among deliveries.
 #[derive(Debug)]
 pub(super) struct Search {
@@ -121,17 +85,14 @@ pub(super) struct Search {
     pub(super) action: Option<String>,
     pub(super) error_kind: Option<ErrorKind>,
     pub(super) response_code: Option<i16>,
-    since: Option<When>,
-    until: Option<When>,
+    since: Option<Moment>,
+    until: Option<Moment>,
     /// As it was written.
     pub(super) since_text: Option<String>,
     /// As it was written.
     pub(super) until_text: Option<String>,
     pub(super) place: Place,
 }
-
-const EXPECTED_TIME: &str =
-    "a day (2026-11-24), a time with an offset (2026-11-24T09:30:00Z), or how long ago (30m, 24h, 7d)";
 
 impl Search {
     /// Reads the parameters of the page of deliveries.
@@ -227,9 +188,9 @@ impl Search {
     }
 }
 
-fn time(name: &str, text: Option<&str>) -> Result<Option<When>, Trouble> {
+fn time(name: &str, text: Option<&str>) -> Result<Option<Moment>, Trouble> {
     let Some(text) = text else { return Ok(None) };
-    When::named(text.trim()).map(Some).ok_or_else(|| Trouble::Wrong(format!("{name}: expected {EXPECTED_TIME}.")))
+    Moment::named(text.trim()).map(Some).ok_or_else(|| Trouble::Wrong(format!("{name}: expected {EXPECTED}.")))
 }
 
 #[cfg(test)]
@@ -275,23 +236,5 @@ mod tests {
             assert!(refused(query).starts_with(said), "{query}: {}", refused(query));
         }
         assert!(refused(&"state=failed&".repeat(33)).contains("more than 32"));
-    }
-
-    #[test]
-    fn a_time_is_a_day_a_moment_or_how_long_ago_and_none_is_too_far_away() {
-        let now: DateTime<Utc> = "2026-11-28T12:00:00Z".parse().unwrap();
-        for (text, meant) in [
-            ("2026-11-24", "2026-11-24T00:00:00Z"),
-            ("2026-11-24T09:30:00+05:30", "2026-11-24T04:00:00Z"),
-            ("90m", "2026-11-28T10:30:00Z"),
-            ("24h", "2026-11-27T12:00:00Z"),
-            ("7d", "2026-11-21T12:00:00Z"),
-            ("4294967295d", "1970-01-01T00:00:00Z"),
-        ] {
-            assert_eq!(When::named(text).unwrap().at(now), meant.parse::<DateTime<Utc>>().unwrap(), "{text}");
-        }
-        for text in ["h", "1", "1w", "é", "1.5h"] {
-            assert_eq!(When::named(text), None, "{text}");
-        }
     }
 }

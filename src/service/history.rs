@@ -66,17 +66,16 @@ pub const STEP: usize = 500;
 /// there at the beginning and still matches when its step is made comes once, whatever is inserted, claimed or recorded
 /// meanwhile. What is inserted after the beginning does not come.
 #[derive(Debug)]
-pub struct Whole<'s> {
-    store: &'s Store,
+pub struct Whole {
     filter: HistoryFilter,
     before: Option<Uuid>,
     is_over: bool,
 }
 
-impl<'s> Whole<'s> {
+impl Whole {
     /// The whole result, from the delivery behind `after` on.
-    pub fn new(store: &'s Store, filter: HistoryFilter, after: Option<Uuid>) -> Whole<'s> {
-        Whole { store, filter, before: after, is_over: false }
+    pub fn new(filter: HistoryFilter, after: Option<Uuid>) -> Whole {
+        Whole { filter, before: after, is_over: false }
     }
 
     /// The next deliveries, at most [`STEP`]: possibly none, if the time of a search was not enough to find any; `None`
@@ -84,11 +83,11 @@ impl<'s> Whole<'s> {
     ///
     /// # Errors
     /// Only those of the database.
-    pub async fn step(&mut self) -> Result<Option<Vec<HistoryRow>>, StoreError> {
+    pub async fn step(&mut self, store: &Store) -> Result<Option<Vec<HistoryRow>>, StoreError> {
         if self.is_over {
             return Ok(None);
         }
-        let found = self.store.search(&self.filter, self.before, STEP).await?;
+        let found = store.search(&self.filter, self.before, STEP).await?;
         self.before = found.rest_before();
         self.is_over = self.before.is_none();
         Ok(Some(found.rows))

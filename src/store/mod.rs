@@ -15,6 +15,7 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection, PgPool};
 
 pub mod actions;
+pub mod acts;
 pub mod agents;
 pub mod calls;
 pub mod checkup;

@@ -20,6 +20,7 @@ use sqlx::error::BoxDynError;
 use sqlx::postgres::{PgArgumentBuffer, PgHasArrayType, PgTypeInfo};
 use sqlx::{Encode, Postgres};
 
+use crate::domain::act::Act;
 use crate::domain::action::Method;
 use crate::domain::delivery::{BodyEnd, ResolutionSource, State};
 use crate::domain::error_kind::ErrorKind;
@@ -80,6 +81,7 @@ is_text!(ErrorKind, "error kind");
 is_text!(BodyEnd, "end of a response body");
 is_text!(ResolutionSource, "source of a resolution");
 is_text!(Method, "method");
+is_text!(Act, "act");
 
 /// `error` with the column's name where the driver has only its number; `columns` are those of the statement, in its order.
 pub(super) fn in_columns(error: sqlx::Error, columns: &[&str]) -> sqlx::Error {

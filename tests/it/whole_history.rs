@@ -5,6 +5,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use postcall::service::history::{STEP, Whole};
+use postcall::store::Store;
 use postcall::store::history::HistoryFilter;
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
@@ -22,8 +23,8 @@ async fn database_with_an_action() -> Database {
     database
 }
 
-async fn step(whole: &mut Whole<'_>) -> Option<Vec<Uuid>> {
-    let rows = whole.step().await.unwrap()?;
+X -> Option<Vec<Uuid>> {
+    let rows = whole.step(store).await.unwrap()?;
     assert!(rows.len() <= STEP, "{}", rows.len());
     Some(rows.into_iter().map(|row| row.delivery_id).collect())
 }
@@ -41,12 +42,12 @@ async fn a_whole_result_has_everything_once_although_others_insert_and_send_mean
         .unwrap()
         .into_iter()
         .collect();
-    let mut whole = Whole::new(&database.store, HistoryFilter::default(), None);
-    let mut found = step(&mut whole).await.unwrap();
+    let mut whole = Whole::new(HistoryFilter::default(), None);
+    let mut found = step(&mut whole, &database.store).await.unwrap();
     // All that waited has ended, and as many new ones wait.
     end_all(&database, "rejected").await;
     database.execute(insert).await;
-    while let Some(ids) = step(&mut whole).await {
+    while let Some(ids) = step(&mut whole, &database.store).await {
         found.extend(ids);
     }
     assert_eq!(found.len(), before.len());
