@@ -6,7 +6,8 @@ use http::{HeaderValue, StatusCode, header};
 use tracing::warn;
 
 use super::answer::Answer;
-use super::gate::{LONGEST_ADDRESS, Refusal};
+use super::form::MOST_FORM_BYTES;
+use super::gate::{LONGEST_ADDRESS, Refusal, Takes};
 use super::words;
 use crate::domain::chain::chain;
 use crate::store::StoreError;
@@ -19,6 +20,14 @@ pub(super) const READER: &str = "a database user with the role postcall_auditor 
 pub(super) enum Trouble {
     /// The request was not admitted.
     Refused(Refusal),
+    /// The address takes these methods only.
+    Method(Takes),
+    /// What was sent is no form.
+    NoForm,
+    /// What was sent is too large.
+    TooLarge,
+    /// What was sent did not arrive in time.
+    TooSlowToArrive,
     /// There is no such page.
     NoPage,
     /// There is no such thing: a sentence for people.
@@ -79,7 +88,11 @@ impl Trouble {
             Err(_) => Answer::text(status, title),
         };
         match self {
-            Trouble::Refused(Refusal::Method) => answer.with(header::ALLOW, HeaderValue::from_static("GET, HEAD")),
+            Trouble::Method(takes) => answer.with(header::ALLOW, HeaderValue::from_static(takes.allowed())),
+            // The rest of the body is not read, so the connection cannot go on.
+            Trouble::NoForm | Trouble::TooLarge | Trouble::TooSlowToArrive => {
+                answer.with(header::CONNECTION, HeaderValue::from_static("close"))
+            }
             Trouble::Busy | Trouble::Away => answer.with(header::RETRY_AFTER, HeaderValue::from_static("5")),
             _ => answer,
         }
@@ -88,9 +101,12 @@ impl Trouble {
     fn status(&self) -> StatusCode {
         match self {
             Trouble::Refused(Refusal::Host) => StatusCode::MISDIRECTED_REQUEST,
-            Trouble::Refused(Refusal::Method) => StatusCode::METHOD_NOT_ALLOWED,
+            Trouble::Refused(Refusal::Method) | Trouble::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
+            Trouble::NoForm => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Trouble::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Trouble::TooSlowToArrive => StatusCode::REQUEST_TIMEOUT,
             Trouble::Refused(Refusal::TooLong) => StatusCode::URI_TOO_LONG,
-            Trouble::Refused(Refusal::Foreign) | Trouble::Forbidden => StatusCode::FORBIDDEN,
+            Trouble::Refused(Refusal::Foreign | Refusal::CrossSite) | Trouble::Forbidden => StatusCode::FORBIDDEN,
             Trouble::NoPage | Trouble::Missing(_) => StatusCode::NOT_FOUND,
             Trouble::Wrong(_) => StatusCode::BAD_REQUEST,
             Trouble::Busy | Trouble::TooSlow | Trouble::Away => StatusCode::SERVICE_UNAVAILABLE,
@@ -107,10 +123,33 @@ impl Trouble {
                 "Open it as 127.0.0.1 or localhost, with the port that it printed. Through a tunnel, use the same port at \
                  both ends.",
             ),
-            Trouble::Refused(Refusal::Method) => (
+            Trouble::Refused(Refusal::Method) | Trouble::Method(Takes::Reading) => (
                 "Reading only",
-                "The console only reads, and answers GET and HEAD.",
-                "Change things by the command line.",
+                "This address only shows something, and answers GET and HEAD.",
+                "Use the forms of the console's pages.",
+            ),
+            Trouble::Method(Takes::Both | Takes::Form) => (
+                "Not this way",
+                "This address takes a form of a page of the console.",
+                "Go back to the page, and send its form.",
+            ),
+            Trouble::NoForm => (
+                "Not a form",
+                "What was sent is not a form as browsers send one.",
+                "Use the forms of the console's pages.",
+            ),
+            Trouble::TooLarge => {
+                let cause = format!("The form has more than {} KiB.", MOST_FORM_BYTES / 1024);
+                return ("Too large", cause, "Shorten what you typed. Nothing was changed.".to_owned());
+            }
+            Trouble::TooSlowToArrive => {
+                ("It did not arrive", "The form did not arrive in time.", "Send it again. Nothing was changed.")
+            }
+            Trouble::Refused(Refusal::CrossSite) => (
+                "Not from another site",
+                "The form was not sent by a page of the console, or the browser does not say where it comes from. Nothing was \
+                 changed.",
+                "Open the page of the console, and send its form from there.",
             ),
             Trouble::Refused(Refusal::TooLong) => {
                 let cause = format!("The address is longer than {LONGEST_ADDRESS} bytes.");

@@ -2,7 +2,8 @@
 //!
 //! The console is on the loopback, and a browser on the same machine also shows pages of others. So a request counts
 //! only if it names this machine as its host (a page of others can point a name of its own at 127.0.0.1: DNS
-//! rebinding), only reads, and is not a part of somebody else's page.
+//! rebinding), does what its address is for, and is not a part of somebody else's page. What may change something comes
+//! from a page of the console itself.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -60,29 +61,82 @@ impl fmt::Display for Loopback {
 pub(super) enum Refusal {
     /// It names another host than this machine.
     Host,
-    /// It is neither GET nor HEAD.
+    /// Its address does not take this method.
     Method,
     /// Its address is too long.
     TooLong,
     /// It is a part of a page of somebody else.
     Foreign,
+    /// It may change something, and does not come from a page of the console.
+    CrossSite,
 }
 
-/// Whether a request is answered by the console that listens on `port`.
-pub(super) fn admit(method: &Method, uri: &Uri, headers: &HeaderMap, port: u16) -> Result<(), Refusal> {
+/// Which methods an address takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Takes {
+    /// It only shows something.
+    Reading,
+    /// It has a form, and takes it.
+    Both,
+    /// It only takes a form.
+    Form,
+}
+
+impl Takes {
+    /// Whether it takes this one.
+    fn takes(self, method: &Method) -> bool {
+        match *method {
+            Method::GET | Method::HEAD => self != Takes::Form,
+            Method::POST => self != Takes::Reading,
+            _ => false,
+        }
+    }
+
+    /// The methods, as the header `Allow` names them.
+    pub(super) fn allowed(self) -> &'static str {
+        match self {
+            Takes::Reading => "GET, HEAD",
+            Takes::Both => "GET, HEAD, POST",
+            Takes::Form => "POST",
+        }
+    }
+}
+
+/// Whether a request is answered by the console that listens on `port`, at an address that takes these methods.
+pub(super) fn admit(method: &Method, uri: &Uri, headers: &HeaderMap, takes: Takes, port: u16) -> Result<(), Refusal> {
     if !names_this_machine(uri, headers, port) {
         return Err(Refusal::Host);
     }
-    if method != Method::GET && method != Method::HEAD {
+    if !takes.takes(method) {
         return Err(Refusal::Method);
     }
     if uri.path_and_query().map_or(0, |address| address.as_str().len()) > LONGEST_ADDRESS {
         return Err(Refusal::TooLong);
     }
+    if method == Method::POST {
+        return if is_from_here(headers) { Ok(()) } else { Err(Refusal::CrossSite) };
+    }
     if is_foreign(headers) {
         return Err(Refusal::Foreign);
     }
     Ok(())
+}
+
+/// Whether a form comes from a page of the console. Browsers say so in `Sec-Fetch-Site`, and those that do not, in `Origin`;
+/// what says neither may come from anywhere. The host is the console's own: it was looked at before.
+fn is_from_here(headers: &HeaderMap) -> bool {
+    if headers.contains_key("sec-fetch-site") {
+        return only(headers, "sec-fetch-site") == Some("same-origin");
+    }
+    let own = only(headers, "host").map(|host| format!("http://{host}"));
+    own.is_some_and(|own| only(headers, "origin").is_some_and(|origin| origin.eq_ignore_ascii_case(&own)))
+}
+
+/// The value of a header that is there exactly once.
+pub(super) fn only<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
+    let mut values = headers.get_all(name).into_iter();
+    let value = values.next().filter(|_| values.next().is_none())?;
+    value.to_str().ok()
 }
 
 /// Whether the request has exactly one host, and that is this machine. An address with a host of its own
@@ -121,7 +175,7 @@ mod tests {
         for (name, value) in headers {
             map.append(*name, http::HeaderValue::from_static(value));
         }
-        admit(&Method::GET, &uri.parse().unwrap(), &map, 8088)
+        admit(&Method::GET, &uri.parse().unwrap(), &map, Takes::Reading, 8088)
     }
 
     #[test]
@@ -190,12 +244,52 @@ mod tests {
     #[test]
     fn what_does_more_than_read_and_what_is_too_long_is_refused() {
         let headers = HeaderMap::from_iter([(header::HOST, http::HeaderValue::from_static("localhost:8088"))]);
-        let admitted = |method, uri: &str| admit(&method, &uri.parse().unwrap(), &headers, 8088);
+        let admitted = |method, uri: &str| admit(&method, &uri.parse().unwrap(), &headers, Takes::Reading, 8088);
         assert_eq!(admitted(Method::HEAD, "/"), Ok(()));
         for method in [Method::POST, Method::PUT, Method::DELETE, Method::OPTIONS, Method::TRACE, Method::PATCH] {
             assert_eq!(admitted(method, "/"), Err(Refusal::Method));
         }
         assert_eq!(admitted(Method::GET, &format!("/{}", "x".repeat(LONGEST_ADDRESS - 1))), Ok(()));
         assert_eq!(admitted(Method::GET, &format!("/{}", "x".repeat(LONGEST_ADDRESS))), Err(Refusal::TooLong));
+    }
+
+    #[test]
+    fn a_form_is_taken_from_a_page_of_the_console_and_from_nowhere_else() {
+        let sent = |more: &[(&'static str, &'static str)]| {
+            let mut map = HeaderMap::from_iter([(header::HOST, http::HeaderValue::from_static("localhost:8088"))]);
+            for (name, value) in more {
+                map.append(*name, http::HeaderValue::from_static(value));
+            }
+            admit(&Method::POST, &Uri::from_static("/log-in"), &map, Takes::Both, 8088)
+        };
+        let (own, other) = ("http://localhost:8088", "http://evil.example");
+        assert_eq!(sent(&[("sec-fetch-site", "same-origin")]), Ok(()));
+        assert_eq!(sent(&[("origin", own)]), Ok(()));
+        for site in ["cross-site", "same-site", "none", "", "Same-Origin?"] {
+            assert_eq!(sent(&[("sec-fetch-site", site), ("origin", own)]), Err(Refusal::CrossSite), "{site}");
+        }
+        for origin in [other, "null", "https://localhost:8088", "http://localhost", "http://localhost:8088.evil", ""] {
+            assert_eq!(sent(&[("origin", origin)]), Err(Refusal::CrossSite), "{origin}");
+        }
+        assert_eq!(sent(&[]), Err(Refusal::CrossSite), "neither");
+        assert_eq!(sent(&[("origin", own), ("origin", own)]), Err(Refusal::CrossSite), "two origins");
+        let two = [("sec-fetch-site", "same-origin"), ("sec-fetch-site", "same-origin")];
+        assert_eq!(sent(&two), Err(Refusal::CrossSite));
+    }
+
+    #[test]
+    fn each_address_takes_its_own_methods() {
+        let headers = [("host", "localhost:8088"), ("sec-fetch-site", "same-origin")];
+        let headers = HeaderMap::from_iter(
+            headers.map(|(name, value)| (http::HeaderName::from_static(name), http::HeaderValue::from_static(value))),
+        );
+        for (takes, taken) in [(Takes::Reading, "GET HEAD"), (Takes::Both, "GET HEAD POST"), (Takes::Form, "POST")] {
+            for method in ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"] {
+                let asked = admit(&method.parse().unwrap(), &Uri::from_static("/"), &headers, takes, 8088);
+                let is_taken = taken.split(' ').any(|one| one == method);
+                assert_eq!(asked.is_ok(), is_taken, "{takes:?} {method}");
+                assert!(!is_taken || takes.allowed().contains(method));
+            }
+        }
     }
 }

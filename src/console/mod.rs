@@ -3,7 +3,8 @@
 //! ```text
 //! server    connections, each bounded in number, time and size
 //! gate      which requests are answered at all: by host, method, length and origin
-//! route     which page a path names
+//! route     which page a path names, and which methods it takes
+//! form      the body of a request
 //! query     the parameters of an address, as criteria
 //! pages     what each page shows; `templates/` holds how
 //! answer    the response, with the headers that every answer has
@@ -21,6 +22,7 @@
 
 mod answer;
 mod failure;
+mod form;
 mod gate;
 mod pages;
 mod query;

@@ -1,5 +1,6 @@
 //! Which page a path names.
 
+use super::gate::Takes;
 use percent_encoding::percent_decode_str;
 use uuid::Uuid;
 
@@ -33,6 +34,20 @@ pub(super) enum Route {
 }
 
 impl Route {
+    /// Which methods it takes.
+    pub(super) fn takes(&self) -> Takes {
+        match self {
+            Route::Home
+            | Route::Deliveries
+            | Route::Delivery(_)
+            | Route::Agents
+            | Route::Agent(_)
+            | Route::Health
+            | Route::Style
+            | Route::Icon => Takes::Reading,
+        }
+    }
+
     /// What the path of a request names; `None` if it names nothing.
     pub(super) fn of(path: &str) -> Option<Route> {
         // Split before it is decoded: a slash that is encoded belongs to a name.

@@ -7,7 +7,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -22,7 +22,8 @@ use tracing::debug;
 
 use super::answer::{Answer, Body};
 use super::failure::Trouble;
-use super::gate::{self, Loopback};
+use super::form::Form;
+use super::gate::{self, Loopback, Refusal, Takes};
 use super::pages;
 use super::route::{ICON, Route, STYLE};
 use crate::store::{Patience, Store};
@@ -137,7 +138,7 @@ where
 }
 
 async fn respond(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
-    let answer = match shared.answer(&request).await {
+    let answer = match shared.answer(request).await {
         Ok(answer) => answer,
         Err(trouble) => trouble.into_answer(),
     };
@@ -145,18 +146,27 @@ async fn respond(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Resp
 }
 
 impl Shared {
-    async fn answer(&self, request: &Request<Incoming>) -> Result<Answer, Trouble> {
-        let uri = request.uri();
-        gate::admit(request.method(), uri, request.headers(), self.port).map_err(Trouble::Refused)?;
-        let page = match Route::of(uri.path()).ok_or(Trouble::NoPage)? {
+    async fn answer(&self, request: Request<Incoming>) -> Result<Answer, Trouble> {
+        let (head, body) = request.into_parts();
+        let (uri, route) = (&head.uri, Route::of(head.uri.path()));
+        // Where nothing is, there is nothing but to say so.
+        let takes = route.as_ref().map_or(Takes::Reading, Route::takes);
+        gate::admit(&head.method, uri, &head.headers, takes, self.port).map_err(|refusal| match refusal {
+            Refusal::Method => Trouble::Method(takes),
+            other => Trouble::Refused(other),
+        })?;
+        let route = route.ok_or(Trouble::NoPage)?;
+        let page = match route {
             Route::Style => return Ok(Answer::kept("text/css; charset=utf-8", STYLE.as_bytes())),
             Route::Icon => return Ok(Answer::picture(ICON)),
             Route::Health => return Ok(self.health().await),
             page => page,
         };
+        // Before anything is waited for that others want, too: a slow sender holds no page's place.
+        let form = if head.method == Method::POST { Some(Form::read(&head.headers, body).await?) } else { None };
         // Waits before it takes a session, so that whoever has a permit finds one free.
         let _permit = timeout(WAIT, self.pages.acquire()).await.map_err(|_| Trouble::Busy)?;
-        let page = pages::of(page, uri.query().unwrap_or_default(), &self.store);
+        let page = pages::of(page, uri.query().unwrap_or_default(), form, &self.store);
         timeout(PAGE_TIME, page).await.unwrap_or(Err(Trouble::Away))
     }
 

@@ -245,6 +245,18 @@ pub struct Patience {
     pub statement: Duration,
 }
 
+/// What the sessions of a [`Store`] may do.
+#[derive(Clone, Copy, Debug)]
+pub struct Access {
+    /// The role with whose rights they work instead of those of the user who logs in.
+    pub role: Option<&'static str>,
+    /// Whether they may change anything. Otherwise the server refuses it, whatever the role may do.
+    pub writes: bool,
+}
+
+/// How long a session that nobody uses stays open, in a store that has one for each of several roles.
+const IDLE: Duration = Duration::from_secs(60);
+
 /// That of a command, which does one thing, however long it takes.
 const OF_COMMANDS: Patience = Patience { connection: CONNECT_TIMEOUT, statement: COMMAND_STATEMENT_TIMEOUT };
 
@@ -269,13 +281,32 @@ impl Store {
     /// # Errors
     /// As [`Store::connect`].
     pub async fn connect_to_read(url: &str, connections: u32, patience: Patience) -> Result<Store, StoreError> {
+        Store::connect_as(url, connections, patience, Access { role: None, writes: false }).await
+    }
+
+    /// As [`Store::connect_to_read`], with the rights of `access` in each session and no others.
+    ///
+    /// # Errors
+    /// As [`Store::connect`]; and if the user may not take on the role ([`StoreError::is_forbidden`]), or there is no such role.
+    pub async fn connect_as(
+        url: &str,
+        connections: u32,
+        patience: Patience,
+        access: Access,
+    ) -> Result<Store, StoreError> {
         // A connection that broke while it was idle is found before somebody gets it.
-        let pool = PgPoolOptions::new().max_connections(connections).test_before_acquire(true);
+        let pool = PgPoolOptions::new().max_connections(connections).test_before_acquire(true).idle_timeout(IDLE);
         let limit = patience.statement;
         let pool = pool.after_connect(move |connection, _| {
             Box::pin(async move {
                 settings::prepare_session(connection, limit).await?;
-                settings::only_read(connection).await
+                if let Some(role) = access.role {
+                    settings::take_on(connection, role).await?;
+                }
+                if !access.writes {
+                    settings::only_read(connection).await?;
+                }
+                Ok(())
             })
         });
         Store::open(url, pool, patience).await

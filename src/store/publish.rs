@@ -72,6 +72,15 @@ enum Repeated {
     IsNot,
 }
 
+/// Over which newest version a new one is published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Over {
+    /// Whichever there is.
+    Any,
+    /// The one with this number; `None` stands for an action that does not exist yet.
+    Shown(Option<i32>),
+}
+
 /// Tells the trigger that records when an action is enabled or disabled who does it and why, because an UPDATE has no
 /// place for either. The settings hold until the transaction ends.
 async fn name_person(transaction: &mut PgConnection, by: &str, reason: Option<&str>) -> Result<(), sqlx::Error> {
@@ -101,7 +110,19 @@ impl Store {
     /// People who publish the same action at the same moment do so one after the other. If they publish the same content, the
     /// second finds the version of the first.
     pub async fn publish(&self, publication: &Publication<'_>) -> Result<Published, StoreError> {
-        self.publish_version(publication, Repeated::IsNot).await
+        // Over any version there is always a result.
+        let published = self.publish_version(publication, Repeated::IsNot, Over::Any).await?;
+        published.ok_or_else(|| sqlx::Error::RowNotFound.into())
+    }
+
+    /// As [`Store::publish`], but only over the version that its author has seen: `shown` is its number, or `None` if there was
+    /// no such action. `None` if somebody has published in the meantime; then nothing is changed.
+    pub async fn publish_over(
+        &self,
+        publication: &Publication<'_>,
+        shown: Option<i32>,
+    ) -> Result<Option<Published>, StoreError> {
+        self.publish_version(publication, Repeated::IsNot, Over::Shown(shown)).await
     }
 
     /// As [`Store::publish`], but without a reason, and each time with a new version, the number of which it returns.
@@ -114,15 +135,25 @@ impl Store {
         by: &str,
     ) -> Result<i32, StoreError> {
         let publication = Publication { agent, name, spec, enabled, by, reason: None };
-        match self.publish_version(&publication, Repeated::IsMade).await? {
-            Published::New { version } | Published::Same { version, .. } => Ok(version),
+        match self.publish_version(&publication, Repeated::IsMade, Over::Any).await? {
+            Some(Published::New { version } | Published::Same { version, .. }) => Ok(version),
+            None => Err(sqlx::Error::RowNotFound.into()),
         }
     }
 
-    async fn publish_version(&self, new: &Publication<'_>, repeated: Repeated) -> Result<Published, StoreError> {
+    async fn publish_version(
+        &self,
+        new: &Publication<'_>,
+        repeated: Repeated,
+        over: Over,
+    ) -> Result<Option<Published>, StoreError> {
         let mut transaction = self.pool.begin().await?;
         name_person(&mut transaction, new.by, new.reason).await?;
         let held = hold(&mut transaction, new).await?;
+        if over != Over::Any && over != Over::Shown(held.same.map(|_| held.version)) {
+            transaction.rollback().await?;
+            return Ok(None);
+        }
         let is_same = held.same == Some(true) && repeated == Repeated::IsNot;
         let published = match held.same {
             _ if is_same => Published::Same { version: held.version, switched: held.enabled != new.enabled },
@@ -147,7 +178,7 @@ impl Store {
             insert_version(&mut transaction, held.action_id, version, new).await?;
         }
         transaction.commit().await?;
-        Ok(published)
+        Ok(Some(published))
     }
 
     /// As [`Store::switch`], without a reason.

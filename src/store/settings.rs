@@ -115,6 +115,13 @@ pub(super) async fn only_read(connection: &mut PgConnection) -> Result<(), sqlx:
     Ok(())
 }
 
+/// Gives the session the rights of this role, instead of those of the user who has logged in.
+pub(super) async fn take_on(connection: &mut PgConnection, role: &str) -> Result<(), sqlx::Error> {
+    // As SET ROLE, which takes no parameter.
+    sqlx::query!(r#"SELECT set_config('role', $1, false) AS "set!""#, role).fetch_one(connection).await?;
+    Ok(())
+}
+
 /// Sets how long later statements of this session may take.
 pub(super) async fn set_statement_timeout(
     connection: &mut PgConnection,

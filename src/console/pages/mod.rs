@@ -13,12 +13,13 @@ use http::StatusCode;
 
 use super::answer::Answer;
 use super::failure::Trouble;
+use super::form::Form;
 use super::query::Parameters;
 use super::route::Route;
 use crate::store::Store;
 
-/// The page that `route` names.
-pub(super) async fn of(route: Route, query: &str, store: &Store) -> Result<Answer, Trouble> {
+/// The page that `route` names. There is a form if one was sent to it.
+pub(super) async fn of(route: Route, query: &str, _form: Option<Form>, store: &Store) -> Result<Answer, Trouble> {
     match route {
         Route::Home => {
             Parameters::of(query)?.end()?;
