@@ -83,7 +83,6 @@ impl Answer {
     }
 
     /// An answer whose end is not known yet, and where its pieces go.
-    #[expect(dead_code, reason = "exports and the live tail stream")]
     pub(super) fn streamed(kind: &'static str) -> (Answer, Pieces) {
         let (pieces, body) = Channel::new(PIECES);
         (Answer::new(StatusCode::OK, kind, Either::Right(body)), pieces)

@@ -28,6 +28,8 @@ pub(super) enum Trouble {
     TooLarge,
     /// What was sent did not arrive in time.
     TooSlowToArrive,
+    /// An export is asked for in a version of HTTP whose clients could not see that it was broken off.
+    OldHttp,
     /// There is no such page.
     NoPage,
     /// There is no such thing: a sentence for people.
@@ -107,6 +109,7 @@ impl Trouble {
             Trouble::TooSlowToArrive => StatusCode::REQUEST_TIMEOUT,
             Trouble::Refused(Refusal::TooLong) => StatusCode::URI_TOO_LONG,
             Trouble::Refused(Refusal::Foreign | Refusal::CrossSite) | Trouble::Forbidden => StatusCode::FORBIDDEN,
+            Trouble::OldHttp => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
             Trouble::NoPage | Trouble::Missing(_) => StatusCode::NOT_FOUND,
             Trouble::Wrong(_) => StatusCode::BAD_REQUEST,
             Trouble::Busy | Trouble::TooSlow | Trouble::Away => StatusCode::SERVICE_UNAVAILABLE,
@@ -159,6 +162,11 @@ impl Trouble {
                 "Not from another site",
                 "Another site has asked for this as a part of its own page.",
                 "Follow a link to the console, or type its address.",
+            ),
+            Trouble::OldHttp => (
+                "Not over HTTP/1.0",
+                "An export is as long as its result. Over HTTP/1.0, nobody would see if it were cut off in the middle.",
+                "Use HTTP/1.1. A proxy in between may need to be told: for nginx, proxy_http_version 1.1.",
             ),
             Trouble::NoPage => ("No such page", "The console has no page with this address.", "Begin at the overview."),
             Trouble::Missing(what) => ("Not found", what.as_str(), "Search for it among the deliveries or the agents."),

@@ -47,9 +47,24 @@ impl Parameters {
     }
 
     /// Takes the value of a parameter that may be given once, as `T`. `expected` says what it should be.
-    fn parsed<T>(&mut self, name: &str, expected: &str, parse: fn(&str) -> Option<T>) -> Result<Option<T>, Trouble> {
+    pub(super) fn parsed<T>(&mut self, name: &str, expected: &str, parse: fn(&str) -> Option<T>) -> Result<Option<T>, Trouble> {
         let Some(text) = self.one(name)? else { return Ok(None) };
         parse(text.trim()).map(Some).ok_or_else(|| Trouble::Wrong(format!("{name}: expected {expected}.")))
+    }
+
+    /// Takes a point in time that may be given once, and the text as it was written.
+    pub(super) fn moment(&mut self, name: &str) -> Result<(Option<Moment>, Option<String>), Trouble> {
+        let Some(text) = self.one(name)? else { return Ok((None, None)) };
+        match Moment::named(text.trim()) {
+            Some(moment) => Ok((Some(moment), Some(text))),
+            None => Err(Trouble::Wrong(format!("{name}: expected {EXPECTED}."))),
+        }
+    }
+
+    /// Takes a box of a form: there if it is checked.
+    pub(super) fn checked(&mut self, name: &str) -> Result<bool, Trouble> {
+        let one = self.parsed(name, "1, or that it is left out", |text| (text == "1").then_some(()))?;
+        Ok(one.is_some())
     }
 
     /// Nothing must be left.
@@ -85,6 +100,8 @@ pub(super) struct Search {
     pub(super) action: Option<String>,
     pub(super) error_kind: Option<ErrorKind>,
     pub(super) response_code: Option<i16>,
+    /// Only what is neither delivered nor healed.
+    pub(super) open: bool,
     since: Option<Moment>,
     until: Option<Moment>,
     /// As it was written.
@@ -114,7 +131,7 @@ impl Search {
             (None, Some(id)) => Place::Before(id),
             (Some(_), Some(_)) => return Err(Trouble::Wrong("after and before: expected one of them.".to_owned())),
         };
-        let (since_text, until_text) = (all.one("since")?, all.one("until")?);
+        let ((since, since_text), (until, until_text)) = (all.moment("since")?, all.moment("until")?);
         let search = Search {
             q: all.one("q")?.map(|q| q.trim().to_owned()).filter(|q| !q.is_empty()),
             states,
@@ -124,8 +141,9 @@ impl Search {
             response_code: all.parsed("response_code", "an HTTP status code, such as 404", |text| {
                 text.parse().ok().filter(|code| (100..=999).contains(code))
             })?,
-            since: time("since", since_text.as_deref())?,
-            until: time("until", until_text.as_deref())?,
+            open: all.checked("open")?,
+            since,
+            until,
             since_text,
             until_text,
             place,
@@ -144,6 +162,7 @@ impl Search {
             response_code: self.response_code,
             since: self.since.map(|since| since.at(now)),
             until: self.until.map(|until| until.at(now)),
+            open: self.open,
             ..HistoryFilter::default()
         }
     }
@@ -162,11 +181,17 @@ impl Search {
             || self.response_code.is_some()
             || self.since.is_some()
             || self.until.is_some()
+            || self.open
     }
 
     /// The address of the page of deliveries with the same criteria and these parameters in addition. One of the same
     /// name takes the place of a criterion.
     pub(super) fn address_with(&self, more: &[(&str, &str)]) -> String {
+        format!("/deliveries?{}", self.query_with(more))
+    }
+
+    /// The same as a query.
+    pub(super) fn query_with(&self, more: &[(&str, &str)]) -> String {
         let code = self.response_code.map(|code| code.to_string());
         let own = [
             ("q", self.q.as_deref()),
@@ -176,6 +201,7 @@ impl Search {
             ("response_code", code.as_deref()),
             ("since", self.since_text.as_deref()),
             ("until", self.until_text.as_deref()),
+            ("open", self.open.then_some("1")),
         ];
         let mut query = url::form_urlencoded::Serializer::new(String::new());
         for (name, value) in own {
@@ -184,13 +210,8 @@ impl Search {
             }
         }
         query.extend_pairs(self.states.iter().map(|state| ("state", state.as_str()))).extend_pairs(more);
-        format!("/deliveries?{}", query.finish())
+        query.finish()
     }
-}
-
-fn time(name: &str, text: Option<&str>) -> Result<Option<Moment>, Trouble> {
-    let Some(text) = text else { return Ok(None) };
-    Moment::named(text.trim()).map(Some).ok_or_else(|| Trouble::Wrong(format!("{name}: expected {EXPECTED}.")))
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -21,6 +22,7 @@ use tokio_util::task::TaskTracker;
 use tracing::debug;
 
 use super::answer::{Answer, Body};
+use super::export::{self, EXPORTS};
 use super::failure::Trouble;
 use super::form::Form;
 use super::gate::{self, Loopback, Refusal, Takes};
@@ -30,8 +32,9 @@ use crate::store::{Patience, Store};
 
 /// The most pages that are read from the database at the same time; each has one session.
 const PAGES: usize = 4;
-/// The connections of the console's store: one for each page, and one for `/health`, which waits for no page.
-pub const CONNECTIONS: u32 = PAGES as u32 + 1;
+/// The connections of the console's store: one for each page, one for each export, and one for `/health`, which waits for no
+/// page.
+pub const CONNECTIONS: u32 = PAGES as u32 + EXPORTS as u32 + 1;
 /// How long the console waits for the database: so long that a person would still wait.
 pub const PATIENCE: Patience = Patience { connection: WAIT, statement: WAIT };
 const WAIT: Duration = Duration::from_secs(5);
@@ -67,6 +70,7 @@ struct Shared {
     store: Store,
     port: u16,
     pages: Semaphore,
+    exports: Arc<Semaphore>,
     health: Semaphore,
 }
 
@@ -79,7 +83,8 @@ impl Console {
         let listener = TcpListener::bind(at.address()).await?;
         let address = listener.local_addr()?;
         let (pages, health) = (Semaphore::new(PAGES), Semaphore::new(1));
-        let shared = Arc::new(Shared { store, port: address.port(), pages, health });
+        let exports = Arc::new(Semaphore::new(EXPORTS));
+        let shared = Arc::new(Shared { store, port: address.port(), pages, exports, health });
         Ok(Console { listener, address, shared })
     }
 
@@ -120,7 +125,9 @@ async fn connection<S>(stream: S, shared: Arc<Shared>, _place: OwnedSemaphorePer
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let service = service_fn(move |request| respond(Arc::clone(&shared), request));
+    let streams = TaskTracker::new();
+    let of_connection = streams.clone();
+    let service = service_fn(move |request| respond(Arc::clone(&shared), of_connection.clone(), request));
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIME)
@@ -134,11 +141,22 @@ where
         () = stop.cancelled() => {}
     }
     connection.as_mut().graceful_shutdown();
+    // A streamed answer has a bound of its own, and the connection ends behind it.
+    streams.close();
+    tokio::select! {
+        _ended = connection.as_mut() => return,
+        () = streams.wait() => {}
+        () = stop.cancelled() => {}
+    }
     let _ended = timeout(LAST_WORDS, connection).await;
 }
 
-async fn respond(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
-    let answer = match shared.answer(request).await {
+async fn respond(
+    shared: Arc<Shared>,
+    streams: TaskTracker,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Infallible> {
+    let answer = match shared.answer(&streams, request).await {
         Ok(answer) => answer,
         Err(trouble) => trouble.into_answer(),
     };
@@ -146,7 +164,7 @@ async fn respond(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Resp
 }
 
 impl Shared {
-    async fn answer(&self, request: Request<Incoming>) -> Result<Answer, Trouble> {
+    async fn answer(&self, streams: &TaskTracker, request: Request<Incoming>) -> Result<Answer, Trouble> {
         let (head, body) = request.into_parts();
         let (uri, route) = (&head.uri, Route::of(head.uri.path()));
         // Where nothing is, there is nothing but to say so.
@@ -160,6 +178,7 @@ impl Shared {
             Route::Style => return Ok(Answer::kept("text/css; charset=utf-8", STYLE.as_bytes())),
             Route::Icon => return Ok(Answer::picture(ICON)),
             Route::Health => return Ok(self.health().await),
+            Route::DeliveriesExport(_) | Route::AuditExport(_) => return self.export(&route, &head, streams).await,
             page => page,
         };
         // Before anything is waited for that others want, too: a slow sender holds no page's place.
@@ -168,6 +187,22 @@ impl Shared {
         let _permit = timeout(WAIT, self.pages.acquire()).await.map_err(|_| Trouble::Busy)?;
         let page = pages::of(page, uri.query().unwrap_or_default(), form, &self.store);
         timeout(PAGE_TIME, page).await.unwrap_or(Err(Trouble::Away))
+    }
+
+    /// The beginning of an export, which goes on among `streams`.
+    async fn export(&self, route: &Route, head: &Parts, streams: &TaskTracker) -> Result<Answer, Trouble> {
+        if !export::can_be_broken_off(head.version) {
+            return Err(Trouble::OldHttp);
+        }
+        let permit = timeout(WAIT, Arc::clone(&self.exports).acquire_owned()).await;
+        // The semaphore is never closed.
+        let Ok(Ok(permit)) = permit else { return Err(Trouble::Busy) };
+        let begun = async {
+            let query = head.uri.query().unwrap_or_default();
+            let exported = pages::exported(route, query, &self.store).await?.ok_or(Trouble::NoPage)?;
+            export::begin(exported, self.store.clone(), permit, streams).await
+        };
+        timeout(PAGE_TIME, begun).await.unwrap_or(Err(Trouble::Away))
     }
 
     /// Whether the database answers.

@@ -69,53 +69,74 @@ pub struct ActsFound {
     pub rest_after: Option<ActKey>,
 }
 
-/// Makes a statement about the newest acts before the key `$before`. `$select` and `$behind` are the SQL before and after them.
+/// Makes a statement about the newest acts before the key `$before`. `$select` and `$behind` are the SQL before and after
+/// them.
 macro_rules! newest {
     ($row:path, $select:literal, $filter:expr, $before:expr, $behind:literal $(, $more:expr)*) => {
-        sqlx::query_as!(
-            $row,
-            // - Each arm reads one table's index by time backwards, and the arms are merged in that order; so a page costs as
-            //   much as it looks at, however many acts there are. $5 ends the look where a criterion matches rarely.
+        newest!(
+            @ $row, $select, $filter, $before, $behind, [$($more),*],
+            // - Each arm reads one table's index by time backwards, up to the limit of the look; so a page costs as much as is
+            //   looked at, however many acts there are. Without limits of their own, the arms would be read completely.
             // - Records of one moment are in the order of their names, bytewise, whatever the database's collation is.
             // - An arm that $1 does not ask for is removed by the planner, which plans with the actual values.
+            r#") AS act WHERE at >= $2 AND at <= $3 AND (at < $3 OR record < $4) ORDER BY at DESC, record DESC LIMIT $5)"#
+        )
+    };
+    (@ $row:path, $select:literal, $filter:expr, $before:expr, $behind:literal, [$($more:expr),*], $within:literal) => {
+        sqlx::query_as!(
+            $row,
             $select
                 + r#" FROM (
             SELECT * FROM (
-                (SELECT 'published' AS act, published_at AS at, ('version-' || action_id || '.' || version) COLLATE "C" AS record,
-                        action_id, version, NULL::text AS agent, NULL::text AS host, NULL::uuid AS delivery_id,
-                        NULL::uuid AS replayed_as, NULL::text AS resolved_as, published_by AS person, db_user, reason
-                 FROM postcall.action_version
-                 WHERE ($1::text[] IS NULL OR 'published' = ANY ($1)))
-                UNION ALL
-                (SELECT CASE WHEN enabled THEN 'enabled' ELSE 'disabled' END, switched_at, ('switch-' || switch_id) COLLATE "C",
-                        action_id, NULL, NULL, NULL, NULL, NULL, NULL, switched_by, db_user, reason
-                 FROM postcall.action_switch
-                 WHERE ($1::text[] IS NULL OR $1 && ARRAY['enabled', 'disabled']))
-                UNION ALL
-                (SELECT 'paused', paused_at, ('pause-' || pause_id) COLLATE "C",
-                        action_id, NULL, agent, host, NULL, NULL, NULL, paused_by, db_user, reason
-                 FROM postcall.pause
-                 WHERE ($1::text[] IS NULL OR 'paused' = ANY ($1)))
-                UNION ALL
-                (SELECT 'resumed', resumed_at, ('resume-' || pause_end.pause_id) COLLATE "C",
-                        (SELECT action_id FROM postcall.pause WHERE pause.pause_id = pause_end.pause_id), NULL,
-                        (SELECT agent FROM postcall.pause WHERE pause.pause_id = pause_end.pause_id),
-                        (SELECT host FROM postcall.pause WHERE pause.pause_id = pause_end.pause_id),
-                        NULL, NULL, NULL, resumed_by, db_user, reason
-                 FROM postcall.pause_end
-                 WHERE ($1::text[] IS NULL OR 'resumed' = ANY ($1)))
-                UNION ALL
-                (SELECT 'replayed', created_at, ('replay-' || delivery_id) COLLATE "C",
-                        NULL, NULL, NULL, NULL, replay_of, delivery_id, NULL, replayed_by, db_user, reason
-                 FROM postcall.replay
-                 WHERE ($1::text[] IS NULL OR 'replayed' = ANY ($1)))
-                UNION ALL
-                (SELECT 'resolved', resolved_at, ('finding-' || delivery_id) COLLATE "C",
-                        NULL, NULL, NULL, NULL, delivery_id, NULL, state, resolved_by, db_user, reason
-                 FROM postcall.resolution
-                 WHERE source = 'person' AND ($1::text[] IS NULL OR 'resolved' = ANY ($1)))
-            ) AS act
-            WHERE at >= $2 AND at <= $3 AND (at < $3 OR record < $4)
+                (SELECT * FROM (
+                    SELECT 'published' AS act, published_at AS at, ('version-' || action_id || '.' || version) COLLATE "C" AS record,
+                           action_id, version, NULL::text AS agent, NULL::text AS host, NULL::uuid AS delivery_id,
+                           NULL::uuid AS replayed_as, NULL::text AS resolved_as, published_by AS person, db_user, reason
+                    FROM postcall.action_version
+                    WHERE ($1::text[] IS NULL OR 'published' = ANY ($1))"#
+                + $within
+                + r#"
+                UNION ALL (SELECT * FROM (
+                    SELECT CASE WHEN enabled THEN 'enabled' ELSE 'disabled' END AS act, switched_at AS at,
+                           ('switch-' || switch_id) COLLATE "C" AS record, action_id, NULL::integer, NULL::text, NULL::text,
+                           NULL::uuid, NULL::uuid, NULL::text, switched_by, db_user, reason
+                    FROM postcall.action_switch
+                    WHERE ($1::text[] IS NULL OR $1 && ARRAY['enabled', 'disabled'])"#
+                + $within
+                + r#"
+                UNION ALL (SELECT * FROM (
+                    SELECT 'paused' AS act, paused_at AS at, ('pause-' || pause_id) COLLATE "C" AS record,
+                           action_id, NULL::integer, agent, host, NULL::uuid, NULL::uuid, NULL::text, paused_by, db_user, reason
+                    FROM postcall.pause
+                    WHERE ($1::text[] IS NULL OR 'paused' = ANY ($1))"#
+                + $within
+                + r#"
+                UNION ALL (SELECT * FROM (
+                    SELECT 'resumed' AS act, resumed_at AS at, ('resume-' || pause_end.pause_id) COLLATE "C" AS record,
+                           (SELECT action_id FROM postcall.pause WHERE pause.pause_id = pause_end.pause_id), NULL::integer,
+                           (SELECT agent FROM postcall.pause WHERE pause.pause_id = pause_end.pause_id),
+                           (SELECT host FROM postcall.pause WHERE pause.pause_id = pause_end.pause_id),
+                           NULL::uuid, NULL::uuid, NULL::text, resumed_by, db_user, reason
+                    FROM postcall.pause_end
+                    WHERE ($1::text[] IS NULL OR 'resumed' = ANY ($1))"#
+                + $within
+                + r#"
+                UNION ALL (SELECT * FROM (
+                    SELECT 'replayed' AS act, created_at AS at, ('replay-' || delivery_id) COLLATE "C" AS record,
+                           NULL::bigint, NULL::integer, NULL::text, NULL::text, replay_of, delivery_id, NULL::text, replayed_by,
+                           db_user, reason
+                    FROM postcall.replay
+                    WHERE ($1::text[] IS NULL OR 'replayed' = ANY ($1))"#
+                + $within
+                + r#"
+                UNION ALL (SELECT * FROM (
+                    SELECT 'resolved' AS act, resolved_at AS at, ('finding-' || delivery_id) COLLATE "C" AS record,
+                           NULL::bigint, NULL::integer, NULL::text, NULL::text, delivery_id, NULL::uuid, state, resolved_by, db_user,
+                           reason
+                    FROM postcall.resolution
+                    WHERE source = 'person' AND ($1::text[] IS NULL OR 'resolved' = ANY ($1))"#
+                + $within
+                + r#") AS newest
             ORDER BY at DESC, record DESC LIMIT $5
             ) AS newest "#
                 + $behind,

@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
+use super::invariants::{self, Checked, Invariant};
 use super::{Store, StoreError, guards};
 use crate::domain::policy::Policy;
 
@@ -116,6 +117,12 @@ impl Store {
         .fetch_one(&self.pool)
         .await?;
         Ok(bytes)
+    }
+
+    /// How many deliveries are in flight for too long, as the invariant `none_stuck` judges it.
+    pub async fn stuck(&self) -> Result<i64, StoreError> {
+        let mut connection = self.pool.acquire().await?;
+        Ok(Checked::from(Invariant::NoneStuck, invariants::stuck(&mut connection).await?).violations)
     }
 
     /// One sentence for each guard that is off, missing or not the one that was shipped.

@@ -73,6 +73,10 @@ async fn each_page_is_well_in_light_and_dark_on_a_desk_and_on_a_phone() {
         ("failed", format!("/deliveries/{failed}")),
         ("waiting", format!("/deliveries/{waiting}")),
         ("hostile", format!("/deliveries/{hostile}")),
+        ("calls", "/calls".to_owned()),
+        ("without", "/calls?without=1".to_owned()),
+        ("audit", "/audit".to_owned()),
+        ("audit-search", "/audit?act=replayed&act=paused&since=24h".to_owned()),
         ("agents", "/agents".to_owned()),
         ("agent", "/agents/voice-support".to_owned()),
         ("hostile-agent", address_of(SCRIPT)),
@@ -96,13 +100,14 @@ async fn a_page_is_used_by_keyboard_alone_and_the_first_step_skips_the_navigatio
     browser.goes_to(&format!("http://{}/deliveries", console.address())).await;
     let focus = "document.activeElement.textContent.trim() || document.activeElement.name || document.activeElement.id";
     let mut passed = Vec::new();
-    for _ in 0..7 {
+    for _ in 0..9 {
         browser.presses("Tab").await;
         passed.push(browser.value(focus).await.as_str().unwrap().to_owned());
         let outlined = browser.value("getComputedStyle(document.activeElement).outlineStyle").await;
         assert_eq!(outlined, "solid", "{passed:?} has a focus that can be seen");
     }
-    assert_eq!(passed, ["Skip to the content", "postcall", "Overview", "Deliveries", "Agents", "q", "Search"]);
+    let links = ["Overview", "Deliveries", "Calls", "Agents", "Audit"];
+    assert_eq!(passed, [&["Skip to the content", "postcall"][..], &links, &["q", "Search"]].concat());
     let first = browser.value("document.querySelector('a').getAttribute('href')").await;
     assert_eq!(first, "#content");
 }

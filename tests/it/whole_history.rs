@@ -23,7 +23,7 @@ async fn database_with_an_action() -> Database {
     database
 }
 
-X -> Option<Vec<Uuid>> {
+async fn step(whole: &mut Whole, store: &Store) -> Option<Vec<Uuid>> {
     let rows = whole.step(store).await.unwrap()?;
     assert!(rows.len() <= STEP, "{}", rows.len());
     Some(rows.into_iter().map(|row| row.delivery_id).collect())

@@ -6,12 +6,13 @@ use uuid::Uuid;
 
 use super::written;
 use crate::console::answer::Answer;
+use crate::console::export::Exported;
 use crate::console::failure::{Part, READER, Trouble};
 use crate::console::query::{Place, Search};
 use crate::console::words::{Here, Mark, ShortTime, agent_address, number, shown};
 use crate::domain::delivery::State;
 use crate::domain::error_kind::ErrorKind;
-use crate::service::history::{Next, page as history_page};
+use crate::service::history::{Next, Whole, page as history_page};
 use crate::store::history::{HistoryFilter, HistoryRow};
 use crate::store::{Store, StoreError};
 
@@ -37,6 +38,7 @@ struct Form {
     response_code: String,
     since: String,
     until: String,
+    open: bool,
     is_narrowed: bool,
     is_any: bool,
 }
@@ -48,6 +50,8 @@ struct List {
     newest: Option<String>,
     newer: Option<String>,
     older: Option<String>,
+    /// The criteria as a query, for the exports.
+    query: String,
     /// How far back was searched, if there was no time for the rest, and where the search goes on.
     reached: Option<(ShortTime, String)>,
 }
@@ -99,6 +103,7 @@ impl Form {
                 .unwrap_or_default(),
             since: text(|search| search.since_text.as_ref()),
             until: text(|search| search.until_text.as_ref()),
+            open: search.is_some_and(|search| search.open),
             is_narrowed: search.is_some_and(Search::is_narrowed),
             is_any: search.is_some_and(Search::is_any),
         }
@@ -116,18 +121,37 @@ pub(super) async fn page(query: &str, store: &Store) -> Result<Answer, Trouble> 
         }
         Err(trouble) => return Err(trouble),
     };
+    if let Some(id) = search.q.as_ref().and_then(|q| q.parse().ok())
+        && leads_to_a_delivery(store, id).await?
+    {
+        return Ok(Answer::elsewhere(&format!("/deliveries/{id}")));
+    }
+    let filter = criteria(&search, store).await?;
+    let list = Part::of(list(store, &search, &filter).await, READER)?;
+    written(&DeliveriesPage { here: Here::Deliveries, form: Form::of(Some(&search)), wrong: String::new(), list })
+}
+
+/// All criteria, the first field included, which here stands for a call.
+async fn criteria(search: &Search, store: &Store) -> Result<HistoryFilter, Trouble> {
     let mut filter = search.filter(store.now().await?);
     if let Some(q) = &search.q {
         match q.parse::<Uuid>() {
-            Ok(id) if leads_to_a_delivery(store, id).await? => {
-                return Ok(Answer::elsewhere(&format!("/deliveries/{id}")));
-            }
             Ok(id) => filter.call_id = Some(id),
             Err(_) => filter.call_sid = Some(q.clone()),
         }
     }
-    let list = Part::of(list(store, &search, &filter).await, READER)?;
-    written(&DeliveriesPage { here: Here::Deliveries, form: Form::of(Some(&search)), wrong: String::new(), list })
+    Ok(filter)
+}
+
+/// The whole result, for an export: from the newest delivery on, or behind one that is named.
+pub(super) async fn whole(query: &str, store: &Store) -> Result<Exported, Trouble> {
+    let search = Search::of(query)?;
+    let after = match search.place {
+        Place::Newest => None,
+        Place::After(id) => Some(id),
+        Place::Before(_) => return Err(Trouble::Wrong("before: an export goes from the newest to the oldest.".to_owned())),
+    };
+    Ok(Exported::Deliveries(Whole::new(criteria(&search, store).await?, after)))
 }
 
 async fn leads_to_a_delivery(store: &Store, id: Uuid) -> Result<bool, Trouble> {
@@ -170,5 +194,5 @@ async fn list(store: &Store, search: &Search, filter: &HistoryFilter) -> Result<
         }
     };
     let newest = (search.place != Place::Newest).then(|| search.address_with(&[]));
-    Ok(List { rows: rows.iter().map(Row::of).collect(), newest, newer, older, reached })
+    Ok(List { rows: rows.iter().map(Row::of).collect(), newest, newer, older, query: search.query_with(&[]), reached })
 }
