@@ -168,3 +168,26 @@ async fn hand_over(pieces: &mut Pieces, text: Vec<u8>) -> Result<(), Cut> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reader_who_takes_nothing_is_cut_off_after_a_while_and_one_who_takes_all_gets_all() {
+        let text = vec![b'x'; 100 * PIECE];
+        let (_unread, mut pieces) = Answer::streamed("text/plain");
+        let begun = tokio::time::Instant::now();
+        assert!(matches!(hand_over(&mut pieces, text.clone()).await, Err(Cut::Stalled)));
+        assert_eq!(begun.elapsed(), STALLED);
+        let (answer, mut pieces) = Answer::streamed("text/plain");
+        let sent = async move { hand_over(&mut pieces, text).await };
+        let (sent, read) = tokio::join!(sent, answer.into_response().into_body().collect());
+        assert!(sent.is_ok() && read.is_ok_and(|read| read.to_bytes().len() == 100 * PIECE));
+        let (answer, mut pieces) = Answer::streamed("text/plain");
+        drop(answer);
+        assert!(matches!(hand_over(&mut pieces, vec![0]).await, Err(Cut::Gone)));
+    }
+}

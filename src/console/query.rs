@@ -47,7 +47,12 @@ impl Parameters {
     }
 
     /// Takes the value of a parameter that may be given once, as `T`. `expected` says what it should be.
-    pub(super) fn parsed<T>(&mut self, name: &str, expected: &str, parse: fn(&str) -> Option<T>) -> Result<Option<T>, Trouble> {
+    pub(super) fn parsed<T>(
+        &mut self,
+        name: &str,
+        expected: &str,
+        parse: fn(&str) -> Option<T>,
+    ) -> Result<Option<T>, Trouble> {
         let Some(text) = self.one(name)? else { return Ok(None) };
         parse(text.trim()).map(Some).ok_or_else(|| Trouble::Wrong(format!("{name}: expected {expected}.")))
     }

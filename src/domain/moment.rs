@@ -94,8 +94,21 @@ mod tests {
         ] {
             assert_eq!(time(Moment::named(text).unwrap().at(now)), meant, "{text}");
         }
-        let no_times =
-            ["", "h", "1", "1.5h", "-1h", "1 h", "1h30m", "36501d", "99999999999999999999s", "4294967295d", "1y", "é", "yesterday"];
+        let no_times = [
+            "",
+            "h",
+            "1",
+            "1.5h",
+            "-1h",
+            "1 h",
+            "1h30m",
+            "36501d",
+            "99999999999999999999s",
+            "4294967295d",
+            "1y",
+            "é",
+            "yesterday",
+        ];
         for text in no_times {
             assert_eq!(Moment::named(text), None, "{text}");
         }

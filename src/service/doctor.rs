@@ -3,7 +3,8 @@
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::domain::checkup::Check;
-use crate::store::checkup::{Headroom, Living, Login};
+use crate::store::checkup::{Living, Login};
+use crate::store::partitions::Headroom;
 use crate::store::{Store, StoreError};
 use crate::webhook::root_certificates;
 

@@ -20,10 +20,7 @@ const RUN: [char; 10] = ['=', '+', '-', '@', '＝', '＋', '－', '＠', '\t', '
 ///
 /// # Errors
 /// Those of `out`.
-pub fn write_record<'v>(
-    out: &mut impl Write,
-    cells: impl IntoIterator<Item = &'v Value>,
-) -> std::io::Result<()> {
+pub fn write_record<'v>(out: &mut impl Write, cells: impl IntoIterator<Item = &'v Value>) -> std::io::Result<()> {
     for (number, value) in cells.into_iter().enumerate() {
         let separator = if number == 0 { "" } else { "," };
         write!(out, "{separator}{}", cell(value))?;

@@ -174,7 +174,12 @@ struct Looked {
 impl Store {
     /// Returns up to `limit` acts that match and come after the act `after`, the newest first. Looks at no more than
     /// [`MOST_LOOKED_AT`] acts.
-    pub async fn acts(&self, filter: &ActFilter, after: Option<&ActKey>, limit: usize) -> Result<ActsFound, StoreError> {
+    pub async fn acts(
+        &self,
+        filter: &ActFilter,
+        after: Option<&ActKey>,
+        limit: usize,
+    ) -> Result<ActsFound, StoreError> {
         let before = start(filter, after);
         // One snapshot, so that what was looked at is what was counted.
         let mut snapshot = self.pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;

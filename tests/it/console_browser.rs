@@ -1,5 +1,5 @@
 //! The console in a real browser: each page in light and dark, on a desk and on a phone. Pictures of all pages are left in
-//! `target/console-pictures`.
+//! `target/console-pictures`; those that the documents show are renewed if `POSTCALL_PICTURES` names their directory.
 
 use std::path::PathBuf;
 
@@ -11,6 +11,22 @@ use crate::support::life::{Life, SCRIPT};
 /// Colour scheme, width and height of a screen.
 const SCREENS: [(&str, u32, u32); 4] =
     [("light", 1280, 800), ("dark", 1280, 800), ("light", 360, 780), ("dark", 360, 780)];
+
+/// The pictures that docs/console.md shows. `POSTCALL_PICTURES=docs/pictures` renews them.
+const DOCUMENTED: [(&str, &str, u32); 12] = [
+    ("overview", "light", 1280),
+    ("overview", "dark", 1280),
+    ("overview", "light", 360),
+    ("deliveries", "light", 1280),
+    ("search", "light", 1280),
+    ("delivered", "light", 1280),
+    ("unknown", "light", 1280),
+    ("without", "light", 1280),
+    ("audit", "light", 1280),
+    ("audit", "dark", 360),
+    ("agents", "light", 1280),
+    ("agent", "light", 1280),
+];
 
 fn pictures() -> PathBuf {
     let directory = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target/console-pictures");
@@ -30,7 +46,15 @@ async fn look_at(browser: &Browser, console: &Console, name: &str, path: &str) -
         browser.looks(scheme, width, height).await;
         browser.goes_to(&format!("http://{}{path}", console.address())).await;
         let seen = format!("{name} {scheme} {width}");
-        browser.picture(&pictures().join(format!("{name}-{scheme}-{width}.png"))).await;
+        let picture = pictures().join(format!("{name}-{scheme}-{width}.png"));
+        browser.picture(&picture).await;
+        if let (Some(directory), true) =
+            (std::env::var_os("POSTCALL_PICTURES"), DOCUMENTED.contains(&(name, scheme, width)))
+        {
+            let directory = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(directory);
+            std::fs::create_dir_all(&directory).unwrap();
+            std::fs::copy(&picture, directory.join(format!("{name}-{scheme}-{width}.png"))).unwrap();
+        }
         let too_wide =
             browser.value("document.documentElement.scrollWidth - document.documentElement.clientWidth").await;
         if too_wide != 0 {

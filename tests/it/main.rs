@@ -16,6 +16,7 @@ mod calls;
 mod closed_sets;
 mod connecting;
 mod console_browser;
+mod console_ledger;
 mod console_pages;
 mod console_safety;
 mod dispatcher;

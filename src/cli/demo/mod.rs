@@ -8,6 +8,7 @@ use tokio::task::JoinSet;
 
 use super::run::{self, Ranges, Targets};
 use super::{CliError, Database, Format, history, print_line, signals};
+use crate::console::{self, Console, NotLoopback};
 use crate::dispatcher::{self, StopTokens};
 use crate::domain::chain::chain;
 use crate::metrics::Metrics;
@@ -24,6 +25,8 @@ mod receiver;
 
 /// Connections of the pool, for the dispatcher and the simulated platform.
 const CONNECTIONS: u32 = 10;
+/// Where the demo's console listens: on a port that the system chooses.
+const CONSOLE: &str = "127.0.0.1:0";
 /// The name under which the demo publishes actions.
 const BY: &str = "postcall demo";
 /// How many calls the simulated platform completes at the same time.
@@ -42,7 +45,7 @@ pub struct Arguments {
     #[command(flatten)]
     database: Database,
 
-    /// Leave dispatcher and receiver running until Ctrl-C, and print commands to look around.
+    /// Leave dispatcher, receiver and a console running until Ctrl-C or Enter, and print where to look around.
     #[arg(long)]
     keep: bool,
 }
@@ -190,22 +193,47 @@ async fn show(store: &Store, receiver: &Receiver) -> Result<(), CliError> {
 }
 
 async fn keep(url: &str, receiver: &Receiver) -> Result<(), CliError> {
-    chapter("Everything keeps running until Ctrl-C")?;
+    chapter("Everything keeps running until Ctrl-C or Enter")?;
     let receiver_url = receiver.url("");
     let program = std::env::current_exe()
         .map_err(|source| CliError::System { what: "find out where this program is", source })?;
     let program = program.display();
+    let stop = StopTokens::default();
+    signals::stop_on_signals(stop.clone())?;
+    let reader = Store::connect_to_read(url, console::CONNECTIONS, console::PATIENCE).await?;
+    let console =
+        Console::listen(CONSOLE.parse().map_err(|error: NotLoopback| CliError::Problem(error.to_string()))?, reader);
+    let console = console.await.map_err(|source| CliError::System { what: "listen for browsers", source })?;
     print_line(&format!(
-        "the database   psql '{url}'\n\
+        "the console    http://{}/\n\
+         the database   psql '{url}'\n\
          the receiver   {receiver_url}\n\
          look around    DATABASE_URL='{url}' {program} history\n\
          one more call  psql '{url}' -c \"INSERT INTO postcall.outbox (agent, call) VALUES ('{}', '{{}}')\"",
+        console.address(),
         actions::EXAMPLE_AGENT
     ))?;
-    let stop = StopTokens::default();
-    signals::stop_on_signals(stop.clone())?;
-    stop.drain.cancelled().await;
+    tokio::select! {
+        () = console.serve(stop.drain.clone()) => {}
+        () = enter() => stop.drain.cancel(),
+    }
     Ok(())
+}
+
+/// Waits until a person presses Enter. If nobody can (stdin is closed), it waits for ever.
+async fn enter() {
+    let (pressed, waiting) = tokio::sync::oneshot::channel();
+    // A thread of its own, because no read of stdin can be given up: the process ends without it.
+    std::thread::spawn(move || {
+        let mut line = String::new();
+        if std::io::stdin().read_line(&mut line).is_ok_and(|read| read > 0) {
+            // Nobody may be waiting any more.
+            let _sent = pressed.send(());
+        }
+    });
+    if waiting.await.is_err() {
+        std::future::pending::<()>().await;
+    }
 }
 
 /// Shared by the receiver's handlers.

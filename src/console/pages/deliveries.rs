@@ -149,7 +149,9 @@ pub(super) async fn whole(query: &str, store: &Store) -> Result<Exported, Troubl
     let after = match search.place {
         Place::Newest => None,
         Place::After(id) => Some(id),
-        Place::Before(_) => return Err(Trouble::Wrong("before: an export goes from the newest to the oldest.".to_owned())),
+        Place::Before(_) => {
+            return Err(Trouble::Wrong("before: an export goes from the newest to the oldest.".to_owned()));
+        }
     };
     Ok(Exported::Deliveries(Whole::new(criteria(&search, store).await?, after)))
 }

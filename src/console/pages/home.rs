@@ -11,8 +11,8 @@ use crate::console::words::{Here, Icon, Mark, ShortTime, Time, Tone, count, long
 use crate::domain::delivery::State;
 use crate::domain::report::{HostCondition, HostReport};
 use crate::store::Store;
-use crate::store::checkup::Headroom;
 use crate::store::history::{HistoryFilter, StateCount};
+use crate::store::partitions::Headroom;
 use crate::store::status::{DispatcherStatus, HeldPause, Life, Status};
 
 /// The states in which a delivery ends, for the last hour.
