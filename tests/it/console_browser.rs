@@ -1,5 +1,5 @@
 //! The console in a real browser: each page in light and dark, on a desk and on a phone. Pictures of all pages are left in
-//! `target/console-pictures`; those that the documents show are renewed if `POSTCALL_PICTURES` names their directory.
+//! `target/console-pictures`.
 
 use std::path::PathBuf;
 
@@ -11,22 +11,6 @@ use crate::support::life::{Life, SCRIPT};
 /// Colour scheme, width and height of a screen.
 const SCREENS: [(&str, u32, u32); 4] =
     [("light", 1280, 800), ("dark", 1280, 800), ("light", 360, 780), ("dark", 360, 780)];
-
-/// The pictures that docs/console.md shows. `POSTCALL_PICTURES=docs/pictures` renews them.
-const DOCUMENTED: [(&str, &str, u32); 12] = [
-    ("overview", "light", 1280),
-    ("overview", "dark", 1280),
-    ("overview", "light", 360),
-    ("deliveries", "light", 1280),
-    ("search", "light", 1280),
-    ("delivered", "light", 1280),
-    ("unknown", "light", 1280),
-    ("without", "light", 1280),
-    ("audit", "light", 1280),
-    ("audit", "dark", 360),
-    ("agents", "light", 1280),
-    ("agent", "light", 1280),
-];
 
 fn pictures() -> PathBuf {
     let directory = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target/console-pictures");
@@ -46,15 +30,7 @@ async fn look_at(browser: &Browser, console: &Console, name: &str, path: &str) -
         browser.looks(scheme, width, height).await;
         browser.goes_to(&format!("http://{}{path}", console.address())).await;
         let seen = format!("{name} {scheme} {width}");
-        let picture = pictures().join(format!("{name}-{scheme}-{width}.png"));
-        browser.picture(&picture).await;
-        if let (Some(directory), true) =
-            (std::env::var_os("POSTCALL_PICTURES"), DOCUMENTED.contains(&(name, scheme, width)))
-        {
-            let directory = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(directory);
-            std::fs::create_dir_all(&directory).unwrap();
-            std::fs::copy(&picture, directory.join(format!("{name}-{scheme}-{width}.png"))).unwrap();
-        }
+        browser.picture(&pictures().join(format!("{name}-{scheme}-{width}.png"))).await;
         let too_wide =
             browser.value("document.documentElement.scrollWidth - document.documentElement.clientWidth").await;
         if too_wide != 0 {
@@ -113,6 +89,41 @@ async fn each_page_is_well_in_light_and_dark_on_a_desk_and_on_a_phone() {
     let empty = Console::start(&empty.url).await;
     wrong.extend(look_at(&browser, &empty, "empty", "/").await);
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// The pictures that docs/console.md shows; `POSTCALL_PICTURES=docs/pictures` renews them, and nothing compares them.
+#[tokio::test]
+async fn the_pictures_of_the_documents_are_renewed_if_that_is_asked_for() {
+    let Some(directory) = std::env::var_os("POSTCALL_PICTURES") else { return };
+    let Some(browser) = Browser::start().await else { return };
+    let directory = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(directory);
+    std::fs::create_dir_all(&directory).unwrap();
+    let life = Life::plain().await;
+    for (agent, sid) in [("voice-suport", "CA7d10a1"), ("voice-suport", "CA7d10a2"), ("receptionist", "CA90ffe0")] {
+        life.database.insert_call(agent, &serde_json::json!({ "callInfo": { "callSid": sid } })).await;
+    }
+    let console = Console::start(&life.database.url).await;
+    let of = |state: &str| format!("agent = 'voice-support' AND state = '{state}'");
+    let delivered = format!("/deliveries/{}", life.delivery(&of("delivered")).await);
+    let unknown = format!("/deliveries/{}", life.delivery(&of("unknown")).await);
+    for (name, path, scheme, width, height) in [
+        ("overview", "/", "light", 1280, 900),
+        ("overview-dark", "/", "dark", 1280, 900),
+        ("overview-phone", "/", "light", 390, 844),
+        ("deliveries", "/deliveries", "light", 1280, 900),
+        ("search", "/deliveries?state=failed&state=unknown&agent=voice-support&since=24h", "light", 1280, 900),
+        ("delivered", &delivered, "light", 1280, 900),
+        ("unknown", &unknown, "light", 1280, 900),
+        ("calls", "/calls?without=1", "light", 1280, 900),
+        ("audit", "/audit", "light", 1280, 900),
+        ("audit-phone", "/audit", "dark", 390, 844),
+        ("agents", "/agents", "light", 1280, 500),
+        ("agent", "/agents/voice-support", "light", 1280, 900),
+    ] {
+        browser.looks(scheme, width, height).await;
+        browser.goes_to(&format!("http://{}{path}", console.address())).await;
+        browser.picture_of_the_top(&directory.join(format!("{name}.png"))).await;
+    }
 }
 
 #[tokio::test]
