@@ -13,7 +13,7 @@ use postcall::domain::call::Call;
 use postcall::domain::delivery::{Ending, Outcome};
 use postcall::domain::request::Request;
 use postcall::render::CompiledAction;
-use postcall::webhook::{SendGate, Webhook, WebhookSettings};
+use postcall::webhook::{SendGate, TargetRules, Webhook, WebhookSettings};
 use uuid::Uuid;
 
 use crate::calls::{self, Size};
@@ -44,7 +44,11 @@ pub fn run(url: &str, requests: usize, concurrency: usize, body: Body, size: Siz
 async fn send_all(count: usize, concurrency: usize, requests: Vec<Request>) -> f64 {
     let allow_targets = vec!["127.0.0.0/8".parse().unwrap()];
     let webhook = Arc::new(
-        Webhook::new(WebhookSettings { allow_http: true, allow_targets, ..WebhookSettings::default() }).unwrap(),
+        Webhook::new(WebhookSettings {
+            targets: TargetRules { allow_http: true, allow_targets, ..TargetRules::default() },
+            ..WebhookSettings::default()
+        })
+        .unwrap(),
     );
     let requests = Arc::new(requests);
     let next = Arc::new(AtomicUsize::new(0));

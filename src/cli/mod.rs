@@ -45,6 +45,7 @@ mod show;
 mod signals;
 mod status;
 mod table;
+mod targets;
 mod text;
 mod values;
 

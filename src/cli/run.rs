@@ -6,21 +6,20 @@ use std::time::Duration;
 
 use clap::Args;
 use clap::builder::{FalseyValueParser, RangedU64ValueParser};
-use ipnet::IpNet;
 use tracing::{info, warn};
 
 use super::limits::LimitArguments;
 use super::prune::Keep;
 use super::signals::stop_on_signals;
+use super::targets::TargetArguments;
 use super::{CliError, Database};
 use crate::dispatcher::{self, RunError, StopTokens, Tally};
 use crate::domain::chain::chain;
-use crate::domain::policy::Policy;
+use crate::domain::retention::ExcerptDays;
 use crate::metrics::{self, Metrics};
 use crate::store::StoreError;
 use crate::store::dispatchers::LONGEST_LEASE;
 use crate::store::obstacles::Obstacle;
-use crate::webhook::{self, Webhook};
 
 /// Connections of a dispatcher's pool: only the one that listens for new calls. Scout, claimer, finisher, lease,
 /// recovery and reporter each have one outside of the pool, and housekeeping opens one for a moment.
@@ -75,6 +74,18 @@ pub struct Arguments {
     #[command(flatten)]
     keep: Keep,
 
+    /// Days for which the beginning and the end of responses other than 2xx are kept (4 KiB of each), 1 to 366, for `postcall
+    /// show`; without it, none is kept. Receivers may write personal data into them: only who may read
+    /// postcall.response_excerpt sees them.
+    #[arg(
+        long,
+        env = "POSTCALL_KEEP_RESPONSES_DAYS",
+        value_name = "DAYS",
+        default_value = "",
+        hide_default_value = true
+    )]
+    keep_responses_days: ExcerptDays,
+
     /// Serve metrics at this address and port, such as 127.0.0.1:9464: /metrics for Prometheus, /healthz, and /readyz,
     /// which says 503 and the reason while the dispatcher cannot work. There is no TLS and no password: take an address
     /// that only monitoring reaches.
@@ -88,49 +99,12 @@ pub struct Arguments {
     metrics_listen: ListenAddress,
 
     #[command(flatten)]
-    targets: Targets,
+    targets: TargetArguments,
 
     /// Start although dispatchers with another policy run, because the policy is being changed. Restart one dispatcher
     /// after the other with the new settings and this flag. Remove the flag afterwards.
     #[arg(long, env = "POSTCALL_CHANGE_POLICY", value_parser = FalseyValueParser::new())]
     change_policy: bool,
-}
-
-/// The targets that may be called in addition to https on public addresses.
-#[derive(Args, Clone, Debug, Default)]
-pub(super) struct Targets {
-    /// Address ranges that may be called although they are not public, such as 10.1.0.0/16,::1/128.
-    #[arg(
-        long = "allow-target",
-        env = "POSTCALL_ALLOW_TARGETS",
-        value_name = "CIDR,…",
-        default_value = "",
-        hide_default_value = true
-    )]
-    pub(super) allow_targets: Ranges,
-
-    /// Allow plain http, which anybody on the network path can read.
-    #[arg(long, env = "POSTCALL_ALLOW_HTTP", value_parser = FalseyValueParser::new())]
-    pub(super) allow_http: bool,
-}
-
-/// Address ranges, separated by commas or blanks. An empty text means none, because an unset variable in a compose file
-/// is empty.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Ranges(pub(super) Vec<IpNet>);
-
-impl FromStr for Ranges {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Ranges, String> {
-        let ranges = text.split([',', ' ']).filter(|range| !range.is_empty());
-        ranges
-            .map(|range| {
-                range.parse().map_err(|_| format!("{range} is not an address range such as 10.1.0.0/16 or ::1/128"))
-            })
-            .collect::<Result<Vec<IpNet>, String>>()
-            .map(Ranges)
-    }
 }
 
 /// An address and port at which to listen. An empty text means nowhere, because an unset variable in a compose file is
@@ -165,21 +139,6 @@ impl ListenAddress {
     }
 }
 
-impl Targets {
-    /// The HTTP client that may call these targets, and the same settings as a policy.
-    pub(super) fn webhook(self, hold_unreachable: bool) -> Result<(Webhook, Policy), CliError> {
-        let settings = webhook::WebhookSettings {
-            allow_http: self.allow_http,
-            allow_targets: self.allow_targets.0,
-            hold_unreachable,
-            ..webhook::WebhookSettings::default()
-        };
-        let policy = settings.policy();
-        let webhook = Webhook::new(settings)?;
-        Ok((webhook, policy))
-    }
-}
-
 impl Arguments {
     pub(super) async fn run(self) -> Result<(), CliError> {
         self.check_budget()?;
@@ -194,7 +153,8 @@ impl Arguments {
             store.session(dispatcher::retention::PRUNING_PATIENCE).require_permitted(retention).await?;
         }
         let limits = self.limits.limits();
-        let (webhook, policy) = self.targets.webhook(limits.hold_unreachable)?;
+        let (webhook, policy) =
+            self.targets.webhook(limits.hold_unreachable, self.keep_responses_days.days().is_some())?;
         let settings = dispatcher::DispatcherSettings {
             limits,
             max_unrecorded: self.limits.max_unrecorded,
@@ -205,6 +165,7 @@ impl Arguments {
             max_call_bytes: self.max_call_bytes,
             max_bytes_in_flight: self.max_bytes_in_flight,
             retention,
+            keep_excerpts: self.keep_responses_days,
         };
         let stop = StopTokens::default();
         stop_on_signals(stop.clone())?;

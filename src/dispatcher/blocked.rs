@@ -45,8 +45,8 @@ impl BlockedWarning {
 fn say(count: usize) {
     warn!(
         count,
-        "deliveries were blocked for good: plain http, or no public address. Are --allow-http and --allow-target what \
-         they should be? See `postcall history --error-kind blocked`"
+        "deliveries were blocked for good, by what may be called. Are --allow-http, --allow-target, --deny-target, \
+         --allow-port and --only-port what they should be? See `postcall history --error-kind blocked`"
     );
 }
 

@@ -92,11 +92,8 @@ impl Receiver {
 /// A dispatcher that has not begun, with its workers.
 async fn prepared(database: &Database) -> (Dispatcher, Workers) {
     let allow_targets = vec!["127.0.0.0/8".parse().unwrap()];
-    let webhook = crate::webhook::WebhookSettings {
-        allow_http: true,
-        allow_targets,
-        ..crate::webhook::WebhookSettings::default()
-    };
+    let targets = crate::webhook::TargetRules { allow_http: true, allow_targets, ..Default::default() };
+    let webhook = crate::webhook::WebhookSettings { targets, ..Default::default() };
     let settings = DispatcherSettings {
         limits: Limits {
             in_flight: PLACES,
@@ -108,11 +105,12 @@ async fn prepared(database: &Database) -> (Dispatcher, Workers) {
         max_unrecorded: 0,
         lease: Duration::from_secs(60),
         drain_timeout: PATIENCE,
-        policy: webhook.policy(),
+        policy: webhook.targets.policy(),
         change_policy: false,
         max_call_bytes: DEFAULT_MAX_CALL_BYTES,
         max_bytes_in_flight: DEFAULT_MAX_BYTES_IN_FLIGHT,
         retention: Default::default(),
+        keep_excerpts: Default::default(),
     };
     let webhook = Webhook::new(webhook).unwrap();
     let prepared =

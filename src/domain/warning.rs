@@ -21,6 +21,8 @@ closed_set! {
         PlainHttp = "plain_http",
         /// An address that is not public, which dispatchers refuse by default.
         PrivateAddress = "private_address",
+        /// A port that is never a web server's, which dispatchers refuse by default.
+        ForbiddenPort = "forbidden_port",
         /// A timeout so short that seconds were probably meant.
         ShortTimeout = "short_timeout",
         /// A body that the method does not send.

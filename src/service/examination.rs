@@ -177,7 +177,15 @@ fn target_warnings(template: &str) -> Vec<Warning> {
             "use https",
         )
         .at(scheme.clone()),
-        TargetRefusal::Address => Warning::new(
+        TargetRefusal::Port(port) => Warning::new(
+            WarningCode::ForbiddenPort,
+            Field::Url,
+            format!("port {port} is not for web servers and is refused as `blocked` unless the dispatchers run with --allow-port"),
+            "use the port of a web server, such as 443, or ask the operator",
+        )
+        .at(authority.clone()),
+        // Only an operator's own rules refuse another port, or a host by name.
+        TargetRefusal::OtherPort(_) | TargetRefusal::Denied | TargetRefusal::Address => Warning::new(
             WarningCode::PrivateAddress,
             Field::Url,
             format!("{host} is not a public address and is refused as `blocked` unless the dispatchers run with --allow-target"),

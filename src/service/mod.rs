@@ -10,6 +10,7 @@
 //! past_request   the request of a past delivery, rendered again and masked
 //! export         a result as CSV or JSON lines, some rows at a time
 //! spreadsheet    CSV whose cells no spreadsheet runs
+//! past_response  what came back for a past delivery, beside what history has
 //! history        pages of history, a whole result, and what newly comes to an end
 //! calls          which calls have arrived, and why some of them have no delivery
 //! audit          what people did, in pages and as a whole
@@ -32,6 +33,7 @@ pub mod export;
 pub mod find;
 pub mod history;
 pub mod past_request;
+pub mod past_response;
 pub mod pause;
 pub mod preview;
 pub mod remarks;

@@ -22,6 +22,7 @@ pub mod checkup;
 pub mod claim;
 pub mod dispatchers;
 pub mod endings;
+pub mod excerpts;
 pub mod figures;
 pub mod finish;
 pub mod guards;

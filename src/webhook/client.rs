@@ -51,7 +51,7 @@ impl Client {
     /// Connects to a target and sends nothing. Returns whether that succeeded.
     pub(super) async fn probe(&self, target: &Target, evidence: &Evidence) -> bool {
         // If the guard refuses the target, its deliveries must be attempted, so that they end as `blocked`.
-        let reached = matches!(self.connector.connect(target, evidence).await, Ok(_) | Err(NoConnection::Blocked));
+        let reached = matches!(self.connector.connect(target, evidence).await, Ok(_) | Err(NoConnection::Blocked(_)));
         if reached {
             self.limits.reached(target);
         }

@@ -14,7 +14,7 @@ use url::Host;
 
 use super::evidence::{Evidence, Phase};
 use super::fault::Fault;
-use super::guard::TargetGuard;
+use super::guard::{TargetGuard, TargetRefusal};
 use super::names::Names;
 use super::race;
 use super::target::Target;
@@ -33,7 +33,7 @@ pub(super) enum NoConnection {
     /// The host's name has no addresses, for this reason.
     Unresolved(String),
     /// The guard refused one of its addresses.
-    Blocked,
+    Blocked(TargetRefusal),
     /// No address accepted a TCP connection.
     Tcp(Fault),
     /// The TLS handshake failed.
@@ -51,8 +51,8 @@ impl Connector {
         let addresses = self.addresses(target, evidence).await?;
         // If one address of a name is not allowed, the whole name is refused. Otherwise the owner of the name could
         // choose by the order of its addresses what is called.
-        if !addresses.iter().all(|address| self.guard.allows(*address)) {
-            return Err(NoConnection::Blocked);
+        for address in &addresses {
+            self.guard.check_address(*address).map_err(NoConnection::Blocked)?;
         }
         let addresses: Vec<SocketAddr> =
             race::order(&addresses).into_iter().map(|address| SocketAddr::new(address, target.port)).collect();

@@ -1,22 +1,41 @@
-//! The guard decides which targets may be called: by default, https at addresses in the public Internet. A tenant who
-//! writes a webhook's URL must not be able to reach what only this machine can reach, such as a database, an admin page
-//! or a cloud's metadata service.
+//! The guard decides which targets may be called: by default, https at addresses in the public Internet, at ports where
+//! a web server may be. A tenant who writes a webhook's URL must not be able to reach what only this machine can reach,
+//! such as a database, an admin page or a cloud's metadata service.
 //!
 //! A name is judged by the addresses that it has, when the connection is opened. The guard judges the very
 //! addresses that are then connected to. If a name were checked first and looked up again later, its addresses could
 //! change in between.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+mod denied;
+mod ports;
+mod public;
+
+use std::net::IpAddr;
 
 use ipnet::IpNet;
+
+pub use self::denied::{DeniedTarget, NotATarget};
+pub use self::ports::{NotPorts, PortRange};
+
+/// What may be called. The default is https to public addresses, at every port that may be a web server's.
+#[derive(Clone, Debug, Default)]
+pub struct TargetRules {
+    /// Whether plain http may be used (`--allow-http`).
+    pub allow_http: bool,
+    /// Ranges that may be called although they are not public (`--allow-target`).
+    pub allow_targets: Vec<IpNet>,
+    /// What must not be called, whatever allows it (`--deny-target`).
+    pub deny_targets: Vec<DeniedTarget>,
+    /// Ports that may be called although web servers do not use them (`--allow-port`).
+    pub allow_ports: Vec<PortRange>,
+    /// The only ports that may be called, if there are any (`--only-port`).
+    pub only_ports: Vec<PortRange>,
+}
 
 /// Decides what may be called.
 #[derive(Clone, Debug)]
 pub(super) struct TargetGuard {
-    /// Whether plain http may be used.
-    allow_http: bool,
-    /// Ranges that may be called although they are not public.
-    allow_targets: Vec<IpNet>,
+    rules: TargetRules,
 }
 
 /// Why a target may not be called.
@@ -24,56 +43,101 @@ pub(super) struct TargetGuard {
 pub enum TargetRefusal {
     /// The URL's scheme is plain http.
     Scheme,
+    /// The port is never a web server's.
+    Port(u16),
+    /// The port is not one of the only ones.
+    OtherPort(u16),
+    /// The operator denies the host's name or address.
+    Denied,
     /// The host's address is not public.
     Address,
 }
 
+impl TargetRefusal {
+    /// What a delivery's record says: the cause, and what permits it.
+    pub(super) fn detail(self) -> String {
+        match self {
+            TargetRefusal::Scheme => "plain http is refused; --allow-http permits it".to_owned(),
+            TargetRefusal::Port(port) => format!("port {port} is not for web servers; --allow-port permits it"),
+            TargetRefusal::OtherPort(port) => format!("port {port} is none of those that --only-port permits"),
+            TargetRefusal::Denied => "the operator refuses this host (--deny-target)".to_owned(),
+            TargetRefusal::Address => "the host is not at a public address; --allow-target permits others".to_owned(),
+        }
+    }
+}
+
 impl TargetGuard {
-    /// A guard that allows public addresses and the ranges of `allow_targets`, and plain http only if `allow_http` is
-    /// set.
-    pub(super) fn new(allow_http: bool, allow_targets: Vec<IpNet>) -> TargetGuard {
-        TargetGuard { allow_http, allow_targets }
+    /// A guard that keeps these rules.
+    pub(super) fn new(rules: TargetRules) -> TargetGuard {
+        TargetGuard { rules }
     }
 
-    /// Judges what the URL itself shows: the scheme, and the host if it is an address.
+    /// Judges what the URL itself shows: the scheme, the port, and the host as far as it is written there.
     ///
     /// # Errors
     /// Returns the [`TargetRefusal`].
     pub(super) fn check_url(&self, url: &url::Url) -> Result<(), TargetRefusal> {
-        if url.scheme() != "https" && !self.allow_http {
+        if url.scheme() != "https" && !self.rules.allow_http {
             return Err(TargetRefusal::Scheme);
         }
-        let literal = match url.host() {
-            Some(url::Host::Ipv4(address)) => IpAddr::V4(address),
-            Some(url::Host::Ipv6(address)) => IpAddr::V6(address),
-            Some(url::Host::Domain(_)) | None => return Ok(()),
-        };
-        if self.allows(literal) { Ok(()) } else { Err(TargetRefusal::Address) }
+        self.check_port(url.port_or_known_default().unwrap_or(0))?;
+        match url.host() {
+            Some(url::Host::Ipv4(address)) => self.check_address(IpAddr::V4(address)),
+            Some(url::Host::Ipv6(address)) => self.check_address(IpAddr::V6(address)),
+            Some(url::Host::Domain(name)) if self.rules.deny_targets.iter().any(|denied| denied.names(name)) => {
+                Err(TargetRefusal::Denied)
+            }
+            Some(url::Host::Domain(_)) | None => Ok(()),
+        }
     }
 
-    /// Whether `address` may be connected to.
-    pub(super) fn allows(&self, address: IpAddr) -> bool {
-        // `::ffff:10.0.0.1` connects to 10.0.0.1, so it is judged as that address. An operator may list either form.
-        let canonical = address.to_canonical();
-        let listed = |address: &IpAddr| self.allow_targets.iter().any(|net| net.contains(address));
-        listed(&canonical) || listed(&address) || is_public(canonical)
+    /// Judges an address that would be connected to.
+    ///
+    /// # Errors
+    /// Returns the [`TargetRefusal`].
+    pub(super) fn check_address(&self, address: IpAddr) -> Result<(), TargetRefusal> {
+        // One destination can be written in several ways. An operator may list any of them.
+        let destination = public::destination(address);
+        let forms = [destination, address.to_canonical(), address];
+        if self.rules.deny_targets.iter().any(|denied| forms.iter().any(|form| denied.contains(*form))) {
+            return Err(TargetRefusal::Denied);
+        }
+        // A translated address is not permitted by its IPv4 address: whether the network translates is not known here.
+        let listed = |net: &IpNet| forms[1..].iter().any(|form| net.contains(form));
+        if self.rules.allow_targets.iter().any(listed) || public::is_public(destination) {
+            return Ok(());
+        }
+        Err(TargetRefusal::Address)
+    }
+
+    fn check_port(&self, port: u16) -> Result<(), TargetRefusal> {
+        let within = |ports: &[PortRange]| ports.iter().any(|range| range.contains(port));
+        if within(&self.rules.only_ports) {
+            return Ok(());
+        }
+        if !self.rules.only_ports.is_empty() {
+            return Err(TargetRefusal::OtherPort(port));
+        }
+        if ports::is_never_http(port) && !within(&self.rules.allow_ports) {
+            return Err(TargetRefusal::Port(port));
+        }
+        Ok(())
     }
 }
 
-/// Why a dispatcher without `--allow-http` and `--allow-target` refuses `url`, as far as the URL itself shows. Other
-/// names can only be judged when they are looked up, but `localhost` and the names below it always mean this machine
-/// (RFC 6761, section 6.3).
+/// Why a dispatcher with the default rules refuses `url`, as far as the URL itself shows. Other names can only be judged
+/// when they are looked up, but `localhost` and the names below it always mean this machine (RFC 6761, section 6.3).
 pub fn refused_by_default(url: &url::Url) -> Vec<TargetRefusal> {
-    let only_http =
-        TargetGuard::new(false, Vec::new()).check_url(url).is_err_and(|refusal| refusal == TargetRefusal::Scheme);
-    let inside = match url.host() {
-        Some(url::Host::Domain(name)) => is_localhost(name),
-        _ => TargetGuard::new(true, Vec::new()).check_url(url).is_err(),
+    let guard = TargetGuard::new(TargetRules::default());
+    let scheme = (url.scheme() != "https").then_some(TargetRefusal::Scheme);
+    let port = url.port_or_known_default().and_then(|port| guard.check_port(port).err());
+    let address = match url.host() {
+        Some(url::Host::Domain(name)) => is_localhost(name).then_some(TargetRefusal::Address),
+        Some(url::Host::Ipv4(address)) => guard.check_address(IpAddr::V4(address)).err(),
+        Some(url::Host::Ipv6(address)) => guard.check_address(IpAddr::V6(address)).err(),
+        None => None,
     };
-    [(only_http, TargetRefusal::Scheme), (inside, TargetRefusal::Address)]
-        .into_iter()
-        .filter_map(|(refused, why)| refused.then_some(why))
-        .collect()
+    [scheme, port, address].into_iter().flatten().collect()
 }
 
 /// Whether `name` means this machine. The `url` crate gives it in lower case, perhaps with a dot at its end.
@@ -82,147 +146,27 @@ fn is_localhost(name: &str) -> bool {
     name == "localhost" || name.ends_with(".localhost")
 }
 
-const fn v4(a: u8, b: u8, c: u8, d: u8, prefix: u8) -> IpNet {
-    IpNet::new_assert(IpAddr::V4(Ipv4Addr::new(a, b, c, d)), prefix)
-}
-
-const fn v6(a: u16, b: u16, c: u16, prefix: u8) -> IpNet {
-    IpNet::new_assert(IpAddr::V6(Ipv6Addr::new(a, b, c, 0, 0, 0, 0, 0)), prefix)
-}
-
-/// IPv4 ranges that are not public: those of the IANA IPv4 Special-Purpose Address Registry, without its few globally
-/// reachable entries, and multicast (the IPv4 Multicast Address Space Registry).
-const NOT_PUBLIC_V4: [IpNet; 16] = [
-    v4(0, 0, 0, 0, 8),        // this network (RFC 791)
-    v4(10, 0, 0, 0, 8),       // private (RFC 1918)
-    v4(100, 64, 0, 0, 10),    // shared by carriers (RFC 6598)
-    v4(127, 0, 0, 0, 8),      // loopback (RFC 1122)
-    v4(169, 254, 0, 0, 16),   // link-local (RFC 3927), where clouds keep their metadata
-    v4(172, 16, 0, 0, 12),    // private (RFC 1918)
-    v4(192, 0, 0, 0, 24),     // IETF protocol assignments (RFC 6890)
-    v4(192, 0, 2, 0, 24),     // documentation (RFC 5737)
-    v4(192, 88, 99, 0, 24),   // 6to4 relays, withdrawn (RFC 7526)
-    v4(192, 168, 0, 0, 16),   // private (RFC 1918)
-    v4(198, 18, 0, 0, 15),    // benchmarks (RFC 2544)
-    v4(198, 51, 100, 0, 24),  // documentation (RFC 5737)
-    v4(203, 0, 113, 0, 24),   // documentation (RFC 5737)
-    v4(224, 0, 0, 0, 4),      // multicast (RFC 5771)
-    v4(240, 0, 0, 0, 4),      // reserved (RFC 1112), with the limited broadcast address (RFC 919)
-    v4(168, 63, 129, 16, 32), // in no registry: what an Azure machine asks about itself, reachable from there only
-];
-
-/// The only range of IPv6 that is assigned as global unicast: the IANA IPv6 Address Space registry (RFC 4291). Loopback,
-/// unique local, link-local, site-local, multicast, discard-only and IPv4-compatible addresses all lie outside it.
-const GLOBAL_V6: IpNet = v6(0x2000, 0, 0, 3);
-
-/// Ranges inside [`GLOBAL_V6`] that are not public: those of the IANA IPv6 Special-Purpose Address Registry.
-const NOT_PUBLIC_V6: [IpNet; 4] = [
-    v6(0x2001, 0, 0, 23),     // IETF protocol assignments (RFC 2928): Teredo, benchmarks, ORCHID
-    v6(0x2001, 0xdb8, 0, 32), // documentation (RFC 3849)
-    v6(0x2002, 0, 0, 16),     // 6to4 (RFC 3056): carries an IPv4 address; withdrawn (RFC 7526)
-    v6(0x3fff, 0, 0, 20),     // documentation (RFC 9637)
-];
-
-/// The well-known prefix by which an IPv6-only network reaches IPv4 (RFC 6052, section 2.1). The last four bytes are
-/// the IPv4 address. `64:ff9b:1::/48` (RFC 8215), whose form each network chooses, is refused like all else outside
-/// 2000::/3.
-const NAT64: IpNet = v6(0x64, 0xff9b, 0, 96);
-
-fn is_public(address: IpAddr) -> bool {
-    let within = |net: &IpNet| net.contains(&address);
-    match address {
-        IpAddr::V4(_) => !NOT_PUBLIC_V4.iter().any(within),
-        IpAddr::V6(v6) if within(&NAT64) => {
-            let [.., a, b, c, d] = v6.octets();
-            is_public(IpAddr::V4(Ipv4Addr::new(a, b, c, d)))
-        }
-        IpAddr::V6(_) => within(&GLOBAL_V6) && !NOT_PUBLIC_V6.iter().any(within),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn guard(nets: &[&str]) -> TargetGuard {
-        TargetGuard::new(false, nets.iter().map(|net| net.parse().unwrap()).collect())
+        let allow_targets = nets.iter().map(|net| net.parse().unwrap()).collect();
+        TargetGuard::new(TargetRules { allow_targets, ..TargetRules::default() })
+    }
+
+    fn denying(targets: &[&str]) -> TargetGuard {
+        let deny_targets = targets.iter().map(|target| target.parse().unwrap()).collect();
+        let allow_targets = vec!["10.0.0.0/8".parse().unwrap()];
+        TargetGuard::new(TargetRules { allow_targets, deny_targets, ..TargetRules::default() })
+    }
+
+    fn judged(guard: &TargetGuard, url: &str) -> Result<(), TargetRefusal> {
+        guard.check_url(&url::Url::parse(url).unwrap())
     }
 
     fn allows(guard: &TargetGuard, address: &str) -> bool {
-        guard.allows(address.parse().unwrap())
-    }
-
-    /// The first and the last address of each refused range, and their public neighbours.
-    const EDGES: [(&str, &str, Option<&str>, Option<&str>); 23] = [
-        ("0.0.0.0", "0.255.255.255", None, Some("1.0.0.0")),
-        ("10.0.0.0", "10.255.255.255", Some("9.255.255.255"), Some("11.0.0.0")),
-        ("100.64.0.0", "100.127.255.255", Some("100.63.255.255"), Some("100.128.0.0")),
-        ("127.0.0.0", "127.255.255.255", Some("126.255.255.255"), Some("128.0.0.0")),
-        ("169.254.0.0", "169.254.255.255", Some("169.253.255.255"), Some("169.255.0.0")),
-        ("172.16.0.0", "172.31.255.255", Some("172.15.255.255"), Some("172.32.0.0")),
-        ("192.0.0.0", "192.0.0.255", Some("191.255.255.255"), Some("192.0.1.0")),
-        ("192.0.2.0", "192.0.2.255", Some("192.0.1.255"), Some("192.0.3.0")),
-        ("192.88.99.0", "192.88.99.255", Some("192.88.98.255"), Some("192.88.100.0")),
-        ("192.168.0.0", "192.168.255.255", Some("192.167.255.255"), Some("192.169.0.0")),
-        ("198.18.0.0", "198.19.255.255", Some("198.17.255.255"), Some("198.20.0.0")),
-        ("198.51.100.0", "198.51.100.255", Some("198.51.99.255"), Some("198.51.101.0")),
-        ("203.0.113.0", "203.0.113.255", Some("203.0.112.255"), Some("203.0.114.0")),
-        ("224.0.0.0", "255.255.255.255", Some("223.255.255.255"), None),
-        ("168.63.129.16", "168.63.129.16", Some("168.63.129.15"), Some("168.63.129.17")),
-        ("::", "1fff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", None, Some("2000::")),
-        ("2001::", "2001:1ff:ffff:ffff:ffff:ffff:ffff:ffff", Some("2000:ffff::"), Some("2001:200::")),
-        ("2001:db8::", "2001:db8:ffff:ffff:ffff:ffff:ffff:ffff", Some("2001:db7:ffff::"), Some("2001:db9::")),
-        ("2002::", "2002:ffff:ffff:ffff:ffff:ffff:ffff:ffff", Some("2001:ffff::"), Some("2003::")),
-        ("3fff::", "3fff:fff:ffff:ffff:ffff:ffff:ffff:ffff", Some("3ffe:ffff::"), Some("3fff:1000::")),
-        ("4000::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", Some("3fff:ffff::"), None),
-        ("64:ff9b::a00:0", "64:ff9b::aff:ffff", Some("64:ff9b::9ff:ffff"), Some("64:ff9b::b00:0")),
-        ("::ffff:10.0.0.0", "::ffff:10.255.255.255", Some("::ffff:9.255.255.255"), Some("::ffff:11.0.0.0")),
-    ];
-
-    #[test]
-    fn each_refused_range_ends_exactly_where_its_registry_says() {
-        let guard = guard(&[]);
-        for (first, last, before, after) in EDGES {
-            for refused in [first, last] {
-                assert!(!allows(&guard, refused), "{refused} is not public");
-            }
-            for public in [before, after].into_iter().flatten() {
-                assert!(allows(&guard, public), "{public} is public");
-            }
-        }
-    }
-
-    #[test]
-    fn what_only_this_machine_or_its_network_reaches_is_refused() {
-        let guard = guard(&[]);
-        let inside = [
-            "::1",
-            "::",
-            "::7f00:1",
-            "fe80::1",
-            "fec0::1",
-            "fc00::1",
-            "fdff::1",
-            "ff02::1",
-            "100::1",
-            "5f00::1",
-            "64:ff9b::7f00:1",
-            "64:ff9b::a9fe:a9fe",
-            "64:ff9b:1::808:808",
-            "2001:0:1::1",
-            "2002:7f00:1::1",
-            "::ffff:127.0.0.1",
-            "::ffff:169.254.169.254",
-            "169.254.169.254",
-            "fd00:ec2::254",
-            "100.100.100.200",
-        ];
-        for address in inside {
-            assert!(!allows(&guard, address), "{address}");
-        }
-        for address in ["8.8.8.8", "2606:4700::1111", "64:ff9b::808:808", "::ffff:8.8.8.8"] {
-            assert!(allows(&guard, address), "{address}");
-        }
+        guard.check_address(address.parse().unwrap()).is_ok()
     }
 
     #[test]
@@ -251,7 +195,10 @@ mod tests {
     fn plain_http_needs_leave() {
         let url = url::Url::parse("http://example.com/").unwrap();
         assert_eq!(guard(&[]).check_url(&url), Err(TargetRefusal::Scheme));
-        assert_eq!(TargetGuard::new(true, Vec::new()).check_url(&url), Ok(()));
+        assert_eq!(
+            TargetGuard::new(TargetRules { allow_http: true, ..TargetRules::default() }).check_url(&url),
+            Ok(())
+        );
     }
 
     #[test]
@@ -267,8 +214,59 @@ mod tests {
             ("https://localhost./", &[TargetRefusal::Address]),
             ("https://a.localhost/", &[TargetRefusal::Address]),
             ("http://169.254.169.254/", &[TargetRefusal::Scheme, TargetRefusal::Address]),
+            ("https://example.com:6379/", &[TargetRefusal::Port(6379)]),
+            ("http://10.0.0.1:22/", &[TargetRefusal::Scheme, TargetRefusal::Port(22), TargetRefusal::Address]),
         ] {
             assert_eq!(refused_by_default(&url::Url::parse(url).unwrap()), refusals, "{url}");
+        }
+    }
+
+    #[test]
+    fn what_the_operator_denies_is_refused_in_every_form_whatever_allows_it() {
+        let guard = denying(&["8.8.8.0/24", "2606:4700::1111", "10.1.0.0/16", "voice.example"]);
+        for address in
+            ["8.8.8.8", "::ffff:8.8.8.8", "64:ff9b::808:808", "2606:4700::1111", "10.1.2.3", "::ffff:10.1.2.3"]
+        {
+            assert_eq!(guard.check_address(address.parse().unwrap()), Err(TargetRefusal::Denied), "{address}");
+        }
+        for address in ["8.8.9.8", "2606:4700::1112", "10.2.0.1"] {
+            assert!(allows(&guard, address), "{address}");
+        }
+        for url in ["https://voice.example/", "https://VOICE.example./", "https://a.b.voice.example:8443/x"] {
+            assert_eq!(judged(&guard, url), Err(TargetRefusal::Denied), "{url}");
+        }
+        for url in ["https://invoice.example/", "https://voice.example.org/", "https://example/"] {
+            assert_eq!(judged(&guard, url), Ok(()), "{url}");
+        }
+    }
+
+    #[test]
+    fn a_port_that_is_never_a_web_servers_needs_leave_and_a_list_of_the_only_ones_is_the_only_word() {
+        let ports = |ports: &[&str]| ports.iter().map(|range| range.parse().unwrap()).collect::<Vec<PortRange>>();
+        let rules = |allow: &[&str], only: &[&str]| {
+            TargetGuard::new(TargetRules {
+                allow_ports: ports(allow),
+                only_ports: ports(only),
+                ..TargetRules::default()
+            })
+        };
+        let plain = rules(&[], &[]);
+        for url in ["https://a.test/", "https://a.test:8443/", "https://a.test:8080/", "https://a.test:40000/"] {
+            assert_eq!(judged(&plain, url), Ok(()), "{url}");
+        }
+        for port in [0, 22, 25, 5432, 6379, 11211, 27017] {
+            assert_eq!(judged(&plain, &format!("https://a.test:{port}/")), Err(TargetRefusal::Port(port)));
+        }
+        let allowing = rules(&["6379", "20-25"], &[]);
+        for url in ["https://a.test:6379/", "https://a.test:22/", "https://a.test/"] {
+            assert_eq!(judged(&allowing, url), Ok(()), "{url}");
+        }
+        assert_eq!(judged(&allowing, "https://a.test:5432/"), Err(TargetRefusal::Port(5432)));
+        let only = rules(&["22"], &["443", "6379"]);
+        assert_eq!(judged(&only, "https://a.test/"), Ok(()));
+        assert_eq!(judged(&only, "https://a.test:6379/"), Ok(()));
+        for port in [22, 8443] {
+            assert_eq!(judged(&only, &format!("https://a.test:{port}/")), Err(TargetRefusal::OtherPort(port)));
         }
     }
 }

@@ -64,7 +64,6 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use ipnet::IpNet;
 use uuid::Uuid;
 
 use self::client::{Client, NoHead};
@@ -73,7 +72,7 @@ use self::connect_limit::Way;
 use self::connection::Connection;
 use self::evidence::Evidence;
 use self::guard::TargetGuard;
-pub use self::guard::{TargetRefusal, refused_by_default};
+pub use self::guard::{DeniedTarget, NotATarget, NotPorts, PortRange, TargetRefusal, TargetRules, refused_by_default};
 pub use self::names::NameSources;
 use self::names::Names;
 use self::outcome::{Cause, StopReason, without_head};
@@ -88,16 +87,18 @@ use crate::domain::request::Request;
 /// How long a probe may take to connect.
 pub const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// What may be called. The default is https to public addresses only.
+/// How the client works.
 #[derive(Clone, Debug, Default)]
 pub struct WebhookSettings {
-    /// Whether plain http may be used (`--allow-http`).
-    pub allow_http: bool,
-    /// Ranges that may be called although they are not public (`--allow-target`).
-    pub allow_targets: Vec<IpNet>,
+    /// What may be called.
+    pub targets: TargetRules,
     /// Whether only a few connections to one target are opened at a time, so that a host which cannot be reached fails few
     /// requests. The requests that wait then are returned unsent.
     pub hold_unreachable: bool,
+    /// Whether the beginning and the end of a body are kept if the receiver did not take the request.
+    pub keep_excerpts: bool,
+    /// A file of certificates of further authorities, in PEM (`--ca-file`).
+    pub ca_file: Option<PathBuf>,
     /// The files that say how names are looked up. `None` means those of the system.
     pub names: Option<NameSources>,
 }
@@ -108,6 +109,14 @@ pub enum SetupError {
     /// rustls refuses its configuration.
     #[error("cannot set up TLS")]
     Tls(#[source] rustls::Error),
+    /// The file of further authorities cannot be used.
+    #[error("cannot take certificates from {} (--ca-file): {reason}", path.display())]
+    CaFile {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
     /// A file that says how names are looked up cannot be read.
     #[error("cannot read {}", path.display())]
     Names {
@@ -131,6 +140,7 @@ pub struct Attempt {
 pub struct Webhook {
     client: Client,
     guard: TargetGuard,
+    keep_excerpts: bool,
 }
 
 impl Webhook {
@@ -138,17 +148,17 @@ impl Webhook {
     /// writes that to the log, and only plain http can be delivered.
     ///
     /// # Errors
-    /// Returns an error if rustls refuses its configuration, or if a file that says how names are looked up cannot be
-    /// read.
+    /// Returns an error if rustls refuses its configuration, if the file of further authorities cannot be used, or if a
+    /// file that says how names are looked up cannot be read.
     pub fn new(settings: WebhookSettings) -> Result<Webhook, SetupError> {
-        let guard = TargetGuard::new(settings.allow_http, settings.allow_targets);
-        let tls = tls::config().map_err(SetupError::Tls)?;
+        let guard = TargetGuard::new(settings.targets);
+        let tls = tls::config(settings.ca_file.as_deref())?;
         let names = match settings.names {
             Some(sources) => Names::from_sources(sources)?,
             None => Names::system()?,
         };
         let client = Client::new(guard.clone(), names, tls, settings.hold_unreachable);
-        Ok(Webhook { client, guard })
+        Ok(Webhook { client, guard, keep_excerpts: settings.keep_excerpts })
     }
 
     /// Sends `request` at most once and waits for the answer, for no longer than `request.timeout_ms` in all, from the
@@ -225,7 +235,7 @@ impl Webhook {
             match until_stopped(head, evidence, send_gate, stop.as_mut()).await {
                 Ok((response, mut connection)) => {
                     let arrived = evidence.elapsed();
-                    let answer = response::read(response, &mut connection, stop).await;
+                    let answer = response::read(response, &mut connection, self.keep_excerpts, stop).await;
                     if answer.body_end == BodyEnd::Complete {
                         self.client.keep(&prepared.target, connection);
                     }

@@ -8,9 +8,6 @@ use super::fault::Fault;
 use super::watched_stream::Unusable;
 use crate::domain::delivery::{Ending, Failure, Outcome, UnknownReason};
 
-/// The detail of an outcome whose address was refused, whether the address stands in the URL or was looked up.
-pub(super) const ADDRESS_REFUSED: &str = "the host is not at a public address; --allow-target permits others";
-
 /// What stopped an attempt from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum StopReason {
@@ -80,7 +77,7 @@ fn too_late(phase: Phase) -> Outcome {
 fn not_connected(reason: NoConnection) -> Outcome {
     let (kind, detail) = match reason {
         NoConnection::Unresolved(reason) => (Failure::Dns, reason),
-        NoConnection::Blocked => (Failure::Blocked, ADDRESS_REFUSED.to_owned()),
+        NoConnection::Blocked(refusal) => (Failure::Blocked, refusal.detail()),
         NoConnection::Tcp(fault) => (Failure::Connect, with_io_kind("no TCP connection", fault)),
         NoConnection::Tls(fault) => (Failure::Tls, handshake_failed(fault)),
     };
@@ -98,7 +95,10 @@ fn not_written(broken: Broken) -> Outcome {
 fn handshake_failed(fault: Fault) -> String {
     match fault.certificate {
         Some(reason) => format!("the server's certificate was not accepted: {reason}"),
-        None => with_io_kind("the TLS handshake failed", fault),
+        None => match fault.tls {
+            Some(reason) => format!("the TLS handshake failed: {reason}"),
+            None => with_io_kind("the TLS handshake failed", fault),
+        },
     }
 }
 
@@ -111,6 +111,7 @@ fn with_io_kind(sentence: &str, fault: Fault) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::guard::TargetRefusal;
     use super::*;
 
     const PHASES: [Phase; 5] = [Phase::Idle, Phase::LookingUp, Phase::Connecting, Phase::Handshaking, Phase::Connected];
@@ -128,7 +129,7 @@ mod tests {
             reasons.iter().flat_map(|reason| faults.map(|fault| NoHead::Broken(Broken { unusable: *reason, fault })));
         let no_connection = [
             NoConnection::Unresolved(String::new()),
-            NoConnection::Blocked,
+            NoConnection::Blocked(TargetRefusal::Address),
             NoConnection::Tcp(Fault::default()),
             NoConnection::Tls(Fault::default()),
         ];

@@ -109,9 +109,5 @@ fn unsendable(detail: &str) -> Outcome {
 }
 
 fn blocked(refusal: TargetRefusal) -> Outcome {
-    let detail = match refusal {
-        TargetRefusal::Scheme => "plain http is refused; --allow-http permits it",
-        TargetRefusal::Address => super::outcome::ADDRESS_REFUSED,
-    };
-    Outcome::Failed { kind: Failure::Blocked, detail: detail.to_owned() }
+    Outcome::Failed { kind: Failure::Blocked, detail: refusal.detail() }
 }

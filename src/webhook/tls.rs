@@ -1,19 +1,33 @@
 //! The TLS configuration: it trusts the system's root certificates, and speaks both current versions of TLS.
 
+use std::path::Path;
 use std::sync::Arc;
 
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 
+use super::SetupError;
+
 /// A configuration that trusts what this machine trusts: the certificates of `SSL_CERT_FILE` and `SSL_CERT_DIR` if they
-/// are set, and otherwise those of the system's store. Early data stays off, as it is by default, because an attacker
+/// are set, and otherwise those of the system's store; and the authorities of `ca_file`, if there is one. Early data stays off, as it is by default, because an attacker
 /// on the network may deliver it twice.
 ///
 /// # Errors
-/// Returns an error if the provider supports none of the protocol versions.
-pub(super) fn config() -> Result<ClientConfig, rustls::Error> {
+/// Returns an error if the provider supports none of the protocol versions, or if `ca_file` cannot be read, or has no
+/// certificate, or one that cannot be used.
+pub(super) fn config(ca_file: Option<&Path>) -> Result<ClientConfig, SetupError> {
+    let mut roots = system_roots();
+    if let Some(path) = ca_file {
+        add_file(&mut roots, path)?;
+    }
+    if roots.is_empty() {
+        tracing::warn!("no root certificates found: every https webhook will fail; SSL_CERT_FILE names a file of them");
+    }
     let mut config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(system_roots())
+        .with_safe_default_protocol_versions()
+        .map_err(SetupError::Tls)?
+        .with_root_certificates(roots)
         .with_no_client_auth();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)
@@ -28,16 +42,26 @@ fn system_roots() -> RootCertStore {
     let found = rustls_native_certs::load_native_certs();
     let mut roots = RootCertStore::empty();
     let (usable, unusable) = roots.add_parsable_certificates(found.certs);
-    if usable == 0 {
-        tracing::warn!(
-            roots.unusable = unusable,
-            roots.errors = found.errors.len(),
-            "no root certificates found: every https webhook will fail; SSL_CERT_FILE names a file of them"
-        );
-    } else {
-        tracing::debug!(roots.usable = usable, roots.unusable = unusable, "root certificates loaded");
-    }
+    tracing::debug!(
+        roots.usable = usable,
+        roots.unusable = unusable,
+        roots.errors = found.errors.len(),
+        "root certificates loaded"
+    );
     roots
+}
+
+/// Adds the authorities of a file. One that cannot be used is an error: somebody relies on it.
+fn add_file(roots: &mut RootCertStore, path: &Path) -> Result<(), SetupError> {
+    let failed = |reason: String| SetupError::CaFile { path: path.to_owned(), reason };
+    let pem = std::fs::read(path).map_err(|error| failed(error.to_string()))?;
+    let mut count = 0;
+    for certificate in CertificateDer::pem_slice_iter(&pem) {
+        let certificate = certificate.map_err(|_| failed("it is not a file of certificates in PEM".to_owned()))?;
+        roots.add(certificate).map_err(|_| failed(format!("its certificate {} cannot be used", count + 1)))?;
+        count += 1;
+    }
+    if count == 0 { Err(failed("it has no certificate in PEM".to_owned())) } else { Ok(()) }
 }
 
 #[cfg(test)]

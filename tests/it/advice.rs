@@ -25,7 +25,7 @@ fn marked(text: &str, problem: &Value) -> String {
 fn slips() -> Value {
     json!({
         "method": "POST",
-        "url": "http://10.1.2.3:8443/é/{{callInfo.callSid}}?from=${callinfo.from}",
+        "url": "http://10.1.2.3:5432/é/{{callInfo.callSid}}?from=${callinfo.from}",
         "timeout": 110,
         "headers": "{\"x-a\": \"$outcome\"}",
         "body": "{\n  \"é\": \"${duration}\", \"lead\": ${lead}\n}",
@@ -40,7 +40,8 @@ fn each_slip_is_a_warning_that_marks_its_place_in_characters() {
     let expected = [
         ("short_timeout", "timeout", ""),
         ("plain_http", "url", "http"),
-        ("private_address", "url", "10.1.2.3:8443"),
+        ("forbidden_port", "url", "10.1.2.3:5432"),
+        ("private_address", "url", "10.1.2.3:5432"),
         ("literal_braces", "url", "{{callInfo.callSid}}"),
         ("unknown_path", "url", "${callinfo.from}"),
         ("literal_dollar", "headers", "$outcome"),
@@ -58,9 +59,9 @@ fn each_slip_is_a_warning_that_marks_its_place_in_characters() {
         }
     }
     assert_eq!(problems[0]["hint"], "were seconds meant? 110 seconds are 110000");
-    assert_eq!(problems[4]["message"], "no documented call has `callinfo.from`");
-    assert_eq!(problems[4]["hint"], "did you mean `${callInfo.from}`?");
-    assert_eq!((&problems[6]["line"], &problems[6]["column"]), (&json!(2), &json!(8)));
+    assert_eq!(problems[5]["message"], "no documented call has `callinfo.from`");
+    assert_eq!(problems[5]["hint"], "did you mean `${callInfo.from}`?");
+    assert_eq!((&problems[7]["line"], &problems[7]["column"]), (&json!(2), &json!(8)));
 }
 
 #[tokio::test]
@@ -70,7 +71,7 @@ async fn warnings_are_told_in_a_line_each_and_never_keep_an_action_from_being_pu
     let output = postcall(&["action", "check", path]);
     assert_eq!(stdout(&output), "the action is well formed\n");
     let words = stderr(&output);
-    assert_eq!(words.matches("\nwarning: ").count() + 1, 8, "{words}");
+    assert_eq!(words.matches("\nwarning: ").count() + 1, 9, "{words}");
     let line =
         "warning: url: no documented call has `callinfo.from`: did you mean `${callInfo.from}`? (line 1, column 50)";
     assert!(words.lines().any(|said| said == line), "{words}");

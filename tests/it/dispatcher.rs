@@ -173,8 +173,13 @@ async fn session(database: &Database) -> (Session, Claimant) {
 }
 
 fn delivered(token: ClaimToken) -> Completion {
-    let answer =
-        Answer { response_code: 200, response_bytes: 0, response_sha256: [0; 32], body_end: BodyEnd::Complete };
+    let answer = Answer {
+        response_code: 200,
+        response_bytes: 0,
+        response_sha256: [0; 32],
+        body_end: BodyEnd::Complete,
+        excerpt: None,
+    };
     let sent = postcall::domain::claim::SentRequest {
         method: postcall::domain::action::Method::Get,
         url: "https://receiver.example/".to_owned(),

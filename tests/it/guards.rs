@@ -50,7 +50,8 @@ async fn database_with_rows_everywhere() -> Database {
              INSERT INTO postcall.dispatcher_report (dispatcher_id, concurrency, in_flight, unrecorded, hosts, hosts_left_out)
              VALUES (1, 1, 1, 1, '[]', 0);
              INSERT INTO postcall.pause (agent, reason, paused_by) VALUES ('a', 'r', 'Ada'), ('b', 'r', 'Ada');
-             INSERT INTO postcall.pause_end (pause_id, reason, resumed_by) VALUES (1, 'r', 'Ada')",
+             INSERT INTO postcall.pause_end (pause_id, reason, resumed_by) VALUES (1, 'r', 'Ada');
+             INSERT INTO postcall.response_excerpt VALUES (postcall.uuid_v7(), '', '', 0, now())",
         )
         .await;
     database

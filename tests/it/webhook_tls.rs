@@ -6,7 +6,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use postcall::domain::delivery::{BodyEnd, Failure};
-use postcall::webhook::SendGate;
+use postcall::webhook::{SendGate, TargetRules, Webhook, WebhookSettings};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
@@ -148,4 +148,57 @@ async fn assert_nothing_uncalled_for_is_an_answer(file: &Path) {
         told.notify_one();
         said.notified().await;
     }
+}
+
+#[tokio::test]
+async fn a_file_of_authorities_is_trusted_and_one_that_is_none_ends_the_start() {
+    let (certificate, key, pem) = self_signed();
+    let receiver = tls_receiver(certificate, key).await;
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let trusting = |content: &str| {
+        std::fs::write(&file, content).unwrap();
+        let targets = TargetRules { allow_targets: vec!["127.0.0.0/8".parse().unwrap()], ..TargetRules::default() };
+        let ca_file = Some(file.path().to_owned());
+        Webhook::new(WebhookSettings { targets, ca_file, ..WebhookSettings::default() })
+    };
+    let webhook = trusting(&pem).unwrap();
+    let request = post(&https(&receiver), AMPLE_MS);
+    let attempt = webhook.send(&request, Uuid::now_v7(), &SendGate::open(), pending()).await;
+    assert_answered(&attempt, 200, b"ok", BodyEnd::Complete);
+
+    let no_certificate = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    let no_pem = "-----BEGIN CERTIFICATE-----\n!";
+    for (content, reason) in [("", "no certificate"), (no_certificate, "cannot be used"), (no_pem, "not a file of")] {
+        let refused = trusting(content).unwrap_err().to_string();
+        assert!(refused.contains("--ca-file") && refused.contains(reason), "{refused}");
+    }
+}
+
+#[tokio::test]
+async fn why_a_handshake_failed_is_said_in_words_that_a_customer_understands() {
+    let plain = Receiver::start(|mut peer| async move {
+        peer.something().await;
+        peer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
+        peer.hang().await;
+    })
+    .await;
+    let detail = assert_failed(&send(&post(&https(&plain), AMPLE_MS)).await, Failure::Tls);
+    assert_eq!(detail, "the TLS handshake failed: what answers does not speak TLS; is it a port for plain http?");
+
+    let (certificate, key) = authority_of_itself();
+    let receiver = tls_receiver(certificate, key).await;
+    let detail = assert_failed(&send(&post(&https(&receiver), AMPLE_MS)).await, Failure::Tls);
+    assert!(
+        detail.ends_with("it is one of an authority and not of a server, as a self-signed one often is"),
+        "{detail}"
+    );
+}
+
+/// What `openssl req -x509` makes: a certificate that is an authority's, and that a server shows as its own.
+fn authority_of_itself() -> (CertificateDer<'static>, PrivateKeyDer<'static>) {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut parameters = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
+    parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let certificate = parameters.self_signed(&key).unwrap();
+    (certificate.into(), PrivateKeyDer::try_from(key.serialize_der()).unwrap())
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use postcall::domain::action::Method;
 use postcall::domain::delivery::{Answer, BodyEnd, Ending, Failure, Outcome, UnknownReason};
 use postcall::domain::request::Request;
-use postcall::webhook::{Attempt, SendGate, Webhook, WebhookSettings};
+use postcall::webhook::{Attempt, SendGate, TargetRules, Webhook, WebhookSettings};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
@@ -28,7 +28,8 @@ pub fn webhook() -> Webhook {
 /// A client with these settings.
 pub fn webhook_with(allow_http: bool, allow_targets: &[&str]) -> Webhook {
     let allow_targets = allow_targets.iter().map(|net| net.parse().unwrap()).collect();
-    Webhook::new(WebhookSettings { allow_http, allow_targets, ..WebhookSettings::default() }).unwrap()
+    let targets = TargetRules { allow_http, allow_targets, ..TargetRules::default() };
+    Webhook::new(WebhookSettings { targets, ..WebhookSettings::default() }).unwrap()
 }
 
 /// A POST of a small JSON body.
@@ -90,6 +91,7 @@ pub fn assert_answered(attempt: &Attempt, response_code: u16, body: &[u8], body_
         response_bytes: body.len() as u64,
         response_sha256: Sha256::digest(body).into(),
         body_end,
+        excerpt: None,
     };
     assert_eq!(answer(attempt), &expected);
     assert!(attempt.timing.head.unwrap() <= attempt.timing.latency);

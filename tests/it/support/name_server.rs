@@ -12,7 +12,7 @@ use hickory_proto::op::{Message, MessageType, ResponseCode};
 use hickory_proto::rr::rdata::{A, AAAA, CNAME};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 use postcall::domain::delivery::BodyEnd;
-use postcall::webhook::{Attempt, NameSources, SendGate, Webhook, WebhookSettings};
+use postcall::webhook::{Attempt, NameSources, SendGate, TargetRules, Webhook, WebhookSettings};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
@@ -282,13 +282,8 @@ impl NameFiles {
         let [resolv_conf, hosts] = self.paths();
         let names = NameSources { resolv_conf, hosts, name_server_port: self.port };
         let allow_targets = vec!["127.0.0.0/8".parse().unwrap()];
-        Webhook::new(WebhookSettings {
-            allow_http: true,
-            allow_targets,
-            names: Some(names),
-            ..WebhookSettings::default()
-        })
-        .unwrap()
+        let targets = TargetRules { allow_http: true, allow_targets, ..TargetRules::default() };
+        Webhook::new(WebhookSettings { targets, names: Some(names), ..WebhookSettings::default() }).unwrap()
     }
 }
 
