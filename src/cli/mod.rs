@@ -26,6 +26,7 @@ mod audit;
 mod calls;
 mod check_invariants;
 mod console;
+mod console_people;
 mod demo;
 mod doctor;
 mod filter;
@@ -171,6 +172,9 @@ pub enum CliError {
     /// Arguments that clap cannot tell to exclude each other.
     #[error("{0}")]
     Usage(&'static str),
+    /// Settings that do not go together, described in words.
+    #[error("{0}")]
+    WrongUsage(String),
     /// Any other problem, described in words.
     #[error("{0}")]
     Problem(String),
@@ -193,7 +197,7 @@ impl CliError {
     /// The exit status: 2 for wrong usage, as clap has it, and 1 for everything else.
     pub fn exit_status(&self) -> u8 {
         match self {
-            CliError::Usage(_) => 2,
+            CliError::Usage(_) | CliError::WrongUsage(_) => 2,
             _ => 1,
         }
     }

@@ -7,7 +7,9 @@ use tracing::warn;
 
 use super::answer::Answer;
 use super::form::MOST_FORM_BYTES;
+use super::frame;
 use super::gate::{LONGEST_ADDRESS, Refusal, Takes};
+use super::people::{NoVisitor, Role};
 use super::words;
 use crate::domain::chain::chain;
 use crate::store::StoreError;
@@ -30,6 +32,20 @@ pub(super) enum Trouble {
     TooSlowToArrive,
     /// An export is asked for in a version of HTTP whose clients could not see that it was broken off.
     OldHttp,
+    /// There is no visitor.
+    NoVisitor(NoVisitor),
+    /// A form came from somebody who is not logged in, or not any more.
+    LoggedOut,
+    /// The visitor sees one agent only.
+    OneAgentOnly,
+    /// The visitor's role may not do this.
+    NeedsRole(Role),
+    /// The console only reads, or has no name that could be recorded.
+    ReadOnly,
+    /// The link shows nothing; whether its time is over.
+    Link(bool),
+    /// The change was not made: a sentence for people.
+    NotDone(String),
     /// There is no such page.
     NoPage,
     /// There is no such thing: a sentence for people.
@@ -108,8 +124,16 @@ impl Trouble {
             Trouble::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Trouble::TooSlowToArrive => StatusCode::REQUEST_TIMEOUT,
             Trouble::Refused(Refusal::TooLong) => StatusCode::URI_TOO_LONG,
-            Trouble::Refused(Refusal::Foreign | Refusal::CrossSite) | Trouble::Forbidden => StatusCode::FORBIDDEN,
             Trouble::OldHttp => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
+            Trouble::Refused(Refusal::Foreign | Refusal::CrossSite)
+            | Trouble::Forbidden
+            | Trouble::NoVisitor(_)
+            | Trouble::LoggedOut
+            | Trouble::OneAgentOnly
+            | Trouble::NeedsRole(_)
+            | Trouble::ReadOnly
+            | Trouble::Link(_) => StatusCode::FORBIDDEN,
+            Trouble::NotDone(_) => StatusCode::CONFLICT,
             Trouble::NoPage | Trouble::Missing(_) => StatusCode::NOT_FOUND,
             Trouble::Wrong(_) => StatusCode::BAD_REQUEST,
             Trouble::Busy | Trouble::TooSlow | Trouble::Away => StatusCode::SERVICE_UNAVAILABLE,
@@ -119,12 +143,69 @@ impl Trouble {
 
     /// Title, cause and cure.
     fn told(&self) -> (&'static str, String, String) {
+        self.told_of_visitor().or_else(|| self.told_of_request()).unwrap_or_else(|| self.told_of_page())
+    }
+
+    /// Those that are about who asks.
+    fn told_of_visitor(&self) -> Option<(&'static str, String, String)> {
+        let (title, cause, cure) = match self {
+            Trouble::NoVisitor(NoVisitor::LogIn) | Trouble::LoggedOut => (
+                "Not logged in",
+                "You are not logged in, or not any more. Nothing was changed.",
+                "Log in on another page of this browser, go back to the form, and send it again: what you typed is still there.",
+            ),
+            Trouble::NoVisitor(NoVisitor::NotByProxy) => (
+                "Not by the proxy",
+                "The request does not come from the proxy that says who visits.",
+                "Use the public address of the console. If this is the proxy: --proxy-from names its network.",
+            ),
+            Trouble::NoVisitor(NoVisitor::Unnamed) => (
+                "Nobody named",
+                "The proxy does not say who you are.",
+                "Log in at the proxy. If you have: it sets the header that --proxy-user-header names, once.",
+            ),
+            Trouble::NoVisitor(NoVisitor::WithoutRole) => (
+                "No role",
+                "You have no role in the console.",
+                "Ask its operator for one: viewer, auditor, operator or publisher.",
+            ),
+            Trouble::OneAgentOnly => (
+                "One agent only",
+                "Your link shows one agent and its deliveries, and changes nothing.",
+                "Ask whoever gave you the link.",
+            ),
+            Trouble::NeedsRole(role) => {
+                let cause = format!("Your role may not do this. It needs the role {role}. Nothing was changed.");
+                return Some((
+                    "A role is missing",
+                    cause,
+                    "Ask somebody who has it, or the operator of the console.".to_owned(),
+                ));
+            }
+            Trouble::ReadOnly => (
+                "Reading only",
+                "This console changes nothing.",
+                "Change things by the command line, or start the console with --write.",
+            ),
+            Trouble::Link(true) => ("The link is over", "The time of this link is over.", "Ask for a new one."),
+            Trouble::Link(false) => (
+                "No such link",
+                "This is not a link of this console, or it was changed on its way.",
+                "Copy the whole link, or ask for a new one.",
+            ),
+            _ => return None,
+        };
+        Some((title, cause.to_owned(), cure.to_owned()))
+    }
+
+    /// Those that are about how it was asked.
+    fn told_of_request(&self) -> Option<(&'static str, String, String)> {
         let (title, cause, cure) = match self {
             Trouble::Refused(Refusal::Host) => (
                 "Not this host",
                 "The request names another host than the one that the console listens on.",
                 "Open it as 127.0.0.1 or localhost, with the port that it printed. Through a tunnel, use the same port at \
-                 both ends.",
+                 both ends. A console with --public-url is reached by that address only.",
             ),
             Trouble::Refused(Refusal::Method) | Trouble::Method(Takes::Reading) => (
                 "Reading only",
@@ -143,7 +224,7 @@ impl Trouble {
             ),
             Trouble::TooLarge => {
                 let cause = format!("The form has more than {} KiB.", MOST_FORM_BYTES / 1024);
-                return ("Too large", cause, "Shorten what you typed. Nothing was changed.".to_owned());
+                return Some(("Too large", cause, "Shorten what you typed. Nothing was changed.".to_owned()));
             }
             Trouble::TooSlowToArrive => {
                 ("It did not arrive", "The form did not arrive in time.", "Send it again. Nothing was changed.")
@@ -156,13 +237,21 @@ impl Trouble {
             ),
             Trouble::Refused(Refusal::TooLong) => {
                 let cause = format!("The address is longer than {LONGEST_ADDRESS} bytes.");
-                return ("Address too long", cause, "Give fewer or shorter criteria.".to_owned());
+                return Some(("Address too long", cause, "Give fewer or shorter criteria.".to_owned()));
             }
             Trouble::Refused(Refusal::Foreign) => (
                 "Not from another site",
                 "Another site has asked for this as a part of its own page.",
                 "Follow a link to the console, or type its address.",
             ),
+            _ => return None,
+        };
+        Some((title, cause.to_owned(), cure.to_owned()))
+    }
+
+    /// The others.
+    fn told_of_page(&self) -> (&'static str, String, String) {
+        let (title, cause, cure) = match self {
             Trouble::OldHttp => (
                 "Not over HTTP/1.0",
                 "An export is as long as its result. Over HTTP/1.0, nobody would see if it were cut off in the middle.",
@@ -171,6 +260,7 @@ impl Trouble {
             Trouble::NoPage => ("No such page", "The console has no page with this address.", "Begin at the overview."),
             Trouble::Missing(what) => ("Not found", what.as_str(), "Search for it among the deliveries or the agents."),
             Trouble::Wrong(what) => ("This cannot be searched for", what.as_str(), "Correct the address or the form."),
+            Trouble::NotDone(why) => ("Not done", why.as_str(), "Go back, and look at it again."),
             Trouble::Busy => (
                 "Busy",
                 "Other pages are being read, and none of the console's sessions with the database came free in time.",
@@ -187,11 +277,15 @@ impl Trouble {
                 "The console is running, and gets no answer from its database.",
                 "Reload the page when the database is back; the console need not be restarted. Its log has the error.",
             ),
+            Trouble::Forbidden if frame::current().has_roles => {
+                let cause = format!("{} may not do this.", who());
+                return ("A right is missing", cause, "Ask somebody who has a role with more rights.".to_owned());
+            }
             Trouble::Forbidden => {
                 let cause = "The console's database user may not read this.".to_owned();
                 return ("A right is missing", cause, format!("Start the console with {READER}."));
             }
-            Trouble::Defect => (
+            _ => (
                 "This cannot be shown",
                 "Something in the database, or in this program, is not as it should be.",
                 "The console's log has the error. `postcall check-invariants` checks the database.",
@@ -199,6 +293,11 @@ impl Trouble {
         };
         (title, cause.to_owned(), cure.to_owned())
     }
+}
+
+/// Whose rights are missing.
+fn who() -> &'static str {
+    if frame::current().has_roles { "Your role in the console" } else { "The console's database user" }
 }
 
 /// A part of a page, or why it is not shown. A part that is missing does not keep the rest from being shown.
@@ -216,9 +315,7 @@ impl<T> Part<T> {
     pub(super) fn of(result: Result<T, StoreError>, needed: &str) -> Result<Part<T>, Trouble> {
         match result.map_err(Trouble::from) {
             Ok(part) => Ok(Part::Shown(part)),
-            Err(Trouble::Forbidden) => {
-                Ok(Part::Withheld(format!("The console's database user may not read this. It needs {needed}.")))
-            }
+            Err(Trouble::Forbidden) => Ok(Part::Withheld(format!("{} may not read this. It needs {needed}.", who()))),
             Err(Trouble::TooSlow) => {
                 Ok(Part::Withheld("The database did not finish this part within 5 seconds.".to_owned()))
             }

@@ -1,16 +1,17 @@
 //! Which requests are answered at all. Nothing is asked of the database before a request has passed this gate.
 //!
-//! The console is on the loopback, and a browser on the same machine also shows pages of others. So a request counts
-//! only if it names this machine as its host (a page of others can point a name of its own at 127.0.0.1: DNS
-//! rebinding), does what its address is for, and is not a part of somebody else's page. What may change something comes
-//! from a page of the console itself.
+//! A browser that reaches the console also shows pages of others. So a request counts only if it names the console's own
+//! host (a page of others can point a name of its own at 127.0.0.1: DNS rebinding), does what its address is for, and is
+//! not a part of somebody else's page. What may change something comes from a page of the console itself.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
 use http::uri::Authority;
-use http::{HeaderMap, Method, Uri, header};
+use http::{HeaderMap, Method, Uri};
+
+use super::site::Site;
 
 /// The longest address that is read: path and query, in bytes. An agent of 200 characters of 4 bytes each,
 /// percent-encoded, takes 2,400.
@@ -28,13 +29,22 @@ pub enum NotLoopback {
     Unreadable,
     /// Other machines could reach it.
     #[error(
-        "{0} is not a loopback address: nobody can log in to the console yet, so only this machine may reach it. Listen on \
-         127.0.0.1, and reach it from elsewhere through a tunnel: ssh -L 8088:127.0.0.1:8088 THIS_MACHINE"
+        "{0} is not a loopback address: nobody can log in to the console with --auth none, so only this machine may reach it. \
+         Let people log in with --auth basic or --auth proxy, or listen on 127.0.0.1, and reach it from elsewhere through a \
+         tunnel: ssh -L 8088:127.0.0.1:8088 THIS_MACHINE"
     )]
     Elsewhere(IpAddr),
 }
 
 impl Loopback {
+    /// This address, if no other machine reaches it.
+    ///
+    /// # Errors
+    /// If others do.
+    pub fn of(address: SocketAddr) -> Result<Loopback, NotLoopback> {
+        if address.ip().is_loopback() { Ok(Loopback(address)) } else { Err(NotLoopback::Elsewhere(address.ip())) }
+    }
+
     /// The address.
     pub fn address(self) -> SocketAddr {
         self.0
@@ -45,8 +55,7 @@ impl FromStr for Loopback {
     type Err = NotLoopback;
 
     fn from_str(text: &str) -> Result<Loopback, NotLoopback> {
-        let address: SocketAddr = text.parse().map_err(|_| NotLoopback::Unreadable)?;
-        if address.ip().is_loopback() { Ok(Loopback(address)) } else { Err(NotLoopback::Elsewhere(address.ip())) }
+        Loopback::of(text.parse().map_err(|_| NotLoopback::Unreadable)?)
     }
 }
 
@@ -102,9 +111,9 @@ impl Takes {
     }
 }
 
-/// Whether a request is answered by the console that listens on `port`, at an address that takes these methods.
-pub(super) fn admit(method: &Method, uri: &Uri, headers: &HeaderMap, takes: Takes, port: u16) -> Result<(), Refusal> {
-    if !names_this_machine(uri, headers, port) {
+/// Whether a request is answered by the console at `site`, at an address that takes these methods.
+pub(super) fn admit(method: &Method, uri: &Uri, headers: &HeaderMap, takes: Takes, site: &Site) -> Result<(), Refusal> {
+    if !names_the_site(uri, headers, site) {
         return Err(Refusal::Host);
     }
     if !takes.takes(method) {
@@ -114,7 +123,7 @@ pub(super) fn admit(method: &Method, uri: &Uri, headers: &HeaderMap, takes: Take
         return Err(Refusal::TooLong);
     }
     if method == Method::POST {
-        return if is_from_here(headers) { Ok(()) } else { Err(Refusal::CrossSite) };
+        return if is_from_here(headers, site) { Ok(()) } else { Err(Refusal::CrossSite) };
     }
     if is_foreign(headers) {
         return Err(Refusal::Foreign);
@@ -124,11 +133,11 @@ pub(super) fn admit(method: &Method, uri: &Uri, headers: &HeaderMap, takes: Take
 
 /// Whether a form comes from a page of the console. Browsers say so in `Sec-Fetch-Site`, and those that do not, in `Origin`;
 /// what says neither may come from anywhere. The host is the console's own: it was looked at before.
-fn is_from_here(headers: &HeaderMap) -> bool {
+fn is_from_here(headers: &HeaderMap, site: &Site) -> bool {
     if headers.contains_key("sec-fetch-site") {
         return only(headers, "sec-fetch-site") == Some("same-origin");
     }
-    let own = only(headers, "host").map(|host| format!("http://{host}"));
+    let own = only(headers, "host").map(|host| site.origin(host));
     own.is_some_and(|own| only(headers, "origin").is_some_and(|origin| origin.eq_ignore_ascii_case(&own)))
 }
 
@@ -139,21 +148,11 @@ pub(super) fn only<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
     value.to_str().ok()
 }
 
-/// Whether the request has exactly one host, and that is this machine. An address with a host of its own
-/// (`GET http://host/ HTTP/1.1`) must name this machine, too.
-fn names_this_machine(uri: &Uri, headers: &HeaderMap, port: u16) -> bool {
-    let mut hosts = headers.get_all(header::HOST).into_iter();
-    let (Some(host), None) = (hosts.next(), hosts.next()) else { return false };
-    let named = host.to_str().ok().and_then(|host| host.parse().ok());
-    named.is_some_and(|host| is_this_machine(&host, port))
-        && uri.authority().is_none_or(|own| is_this_machine(own, port))
-}
-
-fn is_this_machine(authority: &Authority, port: u16) -> bool {
-    let host = authority.host();
-    let address = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host).parse::<IpAddr>();
-    let is_loopback = host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback());
-    is_loopback && authority.port_u16().unwrap_or(80) == port && !authority.as_str().contains('@')
+/// Whether the request has exactly one host, and that is the console's. An address with a host of its own
+/// (`GET http://host/ HTTP/1.1`) must name it, too.
+fn names_the_site(uri: &Uri, headers: &HeaderMap, site: &Site) -> bool {
+    let named: Option<Authority> = only(headers, "host").and_then(|host| host.parse().ok());
+    named.is_some_and(|host| site.is_named_by(&host)) && uri.authority().is_none_or(|own| site.is_named_by(own))
 }
 
 /// Whether a browser says that another site asks for this, other than by a link or a form that leads a person here. What
@@ -168,14 +167,18 @@ fn is_foreign(headers: &HeaderMap) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use http::header;
+
     use super::*;
+
+    const SITE: Site = Site::Loopback(8088);
 
     fn asked(uri: &str, headers: &[(&'static str, &'static str)]) -> Result<(), Refusal> {
         let mut map = HeaderMap::new();
         for (name, value) in headers {
             map.append(*name, http::HeaderValue::from_static(value));
         }
-        admit(&Method::GET, &uri.parse().unwrap(), &map, Takes::Reading, 8088)
+        admit(&Method::GET, &uri.parse().unwrap(), &map, Takes::Reading, &SITE)
     }
 
     #[test]
@@ -244,7 +247,7 @@ mod tests {
     #[test]
     fn what_does_more_than_read_and_what_is_too_long_is_refused() {
         let headers = HeaderMap::from_iter([(header::HOST, http::HeaderValue::from_static("localhost:8088"))]);
-        let admitted = |method, uri: &str| admit(&method, &uri.parse().unwrap(), &headers, Takes::Reading, 8088);
+        let admitted = |method, uri: &str| admit(&method, &uri.parse().unwrap(), &headers, Takes::Reading, &SITE);
         assert_eq!(admitted(Method::HEAD, "/"), Ok(()));
         for method in [Method::POST, Method::PUT, Method::DELETE, Method::OPTIONS, Method::TRACE, Method::PATCH] {
             assert_eq!(admitted(method, "/"), Err(Refusal::Method));
@@ -260,7 +263,7 @@ mod tests {
             for (name, value) in more {
                 map.append(*name, http::HeaderValue::from_static(value));
             }
-            admit(&Method::POST, &Uri::from_static("/log-in"), &map, Takes::Both, 8088)
+            admit(&Method::POST, &Uri::from_static("/log-in"), &map, Takes::Both, &SITE)
         };
         let (own, other) = ("http://localhost:8088", "http://evil.example");
         assert_eq!(sent(&[("sec-fetch-site", "same-origin")]), Ok(()));
@@ -285,7 +288,7 @@ mod tests {
         );
         for (takes, taken) in [(Takes::Reading, "GET HEAD"), (Takes::Both, "GET HEAD POST"), (Takes::Form, "POST")] {
             for method in ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"] {
-                let asked = admit(&method.parse().unwrap(), &Uri::from_static("/"), &headers, takes, 8088);
+                let asked = admit(&method.parse().unwrap(), &Uri::from_static("/"), &headers, takes, &SITE);
                 let is_taken = taken.split(' ').any(|one| one == method);
                 assert_eq!(asked.is_ok(), is_taken, "{takes:?} {method}");
                 assert!(!is_taken || takes.allowed().contains(method));

@@ -35,6 +35,25 @@ pub(super) enum Route {
     AuditExport(Form),
     Agents,
     Agent(String),
+    /// Where people log in.
+    LogIn,
+    LogOut,
+    /// A link that shows one agent, by its token.
+    Link(String),
+    /// The versions of an action.
+    Versions,
+    /// The form of an action: what is sent, to be published.
+    EditAction,
+    /// Enables or disables an action.
+    Switch,
+    /// Pauses or resumes.
+    Pause,
+    /// Replays one delivery.
+    Replay,
+    /// Replays what a search finds.
+    ReplayMany,
+    /// Records a finding.
+    Resolve,
     Health,
     Style,
     /// The small picture beside the title; browsers also ask for it by a name of their own.
@@ -54,9 +73,13 @@ impl Route {
             | Route::AuditExport(_)
             | Route::Agents
             | Route::Agent(_)
+            | Route::Link(_)
+            | Route::Versions
             | Route::Health
             | Route::Style
             | Route::Icon => Takes::Reading,
+            Route::LogIn | Route::EditAction | Route::ReplayMany => Takes::Both,
+            Route::LogOut | Route::Switch | Route::Pause | Route::Replay | Route::Resolve => Takes::Form,
         }
     }
 
@@ -77,6 +100,16 @@ impl Route {
             ["audit.jsonl"] => Some(Route::AuditExport(Form::JsonLines)),
             ["agents"] => Some(Route::Agents),
             ["agents", agent] if !agent.is_empty() => Some(Route::Agent(agent.to_owned())),
+            ["log-in"] => Some(Route::LogIn),
+            ["log-out"] => Some(Route::LogOut),
+            ["link", token] => Some(Route::Link(token.to_owned())),
+            ["versions"] => Some(Route::Versions),
+            ["change", "action"] => Some(Route::EditAction),
+            ["change", "enabled"] => Some(Route::Switch),
+            ["change", "pause"] => Some(Route::Pause),
+            ["change", "replay"] => Some(Route::Replay),
+            ["change", "replay-many"] => Some(Route::ReplayMany),
+            ["change", "resolve"] => Some(Route::Resolve),
             ["health"] => Some(Route::Health),
             ["icon.svg" | "favicon.ico"] => Some(Route::Icon),
             _ if path == style_path() => Some(Route::Style),

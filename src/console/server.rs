@@ -2,17 +2,19 @@
 //! of these has a bound.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use ipnet::IpNet;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -25,16 +27,19 @@ use super::answer::{Answer, Body};
 use super::export::{self, EXPORTS};
 use super::failure::Trouble;
 use super::form::Form;
-use super::gate::{self, Loopback, Refusal, Takes};
-use super::pages;
+use super::frame::{self, Frame};
+use super::gate::{self, Refusal, Takes};
+use super::notes::{self, Notes};
+use super::people::{Auth, Door, LinkKey, NoVisitor, Stores, Visit};
 use super::route::{ICON, Route, STYLE};
-use crate::store::{Patience, Store};
+use super::site::{PublicUrl, Site};
+use super::{entrance, pages};
+use crate::store::Patience;
 
 /// The most pages that are read from the database at the same time; each has one session.
-const PAGES: usize = 4;
-/// The connections of the console's store: one for each page, one for each export, and one for `/health`, which waits for no
-/// page.
-pub const CONNECTIONS: u32 = PAGES as u32 + EXPORTS as u32 + 1;
+pub const PAGES: usize = 4;
+/// The connections of a store of the console: one for each page, and one for each export.
+pub const CONNECTIONS: u32 = PAGES as u32 + EXPORTS as u32;
 /// How long the console waits for the database: so long that a person would still wait.
 pub const PATIENCE: Patience = Patience { connection: WAIT, statement: WAIT };
 const WAIT: Duration = Duration::from_secs(5);
@@ -65,26 +70,43 @@ pub struct Console {
     shared: Arc<Shared>,
 }
 
+/// How the console is run.
+pub struct Settings {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// How it knows who visits.
+    pub auth: Auth,
+    /// The address by which browsers reach it, if that is not the loopback.
+    pub public: Option<PublicUrl>,
+    /// The networks of the proxies that are believed.
+    pub proxies: Vec<IpNet>,
+    /// The key of links that show one agent.
+    pub links: Option<LinkKey>,
+}
+
 /// What all requests share.
 struct Shared {
-    store: Store,
-    port: u16,
+    stores: Stores,
+    door: Door,
+    notes: Notes,
     pages: Semaphore,
     exports: Arc<Semaphore>,
     health: Semaphore,
 }
 
 impl Console {
-    /// Listens. The store has [`CONNECTIONS`] connections and [`PATIENCE`].
+    /// Listens. Each store has [`PAGES`] connections and [`PATIENCE`]; `now` is the time of the database.
     ///
     /// # Errors
     /// The error of the system if it cannot listen there.
-    pub async fn listen(at: Loopback, store: Store) -> std::io::Result<Console> {
-        let listener = TcpListener::bind(at.address()).await?;
+    pub async fn listen(settings: Settings, stores: Stores, now: DateTime<Utc>) -> std::io::Result<Console> {
+        let listener = TcpListener::bind(settings.listen).await?;
         let address = listener.local_addr()?;
+        let site = settings.public.map_or(Site::Loopback(address.port()), Site::Public);
+        let door = Door::new(settings.auth, site, settings.links, settings.proxies, now);
         let (pages, health) = (Semaphore::new(PAGES), Semaphore::new(1));
         let exports = Arc::new(Semaphore::new(EXPORTS));
-        let shared = Arc::new(Shared { store, port: address.port(), pages, exports, health });
+        let shared = Arc::new(Shared { stores, door, notes: Notes::default(), pages, exports, health });
         Ok(Console { listener, address, shared })
     }
 
@@ -102,8 +124,9 @@ impl Console {
                 // The semaphore is never closed.
                 let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
                 match self.listener.accept().await {
-                    Ok((stream, _)) => {
-                        connections.spawn(connection(stream, Arc::clone(&self.shared), place, stop.clone()));
+                    Ok((stream, peer)) => {
+                        let (shared, peer) = (Arc::clone(&self.shared), peer.ip());
+                        connections.spawn(connection(stream, peer, shared, place, stop.clone()));
                     }
                     Err(_) => tokio::time::sleep(AFTER_A_REFUSAL).await,
                 }
@@ -117,17 +140,23 @@ impl Console {
         if timeout(LAST_WORDS, connections.wait()).await.is_err() {
             debug!("some answers were cut off");
         }
+        self.shared.stores.close().await;
     }
 }
 
 /// Serves one connection to its end.
-async fn connection<S>(stream: S, shared: Arc<Shared>, _place: OwnedSemaphorePermit, stop: CancellationToken)
-where
+async fn connection<S>(
+    stream: S,
+    peer: IpAddr,
+    shared: Arc<Shared>,
+    _place: OwnedSemaphorePermit,
+    stop: CancellationToken,
+) where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let streams = TaskTracker::new();
     let of_connection = streams.clone();
-    let service = service_fn(move |request| respond(Arc::clone(&shared), of_connection.clone(), request));
+    let service = service_fn(move |request| respond(Arc::clone(&shared), of_connection.clone(), request, peer));
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIME)
@@ -155,42 +184,75 @@ async fn respond(
     shared: Arc<Shared>,
     streams: TaskTracker,
     request: Request<Incoming>,
+    peer: IpAddr,
 ) -> Result<Response<Body>, Infallible> {
-    let answer = match shared.answer(&streams, request).await {
-        Ok(answer) => answer,
-        Err(trouble) => trouble.into_answer(),
+    let answering = async {
+        match shared.answer(&streams, request, peer).await {
+            Ok(answer) => answer,
+            Err(trouble) => trouble.into_answer(),
+        }
     };
-    Ok(answer.into_response())
+    Ok(frame::around(answering).await.into_response())
 }
 
 impl Shared {
-    async fn answer(&self, streams: &TaskTracker, request: Request<Incoming>) -> Result<Answer, Trouble> {
+    async fn answer(&self, streams: &TaskTracker, request: Request<Incoming>, peer: IpAddr) -> Result<Answer, Trouble> {
         let (head, body) = request.into_parts();
-        let (uri, route) = (&head.uri, Route::of(head.uri.path()));
+        let route = Route::of(head.uri.path());
         // Where nothing is, there is nothing but to say so.
         let takes = route.as_ref().map_or(Takes::Reading, Route::takes);
-        gate::admit(&head.method, uri, &head.headers, takes, self.port).map_err(|refusal| match refusal {
-            Refusal::Method => Trouble::Method(takes),
-            other => Trouble::Refused(other),
-        })?;
-        let route = route.ok_or(Trouble::NoPage)?;
-        let page = match route {
-            Route::Style => return Ok(Answer::kept("text/css; charset=utf-8", STYLE.as_bytes())),
-            Route::Icon => return Ok(Answer::picture(ICON)),
-            Route::Health => return Ok(self.health().await),
-            Route::DeliveriesExport(_) | Route::AuditExport(_) => return self.export(&route, &head, streams).await,
-            page => page,
+        gate::admit(&head.method, &head.uri, &head.headers, takes, self.door.site()).map_err(
+            |refusal| match refusal {
+                Refusal::Method => Trouble::Method(takes),
+                other => Trouble::Refused(other),
+            },
+        )?;
+        match route.ok_or(Trouble::NoPage)? {
+            Route::Style => Ok(Answer::kept("text/css; charset=utf-8", STYLE.as_bytes())),
+            Route::Icon => Ok(Answer::picture(ICON)),
+            Route::Health => Ok(self.health().await),
+            Route::LogIn => entrance::log_in(&self.door, &head, body, peer).await,
+            Route::LogOut => Ok(entrance::log_out(&self.door, &head.headers)),
+            Route::Link(token) => entrance::enter(&self.door, &token),
+            route => self.page(route, (&head, body), peer, streams).await,
+        }
+    }
+
+    /// A page for a visitor.
+    async fn page(
+        &self,
+        route: Route,
+        (head, body): (&Parts, Incoming),
+        peer: IpAddr,
+        streams: &TaskTracker,
+    ) -> Result<Answer, Trouble> {
+        let visitor = match self.door.visitor(&head.headers, peer) {
+            Ok(visitor) => visitor,
+            Err(NoVisitor::LogIn) => return entrance::led_to(head),
+            Err(other) => return Err(Trouble::NoVisitor(other)),
         };
+        let (query, note) = notes::without_note(head.uri.query().unwrap_or_default());
+        let note = note.and_then(|id| self.notes.of(&visitor, id));
+        let visit = Visit::new(visitor, &self.stores, &self.notes);
+        frame::set(Frame::of(&visit, self.stores.writes(), self.door.knows_people(), note));
+        if let Route::DeliveriesExport(_) | Route::AuditExport(_) = route {
+            return self.export(&route, head, &visit, streams).await;
+        }
         // Before anything is waited for that others want, too: a slow sender holds no page's place.
         let form = if head.method == Method::POST { Some(Form::read(&head.headers, body).await?) } else { None };
         // Waits before it takes a session, so that whoever has a permit finds one free.
         let _permit = timeout(WAIT, self.pages.acquire()).await.map_err(|_| Trouble::Busy)?;
-        let page = pages::of(page, uri.query().unwrap_or_default(), form, &self.store);
-        timeout(PAGE_TIME, page).await.unwrap_or(Err(Trouble::Away))
+        timeout(PAGE_TIME, pages::of(route, &query, form, &visit)).await.unwrap_or(Err(Trouble::Away))
     }
 
     /// The beginning of an export, which goes on among `streams`.
-    async fn export(&self, route: &Route, head: &Parts, streams: &TaskTracker) -> Result<Answer, Trouble> {
+    async fn export(
+        &self,
+        route: &Route,
+        head: &Parts,
+        visit: &Visit<'_>,
+        streams: &TaskTracker,
+    ) -> Result<Answer, Trouble> {
         if !export::can_be_broken_off(head.version) {
             return Err(Trouble::OldHttp);
         }
@@ -199,8 +261,8 @@ impl Shared {
         let Ok(Ok(permit)) = permit else { return Err(Trouble::Busy) };
         let begun = async {
             let query = head.uri.query().unwrap_or_default();
-            let exported = pages::exported(route, query, &self.store).await?.ok_or(Trouble::NoPage)?;
-            export::begin(exported, self.store.clone(), permit, streams).await
+            let (exported, form, store) = pages::exported(route, query, visit).await?.ok_or(Trouble::NoPage)?;
+            export::begin((exported, form), store, permit, streams).await
         };
         timeout(PAGE_TIME, begun).await.unwrap_or(Err(Trouble::Away))
     }
@@ -209,7 +271,7 @@ impl Shared {
     async fn health(&self) -> Answer {
         let asked = async {
             let _permit = self.health.acquire().await;
-            self.store.now().await
+            self.stores.health().now().await
         };
         match timeout(HEALTH_TIME, asked).await {
             Ok(Ok(_)) => Answer::text(StatusCode::OK, "the database answers\n"),

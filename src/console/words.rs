@@ -39,6 +39,11 @@ impl Here {
         .map(|(address, name, part)| (address, name, part == self))
     }
 
+    /// What stands around the page.
+    pub(super) fn frame(self) -> super::frame::Frame {
+        super::frame::current()
+    }
+
     /// The path of the style sheet.
     pub(super) fn style(self) -> &'static str {
         super::route::style_path()

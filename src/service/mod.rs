@@ -24,6 +24,7 @@
 //! [`domain`](crate::domain). It never knows an interface: it reads no
 //! arguments and prints nothing.
 
+pub mod attribution;
 pub mod audit;
 pub mod calls;
 pub mod comparison;

@@ -1,5 +1,6 @@
 //! `postcall demo`: the whole way of a call, with a simulated platform and a simulated receiver.
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use tokio::task::JoinSet;
 use super::run;
 use super::targets::TargetArguments;
 use super::{CliError, Database, Format, history, print_line, signals};
-use crate::console::{self, Console, NotLoopback};
+use crate::console::{self, Auth, Console, Settings, Stores};
 use crate::dispatcher::{self, StopTokens};
 use crate::domain::chain::chain;
 use crate::metrics::Metrics;
@@ -27,7 +28,7 @@ mod receiver;
 /// Connections of the pool, for the dispatcher and the simulated platform.
 const CONNECTIONS: u32 = 10;
 /// Where the demo's console listens: on a port that the system chooses.
-const CONSOLE: &str = "127.0.0.1:0";
+const CONSOLE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 /// The name under which the demo publishes actions.
 const BY: &str = "postcall demo";
 /// How many calls the simulated platform completes at the same time.
@@ -201,10 +202,7 @@ async fn keep(url: &str, receiver: &Receiver) -> Result<(), CliError> {
     let program = program.display();
     let stop = StopTokens::default();
     signals::stop_on_signals(stop.clone())?;
-    let reader = Store::connect_to_read(url, console::CONNECTIONS, console::PATIENCE).await?;
-    let console =
-        Console::listen(CONSOLE.parse().map_err(|error: NotLoopback| CliError::Problem(error.to_string()))?, reader);
-    let console = console.await.map_err(|source| CliError::System { what: "listen for browsers", source })?;
+    let console = listening(url).await?;
     print_line(&format!(
         "the console    http://{}/\n\
          the database   psql '{url}'\n\
@@ -219,6 +217,18 @@ async fn keep(url: &str, receiver: &Receiver) -> Result<(), CliError> {
         () = enter() => stop.drain.cancel(),
     }
     Ok(())
+}
+
+/// A console for whoever is at this machine. It only reads.
+async fn listening(url: &str) -> Result<Console, CliError> {
+    let reader = Store::connect_to_read(url, console::CONNECTIONS, console::PATIENCE).await?;
+    let health = Store::connect_to_read(url, 1, console::PATIENCE).await?;
+    let stores = Stores::new([reader.clone(), reader.clone(), reader.clone(), reader], None, health);
+    let now = stores.now().await?;
+    let settings =
+        Settings { listen: CONSOLE, auth: Auth::Nobody(None), public: None, proxies: Vec::new(), links: None };
+    let console = Console::listen(settings, stores, now);
+    console.await.map_err(|source| CliError::System { what: "listen for browsers", source })
 }
 
 /// Waits until a person presses Enter. If nobody can (stdin is closed), it waits for ever.

@@ -6,6 +6,7 @@ use super::deliveries::Row as DeliveryRow;
 use super::written;
 use crate::console::answer::Answer;
 use crate::console::failure::{Part, READER, Trouble};
+use crate::console::people::Visit;
 use crate::console::query::Parameters;
 use crate::console::words::{Here, Icon, Mark, ShortTime, Time, Tone, agent_address, number, shown, shown_lines};
 use crate::domain::action::Method;
@@ -69,7 +70,8 @@ struct PauseView {
     reason: String,
 }
 
-pub(super) async fn page(agent: &str, mut parameters: Parameters, store: &Store) -> Result<Answer, Trouble> {
+pub(super) async fn page(agent: &str, mut parameters: Parameters, visit: &Visit<'_>) -> Result<Answer, Trouble> {
+    let store = visit.agent(agent)?;
     let after = parameters.one("after")?;
     parameters.end()?;
     let read = store.action_summaries(agent, after.as_deref(), ACTIONS + 1).await;

@@ -5,6 +5,7 @@ use askama::Template;
 use super::{agent, written};
 use crate::console::answer::Answer;
 use crate::console::failure::{Part, READER, Trouble};
+use crate::console::people::Visit;
 use crate::console::query::Parameters;
 use crate::console::words::{Here, agent_address, number, shown};
 use crate::store::agents::{AgentSummary, From};
@@ -34,11 +35,11 @@ struct Row {
     enabled: String,
 }
 
-pub(super) async fn page(query: &str, store: &Store) -> Result<Answer, Trouble> {
+pub(super) async fn page(query: &str, visit: &Visit<'_>) -> Result<Answer, Trouble> {
     let mut all = Parameters::of(query)?;
     // The page of an agent whose name cannot stand in a path.
     if let Some(name) = all.one("agent")? {
-        return agent::page(&name, all, store).await;
+        return agent::page(&name, all, visit).await;
     }
     let q = all.one("q")?.unwrap_or_default();
     let from = match (all.one("after")?, all.one("before")?) {
@@ -48,7 +49,7 @@ pub(super) async fn page(query: &str, store: &Store) -> Result<Answer, Trouble> 
         (Some(_), Some(_)) => return Err(Trouble::Wrong("after and before: expected one of them.".to_owned())),
     };
     all.end()?;
-    let list = Part::of(list(store, &q, &from).await, READER)?;
+    let list = Part::of(list(visit.everything()?, &q, &from).await, READER)?;
     written(&AgentsPage { here: Here::Agents, q, list })
 }
 

@@ -7,6 +7,7 @@ use super::written;
 use crate::console::answer::Answer;
 use crate::console::export::Exported;
 use crate::console::failure::{Part, READER, Trouble};
+use crate::console::people::Visit;
 use crate::console::query::Parameters;
 use crate::console::words::{Here, Icon, Mark, ShortTime, Tone, agent_address, shown};
 use crate::domain::act::{Act, ActKey};
@@ -69,8 +70,8 @@ struct CheckView {
     cure: String,
 }
 
-pub(super) async fn page(query: &str, store: &Store) -> Result<Answer, Trouble> {
-    let search = AuditSearch::of(query)?;
+pub(super) async fn page(query: &str, visit: &Visit<'_>) -> Result<Answer, Trouble> {
+    let (search, store) = (AuditSearch::of(query)?, visit.everything()?);
     let filter = search.filter(store.now().await?);
     let list = Part::of(list(store, &search, &filter).await, READER)?;
     let checks = Part::of(at_a_glance(store).await, READER)?.map(|checks| checks.iter().map(CheckView::of).collect());
@@ -78,10 +79,10 @@ pub(super) async fn page(query: &str, store: &Store) -> Result<Answer, Trouble> 
 }
 
 /// The whole result, for an export.
-pub(super) async fn whole(query: &str, store: &Store) -> Result<Exported, Trouble> {
-    let search = AuditSearch::of(query)?;
+pub(super) async fn whole(query: &str, visit: &Visit<'_>) -> Result<(Exported, Store), Trouble> {
+    let (search, store) = (AuditSearch::of(query)?, visit.everything()?);
     let filter = search.filter(store.now().await?);
-    Ok(Exported::Acts(WholeAudit::new(filter, search.after)))
+    Ok((Exported::Acts(WholeAudit::new(filter, search.after)), store.clone()))
 }
 
 async fn list(store: &Store, search: &AuditSearch, filter: &ActFilter) -> Result<List, StoreError> {

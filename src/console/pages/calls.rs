@@ -7,6 +7,7 @@ use uuid::Uuid;
 use super::written;
 use crate::console::answer::Answer;
 use crate::console::failure::{Part, READER, Trouble};
+use crate::console::people::Visit;
 use crate::console::query::Parameters;
 use crate::console::words::{Here, Icon, Mark, ShortTime, Tone, agent_address, count, long, number, shown};
 use crate::domain::moment::Moment;
@@ -66,8 +67,8 @@ struct Row {
     mark: Mark,
 }
 
-pub(super) async fn page(query: &str, store: &Store) -> Result<Answer, Trouble> {
-    let search = CallSearch::of(query)?;
+pub(super) async fn page(query: &str, visit: &Visit<'_>) -> Result<Answer, Trouble> {
+    let (search, store) = (CallSearch::of(query)?, visit.everything()?);
     let filter = search.filter(store.now().await?);
     let lag = Part::of(store.lag().await, READER)?.map(|lag| LagView::of(&lag));
     let list = Part::of(list(store, &search, &filter).await, READER)?;

@@ -8,6 +8,7 @@ use super::written;
 use crate::console::answer::Answer;
 use crate::console::export::Exported;
 use crate::console::failure::{Part, READER, Trouble};
+use crate::console::people::Visit;
 use crate::console::query::{Place, Search};
 use crate::console::words::{Here, Mark, ShortTime, agent_address, number, shown};
 use crate::domain::delivery::State;
@@ -110,7 +111,7 @@ impl Form {
     }
 }
 
-pub(super) async fn page(query: &str, store: &Store) -> Result<Answer, Trouble> {
+pub(super) async fn page(query: &str, visit: &Visit<'_>) -> Result<Answer, Trouble> {
     let search = match Search::of(query) {
         Ok(search) => search,
         // The form stays, so that it can be corrected.
@@ -122,18 +123,18 @@ pub(super) async fn page(query: &str, store: &Store) -> Result<Answer, Trouble> 
         Err(trouble) => return Err(trouble),
     };
     if let Some(id) = search.q.as_ref().and_then(|q| q.parse().ok())
-        && leads_to_a_delivery(store, id).await?
+        && leads_to_a_delivery(visit, id).await?
     {
         return Ok(Answer::elsewhere(&format!("/deliveries/{id}")));
     }
-    let filter = criteria(&search, store).await?;
+    let (filter, store) = visit.deliveries(criteria(&search, visit).await?)?;
     let list = Part::of(list(store, &search, &filter).await, READER)?;
     written(&DeliveriesPage { here: Here::Deliveries, form: Form::of(Some(&search)), wrong: String::new(), list })
 }
 
 /// All criteria, the first field included, which here stands for a call.
-async fn criteria(search: &Search, store: &Store) -> Result<HistoryFilter, Trouble> {
-    let mut filter = search.filter(store.now().await?);
+async fn criteria(search: &Search, visit: &Visit<'_>) -> Result<HistoryFilter, Trouble> {
+    let mut filter = search.filter(visit.now().await?);
     if let Some(q) = &search.q {
         match q.parse::<Uuid>() {
             Ok(id) => filter.call_id = Some(id),
@@ -144,7 +145,7 @@ async fn criteria(search: &Search, store: &Store) -> Result<HistoryFilter, Troub
 }
 
 /// The whole result, for an export: from the newest delivery on, or behind one that is named.
-pub(super) async fn whole(query: &str, store: &Store) -> Result<Exported, Trouble> {
+pub(super) async fn whole(query: &str, visit: &Visit<'_>) -> Result<(Exported, Store), Trouble> {
     let search = Search::of(query)?;
     let after = match search.place {
         Place::Newest => None,
@@ -153,15 +154,16 @@ pub(super) async fn whole(query: &str, store: &Store) -> Result<Exported, Troubl
             return Err(Trouble::Wrong("before: an export goes from the newest to the oldest.".to_owned()));
         }
     };
-    Ok(Exported::Deliveries(Whole::new(criteria(&search, store).await?, after)))
+    let (filter, store) = visit.deliveries(criteria(&search, visit).await?)?;
+    Ok((Exported::Deliveries(Whole::new(filter, after)), store.clone()))
 }
 
-async fn leads_to_a_delivery(store: &Store, id: Uuid) -> Result<bool, Trouble> {
-    match store.delivery(id).await {
-        Ok(found) => Ok(found.is_some()),
+async fn leads_to_a_delivery(visit: &Visit<'_>, id: Uuid) -> Result<bool, Trouble> {
+    match visit.delivery(id).await {
+        Ok(_) => Ok(true),
         // The list says which right is missing.
-        Err(error) if error.is_forbidden() => Ok(false),
-        Err(error) => Err(error.into()),
+        Err(Trouble::Missing(_) | Trouble::Forbidden) => Ok(false),
+        Err(trouble) => Err(trouble),
     }
 }
 

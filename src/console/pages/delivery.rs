@@ -7,10 +7,10 @@ use super::story::{Step, When, command, outcome, steps};
 use super::written;
 use crate::console::answer::Answer;
 use crate::console::failure::{Part, READER, Trouble};
+use crate::console::people::Visit;
 use crate::console::words::{Here, Mark, agent_address, number, shown, shown_lines};
 use crate::domain::delivery::{BodyEnd, State};
 use crate::service::past_request::{PastRequest, render_again_within};
-use crate::store::Store;
 use crate::store::history::{HistoryRow, ReplayLink};
 
 /// The largest call that is rendered again, in bytes. `postcall show` has no such limit.
@@ -62,11 +62,8 @@ struct Sent {
     warning: Option<&'static str>,
 }
 
-pub(super) async fn page(id: Uuid, store: &Store) -> Result<Answer, Trouble> {
-    let row = match store.delivery(id).await {
-        Ok(row) => row.ok_or_else(|| Trouble::Missing(format!("There is no delivery {id}.")))?,
-        Err(error) => return Err(error.into()),
-    };
+pub(super) async fn page(id: Uuid, visit: &Visit<'_>) -> Result<Answer, Trouble> {
+    let (row, store) = visit.delivery(id).await?;
     let replays: Part<Vec<ReplayLink>> = Part::of(store.replays_of(id, MOST_REPLAYS).await, READER)?;
     let sent = render_again_within(store, &row, MOST_CALL_BYTES).await;
     let replays_withheld = if let Part::Withheld(why) = &replays { Some(why.clone()) } else { None };

@@ -7,6 +7,7 @@ use super::needs::{MOST_COUNTED, Need, needs, up_to};
 use super::written;
 use crate::console::answer::Answer;
 use crate::console::failure::{Part, READER, Trouble};
+use crate::console::people::Visit;
 use crate::console::words::{Here, Icon, Mark, ShortTime, Time, Tone, count, long, number, shown};
 use crate::domain::delivery::State;
 use crate::domain::report::{HostCondition, HostReport};
@@ -78,7 +79,8 @@ struct PauseView {
     reason: String,
 }
 
-pub(super) async fn page(store: &Store) -> Result<Answer, Trouble> {
+pub(super) async fn page(visit: &Visit<'_>) -> Result<Answer, Trouble> {
+    let store = visit.everything()?;
     let now = store.now().await?;
     let status = Part::of(store.status().await, READER)?;
     let last_hour = Part::of(last_hour(store, now).await, READER)?;

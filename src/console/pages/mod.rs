@@ -17,44 +17,45 @@ use super::answer::Answer;
 use super::export::Exported;
 use super::failure::Trouble;
 use super::form::Form;
+use super::people::Visit;
 use super::query::Parameters;
 use super::route::Route;
 use crate::service::export::Form as ExportForm;
 use crate::store::Store;
 
 /// The page that `route` names. There is a form if one was sent to it.
-pub(super) async fn of(route: Route, query: &str, _form: Option<Form>, store: &Store) -> Result<Answer, Trouble> {
-    match route {
-        Route::Home => {
+pub(super) async fn of(route: Route, query: &str, form: Option<Form>, visit: &Visit<'_>) -> Result<Answer, Trouble> {
+    match (route, form) {
+        (Route::Home, _) => {
             Parameters::of(query)?.end()?;
-            home::page(store).await
+            home::page(visit).await
         }
-        Route::Deliveries => deliveries::page(query, store).await,
-        Route::Delivery(id) => {
+        (Route::Deliveries, _) => deliveries::page(query, visit).await,
+        (Route::Delivery(id), _) => {
             Parameters::of(query)?.end()?;
-            delivery::page(id, store).await
+            delivery::page(id, visit).await
         }
-        Route::Calls => calls::page(query, store).await,
-        Route::Audit => audit::page(query, store).await,
-        Route::Agents => agents::page(query, store).await,
-        Route::Agent(agent) => agent::page(&agent, Parameters::of(query)?, store).await,
-        Route::DeliveriesExport(_) | Route::AuditExport(_) | Route::Health | Route::Style | Route::Icon => {
-            Err(Trouble::NoPage)
-        }
+        (Route::Calls, _) => calls::page(query, visit).await,
+        (Route::Audit, _) => audit::page(query, visit).await,
+        (Route::Agents, _) => agents::page(query, visit).await,
+        (Route::Agent(agent), _) => agent::page(&agent, Parameters::of(query)?, visit).await,
+        _ => Err(Trouble::NoPage),
     }
 }
 
-/// The whole result that `route` names, and the form in which it is asked for; `None` if it names a page.
+/// The whole result that `route` names, the form in which it is asked for, and from where it is read; `None` if it names a
+/// page.
 pub(super) async fn exported(
     route: &Route,
     query: &str,
-    store: &Store,
-) -> Result<Option<(Exported, ExportForm)>, Trouble> {
-    Ok(match route {
-        Route::DeliveriesExport(form) => Some((deliveries::whole(query, store).await?, *form)),
-        Route::AuditExport(form) => Some((audit::whole(query, store).await?, *form)),
-        _ => None,
-    })
+    visit: &Visit<'_>,
+) -> Result<Option<(Exported, ExportForm, Store)>, Trouble> {
+    let ((exported, store), form) = match route {
+        Route::DeliveriesExport(form) => (deliveries::whole(query, visit).await?, *form),
+        Route::AuditExport(form) => (audit::whole(query, visit).await?, *form),
+        _ => return Ok(None),
+    };
+    Ok(Some((exported, form, store)))
 }
 
 fn written(page: &impl Template) -> Result<Answer, Trouble> {
