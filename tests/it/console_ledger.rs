@@ -31,11 +31,17 @@ struct Download {
 impl Download {
     /// Asks for it, and reads its head.
     async fn begin(address: SocketAddr, target: &str) -> Download {
+        Download::with(address, target, &[]).await
+    }
+
+    /// The same with more headers.
+    async fn with(address: SocketAddr, target: &str, headers: &[(&str, &str)]) -> Download {
         let socket = TcpSocket::new_v4().unwrap();
         // What the system takes without anybody reading it is small.
         socket.set_recv_buffer_size(8 * 1024).unwrap();
         let mut stream = socket.connect(address).await.unwrap();
-        let request = format!("GET {target} HTTP/1.1\r\nhost: {address}\r\n\r\n");
+        let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        let request = format!("GET {target} HTTP/1.1\r\nhost: {address}\r\n{headers}\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut raw = Vec::new();
         let end = loop {
@@ -320,4 +326,45 @@ async fn the_calls_page_shows_what_arrived_and_why_something_has_no_delivery() {
     assert_eq!(of("q=CAoff&without=1").await[..2], [false, true]);
     assert_eq!(of("until=2020-01-01").await, [false; 4]);
     assert_eq!(console.get("/calls?without=yes").await.status, 400);
+}
+
+#[tokio::test]
+async fn whoever_has_a_link_exports_one_agent_and_sees_no_calls_and_no_acts_and_a_viewer_exports_nothing() {
+    let database = database_with_an_action().await;
+    database.publish("other", "default", &json!({"method": "POST", "url": "https://r.example/"})).await;
+    database.insert_call("other", &json!({})).await;
+    ended(&database, "failed", 3).await;
+    let mut key = tempfile::NamedTempFile::new().unwrap();
+    std::io::Write::write_all(&mut key, &[b'k'; 64]).unwrap();
+    let key = key.path().to_str().unwrap();
+    let proxy = ["--auth", "proxy", "--proxy-user-header", "x-user", "--proxy-roles-header", "x-roles"];
+    let more = ["--proxy-from", "127.0.0.0/8", "--link-key-file", key];
+    let console = Console::start_with(&database.url, &[&proxy[..], &more].concat()).await;
+    let link = printed(&database, &["console", "link", "a", "--for", "1h", "--link-key-file", key]);
+    let path = link.trim().strip_prefix("http://127.0.0.1:8088").unwrap();
+    let host = console.address().to_string();
+    let entered = console.ask("GET", path, &[("host", &host)]).await;
+    let cookie = entered.header("set-cookie").unwrap().split(';').next().unwrap().to_owned();
+    let customer = [("host", host.as_str()), ("cookie", &cookie)];
+    for target in ["/calls", "/audit", "/audit.csv", "/audit.jsonl", "/deliveries.csv?agent=other"] {
+        let response = console.ask("GET", target, &customer).await;
+        assert!(matches!(response.status, 403 | 404), "{target}: {} {}", response.status, response.words());
+    }
+    let own = Download::with(console.address(), "/deliveries.jsonl", &customer[1..]).await.finish().await;
+    assert!(own.1 && own.0.lines().count() == 3 && !own.0.contains("other"), "{own:?}");
+    let all = [("x-user", "ada"), ("x-roles", "auditor")];
+    let all = Download::with(console.address(), "/deliveries.jsonl", &all).await.finish().await;
+    assert!(all.1 && all.0.lines().count() == 4, "{all:?}");
+    let viewer = [("host", host.as_str()), ("x-user", "bob"), ("x-roles", "viewer")];
+    for target in ["/deliveries.csv", "/audit.csv"] {
+        assert_eq!(console.ask("GET", target, &viewer).await.status, 403, "{target}");
+    }
+    for target in ["/calls", "/audit"] {
+        let response = console.ask("GET", target, &viewer).await;
+        assert!(
+            response.status == 200 && response.words().contains("It needs a database user"),
+            "{}",
+            response.words()
+        );
+    }
 }

@@ -54,8 +54,13 @@ impl Response {
 impl Console {
     /// Starts the console on any port, for this user of a database.
     pub async fn start(url: &str) -> Console {
+        Console::start_with(url, &[]).await
+    }
+
+    /// The same with more arguments.
+    pub async fn start_with(url: &str, arguments: &[&str]) -> Console {
         let mut command = Command::new(POSTCALL);
-        command.args(["console", "--listen", "127.0.0.1:0"]).env("DATABASE_URL", url);
+        command.args(["console", "--listen", "127.0.0.1:0"]).args(arguments).env("DATABASE_URL", url);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true).spawn().unwrap();
         let mut stdout = BufReader::new(child.stdout.take().unwrap()).lines();
         let line =
