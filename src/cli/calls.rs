@@ -4,10 +4,10 @@ use clap::Args;
 use clap::builder::RangedU64ValueParser;
 use uuid::Uuid;
 
-use super::moment::{Moment, parse_moment, resolved};
+use super::moment::{parse_moment, resolved};
 use super::table::{Table, time};
 use super::{CliError, Database, Format, ONE_CONNECTION};
-use crate::domain::visible::visible;
+use crate::domain::moment::Moment;
 use crate::service::calls::{Arrived, Without, arrivals};
 use crate::store::calls::CallFilter;
 
@@ -90,23 +90,6 @@ fn cells(arrived: &Arrived) -> Vec<String> {
         call.call_sid.clone().unwrap_or_default(),
         call.call_bytes.map(|bytes| bytes.to_string()).unwrap_or_default(),
         call.deliveries.map(|count| count.to_string()).unwrap_or_default(),
-        without.as_ref().map(in_words).unwrap_or_default(),
+        without.as_ref().map(Without::in_words).unwrap_or_default(),
     ]
-}
-
-/// Why a call has no delivery: words that go on after the call.
-pub(super) fn in_words(without: &Without) -> String {
-    match without {
-        Without::AgentUnknown { meant } => {
-            let meant = meant.as_ref().map(|name| format!(": did you mean {}?", visible(name))).unwrap_or_default();
-            format!("agent unknown: it has no action{meant}")
-        }
-        Without::PublishedLater { first_published_at } => {
-            format!("published later: the agent's first action is from {}", time(*first_published_at))
-        }
-        Without::NoneEnabled { enabled_today, actions_today } => {
-            format!("none enabled at that moment (today {enabled_today} of {actions_today})")
-        }
-        Without::NotRecorded => "not recorded: the call is from before that was kept".to_owned(),
-    }
 }

@@ -3,9 +3,10 @@
 use clap::Args;
 use uuid::Uuid;
 
-use super::moment::{Moment, parse_moment, resolved};
+use super::moment::{parse_moment, resolved};
 use crate::domain::delivery::State;
 use crate::domain::error_kind::ErrorKind;
+use crate::domain::moment::Moment;
 use crate::store::history::HistoryFilter;
 use crate::store::{Store, StoreError};
 

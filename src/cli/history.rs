@@ -8,7 +8,7 @@ use clap::builder::RangedU64ValueParser;
 use uuid::Uuid;
 
 use super::filter::Filter;
-use super::listing::Listing;
+use super::listing::{Listed, Listing};
 use super::table::{Table, time};
 use super::{CliError, Database, Format, ONE_CONNECTION};
 use crate::service::history::{Following, Look, Next, Page, Whole, page};
@@ -104,8 +104,8 @@ async fn print_whole(
     after: Option<Uuid>,
     format: Format,
 ) -> Result<(), CliError> {
-    let (mut whole, mut listing) = (Whole::new(store, filter, after), Listing::new(format));
-    while let Some(rows) = whole.step().await? {
+    let (mut whole, mut listing) = (Whole::new(filter, after), Listing::new(format));
+    while let Some(rows) = whole.step(store).await? {
         listing.add(&rows)?;
     }
     listing.end()
@@ -137,31 +137,32 @@ pub(super) fn print(rows: &[HistoryRow], format: Format) -> Result<(), CliError>
     if format == Format::Csv {
         return print_all_columns(rows);
     }
-    let mut table = Table::new(&HEADER);
+    let mut table = Table::new(HistoryRow::HEADER);
     for row in rows {
-        table.row(cells(row));
+        table.row(row.cells());
     }
     table.print(format, rows)
 }
 
-/// The columns of the table for people.
-pub(super) const HEADER: [&str; 8] = ["created", "delivery", "agent", "action", "state", "result", "ms", "call sid"];
+impl Listed for HistoryRow {
+    const HEADER: &'static [&'static str] =
+        &["created", "delivery", "agent", "action", "state", "result", "ms", "call sid"];
 
-/// What they show of a delivery.
-pub(super) fn cells(row: &HistoryRow) -> Vec<String> {
-    vec![
-        time(row.created_at),
-        row.delivery_id.to_string(),
-        row.agent.clone(),
-        row.action.clone(),
-        row.state.to_string(),
-        row.response_code
-            .map(|code| code.to_string())
-            .or(row.error_kind.map(|kind| kind.to_string()))
-            .unwrap_or_default(),
-        row.latency_ms.map(|ms| ms.to_string()).unwrap_or_default(),
-        row.call_sid.clone().unwrap_or_default(),
-    ]
+    fn cells(&self) -> Vec<String> {
+        vec![
+            time(self.created_at),
+            self.delivery_id.to_string(),
+            self.agent.clone(),
+            self.action.clone(),
+            self.state.to_string(),
+            self.response_code
+                .map(|code| code.to_string())
+                .or(self.error_kind.map(|kind| kind.to_string()))
+                .unwrap_or_default(),
+            self.latency_ms.map(|ms| ms.to_string()).unwrap_or_default(),
+            self.call_sid.clone().unwrap_or_default(),
+        ]
+    }
 }
 
 /// Prints CSV with all columns of the view under their names. The header is also printed if there is no row.

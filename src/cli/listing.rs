@@ -1,40 +1,48 @@
-//! Prints deliveries as they are found, without holding more than a few of them: the same text as for a page, in every
-//! format but the table, whose columns grow with what they show.
+//! Prints rows as they are found, without holding more than a few of them: the same text as for a page, in every format
+//! but the table, whose columns grow with what they show.
 
 use std::io::{self, Stdout, StdoutLock, Write};
+use std::marker::PhantomData;
 
-use serde_json::Value;
-
-use super::history::{HEADER, cells};
-use super::table::without_effect;
-use super::{CliError, Format, spreadsheet};
+use super::{CliError, Format};
 use crate::domain::visible::visible;
-use crate::store::history::HistoryRow;
+use crate::service::export::{Form, Record, without_effect};
 
 /// A cell that is wider than this moves the rest of its line instead of widening its column for good.
 const WIDEST: usize = 40;
 
-/// Deliveries that are printed one after the other.
-pub(super) struct Listing {
+/// A row that can also be shown in a table for people, which has fewer columns.
+pub(super) trait Listed: Record {
+    /// The columns of the table.
+    const HEADER: &'static [&'static str];
+
+    /// What they show.
+    fn cells(&self) -> Vec<String>;
+}
+
+/// Rows that are printed one after the other.
+pub(super) struct Listing<R> {
     out: Stdout,
     format: Format,
     /// How many were printed.
     printed: usize,
     /// How wide the columns of the table are so far.
-    widths: [usize; HEADER.len()],
+    widths: Vec<usize>,
+    rows: PhantomData<R>,
 }
 
-impl Listing {
-    pub(super) fn new(format: Format) -> Listing {
-        Listing { out: std::io::stdout(), format, printed: 0, widths: HEADER.map(str::len) }
+impl<R: Listed> Listing<R> {
+    pub(super) fn new(format: Format) -> Listing<R> {
+        let widths = R::HEADER.iter().map(|name| name.len()).collect();
+        Listing { out: std::io::stdout(), format, printed: 0, widths, rows: PhantomData }
     }
 
-    /// Prints more deliveries, and lets the reader see them at once.
-    pub(super) fn add(&mut self, rows: &[HistoryRow]) -> Result<(), CliError> {
+    /// Prints more rows, and lets the reader see them at once.
+    pub(super) fn add(&mut self, rows: &[R]) -> Result<(), CliError> {
         self.write(rows).map_err(CliError::Output)
     }
 
-    fn write(&mut self, rows: &[HistoryRow]) -> io::Result<()> {
+    fn write(&mut self, rows: &[R]) -> io::Result<()> {
         let mut out = self.out.lock();
         match self.format {
             Format::Table => self.lines(&mut out, rows)?,
@@ -45,20 +53,12 @@ impl Listing {
                     write!(out, "{before}\n  {}", without_effect(&text).replace('\n', "\n  "))?;
                 }
             }
-            Format::Jsonl => {
-                for row in rows {
-                    let text = serde_json::to_string(row)?;
-                    writeln!(out, "{}", without_effect(&text))?;
-                }
-            }
+            Format::Jsonl => Form::JsonLines.write_rows(&mut out, rows)?,
             Format::Csv => {
                 if self.printed == 0 && !rows.is_empty() {
-                    csv_header(&mut out)?;
+                    Form::Csv.write_head::<R>(&mut out)?;
                 }
-                for row in rows {
-                    let object = serde_json::to_value(row)?;
-                    spreadsheet::write_record(&mut out, HistoryRow::COLUMNS.map(|column| &object[column]))?;
-                }
+                Form::Csv.write_rows(&mut out, rows)?;
             }
         }
         out.flush()?;
@@ -76,22 +76,23 @@ impl Listing {
         match (self.format, self.printed) {
             (Format::Json, 0) => writeln!(out, "[]")?,
             (Format::Json, _) => writeln!(out, "\n]")?,
-            (Format::Csv, 0) => csv_header(&mut out)?,
+            (Format::Csv, 0) => Form::Csv.write_head::<R>(&mut out)?,
             (Format::Table | Format::Jsonl | Format::Csv, _) => {}
         }
         out.flush()
     }
 
-    fn lines(&mut self, out: &mut StdoutLock<'_>, rows: &[HistoryRow]) -> io::Result<()> {
+    fn lines(&mut self, out: &mut StdoutLock<'_>, rows: &[R]) -> io::Result<()> {
         let lines: Vec<Vec<String>> =
-            rows.iter().map(|row| cells(row).iter().map(|cell| visible(cell).into_owned()).collect()).collect();
+            rows.iter().map(|row| row.cells().iter().map(|cell| visible(cell).into_owned()).collect()).collect();
         for line in &lines {
             for (width, cell) in self.widths.iter_mut().zip(line) {
                 *width = (*width).max(cell.chars().count().min(WIDEST));
             }
         }
         if self.printed == 0 && !lines.is_empty() {
-            self.line(out, &HEADER.map(str::to_uppercase))?;
+            let header: Vec<String> = R::HEADER.iter().map(|name| name.to_uppercase()).collect();
+            self.line(out, &header)?;
         }
         lines.iter().try_for_each(|line| self.line(out, line))
     }
@@ -101,8 +102,4 @@ impl Listing {
             self.widths.iter().zip(cells).map(|(width, cell)| format!("{cell:<width$}", width = *width)).collect();
         writeln!(out, " {}", padded.join("  ").trim_end())
     }
-}
-
-fn csv_header(out: &mut impl Write) -> io::Result<()> {
-    spreadsheet::write_record(out, &HistoryRow::COLUMNS.map(Value::from))
 }

@@ -23,6 +23,7 @@ mod action_source;
 mod action_test;
 mod action_versions;
 mod attribution;
+mod audit;
 mod calls;
 mod check_invariants;
 mod console;
@@ -44,7 +45,6 @@ mod run;
 mod shell;
 mod show;
 mod signals;
-mod spreadsheet;
 mod status;
 mod table;
 mod targets;
@@ -94,6 +94,7 @@ enum Command {
     Render(render::Arguments),
     Calls(calls::Arguments),
     History(history::Arguments),
+    Audit(audit::Arguments),
     Show(show::Arguments),
     Resolve(resolve::Arguments),
     Replay(replay::Arguments),
@@ -262,6 +263,7 @@ impl Command {
             Command::Render(arguments) => arguments.run(),
             Command::Calls(arguments) => arguments.run().await,
             Command::History(arguments) => arguments.run().await,
+            Command::Audit(arguments) => arguments.run().await,
             Command::Show(arguments) => arguments.run().await,
             Command::Resolve(arguments) => arguments.run().await,
             Command::Replay(arguments) => arguments.run().await,
@@ -292,6 +294,7 @@ impl Command {
             | Command::Calls(_)
             | Command::Doctor(_)
             | Command::History(_)
+            | Command::Audit(_)
             | Command::Show(_)
             | Command::CheckInvariants(_) => READER,
             Command::Action(_) | Command::Pause(_) | Command::Resume(_) | Command::Resolve(_) | Command::Replay(_) => {

@@ -3,14 +3,13 @@
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::calls::in_words;
 use super::table::{Table, print_json, time};
 use super::{CliError, Database, Format, ONE_CONNECTION, print_line};
 use crate::domain::delivery::{BodyEnd, State};
 use crate::domain::error_kind::ErrorKind;
 use crate::domain::excerpt::Excerpt;
 use crate::domain::visible::visible;
-use crate::service::calls::Arrived;
+use crate::service::calls::{Arrived, Without};
 use crate::service::find::{Found, MOST_FOUND, find};
 use crate::service::past_request::{MaskedRequest, PastRequest, render_again};
 use crate::service::past_response::excerpt;
@@ -98,7 +97,7 @@ fn without_delivery(Arrived { call, without }: &Arrived) -> String {
             "deliveries",
             call.deliveries.filter(|count| *count > 0).map(|count| format!("{count}, no longer in history")),
         ),
-        field("because", without.as_ref().map(in_words)),
+        field("because", without.as_ref().map(Without::in_words)),
     ];
     lines.into_iter().flatten().collect::<Vec<_>>().join("\n")
 }

@@ -7,8 +7,10 @@ use comfy_table::{ContentArrangement, presets};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{CliError, Format, print_line, print_text, spreadsheet};
-use crate::domain::visible::{acts, visible};
+use super::{CliError, Format, print_line, print_text};
+use crate::domain::visible::visible;
+use crate::service::export::without_effect;
+use crate::service::spreadsheet;
 
 /// Width of a table in characters if stdout is not a terminal.
 const WIDTH_WITHOUT_TERMINAL: u16 = 160;
@@ -62,21 +64,6 @@ pub(super) fn print_json<T: Serialize + ?Sized>(value: &T) -> Result<(), CliErro
 pub(super) fn print_json_line<T: Serialize>(value: &T) -> Result<(), CliError> {
     let text = serde_json::to_string(value).map_err(|error| CliError::Output(error.into()))?;
     print_text(&without_effect(&text))
-}
-
-/// JSON of the same value, in which characters that act on a terminal or are invisible are escaped.
-pub(super) fn without_effect(json: &str) -> String {
-    let mut text = String::with_capacity(json.len());
-    for c in json.chars() {
-        // Outside of strings, JSON contains no such characters but line breaks, which are the layout.
-        if c == '\n' || !acts(c) {
-            text.push(c);
-        } else {
-            let units = &mut [0; 2];
-            text.extend(c.encode_utf16(units).iter().map(|unit| format!("\\u{unit:04x}")));
-        }
-    }
-    text
 }
 
 fn print_csv(header: &[&'static str], rows: &[Vec<String>]) -> std::io::Result<()> {

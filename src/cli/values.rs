@@ -3,6 +3,7 @@
 use clap::ValueEnum;
 use clap::builder::PossibleValue;
 
+use crate::domain::act::Act;
 use crate::domain::delivery::{Finding, State};
 use crate::domain::error_kind::ErrorKind;
 
@@ -19,6 +20,16 @@ impl ValueEnum for State {
 impl ValueEnum for ErrorKind {
     fn value_variants<'a>() -> &'a [ErrorKind] {
         &ErrorKind::ALL
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(PossibleValue::new(self.as_str()))
+    }
+}
+
+impl ValueEnum for Act {
+    fn value_variants<'a>() -> &'a [Act] {
+        &Act::ALL
     }
 
     fn to_possible_value(&self) -> Option<PossibleValue> {

@@ -31,6 +31,8 @@ pub(super) enum Trouble {
     TooLarge,
     /// What was sent did not arrive in time.
     TooSlowToArrive,
+    /// An export is asked for in a version of HTTP whose clients could not see that it was broken off.
+    OldHttp,
     /// There is no visitor.
     NoVisitor(NoVisitor),
     /// A form came from somebody who is not logged in, or not any more.
@@ -112,7 +114,9 @@ impl Trouble {
             Trouble::NoForm | Trouble::TooLarge | Trouble::TooSlowToArrive => {
                 answer.with(header::CONNECTION, HeaderValue::from_static("close"))
             }
-            Trouble::Busy | Trouble::Crowded | Trouble::Away => answer.with(header::RETRY_AFTER, HeaderValue::from_static("5")),
+            Trouble::Busy | Trouble::Crowded | Trouble::Away => {
+                answer.with(header::RETRY_AFTER, HeaderValue::from_static("5"))
+            }
             _ => answer,
         }
     }
@@ -125,6 +129,7 @@ impl Trouble {
             Trouble::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Trouble::TooSlowToArrive => StatusCode::REQUEST_TIMEOUT,
             Trouble::Refused(Refusal::TooLong) => StatusCode::URI_TOO_LONG,
+            Trouble::OldHttp => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
             Trouble::Refused(Refusal::Foreign | Refusal::CrossSite)
             | Trouble::Forbidden
             | Trouble::NoVisitor(_)
@@ -252,6 +257,11 @@ impl Trouble {
     /// The others.
     fn told_of_page(&self) -> (&'static str, String, String) {
         let (title, cause, cure) = match self {
+            Trouble::OldHttp => (
+                "Not over HTTP/1.0",
+                "An export is as long as its result. Over HTTP/1.0, nobody would see if it were cut off in the middle.",
+                "Use HTTP/1.1. A proxy in between may need to be told: for nginx, proxy_http_version 1.1.",
+            ),
             Trouble::NoPage => ("No such page", "The console has no page with this address.", "Begin at the overview."),
             Trouble::Missing(what) => ("Not found", what.as_str(), "Search for it among the deliveries or the agents."),
             Trouble::Wrong(what) => ("This cannot be searched for", what.as_str(), "Correct the address or the form."),

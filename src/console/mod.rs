@@ -12,6 +12,7 @@
 //! pages     what each page shows; `templates/` holds how
 //! assets    the scripts, embedded
 //! policy    what a browser may do with an answer
+//! export    a whole result as one answer, streamed
 //! notes     what somebody has just done, for the page that they see next
 //! frame     what stands around every page
 //! answer    the response, with the headers that every answer has
@@ -32,6 +33,7 @@
 mod answer;
 mod assets;
 mod entrance;
+mod export;
 mod failure;
 mod form;
 mod frame;

@@ -1,14 +1,13 @@
 //! The parameters of an address, as criteria. An unknown one is an error: a criterion that is misspelt and passed over
 //! would make a page show something else than it seems to.
 
-use std::str::FromStr;
-
-use chrono::{DateTime, NaiveDate, NaiveTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::failure::Trouble;
 use crate::domain::delivery::State;
 use crate::domain::error_kind::ErrorKind;
+use crate::domain::moment::{EXPECTED, Moment};
 use crate::store::history::HistoryFilter;
 
 /// The most parameters that are read. The search form has fewer.
@@ -48,9 +47,29 @@ impl Parameters {
     }
 
     /// Takes the value of a parameter that may be given once, as `T`. `expected` says what it should be.
-    fn parsed<T>(&mut self, name: &str, expected: &str, parse: fn(&str) -> Option<T>) -> Result<Option<T>, Trouble> {
+    pub(super) fn parsed<T>(
+        &mut self,
+        name: &str,
+        expected: &str,
+        parse: fn(&str) -> Option<T>,
+    ) -> Result<Option<T>, Trouble> {
         let Some(text) = self.one(name)? else { return Ok(None) };
         parse(text.trim()).map(Some).ok_or_else(|| Trouble::Wrong(format!("{name}: expected {expected}.")))
+    }
+
+    /// Takes a point in time that may be given once, and the text as it was written.
+    pub(super) fn moment(&mut self, name: &str) -> Result<(Option<Moment>, Option<String>), Trouble> {
+        let Some(text) = self.one(name)? else { return Ok((None, None)) };
+        match Moment::named(text.trim()) {
+            Some(moment) => Ok((Some(moment), Some(text))),
+            None => Err(Trouble::Wrong(format!("{name}: expected {EXPECTED}."))),
+        }
+    }
+
+    /// Takes a box of a form: there if it is checked.
+    pub(super) fn checked(&mut self, name: &str) -> Result<bool, Trouble> {
+        let one = self.parsed(name, "1, or that it is left out", |text| (text == "1").then_some(()))?;
+        Ok(one.is_some())
     }
 
     /// Nothing must be left.
@@ -76,41 +95,6 @@ pub(super) enum Place {
     Before(Uuid),
 }
 
-/// A point in time, as a person writes it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum When {
-    At(DateTime<Utc>),
-    /// So long ago.
-    Ago(TimeDelta),
-}
-
-impl When {
-    /// Reads a day (its midnight in UTC), a time with an offset, or how long ago: `30m`, `24h`, `7d`.
-    fn named(text: &str) -> Option<When> {
-        if let Ok(day) = NaiveDate::from_str(text) {
-            return Some(When::At(day.and_time(NaiveTime::MIN).and_utc()));
-        }
-        if let Ok(time) = DateTime::parse_from_rfc3339(text) {
-            return Some(When::At(time.to_utc()));
-        }
-        let unit = text.chars().last()?;
-        let count: i64 = text.strip_suffix(unit)?.parse::<u32>().ok()?.into();
-        match unit {
-            'm' => TimeDelta::try_minutes(count).map(When::Ago),
-            'h' => TimeDelta::try_hours(count).map(When::Ago),
-            'd' => TimeDelta::try_days(count).map(When::Ago),
-            _ => None,
-        }
-    }
-
-    fn at(self, now: DateTime<Utc>) -> DateTime<Utc> {
-        match self {
-            When::At(time) => time,
-            When::Ago(ago) => now.checked_sub_signed(ago).unwrap_or(DateTime::UNIX_EPOCH),
-        }
-    }
-}
-
 /// What a person searches for among deliveries.
 #[derive(Debug)]
 pub(super) struct Search {
@@ -121,17 +105,16 @@ pub(super) struct Search {
     pub(super) action: Option<String>,
     pub(super) error_kind: Option<ErrorKind>,
     pub(super) response_code: Option<i16>,
-    since: Option<When>,
-    until: Option<When>,
+    /// Only what is neither delivered nor healed.
+    pub(super) open: bool,
+    since: Option<Moment>,
+    until: Option<Moment>,
     /// As it was written.
     pub(super) since_text: Option<String>,
     /// As it was written.
     pub(super) until_text: Option<String>,
     pub(super) place: Place,
 }
-
-const EXPECTED_TIME: &str =
-    "a day (2026-11-24), a time with an offset (2026-11-24T09:30:00Z), or how long ago (30m, 24h, 7d)";
 
 impl Search {
     /// Reads the parameters of the page of deliveries.
@@ -153,7 +136,7 @@ impl Search {
             (None, Some(id)) => Place::Before(id),
             (Some(_), Some(_)) => return Err(Trouble::Wrong("after and before: expected one of them.".to_owned())),
         };
-        let (since_text, until_text) = (all.one("since")?, all.one("until")?);
+        let ((since, since_text), (until, until_text)) = (all.moment("since")?, all.moment("until")?);
         let search = Search {
             q: all.one("q")?.map(|q| q.trim().to_owned()).filter(|q| !q.is_empty()),
             states,
@@ -163,8 +146,9 @@ impl Search {
             response_code: all.parsed("response_code", "an HTTP status code, such as 404", |text| {
                 text.parse().ok().filter(|code| (100..=999).contains(code))
             })?,
-            since: time("since", since_text.as_deref())?,
-            until: time("until", until_text.as_deref())?,
+            open: all.checked("open")?,
+            since,
+            until,
             since_text,
             until_text,
             place,
@@ -183,6 +167,7 @@ impl Search {
             response_code: self.response_code,
             since: self.since.map(|since| since.at(now)),
             until: self.until.map(|until| until.at(now)),
+            open: self.open,
             ..HistoryFilter::default()
         }
     }
@@ -201,11 +186,17 @@ impl Search {
             || self.response_code.is_some()
             || self.since.is_some()
             || self.until.is_some()
+            || self.open
     }
 
     /// The address of the page of deliveries with the same criteria and these parameters in addition. One of the same
     /// name takes the place of a criterion.
     pub(super) fn address_with(&self, more: &[(&str, &str)]) -> String {
+        format!("/deliveries?{}", self.query_with(more))
+    }
+
+    /// The same as a query.
+    pub(super) fn query_with(&self, more: &[(&str, &str)]) -> String {
         let code = self.response_code.map(|code| code.to_string());
         let own = [
             ("q", self.q.as_deref()),
@@ -215,6 +206,7 @@ impl Search {
             ("response_code", code.as_deref()),
             ("since", self.since_text.as_deref()),
             ("until", self.until_text.as_deref()),
+            ("open", self.open.then_some("1")),
         ];
         let mut query = url::form_urlencoded::Serializer::new(String::new());
         for (name, value) in own {
@@ -223,13 +215,8 @@ impl Search {
             }
         }
         query.extend_pairs(self.states.iter().map(|state| ("state", state.as_str()))).extend_pairs(more);
-        format!("/deliveries?{}", query.finish())
+        query.finish()
     }
-}
-
-fn time(name: &str, text: Option<&str>) -> Result<Option<When>, Trouble> {
-    let Some(text) = text else { return Ok(None) };
-    When::named(text.trim()).map(Some).ok_or_else(|| Trouble::Wrong(format!("{name}: expected {EXPECTED_TIME}.")))
 }
 
 #[cfg(test)]
@@ -275,23 +262,5 @@ mod tests {
             assert!(refused(query).starts_with(said), "{query}: {}", refused(query));
         }
         assert!(refused(&"state=failed&".repeat(33)).contains("more than 32"));
-    }
-
-    #[test]
-    fn a_time_is_a_day_a_moment_or_how_long_ago_and_none_is_too_far_away() {
-        let now: DateTime<Utc> = "2026-11-28T12:00:00Z".parse().unwrap();
-        for (text, meant) in [
-            ("2026-11-24", "2026-11-24T00:00:00Z"),
-            ("2026-11-24T09:30:00+05:30", "2026-11-24T04:00:00Z"),
-            ("90m", "2026-11-28T10:30:00Z"),
-            ("24h", "2026-11-27T12:00:00Z"),
-            ("7d", "2026-11-21T12:00:00Z"),
-            ("4294967295d", "1970-01-01T00:00:00Z"),
-        ] {
-            assert_eq!(When::named(text).unwrap().at(now), meant.parse::<DateTime<Utc>>().unwrap(), "{text}");
-        }
-        for text in ["h", "1", "1w", "é", "1.5h"] {
-            assert_eq!(When::named(text), None, "{text}");
-        }
     }
 }

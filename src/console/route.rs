@@ -5,6 +5,8 @@ use super::gate::Takes;
 use percent_encoding::percent_decode_str;
 use uuid::Uuid;
 
+use crate::service::export::Form;
+
 /// The path of the style sheet. It holds a digest of its content, so that browsers may keep it.
 pub(super) fn style_path() -> &'static str {
     static PATH: std::sync::LazyLock<String> = std::sync::LazyLock::new(|| {
@@ -26,6 +28,12 @@ pub(super) enum Route {
     Home,
     Deliveries,
     Delivery(Uuid),
+    /// A whole result of the page of deliveries.
+    DeliveriesExport(Form),
+    Calls,
+    Audit,
+    /// A whole result of the page of acts.
+    AuditExport(Form),
     Agents,
     Agent(String),
     /// The live tail.
@@ -65,6 +73,10 @@ impl Route {
             Route::Home
             | Route::Deliveries
             | Route::Delivery(_)
+            | Route::DeliveriesExport(_)
+            | Route::Calls
+            | Route::Audit
+            | Route::AuditExport(_)
             | Route::Agents
             | Route::Agent(_)
             | Route::Live
@@ -75,7 +87,9 @@ impl Route {
             | Route::Asset(_)
             | Route::Icon => Takes::Reading,
             Route::LogIn | Route::EditAction | Route::ReplayMany => Takes::Both,
-            Route::LogOut | Route::CheckAction | Route::Switch | Route::Pause | Route::Replay | Route::Resolve => Takes::Form,
+            Route::LogOut | Route::CheckAction | Route::Switch | Route::Pause | Route::Replay | Route::Resolve => {
+                Takes::Form
+            }
         }
     }
 
@@ -88,6 +102,12 @@ impl Route {
             [""] => Some(Route::Home),
             ["deliveries"] => Some(Route::Deliveries),
             ["deliveries", id] => id.parse().ok().map(Route::Delivery),
+            ["deliveries.csv"] => Some(Route::DeliveriesExport(Form::Csv)),
+            ["deliveries.jsonl"] => Some(Route::DeliveriesExport(Form::JsonLines)),
+            ["calls"] => Some(Route::Calls),
+            ["audit"] => Some(Route::Audit),
+            ["audit.csv"] => Some(Route::AuditExport(Form::Csv)),
+            ["audit.jsonl"] => Some(Route::AuditExport(Form::JsonLines)),
             ["agents"] => Some(Route::Agents),
             ["agents", agent] if !agent.is_empty() => Some(Route::Agent(agent.to_owned())),
             ["live"] => Some(Route::Live),

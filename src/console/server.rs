@@ -24,6 +24,7 @@ use tokio_util::task::TaskTracker;
 use tracing::debug;
 
 use super::answer::{Answer, Body};
+use super::export::{self, EXPORTS};
 use super::failure::Trouble;
 use super::form::Form;
 use super::frame::{self, Frame};
@@ -39,8 +40,8 @@ use crate::store::Patience;
 
 /// The most pages that are read from the database at the same time; each has one session.
 pub const PAGES: usize = 4;
-/// The connections of a store of the console: one for each page.
-pub const CONNECTIONS: u32 = PAGES as u32;
+/// The connections of a store of the console: one for each page, and one for each export.
+pub const CONNECTIONS: u32 = PAGES as u32 + EXPORTS as u32;
 /// The most actions that are checked at the same time while somebody types: they take one core, and no session.
 const CHECKS: usize = 1;
 /// How long the console waits for the database: so long that a person would still wait.
@@ -93,6 +94,7 @@ struct Shared {
     door: Door,
     notes: Notes,
     pages: Semaphore,
+    exports: Arc<Semaphore>,
     health: Semaphore,
     checks: Semaphore,
     live: Arc<Live>,
@@ -111,7 +113,8 @@ impl Console {
         let door = Door::new(settings.auth, site, settings.links, settings.proxies, now);
         let (pages, health, checks) = (Semaphore::new(PAGES), Semaphore::new(1), Semaphore::new(CHECKS));
         let (notes, live, rates) = (Notes::default(), Live::new(), Rates::default());
-        let shared = Arc::new(Shared { stores, door, notes, pages, health, checks, live, rates });
+        let exports = Arc::new(Semaphore::new(EXPORTS));
+        let shared = Arc::new(Shared { stores, door, notes, pages, exports, health, checks, live, rates });
         Ok(Console { listener, address, shared })
     }
 
@@ -159,9 +162,12 @@ async fn connection<S>(
 ) where
     S: AsyncRead + AsyncWrite + Unpin,
 {
+    let streams = TaskTracker::new();
     let until = Instant::now() + CONNECTION_TIME;
     let lifetime = Lifetime { until, stop: stop.clone() };
-    let service = service_fn(move |request| respond(Arc::clone(&shared), request, peer, lifetime.clone()));
+    let of_connection = streams.clone();
+    let service =
+        service_fn(move |request| respond(Arc::clone(&shared), of_connection.clone(), lifetime.clone(), request, peer));
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIME)
@@ -175,24 +181,38 @@ async fn connection<S>(
         () = stop.cancelled() => {}
     }
     connection.as_mut().graceful_shutdown();
+    // A streamed answer has a bound of its own, and the connection ends behind it.
+    streams.close();
+    tokio::select! {
+        _ended = connection.as_mut() => return,
+        () = streams.wait() => {}
+        () = stop.cancelled() => {}
+    }
     let _ended = timeout(LAST_WORDS, connection).await;
 }
 
 async fn respond(
     shared: Arc<Shared>,
+    streams: TaskTracker,
+    lifetime: Lifetime,
     request: Request<Incoming>,
     peer: IpAddr,
-    lifetime: Lifetime,
 ) -> Result<Response<Body>, Infallible> {
     let answering = async {
-        let answer = shared.answer(request, peer, lifetime).await.unwrap_or_else(Trouble::into_answer);
+        let answer = shared.answer(&streams, lifetime, request, peer).await.unwrap_or_else(Trouble::into_answer);
         answer.into_response()
     };
     Ok(policy::around(frame::around(answering)).await)
 }
 
 impl Shared {
-    async fn answer(&self, request: Request<Incoming>, peer: IpAddr, lifetime: Lifetime) -> Result<Answer, Trouble> {
+    async fn answer(
+        &self,
+        streams: &TaskTracker,
+        lifetime: Lifetime,
+        request: Request<Incoming>,
+        peer: IpAddr,
+    ) -> Result<Answer, Trouble> {
         let (head, body) = request.into_parts();
         let route = Route::of(head.uri.path());
         // Where nothing is, there is nothing but to say so.
@@ -216,7 +236,7 @@ impl Shared {
                 let visit = Visit::new(self.visitor(&head, peer)?, &self.stores, &self.notes);
                 self.live.answer(&head.headers, visit.tail()?, lifetime)
             }
-            route => self.page(route, &head, body, peer).await,
+            route => self.page(route, (&head, body), peer, streams).await,
         }
     }
 
@@ -225,7 +245,13 @@ impl Shared {
     }
 
     /// A page for a visitor.
-    async fn page(&self, route: Route, head: &Parts, body: Incoming, peer: IpAddr) -> Result<Answer, Trouble> {
+    async fn page(
+        &self,
+        route: Route,
+        (head, body): (&Parts, Incoming),
+        peer: IpAddr,
+        streams: &TaskTracker,
+    ) -> Result<Answer, Trouble> {
         let visitor = match self.door.visitor(&head.headers, peer) {
             Ok(visitor) => visitor,
             Err(NoVisitor::LogIn) => return entrance::led_to(head),
@@ -235,6 +261,9 @@ impl Shared {
         let note = note.and_then(|id| self.notes.of(&visitor, id));
         let visit = Visit::new(visitor, &self.stores, &self.notes);
         frame::set(Frame::of(&visit, self.stores.writes(), self.door.knows_people(), note));
+        if let Route::DeliveriesExport(_) | Route::AuditExport(_) = route {
+            return self.export(&route, head, &visit, streams).await;
+        }
         // Before anything is waited for that others want, too: a slow sender holds no page's place.
         let form = if head.method == Method::POST { Some(Form::read(&head.headers, body).await?) } else { None };
         // Waits before it takes a session, so that whoever has a permit finds one free. A check while somebody types needs no
@@ -243,6 +272,28 @@ impl Shared {
         let _permit = timeout(WAIT, places.acquire()).await.map_err(|_| Trouble::Busy)?;
         let page = pages::of(route, &query, form, &visit, &self.rates);
         timeout(PAGE_TIME, page).await.unwrap_or(Err(Trouble::Away))
+    }
+
+    /// The beginning of an export, which goes on among `streams`.
+    async fn export(
+        &self,
+        route: &Route,
+        head: &Parts,
+        visit: &Visit<'_>,
+        streams: &TaskTracker,
+    ) -> Result<Answer, Trouble> {
+        if !export::can_be_broken_off(head.version) {
+            return Err(Trouble::OldHttp);
+        }
+        let permit = timeout(WAIT, Arc::clone(&self.exports).acquire_owned()).await;
+        // The semaphore is never closed.
+        let Ok(Ok(permit)) = permit else { return Err(Trouble::Busy) };
+        let begun = async {
+            let query = head.uri.query().unwrap_or_default();
+            let (exported, form, store) = pages::exported(route, query, visit).await?.ok_or(Trouble::NoPage)?;
+            export::begin((exported, form), store, permit, streams).await
+        };
+        timeout(PAGE_TIME, begun).await.unwrap_or(Err(Trouble::Away))
     }
 
     /// Whether the database answers.

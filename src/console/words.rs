@@ -21,17 +21,21 @@ use crate::store::status::Count;
 pub(super) enum Here {
     Home,
     Deliveries,
+    Calls,
     Agents,
+    Audit,
     Nowhere,
 }
 
 impl Here {
     /// The parts of the console: address, name, and whether it is this one.
-    pub(super) fn parts(self) -> [(&'static str, &'static str, bool); 3] {
+    pub(super) fn parts(self) -> [(&'static str, &'static str, bool); 5] {
         [
             ("/", "Overview", Here::Home),
             ("/deliveries", "Deliveries", Here::Deliveries),
+            ("/calls", "Calls", Here::Calls),
             ("/agents", "Agents", Here::Agents),
+            ("/audit", "Audit", Here::Audit),
         ]
         .map(|(address, name, part)| (address, name, part == self))
     }

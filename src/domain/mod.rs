@@ -4,6 +4,7 @@
 //! Everything here is pure: it uses no clock, no random numbers, no database and no socket. Callers pass in time and
 //! identity. All other rooms may use this one; it uses none of them.
 
+pub mod act;
 pub mod action;
 pub mod action_file;
 pub mod action_test;
@@ -19,6 +20,7 @@ pub mod excerpt;
 pub mod host;
 pub mod kept;
 pub mod mask;
+pub mod moment;
 pub mod nearest;
 pub mod pause;
 pub mod policy;

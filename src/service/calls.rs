@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Serialize;
 use uuid::Uuid;
 
 use crate::domain::nearest::nearest;
+use crate::domain::visible::visible;
 use crate::store::calls::{AgentActions, CallFilter, CallRecord};
 use crate::store::{Store, StoreError};
 
@@ -100,6 +101,24 @@ pub async fn explained(store: &Store, calls: Vec<CallRecord>) -> Result<Vec<Arri
 }
 
 impl Without {
+    /// Why a call has no delivery: words that go on after the call.
+    pub fn in_words(&self) -> String {
+        match self {
+            Without::AgentUnknown { meant } => {
+                let meant = meant.as_ref().map(|name| format!(": did you mean {}?", visible(name))).unwrap_or_default();
+                format!("agent unknown: it has no action{meant}")
+            }
+            Without::PublishedLater { first_published_at } => {
+                let first = first_published_at.to_rfc3339_opts(SecondsFormat::Secs, true);
+                format!("published later: the agent's first action is from {first}")
+            }
+            Without::NoneEnabled { enabled_today, actions_today } => {
+                format!("none enabled at that moment (today {enabled_today} of {actions_today})")
+            }
+            Without::NotRecorded => "not recorded: the call is from before that was kept".to_owned(),
+        }
+    }
+
     fn of(call: &CallRecord, actions: Option<&AgentActions>, meant: impl Fn(&str) -> Option<String>) -> Without {
         match actions {
             None => Without::AgentUnknown { meant: meant(&call.agent) },

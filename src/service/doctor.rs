@@ -3,7 +3,8 @@
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::domain::checkup::Check;
-use crate::store::checkup::{Headroom, Living, Login};
+use crate::store::checkup::{Living, Login};
+use crate::store::partitions::Headroom;
 use crate::store::{Store, StoreError};
 use crate::webhook::root_certificates;
 
@@ -34,6 +35,16 @@ pub async fn of_schema(store: &Store) -> Result<Vec<Check>, StoreError> {
         checks.push(of_partitions(&headroom, default_bytes));
     }
     checks.push(of_policies(&store.living_dispatchers().await?));
+    Ok(checks)
+}
+
+/// Looks at what can be looked at any time, on a page that is shown often: no whole table is read, and no lock is waited for.
+///
+/// # Errors
+/// Only those of the database.
+pub async fn at_a_glance(store: &Store) -> Result<Vec<Check>, StoreError> {
+    let mut checks = vec![of_guards(&store.guard_faults().await?), of_stuck(store.stuck().await?)];
+    checks.extend(store.headroom().await?.iter().map(|headroom| of_partitions(headroom, 0)));
     Ok(checks)
 }
 
@@ -101,6 +112,15 @@ fn of_guards(faults: &[String]) -> Check {
     };
     let cure = "find out who changed it and why, put it back, and run `postcall check-invariants`";
     Check::problem("guards", format!("{named}{more}"), cure)
+}
+
+fn of_stuck(stuck: i64) -> Check {
+    if stuck == 0 {
+        return Check::ok("in flight", "no delivery is in flight for too long");
+    }
+    let cure = "a dispatcher that runs gives up what others left behind; if one runs, look at its log, and run \
+                `postcall check-invariants`";
+    Check::problem("in flight", format!("{stuck} deliveries are in flight for too long"), cure)
 }
 
 fn of_partitions(Headroom { table, until, seconds }: &Headroom, default_bytes: i64) -> Check {

@@ -66,17 +66,16 @@ pub const STEP: usize = 500;
 /// there at the beginning and still matches when its step is made comes once, whatever is inserted, claimed or recorded
 /// meanwhile. What is inserted after the beginning does not come.
 #[derive(Debug)]
-pub struct Whole<'s> {
-    store: &'s Store,
+pub struct Whole {
     filter: HistoryFilter,
     before: Option<Uuid>,
     is_over: bool,
 }
 
-impl<'s> Whole<'s> {
+impl Whole {
     /// The whole result, from the delivery behind `after` on.
-    pub fn new(store: &'s Store, filter: HistoryFilter, after: Option<Uuid>) -> Whole<'s> {
-        Whole { store, filter, before: after, is_over: false }
+    pub fn new(filter: HistoryFilter, after: Option<Uuid>) -> Whole {
+        Whole { filter, before: after, is_over: false }
     }
 
     /// The next deliveries, at most [`STEP`]: possibly none, if the time of a search was not enough to find any; `None`
@@ -84,11 +83,11 @@ impl<'s> Whole<'s> {
     ///
     /// # Errors
     /// Only those of the database.
-    pub async fn step(&mut self) -> Result<Option<Vec<HistoryRow>>, StoreError> {
+    pub async fn step(&mut self, store: &Store) -> Result<Option<Vec<HistoryRow>>, StoreError> {
         if self.is_over {
             return Ok(None);
         }
-        let found = self.store.search(&self.filter, self.before, STEP).await?;
+        let found = store.search(&self.filter, self.before, STEP).await?;
         self.before = found.rest_before();
         self.is_over = self.before.is_none();
         Ok(Some(found.rows))
@@ -103,8 +102,8 @@ pub const MOST_ENDINGS: usize = 20_000;
 /// A look reads what has ended since the last one, and again what ended shortly before that, because a recording is
 /// visible only when it is committed, a moment after its time. Of more than `MOST_ENDINGS` endings in that time, a
 /// look reads the oldest ones, and the next one goes on behind them: what is committed late among these is not seen. A
-/// look reads no more than the endings of `WINDOW`. So following from a time long ago costs many small statements, and
-/// none that reads all that has ended since.
+/// look reads no more than the endings of `WINDOW`, and time in which nothing ended is skipped. So following from a time
+/// long ago costs many small statements, and none that reads all that has ended since.
 #[derive(Debug)]
 pub struct Following {
     filter: HistoryFilter,
@@ -143,6 +142,7 @@ impl Following {
         let until = self.after.finished_at + WINDOW;
         let endings = store.endings_between(self.after, until, MOST_ENDINGS).await?;
         let is_more = endings.ended.len() >= MOST_ENDINGS || until < endings.began_at;
+        let (is_empty, latest) = (endings.ended.is_empty(), endings.began_at - MARGIN);
         let news = self.take(endings, until, MOST_ENDINGS);
         let mut rows = Vec::new();
         for some in news.chunks(STEP) {
@@ -150,8 +150,30 @@ impl Following {
             let filter = HistoryFilter { delivery_ids: Some(ids), ..self.filter.clone() };
             rows.extend(store.history(&filter, STEP).await?);
         }
+        if is_empty && is_more {
+            self.skip_to_the_next(store, latest).await?;
+        }
         rows.sort_by_key(|row| (row.finished_at, row.delivery_id));
         Ok(Look { rows, is_more })
+    }
+
+    /// Goes on to the window before which nothing has ended, and not beyond `latest`. The time that is asked about is
+    /// doubled as long as nothing has ended in it; so a year takes some dozens of questions and not 50,000 looks.
+    async fn skip_to_the_next(&mut self, store: &Store, latest: DateTime<Utc>) -> Result<(), StoreError> {
+        let mut width = WINDOW;
+        while self.after.finished_at < latest {
+            let from = self.after.finished_at;
+            let until = from.checked_add_signed(width).map_or(latest, |until| until.min(latest));
+            match store.has_endings_between(from, until).await? {
+                true if width <= WINDOW => return Ok(()),
+                true => width = WINDOW,
+                false => {
+                    self.after = Ending { finished_at: until, delivery_id: Uuid::nil() };
+                    width = width.checked_mul(2).unwrap_or(width);
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Takes what a look has read of the time before `until`, and returns what was not seen before. `most` is what a

@@ -12,10 +12,13 @@
 //! comparison     what differs between two versions of an action
 //! stored_action  a published action as JSON, for programs
 //! past_request   the request of a past delivery, rendered again and masked
+//! export         a result as CSV or JSON lines, some rows at a time
+//! spreadsheet    CSV whose cells no spreadsheet runs
 //! past_response  what came back for a past delivery, beside what history has
 //! history        pages of history, a whole result, and what newly comes to an end
 //! tail           the newest endings, as they come
 //! calls          which calls have arrived, and why some of them have no delivery
+//! audit          what people did, in pages and as a whole
 //! doctor         what an installation needs in order to work
 //! find           what somebody means by an id: a delivery, a call, or the provider's id of a call
 //! replay         replaying many deliveries, or judging what would be replayed
@@ -32,12 +35,14 @@
 pub mod action_form;
 pub mod action_test;
 pub mod attribution;
+pub mod audit;
 pub mod calls;
 pub mod chosen_call;
 pub mod comparison;
 pub mod doctor;
 pub mod draft;
 pub mod examination;
+pub mod export;
 pub mod find;
 pub mod history;
 pub mod past_request;
@@ -46,6 +51,7 @@ pub mod pause;
 pub mod preview;
 pub mod remarks;
 pub mod replay;
+pub mod spreadsheet;
 pub mod stored_action;
 pub mod tail;
 pub mod told;

@@ -87,7 +87,7 @@ impl Store {
         let end = after.map_or(end, |after| end.min(after));
         // One snapshot, so that what was looked at is what was counted.
         let mut snapshot = self.pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
-        prepare(&mut snapshot, LOOK_TIMEOUT).await?;
+        prepare(&mut snapshot, LOOK_TIMEOUT.min(self.statement_timeout)).await?;
         let calls = matching(&mut snapshot, filter, first, end, limit).await?;
         let rest_after = match calls.last() {
             Some(last) if calls.len() >= limit => Some(last.call_id),

@@ -2,6 +2,8 @@
 
 use chrono::{DateTime, Utc};
 
+use super::invariants::{self, Checked, Invariant};
+use super::partitions::{self, Headroom};
 use super::{Store, StoreError, guards};
 use crate::domain::policy::Policy;
 
@@ -23,25 +25,6 @@ pub struct Login {
     pub is_owner: bool,
     /// The roles of ours that the user has.
     pub roles: Vec<String>,
-}
-
-/// For how long a table has partitions.
-#[derive(Clone, Debug)]
-pub struct Headroom {
-    /// The table.
-    pub table: String,
-    /// Until when partitions follow each other without a gap; `None` if there is none for the present.
-    pub until: Option<DateTime<Utc>>,
-    /// How many seconds that is from now.
-    pub seconds: f64,
-}
-
-impl Headroom {
-    /// The same in whole days, rounded down.
-    pub fn days(&self) -> i64 {
-        const SECONDS_OF_A_DAY: f64 = 86_400.0;
-        (self.seconds / SECONDS_OF_A_DAY) as i64
-    }
 }
 
 /// A living dispatcher and its policy.
@@ -83,27 +66,8 @@ impl Store {
 
     /// For how long the outbox and history have partitions.
     pub async fn headroom(&self) -> Result<Vec<Headroom>, StoreError> {
-        // Looks for the partitions that `postcall.make_partitions` makes, by their names. The headroom ends where the
-        // first one is missing. A detached one counts as missing. It reads the catalog only, so no lock of a partition
-        // keeps it waiting.
-        let tables = sqlx::query_as!(
-            Headroom,
-            r#"
-            SELECT parent AS "table!", nullif(ends_at, date_trunc(period, now())) AS until,
-                   greatest(0, date_part('epoch', ends_at - now())) AS "seconds!"
-            FROM (VALUES ('outbox', 'week'), ('delivery', 'month')) AS family (parent, period),
-                 LATERAL (
-                     SELECT coalesce(min(starts_at) FILTER (WHERE NOT coalesce(relispartition, false)),
-                                     max(starts_at + ('1 ' || period)::interval)) AS ends_at
-                     FROM generate_series(0, 3) AS n,
-                          LATERAL (SELECT date_trunc(period, now()) + n * ('1 ' || period)::interval) AS s (starts_at)
-                     LEFT JOIN pg_class ON pg_class.oid = to_regclass('postcall.' || parent || to_char(starts_at, '_YYYYMMDD'))
-                 ) AS made
-            "#
-        )
-        .fetch_all(&self.pool)
-        .await?;
-        Ok(tables)
+        let mut connection = self.pool.acquire().await?;
+        Ok(partitions::headroom(&mut connection).await?)
     }
 
     /// The size of a table's default partition, in bytes. It takes what has no other partition.
@@ -116,6 +80,12 @@ impl Store {
         .fetch_one(&self.pool)
         .await?;
         Ok(bytes)
+    }
+
+    /// How many deliveries are in flight for too long, as the invariant `none_stuck` judges it.
+    pub async fn stuck(&self) -> Result<i64, StoreError> {
+        let mut connection = self.pool.acquire().await?;
+        Ok(Checked::from(Invariant::NoneStuck, invariants::stuck(&mut connection).await?).violations)
     }
 
     /// One sentence for each guard that is off, missing or not the one that was shipped.

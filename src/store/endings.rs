@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::matching::prepare;
-use super::{COMMAND_STATEMENT_TIMEOUT, Store, StoreError};
+use super::{COMMAND_STATEMENT_TIMEOUT, LOOK_TIMEOUT, Store, StoreError};
 
 /// The end of a delivery. Endings are ordered by time, and those of one moment by id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,6 +25,26 @@ pub struct Endings {
 }
 
 impl Store {
+    /// Whether anything ended from `from` on and before `until`.
+    pub async fn has_endings_between(&self, from: DateTime<Utc>, until: DateTime<Utc>) -> Result<bool, StoreError> {
+        let mut transaction = self.pool.begin_with("BEGIN READ ONLY").await?;
+        prepare(&mut transaction, LOOK_TIMEOUT.min(self.statement_timeout)).await?;
+        // The index by end (BRIN) skips what ended at other times, and the first row that is found ends the search. The
+        // planner, which expects to find one everywhere, would read the tables from their beginnings.
+        sqlx::query!(r#"SELECT set_config('enable_seqscan', 'off', true) AS "off""#)
+            .fetch_one(&mut *transaction)
+            .await?;
+        let found = sqlx::query_scalar!(
+            r#"SELECT EXISTS (SELECT FROM postcall.delivery WHERE finished_at >= $1 AND finished_at < $2) AS "found!""#,
+            from,
+            until,
+        )
+        .fetch_one(&mut *transaction)
+        .await?;
+        transaction.commit().await?;
+        Ok(found)
+    }
+
     /// Returns the endings after `after` and before `until`, the oldest first, at most `limit`.
     pub async fn endings_between(
         &self,

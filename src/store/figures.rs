@@ -5,6 +5,7 @@ use sqlx::PgConnection;
 
 use super::StoreError;
 use super::invariants::{Checked, Invariant, stuck, unguarded};
+use super::partitions::{Headroom, headroom};
 use super::session::Session;
 use super::status::{Count, MOST_COUNTED, in_doubt, oldest_waiting, queue};
 
@@ -82,35 +83,9 @@ impl Session {
 
     /// Tells for how long there are partitions, and how many rows had none.
     pub async fn partition_figures(&mut self) -> Result<Vec<PartitionFigures>, StoreError> {
-        // - Looks for the partitions that `postcall.make_partitions` makes, by their names. A detached one counts as
-        //   missing. The headroom ends where the first one is missing.
-        // - Reads the catalog, and of each default partition no more rows than are counted.
-        let statement = sqlx::query!(
-            r#"
-            SELECT parent AS "table!", greatest(0, date_part('epoch', ends_at - now())) AS "headroom!",
-                   CASE parent
-                       WHEN 'outbox' THEN (SELECT count(*) FROM (SELECT FROM postcall.outbox_default LIMIT $1) AS counted)
-                       ELSE (SELECT count(*) FROM (SELECT FROM postcall.delivery_default LIMIT $1) AS counted)
-                   END AS "default_rows!"
-            FROM (VALUES ('outbox', 'week'), ('delivery', 'month')) AS family (parent, period),
-                 LATERAL (
-                     SELECT coalesce(min(starts_at) FILTER (WHERE NOT coalesce(relispartition, false)),
-                                     max(starts_at + ('1 ' || period)::interval)) AS ends_at
-                     FROM generate_series(0, 3) AS n,
-                          LATERAL (SELECT date_trunc(period, now()) + n * ('1 ' || period)::interval) AS s (starts_at)
-                     LEFT JOIN pg_class ON pg_class.oid = to_regclass('postcall.' || parent || to_char(starts_at, '_YYYYMMDD'))
-                 ) AS made
-            ORDER BY parent DESC
-            "#,
-            MOST_COUNTED_DEFAULT_ROWS + 1,
-        );
-        let rows = self.fetch_all(statement).await?;
-        let figures = rows.into_iter().map(|row| PartitionFigures {
-            table: row.table,
-            headroom: row.headroom,
-            default_rows: Count::up_to(MOST_COUNTED_DEFAULT_ROWS, row.default_rows),
-        });
-        Ok(figures.collect())
+        let mut connection = self.take().await?;
+        let read = self.within(read_partitions(&mut connection)).await;
+        self.keep(connection, read)
     }
 
     /// Counts the violations of the invariants that can be checked at any time: that nothing is stuck (it reads
@@ -138,6 +113,24 @@ async fn read_queue(connection: &mut PgConnection) -> Result<QueueFigures, sqlx:
         oldest_sending: oldest_sending.flatten(),
         active_pauses: counted.active_pauses,
     })
+}
+
+async fn read_partitions(connection: &mut PgConnection) -> Result<Vec<PartitionFigures>, sqlx::Error> {
+    // Reads of each default partition no more rows than are counted.
+    let rows = sqlx::query!(
+        r#"
+        SELECT (SELECT count(*) FROM (SELECT FROM postcall.outbox_default LIMIT $1) AS counted) AS "outbox!",
+               (SELECT count(*) FROM (SELECT FROM postcall.delivery_default LIMIT $1) AS counted) AS "delivery!"
+        "#,
+        MOST_COUNTED_DEFAULT_ROWS + 1,
+    )
+    .fetch_one(&mut *connection)
+    .await?;
+    let figures = headroom(connection).await?.into_iter().map(|Headroom { table, seconds, .. }| {
+        let rows = if table == "outbox" { rows.outbox } else { rows.delivery };
+        PartitionFigures { table, headroom: seconds, default_rows: Count::up_to(MOST_COUNTED_DEFAULT_ROWS, rows) }
+    });
+    Ok(figures.collect())
 }
 
 async fn check_cheap(connection: &mut PgConnection) -> Result<Vec<(Invariant, i64)>, sqlx::Error> {

@@ -62,6 +62,7 @@ macro_rules! named_columns {
         }
     };
 }
+pub(super) use named_columns;
 
 named_columns! {
     /// One row of the view `postcall.delivery_history`. docs/auditing.md describes its columns.

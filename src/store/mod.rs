@@ -16,6 +16,7 @@ use sqlx::{ConnectOptions, Connection, PgPool};
 
 pub mod action_tests;
 pub mod actions;
+pub mod acts;
 pub mod agents;
 pub mod calls;
 pub mod checkup;

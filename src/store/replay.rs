@@ -102,6 +102,9 @@ enum Mode {
     Make,
 }
 
+/// How many deliveries that are open are read at once.
+const OPEN_AT_ONCE: usize = 500;
+
 impl Store {
     /// Returns the deliveries that match `filter`, in the states that `order` allows; at most `limit`.
     pub async fn replay_candidates(
@@ -110,6 +113,9 @@ impl Store {
         order: &ReplayOrder,
         limit: usize,
     ) -> Result<Candidates, StoreError> {
+        if filter.open {
+            return self.open_candidates(filter, order, limit).await;
+        }
         // The count comes first, so that rows that are left out, or too many, are never read. Between the two
         // statements a delivery may change its state: each is judged again when it is replayed.
         let allowed = |count: &StateCount| order.allows(count.state);
@@ -122,6 +128,39 @@ impl Store {
         let states = chosen.into_iter().map(|count| count.state).collect();
         let filter = HistoryFilter { states: Some(states), ..filter.clone() };
         let mut rows = self.history(&filter, limit).await?;
+        rows.reverse();
+        Ok(Candidates::Found { rows, left_out })
+    }
+
+    /// As [`Store::replay_candidates`], for what is open: in the steps of a search. Where nearly everything was healed, one
+    /// statement that counts would read all of history.
+    async fn open_candidates(
+        &self,
+        filter: &HistoryFilter,
+        order: &ReplayOrder,
+        limit: usize,
+    ) -> Result<Candidates, StoreError> {
+        let most = i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1);
+        let (mut rows, mut left_out, mut before) = (Vec::new(), Vec::<StateCount>::new(), None);
+        loop {
+            let found = self.search(filter, before, OPEN_AT_ONCE).await?;
+            before = found.rest_before();
+            for row in found.rows {
+                if order.allows(row.state) {
+                    rows.push(row);
+                } else if let Some(counted) = left_out.iter_mut().find(|counted| counted.state == row.state) {
+                    counted.count = (counted.count + 1).min(most);
+                } else {
+                    left_out.push(StateCount { state: row.state, count: 1 });
+                }
+            }
+            if rows.len() > limit {
+                return Ok(Candidates::TooMany);
+            }
+            if before.is_none() {
+                break;
+            }
+        }
         rows.reverse();
         Ok(Candidates::Found { rows, left_out })
     }

@@ -99,6 +99,15 @@ pub struct Oldest {
     pub age_ms: i64,
 }
 
+/// How far behind the queue is.
+#[derive(Debug)]
+pub struct Lag {
+    /// How many deliveries wait.
+    pub waiting: Count,
+    /// The oldest delivery that waits.
+    pub oldest_waiting: Option<Oldest>,
+}
+
 /// An active pause.
 #[derive(Debug)]
 pub struct HeldPause {
@@ -173,6 +182,16 @@ impl Life {
 }
 
 impl Store {
+    /// Tells how far behind the queue is.
+    pub async fn lag(&self) -> Result<Lag, StoreError> {
+        let mut transaction = self.pool.begin_with("BEGIN READ ONLY").await?;
+        prepare(&mut transaction, STATEMENT_TIMEOUT.min(self.statement_timeout)).await?;
+        let waiting = Count::up_to(MOST_COUNTED, queue(&mut transaction).await?.waiting);
+        let oldest_waiting = oldest_waiting(&mut transaction).await?;
+        transaction.rollback().await?;
+        Ok(Lag { waiting, oldest_waiting })
+    }
+
     /// Returns the current status. The rights of an auditor suffice.
     pub async fn status(&self) -> Result<Status, StoreError> {
         let pauses = self.active_pauses(MOST_SHOWN_PAUSES).await?;

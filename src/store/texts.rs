@@ -20,6 +20,7 @@ use sqlx::error::BoxDynError;
 use sqlx::postgres::{PgArgumentBuffer, PgHasArrayType, PgTypeInfo};
 use sqlx::{Encode, Postgres};
 
+use crate::domain::act::Act;
 use crate::domain::action::Method;
 use crate::domain::action_test::{CallSource, TestErrorKind, TestState};
 use crate::domain::delivery::{BodyEnd, ResolutionSource, State};
@@ -81,6 +82,7 @@ is_text!(ErrorKind, "error kind");
 is_text!(BodyEnd, "end of a response body");
 is_text!(ResolutionSource, "source of a resolution");
 is_text!(Method, "method");
+is_text!(Act, "act");
 is_text!(TestState, "state of a test");
 is_text!(TestErrorKind, "error kind of a test");
 is_text!(CallSource, "source of a call");

@@ -73,6 +73,10 @@ async fn each_page_is_well_in_light_and_dark_on_a_desk_and_on_a_phone() {
         ("failed", format!("/deliveries/{failed}")),
         ("waiting", format!("/deliveries/{waiting}")),
         ("hostile", format!("/deliveries/{hostile}")),
+        ("calls", "/calls".to_owned()),
+        ("without", "/calls?without=1".to_owned()),
+        ("audit", "/audit".to_owned()),
+        ("audit-search", "/audit?act=replayed&act=paused&since=24h".to_owned()),
         ("agents", "/agents".to_owned()),
         ("agent", "/agents/voice-support".to_owned()),
         ("hostile-agent", address_of(SCRIPT)),
@@ -171,6 +175,41 @@ async fn somebody_logs_in_and_makes_one_change_of_each_kind_without_a_script_of_
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// The pictures that docs/console.md shows; `POSTCALL_PICTURES=docs/pictures` renews them, and nothing compares them.
+#[tokio::test]
+async fn the_pictures_of_the_documents_are_renewed_if_that_is_asked_for() {
+    let Some(directory) = std::env::var_os("POSTCALL_PICTURES") else { return };
+    let Some(browser) = Browser::start().await else { return };
+    let directory = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(directory);
+    std::fs::create_dir_all(&directory).unwrap();
+    let life = Life::plain().await;
+    for (agent, sid) in [("voice-suport", "CA7d10a1"), ("voice-suport", "CA7d10a2"), ("receptionist", "CA90ffe0")] {
+        life.database.insert_call(agent, &serde_json::json!({ "callInfo": { "callSid": sid } })).await;
+    }
+    let console = Console::start(&life.database.url).await;
+    let of = |state: &str| format!("agent = 'voice-support' AND state = '{state}'");
+    let delivered = format!("/deliveries/{}", life.delivery(&of("delivered")).await);
+    let unknown = format!("/deliveries/{}", life.delivery(&of("unknown")).await);
+    for (name, path, scheme, width, height) in [
+        ("overview", "/", "light", 1280, 900),
+        ("overview-dark", "/", "dark", 1280, 900),
+        ("overview-phone", "/", "light", 390, 844),
+        ("deliveries", "/deliveries", "light", 1280, 900),
+        ("search", "/deliveries?state=failed&state=unknown&agent=voice-support&since=24h", "light", 1280, 900),
+        ("delivered", &delivered, "light", 1280, 900),
+        ("unknown", &unknown, "light", 1280, 900),
+        ("calls", "/calls?without=1", "light", 1280, 900),
+        ("audit", "/audit", "light", 1280, 900),
+        ("audit-phone", "/audit", "dark", 390, 844),
+        ("agents", "/agents", "light", 1280, 500),
+        ("agent", "/agents/voice-support", "light", 1280, 900),
+    ] {
+        browser.looks(scheme, width, height).await;
+        browser.goes_to(&format!("http://{}{path}", console.address())).await;
+        browser.picture_of_the_top(&directory.join(format!("{name}.png"))).await;
+    }
+}
+
 #[tokio::test]
 async fn a_page_is_used_by_keyboard_alone_and_the_first_step_skips_the_navigation() {
     let Some(browser) = Browser::start().await else { return };
@@ -180,13 +219,14 @@ async fn a_page_is_used_by_keyboard_alone_and_the_first_step_skips_the_navigatio
     browser.goes_to(&format!("http://{}/deliveries", console.address())).await;
     let focus = "document.activeElement.textContent.trim() || document.activeElement.name || document.activeElement.id";
     let mut passed = Vec::new();
-    for _ in 0..7 {
+    for _ in 0..9 {
         browser.presses("Tab").await;
         passed.push(browser.value(focus).await.as_str().unwrap().to_owned());
         let outlined = browser.value("getComputedStyle(document.activeElement).outlineStyle").await;
         assert_eq!(outlined, "solid", "{passed:?} has a focus that can be seen");
     }
-    assert_eq!(passed, ["Skip to the content", "postcall", "Overview", "Deliveries", "Agents", "q", "Search"]);
+    let links = ["Overview", "Deliveries", "Calls", "Agents", "Audit"];
+    assert_eq!(passed, [&["Skip to the content", "postcall"][..], &links, &["q", "Search"]].concat());
     let first = browser.value("document.querySelector('a').getAttribute('href')").await;
     assert_eq!(first, "#content");
 }

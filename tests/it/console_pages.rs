@@ -12,12 +12,15 @@ async fn all_pages(life: &Life) -> Vec<String> {
         ["/", "/deliveries", "/deliveries?state=failed&state=unknown&since=1h", "/agents", "/agents/voice-support"]
             .map(str::to_owned)
             .to_vec();
+    pages.extend(["/deliveries?open=1", "/calls", "/audit", "/audit?act=paused&since=1h"].map(str::to_owned));
     let sql = "SELECT string_agg(delivery_id::text, ' ') FROM postcall.delivery_history";
     pages.extend(life.database.text(sql).await.unwrap().split(' ').map(|id| format!("/deliveries/{id}")));
     let encoded: String = SCRIPT.bytes().map(|byte| format!("%{byte:02X}")).collect();
     pages.push(format!("/agents/{encoded}"));
     pages.push(format!("/agents?q={encoded}"));
     pages.push(format!("/deliveries?q={encoded}&agent={encoded}&action={encoded}"));
+    pages.push(format!("/calls?q={encoded}&agent={encoded}"));
+    pages.push(format!("/audit?by={encoded}&agent={encoded}"));
     pages
 }
 

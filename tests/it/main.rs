@@ -19,6 +19,7 @@ mod closed_sets;
 mod connecting;
 mod console_browser;
 mod console_changes;
+mod console_ledger;
 mod console_live;
 mod console_pages;
 mod console_people;

@@ -134,3 +134,19 @@ async fn of_a_year_of_history_exactly_what_is_open_is_found() {
         assert_eq!(paged, expected, "{page}");
     }
 }
+
+#[tokio::test]
+async fn a_replay_of_what_is_open_takes_all_of_it_in_steps_counts_what_it_leaves_out_and_keeps_to_its_limit() {
+    let database = Database::new().await;
+    database.publish("a", "default", &json!({"method": "POST", "url": "https://receiver.example/"})).await;
+    ended(&database, "failed", 1_203).await;
+    ended(&database, "unknown", 2).await;
+    ended(&database, "delivered", 2).await;
+    let order = ["replay", "--open", "--dry-run", "--reason", "the receiver was down"];
+    let judged = postcall_on(&database, &order);
+    assert!(judged.status.success(), "{}", stderr(&judged));
+    assert!(stdout(&judged).ends_with("would replay 1203: 1203 failed\n"), "{}", stdout(&judged));
+    assert_eq!(stderr(&judged), "left out: 2 unknown (--include-unknown includes them)\n");
+    let limited = postcall_on(&database, &[&order[..], &["--limit", "1202"]].concat());
+    assert!(stderr(&limited).contains("more than 1202 deliveries match"), "{}", stderr(&limited));
+}

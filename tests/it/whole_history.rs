@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::process::Stdio;
 use std::time::Duration;
 
-use postcall::service::history::{STEP, Whole};
+use postcall::service::history::{Following, STEP, Whole};
+use postcall::store::Store;
 use postcall::store::history::HistoryFilter;
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
@@ -22,8 +23,8 @@ async fn database_with_an_action() -> Database {
     database
 }
 
-async fn step(whole: &mut Whole<'_>) -> Option<Vec<Uuid>> {
-    let rows = whole.step().await.unwrap()?;
+async fn step(whole: &mut Whole, store: &Store) -> Option<Vec<Uuid>> {
+    let rows = whole.step(store).await.unwrap()?;
     assert!(rows.len() <= STEP, "{}", rows.len());
     Some(rows.into_iter().map(|row| row.delivery_id).collect())
 }
@@ -41,12 +42,12 @@ async fn a_whole_result_has_everything_once_although_others_insert_and_send_mean
         .unwrap()
         .into_iter()
         .collect();
-    let mut whole = Whole::new(&database.store, HistoryFilter::default(), None);
-    let mut found = step(&mut whole).await.unwrap();
+    let mut whole = Whole::new(HistoryFilter::default(), None);
+    let mut found = step(&mut whole, &database.store).await.unwrap();
     // All that waited has ended, and as many new ones wait.
     end_all(&database, "rejected").await;
     database.execute(insert).await;
-    while let Some(ids) = step(&mut whole).await {
+    while let Some(ids) = step(&mut whole, &database.store).await {
         found.extend(ids);
     }
     assert_eq!(found.len(), before.len());
@@ -163,4 +164,33 @@ async fn following_prints_each_end_once_also_of_old_deliveries_and_of_recordings
     assert_eq!(follower.next().await, late_id);
     let last = ended(&database, "delivered", 1).await;
     assert_eq!(follower.next().await, last[0], "nothing comes twice");
+}
+
+#[tokio::test]
+async fn following_from_long_ago_skips_the_time_in_which_nothing_ended_and_misses_nothing() {
+    let database = database_with_an_action().await;
+    ended(&database, "failed", 1).await;
+    for days in [300, 299, 120] {
+        let sql = format!(
+            "INSERT INTO postcall.delivery
+                 (delivery_id, call_id, claim, action_id, created_at, claimed_at, finished_at, action_version, dispatcher_id,
+                  agent, state, error_kind, latency_ms)
+             SELECT postcall.uuid_v7(), call_id, claim, action_id, at, at, at, 1, 1, agent, 'failed', 'dns', 1
+             FROM (SELECT *, clock_timestamp() - interval '{days} days' AS at FROM postcall.delivery LIMIT 1) AS one"
+        );
+        database.execute(&sql).await;
+    }
+    let since = database.store.now().await.unwrap() - chrono::TimeDelta::days(400);
+    let mut following = Following::since(since, HistoryFilter::default());
+    let (mut seen, mut looks) = (Vec::new(), 0);
+    loop {
+        let look = following.look(&database.store).await.unwrap();
+        looks += 1;
+        seen.extend(look.rows.iter().map(|row| row.finished_at.unwrap()));
+        if !look.is_more {
+            break;
+        }
+    }
+    assert!(seen.len() == 4 && seen.is_sorted(), "{seen:?}");
+    assert!(looks < 20, "{looks} looks for 57,600 windows");
 }

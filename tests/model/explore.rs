@@ -60,7 +60,8 @@ impl Model for Protocol {
     }
 
     fn properties(&self) -> Vec<Property<Protocol>> {
-        let mut properties = vec![Property::always("every rule holds", |protocol: &Protocol, world| protocol.broken(world).is_none())];
+        let mut properties =
+            vec![Property::always("every rule holds", |protocol: &Protocol, world| protocol.broken(world).is_none())];
         properties.extend(reached());
         properties
     }

@@ -13,11 +13,23 @@ pub struct Rule {
 
 /// All that must hold.
 pub const RULES: [Rule; 9] = [
-    Rule { name: "each delivery is requested at most once", holds: |world, _| each(world, |_, truth| truth.requests <= 1) },
-    Rule { name: "nothing that is committed is lost", holds: |world, _| each(world, |row, truth| !truth.committed || row.places() > 0) },
-    Rule { name: "each delivery is in one place", holds: |world, _| each(world, |row, truth| row.places() <= u8::from(truth.committed)) },
+    Rule {
+        name: "each delivery is requested at most once",
+        holds: |world, _| each(world, |_, truth| truth.requests <= 1),
+    },
+    Rule {
+        name: "nothing that is committed is lost",
+        holds: |world, _| each(world, |row, truth| !truth.committed || row.places() > 0),
+    },
+    Rule {
+        name: "each delivery is in one place",
+        holds: |world, _| each(world, |row, truth| row.places() <= u8::from(truth.committed)),
+    },
     Rule { name: "what is shown is what was", holds: |world, _| each(world, shows_what_was) },
-    Rule { name: "a message is taken once, unless it was sent again by name", holds: |world, _| messages_are_taken_once(world) },
+    Rule {
+        name: "a message is taken once, unless it was sent again by name",
+        holds: |world, _| messages_are_taken_once(world),
+    },
     Rule { name: "what was given up never begins", holds: |world, _| each(world, |_, truth| !truth.began_late) },
     Rule { name: "history never changes", holds: |world, _| each(world, |_, truth| !truth.rewritten) },
     Rule { name: "a delivery has one finding or one replay", holds: |world, _| one_finding_or_replay(world) },
@@ -81,7 +93,9 @@ pub const REACHED: [(&str, fn(&World) -> bool); 11] = [
     ("delivered", |world| ended_as(world, State::Delivered)),
     ("rejected", |world| ended_as(world, State::Rejected)),
     ("failed", |world| ended_as(world, State::Failed)),
-    ("unknown, because nobody answered", |world| recorded(world, |row| row.ended.is_some_and(|ended| ended.state == State::Unknown && !ended.given_up))),
+    ("unknown, because nobody answered", |world| {
+        recorded(world, |row| row.ended.is_some_and(|ended| ended.state == State::Unknown && !ended.given_up))
+    }),
     ("unknown, because it was given up", |world| recorded(world, |row| row.ended.is_some_and(|ended| ended.given_up))),
     ("skipped", |world| ended_as(world, State::Skipped)),
     ("resolved by a person", |world| recorded(world, |row| row.finding.is_some())),

@@ -279,8 +279,9 @@ impl World {
         let in_tables = |database: &Database, test: &dyn Fn(Sending) -> bool| {
             database.rows.iter().any(|row| row.sending.is_some_and(test))
         };
-        let in_flight =
-            |world: &World, test: &dyn Fn(Sending) -> bool| in_tables(&world.database, test) || world.standby.is_some_and(|standby| in_tables(&standby, test));
+        let in_flight = |world: &World, test: &dyn Fn(Sending) -> bool| {
+            in_tables(&world.database, test) || world.standby.is_some_and(|standby| in_tables(&standby, test))
+        };
         for c in 0..CLAIMS {
             if self.claims[c] == ClaimStatement::default() {
                 continue;

@@ -1,5 +1,6 @@
 //! `postcall demo`: the whole way of a call, with a simulated platform and a simulated receiver.
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use tokio::task::JoinSet;
 use super::run;
 use super::targets::TargetArguments;
 use super::{CliError, Database, Format, history, print_line, signals};
+use crate::console::{self, Auth, Console, Settings, Stores};
 use crate::dispatcher::{self, StopTokens};
 use crate::domain::chain::chain;
 use crate::metrics::Metrics;
@@ -25,6 +27,8 @@ mod receiver;
 
 /// Connections of the pool, for the dispatcher and the simulated platform.
 const CONNECTIONS: u32 = 10;
+/// Where the demo's console listens: on a port that the system chooses.
+const CONSOLE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 /// The name under which the demo publishes actions.
 const BY: &str = "postcall demo";
 /// How many calls the simulated platform completes at the same time.
@@ -43,7 +47,7 @@ pub struct Arguments {
     #[command(flatten)]
     database: Database,
 
-    /// Leave dispatcher and receiver running until Ctrl-C, and print commands to look around.
+    /// Leave dispatcher, receiver and a console running until Ctrl-C or Enter, and print where to look around.
     #[arg(long)]
     keep: bool,
 }
@@ -191,22 +195,57 @@ async fn show(store: &Store, receiver: &Receiver) -> Result<(), CliError> {
 }
 
 async fn keep(url: &str, receiver: &Receiver) -> Result<(), CliError> {
-    chapter("Everything keeps running until Ctrl-C")?;
+    chapter("Everything keeps running until Ctrl-C or Enter")?;
     let receiver_url = receiver.url("");
     let program = std::env::current_exe()
         .map_err(|source| CliError::System { what: "find out where this program is", source })?;
     let program = program.display();
+    let stop = StopTokens::default();
+    signals::stop_on_signals(stop.clone())?;
+    let console = listening(url).await?;
     print_line(&format!(
-        "the database   psql '{url}'\n\
+        "the console    http://{}/\n\
+         the database   psql '{url}'\n\
          the receiver   {receiver_url}\n\
          look around    DATABASE_URL='{url}' {program} history\n\
          one more call  psql '{url}' -c \"INSERT INTO postcall.outbox (agent, call) VALUES ('{}', '{{}}')\"",
+        console.address(),
         actions::EXAMPLE_AGENT
     ))?;
-    let stop = StopTokens::default();
-    signals::stop_on_signals(stop.clone())?;
-    stop.drain.cancelled().await;
+    tokio::select! {
+        () = console.serve(stop.drain.clone()) => {}
+        () = enter() => stop.drain.cancel(),
+    }
     Ok(())
+}
+
+/// A console for whoever is at this machine. It only reads.
+async fn listening(url: &str) -> Result<Console, CliError> {
+    let reader = Store::connect_to_read(url, console::CONNECTIONS, console::PATIENCE).await?;
+    let health = Store::connect_to_read(url, 1, console::PATIENCE).await?;
+    let tail = Store::connect_to_read(url, 1, console::PATIENCE).await?;
+    let stores = Stores::new([reader.clone(), reader.clone(), reader.clone(), reader], None, health, tail);
+    let now = stores.now().await?;
+    let settings =
+        Settings { listen: CONSOLE, auth: Auth::Nobody(None), public: None, proxies: Vec::new(), links: None };
+    let console = Console::listen(settings, stores, now);
+    console.await.map_err(|source| CliError::System { what: "listen for browsers", source })
+}
+
+/// Waits until a person presses Enter. If nobody can (stdin is closed), it waits for ever.
+async fn enter() {
+    let (pressed, waiting) = tokio::sync::oneshot::channel();
+    // A thread of its own, because no read of stdin can be given up: the process ends without it.
+    std::thread::spawn(move || {
+        let mut line = String::new();
+        if std::io::stdin().read_line(&mut line).is_ok_and(|read| read > 0) {
+            // Nobody may be waiting any more.
+            let _sent = pressed.send(());
+        }
+    });
+    if waiting.await.is_err() {
+        std::future::pending::<()>().await;
+    }
 }
 
 /// Shared by the receiver's handlers.

@@ -6,13 +6,14 @@ use uuid::Uuid;
 
 use super::written;
 use crate::console::answer::Answer;
+use crate::console::export::Exported;
 use crate::console::failure::{Part, READER, Trouble};
 use crate::console::people::{Role, Visit};
 use crate::console::query::{Place, Search};
 use crate::console::words::{Here, Mark, ShortTime, agent_address, number, shown};
 use crate::domain::delivery::State;
 use crate::domain::error_kind::ErrorKind;
-use crate::service::history::{Next, page as history_page};
+use crate::service::history::{Next, Whole, page as history_page};
 use crate::store::history::{HistoryFilter, HistoryRow};
 use crate::store::{Store, StoreError};
 
@@ -40,6 +41,7 @@ struct Form {
     response_code: String,
     since: String,
     until: String,
+    open: bool,
     is_narrowed: bool,
     is_any: bool,
 }
@@ -51,6 +53,8 @@ struct List {
     newest: Option<String>,
     newer: Option<String>,
     older: Option<String>,
+    /// The criteria as a query, for the exports.
+    query: String,
     /// How far back was searched, if there was no time for the rest, and where the search goes on.
     reached: Option<(ShortTime, String)>,
 }
@@ -102,6 +106,7 @@ impl Form {
                 .unwrap_or_default(),
             since: text(|search| search.since_text.as_ref()),
             until: text(|search| search.until_text.as_ref()),
+            open: search.is_some_and(|search| search.open),
             is_narrowed: search.is_some_and(Search::is_narrowed),
             is_any: search.is_some_and(Search::is_any),
         }
@@ -119,22 +124,43 @@ pub(super) async fn page(query: &str, visit: &Visit<'_>) -> Result<Answer, Troub
         }
         Err(trouble) => return Err(trouble),
     };
-    let mut filter = search.filter(visit.now().await?);
-    if let Some(q) = &search.q {
-        match q.parse::<Uuid>() {
-            Ok(id) if leads_to_a_delivery(visit, id).await? => {
-                return Ok(Answer::elsewhere(&format!("/deliveries/{id}")));
-            }
-            Ok(id) => filter.call_id = Some(id),
-            Err(_) => filter.call_sid = Some(q.clone()),
-        }
+    if let Some(id) = search.q.as_ref().and_then(|q| q.parse().ok())
+        && leads_to_a_delivery(visit, id).await?
+    {
+        return Ok(Answer::elsewhere(&format!("/deliveries/{id}")));
     }
-    let (filter, store) = visit.deliveries(filter)?;
+    let (filter, store) = visit.deliveries(criteria(&search, visit).await?)?;
     let list = Part::of(list(store, &search, &filter).await, READER)?;
     let replay = (visit.may(Role::Operator) && search.is_narrowed() && search.q.is_none())
         .then(|| search.address_with(&[]).replacen("/deliveries", "/change/replay-many", 1));
     let form = Form::of(Some(&search));
     written(&DeliveriesPage { here: Here::Deliveries, form, wrong: String::new(), list, replay })
+}
+
+/// All criteria, the first field included, which here stands for a call.
+async fn criteria(search: &Search, visit: &Visit<'_>) -> Result<HistoryFilter, Trouble> {
+    let mut filter = search.filter(visit.now().await?);
+    if let Some(q) = &search.q {
+        match q.parse::<Uuid>() {
+            Ok(id) => filter.call_id = Some(id),
+            Err(_) => filter.call_sid = Some(q.clone()),
+        }
+    }
+    Ok(filter)
+}
+
+/// The whole result, for an export: from the newest delivery on, or behind one that is named.
+pub(super) async fn whole(query: &str, visit: &Visit<'_>) -> Result<(Exported, Store), Trouble> {
+    let search = Search::of(query)?;
+    let after = match search.place {
+        Place::Newest => None,
+        Place::After(id) => Some(id),
+        Place::Before(_) => {
+            return Err(Trouble::Wrong("before: an export goes from the newest to the oldest.".to_owned()));
+        }
+    };
+    let (filter, store) = visit.deliveries(criteria(&search, visit).await?)?;
+    Ok((Exported::Deliveries(Whole::new(filter, after)), store.clone()))
 }
 
 async fn leads_to_a_delivery(visit: &Visit<'_>, id: Uuid) -> Result<bool, Trouble> {
@@ -177,5 +203,5 @@ async fn list(store: &Store, search: &Search, filter: &HistoryFilter) -> Result<
         }
     };
     let newest = (search.place != Place::Newest).then(|| search.address_with(&[]));
-    Ok(List { rows: rows.iter().map(Row::of).collect(), newest, newer, older, reached })
+    Ok(List { rows: rows.iter().map(Row::of).collect(), newest, newer, older, query: search.query_with(&[]), reached })
 }

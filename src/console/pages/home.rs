@@ -19,9 +19,9 @@ use crate::console::words::{Here, Icon, Mark, ShortTime, Time, Tone, count, long
 use crate::domain::delivery::State;
 use crate::domain::report::{HostCondition, HostReport};
 use crate::service::history;
-use crate::store::checkup::Headroom;
 use crate::store::history::{HistoryFilter, StateCount};
 use crate::store::minutes::{MOST_IN_A_MINUTE, MinuteCount};
+use crate::store::partitions::Headroom;
 use crate::store::status::{DispatcherStatus, HeldPause, Life, Status};
 use crate::store::{Store, StoreError};
 

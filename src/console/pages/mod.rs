@@ -2,6 +2,8 @@
 
 mod agent;
 mod agents;
+mod audit;
+mod calls;
 mod change;
 mod deliveries;
 mod delivery;
@@ -16,12 +18,15 @@ use askama::Template;
 use http::StatusCode;
 
 use super::answer::Answer;
+use super::export::Exported;
 use super::failure::Trouble;
 use super::form::Form;
 use super::people::Visit;
 use super::query::Parameters;
 use super::rates::Rates;
 use super::route::Route;
+use crate::service::export::Form as ExportForm;
+use crate::store::Store;
 
 /// The page that `route` names. There is a form if one was sent to it.
 pub(super) async fn of(
@@ -41,6 +46,8 @@ pub(super) async fn of(
             Parameters::of(query)?.end()?;
             delivery::page(id, visit).await
         }
+        (Route::Calls, _) => calls::page(query, visit).await,
+        (Route::Audit, _) => audit::page(query, visit).await,
         (Route::Agents, _) => agents::page(query, visit).await,
         (Route::Agent(agent), _) => agent::page(&agent, Parameters::of(query)?, visit).await,
         (Route::Versions, _) => change::versions(query, visit).await,
@@ -55,6 +62,21 @@ pub(super) async fn of(
         (Route::Resolve, Some(form)) => change::resolve(&form, visit).await,
         _ => Err(Trouble::NoPage),
     }
+}
+
+/// The whole result that `route` names, the form in which it is asked for, and from where it is read; `None` if it names a
+/// page.
+pub(super) async fn exported(
+    route: &Route,
+    query: &str,
+    visit: &Visit<'_>,
+) -> Result<Option<(Exported, ExportForm, Store)>, Trouble> {
+    let ((exported, store), form) = match route {
+        Route::DeliveriesExport(form) => (deliveries::whole(query, visit).await?, *form),
+        Route::AuditExport(form) => (audit::whole(query, visit).await?, *form),
+        _ => return Ok(None),
+    };
+    Ok(Some((exported, form, store)))
 }
 
 fn written(page: &impl Template) -> Result<Answer, Trouble> {

@@ -3,8 +3,8 @@
 use crate::console::words::{Icon, Mark, Tone, count, long, number, shown};
 use crate::domain::delivery::State;
 use crate::domain::report::HostCondition;
-use crate::store::checkup::Headroom;
 use crate::store::history::StateCount;
+use crate::store::partitions::Headroom;
 use crate::store::status::{Count, Life, Status};
 
 /// Below this age, what waits is only on its way.

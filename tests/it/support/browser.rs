@@ -135,7 +135,16 @@ impl Browser {
 
     /// A picture of the whole page.
     pub async fn picture(&self, path: &Path) {
-        let parameters = json!({ "format": "png", "captureBeyondViewport": true });
+        self.pictured(path, true).await;
+    }
+
+    /// A picture of what is seen of the page without scrolling.
+    pub async fn picture_of_the_top(&self, path: &Path) {
+        self.pictured(path, false).await;
+    }
+
+    async fn pictured(&self, path: &Path, is_whole: bool) {
+        let parameters = json!({ "format": "png", "captureBeyondViewport": is_whole });
         let picture = self.devtools("Page.captureScreenshot", parameters).await;
         std::fs::write(path, base64(picture["data"].as_str().unwrap())).unwrap();
     }

@@ -24,23 +24,39 @@ impl Life {
     /// Lets a dispatcher send calls of the agent `voice-support` to receivers that answer differently, with replays,
     /// findings and pauses; and an agent and its call whose texts are [`SCRIPT`].
     pub async fn new() -> Life {
+        Life::made(true).await
+    }
+
+    /// The same without the agent who means harm.
+    pub async fn plain() -> Life {
+        Life::made(false).await
+    }
+
+    async fn made(is_hostile: bool) -> Life {
         let database = Database::new().await;
         let takes = Receiver::answering(b"HTTP/1.1 201 Created\r\ncontent-length: 14\r\n\r\n{\"id\": \"4711\"}").await;
         let refuses = Receiver::answering(b"HTTP/1.1 422 Unprocessable Content\r\ncontent-length: 0\r\n\r\n").await;
         let hangs = Receiver::start(|mut peer| async move { peer.hang().await }).await;
         publish(&database, &takes.url("/hook?api_key=s3cret"), &refuses.url("/tickets"), &hangs.url("/archive")).await;
+        if is_hostile {
+            publish_hostile(&database, &takes.url("/hook?api_key=s3cret")).await;
+        }
         // Before a dispatcher runs: it would send them.
-        by_hand(&database).await;
+        by_hand(&database, is_hostile).await;
         pause(&database, "appointments", "their maintenance window", "Grace Hopper");
         let dispatcher = Dispatcher::start(&database, &[]).await;
         let first = database.insert_call("voice-support", &call("CA5f0e2b", "The parcel has not arrived.")).await;
         for number in 1..=3 {
             database.insert_call("voice-support", &call(&format!("CA5f0e2c{number}"), "All is well, thank you.")).await;
         }
-        database.insert_call(SCRIPT, &call(SCRIPT, SCRIPT)).await;
+        if is_hostile {
+            database.insert_call(SCRIPT, &call(SCRIPT, SCRIPT)).await;
+        }
         database.settled().await;
         replays_and_findings(&database).await;
-        pause(&database, SCRIPT, SCRIPT, SCRIPT);
+        if is_hostile {
+            pause(&database, SCRIPT, SCRIPT, SCRIPT);
+        }
         waits(&database).await;
         Life { database, call: first, _dispatcher: dispatcher, _receivers: [takes, refuses, hangs] }
     }
@@ -68,20 +84,26 @@ async fn publish(database: &Database, takes: &str, refuses: &str, hangs: &str) {
     database.publish("voice-support", "intern", &json!({ "method": "GET", "url": "https://10.0.0.1/calls" })).await;
     let off = json!({ "method": "GET", "url": "https://old.example/", "enabled": false });
     database.publish("voice-support", "old", &off).await;
-    let text = serde_json::to_string(SCRIPT).unwrap();
-    let hostile = json!({ "method": "POST", "url": takes, "headers": format!("{{\"x-a\": {text}}}").replace("${x}", ""),
-                          "body": text.replace("${x}", "${transcript}") });
-    database.publish(SCRIPT, SCRIPT, &hostile).await;
     for name in ["appointments", "sales-de", "sales-fr"] {
         database.publish(name, "default", &json!({ "method": "POST", "url": "https://crm.example/calls" })).await;
     }
     database.publish("a", "default", &json!({ "method": "POST", "url": "https://receiver.example/" })).await;
 }
 
+async fn publish_hostile(database: &Database, takes: &str) {
+    let text = serde_json::to_string(SCRIPT).unwrap();
+    let hostile = json!({ "method": "POST", "url": takes, "headers": format!("{{\"x-a\": {text}}}").replace("${x}", ""),
+                          "body": text.replace("${x}", "${transcript}") });
+    database.publish(SCRIPT, SCRIPT, &hostile).await;
+}
+
 /// What somebody else wrote.
-async fn by_hand(database: &Database) {
+async fn by_hand(database: &Database, is_hostile: bool) {
     ended(database, "skipped", 1).await;
     let id = ended(database, "delivered", 1).await.remove(0);
+    if !is_hostile {
+        return;
+    }
     // History refuses changes, so this one is written by hand from the start.
     let hostile = format!(
         "INSERT INTO postcall.delivery

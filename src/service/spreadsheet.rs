@@ -17,10 +17,10 @@ const RUN: [char; 10] = ['=', '+', '-', '@', '＝', '＋', '－', '＠', '\t', '
 ///   with apostrophes and then one of them, an apostrophe is put before it; a program that reads the file removes one
 ///   apostrophe from each such cell. Text that is a plain number (`-5`) needs none;
 /// - anything else (a list) is written as JSON, as text.
-pub(super) fn write_record<'v>(
-    out: &mut impl Write,
-    cells: impl IntoIterator<Item = &'v Value>,
-) -> std::io::Result<()> {
+///
+/// # Errors
+/// Those of `out`.
+pub fn write_record<'v>(out: &mut impl Write, cells: impl IntoIterator<Item = &'v Value>) -> std::io::Result<()> {
     for (number, value) in cells.into_iter().enumerate() {
         let separator = if number == 0 { "" } else { "," };
         write!(out, "{separator}{}", cell(value))?;

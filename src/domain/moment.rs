@@ -1,0 +1,116 @@
+//! Times as people give them: a day, a time, or a span back from now.
+
+use std::str::FromStr;
+
+use chrono::{DateTime, NaiveDate, NaiveTime, TimeDelta, Utc};
+
+/// The longest span: a hundred years.
+const MAX_SPAN: TimeDelta = TimeDelta::days(36_500);
+
+/// What a text that names no moment should have been.
+pub const EXPECTED: &str =
+    "a day (2026-11-24), a time with an offset (2026-11-24T09:30:00Z), or a span back from now (30m, 24h, 7d)";
+
+/// A time as a person says it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moment {
+    /// At this time.
+    At(DateTime<Utc>),
+    /// So long ago, by the database's clock.
+    Ago(TimeDelta),
+}
+
+impl Moment {
+    /// Reads a span (`90s`, `30m`, `1h`, `2d`, `1w`), a day (its midnight in UTC) or a time with an offset.
+    pub fn named(text: &str) -> Option<Moment> {
+        if let Some(span) = span(text) {
+            return Some(Moment::Ago(span));
+        }
+        if let Ok(day) = NaiveDate::from_str(text) {
+            return Some(Moment::At(day.and_time(NaiveTime::MIN).and_utc()));
+        }
+        DateTime::parse_from_rfc3339(text).ok().map(|time| Moment::At(time.to_utc()))
+    }
+
+    /// Whether it depends on what time it is.
+    pub fn is_relative(self) -> bool {
+        matches!(self, Moment::Ago(_))
+    }
+
+    /// The time that is meant if it is `now`.
+    pub fn at(self, now: DateTime<Utc>) -> DateTime<Utc> {
+        match self {
+            Moment::At(at) => at,
+            Moment::Ago(span) => now.checked_sub_signed(span).unwrap_or(DateTime::<Utc>::MIN_UTC),
+        }
+    }
+}
+
+fn span(text: &str) -> Option<TimeDelta> {
+    let unit = text.chars().last()?;
+    let number = text.strip_suffix(unit)?;
+    if number.is_empty() || !number.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let number: i64 = number.parse().ok()?;
+    let span = match unit {
+        's' => TimeDelta::try_seconds(number),
+        'm' => TimeDelta::try_minutes(number),
+        'h' => TimeDelta::try_hours(number),
+        'd' => TimeDelta::try_days(number),
+        'w' => TimeDelta::try_weeks(number),
+        _ => None,
+    };
+    span.filter(|span| *span <= MAX_SPAN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn time(at: DateTime<Utc>) -> String {
+        at.format("%Y-%m-%dT%H:%M:%SZ").to_string()
+    }
+
+    #[test]
+    fn a_day_means_its_midnight_and_a_time_needs_an_offset() {
+        let parse_time = |text: &str| Moment::named(text).map(|moment| moment.at(DateTime::UNIX_EPOCH));
+        assert_eq!(time(parse_time("2026-11-24").unwrap()), "2026-11-24T00:00:00Z");
+        assert_eq!(time(parse_time("2026-11-24T09:30:00+05:30").unwrap()), "2026-11-24T04:00:00Z");
+        assert_eq!(parse_time("2026-11-24T09:30:00"), None);
+        assert_eq!(parse_time("yesterday"), None);
+    }
+
+    #[test]
+    fn a_span_is_a_whole_number_with_one_unit_and_counts_back_from_now() {
+        let now: DateTime<Utc> = "2026-11-24T09:30:00Z".parse().unwrap();
+        for (text, meant) in [
+            ("90s", "2026-11-24T09:28:30Z"),
+            ("30m", "2026-11-24T09:00:00Z"),
+            ("1h", "2026-11-24T08:30:00Z"),
+            ("2d", "2026-11-22T09:30:00Z"),
+            ("1w", "2026-11-17T09:30:00Z"),
+            ("0s", "2026-11-24T09:30:00Z"),
+        ] {
+            assert_eq!(time(Moment::named(text).unwrap().at(now)), meant, "{text}");
+        }
+        let no_times = [
+            "",
+            "h",
+            "1",
+            "1.5h",
+            "-1h",
+            "1 h",
+            "1h30m",
+            "36501d",
+            "99999999999999999999s",
+            "4294967295d",
+            "1y",
+            "é",
+            "yesterday",
+        ];
+        for text in no_times {
+            assert_eq!(Moment::named(text), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! Reading what people did: who published, switched, paused, resumed, replayed and resolved. An auditor's rights suffice.
+
+use chrono::{DateTime, Utc};
+use serde::{Serialize, Serializer};
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use super::history::named_columns;
+use super::matching::prepare;
+use super::{LOOK_TIMEOUT, Store, StoreError};
+use crate::domain::act::{Act, ActKey};
+use crate::domain::delivery::State;
+
+/// The largest number of acts that one look reads: with a rare agent or person, it may find none among them.
+pub const MOST_LOOKED_AT: i64 = 10_000;
+
+/// Which acts to find. Every criterion that is given must hold.
+#[derive(Clone, Debug, Default)]
+pub struct ActFilter {
+    /// One of these.
+    pub acts: Option<Vec<Act>>,
+    /// The agent, compared exactly. What was done to a host is no agent's.
+    pub agent: Option<String>,
+    /// Who did it: the person as that person wrote it, or the database user.
+    pub by: Option<String>,
+    /// At this time or later.
+    pub since: Option<DateTime<Utc>>,
+    /// Before this time.
+    pub until: Option<DateTime<Utc>>,
+}
+
+named_columns! {
+    /// What somebody did.
+    #[derive(Clone, Debug, Serialize)]
+    #[allow(missing_docs, reason = "docs/auditing.md has the one description")]
+    pub struct ActRow {
+        at: DateTime<Utc>,
+        act: Act,
+        agent: Option<String>,
+        action: Option<String>,
+        version: Option<i32>,
+        host: Option<String>,
+        delivery_id: Option<Uuid>,
+        replayed_as: Option<Uuid>,
+        resolved_as: Option<State>,
+        person: Option<String>,
+        db_user: Option<String>,
+        reason: Option<String>,
+        key: Key,
+    }
+}
+
+/// The record of an act, as the database names it; with its time, it is the act's key.
+#[derive(Clone, Debug)]
+pub struct Key(pub ActKey);
+
+impl Serialize for Key {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
+    }
+}
+
+/// What a look has found.
+#[derive(Debug)]
+pub struct ActsFound {
+    /// The acts, the newest first.
+    pub acts: Vec<ActRow>,
+    /// The act behind which a look for the rest goes on; `None` if there is no rest.
+    pub rest_after: Option<ActKey>,
+}
+
+/// Makes a statement about the newest acts before the key `$before`. `$select` and `$behind` are the SQL before and after
+/// them.
+macro_rules! newest {
+    ($row:path, $select:literal, $filter:expr, $before:expr, $behind:literal $(, $more:expr)*) => {
+        newest!(
+            @ $row, $select, $filter, $before, $behind, [$($more),*],
+            // - Each arm reads one table's index by time backwards, up to the limit of the look; so a page costs as much as is
+            //   looked at, however many acts there are. Without limits of their own, the arms would be read completely.
+            // - Records of one moment are in the order of their names, bytewise, whatever the database's collation is.
+            // - An arm that $1 does not ask for is removed by the planner, which plans with the actual values.
+            r#") AS act WHERE at >= $2 AND at <= $3 AND (at < $3 OR record < $4) ORDER BY at DESC, record DESC LIMIT $5)"#
+        )
+    };
+    (@ $row:path, $select:literal, $filter:expr, $before:expr, $behind:literal, [$($more:expr),*], $within:literal) => {
+        sqlx::query_as!(
+            $row,
+            $select
+                + r#" FROM (
+            SELECT * FROM (
+                (SELECT * FROM (
+                    SELECT 'published' AS act, published_at AS at, ('version-' || action_id || '.' || version) COLLATE "C" AS record,
+                           action_id, version, NULL::text AS agent, NULL::text AS host, NULL::uuid AS delivery_id,
+                           NULL::uuid AS replayed_as, NULL::text AS resolved_as, published_by AS person, db_user, reason
+                    FROM postcall.action_version
+                    WHERE ($1::text[] IS NULL OR 'published' = ANY ($1))"#
+                + $within
+                + r#"
+                UNION ALL (SELECT * FROM (
+                    SELECT CASE WHEN enabled THEN 'enabled' ELSE 'disabled' END AS act, switched_at AS at,
+                           ('switch-' || switch_id) COLLATE "C" AS record, action_id, NULL::integer, NULL::text, NULL::text,
+                           NULL::uuid, NULL::uuid, NULL::text, switched_by, db_user, reason
+                    FROM postcall.action_switch
+                    WHERE ($1::text[] IS NULL OR $1 && ARRAY['enabled', 'disabled'])"#
+                + $within
+                + r#"
+                UNION ALL (SELECT * FROM (
+                    SELECT 'paused' AS act, paused_at AS at, ('pause-' || pause_id) COLLATE "C" AS record,
+                           action_id, NULL::integer, agent, host, NULL::uuid, NULL::uuid, NULL::text, paused_by, db_user, reason
+                    FROM postcall.pause
+                    WHERE ($1::text[] IS NULL OR 'paused' = ANY ($1))"#
+                + $within
+                + r#"
+                UNION ALL (SELECT * FROM (
+                    SELECT 'resumed' AS act, resumed_at AS at, ('resume-' || pause_end.pause_id) COLLATE "C" AS record,
+                           (SELECT action_id FROM postcall.pause WHERE pause.pause_id = pause_end.pause_id), NULL::integer,
+                           (SELECT agent FROM postcall.pause WHERE pause.pause_id = pause_end.pause_id),
+                           (SELECT host FROM postcall.pause WHERE pause.pause_id = pause_end.pause_id),
+                           NULL::uuid, NULL::uuid, NULL::text, resumed_by, db_user, reason
+                    FROM postcall.pause_end
+                    WHERE ($1::text[] IS NULL OR 'resumed' = ANY ($1))"#
+                + $within
+                + r#"
+                UNION ALL (SELECT * FROM (
+                    SELECT 'replayed' AS act, created_at AS at, ('replay-' || delivery_id) COLLATE "C" AS record,
+                           NULL::bigint, NULL::integer, NULL::text, NULL::text, replay_of, delivery_id, NULL::text, replayed_by,
+                           db_user, reason
+                    FROM postcall.replay
+                    WHERE ($1::text[] IS NULL OR 'replayed' = ANY ($1))"#
+                + $within
+                + r#"
+                UNION ALL (SELECT * FROM (
+                    SELECT 'resolved' AS act, resolved_at AS at, ('finding-' || delivery_id) COLLATE "C" AS record,
+                           NULL::bigint, NULL::integer, NULL::text, NULL::text, delivery_id, NULL::uuid, state, resolved_by, db_user,
+                           reason
+                    FROM postcall.resolution
+                    WHERE source = 'person' AND ($1::text[] IS NULL OR 'resolved' = ANY ($1))"#
+                + $within
+                + r#") AS newest
+            ORDER BY at DESC, record DESC LIMIT $5
+            ) AS newest "#
+                + $behind,
+            $filter.acts.as_deref() as Option<&[Act]>,
+            $filter.since.unwrap_or(DateTime::UNIX_EPOCH),
+            $before.at,
+            $before.record,
+            MOST_LOOKED_AT
+            $(, $more)*
+        )
+    };
+}
+
+struct Found {
+    at: DateTime<Utc>,
+    act: Act,
+    record: String,
+    agent: Option<String>,
+    action: Option<String>,
+    version: Option<i32>,
+    host: Option<String>,
+    delivery_id: Option<Uuid>,
+    replayed_as: Option<Uuid>,
+    resolved_as: Option<State>,
+    person: Option<String>,
+    db_user: Option<String>,
+    reason: Option<String>,
+}
+
+struct Looked {
+    at: DateTime<Utc>,
+    record: String,
+}
+
+impl Store {
+    /// Returns up to `limit` acts that match and come after the act `after`, the newest first. Looks at no more than
+    /// [`MOST_LOOKED_AT`] acts.
+    pub async fn acts(
+        &self,
+        filter: &ActFilter,
+        after: Option<&ActKey>,
+        limit: usize,
+    ) -> Result<ActsFound, StoreError> {
+        let before = start(filter, after);
+        // One snapshot, so that what was looked at is what was counted.
+        let mut snapshot = self.pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
+        prepare(&mut snapshot, LOOK_TIMEOUT.min(self.statement_timeout)).await?;
+        let acts = matching(&mut snapshot, filter, &before, limit).await?;
+        let rest_after = match acts.last() {
+            Some(last) if acts.len() >= limit => Some(last.key.0.clone()),
+            _ => last_looked_at(&mut snapshot, filter, &before).await?,
+        };
+        snapshot.commit().await?;
+        Ok(ActsFound { acts, rest_after })
+    }
+}
+
+/// The key before which acts are looked for.
+fn start(filter: &ActFilter, after: Option<&ActKey>) -> ActKey {
+    // No record's name is empty, so this excludes those of the moment itself.
+    let until = filter.until.map(|at| ActKey { at, record: String::new() });
+    // Farther than any time that the database may hold, and within what it can compare.
+    let end = || ActKey { at: DateTime::from_timestamp(253_402_300_800, 0).unwrap_or_default(), record: String::new() };
+    match (after, until) {
+        (Some(after), Some(until)) if until.at <= after.at => until,
+        (Some(after), _) => after.clone(),
+        (None, until) => until.unwrap_or_else(end),
+    }
+}
+
+async fn matching(
+    snapshot: &mut PgConnection,
+    filter: &ActFilter,
+    before: &ActKey,
+    limit: usize,
+) -> Result<Vec<ActRow>, sqlx::Error> {
+    // The action of a delivery is looked up by key, in scalar subqueries: of a join, the planner could make one that reads
+    // all of history. A replay may outlive what it repeats.
+    let found = newest!(
+        Found,
+        r#"
+        SELECT at AS "at!", act AS "act!: Act", record AS "record!",
+               coalesce(agent, (SELECT action.agent FROM postcall.action WHERE action.action_id = known.action_id)) AS agent,
+               (SELECT action.name FROM postcall.action WHERE action.action_id = known.action_id) AS action,
+               version, host, delivery_id, replayed_as, resolved_as AS "resolved_as: State", person,
+               db_user, reason
+        FROM (SELECT at, act, record, agent, version, host, delivery_id, replayed_as, resolved_as, person, db_user, reason,
+                     coalesce(
+                         action_id,
+                         (SELECT ended.action_id FROM postcall.delivery AS ended WHERE ended.delivery_id = newest.delivery_id),
+                         (SELECT ended.action_id FROM postcall.delivery AS ended WHERE ended.delivery_id = newest.replayed_as)
+                     ) AS action_id"#,
+        filter,
+        before,
+        r#"
+            WHERE ($1::text[] IS NULL OR act = ANY ($1)) AND ($6::text IS NULL OR person = $6 OR db_user = $6)
+        ) AS known
+        WHERE $7::text IS NULL OR agent = $7
+           OR action_id = ANY (ARRAY(SELECT action.action_id FROM postcall.action WHERE action.agent = $7))
+        ORDER BY at DESC, record DESC LIMIT $8
+        "#,
+        filter.by,
+        filter.agent,
+        i64::try_from(limit).unwrap_or(i64::MAX)
+    )
+    .fetch_all(snapshot)
+    .await?;
+    Ok(found.into_iter().map(ActRow::from).collect())
+}
+
+/// The last act that such a look reads, if it does not read all.
+async fn last_looked_at(
+    snapshot: &mut PgConnection,
+    filter: &ActFilter,
+    before: &ActKey,
+) -> Result<Option<ActKey>, sqlx::Error> {
+    // The same look, to its end.
+    let last = newest!(
+        Looked,
+        r#"SELECT at AS "at!", record AS "record!""#,
+        filter,
+        before,
+        "ORDER BY at DESC, record DESC OFFSET $5 - 1 LIMIT 1"
+    )
+    .fetch_optional(snapshot)
+    .await?;
+    Ok(last.map(|Looked { at, record }| ActKey { at, record }))
+}
+
+impl From<Found> for ActRow {
+    fn from(found: Found) -> ActRow {
+        ActRow {
+            at: found.at,
+            act: found.act,
+            agent: found.agent,
+            action: found.action,
+            version: found.version,
+            host: found.host,
+            delivery_id: found.delivery_id,
+            replayed_as: found.replayed_as,
+            resolved_as: found.resolved_as,
+            person: found.person,
+            db_user: found.db_user,
+            reason: found.reason,
+            key: Key(ActKey { at: found.at, record: found.record }),
+        }
+    }
+}
