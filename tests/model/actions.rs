@@ -144,10 +144,12 @@ impl Action {
             | VanishRaise(_) | TakeBack(_) | Begin(..) | Answer(..) | Unsend(..) | Finish(..) | Evidence(..)
             | Release(..) | Renew(_) | Tick(_) | DeclareLost(_) | GiveUp(_) | Continue(_) | Start(_) | Retire(_)
             | Settle(_) | ResumeHost | Scout(_) => true,
-            Insert(_) | DelayClaim(_) | LoseClaim(_) | LoseRaise(_) | DelayRaise(_) | LoseTakeBack(_) | AbandonDoubt(_) | Cut(..)
-            | CutUnreceived(..) | Fail(..) | LoseFinish(..) | LoseEvidence(..) | LoseRelease(..) | LoseRenewal(_)
-            | Pause(_) | Kill(_) | Drain(_) | LeaveUnwritten(_) | LoseRetirement(_) | Crash | CrashAfterCommits | Replicate | FailOver
-            | Look(..) | PauseHost | Disable => false,
+            Insert(_) | DelayClaim(_) | LoseClaim(_) | LoseRaise(_) | DelayRaise(_) | LoseTakeBack(_)
+            | AbandonDoubt(_) | Cut(..) | CutUnreceived(..) | Fail(..) | LoseFinish(..) | LoseEvidence(..)
+            | LoseRelease(..) | LoseRenewal(_) | Pause(_) | Kill(_) | Drain(_) | LeaveUnwritten(_)
+            | LoseRetirement(_) | Crash | CrashAfterCommits | Replicate | FailOver | Look(..) | PauseHost | Disable => {
+                false
+            }
         }
     }
 }
@@ -193,9 +195,13 @@ impl Action {
         use Action::*;
         match self {
             Finish(c, x) => write!(f, "the result of delivery {x} is recorded under claim {c}"),
-            LoseFinish(c, x) => write!(f, "the result of delivery {x} is recorded under claim {c}, and the answer is lost"),
+            LoseFinish(c, x) => {
+                write!(f, "the result of delivery {x} is recorded under claim {c}, and the answer is lost")
+            }
             Evidence(c, x) => write!(f, "what claim {c} learnt late about delivery {x} is recorded as evidence"),
-            LoseEvidence(c, x) => write!(f, "evidence of claim {c} about delivery {x} is recorded, and the answer is lost"),
+            LoseEvidence(c, x) => {
+                write!(f, "evidence of claim {c} about delivery {x} is recorded, and the answer is lost")
+            }
             Release(c, x) => write!(f, "delivery {x}, unsent under claim {c}, is put back"),
             LoseRelease(c, x) => write!(f, "delivery {x}, unsent under claim {c}, is put back, and the answer is lost"),
             Renew(p) => write!(f, "dispatcher {} renews its lease, or begins anew", dispatcher(p)),

@@ -14,3 +14,5 @@ mod scenarios;
 mod state;
 mod statements;
 mod steps;
+mod story;
+mod variants;

@@ -150,7 +150,8 @@ impl Possible<'_> {
         let r = usize::from(self.world.processes[p].registration);
         let registration = self.world.database.registrations[r];
         let lost = registration.standing != Standing::Alive;
-        if lost && self.world.free_registration(p).is_some() || !lost && (registration.lease < 2 || self.world.gates[r] == 0)
+        if lost && self.world.free_registration(p).is_some()
+            || !lost && (registration.lease < 2 || self.world.gates[r] == 0)
         {
             self.add(Action::Renew(p as u8));
             if !lost && registration.lease < 2 {
@@ -238,7 +239,8 @@ impl Possible<'_> {
         }
         if registration.standing == Standing::Alive && registration.lease > 0 {
             let process = self.world.processes[usize::from(registration.process)];
-            let renews = usize::from(process.registration) == r && matches!(process.life, Life::Running | Life::Draining);
+            let renews =
+                usize::from(process.registration) == r && matches!(process.life, Life::Running | Life::Draining);
             if renews {
                 self.wrong(Fault::LateRenewal, Action::Tick(r as u8));
             } else {

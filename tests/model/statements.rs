@@ -85,8 +85,7 @@ impl Taking<'_> {
     pub fn lose_claim(&mut self, c: usize) {
         let p = self.world.holder(c);
         let forgotten = self.scenario.is_wrong(Variant::DoubtForgotten);
-        self.world.processes[p].last_claim =
-            if forgotten { LastClaim::Settled } else { LastClaim::InDoubt(c as u8) };
+        self.world.processes[p].last_claim = if forgotten { LastClaim::Settled } else { LastClaim::InDoubt(c as u8) };
     }
 
     /// The statement that raises the epoch of a claimant who believes in `epoch`.
@@ -194,7 +193,11 @@ impl Taking<'_> {
     /// Writes what a claim learnt late, if the delivery was given up under that claim.
     fn late(&mut self, c: usize, x: usize, state: State) -> bool {
         let replayed = self.world.replay(x).is_some();
-        let judged = self.world.people.iter().any(|person| matches!(person, Person::Decided(Order::Find(_), of) if usize::from(*of) == x));
+        let judged = self
+            .world
+            .people
+            .iter()
+            .any(|person| matches!(person, Person::Decided(Order::Find(_), of) if usize::from(*of) == x));
         let any_claim = self.scenario.is_wrong(Variant::NoToken);
         let row = &mut self.world.database.rows[x];
         let unknown = row

@@ -102,7 +102,9 @@ impl Taking<'_> {
                 for c in 0..CLAIMS {
                     if matches!(self.world.claims[c].phase, Phase::Running(_)) {
                         self.marks.reach(Mark::CrashLosesAnswer);
-                        self.lose_claim(c);
+                        if self.world.processes[self.world.holder(c)].last_claim == LastClaim::Asked(c as u8) {
+                            self.lose_claim(c);
+                        }
                         self.commit_claim(c);
                     }
                 }
@@ -279,8 +281,9 @@ impl World {
         let in_tables = |database: &Database, test: &dyn Fn(Sending) -> bool| {
             database.rows.iter().any(|row| row.sending.is_some_and(test))
         };
-        let in_flight =
-            |world: &World, test: &dyn Fn(Sending) -> bool| in_tables(&world.database, test) || world.standby.is_some_and(|standby| in_tables(&standby, test));
+        let in_flight = |world: &World, test: &dyn Fn(Sending) -> bool| {
+            in_tables(&world.database, test) || world.standby.is_some_and(|standby| in_tables(&standby, test))
+        };
         for c in 0..CLAIMS {
             if self.claims[c] == ClaimStatement::default() {
                 continue;
