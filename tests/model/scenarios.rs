@@ -157,7 +157,7 @@ const PORTIONS: Scenario = Scenario {
 };
 
 /// Every two things that can go wrong, together.
-const EVERY_PAIR: Scenario = Scenario {
+pub const EVERY_PAIR: Scenario = Scenario {
     name: "every pair of faults",
     faults: 2,
     wrong: u32::MAX,
@@ -165,7 +165,7 @@ const EVERY_PAIR: Scenario = Scenario {
     ..Scenario::NOTHING
 };
 
-const ALL: Scenario = Scenario {
+pub const ALL: Scenario = Scenario {
     name: "every fault, beside every order",
     faults: 1,
     wrong: u32::MAX,

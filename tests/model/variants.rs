@@ -152,9 +152,13 @@ fn an_asynchronous_standby_sends_again_what_it_does_not_know_of() {
 
 #[test]
 fn each_mistake_stands_for_a_test_of_the_program_that_exists() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let document = std::fs::read_to_string(root.join("docs/promise.md")).unwrap();
     for case in CASES {
+        let line = format!("| {} | `{}` |", case.title, case.caught_by);
+        assert!(document.contains(&line), "docs/promise.md lacks: {line}");
         let (module, name) = case.caught_by.rsplit_once("::").unwrap();
-        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it").join(module.replace("::", "/"));
+        let file = root.join("tests/it").join(module.replace("::", "/"));
         let source = std::fs::read_to_string(file.with_extension("rs")).unwrap();
         assert!(source.contains(&format!("fn {name}(")), "{} does not exist", case.caught_by);
     }
