@@ -18,12 +18,12 @@ pub struct VersionKey {
     pub version: i32,
 }
 
-/// A delivery whose claim is committed. Only the holder of this value may send the delivery, once.
+/// A delivery whose claim is committed (arrow `claim`). Only the holder of this value may send the delivery, once.
 #[derive(Debug)]
 pub struct Claimed {
     /// The right to finish it.
     pub token: ClaimToken,
-    /// What the receiver sees as `webhook-id`; a replay carries that of the first delivery.
+    /// What the receiver sees as `webhook-id`; a replay (arrow `replay`) carries that of the first delivery.
     pub message_id: Uuid,
     /// The version to send.
     pub version: VersionKey,
@@ -99,9 +99,9 @@ impl ClaimToken {
     reason = "nearly every value is the large one; a box would cost each an allocation"
 )]
 pub enum Completion {
-    /// It goes into history.
+    /// It goes into history (arrow `finish`).
     Finished(Finished),
-    /// It goes back to waiting.
+    /// It goes back to waiting (arrow `release`).
     Unsent(ClaimToken),
 }
 

@@ -19,7 +19,7 @@ closed_set! {
     /// The state of a delivery. In the database, the first two are tables of their own; the others are final and share the
     /// history.
     pub enum State {
-        /// The platform has committed it, and no dispatcher has claimed it.
+        /// The platform has committed it, and no dispatcher has claimed it, or the claim was revoked (arrow `revoke`).
         Waiting = "waiting",
         /// It is claimed: the request is about to be sent, is in flight, or its result is about to be written.
         Sending = "sending",
@@ -61,7 +61,7 @@ closed_set! {
         Reset = "reset",
         /// The receiver sent something that is not an HTTP response.
         Protocol = "protocol",
-        /// The dispatcher was lost while the delivery was in flight.
+        /// The dispatcher was lost while the delivery was in flight (arrow `give_up`).
         DispatcherLost = "dispatcher_lost",
     }
 }
@@ -154,9 +154,10 @@ impl Outcome {
 closed_set! {
     /// Who learnt later what had become of a delivery that is recorded as `unknown`.
     pub enum ResolutionSource {
-        /// The claim under which it was sent: its own result, which came late.
+        /// The claim under which it was sent: its own result, which came late (arrow `evidence`), or that it was never sent,
+        /// of one delivery (arrow `unsent`) or of all of a claim whose answer was lost (arrow `unsent_claim`).
         Claim = "claim",
-        /// A person: a [`Finding`].
+        /// A person: a [`Finding`] (arrow `resolve`).
         Person = "person",
     }
 }

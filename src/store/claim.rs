@@ -74,7 +74,7 @@ pub struct Revoked {
 }
 
 impl Session {
-    /// Moves deliveries from waiting to sending for the claimant and returns them. It takes the oldest deliveries of
+    /// Arrow `claim`. Moves deliveries from waiting to sending for the claimant and returns them. It takes the oldest deliveries of
     /// each lane, within the lane's limit and the limits of `portion`. It takes none if the claimant was declared lost.
     /// When this returns, the claim is committed and durable, and no lock is held.
     ///
@@ -211,7 +211,7 @@ impl Session {
         self.fetch_optional(statement).await
     }
 
-    /// Revokes a claim whose answer was lost. The caller never learnt what the claim took, so it cannot have sent any
+    /// Arrow `revoke`. Revokes a claim whose answer was lost. The caller never learnt what the claim took, so it cannot have sent any
     /// of it. Everything that the claim took goes back to waiting, and what other dispatchers have given up meanwhile
     /// is recorded as never sent. If the claim has not reached the database yet, it will take nothing when it does.
     ///
@@ -272,7 +272,7 @@ impl Session {
         Ok(self.execute(statement).await?.rows_affected())
     }
 
-    /// Puts single deliveries that are known to be unsent back to waiting. Returns those that were put back; a claim
+    /// Arrow `release`. Puts single deliveries that are known to be unsent back to waiting. Returns those that were put back; a claim
     /// token that is no longer valid is left out.
     ///
     /// # Errors

@@ -46,6 +46,7 @@ impl Session {
             .collect())
     }
 
+    /// Arrow `finish`. Returns the deliveries that were moved.
     async fn move_into_history(&mut self, batch: &[Finished]) -> Result<HashSet<Uuid>, StoreError> {
         let rows = ResultRows::from(batch);
         // - unnest: one statement of one shape, whatever the size of the batch.

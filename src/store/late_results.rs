@@ -23,7 +23,7 @@ const NEVER_SENT: &str = "it was given up before a byte of it was sent";
 const UNKNOWN_LOOKED_AT: i64 = 10_000;
 
 impl Session {
-    /// Records results that came too late for [`Session::finish`], if they are certain: an answer, or a failure.
+    /// Arrow `evidence`. Records results that came too late for [`Session::finish`], if they are certain: an answer, or a failure.
     /// Returns how many were recorded now. The call may be repeated: each claim gives evidence once.
     pub async fn record_evidence(&mut self, late: &[Finished]) -> Result<u64, StoreError> {
         let rows = ResultRows::from(late);
@@ -52,7 +52,7 @@ impl Session {
         Ok(self.execute(statement).await?.rows_affected())
     }
 
-    /// Records that deliveries which were given up in the meantime were never sent: they certainly failed. Returns how
+    /// Arrow `unsent`. Records that deliveries which were given up in the meantime were never sent: they certainly failed. Returns how
     /// many were recorded now.
     pub async fn record_unsent(&mut self, tokens: &[&ClaimToken]) -> Result<u64, StoreError> {
         let (deliveries, claims): (Vec<Uuid>, Vec<Uuid>) =
@@ -76,7 +76,7 @@ impl Session {
         Ok(self.execute(statement).await?.rows_affected())
     }
 
-    /// As [`Session::record_unsent`], for a whole claim whose answer was lost, so that nobody knows which deliveries it
+    /// Arrow `unsent_claim`. As [`Session::record_unsent`], for a whole claim whose answer was lost, so that nobody knows which deliveries it
     /// took. Looks at the [`UNKNOWN_LOOKED_AT`] newest unknown deliveries.
     pub(super) async fn record_claim_unsent(&mut self, claim: Uuid) -> Result<u64, StoreError> {
         // History has no index by claim, because every delivery would pay for it. What was given up just now is among

@@ -57,7 +57,7 @@ impl Session {
             .collect())
     }
 
-    /// Turns deliveries that [`Session::left_behind`] has found into `unknown`. Returns how many. Rows that another
+    /// Arrow `give_up`. Turns deliveries that [`Session::left_behind`] has found into `unknown`. Returns how many. Rows that another
     /// transaction has locked are left out. Reads no payload, so it costs the same however large the calls were.
     ///
     /// # Errors

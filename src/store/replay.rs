@@ -259,6 +259,7 @@ struct Row {
     made: Option<Uuid>,
 }
 
+/// Arrow `replay`, if `mode` says so. Judges, and makes what may be made.
 #[expect(clippy::too_many_lines, reason = "most of it is one statement")]
 async fn replay(
     connection: &mut PgConnection,

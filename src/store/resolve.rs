@@ -30,7 +30,7 @@ pub enum Resolution {
 }
 
 impl Store {
-    /// Records what a person found out about a delivery that history holds as `unknown` and nobody has resolved or
+    /// Arrow `resolve`. Records what a person found out about a delivery that history holds as `unknown` and nobody has resolved or
     /// replayed.
     pub async fn resolve(
         &self,

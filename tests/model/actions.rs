@@ -53,8 +53,8 @@ pub enum Action {
     LateRaise(u8),
     /// The same, never arriving.
     VanishRaise(u8),
-    /// Arrow `revoke`: `Session::revoke_claim`, its second statement: what the claim took goes back to `waiting`. Also
-    /// `record_claim_unsent`.
+    /// Arrow `revoke`: `Session::revoke_claim`, its second statement: what the claim took goes back to `waiting`. Arrow
+    /// `unsent_claim`: `record_claim_unsent`.
     TakeBack(u8),
     /// The same; its answer is lost.
     LoseTakeBack(u8),

@@ -11,16 +11,22 @@ use crate::properties::{REACHED, RULES, is_good_end};
 use crate::scenario::Scenario;
 use crate::state::World;
 use crate::steps::{Taking, beginning, goes_wrong};
+use crate::story::Story;
 
 /// A scenario as stateright explores it.
 pub struct Protocol {
     pub scenario: Scenario,
     pub marks: Marks,
+    /// The only rule that is looked at; `None`: all of them.
+    pub only: Option<&'static str>,
 }
 
 impl Protocol {
+    /// The name of the property that every rule holds.
+    pub const RULES: &'static str = "every rule holds";
+
     pub fn of(scenario: Scenario) -> Protocol {
-        Protocol { scenario, marks: Marks::default() }
+        Protocol { scenario, marks: Marks::default(), only: None }
     }
 
     /// The state after a step.
@@ -39,7 +45,8 @@ impl Protocol {
 
     /// The first rule that does not hold.
     pub fn broken(&self, world: &World) -> Option<&'static str> {
-        RULES.iter().find(|rule| !(rule.holds)(world, &self.scenario)).map(|rule| rule.name)
+        let mut rules = RULES.iter().filter(|rule| self.only.is_none_or(|only| rule.name == only));
+        rules.find(|rule| !(rule.holds)(world, &self.scenario)).map(|rule| rule.name)
     }
 }
 
@@ -61,8 +68,10 @@ impl Model for Protocol {
 
     fn properties(&self) -> Vec<Property<Protocol>> {
         let mut properties =
-            vec![Property::always("every rule holds", |protocol: &Protocol, world| protocol.broken(world).is_none())];
-        properties.extend(reached());
+            vec![Property::always(Protocol::RULES, |protocol: &Protocol, world| protocol.broken(world).is_none())];
+        if self.scenario.reaches_all {
+            properties.extend(reached());
+        }
         properties
     }
 }
@@ -86,6 +95,15 @@ pub struct Endless {
     pub circle: bool,
 }
 
+/// What does not hold then.
+pub const ENDLESS: &str = "every delivery ends if the world behaves";
+
+impl Endless {
+    pub fn story(self, title: &str) -> Story<'_> {
+        Story { title, steps: self.steps, circle: self.circle, end: ENDLESS }
+    }
+}
+
 /// How the search has gone through a state.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Colour {
@@ -100,29 +118,29 @@ enum Colour {
 /// behaves must form no circle.
 pub fn runs_that_never_end(protocol: &Protocol) -> (usize, Option<Endless>) {
     let first = beginning(&protocol.scenario);
-    let mut parents: HashMap<World, Option<(World, Action)>> = HashMap::from([(first, None)]);
+    let mut parents: HashMap<u64, Option<(u64, Action)>> = HashMap::from([(first.common_number(), None)]);
     let mut due = vec![first];
-    let mut colours: HashMap<World, Colour> = HashMap::new();
+    let mut colours: HashMap<u64, Colour> = HashMap::new();
     while let Some(world) = due.pop() {
+        let from = world.common_number();
         if let Some((after, circle)) = ends_well(protocol, world, &mut colours) {
-            let mut steps = path(&parents, world);
+            let mut steps = path(&parents, from);
             steps.extend(after);
             return (parents.len(), Some(Endless { steps, circle }));
         }
         for action in protocol.steps(&world) {
             let next = protocol.after(&world, action);
-            parents.entry(next).or_insert_with(|| {
+            parents.entry(next.common_number()).or_insert_with(|| {
                 due.push(next);
-                Some((world, action))
+                Some((from, action))
             });
         }
     }
     (parents.len(), None)
 }
 
-fn path(parents: &HashMap<World, Option<(World, Action)>>, world: World) -> Vec<Action> {
+fn path(parents: &HashMap<u64, Option<(u64, Action)>>, mut at: u64) -> Vec<Action> {
     let mut steps = Vec::new();
-    let mut at = world;
     while let Some(Some((before, action))) = parents.get(&at) {
         steps.push(*action);
         at = *before;
@@ -131,42 +149,53 @@ fn path(parents: &HashMap<World, Option<(World, Action)>>, world: World) -> Vec<
     steps
 }
 
+/// The steps of the world that behaves. A dispatcher is started if none is there.
+fn good_steps(protocol: &Protocol, world: &World) -> Vec<Action> {
+    let mut steps = protocol.steps(world);
+    let none = !world.processes.iter().any(|process| process.life.acts());
+    steps.retain(|action| {
+        action.behaves() && !goes_wrong(world, *action) && (none || !matches!(action, Action::Start(_)))
+    });
+    steps
+}
+
+/// A state on the way of the search below.
+struct Visit {
+    number: u64,
+    world: World,
+    /// The steps from here that are still to be taken.
+    left: Vec<Action>,
+    /// The step that led here.
+    by: Option<Action>,
+}
+
 /// Goes through all runs of the world that behaves from here, depth first.
-fn ends_well(protocol: &Protocol, from: World, colours: &mut HashMap<World, Colour>) -> Option<(Vec<Action>, bool)> {
-    if colours.contains_key(&from) {
-        return None;
-    }
-    let good = |world: &World| -> Vec<Action> {
-        let mut steps = protocol.steps(world);
-        steps.retain(|action| action.behaves() && !goes_wrong(world, *action));
-        // A dispatcher is started if none is there.
-        let none = !world.processes.iter().any(|process| process.life.acts());
-        steps.retain(|action| none || !matches!(action, Action::Start(_)));
-        steps
-    };
-    let mut stack = vec![(from, good(&from), None)];
-    colours.insert(from, Colour::Open);
+fn ends_well(protocol: &Protocol, from: World, colours: &mut HashMap<u64, Colour>) -> Option<(Vec<Action>, bool)> {
+    let (mut stack, mut due) = (Vec::<Visit>::new(), Some((from, None)));
     loop {
-        let (world, steps, _) = stack.last_mut()?;
-        let (world, Some(action)) = (*world, steps.pop()) else {
-            let done = stack.pop()?;
-            colours.insert(done.0, Colour::Closed);
-            continue;
-        };
-        let next = protocol.after(&world, action);
-        let so_far = |stack: &[(World, Vec<Action>, Option<Action>)]| {
-            stack.iter().filter_map(|(_, _, by)| *by).chain([action]).collect()
-        };
-        match colours.get(&next) {
-            Some(Colour::Open) => return Some((so_far(&stack), true)),
-            Some(Colour::Closed) => continue,
-            None => {}
+        if let Some((world, by)) = due.take() {
+            let number = world.common_number();
+            let so_far = || stack.iter().map(|visit| visit.by).chain([by]).flatten().collect();
+            match colours.get(&number) {
+                Some(Colour::Open) => return Some((so_far(), true)),
+                Some(Colour::Closed) => {}
+                None => {
+                    let left = good_steps(protocol, &world);
+                    if left.is_empty() && !is_good_end(&world) {
+                        return Some((so_far(), false));
+                    }
+                    colours.insert(number, Colour::Open);
+                    stack.push(Visit { number, world, left, by });
+                }
+            }
         }
-        let steps = good(&next);
-        if steps.is_empty() && !is_good_end(&next) {
-            return Some((so_far(&stack), false));
+        let visit = stack.last_mut()?;
+        match visit.left.pop() {
+            Some(action) => due = Some((protocol.after(&visit.world, action), Some(action))),
+            None => {
+                colours.insert(visit.number, Colour::Closed);
+                stack.pop();
+            }
         }
-        colours.insert(next, Colour::Open);
-        stack.push((next, steps, Some(action)));
     }
 }

@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on stops where it stands")]
 
 mod actions;
+mod arrows;
 mod explore;
 mod marks;
 mod possible;
@@ -14,3 +15,5 @@ mod scenarios;
 mod state;
 mod statements;
 mod steps;
+mod story;
+mod variants;

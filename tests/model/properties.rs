@@ -26,10 +26,7 @@ pub const RULES: [Rule; 9] = [
         holds: |world, _| each(world, |row, truth| row.places() <= u8::from(truth.committed)),
     },
     Rule { name: "what is shown is what was", holds: |world, _| each(world, shows_what_was) },
-    Rule {
-        name: "a message is taken once, unless it was sent again by name",
-        holds: |world, _| messages_are_taken_once(world),
-    },
+    Rule { name: "what was taken is sent again by name only", holds: |world, _| taken_again_by_name_only(world) },
     Rule { name: "what was given up never begins", holds: |world, _| each(world, |_, truth| !truth.began_late) },
     Rule { name: "history never changes", holds: |world, _| each(world, |_, truth| !truth.rewritten) },
     Rule { name: "a delivery has one finding or one replay", holds: |world, _| one_finding_or_replay(world) },
@@ -50,17 +47,18 @@ fn shows_what_was(row: &Row, truth: &Truth) -> bool {
     }
 }
 
-fn messages_are_taken_once(world: &World) -> bool {
-    (0..DELIVERIES).all(|message| {
-        let mut taken = 0;
-        let mut despite = 0;
-        for x in 0..DELIVERIES {
-            if world.truth[x].committed && world.message(x) == message {
-                taken += u8::from(world.truth[x].taken);
-                despite += u8::from(world.truth[x].despite);
+/// No delivery but those that were ordered by name comes to a message that was taken before.
+fn taken_again_by_name_only(world: &World) -> bool {
+    (0..DELIVERIES).all(|x| {
+        let truth = world.truth[x];
+        let mut earlier = world.database.rows[x].replay_of;
+        while let Some(y) = earlier.map(usize::from) {
+            if truth.taken && !truth.despite && world.truth[y].taken {
+                return false;
             }
+            earlier = world.database.rows[y].replay_of;
         }
-        taken <= 1 + despite
+        true
     })
 }
 
@@ -100,7 +98,7 @@ pub const REACHED: [(&str, fn(&World) -> bool); 11] = [
     ("skipped", |world| ended_as(world, State::Skipped)),
     ("resolved by a person", |world| recorded(world, |row| row.finding.is_some())),
     ("resolved by late evidence", |world| recorded(world, |row| row.evidence.is_some())),
-    ("all ended", |world| world.truth.iter().all(|truth| truth.committed) && is_good_end(world)),
+    ("all ended", |world| recorded(world, |row| row.ended.is_some()) && is_good_end(world)),
 ];
 
 fn recorded(world: &World, test: impl Fn(&Row) -> bool) -> bool {

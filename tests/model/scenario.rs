@@ -55,6 +55,8 @@ pub struct Scenario {
     pub ordered: u32,
     /// Whether a receiver may refuse a request.
     pub refuses: bool,
+    /// Whether every state of [`REACHED`](crate::properties::REACHED) must be reached.
+    pub reaches_all: bool,
     /// Branches that must be reached.
     pub expects: &'static [Mark],
     pub variant: Option<Variant>,
@@ -81,6 +83,7 @@ impl Scenario {
         orders: 0,
         ordered: 0,
         refuses: false,
+        reaches_all: false,
         expects: &[],
         variant: None,
     };

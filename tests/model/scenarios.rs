@@ -1,154 +1,273 @@
-//! first measurements
+//! What is explored: the protocol as it is, scenario by scenario. Each test prints how many states there were.
+//!
+//! `POSTCALL_MODEL_MORE=1` lets one more thing go wrong in each scenario; scripts/torture does so.
+
+use std::time::Instant;
+
+use stateright::{Checker, Model};
+
 use crate::actions::Fault::*;
 use crate::explore::{Protocol, runs_that_never_end};
 use crate::marks::Mark;
-use crate::scenario::*;
-use stateright::{Checker, Model};
+use crate::scenario::{Ask, Scenario, asks, faults};
+use crate::state::World;
+use crate::story::Story;
 
-fn run(scenario: Scenario) {
-    let started = std::time::Instant::now();
-    let protocol = Protocol::of(scenario.clone());
-    let checker = protocol.checker().symmetry_fn(crate::state::World::representative).threads(2).spawn_dfs().join();
+/// How many faults more than usual.
+fn more() -> u8 {
+    std::env::var("POSTCALL_MODEL_MORE").ok().map_or(0, |more| more.parse().unwrap())
+}
+
+/// Explores the scenario in full, in every state of which every rule must hold, and shows that it comes to its branches.
+fn explore(scenario: Scenario) {
+    let begun = Instant::now();
+    let scenario = Scenario { faults: scenario.faults + more(), ..scenario };
+    let checker = Protocol::of(scenario).checker().symmetry_fn(World::representative).threads(2).spawn_dfs().join();
+    let protocol = checker.model();
     println!(
-        "{scenario}: {} states, {} unique, depth {}, {:?}",
+        "{}: {} states, {} different ones, at most {} steps, {:.1?}",
+        protocol.scenario,
         checker.state_count(),
         checker.unique_state_count(),
         checker.max_depth(),
-        started.elapsed()
+        begun.elapsed()
     );
-    for mark in Mark::ALL {
-        if checker.model().marks.has(mark) {
-            print!("{mark:?} ")
-        }
+    if let Some(path) = checker.discovery(Protocol::RULES) {
+        let broken = protocol.broken(path.last_state()).unwrap();
+        panic!("{}", Story { title: protocol.scenario.name, steps: path.into_actions(), circle: false, end: broken });
     }
-    println!();
-    if let Some(path) = checker.discovery("every rule holds") {
-        println!("{:?}", checker.model().broken(path.last_state()));
-        for action in path.into_actions() {
-            println!("  - {action}")
-        }
-        panic!("broken");
-    }
+    checker.assert_properties();
+    let missed: Vec<&Mark> = protocol.scenario.expects.iter().filter(|mark| !protocol.marks.has(**mark)).collect();
+    assert!(missed.is_empty(), "{} never comes to {missed:?}", protocol.scenario.name);
 }
 
-fn live(scenario: Scenario) {
-    let started = std::time::Instant::now();
-    let protocol = Protocol::of(scenario.clone());
+/// From every state of the scenario, every run of the world that behaves must end well.
+fn ends(scenario: Scenario) {
+    let begun = Instant::now();
+    let scenario = Scenario { faults: scenario.faults + more(), ..scenario };
+    let protocol = Protocol::of(scenario);
     let (states, endless) = runs_that_never_end(&protocol);
-    println!("LIVE {scenario}: {states} states, {:?}", started.elapsed());
+    println!("runs of {}: {states} different states, {:.1?}", protocol.scenario, begun.elapsed());
     if let Some(endless) = endless {
-        println!("circle {}", endless.circle);
-        for action in endless.steps {
-            println!("  - {action}")
-        }
-        panic!("endless");
+        panic!("{}", endless.story(protocol.scenario.name));
     }
 }
 
-fn of(at: usize) -> Scenario {
-    let n = Scenario::NOTHING;
-    let f: u8 = std::env::var("F").ok().and_then(|f| f.parse().ok()).unwrap_or(2);
-    match at {
-        0 => Scenario {
-            name: "claims",
-            calls: 2,
-            faults: f,
-            wrong: faults(&[Kill, LoseClaim, LoseRevocation]),
-            inserts: true,
-            ..n
-        },
-        1 => Scenario {
-            name: "leases",
-            calls: 2,
-            faults: f,
-            wrong: faults(&[Kill, Pause, LateRenewal, LoseCompletion, CutRequest]),
-            ..n
-        },
-        2 => Scenario {
-            name: "completions",
-            calls: 2,
-            faults: f,
-            wrong: faults(&[LoseCompletion, SendAway, Unreachable, CutRequest, Kill]),
-            refuses: true,
-            ..n
-        },
-        3 => Scenario {
-            name: "people",
-            calls: 1,
-            faults: f,
-            wrong: faults(&[Kill, Pause, LoseCompletion, Unreachable, CutRequest]),
-            orders: 3,
-            ordered: asks(&[Ask::Replay, Ask::Find]),
-            refuses: true,
-            ..n
-        },
-        4 => Scenario {
-            name: "pauses",
-            calls: 2,
-            faults: f,
-            wrong: faults(&[Kill, Pause, LoseClaim]),
-            orders: 2,
-            ordered: asks(&[Ask::PauseHost, Ask::Disable]),
-            ..n
-        },
-        5 => Scenario {
-            name: "drain",
-            calls: 2,
-            faults: f,
-            wrong: faults(&[Drain, LoseRetirement, LeaveUnwritten, LoseClaim, LoseRevocation]),
-            ..n
-        },
-        6 => Scenario {
-            name: "server",
-            calls: 2,
-            faults: f,
-            wrong: faults(&[Crash, LoseClaim, Kill, LoseRevocation, LoseCompletion]),
-            ..n
-        },
-        7 => Scenario {
-            name: "all",
-            calls: 2,
-            faults: f,
-            wrong: u32::MAX,
-            orders: 1,
-            ordered: u32::MAX,
-            refuses: true,
-            ..n
-        },
-        10 => Scenario {
-            name: "all one",
-            calls: 1,
-            faults: f,
-            wrong: u32::MAX,
-            orders: 1,
-            ordered: u32::MAX,
-            refuses: true,
-            ..n
-        },
-        11 => Scenario { name: "all two, no orders", calls: 2, faults: f, wrong: u32::MAX, ..n },
-        12 => Scenario { name: "all one, no orders", calls: 1, faults: f, wrong: u32::MAX, ..n },
-        13 => Scenario {
-            name: "all one, 2 orders",
-            calls: 1,
-            faults: f,
-            wrong: u32::MAX,
-            orders: 2,
-            ordered: asks(&[Ask::Replay, Ask::Find]),
-            ..n
-        },
-        8 => Scenario {
-            name: "batches",
-            calls: 3,
-            places: 2,
-            faults: f,
-            wrong: faults(&[Kill, LoseClaim, LoseCompletion]),
-            ..n
-        },
-        _ => Scenario { name: "all three", calls: 3, faults: f, wrong: u32::MAX, refuses: true, ..n },
-    }
-}
+const CLAIMS: Scenario = Scenario {
+    name: "claims",
+    calls: 2,
+    inserts: true,
+    faults: 2,
+    wrong: faults(&[Kill, LoseClaim, LoseRevocation]),
+    expects: &[Mark::RevokedClaimArrives, Mark::ClaimOfTheDeadCommits, Mark::ClaimsMeet, Mark::RevocationReturns],
+    ..Scenario::NOTHING
+};
+
+/// Revocations that are late need more to go wrong, and one call only.
+const REVOCATIONS: Scenario = Scenario {
+    name: "revocations",
+    faults: 3,
+    wrong: faults(&[Kill, LoseClaim, LoseRevocation]),
+    expects: &[Mark::LateRaise, Mark::ClaimOfALostDispatcherArrives],
+    ..Scenario::NOTHING
+};
+
+const LEASES: Scenario = Scenario {
+    name: "leases",
+    calls: 2,
+    faults: 2,
+    wrong: faults(&[Kill, Pause, LateRenewal, LoseCompletion, CutRequest]),
+    expects: &[
+        Mark::ClaimCommitsAfterTheLoss,
+        Mark::NotHeld,
+        Mark::Evidence,
+        Mark::UnsentAfterGivenUp,
+        Mark::GateClosesInTime,
+        Mark::RenewedAfterItsEnd,
+        Mark::BeginsAnew,
+    ],
+    ..Scenario::NOTHING
+};
+
+const COMPLETIONS: Scenario = Scenario {
+    name: "completions",
+    calls: 2,
+    faults: 2,
+    wrong: faults(&[Kill, LoseCompletion, SendAway, Unreachable, CutRequest]),
+    refuses: true,
+    expects: &[Mark::AlreadyRecorded, Mark::ReleasedTwice],
+    ..Scenario::NOTHING
+};
+
+const PEOPLE: Scenario = Scenario {
+    name: "people",
+    faults: 1,
+    wrong: faults(&[Kill, Pause, LoseCompletion, Unreachable, CutRequest]),
+    orders: 3,
+    ordered: asks(&[Ask::Replay, Ask::Find]),
+    refuses: true,
+    expects: &[
+        Mark::EvidenceAfterFinding,
+        Mark::EvidenceAfterReplay,
+        Mark::EvidenceBeforeFinding,
+        Mark::PersonWaits,
+        Mark::Replayed,
+        Mark::ReplayedAgain,
+    ],
+    ..Scenario::NOTHING
+};
+
+const PAUSED_HOST: Scenario = Scenario {
+    name: "a paused host, and an action that is disabled",
+    calls: 2,
+    faults: 1,
+    wrong: faults(&[Kill, LoseClaim]),
+    orders: 1,
+    ordered: asks(&[Ask::PauseHost, Ask::Disable]),
+    expects: &[Mark::SentBeforeThePauseIsSeen, Mark::HeldBack],
+    ..Scenario::NOTHING
+};
+
+const DRAIN: Scenario = Scenario {
+    name: "drain",
+    calls: 2,
+    faults: 2,
+    wrong: faults(&[Drain, LoseRetirement, LeaveUnwritten, LoseClaim, LoseRevocation]),
+    expects: &[Mark::LeftByAStoppedOne],
+    ..Scenario::NOTHING
+};
+
+const SERVER: Scenario = Scenario {
+    name: "the server",
+    calls: 2,
+    faults: 2,
+    wrong: faults(&[Crash, Kill, LoseClaim, LoseRevocation, LoseCompletion]),
+    expects: &[Mark::CrashEndsClaim, Mark::CrashLosesAnswer],
+    ..Scenario::NOTHING
+};
+
+/// One claim takes two deliveries.
+const PORTIONS: Scenario = Scenario {
+    name: "portions",
+    calls: 3,
+    places: 2,
+    faults: 1,
+    wrong: faults(&[Kill, Pause, LoseClaim, LoseCompletion, SendAway, Crash, Drain]),
+    ..Scenario::NOTHING
+};
+
+/// Every two things that can go wrong, together.
+pub const EVERY_PAIR: Scenario = Scenario {
+    name: "every pair of faults",
+    faults: 2,
+    wrong: u32::MAX,
+    expects: &[Mark::RevokedAfterGivenUp],
+    ..Scenario::NOTHING
+};
+
+pub const ALL: Scenario = Scenario {
+    name: "every fault, beside every order",
+    faults: 1,
+    wrong: u32::MAX,
+    orders: 2,
+    ordered: u32::MAX,
+    refuses: true,
+    reaches_all: true,
+    ..Scenario::NOTHING
+};
+
+const SCENARIOS: [&Scenario; 11] = [
+    &CLAIMS,
+    &REVOCATIONS,
+    &LEASES,
+    &COMPLETIONS,
+    &PEOPLE,
+    &PAUSED_HOST,
+    &DRAIN,
+    &SERVER,
+    &PORTIONS,
+    &EVERY_PAIR,
+    &ALL,
+];
+
 #[test]
-fn a() {
-    let at: usize = std::env::var("S").unwrap().parse().unwrap();
-    if std::env::var("L").is_ok() { live(of(at)) } else { run(of(at)) }
+fn every_rule_holds_whatever_happens_to_claims() {
+    explore(CLAIMS);
+    explore(REVOCATIONS);
+}
+
+#[test]
+fn every_rule_holds_whatever_happens_to_leases() {
+    explore(LEASES);
+}
+
+#[test]
+fn every_rule_holds_whatever_happens_to_completions() {
+    explore(COMPLETIONS);
+}
+
+#[test]
+fn every_rule_holds_whatever_people_order() {
+    explore(PEOPLE);
+    explore(PAUSED_HOST);
+}
+
+#[test]
+fn every_rule_holds_whenever_a_dispatcher_drains() {
+    explore(DRAIN);
+}
+
+#[test]
+fn every_rule_holds_when_the_server_stops_or_its_synchronous_standby_takes_over() {
+    explore(SERVER);
+}
+
+#[test]
+fn every_rule_holds_if_a_claim_takes_several_deliveries() {
+    explore(PORTIONS);
+}
+
+#[test]
+fn every_rule_holds_under_every_pair_of_faults() {
+    explore(EVERY_PAIR);
+}
+
+#[test]
+fn every_rule_holds_under_every_fault_beside_every_order_and_every_state_is_reached() {
+    explore(ALL);
+}
+
+#[test]
+fn every_branch_that_matters_is_expected_by_a_scenario() {
+    let unexpected = |mark: &Mark| !SCENARIOS.iter().any(|scenario| scenario.expects.contains(mark));
+    let unexpected: Vec<Mark> = Mark::ALL.into_iter().filter(unexpected).collect();
+    assert!(unexpected.is_empty(), "{unexpected:?}");
+}
+
+#[test]
+fn every_delivery_ends_once_the_world_behaves_whatever_happened_to_a_single_dispatcher() {
+    ends(Scenario { name: "a single dispatcher", processes: 1, ..REVOCATIONS });
+    ends(Scenario { name: "a single dispatcher, every pair of faults", processes: 1, ..EVERY_PAIR });
+}
+
+#[test]
+fn every_delivery_ends_once_the_world_behaves_whatever_happened_to_claims() {
+    ends(CLAIMS);
+}
+
+#[test]
+fn every_delivery_ends_once_the_world_behaves_whatever_happened_to_leases_and_completions() {
+    ends(LEASES);
+    ends(COMPLETIONS);
+}
+
+#[test]
+fn every_delivery_ends_once_the_world_behaves_whoever_drained() {
+    ends(DRAIN);
+}
+
+#[test]
+fn every_delivery_ends_once_the_world_behaves_after_every_pair_of_faults() {
+    ends(EVERY_PAIR);
+    ends(ALL);
 }

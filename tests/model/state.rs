@@ -16,7 +16,7 @@ pub const PROCESSES: usize = 2;
 pub const CLAIMS_EACH: usize = 3;
 pub const CLAIMS: usize = PROCESSES * CLAIMS_EACH;
 /// Registrations of one process to which something refers at the same time.
-pub const REGISTRATIONS_EACH: usize = 2;
+pub const REGISTRATIONS_EACH: usize = 4;
 pub const REGISTRATIONS: usize = PROCESSES * REGISTRATIONS_EACH;
 /// People who give orders at the same time.
 pub const PEOPLE: usize = 2;
@@ -333,12 +333,19 @@ impl World {
     /// Of the two, always the same one. (Both are explored if they have the same number, which costs time only.)
     pub fn representative(&self) -> World {
         let other = self.exchanged();
-        let number = |world: &World| {
-            let mut hasher = DefaultHasher::new();
-            world.hash(&mut hasher);
-            hasher.finish()
-        };
-        if number(&other) < number(self) { other } else { *self }
+        if other.number() < self.number() { other } else { *self }
+    }
+
+    /// The number of both.
+    pub fn common_number(&self) -> u64 {
+        self.number().min(self.exchanged().number())
+    }
+
+    /// The state as a number. As with stateright's own, two states may have the same one, which is very unlikely.
+    fn number(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.hash(&mut hasher);
+        hasher.finish()
     }
 }
 

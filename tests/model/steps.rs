@@ -102,7 +102,9 @@ impl Taking<'_> {
                 for c in 0..CLAIMS {
                     if matches!(self.world.claims[c].phase, Phase::Running(_)) {
                         self.marks.reach(Mark::CrashLosesAnswer);
-                        self.lose_claim(c);
+                        if self.world.processes[self.world.holder(c)].last_claim == LastClaim::Asked(c as u8) {
+                            self.lose_claim(c);
+                        }
                         self.commit_claim(c);
                     }
                 }
