@@ -17,6 +17,8 @@ mod calls;
 mod closed_sets;
 mod connecting;
 mod console_browser;
+mod console_comfort;
+mod console_editor;
 mod console_live;
 mod console_pages;
 mod console_safety;

@@ -54,8 +54,13 @@ impl Response {
 impl Console {
     /// Starts the console on any port, for this user of a database.
     pub async fn start(url: &str) -> Console {
+        Console::start_with(url, &[]).await
+    }
+
+    /// As [`Console::start`], with these settings in addition.
+    pub async fn start_with(url: &str, settings: &[&str]) -> Console {
         let mut command = Command::new(POSTCALL);
-        command.args(["console", "--listen", "127.0.0.1:0"]).env("DATABASE_URL", url);
+        command.args(["console", "--listen", "127.0.0.1:0"]).args(settings).env("DATABASE_URL", url);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true).spawn().unwrap();
         let mut stdout = BufReader::new(child.stdout.take().unwrap()).lines();
         let line =
@@ -85,6 +90,24 @@ impl Console {
     pub async fn ask(&self, method: &str, target: &str, headers: &[(&str, &str)]) -> Response {
         let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
         self.send(&format!("{method} {target} HTTP/1.1\r\n{headers}connection: close\r\n\r\n")).await
+    }
+
+    /// Sends a form as a browser that shows a page of the console, with a cookie.
+    pub async fn sends(&self, cookie: &str, target: &str, fields: &[(&str, &str)]) -> Response {
+        let host = self.address.to_string();
+        self.sends_with(&[("host", &host), ("sec-fetch-site", "same-origin"), ("cookie", cookie)], target, fields).await
+    }
+
+    /// Sends a form with these headers.
+    pub async fn sends_with(&self, headers: &[(&str, &str)], target: &str, fields: &[(&str, &str)]) -> Response {
+        let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
+        let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        self.send(&format!(
+            "POST {target} HTTP/1.1\r\n{headers}content-type: application/x-www-form-urlencoded\r\n\
+             content-length: {}\r\nconnection: close\r\n\r\n{body}",
+            body.len()
+        ))
+        .await
     }
 
     /// Sends these bytes.
