@@ -103,7 +103,7 @@ impl TestArguments {
             (Some(ActionFile { spec, .. }), Some(file)) => What::File { spec, text: file.text().text },
             _ => What::Published(self.version),
         };
-        let (webhook, _policy) = self.targets.webhook(false)?;
+        let (webhook, _policy) = self.targets.webhook(false, false)?;
         let store = self.which.database.open(ONE_CONNECTION).await?;
         if let What::Published(version) = what {
             say_warnings(&store, &self.which, version).await?;

@@ -15,6 +15,7 @@ use super::targets::TargetArguments;
 use super::{CliError, Database};
 use crate::dispatcher::{self, RunError, StopTokens, Tally};
 use crate::domain::chain::chain;
+use crate::domain::retention::ExcerptDays;
 use crate::metrics::{self, Metrics};
 use crate::store::StoreError;
 use crate::store::dispatchers::LONGEST_LEASE;
@@ -72,6 +73,18 @@ pub struct Arguments {
 
     #[command(flatten)]
     keep: Keep,
+
+    /// Days for which the beginning and the end of responses other than 2xx are kept (4 KiB of each), 1 to 366, for `postcall
+    /// show`; without it, none is kept. Receivers may write personal data into them: only who may read
+    /// postcall.response_excerpt sees them.
+    #[arg(
+        long,
+        env = "POSTCALL_KEEP_RESPONSES_DAYS",
+        value_name = "DAYS",
+        default_value = "",
+        hide_default_value = true
+    )]
+    keep_responses_days: ExcerptDays,
 
     /// Serve metrics at this address and port, such as 127.0.0.1:9464: /metrics for Prometheus, /healthz, and /readyz,
     /// which says 503 and the reason while the dispatcher cannot work. There is no TLS and no password: take an address
@@ -140,7 +153,8 @@ impl Arguments {
             store.session(dispatcher::retention::PRUNING_PATIENCE).require_permitted(retention).await?;
         }
         let limits = self.limits.limits();
-        let (webhook, policy) = self.targets.webhook(limits.hold_unreachable)?;
+        let (webhook, policy) =
+            self.targets.webhook(limits.hold_unreachable, self.keep_responses_days.days().is_some())?;
         let settings = dispatcher::DispatcherSettings {
             limits,
             max_unrecorded: self.limits.max_unrecorded,
@@ -151,6 +165,7 @@ impl Arguments {
             max_call_bytes: self.max_call_bytes,
             max_bytes_in_flight: self.max_bytes_in_flight,
             retention,
+            keep_excerpts: self.keep_responses_days,
         };
         let stop = StopTokens::default();
         stop_on_signals(stop.clone())?;

@@ -8,10 +8,12 @@ use super::table::{Table, print_json, time};
 use super::{CliError, Database, Format, ONE_CONNECTION, print_line};
 use crate::domain::delivery::{BodyEnd, State};
 use crate::domain::error_kind::ErrorKind;
+use crate::domain::excerpt::Excerpt;
 use crate::domain::visible::visible;
 use crate::service::calls::Arrived;
 use crate::service::find::{Found, MOST_FOUND, find};
 use crate::service::past_request::{MaskedRequest, PastRequest, render_again};
+use crate::service::past_response::excerpt;
 use crate::store::calls::MOST_LOOKED_AT;
 use crate::store::history::HistoryRow;
 
@@ -44,7 +46,12 @@ impl Arguments {
         match find(&store, &self.id).await? {
             Found::Delivery(row) => {
                 let sent = render_again(&store, &row).await;
-                if self.json { print_json(&as_json(&row, &sent)) } else { print_line(&as_text(&row, &sent)) }
+                let excerpt = excerpt(&store, &row).await?;
+                if self.json {
+                    print_json(&as_json(&row, &sent, excerpt.as_ref()))
+                } else {
+                    print_line(&as_text(&row, &sent, excerpt.as_ref()))
+                }
             }
             Found::Deliveries(rows) if self.json => print_json(&rows),
             Found::Deliveries(rows) => list(&rows),
@@ -96,8 +103,9 @@ fn without_delivery(Arrived { call, without }: &Arrived) -> String {
     lines.into_iter().flatten().collect::<Vec<_>>().join("\n")
 }
 
-fn as_json(row: &HistoryRow, sent: &PastRequest) -> Value {
+fn as_json(row: &HistoryRow, sent: &PastRequest, excerpt: Option<&Excerpt>) -> Value {
     let mut object = serde_json::to_value(row).unwrap_or_default();
+    object["response_excerpt"] = excerpt.map(Excerpt::text).into();
     object["request"] = match sent {
         PastRequest::Rendered { request, same } => json!({
             "method": request.method,
@@ -122,7 +130,7 @@ fn gone(sent: &PastRequest) -> &'static str {
     }
 }
 
-fn as_text(row: &HistoryRow, sent: &PastRequest) -> String {
+fn as_text(row: &HistoryRow, sent: &PastRequest, excerpt: Option<&Excerpt>) -> String {
     let mut lines = vec![format!("delivery {}  {}", row.delivery_id, row.state.as_str().to_uppercase())];
     lines.extend(identity(row));
     lines.push("\ntimeline".to_owned());
@@ -131,6 +139,10 @@ fn as_text(row: &HistoryRow, sent: &PastRequest) -> String {
     lines.extend(request_lines(row, sent));
     lines.push("\nwhat came back".to_owned());
     lines.extend(answer(row));
+    if let Some(excerpt) = excerpt {
+        lines.push("\nfrom the response".to_owned());
+        lines.extend(excerpt.text().lines().map(|line| format!("  {}", visible(line))));
+    }
     lines.join("\n")
 }
 

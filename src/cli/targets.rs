@@ -75,7 +75,7 @@ impl TargetArguments {
     }
 
     /// The HTTP client that may call these targets, and the same rules as a policy.
-    pub(super) fn webhook(self, hold_unreachable: bool) -> Result<(Webhook, Policy), CliError> {
+    pub(super) fn webhook(self, hold_unreachable: bool, keep_excerpts: bool) -> Result<(Webhook, Policy), CliError> {
         let targets = TargetRules {
             allow_http: self.allow_http,
             allow_targets: self.allow_targets.0.into_iter().map(|Range(range)| range).collect(),
@@ -86,9 +86,9 @@ impl TargetArguments {
         let policy = targets.policy();
         // An unset variable in a compose file is empty.
         let ca_file = self.ca_file.filter(|path| !path.as_os_str().is_empty());
-        let webhook =
-            Webhook::new(WebhookSettings { targets, hold_unreachable, ca_file, ..WebhookSettings::default() })?;
-        Ok((webhook, policy))
+        let settings =
+            WebhookSettings { targets, hold_unreachable, keep_excerpts, ca_file, ..WebhookSettings::default() };
+        Ok((Webhook::new(settings)?, policy))
     }
 }
 

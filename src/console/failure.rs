@@ -269,7 +269,7 @@ impl Trouble {
                 "It takes too long",
                 "The database did not finish within 5 seconds.",
                 "Narrow the search: name an agent, a state, or a shorter time. If the overview says so, too, somebody may \
-                 hold a snapshot open: docs/operating.md tells how to find it.",
+                 hold a snapshot open: docs/alerts.md tells how to find it.",
             ),
             Trouble::Away => (
                 "The database does not answer",

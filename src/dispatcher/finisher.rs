@@ -15,10 +15,12 @@ use tracing::{debug, error, info, warn};
 
 use super::backoff::Outage;
 use super::blocked::BlockedWarning;
+use super::excerpts::ExcerptKeeper;
 use super::in_flight::InFlight;
 use crate::domain::chain::chain;
 use crate::domain::claim::{ClaimToken, Completion, Finished, Texts};
 use crate::domain::delivery::{Failure, Outcome, State};
+use crate::domain::retention::ExcerptDays;
 use crate::metrics::Counters;
 use crate::store::StoreError;
 use crate::store::finish::Recording;
@@ -72,6 +74,7 @@ pub(super) struct Finisher {
     stop_trying: CancellationToken,
     outage: Outage,
     blocked: BlockedWarning,
+    excerpts: ExcerptKeeper,
     tally: Tally,
     counts: Arc<Counters>,
     /// Where the tally is stored when this finisher is dropped.
@@ -97,10 +100,17 @@ impl Finisher {
             stop_trying,
             outage,
             blocked,
+            excerpts: ExcerptKeeper::default(),
             tally: Tally::default(),
             counts,
             books,
         }
+    }
+
+    /// The same, which also keeps excerpts of responses for so long.
+    pub(super) fn keeping_excerpts(mut self, days: ExcerptDays) -> Finisher {
+        self.excerpts = ExcerptKeeper::new(days);
+        self
     }
 
     pub(super) async fn run(mut self) {
@@ -156,6 +166,7 @@ impl Finisher {
                 Ok(recordings) => {
                     self.outage.over();
                     let late = self.note(batch, &recordings);
+                    self.excerpts.keep(&mut self.session).await;
                     self.record_evidence(late).await;
                 }
                 Err(refusal) if refusal.is_about_the_data() => due.extend(self.smaller(batch, &refusal)),
@@ -274,7 +285,7 @@ impl Finisher {
     fn note(&mut self, finished: Vec<Finished>, recordings: &[Recording]) -> Vec<Finished> {
         let mut late = Vec::new();
         let mut blocked = 0;
-        for (one, recording) in finished.into_iter().zip(recordings) {
+        for (mut one, recording) in finished.into_iter().zip(recordings) {
             let (delivery_id, state) = (one.token.delivery_id(), one.outcome.state());
             if *recording == Recording::NotHeld {
                 late.push(one);
@@ -283,6 +294,7 @@ impl Finisher {
             self.tally.count(state);
             self.counts.recorded(&one.outcome);
             debug!(delivery.id = %delivery_id, %state, "recorded");
+            self.excerpts.take(delivery_id, &mut one.outcome);
             blocked += usize::from(matches!(one.outcome, Outcome::Failed { kind: Failure::Blocked, .. }));
         }
         self.blocked.note(blocked);

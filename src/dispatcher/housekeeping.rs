@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::STATEMENT_TIMEOUT;
-use super::retention::{PRUNING_PATIENCE, Pruned, prune};
+use super::retention::{BETWEEN_PORTIONS, PRUNING_PATIENCE, Pruned, prune};
 use crate::domain::chain::chain;
 use crate::domain::retention::Retention;
 use crate::metrics::{Counters, Operation};
@@ -33,6 +33,9 @@ pub(super) async fn run(store: Store, retention: Retention, counts: Arc<Counters
                 warn!(error = %chain(&error), "could not make partitions; the default partitions take new rows")
             }
         }
+        if let Some(Err(error)) = stop.run_until_cancelled(expire(&store, errors)).await {
+            warn!(error = %chain(&error), "could not delete excerpts of responses that are past their time");
+        }
         if !retention.is_for_ever() {
             let pruned = stop.run_until_cancelled(let_go(&store, retention, errors)).await;
             if let Some(Err(error)) = pruned {
@@ -40,6 +43,24 @@ pub(super) async fn run(store: Store, retention: Retention, counts: Arc<Counters
             }
         }
     }
+}
+
+/// Deletes the excerpts of responses that are past their time, also those of dispatchers that are no longer told to keep
+/// any.
+async fn expire(store: &Store, errors: &Arc<AtomicU64>) -> Result<(), StoreError> {
+    let mut session = store.session(STATEMENT_TIMEOUT).counting(errors);
+    let mut removed = 0;
+    loop {
+        match session.expire_excerpts().await? {
+            0 => break,
+            portion => removed += portion,
+        }
+        tokio::time::sleep(BETWEEN_PORTIONS).await;
+    }
+    if removed > 0 {
+        info!(excerpts = removed, "deleted excerpts of responses that were past their time");
+    }
+    Ok(())
 }
 
 async fn let_go(store: &Store, retention: Retention, errors: &Arc<AtomicU64>) -> Result<(), StoreError> {

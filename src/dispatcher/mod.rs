@@ -34,7 +34,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use crate::domain::policy::Policy;
-use crate::domain::retention::Retention;
+use crate::domain::retention::{ExcerptDays, Retention};
 use crate::metrics::{Metrics, Operation};
 use crate::scheduler::Limits;
 use crate::store::{Store, StoreError};
@@ -63,6 +63,7 @@ mod blocked;
 mod budget;
 mod claimer;
 mod cursors;
+mod excerpts;
 mod finisher;
 mod housekeeping;
 mod idle_wait;
@@ -113,6 +114,8 @@ pub struct DispatcherSettings {
     pub max_bytes_in_flight: usize,
     /// How long calls and history are kept.
     pub retention: Retention,
+    /// How long excerpts of responses are kept, if at all.
+    pub keep_excerpts: ExcerptDays,
 }
 
 /// The tokens by which the caller of [`run`] stops a dispatcher.
@@ -215,7 +218,8 @@ impl Dispatcher {
         // The queue has room for every place, so an attempt never waits here.
         let (results, inbox) = mpsc::channel(concurrency + max_unrecorded);
         let session = store.session(STATEMENT_TIMEOUT).counting(counts.errors(Operation::Finish));
-        let finisher = Finisher::new(session, inbox, concurrency, stop_trying.clone(), counts.clone(), books.clone());
+        let finisher = Finisher::new(session, inbox, concurrency, stop_trying.clone(), counts.clone(), books.clone())
+            .keeping_excerpts(settings.keep_excerpts);
         let budget = Arc::new(Budget::new(settings.max_bytes_in_flight, settings.max_call_bytes));
         let webhook = Arc::new(webhook);
         let means = Means { webhook: webhook.clone(), budget, cut: stop.cut.clone() };

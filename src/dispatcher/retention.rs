@@ -20,7 +20,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// The longest pause between tries. With it, others wait behind a try (25 ms) for about 1 % of the time.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// The pause between two portions of rows, which leaves the database time for other work.
-const BETWEEN_PORTIONS: Duration = Duration::from_millis(20);
+pub(super) const BETWEEN_PORTIONS: Duration = Duration::from_millis(20);
 
 /// What pruning did with one partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use super::closed_set::closed_set;
 use super::error_kind::ErrorKind;
+use super::excerpt::Excerpt;
 
 closed_set! {
     /// The state of a delivery. In the database, the first two are tables of their own; the others are final and share the
@@ -92,6 +93,8 @@ pub struct Answer {
     pub response_sha256: [u8; 32],
     /// How the body ended.
     pub body_end: BodyEnd,
+    /// The beginning and the end of the body, if they are to be kept.
+    pub excerpt: Option<Box<Excerpt>>,
 }
 
 /// What is known after the attempt. Details are sentences that may be stored and logged: they contain no personal data.
@@ -144,7 +147,7 @@ impl Outcome {
     /// A response with this code and an empty body.
     pub(crate) fn answered(response_code: u16) -> Outcome {
         let (response_bytes, response_sha256, body_end) = (0, [0; 32], BodyEnd::Complete);
-        Outcome::Answered(Answer { response_code, response_bytes, response_sha256, body_end })
+        Outcome::Answered(Answer { response_code, response_bytes, response_sha256, body_end, excerpt: None })
     }
 }
 
@@ -227,8 +230,13 @@ mod tests {
     #[test]
     fn only_2xx_is_delivered_and_a_redirect_is_a_rejection() {
         let state = |response_code| {
-            let answer =
-                Answer { response_code, response_bytes: 0, response_sha256: [0; 32], body_end: BodyEnd::Reset };
+            let answer = Answer {
+                response_code,
+                response_bytes: 0,
+                response_sha256: [0; 32],
+                body_end: BodyEnd::Reset,
+                excerpt: None,
+            };
             Outcome::Answered(answer).state()
         };
         for code in [200, 204, 299] {

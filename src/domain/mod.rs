@@ -15,6 +15,7 @@ pub(crate) mod closed_set;
 pub mod delivery;
 pub mod documented;
 pub mod error_kind;
+pub mod excerpt;
 pub mod host;
 pub mod kept;
 pub mod mask;

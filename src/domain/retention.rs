@@ -24,6 +24,36 @@ impl FromStr for Days {
     }
 }
 
+/// For how many days excerpts of responses are kept, if at all. They may hold personal data, so they are never kept
+/// forever.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ExcerptDays(Option<u16>);
+
+impl ExcerptDays {
+    /// The largest number of days.
+    const MAX: u16 = 366;
+
+    /// The number of days; `None` if excerpts are not kept.
+    pub fn days(self) -> Option<i32> {
+        self.0.map(i32::from)
+    }
+}
+
+impl FromStr for ExcerptDays {
+    type Err = String;
+
+    /// An empty text means that they are not kept, because an unset variable in a compose file is empty.
+    fn from_str(text: &str) -> Result<ExcerptDays, String> {
+        match text.trim() {
+            "" => Ok(ExcerptDays(None)),
+            number => match number.parse() {
+                Ok(days @ 1..=ExcerptDays::MAX) => Ok(ExcerptDays(Some(days))),
+                _ => Err(format!("it must be a number of days, 1 to {}", ExcerptDays::MAX)),
+            },
+        }
+    }
+}
+
 /// How long calls and history are kept, in days; `None` means forever. A value of this type is always valid.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Retention {

@@ -125,7 +125,23 @@ pub struct Tester {
     webhook: Webhook,
 }
 
+/// A test that is recorded, and whose request was not sent. It is used up by [`Tester::finish`], so it is sent once.
+#[derive(Debug)]
+pub struct BegunTest {
+    test_id: Uuid,
+    ready: Result<Ready, Problem>,
+    send_gate: SendGate,
+}
+
+impl BegunTest {
+    /// The test's id.
+    pub fn test_id(&self) -> Uuid {
+        self.test_id
+    }
+}
+
 /// The request of a test, and what is recorded of it.
+#[derive(Debug)]
 struct Ready {
     request: Request,
     sent: SentRequest,
@@ -137,9 +153,7 @@ impl Tester {
         Tester { webhook }
     }
 
-    /// Makes one test. When `cut` completes, it ends at once with what is known by then.
-    ///
-    /// If the returned future is dropped, the result is lost: the test is shown as unknown after its time.
+    /// Makes one test, from its record to its result. When `cut` completes, it ends at once with what is known by then.
     ///
     /// # Errors
     /// Why there is nothing to tell. Only with [`NotTested::NotRecorded`] and [`NotTested::Gone`] may something have been sent.
@@ -149,6 +163,15 @@ impl Tester {
         wish: &Wish<'_>,
         cut: impl Future<Output = ()>,
     ) -> Result<TestReport, NotTested> {
+        let begun = self.begin(store, wish).await?;
+        self.finish(store, begun, cut).await
+    }
+
+    /// Records a test, and sends nothing. An interface that does not wait for the end shows the test by its id from now on.
+    ///
+    /// # Errors
+    /// Why there is no test. Nothing was sent.
+    pub async fn begin(&self, store: &Store, wish: &Wish<'_>) -> Result<BegunTest, NotTested> {
         let (spec, tested) = self.tested(store, wish).await?;
         let text = wish.call.text(store, wish.agent).await?.into_owned();
         let timeout_ms = spec.timeout_ms;
@@ -171,11 +194,27 @@ impl Tester {
         // The gate is set before the test is recorded, so that it closes before the time that the database counts from.
         let send_gate = SendGate::closed();
         send_gate.move_to(Moment::now() + LONGEST_START);
-        let test_id = match store.begin_test(&order).await? {
-            Begun::Test(test_id) => test_id,
-            Begun::TooManyInFlight => return Err(NotTested::TooManyInFlight),
-            Begun::TooManyAMinute => return Err(NotTested::TooManyAMinute),
-        };
+        match store.begin_test(&order).await? {
+            Begun::Test(test_id) => Ok(BegunTest { test_id, ready, send_gate }),
+            Begun::TooManyInFlight => Err(NotTested::TooManyInFlight),
+            Begun::TooManyAMinute => Err(NotTested::TooManyAMinute),
+        }
+    }
+
+    /// Sends the request of a test that has begun, and records what became of it. When `cut` completes, it ends at once with what
+    /// is known by then.
+    ///
+    /// If the returned future is dropped, the result is lost: the test is shown as unknown after its time.
+    ///
+    /// # Errors
+    /// Why there is nothing to tell. Something may have been sent.
+    pub async fn finish(
+        &self,
+        store: &Store,
+        begun: BegunTest,
+        cut: impl Future<Output = ()>,
+    ) -> Result<TestReport, NotTested> {
+        let BegunTest { test_id, ready, send_gate } = begun;
         let (result, request) = self.send(ready, test_id, &send_gate, cut).await;
         let record = recorded(store, test_id, &result).await?;
         Ok(TestReport { record, request })

@@ -12,6 +12,7 @@
 //! comparison     what differs between two versions of an action
 //! stored_action  a published action as JSON, for programs
 //! past_request   the request of a past delivery, rendered again and masked
+//! past_response  what came back for a past delivery, beside what history has
 //! history        pages of history, a whole result, and what newly comes to an end
 //! tail           the newest endings, as they come
 //! calls          which calls have arrived, and why some of them have no delivery
@@ -40,6 +41,7 @@ pub mod examination;
 pub mod find;
 pub mod history;
 pub mod past_request;
+pub mod past_response;
 pub mod pause;
 pub mod preview;
 pub mod remarks;

@@ -74,10 +74,63 @@ fn fault(line: &str, kind: &str, table: &str, name: &str, found: Option<&Guard>)
     let what = if table.is_empty() { format!("{kind} {name}") } else { format!("{table}: {kind} {name}") };
     match found {
         None => Some(format!("{what} is missing")),
-        Some(guard) if guard.line() == line => None,
+        Some(guard) if side_by_side(&guard.line()) == side_by_side(line) => None,
         Some(guard) if guard.how.starts_with("off ") => Some(format!("{what} is switched off")),
         Some(_) => Some(format!("{what} is not the one that was shipped")),
     }
+}
+
+/// A trigger's line with the alternatives of its condition side by side: `((a OR b) OR c)` becomes `(a OR b OR c)`.
+///
+/// The server that reads a comparison of rows keeps alternatives within alternatives, and prints and dumps them so. A server
+/// into which such a dump is restored keeps them side by side. The two mean the same, and only this difference is left out.
+fn side_by_side(line: &str) -> String {
+    let parts = line.split_once(" WHEN ").and_then(|(head, rest)| Some((head, rest.split_once(" EXECUTE ")?)));
+    match parts {
+        Some((head, (condition, tail))) => {
+            format!("{head} WHEN ({}) EXECUTE {tail}", alternatives(condition).join(" OR "))
+        }
+        None => line.to_owned(),
+    }
+}
+
+/// What a condition joins by OR, at any depth that holds nothing but OR.
+fn alternatives(condition: &str) -> Vec<&str> {
+    match (split_by_or(condition), enclosed(condition)) {
+        (parts, _) if parts.len() > 1 => parts.into_iter().flat_map(alternatives).collect(),
+        (_, Some(inside)) if enclosed(inside).is_some() || split_by_or(inside).len() > 1 => alternatives(inside),
+        _ => vec![condition],
+    }
+}
+
+/// What is inside of the parentheses, if one pair encloses all of the text.
+fn enclosed(text: &str) -> Option<&str> {
+    let closes_at = depths(text).find(|(_, depth)| *depth == 0).map(|(place, _)| place);
+    if closes_at? + 1 == text.len() { text.strip_prefix('(')?.strip_suffix(')') } else { None }
+}
+
+/// The parts of a text between the ORs that stand in no parentheses.
+fn split_by_or(text: &str) -> Vec<&str> {
+    const OR: &str = " OR ";
+    let (mut parts, mut begin) = (Vec::new(), 0);
+    for (place, _) in depths(text).filter(|(place, depth)| *depth == 0 && text[*place..].starts_with(OR)) {
+        parts.push(&text[begin..place]);
+        begin = place + OR.len();
+    }
+    parts.push(&text[begin..]);
+    parts
+}
+
+/// Each place of a text, with how many parentheses are open after it.
+fn depths(text: &str) -> impl Iterator<Item = (usize, usize)> {
+    text.char_indices().scan(0usize, |depth, (place, letter)| {
+        match letter {
+            '(' => *depth += 1,
+            ')' => *depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        Some((place, *depth))
+    })
 }
 
 /// Every guard that the database has, shipped or not.
@@ -154,6 +207,27 @@ mod tests {
         assert_eq!(faults(&present), Vec::<String>::new());
         present.push(guard("trigger delivery somebody_s_own always AFTER INSERT FOR EACH ROW own", "delivery"));
         assert_eq!(faults(&present), Vec::<String>::new());
+    }
+
+    #[test]
+    fn alternatives_may_be_grouped_in_any_way_and_nothing_else_may() {
+        let when = |condition: &str| {
+            side_by_side(&format!("trigger t x on BEFORE UPDATE WHEN ({condition}) EXECUTE FUNCTION f"))
+        };
+        let shipped = when("(((a IS DISTINCT FROM b) OR (c <> d)) OR (e IS NULL))");
+        assert_eq!(shipped, when("((a IS DISTINCT FROM b) OR (c <> d) OR (e IS NULL))"));
+        assert_eq!(shipped, when("((a IS DISTINCT FROM b) OR ((c <> d) OR (e IS NULL)))"));
+        for other in [
+            "((a IS DISTINCT FROM b) OR (c <> d))",
+            "((a IS DISTINCT FROM b) OR ((c <> d) AND (e IS NULL)))",
+            "(((a IS DISTINCT FROM b) AND (c <> d)) OR (e IS NULL))",
+            "(NOT ((a IS DISTINCT FROM b) OR (c <> d) OR (e IS NULL)))",
+            "((a IS DISTINCT FROM b) OR (c <> d) OR (e IS NULL) OR (f > g))",
+        ] {
+            assert_ne!(shipped, when(other));
+        }
+        assert_ne!(when("((a OR b) AND c)"), when("(a OR (b AND c))"));
+        assert_ne!(when("(x(a OR b) OR c)"), when("(x(a) OR b OR c)"));
     }
 
     #[test]

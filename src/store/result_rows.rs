@@ -181,6 +181,7 @@ mod tests {
             response_bytes: u64::MAX,
             response_sha256: [0; 32],
             body_end: BodyEnd::Complete,
+            excerpt: None,
         };
         let sent = SentRequest {
             method: Method::Post,

@@ -95,6 +95,8 @@ pub struct WebhookSettings {
     /// Whether only a few connections to one target are opened at a time, so that a host which cannot be reached fails few
     /// requests. The requests that wait then are returned unsent.
     pub hold_unreachable: bool,
+    /// Whether the beginning and the end of a body are kept if the receiver did not take the request.
+    pub keep_excerpts: bool,
     /// A file of certificates of further authorities, in PEM (`--ca-file`).
     pub ca_file: Option<PathBuf>,
     /// The files that say how names are looked up. `None` means those of the system.
@@ -138,6 +140,7 @@ pub struct Attempt {
 pub struct Webhook {
     client: Client,
     guard: TargetGuard,
+    keep_excerpts: bool,
 }
 
 impl Webhook {
@@ -155,7 +158,7 @@ impl Webhook {
             None => Names::system()?,
         };
         let client = Client::new(guard.clone(), names, tls, settings.hold_unreachable);
-        Ok(Webhook { client, guard })
+        Ok(Webhook { client, guard, keep_excerpts: settings.keep_excerpts })
     }
 
     /// Sends `request` at most once and waits for the answer, for no longer than `request.timeout_ms` in all, from the
@@ -232,7 +235,7 @@ impl Webhook {
             match until_stopped(head, evidence, send_gate, stop.as_mut()).await {
                 Ok((response, mut connection)) => {
                     let arrived = evidence.elapsed();
-                    let answer = response::read(response, &mut connection, stop).await;
+                    let answer = response::read(response, &mut connection, self.keep_excerpts, stop).await;
                     if answer.body_end == BodyEnd::Complete {
                         self.client.keep(&prepared.target, connection);
                     }

@@ -8,18 +8,22 @@ use sha2::{Digest, Sha256};
 use super::connection::Connection;
 use super::outcome::StopReason;
 use crate::domain::delivery::{Answer, BodyEnd};
+use crate::domain::excerpt::Excerpt;
 
 /// How many bytes of a response body are read at most. Receivers answer with a word or two. The rest of a longer answer
 /// is of no use, and is left unread by closing the connection.
 pub(super) const MAX_RESPONSE_BYTES: usize = 64 * 1024;
 
-/// Reads the body of `response` from `connection` until the body ends in any way, or `stop` completes.
+/// Reads the body of `response` from `connection` until the body ends in any way, or `stop` completes. The answer has an
+/// excerpt of the body if `keep_excerpt` is set and the receiver did not take the request.
 pub(super) async fn read(
     response: http::Response<Incoming>,
     connection: &mut Connection,
+    keep_excerpt: bool,
     mut stop: Pin<&mut impl Future<Output = StopReason>>,
 ) -> Answer {
     let (head, mut body) = response.into_parts();
+    let mut excerpt = (keep_excerpt && !head.status.is_success()).then(Box::<Excerpt>::default);
     let mut digest = Sha256::new();
     let mut room = MAX_RESPONSE_BYTES;
     let body_end = loop {
@@ -39,6 +43,9 @@ pub(super) async fn read(
             Some(Ok(chunk)) => {
                 let read = chunk.len().min(room);
                 digest.update(&chunk[..read]);
+                if let Some(excerpt) = &mut excerpt {
+                    excerpt.push(&chunk[..read]);
+                }
                 room -= read;
                 if read < chunk.len() {
                     break BodyEnd::Truncated;
@@ -54,5 +61,6 @@ pub(super) async fn read(
         response_bytes: (MAX_RESPONSE_BYTES - room) as u64,
         response_sha256: digest.finalize().into(),
         body_end,
+        excerpt,
     }
 }

@@ -51,6 +51,7 @@ async fn database_with_rows_everywhere() -> Database {
              VALUES (1, 1, 1, 1, '[]', 0);
              INSERT INTO postcall.pause (agent, reason, paused_by) VALUES ('a', 'r', 'Ada'), ('b', 'r', 'Ada');
              INSERT INTO postcall.pause_end (pause_id, reason, resumed_by) VALUES (1, 'r', 'Ada');
+             INSERT INTO postcall.response_excerpt VALUES (postcall.uuid_v7(), '', '', 0, now());
              INSERT INTO postcall.action_test (agent, action, action_version, call_source, timeout_ms, tested_by, reason)
              VALUES ('a', 'default', 1, 'sample', 100, 'Ada', 'r');
              INSERT INTO postcall.action_test_result (test_id, state) SELECT test_id, 'unsent' FROM postcall.action_test",

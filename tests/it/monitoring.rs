@@ -89,6 +89,20 @@ fn the_documented_alerts_are_those_that_are_shipped() {
     assert_eq!(documented, shipped.collect::<Vec<_>>());
 }
 
+#[test]
+fn every_alert_leads_to_what_to_do_about_it() {
+    let alerts = read(ALERTS);
+    let rules: Vec<&str> = alerts.split("- alert: ").skip(1).collect();
+    let named: Vec<&str> = rules.iter().filter_map(|rule| rule.lines().next()).collect();
+    for (name, rule) in named.iter().zip(&rules) {
+        let runbook = format!("runbook: docs/alerts.md#{}\n", name.to_lowercase());
+        assert!(rule.contains(&runbook), "{name} has no {runbook}");
+    }
+    let told = read("docs/alerts.md");
+    let headings: Vec<&str> = told.lines().filter_map(|line| line.strip_prefix("## ")).collect();
+    assert_eq!(headings, named);
+}
+
 #[tokio::test]
 async fn promtool_accepts_a_scrape_and_each_alert_fires_when_it_must_and_not_before() {
     let Some(promtool) = promtool() else {

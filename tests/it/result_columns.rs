@@ -37,6 +37,7 @@ fn answered() -> Outcome {
         response_bytes: 17,
         response_sha256: [18; 32],
         body_end: BodyEnd::Truncated,
+        excerpt: None,
     })
 }
 

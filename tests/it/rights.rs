@@ -37,6 +37,9 @@ const RIGHTS: &[&str] = &[
     "dispatcher: EXECUTE on function prune_partition",
     "dispatcher: EXECUTE on function prune_plan",
     "dispatcher: EXECUTE on function prune_rows",
+    // Keeps excerpts of responses, which it cannot read, and deletes those that are past their time.
+    "dispatcher: INSERT on table response_excerpt",
+    "dispatcher: EXECUTE on function expire_response_excerpts",
     "dispatcher: EXECUTE on function prune_tests",
     // The previous release's dispatchers call it.
     "dispatcher: EXECUTE on function call_sid",
@@ -172,8 +175,8 @@ const RIGHTS: &[&str] = &[
 ];
 
 /// Functions that work with the rights of their owner: all of them triggers but those that are granted above.
-const OWNERS_RIGHTS: &str = "admit_action_test, admit_finding, admit_pause, admit_pause_end, await_deliveries, await_replay, identify_replay, \
-     lock_deliveries, make_partitions, prune_partition, prune_plan, prune_rows, prune_tests, record_switch, register_call";
+const OWNERS_RIGHTS: &str = "admit_action_test, admit_finding, admit_pause, admit_pause_end, await_deliveries, await_replay, \
+     expire_response_excerpts, identify_replay, lock_deliveries, make_partitions, prune_partition, prune_plan, prune_rows, prune_tests, record_switch, register_call";
 
 /// Functions whose path is not fixed, because that would cost the platform something at each insert: there is no name in them
 /// that the path could give another meaning.

@@ -136,7 +136,7 @@ fn closed<T>(done: Option<Joined<T>>) -> Result<(), CliError> {
 type Running = tokio::task::JoinHandle<Result<dispatcher::Tally, dispatcher::RunError>>;
 
 fn start_dispatcher(store: &Store) -> Result<(StopTokens, Running), CliError> {
-    let (webhook, policy) = TargetArguments::of_this_machine().webhook(true)?;
+    let (webhook, policy) = TargetArguments::of_this_machine().webhook(true, false)?;
     let settings = dispatcher::DispatcherSettings {
         limits: Limits { in_flight: 16, per_agent: 16, per_host: 16, adapt: true, hold_unreachable: true },
         max_unrecorded: 16,
@@ -147,6 +147,7 @@ fn start_dispatcher(store: &Store) -> Result<(StopTokens, Running), CliError> {
         max_call_bytes: dispatcher::DEFAULT_MAX_CALL_BYTES,
         max_bytes_in_flight: dispatcher::DEFAULT_MAX_BYTES_IN_FLIGHT,
         retention: Default::default(),
+        keep_excerpts: Default::default(),
     };
     let (stop, store) = (StopTokens::default(), store.clone());
     let until = stop.clone();

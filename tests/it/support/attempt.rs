@@ -91,6 +91,7 @@ pub fn assert_answered(attempt: &Attempt, response_code: u16, body: &[u8], body_
         response_bytes: body.len() as u64,
         response_sha256: Sha256::digest(body).into(),
         body_end,
+        excerpt: None,
     };
     assert_eq!(answer(attempt), &expected);
     assert!(attempt.timing.head.unwrap() <= attempt.timing.latency);

@@ -65,7 +65,8 @@ impl Console {
         let mut stdout = BufReader::new(child.stdout.take().unwrap()).lines();
         let line =
             tokio::time::timeout(PATIENCE, stdout.next_line()).await.expect("it says where it is").unwrap().unwrap();
-        let address = line.split_once("http://").and_then(|(_, rest)| rest.strip_suffix('/')).expect("an address");
+        let loopback = || line.split_once("http://").and_then(|(_, rest)| rest.strip_suffix('/'));
+        let address = line.split_once("listens on ").map(|(_, rest)| rest).or_else(loopback).expect("an address");
         Console { child, address: address.parse().unwrap(), _stdout: stdout }
     }
 
@@ -92,6 +93,11 @@ impl Console {
         self.send(&format!("{method} {target} HTTP/1.1\r\n{headers}connection: close\r\n\r\n")).await
     }
 
+    /// Asks for a page with a cookie.
+    pub async fn get_as(&self, cookie: &str, target: &str) -> Response {
+        self.ask("GET", target, &[("host", &self.address.to_string()), ("cookie", cookie)]).await
+    }
+
     /// Sends a form as a browser that shows a page of the console, with a cookie.
     pub async fn sends(&self, cookie: &str, target: &str, fields: &[(&str, &str)]) -> Response {
         let host = self.address.to_string();
@@ -108,6 +114,22 @@ impl Console {
             body.len()
         ))
         .await
+    }
+
+    /// Logs in, and returns the cookie.
+    pub async fn log_in(&self, name: &str, password: &str) -> String {
+        let response = self.sends("", "/log-in", &[("name", name), ("password", password), ("to", "/")]).await;
+        assert_eq!(response.status, 303, "{}", response.words());
+        response.header("set-cookie").unwrap().split(';').next().unwrap().to_owned()
+    }
+
+    /// Sends a form, and follows the redirect behind it to the page that says what was done.
+    pub async fn done(&self, cookie: &str, target: &str, fields: &[(&str, &str)]) -> Response {
+        let response = self.sends(cookie, target, fields).await;
+        assert_eq!(response.status, 303, "{target}: {}", response.words());
+        let page = self.get_as(cookie, response.header("location").unwrap()).await;
+        assert_eq!(page.status, 200, "{}", page.words());
+        page
     }
 
     /// Sends these bytes.
@@ -193,4 +215,19 @@ async fn read(stream: &mut TcpStream, is_head: bool) -> Response {
         assert!(stream.read_buf(&mut bytes).await.unwrap() > 0, "the body ends early");
     }
     Response { status, headers, body: String::from_utf8(bytes.split_off(end + 4)).unwrap() }
+}
+
+/// The roles of the console's own database user.
+pub const ROLES: [&str; 4] =
+    ["postcall_console_viewer", "postcall_auditor", "postcall_console_operator", "postcall_publisher"];
+
+/// The password of everybody in [`users`].
+pub const PASSWORD: &str = "correct horse battery staple";
+
+/// A file of users: one for each role, named as it is.
+pub fn users() -> tempfile::NamedTempFile {
+    // The least cost: it is not what is tested.
+    let hash = bcrypt::hash(PASSWORD, 4).unwrap();
+    let line = |role: &str| format!("{role}:{role}:{hash}\n");
+    super::process::file(&["viewer", "auditor", "operator", "publisher"].map(line).concat())
 }

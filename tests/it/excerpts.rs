@@ -1,0 +1,93 @@
+//! Excerpts of responses: kept only if the operator says so, for those who may read them, until their time is past.
+
+use serde_json::{Value, json};
+
+use crate::support::database::Database;
+use crate::support::process::{Dispatcher, postcall_at, postcall_on, stdout};
+use crate::support::receiver::Receiver;
+
+/// A response that is no 2xx and longer than what is kept: a beginning, a middle and an end.
+async fn refusing() -> Receiver {
+    Receiver::start(|mut peer| async move {
+        while peer.request().await {
+            let body = format!("{{\"error\": \"no such lead\"}}{}the end", "x".repeat(5_000));
+            let head = format!("HTTP/1.1 422 Unprocessable\r\ncontent-length: {}\r\n\r\n", body.len());
+            if !peer.write((head + &body).as_bytes()).await {
+                return;
+            }
+        }
+    })
+    .await
+}
+
+/// Delivers one call of an agent to `receiver`, by a dispatcher with these arguments. Returns the delivery's id.
+async fn rejected(database: &Database, receiver: &Receiver, arguments: &[&str]) -> String {
+    database.publish("a", "default", &json!({"method": "POST", "url": receiver.url("/")})).await;
+    let call = database.insert_call("a", &json!({"callInfo": {"callSid": "CA1"}})).await;
+    let _dispatcher = Dispatcher::start(database, arguments).await;
+    database.settled().await;
+    let ended =
+        format!("SELECT delivery_id::text FROM postcall.delivery WHERE call_id = '{call}' AND state = 'rejected'");
+    database.text(&ended).await.unwrap()
+}
+
+#[tokio::test]
+async fn the_beginning_and_the_end_of_a_refusal_are_shown_to_those_who_may_read_them_alone() {
+    let (database, receiver) = (Database::new().await, refusing().await);
+    let delivery = rejected(&database, &receiver, &["--keep-responses-days", "3"]).await;
+    database.until("SELECT EXISTS (SELECT FROM postcall.response_excerpt)").await;
+    let shown = stdout(&postcall_on(&database, &["show", &delivery]));
+    let (_, excerpt) = shown.split_once("\nfrom the response\n").unwrap();
+    assert!(
+        excerpt.starts_with("  {\"error\": \"no such lead\"}xxx") && excerpt.trim_end().ends_with("xthe end"),
+        "{excerpt}"
+    );
+    assert!(excerpt.contains("  … 936 bytes …\n"), "{excerpt}");
+    let hours = "SELECT extract(epoch FROM kept_until - now() + interval '1 minute')::bigint / 3600 FROM postcall.response_excerpt";
+    assert_eq!(database.number(hours).await, 72);
+
+    let auditor = database.login(&["postcall_auditor"]).await;
+    let shown: Value = serde_json::from_str(&stdout(&postcall_at(&auditor, &["show", &delivery, "--json"]))).unwrap();
+    assert_eq!((&shown["response_code"], &shown["response_excerpt"]), (&json!(422), &Value::Null));
+}
+
+#[tokio::test]
+async fn none_is_kept_unless_the_operator_says_so() {
+    let (database, receiver) = (Database::new().await, refusing().await);
+    rejected(&database, &receiver, &[]).await;
+    assert_eq!(database.number("SELECT count(*) FROM postcall.response_excerpt").await, 0);
+}
+
+#[tokio::test]
+async fn results_are_recorded_although_their_excerpts_cannot_be_kept() {
+    let (database, receiver) = (Database::new().await, refusing().await);
+    database.execute("REVOKE INSERT ON postcall.response_excerpt FROM postcall_dispatcher").await;
+    let url = database.login(&["postcall_dispatcher"]).await;
+    database.publish("a", "default", &json!({"method": "POST", "url": receiver.url("/")})).await;
+    let mut dispatcher = Dispatcher::start_at(&url, &["--keep-responses-days", "3"]).await;
+    database.insert_call("a", &json!({})).await;
+    dispatcher.says("excerpts of responses cannot be kept").await;
+    database.settled().await;
+    assert_eq!(database.number("SELECT count(*) FROM postcall.delivery WHERE state = 'rejected'").await, 1);
+}
+
+#[tokio::test]
+async fn what_is_past_its_time_is_not_shown_and_goes_portion_by_portion_and_nothing_else_goes() {
+    let database = Database::new().await;
+    let fill = |rows: u32, until: &str| {
+        format!(
+            "INSERT INTO postcall.response_excerpt SELECT gen_random_uuid(), '\\x61', '', 0, now() + interval '{until}'
+             FROM generate_series(1, {rows})"
+        )
+    };
+    database.execute(&fill(1_500, "-1 second")).await;
+    database.execute(&fill(2, "1 day")).await;
+    let old =
+        database.text("SELECT delivery_id::text FROM postcall.response_excerpt ORDER BY kept_until LIMIT 1").await;
+    let mut session = database.session();
+    assert!(database.store.excerpt(old.unwrap().parse().unwrap()).await.unwrap().is_none());
+    for expected in [1_000, 500, 0] {
+        assert_eq!(session.expire_excerpts().await.unwrap(), expected);
+    }
+    assert_eq!(database.number("SELECT count(*) FROM postcall.response_excerpt").await, 2);
+}
