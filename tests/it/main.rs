@@ -19,6 +19,8 @@ mod closed_sets;
 mod connecting;
 mod console_browser;
 mod console_changes;
+mod console_comfort;
+mod console_editor;
 mod console_ledger;
 mod console_live;
 mod console_pages;

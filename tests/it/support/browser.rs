@@ -83,6 +83,16 @@ impl Browser {
         self.devtools("Emulation.setDeviceMetricsOverride", size).await;
     }
 
+    /// Types a text where the focus is, as a keyboard does.
+    pub async fn types(&self, text: &str) {
+        self.devtools("Input.insertText", json!({ "text": text })).await;
+    }
+
+    /// The time zone from now on.
+    pub async fn runs_in(&self, zone: &str) {
+        self.devtools("Emulation.setTimezoneOverride", json!({ "timezoneId": zone })).await;
+    }
+
     /// Goes to a page, and waits until it is there and laid out: the driver sometimes answers before that.
     pub async fn goes_to(&self, url: &str) {
         self.command("url", &json!({ "url": url })).await;
