@@ -16,7 +16,8 @@ use crate::domain::visible::{visible, visible_lines};
 use crate::service::examination::{LocatedWarning, NotPublishable, examine_to_publish, look_at, shown, warnings};
 use crate::service::remarks::remarks;
 use crate::service::stored_action::{as_file, described};
-use crate::store::publish::{Publication, Published, Switched, Switching};
+use crate::service::told;
+use crate::store::publish::{Publication, Switching};
 
 /// Check, publish and look at actions: what is sent for an agent's calls.
 ///
@@ -159,17 +160,8 @@ async fn publish(which: Which, attribution: &OptionalAttribution, text: ActionTe
     let store = which.database.open(ONE_CONNECTION).await?;
     let reason = attribution.reason.as_deref();
     let publication = Publication { agent: &which.agent, name: &which.name, spec: &spec, enabled, by: &by, reason };
-    let state = if enabled { "enabled" } else { "disabled" };
-    let action = format!("{} {}", visible(&which.agent), visible(&which.name));
-    print_line(&match store.publish(&publication).await? {
-        Published::New { version } => format!("published {action} version {version} ({state})"),
-        Published::Same { version, switched: false } => {
-            format!("{action} version {version} is the same already; nothing was published ({state}, as before)")
-        }
-        Published::Same { version, switched: true } => {
-            format!("{action} version {version} is the same already; nothing was published, but it is now {state}")
-        }
-    })
+    let published = store.publish(&publication).await?;
+    print_line(&told::published(&which.agent, &which.name, enabled, published))
 }
 
 /// As [`check`], but prints nothing if there are no problems.
@@ -256,16 +248,10 @@ pub(super) fn because(reason: Option<&str>) -> String {
 async fn switch(Switch { which, attribution }: Switch, enabled: bool) -> Result<(), CliError> {
     let by = attribution.by()?;
     let store = which.database.open(ONE_CONNECTION).await?;
-    let state = if enabled { "enabled" } else { "disabled" };
     let reason = attribution.reason.as_deref();
     let switching = Switching { agent: &which.agent, name: &which.name, enabled, by: &by, reason };
-    match store.switch(&switching).await? {
-        Switched::Changed => print_line(&format!("{} {} is now {state}", visible(&which.agent), visible(&which.name))),
-        Switched::Already => {
-            print_line(&format!("{} {} was {state} already", visible(&which.agent), visible(&which.name)))
-        }
-        Switched::NoSuchAction => Err(no_such_action(&which, None)),
-    }
+    let switched = told::switched(&which.agent, &which.name, enabled, store.switch(&switching).await?);
+    print_line(&switched.ok_or_else(|| no_such_action(&which, None))?)
 }
 
 pub(super) fn no_such_action(which: &Which, version: Option<i32>) -> CliError {

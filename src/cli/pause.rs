@@ -9,9 +9,10 @@ use super::table::{Table, time};
 use super::{CliError, Database, Format, ONE_CONNECTION, print_line};
 use crate::domain::action::DEFAULT_NAME;
 use crate::domain::host::HostPattern;
-use crate::domain::pause::{MOST_PAUSES, NamedTarget};
+use crate::domain::pause::NamedTarget;
 use crate::domain::visible::visible;
-use crate::service::pause::{Missing, is_unused_host, missing};
+use crate::service::pause::{Missing, is_unused_host, missing, told_missing};
+use crate::service::told;
 use crate::store::pauses::{Deed, PauseRecord, Pausing, Resuming};
 
 /// Stop sending for an agent, an action or a host until it is resumed.
@@ -161,18 +162,16 @@ async fn pause(target: &NamedTarget, order: Order) -> Result<(), CliError> {
     let shown = visible(&target.to_string()).into_owned();
     match store.pause(target, &order.attribution.reason, &by).await? {
         Pausing::Paused { .. } => {
-            print_line(&format!("{shown} is paused; what waits for it is sent once it is resumed"))?;
+            print_line(&told::paused(target))?;
             if is_unused_host(&store, target).await? {
-                eprintln!("warning: no action goes to {target} at present; is it spelt as in the actions' URLs?");
+                eprintln!("warning: {}", told::unused(target));
             }
             Ok(())
         }
         Pausing::AlreadyPaused(begun) => {
             print_line(&format!("{shown} was paused already, {}; nothing is recorded", told(&begun)))
         }
-        Pausing::TooMany => Err(CliError::Problem(format!(
-            "not paused: {MOST_PAUSES} pauses are active, and there cannot be more; resume what need not be paused any longer"
-        ))),
+        Pausing::TooMany => Err(CliError::Problem(told::too_many_pauses())),
         Pausing::NoSuchTarget => Err(no_such_target(&missing(&store, target).await?)),
         Pausing::JustResumed => Err(CliError::Problem(format!(
             "{shown} was paused and resumed by others at this moment; repeat the command"
@@ -181,27 +180,12 @@ async fn pause(target: &NamedTarget, order: Order) -> Result<(), CliError> {
 }
 
 fn no_such_target(missing: &Missing) -> CliError {
-    let meant = |name: &Option<String>| match name {
-        Some(name) => format!(": did you mean {}?", visible(name)),
-        None => String::new(),
+    let cure = match missing {
+        Missing::Action { agent, .. } => format!("; `postcall action list {}` shows what it has", visible(agent)),
+        Missing::Agent { .. } => "; `postcall action list` shows the agents that have".to_owned(),
+        Missing::Host(_) => String::new(),
     };
-    CliError::Problem(match missing {
-        Missing::Action { agent, name, meant: nearest } => {
-            let (agent, meant) = (visible(agent), meant(nearest));
-            format!(
-                "not paused: agent {agent} has no action {}{meant}; `postcall action list {agent}` shows what it has",
-                visible(name)
-            )
-        }
-        Missing::Agent { agent, meant: nearest } => {
-            let meant = meant(nearest);
-            format!(
-                "not paused: agent {} has no actions{meant}; `postcall action list` shows the agents that have",
-                visible(agent)
-            )
-        }
-        Missing::Host(host) => format!("not paused: host {host}"),
-    })
+    CliError::Problem(format!("not paused: {}{cure}", told_missing(missing)))
 }
 
 /// How many active pauses are named to somebody who resumes a target that is not paused.

@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::attribution::Attribution;
 use super::{CliError, Database, ONE_CONNECTION, print_line};
 use crate::domain::delivery::Finding;
-use crate::domain::visible::visible;
+use crate::service::told;
 use crate::store::resolve::Resolution;
 
 /// Record what a person found out about an `unknown` delivery.
@@ -36,18 +36,16 @@ impl Arguments {
     pub(super) async fn run(self) -> Result<(), CliError> {
         let (id, finding, by) = (self.delivery_id, self.finding, self.attribution.by()?);
         let store = self.database.open(ONE_CONNECTION).await?;
-        let problem = match store.resolve(id, finding, &by, &self.attribution.reason).await? {
-            Resolution::Resolved => {
-                return print_line(&format!("{id} is resolved as {}, says {}", finding.state(), visible(&by)));
-            }
-            Resolution::NotUnknown { state } => format!("{id} is {state}: only what is unknown can be resolved"),
-            Resolution::AlreadyResolved => format!("{id} was resolved before; `postcall show {id}` shows by whom"),
-            Resolution::Replayed { replay } => {
-                format!("{id} was replayed as {replay}, which tells more about the message; nothing is recorded")
-            }
-            Resolution::JustEnded => format!("{id} ended as unknown at this moment; repeat the command"),
-            Resolution::NoSuchDelivery => format!("there is no delivery {id}"),
+        let resolution = store.resolve(id, finding, &by, &self.attribution.reason).await?;
+        let problem = match told::resolved(id, finding, &by, &resolution) {
+            Ok(done) => return print_line(&done),
+            Err(problem) => problem,
         };
-        Err(CliError::Problem(problem))
+        let cure = match resolution {
+            Resolution::AlreadyResolved => format!("; `postcall show {id}` shows by whom"),
+            Resolution::JustEnded => "; repeat the command".to_owned(),
+            _ => String::new(),
+        };
+        Err(CliError::Problem(format!("{problem}{cure}")))
     }
 }

@@ -14,7 +14,6 @@ use crate::domain::claim::{Payload, SentRequest};
 use crate::domain::delivery::{Ending, Failure, Outcome};
 use crate::domain::problem::{Code, Field, Problem};
 use crate::domain::request::Request;
-use crate::domain::{kept, mask};
 use crate::webhook::SendGate;
 
 /// A rendered request, and what goes with it.
@@ -87,10 +86,11 @@ fn text_of(payload: Payload, max_call_bytes: usize) -> Result<String, Problem> {
 }
 
 fn render_now(text: &str, template: &Template) -> Result<Rendered, Problem> {
-    let mut request = template.action()?.render(Call::of_any_length(text))?;
+    let action = template.action()?;
+    let mut request = action.render(Call::of_any_length(text))?;
     let sent = SentRequest {
         method: request.method,
-        url: kept::url(&mask::url(&request.url)).into_owned(),
+        url: action.recorded_url().to_owned(),
         body_bytes: request.body.as_ref().map(String::len),
         body_sha256: request.body.as_ref().map(|body| Sha256::digest(body).into()),
         unresolved: std::mem::take(&mut request.unresolved),

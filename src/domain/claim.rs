@@ -153,7 +153,7 @@ pub struct AttemptRecord {
 pub struct SentRequest {
     /// The request's method.
     pub method: Method,
-    /// The rendered URL, masked by [`super::mask::url`].
+    /// What history keeps of the URL: see [`super::mask::recorded_url`].
     pub url: String,
     /// Bytes of the body, if there was one.
     pub body_bytes: Option<usize>,

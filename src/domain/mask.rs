@@ -1,10 +1,26 @@
-//! Hides probable secrets wherever a request is shown or stored: credentials that an author wrote into a header or a
-//! query parameter. They are recognised by the name of the header or parameter.
+//! Hides what must not be read wherever a request is shown or stored.
+//!
+//! [`header`] and [`url`] hide probable secrets in a request that is shown to those who may read calls and actions:
+//! credentials that an author wrote into a header or a query parameter. They are recognised by their names.
+//!
+//! [`recorded_url`] is stricter. It makes what history keeps of a URL, which is read by people who may not read calls: the
+//! origin, the plain words of the path and the names of the parameters. A phone number, a name or a token has no place there,
+//! and no rule could tell which number is one.
 
 use percent_encoding::percent_decode_str;
 
 /// The text that replaces a masked value.
 pub const MASK: &str = "***";
+
+/// The text in history that replaces a part of a URL.
+pub const HIDDEN: &str = "…";
+
+/// The largest number of characters of a path segment that history keeps. Words that people choose for a path are short, and
+/// keys and tokens are longer.
+pub const MAX_WORD: usize = 16;
+
+/// The largest number of characters of a parameter's name that history keeps.
+pub const MAX_PARAMETER_NAME: usize = 32;
 
 /// A header or query parameter is a secret if its name contains one of these words.
 const SECRET_WORDS: [&str; 9] =
@@ -61,6 +77,48 @@ pub fn url(url: &str) -> String {
     format!("{before}?{}", parameters.join("&"))
 }
 
+/// What history keeps of a URL: its origin, the plain words of its path and the names of its parameters. Every other
+/// segment and every value is [`HIDDEN`]. A text that is no URL is hidden as a whole. Applied to its own result, it changes
+/// nothing.
+pub fn recorded_url(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return HIDDEN.to_owned() };
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (authority, rest) = rest.split_at(end);
+    // Today's templates cannot have credentials before the host.
+    let authority = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    let rest = rest.split_once('#').map_or(rest, |(before, _)| before);
+    let (path, query) = rest.split_once('?').map_or((rest, None), |(path, query)| (path, Some(query)));
+    let mut kept = format!("{scheme}://{authority}");
+    for (index, segment) in path.split('/').enumerate() {
+        kept.push_str(if index > 0 { "/" } else { "" });
+        kept.push_str(if segment.is_empty() || is_word(segment) { segment } else { HIDDEN });
+    }
+    for (index, parameter) in query.into_iter().flat_map(|query| query.split('&')).enumerate() {
+        kept.push(if index > 0 { '&' } else { '?' });
+        match parameter.split_once('=') {
+            Some((name, "")) if is_word(name) => kept.extend([name, "="]),
+            // A text that ends with `=` may be a token in base64. So may one that is followed by nothing at all.
+            Some((name, value)) if is_parameter_name(name) && !value.is_empty() && !value.starts_with('=') => {
+                kept.extend([name, "=", HIDDEN]);
+            }
+            _ if parameter.is_empty() => {}
+            _ => kept.push_str(HIDDEN),
+        }
+    }
+    kept
+}
+
+/// Whether a part of a URL is a plain word, as people choose for a path.
+fn is_word(text: &str) -> bool {
+    text.len() <= MAX_WORD && text.bytes().all(|byte| byte.is_ascii_alphabetic() || b"-_".contains(&byte))
+}
+
+/// Whether a text is plainly the name of a parameter, such as `utm_source`, `$filter` or `ids[0]`.
+fn is_parameter_name(text: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.$[]".contains(&byte);
+    !text.is_empty() && text.len() <= MAX_PARAMETER_NAME && text.bytes().all(plain)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -93,5 +151,26 @@ mod tests {
         let shown = url("https://a.example/p?id=1&token=s3cret&empty_token=&flag&key=%2B1");
         assert_eq!(shown, "https://a.example/p?id=1&token=***&empty_token=&flag&key=***");
         assert_eq!(url("https://a.example/p"), "https://a.example/p");
+    }
+
+    #[test]
+    fn history_keeps_of_a_url_its_origin_its_plain_words_and_the_names_of_its_parameters() {
+        let cases = [
+            ("https://a.example:8443/crm/Call-Done_hook/", "https://a.example:8443/crm/Call-Done_hook/"),
+            ("https://a.example/services/T012/%2B14155550123/x1", "https://a.example/services/…/…/…"),
+            ("https://a.example/abcdefghijklmnop/abcdefghijklmnopq", "https://a.example/abcdefghijklmnop/…"),
+            (
+                "https://a.example/p?utm_source=x&$top=5&ids[0]=7&x=",
+                "https://a.example/p?utm_source=…&$top=…&ids[0]=…&x=",
+            ),
+            ("https://a.example/?dG9rZW4=", "https://a.example/?…"),
+            ("https://a.example?dG9rZW4==&flag&a%20b=1&&=3", "https://a.example?…&…&…&&…"),
+            ("https://u:p@[::1]:8080/%41/p;v=1#part", "https://[::1]:8080/…/…"),
+            ("Aditi", "…"),
+        ];
+        for (url, kept) in cases {
+            assert_eq!(recorded_url(url), kept, "{url}");
+            assert_eq!(recorded_url(kept), kept, "a second time changes nothing");
+        }
     }
 }

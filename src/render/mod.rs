@@ -141,6 +141,12 @@ impl CompiledAction {
         Ok(self.find(call.text())?.missing().map(str::to_owned).collect())
     }
 
+    /// What history keeps of the URL: nothing of the call, and of the author's text no more than
+    /// [`crate::domain::mask::recorded_url`] keeps.
+    pub fn recorded_url(&self) -> &str {
+        self.url.recorded()
+    }
+
     fn sends_whole_call(&self) -> bool {
         self.method.has_body() && matches!(self.body, Body::WholeCall)
     }

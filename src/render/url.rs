@@ -18,10 +18,14 @@ use super::source::{Source, shown};
 use super::url_text::{MARK, UrlText};
 use super::value::write_text;
 use crate::domain::problem::{Code, Field, Position, Positions, Problem};
+use crate::domain::{kept, mask};
 
 /// A compiled URL template.
 #[derive(Debug)]
-pub(super) struct UrlTemplate(Vec<Piece>);
+pub(super) struct UrlTemplate {
+    pieces: Vec<Piece>,
+    recorded: Box<str>,
+}
 
 #[derive(Debug)]
 enum Piece {
@@ -50,7 +54,21 @@ pub(super) fn compile(text: &str, paths: &mut Paths) -> Result<UrlTemplate, Prob
     }
     // Percent-encoding can make literal text longer than its template.
     let literal: usize = pieces.iter().map(|piece| if let Piece::Text(text) = piece { text.len() } else { 0 }).sum();
-    if literal > MAX_URL_BYTES { Err(too_large(Full)) } else { Ok(UrlTemplate(pieces)) }
+    if literal > MAX_URL_BYTES { Err(too_large(Full)) } else { Ok(UrlTemplate { recorded: recorded(&pieces), pieces }) }
+}
+
+/// What history keeps of every URL of this template. A value of the call is hidden, even if it looks like a plain word.
+fn recorded(pieces: &[Piece]) -> Box<str> {
+    fn push(piece: &Piece, text: &mut String) {
+        match piece {
+            Piece::Text(literal) => text.push_str(literal),
+            Piece::Segment(pieces, _) => pieces.iter().for_each(|piece| push(piece, text)),
+            Piece::InPath(..) | Piece::InQuery(_) => text.push_str(mask::HIDDEN),
+        }
+    }
+    let mut text = String::new();
+    pieces.iter().for_each(|piece| push(piece, &mut text));
+    kept::url(&mask::recorded_url(&text)).into()
 }
 
 /// The placeholders of a URL that are not compiled yet.
@@ -158,8 +176,13 @@ impl UrlTemplate {
     /// [`Code::EmptyPathValue`], [`Code::NonScalarInPath`], [`Code::DotSegment`] or [`Code::TooLarge`].
     pub fn render(&self, found: &Found<'_>) -> Result<String, Problem> {
         let mut output = Output::new(MAX_URL_BYTES, 256);
-        self.0.iter().try_for_each(|piece| write_piece(piece, found, &mut output))?;
+        self.pieces.iter().try_for_each(|piece| write_piece(piece, found, &mut output))?;
         Ok(output.into_text())
+    }
+
+    /// What history keeps of the URL, whatever the call holds.
+    pub fn recorded(&self) -> &str {
+        &self.recorded
     }
 }
 

@@ -61,6 +61,17 @@ pub struct NotPublishable<'t> {
     pub problems: Vec<LocatedProblem<'t>>,
 }
 
+impl NotPublishable<'_> {
+    /// The same without the text of the file.
+    pub fn into_owned(self) -> NotPublishable<'static> {
+        let owned = |LocatedProblem { problem, text }: LocatedProblem<'_>| LocatedProblem {
+            problem,
+            text: Cow::Owned(text.into_owned()),
+        };
+        NotPublishable { naming: self.naming, problems: self.problems.into_iter().map(owned).collect() }
+    }
+}
+
 /// All that can be said of an action file at once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Examination<'t> {

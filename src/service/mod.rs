@@ -18,12 +18,16 @@
 //! find           what somebody means by an id: a delivery, a call, or the provider's id of a call
 //! replay         replaying many deliveries, or judging what would be replayed
 //! pause          what was probably meant by a name that does not exist
+//! attribution    who does something by hand, and why
+//! action_form    an action as a form has it
+//! told           what a person has done, in one sentence
 //! ```
 //!
 //! It knows [`store`](crate::store), [`render`](crate::render), [`webhook`](crate::webhook) and
 //! [`domain`](crate::domain). It never knows an interface: it reads no
 //! arguments and prints nothing.
 
+pub mod action_form;
 pub mod attribution;
 pub mod audit;
 pub mod calls;
@@ -41,3 +45,4 @@ pub mod remarks;
 pub mod replay;
 pub mod spreadsheet;
 pub mod stored_action;
+pub mod told;

@@ -2,6 +2,7 @@
 
 use crate::domain::nearest::nearest;
 use crate::domain::pause::NamedTarget;
+use crate::domain::visible::visible;
 use crate::store::{Store, StoreError};
 
 /// What does not exist of a target, and the name that was probably meant.
@@ -45,6 +46,23 @@ pub async fn missing(store: &Store, target: &NamedTarget) -> Result<Missing, Sto
         }
         NamedTarget::Host(host) => Missing::Host(host.clone()),
     })
+}
+
+/// What does not exist, in words, and what was probably meant.
+pub fn told_missing(missing: &Missing) -> String {
+    let meant = |name: &Option<String>| match name {
+        Some(name) => format!(": did you mean {}?", visible(name)),
+        None => String::new(),
+    };
+    match missing {
+        Missing::Action { agent, name, meant: nearest } => {
+            format!("agent {} has no action {}{}", visible(agent), visible(name), meant(nearest))
+        }
+        Missing::Agent { agent, meant: nearest } => {
+            format!("agent {} has no actions{}", visible(agent), meant(nearest))
+        }
+        Missing::Host(host) => format!("host {host}"),
+    }
 }
 
 /// Whether `target` is a host that no action goes to at present. A host need not be known, and is probably a slip if it is

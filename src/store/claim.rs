@@ -220,13 +220,16 @@ impl Session {
     pub async fn revoke_claim(&mut self, claimant: Claimant, claim: Uuid) -> Result<Revoked, StoreError> {
         // Two separate statements, because the second must see what the claim committed while the first waited for it.
         // FOR UPDATE makes the first one wait: the UPDATE alone is compatible with the claim's lock.
+        // greatest: a repetition raises the epoch no further. If the answer came late and this was repeated, the first
+        // statement may reach the server after the next claims; they must go on under the epoch that the repetition gave.
         let statement = sqlx::query!(
             r#"
-            UPDATE postcall.dispatcher SET claim_epoch = claim_epoch + 1
+            UPDATE postcall.dispatcher SET claim_epoch = greatest(claim_epoch, $2 + 1)
             WHERE dispatcher_id = (SELECT dispatcher_id FROM postcall.dispatcher WHERE dispatcher_id = $1 FOR UPDATE)
             RETURNING claim_epoch, lost_at IS NULL AS "alive!"
             "#,
-            claimant.dispatcher_id
+            claimant.dispatcher_id,
+            claimant.epoch,
         );
         let revoked = self.fetch_optional(statement).await?;
 

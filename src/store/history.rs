@@ -15,7 +15,7 @@ use uuid::Uuid;
 use super::{Store, StoreError, matching, texts};
 use crate::domain::delivery::{BodyEnd, ResolutionSource, State};
 use crate::domain::error_kind::ErrorKind;
-use crate::domain::kept;
+use crate::domain::{kept, mask};
 
 /// By how much the time in a delivery's id and its `created_at` may differ: the id is made at the end of the statement
 /// that inserts the calls, and `created_at` when each of them is inserted.
@@ -330,7 +330,7 @@ impl Store {
 /// Returns the deliveries with these ids as the view shows them, the newest first.
 async fn shown(snapshot: &mut PgConnection, ids: &[Uuid]) -> Result<Vec<HistoryRow>, sqlx::Error> {
     // Looks up the primary key in each arm of the view. A row whose action cannot be found is still returned.
-    sqlx::query_as!(
+    let mut rows = sqlx::query_as!(
         HistoryRow,
         r#"
         SELECT delivery_id AS "delivery_id!", call_id AS "call_id!", call_sid, agent AS "agent!",
@@ -351,7 +351,12 @@ async fn shown(snapshot: &mut PgConnection, ids: &[Uuid]) -> Result<Vec<HistoryR
     )
     .fetch_all(snapshot)
     .await
-    .map_err(|error| texts::in_columns(error, &HistoryRow::COLUMNS))
+    .map_err(|error| texts::in_columns(error, &HistoryRow::COLUMNS))?;
+    // Releases up to 0.3.0 recorded whole URLs, and history is never changed.
+    for row in &mut rows {
+        row.url = row.url.take().map(|url| mask::recorded_url(&url));
+    }
+    Ok(rows)
 }
 
 #[cfg(test)]

@@ -273,7 +273,7 @@ impl Store {
             .max_connections(connections)
             .test_before_acquire(false)
             .after_connect(|connection, _| Box::pin(settings::prepare_session(connection, COMMAND_STATEMENT_TIMEOUT)));
-        Store::open(url, pool, OF_COMMANDS).await
+        Store::open(url, pool, OF_COMMANDS, None).await
     }
 
     /// As [`Store::connect`], for a program that only reads, that goes on while the database is away, and that waits no
@@ -310,13 +310,13 @@ impl Store {
                 Ok(())
             })
         });
-        Store::open(url, pool, patience).await
+        Store::open(url, pool, patience, access.role).await
     }
 
-    async fn open(url: &str, pool: PgPoolOptions, patience: Patience) -> Result<Store, StoreError> {
+    async fn open(url: &str, pool: PgPoolOptions, patience: Patience, role: Option<&str>) -> Result<Store, StoreError> {
         let options: PgConnectOptions = url.parse().map_err(|_| StoreError::BadUrl)?;
         let options = options.application_name("postcall");
-        try_to_connect(&options).await?;
+        try_to_connect(&options, role).await?;
         let pool = pool.acquire_timeout(patience.connection).connect_with(options).await?;
         let statement_timeout = patience.statement;
         // The encoding cannot change while the database exists.
@@ -341,9 +341,9 @@ impl Store {
     }
 }
 
-/// Connects once, to learn why that fails if it does. A pool does not say it: it tries again until its timeout is over,
+/// Connects once, and takes on the role if there is one, to learn why that fails if it does. A pool does not say it: it tries again until its timeout is over,
 /// and then says that it got no connection.
-async fn try_to_connect(options: &PgConnectOptions) -> Result<(), StoreError> {
+async fn try_to_connect(options: &PgConnectOptions, role: Option<&str>) -> Result<(), StoreError> {
     let unreachable = |source| {
         let host = options.get_socket().map_or(options.get_host().to_owned(), |socket| socket.display().to_string());
         StoreError::Unreachable { host, port: options.get_port(), source }
@@ -353,7 +353,12 @@ async fn try_to_connect(options: &PgConnectOptions) -> Result<(), StoreError> {
         return Err(unreachable(std::io::Error::new(std::io::ErrorKind::TimedOut, words)));
     };
     match connected {
-        Ok(connection) => Ok(connection.close().await?),
+        Ok(mut connection) => {
+            if let Some(role) = role {
+                settings::take_on(&mut connection, role).await?;
+            }
+            Ok(connection.close().await?)
+        }
         Err(sqlx::Error::Io(source)) => Err(unreachable(source)),
         // SQLSTATE class 57: the server is starting or stopping, and class 53: it has no connection free. The pool tries
         // that again for a while, as it should.

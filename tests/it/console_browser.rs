@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use crate::support::browser::Browser;
-use crate::support::console::Console;
+use crate::support::console::{Console, PASSWORD, ROLES, users};
 use crate::support::database::Database;
 use crate::support::life::{Life, SCRIPT};
 
@@ -124,6 +124,90 @@ async fn the_pictures_of_the_documents_are_renewed_if_that_is_asked_for() {
         browser.goes_to(&format!("http://{}{path}", console.address())).await;
         browser.picture_of_the_top(&directory.join(format!("{name}.png"))).await;
     }
+}
+
+/// Runs a script that leads to another page, and waits until a text is on it. What is wrong with that page.
+async fn does(browser: &Browser, name: &str, script: &str, then: &str) -> Vec<String> {
+    browser.value(&format!("{{ {script} }} 0")).await;
+    let is_there = format!("document.readyState === 'complete' && !!document.body?.innerText.includes({then:?})");
+    let mut look = tokio::time::interval(std::time::Duration::from_millis(20));
+    let arrived = async {
+        while browser.value(&is_there).await != true {
+            look.tick().await;
+        }
+    };
+    let arrived = tokio::time::timeout(std::time::Duration::from_secs(60), arrived).await;
+    let text = browser.value("document.body.innerText").await;
+    assert!(arrived.is_ok(), "{name}: waited a minute for {then:?} in {text}");
+    browser.picture(&pictures().join(format!("{name}.png"))).await;
+    let (obstacles, complaints) = (browser.obstacles().await, browser.complaints().await);
+    obstacles.into_iter().chain(complaints).map(|one| format!("{name}: {one}")).collect()
+}
+
+/// Fills in the fields of a form, and sends it.
+fn fills(form: &str, fields: &[(&str, &str)], button: &str) -> String {
+    let fields: String =
+        fields.iter().map(|(name, value)| format!("form.querySelector('[name={name}]').value = {value:?};")).collect();
+    format!("const form = document.querySelector({form:?}); {fields} form.querySelector({button:?}).click();")
+}
+
+#[tokio::test]
+async fn somebody_logs_in_and_makes_one_change_of_each_kind_without_a_script_of_the_console() {
+    let Some(browser) = Browser::start().await else { return };
+    let life = Life::new().await;
+    let users = users();
+    let settings = ["--auth", "basic", "--write", "--users", users.path().to_str().unwrap()];
+    let console = Console::start_with(&life.database.login(&ROLES).await, &settings).await;
+    let address = |path: &str| format!("location.href = 'http://{}{path}';", console.address());
+    let unknown = life.delivery("agent = 'voice-support' AND state = 'unknown'").await;
+    let failed = life.delivery("agent = 'voice-support' AND state = 'failed' AND replayed_as IS NULL").await;
+    let reason = ("reason", "a browser does it");
+    browser.looks("light", 360, 780).await;
+    browser.goes_to(&format!("http://{}/agents/voice-support", console.address())).await;
+    let log_in = [("name", "publisher"), ("password", PASSWORD)];
+    let mut wrong = does(&browser, "log-in", "", "Password").await;
+    wrong.extend(does(&browser, "logged-in", &fills("form.change", &log_in, "button"), "Last deliveries").await);
+    wrong.extend(
+        does(&browser, "forms", "document.querySelectorAll('details').forEach(one => one.open = true)", "Disable")
+            .await,
+    );
+    let disable = fills("form[action='/change/enabled']", &[reason], "button");
+    wrong.extend(does(&browser, "disabled", &disable, "is now disabled.").await);
+    let pause = fills("form[action='/change/pause']:has([value=pause])", &[reason], "button");
+    wrong.extend(does(&browser, "paused", &pause, "is paused; what waits").await);
+    let resume = fills("form[action='/change/pause']:has([value=resume])", &[reason], "button");
+    wrong.extend(does(&browser, "resumed", &resume, "is resumed; it was paused by publisher.").await);
+    wrong.extend(
+        does(&browser, "edit", "document.querySelector('a[href^=\"/change/action\"]').click()", "Check and compare")
+            .await,
+    );
+    let edit = [("timeout", "9999"), reason];
+    wrong.extend(does(&browser, "review", &fills("form.change", &edit, "button"), "What changes").await);
+    wrong.extend(does(&browser, "published", &fills("form.change", &[], "button"), "Published voice-support").await);
+    wrong.extend(
+        does(&browser, "versions", "document.querySelector('a[href^=\"/versions\"]').click()", "Use it again").await,
+    );
+    wrong.extend(does(&browser, "unknown-form", &address(&format!("/deliveries/{unknown}")), "What happened").await);
+    let resolve = "document.querySelector('[value=delivered]').checked = true;".to_owned()
+        + &fills("form[action='/change/resolve']", &[reason], "button");
+    wrong.extend(does(&browser, "resolve", &resolve, "is resolved as delivered").await);
+    wrong.extend(does(&browser, "failed-form", &address(&format!("/deliveries/{failed}")), "What happened").await);
+    let replay = fills("form[action='/change/replay']", &[reason], "button");
+    wrong.extend(does(&browser, "replay", &replay, "was replayed as this delivery").await);
+    wrong.extend(
+        does(
+            &browser,
+            "replay-many",
+            &address("/change/replay-many?state=rejected&state=skipped"),
+            "Nothing was changed yet",
+        )
+        .await,
+    );
+    wrong.extend(
+        does(&browser, "logged-out", "document.querySelector('form[action=\"/log-out\"] button').click()", "Password")
+            .await,
+    );
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[tokio::test]

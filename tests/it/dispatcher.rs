@@ -240,6 +240,21 @@ async fn a_claim_that_was_revoked_takes_nothing_however_late_it_arrives() {
     );
 }
 
+/// Its answer did not come in time, so it was repeated, with success; then the first one reaches the server after all.
+#[tokio::test]
+async fn a_revocation_that_was_repeated_takes_nothing_from_later_claims_however_late_it_arrives() {
+    let database = Database::new().await;
+    database.publish("a", "default", &json!({"method": "GET", "url": "https://receiver.example/"})).await;
+    database.insert_call("a", &json!({})).await;
+    let (mut session, claimant) = session(&database).await;
+    let in_doubt = Uuid::now_v7();
+    let Revoked { claimant: current, .. } = session.revoke_claim(claimant, in_doubt).await.unwrap();
+    let mut late = database.store.session(Duration::from_secs(30));
+    late.revoke_claim(claimant, in_doubt).await.unwrap();
+    let taken = session.claim(current, Uuid::now_v7(), &first_lane(10), Portion::UNBOUNDED).await.unwrap();
+    assert_eq!(taken.claimed.len(), 1, "otherwise this dispatcher would never claim anything again");
+}
+
 /// That so many sessions of this database wait for a lock.
 fn waiting_sessions(count: usize) -> String {
     format!(

@@ -224,6 +224,39 @@ async fn a_call_is_found_by_its_whole_provider_s_id_in_every_state_however_long_
     found("delivered");
 }
 
+/// What a call holds reaches history by no way: not by a URL, not even as a word, and not by an error.
+#[tokio::test]
+async fn history_keeps_of_a_url_nothing_of_a_call_and_of_its_template_only_plain_words() {
+    let (database, inbox) = (Database::new().await, Inbox::open().await);
+    let path = "/crm/T0123/${name}/by-${name}?from=${from}&said=${said}&${name}=1&token=s3cret&s3cretonly";
+    database.publish("a", "default", &json!({"method": "POST", "url": inbox.url(path)})).await;
+    database
+        .publish("a", "typo", &json!({"method": "POST", "url": inbox.url("/${said.0}/${name}"), "body": "[1${said}]"}))
+        .await;
+    let said = "My knee hurts";
+    database.insert_call("a", &json!({"name": "Aditi", "from": "+14155550123", "said": said})).await;
+    // A row of an earlier release, which recorded the whole URL.
+    database.execute(&row(&[("url", "'https://receiver.example/Aditi1/x?from=%2B14155550123'")])).await;
+    let dispatcher = Dispatcher::start(&database, &[]).await;
+    database.settled().await;
+    drop(dispatcher);
+    let target = inbox.received()[0].target.clone();
+    assert!(
+        target.contains("/Aditi/by-Aditi?from=%2B14155550123&said=My%20knee%20hurts"),
+        "the receiver gets all: {target}"
+    );
+    let recorded = "SELECT string_agg(to_jsonb(d)::text, E'\\n') FROM postcall.delivery_history AS d WHERE agent = 'a' AND call_id IN
+                        (SELECT id FROM postcall.outbox)";
+    let recorded = database.text(recorded).await.unwrap();
+    let kept = inbox.url("/crm/…/…/…?from=…&said=…&…&token=…&…");
+    assert!(recorded.contains(&kept), "{kept} in:\n{recorded}");
+    let listed = stdout(&postcall_on(&database, &["history", "--format", "csv"]));
+    assert!(listed.contains(&kept) && listed.contains("https://receiver.example/…/x?from=…"), "{listed}");
+    for secret in ["Aditi", "4155550123", "knee", "s3cret", "T0123"] {
+        assert!(!recorded.contains(secret) && !listed.contains(secret), "{secret} in:\n{recorded}\n{listed}");
+    }
+}
+
 #[tokio::test]
 async fn pages_follow_each_other_without_gap_or_overlap() {
     let (database, _inbox) = storied().await;

@@ -27,6 +27,11 @@ async fn database_for(inbox: &Inbox) -> Database {
     database
 }
 
+/// History keeps the plain words of a template's path, and nothing of a call.
+async fn publish_poison(database: &Database, inbox: &Inbox) {
+    database.publish("poisoner", "default", &json!({"method": "POST", "url": inbox.url("/poison")})).await;
+}
+
 async fn insert_calls(database: &Database, calls: usize) {
     for _ in 0..calls {
         database.insert_call("a", &json!({"kind": "fine"})).await;
@@ -70,7 +75,7 @@ async fn what_history_keeps_is_cut_by_one_rule_in_sql_and_rust_and_by_the_constr
     // And what becomes of texts beyond all bounds that are in the queue already.
     let name = |n: usize| format!("\"{n}\": \"${{{}{n}}}\"", "long_name_".repeat(10));
     let body = (0..400).map(name).collect::<Vec<_>>().join(", ");
-    let url = inbox.url(&format!("/?path={}", "u".repeat(10_000)));
+    let url = inbox.url(&"/u".repeat(5_000));
     database.publish("a", "default", &json!({"method": "POST", "url": url, "body": format!("{{{body}}}")})).await;
     database.insert_call("a", &json!({})).await;
     database.execute(&format!("UPDATE postcall.waiting SET agent = {RANDOM_TEXT}, call_sid = {RANDOM_TEXT}")).await;
@@ -93,7 +98,8 @@ async fn an_outcome_that_history_refuses_is_recorded_without_its_texts_and_costs
         .execute("ALTER TABLE postcall.delivery ADD CONSTRAINT an_operator_s CHECK (url NOT LIKE '%poison%')")
         .await;
     insert_calls(&database, 30).await;
-    database.insert_call("a", &json!({"kind": "poison", "callInfo": {"callSid": "CA1"}})).await;
+    publish_poison(&database, &inbox).await;
+    database.insert_call("poisoner", &json!({"callInfo": {"callSid": "CA1"}})).await;
     insert_calls(&database, 33).await;
     let proxy = Proxy::to_server_of(&database.url).await;
     let dispatcher = Dispatcher::start_at(&proxy.url_of(&database.url), &ALL_FOR_ONE).await;
@@ -340,7 +346,8 @@ async fn evidence_that_is_refused_is_recorded_without_its_texts_beside_that_of_o
         .execute("ALTER TABLE postcall.resolution ADD CONSTRAINT an_operator_s CHECK (url NOT LIKE '%poison%')")
         .await;
     insert_calls(&database, 3).await;
-    database.insert_call("a", &json!({"kind": "poison"})).await;
+    publish_poison(&database, &inbox).await;
+    database.insert_call("poisoner", &json!({})).await;
     let lease = LEASE_MS.to_string();
     let mut paused = Dispatcher::start(&database, &["--lease-ms", &lease]).await;
     inbox.has(4).await;

@@ -3,10 +3,11 @@
 use askama::Template;
 
 use super::deliveries::Row as DeliveryRow;
+use super::pause_form::PauseForm;
 use super::written;
 use crate::console::answer::Answer;
 use crate::console::failure::{Part, READER, Trouble};
-use crate::console::people::Visit;
+use crate::console::people::{Role, Visit};
 use crate::console::query::Parameters;
 use crate::console::words::{Here, Icon, Mark, ShortTime, Time, Tone, agent_address, number, shown, shown_lines};
 use crate::domain::action::Method;
@@ -40,10 +41,22 @@ struct AgentPage {
     withheld: Option<String>,
     pauses: Part<Vec<PauseView>>,
     deliveries: Part<Vec<DeliveryRow>>,
+    /// The forms that pause the agent, or resume what concerns it; empty for those who may not.
+    orders: Vec<PauseForm>,
+    /// Where an action is made; `None` for those who may not.
+    new_action: Option<String>,
 }
 
 struct ActionView {
     name: String,
+    /// As it is, for the forms.
+    agent: String,
+    raw_name: String,
+    is_enabled: bool,
+    /// The form that pauses it; `None` for those who may not change anything.
+    pause: Option<PauseForm>,
+    /// Where it is changed, and where its versions are; `None` for those who may not.
+    edit: Option<(String, String)>,
     enabled: Mark,
     version: i32,
     method: String,
@@ -87,7 +100,9 @@ pub(super) async fn page(agent: &str, mut parameters: Parameters, visit: &Visit<
     }
     let known = summaries.shown().map(Vec::as_slice).unwrap_or_default();
     let templates = Part::of(store.templates(&keys(known)).await, TEMPLATE_READER)?;
-    let pauses = Part::of(store.active_pauses(PAUSES).await, READER)?.map(|pauses| concerning(agent, known, &pauses));
+    let pauses = Part::of(store.active_pauses(PAUSES).await, READER)?.map(|pauses| concerning(agent, known, pauses));
+    let orders = orders(agent, &pauses, visit);
+    let pauses = pauses.map(|pauses| pauses.iter().map(PauseView::of).collect());
     let deliveries = Part::of(last_deliveries(agent, store).await, READER)?;
     let withheld = if let Part::Withheld(why) = &templates { Some(why.clone()) } else { None };
     let templates = templates.shown().map(Vec::as_slice).unwrap_or_default();
@@ -100,7 +115,10 @@ pub(super) async fn page(agent: &str, mut parameters: Parameters, visit: &Visit<
         withheld,
         pauses,
         deliveries,
-        actions: summaries.map(|actions| actions.iter().map(|action| ActionView::of(action, templates)).collect()),
+        orders,
+        new_action: visit.may(Role::Publisher).then(|| format!("/change/action?{query}")),
+        actions: summaries
+            .map(|actions| actions.iter().map(|action| ActionView::of(agent, action, templates, visit)).collect()),
     })
 }
 
@@ -122,27 +140,46 @@ async fn last_deliveries(agent: &str, store: &Store) -> Result<Vec<DeliveryRow>,
 }
 
 /// The pauses that keep something of this agent from being sent.
-fn concerning(agent: &str, actions: &[ActionSummary], pauses: &[PauseRecord]) -> Vec<PauseView> {
+fn concerning(agent: &str, actions: &[ActionSummary], mut pauses: Vec<PauseRecord>) -> Vec<PauseRecord> {
     let hosts: Vec<Host> = actions.iter().filter_map(|action| Host::of_url(action.target.as_deref()?)).collect();
-    let concerns = |pause: &&PauseRecord| match &pause.target {
+    pauses.retain(|pause| match &pause.target {
         NamedTarget::Agent(paused) => paused == agent,
         NamedTarget::Action { agent: paused, .. } => paused == agent,
         NamedTarget::Host(paused) => {
             let pattern: Option<HostPattern> = paused.parse().ok();
             pattern.is_some_and(|pattern| hosts.iter().any(|host| pattern.matches(host)))
         }
-    };
-    let view = |pause: &PauseRecord| PauseView {
-        target: shown(&pause.target.to_string()).into_owned(),
-        since: ShortTime(pause.begun.at),
-        by: shown(&pause.begun.by).into_owned(),
-        reason: shown(&pause.begun.reason).into_owned(),
-    };
-    pauses.iter().filter(concerns).map(view).collect()
+    });
+    pauses
+}
+
+/// The forms that pause the agent, or resume what concerns it, for those who may.
+fn orders(agent: &str, pauses: &Part<Vec<PauseRecord>>, visit: &Visit<'_>) -> Vec<PauseForm> {
+    if !visit.may(Role::Operator) {
+        return Vec::new();
+    }
+    let whole = NamedTarget::Agent(agent.to_owned());
+    let paused: Vec<&NamedTarget> = pauses.shown().into_iter().flatten().map(|pause| &pause.target).collect();
+    let pause = (!paused.contains(&&whole)).then(|| PauseForm::pause(&whole));
+    paused.into_iter().map(PauseForm::resume).chain(pause).collect()
+}
+
+impl PauseView {
+    fn of(pause: &PauseRecord) -> PauseView {
+        PauseView {
+            target: shown(&pause.target.to_string()).into_owned(),
+            since: ShortTime(pause.begun.at),
+            by: shown(&pause.begun.by).into_owned(),
+            reason: shown(&pause.begun.reason).into_owned(),
+        }
+    }
 }
 
 impl ActionView {
-    fn of(action: &ActionSummary, templates: &[Templates]) -> ActionView {
+    fn of(agent: &str, action: &ActionSummary, templates: &[Templates], visit: &Visit<'_>) -> ActionView {
+        let target = || NamedTarget::Action { agent: agent.to_owned(), name: action.name.clone() };
+        let mut query = url::form_urlencoded::Serializer::new(String::new());
+        let query = query.append_pair("agent", agent).append_pair("name", &action.name).finish();
         let templates = templates.iter().find(|templates| templates.action_id == action.action_id);
         let enabled = if action.enabled {
             Mark { icon: Icon::WELL, tone: Tone::Well, word: "enabled" }
@@ -151,6 +188,11 @@ impl ActionView {
         };
         ActionView {
             name: shown(&action.name).into_owned(),
+            agent: agent.to_owned(),
+            raw_name: action.name.clone(),
+            is_enabled: action.enabled,
+            pause: visit.may(Role::Operator).then(|| PauseForm::pause(&target())),
+            edit: visit.may(Role::Publisher).then(|| (format!("/change/action?{query}"), format!("/versions?{query}"))),
             enabled,
             version: action.version,
             method: shown(&action.method).into_owned(),

@@ -8,7 +8,7 @@ use super::written;
 use crate::console::answer::Answer;
 use crate::console::export::Exported;
 use crate::console::failure::{Part, READER, Trouble};
-use crate::console::people::Visit;
+use crate::console::people::{Role, Visit};
 use crate::console::query::{Place, Search};
 use crate::console::words::{Here, Mark, ShortTime, agent_address, number, shown};
 use crate::domain::delivery::State;
@@ -27,6 +27,8 @@ struct DeliveriesPage {
     form: Form,
     wrong: String,
     list: Part<List>,
+    /// Where what is found is replayed; `None` for those who may not, and where no criteria are given.
+    replay: Option<String>,
 }
 
 /// The form, with what was asked for.
@@ -117,7 +119,7 @@ pub(super) async fn page(query: &str, visit: &Visit<'_>) -> Result<Answer, Troub
         // The form stays, so that it can be corrected.
         Err(Trouble::Wrong(wrong)) => {
             let (form, list) = (Form::of(None), Part::Shown(List::default()));
-            let page = DeliveriesPage { here: Here::Deliveries, form, wrong, list };
+            let page = DeliveriesPage { here: Here::Deliveries, form, wrong, list, replay: None };
             return Ok(Answer::page(StatusCode::BAD_REQUEST, page.render()?));
         }
         Err(trouble) => return Err(trouble),
@@ -129,7 +131,10 @@ pub(super) async fn page(query: &str, visit: &Visit<'_>) -> Result<Answer, Troub
     }
     let (filter, store) = visit.deliveries(criteria(&search, visit).await?)?;
     let list = Part::of(list(store, &search, &filter).await, READER)?;
-    written(&DeliveriesPage { here: Here::Deliveries, form: Form::of(Some(&search)), wrong: String::new(), list })
+    let replay = (visit.may(Role::Operator) && search.is_narrowed() && search.q.is_none())
+        .then(|| search.address_with(&[]).replacen("/deliveries", "/change/replay-many", 1));
+    let form = Form::of(Some(&search));
+    written(&DeliveriesPage { here: Here::Deliveries, form, wrong: String::new(), list, replay })
 }
 
 /// All criteria, the first field included, which here stands for a call.

@@ -7,7 +7,7 @@ use super::story::{Step, When, command, outcome, steps};
 use super::written;
 use crate::console::answer::Answer;
 use crate::console::failure::{Part, READER, Trouble};
-use crate::console::people::Visit;
+use crate::console::people::{Role, Visit};
 use crate::console::words::{Here, Mark, agent_address, number, shown, shown_lines};
 use crate::domain::delivery::{BodyEnd, State};
 use crate::service::past_request::{PastRequest, render_again_within};
@@ -38,6 +38,9 @@ struct DeliveryPage {
     sent: Sent,
     sent_facts: Vec<Fact>,
     answer_facts: Vec<Fact>,
+    /// Whether it can be resolved, and whether it can be replayed, by this visitor.
+    may_resolve: bool,
+    may_replay: bool,
 }
 
 /// A name and a value.
@@ -68,7 +71,10 @@ pub(super) async fn page(id: Uuid, visit: &Visit<'_>) -> Result<Answer, Trouble>
     let sent = render_again_within(store, &row, MOST_CALL_BYTES).await;
     let replays_withheld = if let Part::Withheld(why) = &replays { Some(why.clone()) } else { None };
     let links = replays.shown().map(Vec::as_slice).unwrap_or_default();
+    let may = visit.may(Role::Operator) && links.is_empty() && row.state.is_final();
     written(&DeliveryPage {
+        may_resolve: may && row.state == State::Unknown,
+        may_replay: may,
         here: Here::Deliveries,
         id,
         state: row.state.into(),

@@ -4,10 +4,11 @@ use askama::Template;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::needs::{MOST_COUNTED, Need, needs, up_to};
+use super::pause_form::PauseForm;
 use super::written;
 use crate::console::answer::Answer;
 use crate::console::failure::{Part, READER, Trouble};
-use crate::console::people::Visit;
+use crate::console::people::{Role, Visit};
 use crate::console::words::{Here, Icon, Mark, ShortTime, Time, Tone, count, long, number, shown};
 use crate::domain::delivery::State;
 use crate::domain::report::{HostCondition, HostReport};
@@ -31,6 +32,8 @@ struct HomePage {
     status: Part<StatusView>,
     last_hour: Part<Vec<Figure>>,
     headroom: Part<Vec<String>>,
+    /// The forms that pause a host, or resume what is paused; empty for those who may not.
+    orders: Vec<PauseForm>,
 }
 
 struct StatusView {
@@ -93,8 +96,11 @@ pub(super) async fn page(visit: &Visit<'_>) -> Result<Answer, Trouble> {
         (Some(_), true) => Icon::WELL,
         (Some(_), false) => Icon::WARN,
     };
+    let paused = status.shown().map(|status| status.paused.as_slice()).unwrap_or_default();
+    let orders = if visit.may(Role::Operator) { orders(paused) } else { Vec::new() };
     written(&HomePage {
         here: Here::Home,
+        orders,
         now: Time(now),
         summary,
         calm,
@@ -104,6 +110,11 @@ pub(super) async fn page(visit: &Visit<'_>) -> Result<Answer, Trouble> {
         last_hour: last_hour.map(|counts| last_hour_figures(&counts)),
         headroom: headroom.map(|tables| tables.iter().map(headroom_line).collect()),
     })
+}
+
+/// The forms that resume what is paused, and pause a host.
+fn orders(paused: &[HeldPause]) -> Vec<PauseForm> {
+    paused.iter().map(|held| PauseForm::resume(&held.pause.target)).chain([PauseForm::any_host()]).collect()
 }
 
 /// What the overview says first.

@@ -4,10 +4,12 @@ mod agent;
 mod agents;
 mod audit;
 mod calls;
+mod change;
 mod deliveries;
 mod delivery;
 mod home;
 mod needs;
+mod pause_form;
 mod story;
 
 use askama::Template;
@@ -39,6 +41,15 @@ pub(super) async fn of(route: Route, query: &str, form: Option<Form>, visit: &Vi
         (Route::Audit, _) => audit::page(query, visit).await,
         (Route::Agents, _) => agents::page(query, visit).await,
         (Route::Agent(agent), _) => agent::page(&agent, Parameters::of(query)?, visit).await,
+        (Route::Versions, _) => change::versions(query, visit).await,
+        (Route::EditAction, None) => change::edit_form(query, visit).await,
+        (Route::EditAction, Some(form)) => change::edit_sent(&form, visit).await,
+        (Route::Switch, Some(form)) => change::switch(&form, visit).await,
+        (Route::Pause, Some(form)) => change::pause(&form, visit).await,
+        (Route::Replay, Some(form)) => change::replay(&form, visit).await,
+        (Route::ReplayMany, None) => change::replay_many_asked(query, visit).await,
+        (Route::ReplayMany, Some(form)) => change::replay_many_sent(&form, visit).await,
+        (Route::Resolve, Some(form)) => change::resolve(&form, visit).await,
         _ => Err(Trouble::NoPage),
     }
 }

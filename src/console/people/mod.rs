@@ -31,7 +31,7 @@ pub use users::{UsersError, UsersFile, line};
 pub(super) use door::{Door, NoVisitor, NotLetIn};
 pub use visit::Stores;
 
-pub(super) use visit::{Change, Scope, Visit, Visitor};
+pub(super) use visit::{Scope, Visit, Visitor};
 
 use crate::domain::closed_set::closed_set;
 

@@ -7,7 +7,7 @@ use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::error::Category;
 use serde_json::value::RawValue;
 
-use super::{Given, Value};
+use super::fields::{Given, Value};
 use crate::domain::problem::{Code, Field, Position, Problem};
 
 /// The fields of the object that `text` holds, in their order, with duplicates.

@@ -7,7 +7,7 @@
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
-use super::{FIELDS, Given, MAX_NAMES_TOLD, Value, bad_action};
+use super::fields::{FIELDS, Given, MAX_NAMES_TOLD, Value, bad_action};
 use crate::domain::problem::{Code, Field, Positions, Problem};
 
 /// What the parser says of a key that is given twice.

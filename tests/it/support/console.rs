@@ -57,15 +57,16 @@ impl Console {
         Console::start_with(url, &[]).await
     }
 
-    /// The same with more arguments.
-    pub async fn start_with(url: &str, arguments: &[&str]) -> Console {
+    /// As [`Console::start`], with these settings in addition.
+    pub async fn start_with(url: &str, settings: &[&str]) -> Console {
         let mut command = Command::new(POSTCALL);
-        command.args(["console", "--listen", "127.0.0.1:0"]).args(arguments).env("DATABASE_URL", url);
+        command.args(["console", "--listen", "127.0.0.1:0"]).args(settings).env("DATABASE_URL", url);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true).spawn().unwrap();
         let mut stdout = BufReader::new(child.stdout.take().unwrap()).lines();
         let line =
             tokio::time::timeout(PATIENCE, stdout.next_line()).await.expect("it says where it is").unwrap().unwrap();
-        let address = line.split_once("http://").and_then(|(_, rest)| rest.strip_suffix('/')).expect("an address");
+        let loopback = || line.split_once("http://").and_then(|(_, rest)| rest.strip_suffix('/'));
+        let address = line.split_once("listens on ").map(|(_, rest)| rest).or_else(loopback).expect("an address");
         Console { child, address: address.parse().unwrap(), _stdout: stdout }
     }
 
@@ -90,6 +91,45 @@ impl Console {
     pub async fn ask(&self, method: &str, target: &str, headers: &[(&str, &str)]) -> Response {
         let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
         self.send(&format!("{method} {target} HTTP/1.1\r\n{headers}connection: close\r\n\r\n")).await
+    }
+
+    /// Asks for a page with a cookie.
+    pub async fn get_as(&self, cookie: &str, target: &str) -> Response {
+        self.ask("GET", target, &[("host", &self.address.to_string()), ("cookie", cookie)]).await
+    }
+
+    /// Sends a form as a browser that shows a page of the console, with a cookie.
+    pub async fn sends(&self, cookie: &str, target: &str, fields: &[(&str, &str)]) -> Response {
+        let host = self.address.to_string();
+        self.sends_with(&[("host", &host), ("sec-fetch-site", "same-origin"), ("cookie", cookie)], target, fields).await
+    }
+
+    /// Sends a form with these headers.
+    pub async fn sends_with(&self, headers: &[(&str, &str)], target: &str, fields: &[(&str, &str)]) -> Response {
+        let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
+        let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        self.send(&format!(
+            "POST {target} HTTP/1.1\r\n{headers}content-type: application/x-www-form-urlencoded\r\n\
+             content-length: {}\r\nconnection: close\r\n\r\n{body}",
+            body.len()
+        ))
+        .await
+    }
+
+    /// Logs in, and returns the cookie.
+    pub async fn log_in(&self, name: &str, password: &str) -> String {
+        let response = self.sends("", "/log-in", &[("name", name), ("password", password), ("to", "/")]).await;
+        assert_eq!(response.status, 303, "{}", response.words());
+        response.header("set-cookie").unwrap().split(';').next().unwrap().to_owned()
+    }
+
+    /// Sends a form, and follows the redirect behind it to the page that says what was done.
+    pub async fn done(&self, cookie: &str, target: &str, fields: &[(&str, &str)]) -> Response {
+        let response = self.sends(cookie, target, fields).await;
+        assert_eq!(response.status, 303, "{target}: {}", response.words());
+        let page = self.get_as(cookie, response.header("location").unwrap()).await;
+        assert_eq!(page.status, 200, "{}", page.words());
+        page
     }
 
     /// Sends these bytes.
@@ -135,4 +175,19 @@ async fn read(stream: &mut TcpStream, is_head: bool) -> Response {
         assert!(stream.read_buf(&mut bytes).await.unwrap() > 0, "the body ends early");
     }
     Response { status, headers, body: String::from_utf8(bytes.split_off(end + 4)).unwrap() }
+}
+
+/// The roles of the console's own database user.
+pub const ROLES: [&str; 4] =
+    ["postcall_console_viewer", "postcall_auditor", "postcall_console_operator", "postcall_publisher"];
+
+/// The password of everybody in [`users`].
+pub const PASSWORD: &str = "correct horse battery staple";
+
+/// A file of users: one for each role, named as it is.
+pub fn users() -> tempfile::NamedTempFile {
+    // The least cost: it is not what is tested.
+    let hash = bcrypt::hash(PASSWORD, 4).unwrap();
+    let line = |role: &str| format!("{role}:{role}:{hash}\n");
+    super::process::file(&["viewer", "auditor", "operator", "publisher"].map(line).concat())
 }

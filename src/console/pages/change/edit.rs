@@ -1,0 +1,289 @@
+//! The form of an action: it is checked as `postcall action check` does, compared with the version before, and published. Nothing
+//! that was typed is lost on the way: each page holds all of it.
+
+use askama::Template;
+use http::StatusCode;
+
+use super::{reason_if_any, sentence};
+use crate::console::answer::Answer;
+use crate::console::failure::Trouble;
+use crate::console::form::Form;
+use crate::console::pages::written;
+use crate::console::people::{Role, Visit};
+use crate::console::query::Parameters;
+use crate::console::words::{Here, Time, agent_address, shown, shown_lines};
+use crate::domain::action::{DEFAULT_NAME, Method};
+use crate::domain::action_file::ActionFile;
+use crate::domain::problem::Field;
+use crate::service::action_form::ActionForm;
+use crate::service::comparison::differences;
+use crate::service::examination::{NotPublishable, warnings};
+use crate::service::told;
+use crate::store::Store;
+use crate::store::actions::ActionRecord;
+use crate::store::publish::Publication;
+use crate::store::versions::VersionRecord;
+
+/// Versions on a page.
+const VERSIONS: i32 = 20;
+
+/// Everything that was typed, and over which version it is published.
+struct Typed {
+    agent: String,
+    name: String,
+    form: ActionForm,
+    reason: String,
+    /// The newest version that its author has seen; `None` for an action that there was not.
+    over: Option<i32>,
+}
+
+#[derive(Template)]
+#[template(path = "edit.html")]
+struct EditPage {
+    here: Here,
+    typed: Typed,
+    methods: Vec<(&'static str, bool)>,
+    /// Whether the action exists, so that its names stay.
+    is_known: bool,
+    notice: String,
+    wrong: Vec<Wrong>,
+}
+
+/// A problem, and the field it is in; empty for the names.
+struct Wrong {
+    field: &'static str,
+    what: String,
+}
+
+#[derive(Template)]
+#[template(path = "review.html")]
+struct ReviewPage {
+    here: Here,
+    typed: Typed,
+    notice: String,
+    warnings: Vec<String>,
+    diff: Vec<(&'static str, String)>,
+    left_out: usize,
+    switches: Option<&'static str>,
+}
+
+#[derive(Template)]
+#[template(path = "versions.html")]
+struct VersionsPage {
+    here: Here,
+    agent: String,
+    agent_address: String,
+    name: String,
+    versions: Vec<VersionView>,
+    next: Option<String>,
+}
+
+struct VersionView {
+    version: i32,
+    at: Time,
+    by: String,
+    reason: String,
+    edit: String,
+}
+
+impl EditPage {
+    fn new(typed: Typed, is_known: bool) -> EditPage {
+        let methods = Method::ALL.map(|method| (method.as_str(), method.as_str() == typed.form.method)).to_vec();
+        let (here, notice) = (Here::Agents, String::new());
+        EditPage { here, typed, methods, is_known, notice, wrong: Vec::new() }
+    }
+
+    /// What is wrong with a field.
+    fn of(&self, field: &str) -> Vec<&str> {
+        self.wrong.iter().filter(|wrong| wrong.field == field).map(|wrong| wrong.what.as_str()).collect()
+    }
+}
+
+/// The newest version of an action, if there is one; or one of its earlier versions.
+async fn stored(store: &Store, agent: &str, name: &str, version: Option<i32>) -> Result<Option<ActionRecord>, Trouble> {
+    Ok(store.actions(Some(agent), Some(name), version).await?.into_iter().next())
+}
+
+/// The form, with an action as it is, or as it was in a version; or empty.
+pub(in crate::console::pages) async fn form(query: &str, visit: &Visit<'_>) -> Result<Answer, Trouble> {
+    let change = visit.change(Role::Publisher)?;
+    let mut all = Parameters::of(query)?;
+    let (agent, name) = (all.one("agent")?.unwrap_or_default(), all.one("name")?);
+    let version = all.one("version")?.map(|version| version.parse().map_err(|_| no_such_version(&version)));
+    all.end()?;
+    let known = match &name {
+        Some(name) => stored(change.store, &agent, name, version.transpose()?).await?,
+        None => None,
+    };
+    let name = name.unwrap_or_else(|| DEFAULT_NAME.to_owned());
+    let Some(known) = known else {
+        let typed = Typed { agent, name, form: ActionForm::new(), reason: String::new(), over: None };
+        return written(&EditPage::new(typed, false));
+    };
+    let is_old = known.version != known.newest_version;
+    let reason = if is_old { format!("back to version {}", known.version) } else { String::new() };
+    let form = ActionForm::of(&known.spec, known.enabled);
+    let mut page = EditPage::new(Typed { agent, name, form, reason, over: Some(known.newest_version) }, true);
+    if is_old {
+        page.notice = format!("This is version {} as it was. The newest is {}.", known.version, known.newest_version);
+    }
+    written(&page)
+}
+
+fn no_such_version(version: &str) -> Trouble {
+    Trouble::Wrong(format!(
+        "version: expected a number, and not {}.",
+        shown(&version.chars().take(20).collect::<String>())
+    ))
+}
+
+fn typed(form: &Form) -> Result<Typed, Trouble> {
+    let text = |name| form.needed(name).map(str::to_owned);
+    let over = match form.needed("over")? {
+        "" => None,
+        version => Some(version.parse().map_err(|_| no_such_version(version))?),
+    };
+    let fields = ActionForm {
+        method: text("method")?,
+        url: text("url")?,
+        timeout: text("timeout")?,
+        headers: text("headers")?,
+        body: text("body")?,
+        enabled: form.is_checked("enabled"),
+    };
+    Ok(Typed { agent: text("agent")?, name: text("name")?, form: fields, reason: text("reason")?, over })
+}
+
+/// Takes the form: shows it again, or what would be changed, or publishes.
+pub(in crate::console::pages) async fn sent(form: &Form, visit: &Visit<'_>) -> Result<Answer, Trouble> {
+    let change = visit.change(Role::Publisher)?;
+    let typed = typed(form)?;
+    if form.needed("step")? == "edit" {
+        let is_known = typed.over.is_some();
+        return written(&EditPage::new(typed, is_known));
+    }
+    let file = match typed.form.examine(&typed.agent, &typed.name) {
+        Ok(file) => file,
+        Err(refused) => return refused_page(typed, refused),
+    };
+    let reason = match reason_if_any(form) {
+        Ok(reason) => reason,
+        Err(Trouble::NotDone(why)) => {
+            let is_known = typed.over.is_some();
+            let mut page = EditPage::new(typed, is_known);
+            page.wrong.push(Wrong { field: "reason", what: why });
+            return Ok(Answer::page(StatusCode::UNPROCESSABLE_ENTITY, page.render()?));
+        }
+        Err(other) => return Err(other),
+    };
+    if form.needed("step")? != "publish" {
+        return review(change.store, typed, &file, String::new()).await;
+    }
+    let publication = Publication {
+        agent: &typed.agent,
+        name: &typed.name,
+        spec: &file.spec,
+        enabled: file.enabled,
+        by: change.by,
+        reason: reason.as_deref(),
+    };
+    match change.store.publish_over(&publication, typed.over).await? {
+        Some(published) => {
+            let done = told::published(&typed.agent, &typed.name, file.enabled, published);
+            Ok(visit.done(&agent_address(&typed.agent), sentence(&done)))
+        }
+        None => {
+            let notice =
+                "Somebody has published in the meantime, so nothing was published. This is what you would change now.";
+            review(change.store, typed, &file, notice.to_owned()).await
+        }
+    }
+}
+
+/// The form again, with what is wrong beside its fields.
+fn refused_page(typed: Typed, refused: NotPublishable<'_>) -> Result<Answer, Trouble> {
+    let is_known = typed.over.is_some();
+    let mut page = EditPage::new(typed, is_known);
+    page.notice = "It cannot be published as it is.".to_owned();
+    let naming = refused.naming.iter().map(|what| Wrong { field: "", what: shown(what).into_owned() });
+    let problems = refused.problems.iter().map(|located| {
+        let problem = &located.problem;
+        let is_template = matches!(problem.field, Field::Url | Field::Headers | Field::Body);
+        let place = problem.position.filter(|_| is_template);
+        let place = place.map(|place| format!(" (line {}, column {})", place.line, place.column));
+        let field = match problem.field {
+            Field::Method => "method",
+            Field::Url => "url",
+            Field::Timeout => "timeout",
+            Field::Headers => "headers",
+            Field::Body => "body",
+            Field::Action | Field::Call => "",
+        };
+        Wrong { field, what: format!("{}{}", shown(&problem.message), place.unwrap_or_default()) }
+    });
+    page.wrong = naming.chain(problems).collect();
+    Ok(Answer::page(StatusCode::UNPROCESSABLE_ENTITY, page.render()?))
+}
+
+/// What would be changed, against the newest version of now.
+async fn review(store: &Store, typed: Typed, file: &ActionFile, notice: String) -> Result<Answer, Trouble> {
+    let newest = stored(store, &typed.agent, &typed.name, None).await?;
+    let is_other = newest.as_ref().map(|newest| newest.version) != typed.over;
+    let notice = match notice.is_empty() && is_other {
+        true => "Somebody has published in the meantime. This is what you would change now.".to_owned(),
+        false => notice,
+    };
+    let diff = newest.as_ref().map(|newest| differences(&newest.spec, &file.spec)).unwrap_or_else(|| {
+        // All of it is new.
+        let url = format!("+url: {}\n", file.spec.url.replace('\n', "\\n"));
+        format!("+method: {}\n{url}+timeout: {}\n", file.spec.method, file.spec.timeout_ms)
+    });
+    let (text, left_out) = shown_lines(&diff);
+    let tone = |line: &str| match line.as_bytes().first() {
+        Some(b'+') => "well",
+        Some(b'-') => "trouble",
+        _ => "",
+    };
+    let diff = text.lines().map(|line| (tone(line), line.to_owned())).collect();
+    let switches = match newest.as_ref().map(|newest| newest.enabled) {
+        Some(enabled) if enabled == file.enabled => None,
+        _ if file.enabled => Some("It is enabled by this."),
+        _ => Some("It is disabled by this."),
+    };
+    let warnings = warnings(&file.spec).iter().map(|warning| shown(&warning.shown()).into_owned()).collect();
+    let typed = Typed { over: newest.map(|newest| newest.version), ..typed };
+    written(&ReviewPage { here: Here::Agents, typed, notice, warnings, diff, left_out, switches })
+}
+
+/// The versions of an action, the newest first.
+pub(in crate::console::pages) async fn versions(query: &str, visit: &Visit<'_>) -> Result<Answer, Trouble> {
+    let mut all = Parameters::of(query)?;
+    let (agent, name) = (all.one("agent")?.unwrap_or_default(), all.one("name")?.unwrap_or_default());
+    let before = all.one("before")?.map(|before| before.parse().map_err(|_| no_such_version(&before))).transpose()?;
+    all.end()?;
+    let versions = visit.agent(&agent)?.versions(&agent, &name, before, VERSIONS).await?;
+    if versions.is_empty() && before.is_none() {
+        return Err(Trouble::Missing(format!("Agent {} has no action {}.", shown(&agent), shown(&name))));
+    }
+    let address = |path: &str, more: &str, value: i32| {
+        let mut query = url::form_urlencoded::Serializer::new(String::new());
+        query.append_pair("agent", &agent).append_pair("name", &name).append_pair(more, &value.to_string());
+        format!("{path}?{}", query.finish())
+    };
+    let next = versions.last().map(|last| last.version).filter(|last| *last > 1);
+    let view = |version: &VersionRecord| VersionView {
+        version: version.version,
+        at: Time(version.published_at),
+        by: shown(&version.published_by).into_owned(),
+        reason: version.reason.as_deref().map(shown).unwrap_or_default().into_owned(),
+        edit: address("/change/action", "version", version.version),
+    };
+    written(&VersionsPage {
+        here: Here::Agents,
+        versions: versions.iter().map(view).collect(),
+        next: next.map(|last| address("/versions", "before", last)),
+        agent_address: agent_address(&agent),
+        agent: shown(&agent).into_owned(),
+        name: shown(&name).into_owned(),
+    })
+}

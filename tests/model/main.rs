@@ -1,0 +1,16 @@
+//! The protocol as a model, explored in full: two dispatchers, three deliveries, one database, a receiver, people and a
+//! clock. `tests/it/faults` shows the promise by faults of the real program; this shows it for every order of the steps
+//! within the bounds of each scenario. docs/promise.md says what the model covers and what it does not.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on stops where it stands")]
+
+mod actions;
+mod explore;
+mod marks;
+mod possible;
+mod properties;
+mod scenario;
+mod scenarios;
+mod state;
+mod statements;
+mod steps;
