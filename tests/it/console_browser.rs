@@ -91,6 +91,41 @@ async fn each_page_is_well_in_light_and_dark_on_a_desk_and_on_a_phone() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// The pictures that docs/console.md shows; `POSTCALL_PICTURES=docs/pictures` renews them, and nothing compares them.
+#[tokio::test]
+async fn the_pictures_of_the_documents_are_renewed_if_that_is_asked_for() {
+    let Some(directory) = std::env::var_os("POSTCALL_PICTURES") else { return };
+    let Some(browser) = Browser::start().await else { return };
+    let directory = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(directory);
+    std::fs::create_dir_all(&directory).unwrap();
+    let life = Life::plain().await;
+    for (agent, sid) in [("voice-suport", "CA7d10a1"), ("voice-suport", "CA7d10a2"), ("receptionist", "CA90ffe0")] {
+        life.database.insert_call(agent, &serde_json::json!({ "callInfo": { "callSid": sid } })).await;
+    }
+    let console = Console::start(&life.database.url).await;
+    let of = |state: &str| format!("agent = 'voice-support' AND state = '{state}'");
+    let delivered = format!("/deliveries/{}", life.delivery(&of("delivered")).await);
+    let unknown = format!("/deliveries/{}", life.delivery(&of("unknown")).await);
+    for (name, path, scheme, width, height) in [
+        ("overview", "/", "light", 1280, 900),
+        ("overview-dark", "/", "dark", 1280, 900),
+        ("overview-phone", "/", "light", 390, 844),
+        ("deliveries", "/deliveries", "light", 1280, 780),
+        ("search", "/deliveries?state=failed&state=unknown&agent=voice-support&since=24h", "light", 1280, 900),
+        ("delivered", &delivered, "light", 1280, 900),
+        ("unknown", &unknown, "light", 1280, 900),
+        ("calls", "/calls?without=1", "light", 1280, 900),
+        ("audit", "/audit", "light", 1280, 780),
+        ("audit-phone", "/audit", "dark", 390, 844),
+        ("agents", "/agents", "light", 1280, 500),
+        ("agent", "/agents/voice-support", "light", 1280, 900),
+    ] {
+        browser.looks(scheme, width, height).await;
+        browser.goes_to(&format!("http://{}{path}", console.address())).await;
+        browser.picture_of_the_top(&directory.join(format!("{name}.png"))).await;
+    }
+}
+
 /// Runs a script that leads to another page, and waits until a text is on it. What is wrong with that page.
 async fn does(browser: &Browser, name: &str, script: &str, then: &str) -> Vec<String> {
     browser.value(&format!("{{ {script} }} 0")).await;
@@ -173,41 +208,6 @@ async fn somebody_logs_in_and_makes_one_change_of_each_kind_without_a_script_of_
             .await,
     );
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-}
-
-/// The pictures that docs/console.md shows; `POSTCALL_PICTURES=docs/pictures` renews them, and nothing compares them.
-#[tokio::test]
-async fn the_pictures_of_the_documents_are_renewed_if_that_is_asked_for() {
-    let Some(directory) = std::env::var_os("POSTCALL_PICTURES") else { return };
-    let Some(browser) = Browser::start().await else { return };
-    let directory = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(directory);
-    std::fs::create_dir_all(&directory).unwrap();
-    let life = Life::plain().await;
-    for (agent, sid) in [("voice-suport", "CA7d10a1"), ("voice-suport", "CA7d10a2"), ("receptionist", "CA90ffe0")] {
-        life.database.insert_call(agent, &serde_json::json!({ "callInfo": { "callSid": sid } })).await;
-    }
-    let console = Console::start(&life.database.url).await;
-    let of = |state: &str| format!("agent = 'voice-support' AND state = '{state}'");
-    let delivered = format!("/deliveries/{}", life.delivery(&of("delivered")).await);
-    let unknown = format!("/deliveries/{}", life.delivery(&of("unknown")).await);
-    for (name, path, scheme, width, height) in [
-        ("overview", "/", "light", 1280, 900),
-        ("overview-dark", "/", "dark", 1280, 900),
-        ("overview-phone", "/", "light", 390, 844),
-        ("deliveries", "/deliveries", "light", 1280, 900),
-        ("search", "/deliveries?state=failed&state=unknown&agent=voice-support&since=24h", "light", 1280, 900),
-        ("delivered", &delivered, "light", 1280, 900),
-        ("unknown", &unknown, "light", 1280, 900),
-        ("calls", "/calls?without=1", "light", 1280, 900),
-        ("audit", "/audit", "light", 1280, 900),
-        ("audit-phone", "/audit", "dark", 390, 844),
-        ("agents", "/agents", "light", 1280, 500),
-        ("agent", "/agents/voice-support", "light", 1280, 900),
-    ] {
-        browser.looks(scheme, width, height).await;
-        browser.goes_to(&format!("http://{}{path}", console.address())).await;
-        browser.picture_of_the_top(&directory.join(format!("{name}.png"))).await;
-    }
 }
 
 #[tokio::test]

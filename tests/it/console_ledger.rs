@@ -64,7 +64,7 @@ impl Download {
         let (mut body, mut at) = (Vec::new(), 0);
         loop {
             match chunk(&self.raw[at..]) {
-                Some((content, 0)) if content.is_empty() => return (String::from_utf8(body).unwrap(), true),
+                Some(([], 0)) => return (String::from_utf8(body).unwrap(), true),
                 Some((content, length)) => {
                     body.extend(content);
                     at += length;
