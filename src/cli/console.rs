@@ -81,7 +81,7 @@ struct RunArguments {
     #[arg(long, env = "POSTCALL_CONSOLE_USERS", value_name = "FILE")]
     users: Option<PathBuf>,
 
-    /// The address by which browsers reach the console, such as https://console.example. Requests must name it, and forms
+    /// The address by which browsers reach the console, such as `https://console.example`. Requests must name it, and forms
     /// come from it. By default the loopback.
     #[arg(long, env = "POSTCALL_CONSOLE_PUBLIC_URL", value_name = "URL")]
     public_url: Option<PublicUrl>,
