@@ -112,7 +112,9 @@ impl Trouble {
             Trouble::NoForm | Trouble::TooLarge | Trouble::TooSlowToArrive => {
                 answer.with(header::CONNECTION, HeaderValue::from_static("close"))
             }
-            Trouble::Busy | Trouble::Crowded | Trouble::Away => answer.with(header::RETRY_AFTER, HeaderValue::from_static("5")),
+            Trouble::Busy | Trouble::Crowded | Trouble::Away => {
+                answer.with(header::RETRY_AFTER, HeaderValue::from_static("5"))
+            }
             _ => answer,
         }
     }

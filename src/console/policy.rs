@@ -66,7 +66,11 @@ mod tests {
         assert!(first.1.contains(&format!("script-src 'nonce-{}';", first.0)) && !first.1.contains("connect-src"));
         assert!(!first.2.contains("script-src"));
         let second = around(async { header(Policy::Edited) }).await;
-        assert!(!second.contains(&first.0) && second.contains("connect-src 'self';") && second.contains("style-src 'self' 'nonce-"));
+        assert!(
+            !second.contains(&first.0)
+                && second.contains("connect-src 'self';")
+                && second.contains("style-src 'self' 'nonce-")
+        );
         for policy in [Policy::Still, Policy::Scripted, Policy::Connected, Policy::Edited] {
             let text = around(async { header(policy) }).await;
             assert!(text.starts_with("default-src 'none';") && !text.contains("unsafe"), "{text}");

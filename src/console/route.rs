@@ -75,7 +75,9 @@ impl Route {
             | Route::Asset(_)
             | Route::Icon => Takes::Reading,
             Route::LogIn | Route::EditAction | Route::ReplayMany => Takes::Both,
-            Route::LogOut | Route::CheckAction | Route::Switch | Route::Pause | Route::Replay | Route::Resolve => Takes::Form,
+            Route::LogOut | Route::CheckAction | Route::Switch | Route::Pause | Route::Replay | Route::Resolve => {
+                Takes::Form
+            }
         }
     }
 

@@ -89,7 +89,11 @@ async fn the_last_hour_is_a_chart_and_a_table_with_the_same_numbers() {
     for scheme in ["light", "dark"] {
         browser.looks(scheme, 1280, 800).await;
         browser.goes_to(&format!("http://{}/", console.address())).await;
-        until(&browser, "document.querySelector('.chart canvas')?.width > 0 && !document.querySelector('.chart').hidden").await;
+        until(
+            &browser,
+            "document.querySelector('.chart canvas')?.width > 0 && !document.querySelector('.chart').hidden",
+        )
+        .await;
         browser.value("document.querySelectorAll('details').forEach(one => one.open = true)").await;
         let sum = "[...document.querySelectorAll('#minutes [data-state=failed]')].reduce((sum, one) => sum + Number(one.dataset.count), 0)";
         assert_eq!(browser.value(sum).await, 3);
@@ -109,7 +113,8 @@ async fn the_editor_checks_while_one_types_completes_and_leaves_the_form_as_it_i
         browser.goes_to(&page).await;
         until(&browser, "document.querySelectorAll('.cm-editor').length === 2").await;
         until(&browser, "document.querySelector('[data-check-result]').textContent.includes('Nothing is wrong')").await;
-        let is_styled = browser.value("getComputedStyle(document.querySelector('.cm-editor .cm-scroller')).display").await;
+        let is_styled =
+            browser.value("getComputedStyle(document.querySelector('.cm-editor .cm-scroller')).display").await;
         assert_eq!(is_styled, "flex", "the editor's own style sheet has the nonce");
         let wide = browser.value("document.documentElement.scrollWidth - document.documentElement.clientWidth").await;
         assert_eq!(wide, 0, "{scheme} {width}");
@@ -126,7 +131,11 @@ async fn the_editor_checks_while_one_types_completes_and_leaves_the_form_as_it_i
     until(&browser, "document.querySelector('[data-check-result]').textContent.includes('✕ error: body')").await;
     until(&browser, "document.getElementById('body').value.includes('callinfo.from')").await;
     put("{\"a\": \"${callInfo.fr").await;
-    until(&browser, "document.querySelector('.cm-tooltip-autocomplete li')?.textContent.includes('callInfo.from') ?? false").await;
+    until(
+        &browser,
+        "document.querySelector('.cm-tooltip-autocomplete li')?.textContent.includes('callInfo.from') ?? false",
+    )
+    .await;
     nothing_is_wrong(&browser).await;
     put("{\"a\": \"${context.lead}\"}").await;
     browser.value("document.querySelector('button[value=preview]').click()").await;

@@ -8,13 +8,15 @@ use crate::support::process::{file, postcall};
 
 /// The fields of the form, all that it always has.
 fn form<'f>(url: &'f str, timeout: &'f str, headers: &'f str, body: &'f str) -> Vec<(&'f str, &'f str)> {
-    let fixed = [("agent", "a"), ("name", "default"), ("over", ""), ("method", "POST"), ("reason", ""), ("enabled", "yes")];
+    let fixed =
+        [("agent", "a"), ("name", "default"), ("over", ""), ("method", "POST"), ("reason", ""), ("enabled", "yes")];
     fixed.into_iter().chain([("url", url), ("timeout", timeout), ("headers", headers), ("body", body)]).collect()
 }
 
 async fn console() -> (Database, Console) {
     let database = Database::new().await;
-    let action = json!({"method": "POST", "url": "https://receiver.example/", "body": "{\"from\": \"${callInfo.from}\"}"});
+    let action =
+        json!({"method": "POST", "url": "https://receiver.example/", "body": "{\"from\": \"${callInfo.from}\"}"});
     database.publish("a", "default", &action).await;
     let console = Console::start_with(&database.url, &["--write", "--as", "Ada Lovelace"]).await;
     (database, console)
@@ -78,7 +80,11 @@ async fn checks_of_many_keep_no_page_waiting() {
     let checks = futures_util::future::join_all((0..20).map(|_| checked(&console, &fields)));
     let pages = futures_util::future::join_all((0..8).map(|_| console.get("/agents/a")));
     let (checks, pages) = tokio::join!(checks, pages);
-    assert!(pages.iter().all(|page| page.status == 200), "{:?}", pages.iter().map(|page| page.status).collect::<Vec<_>>());
+    assert!(
+        pages.iter().all(|page| page.status == 200),
+        "{:?}",
+        pages.iter().map(|page| page.status).collect::<Vec<_>>()
+    );
     // Whoever finds no place in time is told to come again.
     assert!(checks.iter().all(|check| [200, 503].contains(&check.status)));
     assert!(checks.iter().any(|check| check.status == 200));
@@ -109,7 +115,10 @@ async fn the_request_is_shown_for_the_sample_or_a_chosen_call_with_what_found_no
     let words = shown("").await.words();
     assert!(words.contains("placeholders without a value context.orderId in body"), "{words}");
     let page = shown("").await.body;
-    assert!(page.contains("context.orderId&#10;") || page.contains("<code>context.orderId</code>"), "of the latest calls");
+    assert!(
+        page.contains("context.orderId&#10;") || page.contains("<code>context.orderId</code>"),
+        "of the latest calls"
+    );
     assert!(shown(&other).await.words().contains("is one of another agent"));
     assert!(shown("x").await.words().contains("expected the id of a call"));
     let gone = shown("0192f0c1-0000-7000-8000-000000000001").await.words();

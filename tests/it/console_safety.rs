@@ -36,7 +36,10 @@ fn without_scripts(policy: &str, response: &Response) -> String {
     assert!(nonce.len() == 32 && nonce.bytes().all(|byte| byte.is_ascii_hexdigit()), "{policy}");
     assert_eq!(response.header("content-type"), Some("text/html; charset=utf-8"), "only pages run scripts");
     for script in response.body.split("<script").skip(1) {
-        assert!(script.starts_with(" src=\"/") && script.contains(&format!("nonce=\"{nonce}\" defer></script>")), "{script}");
+        assert!(
+            script.starts_with(" src=\"/") && script.contains(&format!("nonce=\"{nonce}\" defer></script>")),
+            "{script}"
+        );
     }
     policy.replace(&format!("script-src 'nonce-{nonce}'; "), "").replace("connect-src 'self'; ", "")
 }

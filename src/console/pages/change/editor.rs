@@ -74,10 +74,14 @@ impl Help {
             id => id.parse().map(ChosenCall::Past),
         };
         let preview = match chosen {
-            Err(_) => Preview::None("The call: expected the id of a call, such as `postcall calls` lists, or nothing.".to_owned()),
+            Err(_) => Preview::None(
+                "The call: expected the id of a call, such as `postcall calls` lists, or nothing.".to_owned(),
+            ),
             Ok(call) => match draft_request(visit.agent(agent)?, agent, form.text().as_str().into(), &call).await {
                 Ok(draft) => Preview::Request(RequestView::of(draft)),
-                Err(NoDraftRequest::NoCall(crate::service::chosen_call::NoCall::Store(error))) => return Err(error.into()),
+                Err(NoDraftRequest::NoCall(crate::service::chosen_call::NoCall::Store(error))) => {
+                    return Err(error.into());
+                }
                 Err(refused) => Preview::None(shown(&super::sentence(&refused.to_string())).into_owned()),
             },
         };
@@ -111,7 +115,11 @@ impl RequestView {
             body: request.body.as_deref().map(|body| shown_lines(body).0),
             body_bytes: number(draft.body_bytes.and_then(|bytes| i64::try_from(bytes).ok()).unwrap_or(0)),
             mark,
-            unresolved: draft.unresolved.iter().map(|one| (shown(&one.path).into_owned(), fields(&one.places))).collect(),
+            unresolved: draft
+                .unresolved
+                .iter()
+                .map(|one| (shown(&one.path).into_owned(), fields(&one.places)))
+                .collect(),
             left_out: draft.unresolved_left_out,
         }
     }

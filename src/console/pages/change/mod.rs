@@ -6,8 +6,8 @@ mod editor;
 mod orders;
 mod replay_many;
 
-pub(super) use editor::check;
 pub(super) use edit::{form as edit_form, sent as edit_sent, versions};
+pub(super) use editor::check;
 pub(super) use orders::{pause, replay, resolve, switch};
 pub(super) use replay_many::{asked as replay_many_asked, sent as replay_many_sent};
 
