@@ -72,7 +72,7 @@ async fn each_address_is_for_those_whose_role_may_see_it_or_do_it_and_for_nobody
     let (console, visitors) = with_visitors(&database).await;
     let (of_a, of_b) = (format!("/deliveries/{a}"), format!("/deliveries/{b}"));
     let find_b = format!("/deliveries?q={b}");
-    let rows: [Row<'_>; 21] = [
+    let rows: [Row<'_>; 22] = [
         ("/", [303, 200, 200, 200, 200, 403]),
         ("/deliveries", [303, 200, 200, 200, 200, 200]),
         ("/deliveries?agent=b", [303, 200, 200, 200, 200, 404]),
@@ -87,6 +87,7 @@ async fn each_address_is_for_those_whose_role_may_see_it_or_do_it_and_for_nobody
         ("/versions?agent=b&name=default", [303, 403, 403, 403, 200, 404]),
         ("/change/action?agent=a&name=default", [303, 403, 403, 403, 200, 403]),
         ("/change/replay-many?state=failed", [303, 403, 403, 200, 200, 403]),
+        ("/live", [403, 403, 200, 200, 200, 403]),
         ("/health", [200; 6]),
         ("/icon.svg", [200; 6]),
         ("/log-in", [200; 6]),
@@ -118,8 +119,9 @@ async fn each_address_is_for_those_whose_role_may_see_it_or_do_it_and_for_nobody
         reason,
     ];
     let until = ("until", "2999-01-01T00:00:00Z");
-    let forms: [Sent<'_>; 7] = [
+    let forms: [Sent<'_>; 8] = [
         ("/change/action", action, [403, 403, 403, 403, 303, 403]),
+        ("/change/check", action, [403, 403, 403, 403, 200, 403]),
         (
             "/change/enabled",
             &[("agent", "a"), ("name", "default"), ("enabled", "yes"), reason],
