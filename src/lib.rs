@@ -81,7 +81,7 @@
 //! them, either. [`dispatcher`] knows these four, and connects them in its loop. It records what it does in
 //! [`metrics`], which tells it to monitoring, together with figures from the [`store`]. [`service`] is what people do,
 //! through whichever interface; it knows [`render`], [`webhook`] and [`store`], and no interface. [`console`] shows in a
-//! browser what [`service`] and [`store`] tell, and only reads. [`cli`] reads arguments, calls the other rooms and
+//! browser what [`service`] and [`store`] tell, and has forms for what people do. [`cli`] reads arguments, calls the other rooms and
 //! prints, and decides nothing about a delivery.
 #![forbid(unsafe_code)]
 #![warn(clippy::too_many_lines, clippy::panic)]

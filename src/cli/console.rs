@@ -81,7 +81,7 @@ struct RunArguments {
     #[arg(long, env = "POSTCALL_CONSOLE_USERS", value_name = "FILE")]
     users: Option<PathBuf>,
 
-    /// The address by which browsers reach the console, such as https://console.example. Requests must name it, and forms
+    /// The address by which browsers reach the console, such as `https://console.example`. Requests must name it, and forms
     /// come from it. By default the loopback.
     #[arg(long, env = "POSTCALL_CONSOLE_PUBLIC_URL", value_name = "URL")]
     public_url: Option<PublicUrl>,
@@ -203,26 +203,29 @@ impl RunArguments {
     async fn stores(&self, auth: &Auth) -> Result<Stores, CliError> {
         let url = self.database_url.as_deref().unwrap_or_default();
         let health = Store::connect_to_read(url, 1, PATIENCE).await?;
-        let all = async |writes: bool| {
-            if let Auth::Nobody(_) = auth {
-                let store = Store::connect_as(url, CONNECTIONS, PATIENCE, Access { role: None, writes }).await?;
-                return Ok::<_, CliError>([store.clone(), store.clone(), store.clone(), store]);
-            }
-            Ok([
-                as_role(url, Role::Viewer, writes).await?,
-                as_role(url, Role::Auditor, writes).await?,
-                as_role(url, Role::Operator, writes).await?,
-                as_role(url, Role::Publisher, writes).await?,
-            ])
-        };
-        let reading = all(false).await?;
+        if let Auth::Nobody(_) = auth {
+            let all =
+                async |writes: bool| Store::connect_as(url, CONNECTIONS, PATIENCE, Access { role: None, writes }).await;
+            let reading = all(false).await?;
+            migrate::require_current(&reading).await?;
+            let writing = if self.write { Some(all(true).await?) } else { None };
+            let writing = writing.map(|store| [store.clone(), store]);
+            let tail = Store::connect_to_read(url, 1, PATIENCE).await?;
+            return Ok(Stores::new(std::array::from_fn(|_| reading.clone()), writing, health, tail));
+        }
+        let reading = [
+            as_role(url, Role::Viewer, false).await?,
+            as_role(url, Role::Auditor, false).await?,
+            as_role(url, Role::Operator, false).await?,
+            as_role(url, Role::Publisher, false).await?,
+        ];
         migrate::require_current(&reading[0]).await?;
-        let writing = if self.write { Some(all(true).await?) } else { None };
-        let tail = match auth {
-            Auth::Nobody(_) => Store::connect_to_read(url, 1, PATIENCE).await?,
-            Auth::Users(_) | Auth::Proxy(_) => connected(url, Role::Auditor, 1, false).await?,
+        let writing = if self.write {
+            Some([as_role(url, Role::Operator, true).await?, as_role(url, Role::Publisher, true).await?])
+        } else {
+            None
         };
-        Ok(Stores::new(reading, writing, health, tail))
+        Ok(Stores::new(reading, writing, health, connected(url, Role::Auditor, 1, false).await?))
     }
 }
 

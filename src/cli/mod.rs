@@ -87,7 +87,7 @@ enum Command {
     Migrate(migrate::Arguments),
     Run(run::Arguments),
     Status(status::Arguments),
-    Console(console::Arguments),
+    Console(Box<console::Arguments>),
     Action(action::Arguments),
     Pause(pause::Arguments),
     Resume(pause::ResumeArguments),

@@ -63,6 +63,8 @@ fn link(url: &str, key: &str, agent: &str) -> String {
 
 /// What a request is answered with, for nobody, viewer, auditor, operator, publisher and the link for agent a.
 type Row<'r> = (&'r str, [u16; 6]);
+/// The same for a form with these fields.
+type Sent<'r> = (&'r str, &'r [(&'r str, &'r str)], [u16; 6]);
 
 #[tokio::test]
 async fn each_address_is_for_those_whose_role_may_see_it_or_do_it_and_for_nobody_else() {
@@ -117,7 +119,7 @@ async fn each_address_is_for_those_whose_role_may_see_it_or_do_it_and_for_nobody
         reason,
     ];
     let until = ("until", "2999-01-01T00:00:00Z");
-    let forms: [(&str, &[(&str, &str)], [u16; 6]); 8] = [
+    let forms: [Sent<'_>; 8] = [
         ("/change/action", action, [403, 403, 403, 403, 303, 403]),
         ("/change/check", action, [403, 403, 403, 403, 200, 403]),
         (

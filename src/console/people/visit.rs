@@ -36,8 +36,8 @@ pub(in crate::console) struct Visitor {
 pub struct Stores {
     /// In the order of [`Role::ALL`]. Their sessions only read.
     reading: [Store; 4],
-    /// The same; `None` if the console only reads.
-    writing: Option<[Store; 4]>,
+    /// Those of operators and of publishers, who may change something; `None` if the console only reads.
+    writing: Option<[Store; 2]>,
     /// For `/health`, which waits for no page.
     health: Store,
     /// For the live tail, with the rights of [`Role::Auditor`]: one session for all who follow it.
@@ -58,8 +58,9 @@ pub(in crate::console) struct Change<'v> {
 }
 
 impl Stores {
-    /// Stores for each role, in the order of [`Role::ALL`]; `writing` is `None` for a console that only reads.
-    pub fn new(reading: [Store; 4], writing: Option<[Store; 4]>, health: Store, tail: Store) -> Stores {
+    /// Stores for each role, in the order of [`Role::ALL`], and those of operators and of publishers by which something is
+    /// changed; `None` for a console that only reads. `health` and `tail` have one session each.
+    pub fn new(reading: [Store; 4], writing: Option<[Store; 2]>, health: Store, tail: Store) -> Stores {
         Stores { reading, writing, health, tail }
     }
 
@@ -89,16 +90,6 @@ impl Stores {
     }
 }
 
-fn of(stores: &[Store; 4], role: Role) -> &Store {
-    let [viewer, auditor, operator, publisher] = stores;
-    match role {
-        Role::Viewer => viewer,
-        Role::Auditor => auditor,
-        Role::Operator => operator,
-        Role::Publisher => publisher,
-    }
-}
-
 impl<'s> Visit<'s> {
     pub(in crate::console) fn new(visitor: Visitor, stores: &'s Stores, notes: &'s Notes) -> Visit<'s> {
         Visit { visitor, stores, notes }
@@ -113,7 +104,13 @@ impl<'s> Visit<'s> {
     }
 
     fn store(&self) -> &'s Store {
-        of(&self.stores.reading, self.visitor.role)
+        let [viewer, auditor, operator, publisher] = &self.stores.reading;
+        match self.visitor.role {
+            Role::Viewer => viewer,
+            Role::Auditor => auditor,
+            Role::Operator => operator,
+            Role::Publisher => publisher,
+        }
     }
 
     /// The time by the database's clock.
@@ -200,9 +197,14 @@ impl<'s> Visit<'s> {
         if let Some(trouble) = self.why_not(role) {
             return Err(trouble);
         }
-        match (&self.stores.writing, &self.visitor.name) {
-            (Some(stores), Some(by)) => Ok(Change { store: of(stores, self.visitor.role), by }),
-            _ => Err(Trouble::ReadOnly),
+        let (Some([operator, publisher]), Some(by)) = (&self.stores.writing, &self.visitor.name) else {
+            return Err(Trouble::ReadOnly);
+        };
+        match self.visitor.role {
+            // They change nothing, whatever a page asks for.
+            Role::Viewer | Role::Auditor => Err(Trouble::NeedsRole(Role::Operator)),
+            Role::Operator => Ok(Change { store: operator, by }),
+            Role::Publisher => Ok(Change { store: publisher, by }),
         }
     }
 }

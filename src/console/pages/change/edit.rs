@@ -49,7 +49,6 @@ struct EditPage {
     is_known: bool,
     notice: String,
     wrong: Vec<Wrong>,
-    warnings: Vec<String>,
     help: Help,
 }
 
@@ -94,7 +93,7 @@ impl EditPage {
     fn new(typed: Typed, is_known: bool, help: Help) -> EditPage {
         let methods = Method::ALL.map(|method| (method.as_str(), method.as_str() == typed.form.method)).to_vec();
         let (here, notice) = (Here::Agents, String::new());
-        EditPage { here, typed, methods, is_known, notice, wrong: Vec::new(), warnings: Vec::new(), help }
+        EditPage { here, typed, methods, is_known, notice, wrong: Vec::new(), help }
     }
 
     /// The page, on which the editor may run.

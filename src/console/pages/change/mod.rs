@@ -1,5 +1,5 @@
 //! Changes: each form is taken here, makes the change by what the command line uses, too, and leads to a page that says what was
-//! done. Whether the visitor may is asked by [`Visit::change`], and by Postgres in any case.
+//! done. Whether the visitor may is asked by [`Visit::change`](super::super::people::Visit::change), and by Postgres in any case.
 
 mod edit;
 mod editor;
