@@ -59,7 +59,7 @@ pub(in crate::console) struct Change<'v> {
 
 impl Stores {
     /// Stores for each role, in the order of [`Role::ALL`], and those of operators and of publishers by which something is
-    /// changed; `None` for a console that only reads.
+    /// changed; `None` for a console that only reads. `health` and `tail` have one session each.
     pub fn new(reading: [Store; 4], writing: Option<[Store; 2]>, health: Store, tail: Store) -> Stores {
         Stores { reading, writing, health, tail }
     }
