@@ -16,8 +16,8 @@ const MOST_INPUT: u64 = 2_048;
 
 /// Read a password from standard input, and write a line for the file of users.
 ///
-/// Append the line to the file that `postcall console --users` names. The password is read up to the first line break, and
-/// is not kept anywhere: the line has a hash of it (Argon2id).
+/// Append the line to the file that `postcall console --users` names. The password is read up to
+/// the first line break, and is not kept anywhere: the line has a hash of it (Argon2id).
 ///
 ///   postcall console hash-password ada --roles publisher < password >> users
 #[derive(Args)]
