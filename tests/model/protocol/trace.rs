@@ -89,14 +89,17 @@ impl Trace {
     /// What may have been seen after a step of which this is seen; nothing if the step contradicts the trace.
     fn after(&self, done: u32, sight: Option<Seen>) -> Vec<u32> {
         let Some(sight) = sight else { return vec![done] };
+        let claimed = (0..self.seen.len()).any(|at| self.seen[at] == Seen::Claimed && done & (1 << at) != 0);
+        if matches!(sight, Seen::Recorded(_) | Seen::GivenUp) && !claimed {
+            return vec![];
+        }
         let may_be_next = |at: &usize| {
             let first = |(first, then): &(usize, usize)| *then == *at && done & (1 << first) == 0;
             self.seen[*at] == sight && done & (1 << at) == 0 && !self.before.iter().any(first)
         };
         let mut after: Vec<u32> = (0..self.seen.len()).filter(may_be_next).map(|at| done | 1 << at).collect();
-        let claimed = |at: usize| self.seen[at] == Seen::Claimed && done & (1 << at) != 0;
         // An earlier claim may have left nothing to see.
-        if sight == Seen::Claimed && !(0..self.seen.len()).any(claimed) {
+        if sight == Seen::Claimed && !claimed {
             after.push(done);
         }
         after
