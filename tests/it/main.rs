@@ -57,6 +57,9 @@ mod pauses;
 mod poison;
 mod policy;
 mod printed;
+#[path = "../model/protocol/mod.rs"]
+#[allow(dead_code, reason = "tests/model explores more of it than a trace needs")]
+mod protocol;
 mod publisher;
 mod rendering_cases;
 mod rendering_memory;

@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::actions::Action;
-use crate::explore::Protocol;
-use crate::scenario::Scenario;
+use crate::protocol::actions::Action;
+use crate::protocol::explore::Protocol;
+use crate::protocol::scenario::Scenario;
+use crate::protocol::state::{Row, World};
+use crate::protocol::steps::beginning;
 use crate::scenarios::{ALL, EVERY_PAIR};
-use crate::state::{Row, World};
-use crate::steps::beginning;
 
 /// A move of a delivery from table to table, or of what is known about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -132,7 +132,7 @@ fn marked(room: &str) -> BTreeMap<String, usize> {
 /// The lines of the table of arrows: the cells of each.
 fn lines() -> Vec<Vec<String>> {
     let document = fs::read_to_string(root().join("docs/architecture.md")).unwrap();
-    let table = document.split("| Arrow | ").nth(1).expect("the table of arrows");
+    let table = document.split("| Arrow | ").nth(1).unwrap();
     let lines = table.lines().skip(2).take_while(|line| line.starts_with('|'));
     let cells = |line: &str| line.trim_matches('|').split('|').map(|cell| cell.trim().replace('`', "")).collect();
     lines.map(cells).collect()
@@ -149,7 +149,7 @@ fn an_arrow_is_in_the_store_the_domain_the_model_and_the_document_or_in_none_of_
 
 #[test]
 fn what_the_document_says_of_an_arrow_is_there() {
-    let steps = fs::read_to_string(root().join("tests/model/actions.rs")).unwrap();
+    let steps = fs::read_to_string(root().join("tests/model/protocol/actions.rs")).unwrap();
     let (store, domain) = (sources("src/store"), sources("src/domain"));
     let defined = |sources: &[(PathBuf, String)], name: &str| {
         let name = name.rsplit("::").next().unwrap();

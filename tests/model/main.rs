@@ -4,16 +4,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on stops where it stands")]
 
-mod actions;
 mod arrows;
-mod explore;
-mod marks;
-mod possible;
-mod properties;
-mod scenario;
+mod protocol;
 mod scenarios;
-mod state;
-mod statements;
-mod steps;
-mod story;
+mod traces;
 mod variants;

@@ -6,12 +6,12 @@ use std::time::Instant;
 
 use stateright::{Checker, Model};
 
-use crate::actions::Fault::*;
-use crate::explore::{Protocol, runs_that_never_end};
-use crate::marks::Mark;
-use crate::scenario::{Ask, Scenario, asks, faults};
-use crate::state::World;
-use crate::story::Story;
+use crate::protocol::actions::Fault::*;
+use crate::protocol::explore::{Protocol, runs_that_never_end};
+use crate::protocol::marks::Mark;
+use crate::protocol::scenario::{Ask, Scenario, asks, faults};
+use crate::protocol::state::World;
+use crate::protocol::story::Story;
 
 /// How many faults more than usual.
 fn more() -> u8 {

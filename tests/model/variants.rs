@@ -5,10 +5,10 @@ use std::path::Path;
 
 use stateright::{Checker, HasDiscoveries, Model};
 
-use crate::actions::Fault::*;
-use crate::explore::{ENDLESS, Protocol, runs_that_never_end};
-use crate::scenario::{Ask, Scenario, Variant, asks, faults};
-use crate::story::Story;
+use crate::protocol::actions::Fault::*;
+use crate::protocol::explore::{ENDLESS, Protocol, runs_that_never_end};
+use crate::protocol::scenario::{Ask, Scenario, Variant, asks, faults};
+use crate::protocol::story::Story;
 
 /// One mistake.
 struct Case {

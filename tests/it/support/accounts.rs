@@ -9,6 +9,7 @@ use sqlx::PgPool;
 use uuid::Uuid;
 
 use super::tally::{Arrivals, Tally};
+use super::traces;
 
 /// How much later than it was sent a request may have been counted, on a machine that is busy with everything else.
 const COUNTED_LATE: Duration = Duration::from_millis(500);
@@ -72,6 +73,7 @@ const COMMITTED: &str = "SELECT count(*) FROM postcall.outbox JOIN postcall.acti
 /// - What is shown delivered or rejected was requested exactly once; what is shown failed, skipped or waiting, never.
 /// - No request arrived after its delivery had been given up; see [`check_paused`].
 /// - Every committed call and action is in exactly one place, and every acknowledged call is there.
+/// - The model of the protocol accepts the trace of each delivery (`traces`).
 pub async fn check(pool: &PgPool, tally: &Tally, acknowledged: &[Uuid]) -> Accounts {
     check_paused(pool, tally, acknowledged, 0).await
 }
@@ -97,6 +99,7 @@ pub async fn check_paused(pool: &PgPool, tally: &Tally, acknowledged: &[Uuid], p
     }
     println!("{accounts}");
     assert!(accounts.wrongs.is_empty(), "{} wrongs, first: {:#?}", accounts.wrongs.len(), accounts.first_wrongs());
+    traces::check(pool, tally, COUNTED_LATE, pauses > 0).await;
     accounts
 }
 

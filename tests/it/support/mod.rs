@@ -23,4 +23,5 @@ pub mod sources;
 pub mod tally;
 pub mod tls;
 pub mod tools;
+pub mod traces;
 pub mod wire;

@@ -4,14 +4,14 @@ use std::collections::HashMap;
 
 use stateright::{Model, Property};
 
-use crate::actions::Action;
-use crate::marks::Marks;
-use crate::possible::possible;
-use crate::properties::{REACHED, RULES, is_good_end};
-use crate::scenario::Scenario;
-use crate::state::World;
-use crate::steps::{Taking, beginning, goes_wrong};
-use crate::story::Story;
+use super::actions::Action;
+use super::marks::Marks;
+use super::possible::possible;
+use super::properties::{REACHED, RULES, is_good_end};
+use super::scenario::Scenario;
+use super::state::World;
+use super::steps::{Taking, beginning, goes_wrong};
+use super::story::Story;
 
 /// A scenario as stateright explores it.
 pub struct Protocol {
@@ -79,11 +79,11 @@ impl Model for Protocol {
 /// What must be reached, as properties. stateright takes functions without captures, so each has its own.
 fn reached() -> Vec<Property<Protocol>> {
     fn at<const AT: usize>(_: &Protocol, world: &World) -> bool {
-        REACHED[AT].1(world)
+        (REACHED[AT].test)(world)
     }
     let tests: [fn(&Protocol, &World) -> bool; 11] =
         [at::<0>, at::<1>, at::<2>, at::<3>, at::<4>, at::<5>, at::<6>, at::<7>, at::<8>, at::<9>, at::<10>];
-    REACHED.iter().zip(tests).map(|((name, _), test)| Property::sometimes(name, test)).collect()
+    REACHED.iter().zip(tests).map(|(reached, test)| Property::sometimes(reached.name, test)).collect()
 }
 
 /// A run of the world that behaves: it never ends well.

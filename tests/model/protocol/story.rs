@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use crate::actions::Action;
-use crate::explore::ENDLESS;
+use super::actions::Action;
+use super::explore::ENDLESS;
 
 /// The steps that lead to something that must not be.
 #[derive(Debug)]

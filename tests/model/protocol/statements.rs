@@ -2,10 +2,10 @@
 
 use postcall::domain::delivery::State;
 
-use crate::marks::Mark;
-use crate::scenario::Variant;
-use crate::state::*;
-use crate::steps::Taking;
+use super::marks::Mark;
+use super::scenario::Variant;
+use super::state::*;
+use super::steps::Taking;
 
 /// In the bits of a claim's rows: the action was disabled when it committed.
 const DISABLED: u8 = 1 << 7;

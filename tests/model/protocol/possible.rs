@@ -2,9 +2,9 @@
 
 use postcall::domain::delivery::State;
 
-use crate::actions::{Action, Fault};
-use crate::scenario::{Ask, Scenario, Variant};
-use crate::state::*;
+use super::actions::{Action, Fault};
+use super::scenario::{Ask, Scenario, Variant};
+use super::state::*;
 
 /// Lists the possible steps.
 pub struct Possible<'a> {

@@ -16,7 +16,7 @@ pub const PROCESSES: usize = 2;
 pub const CLAIMS_EACH: usize = 3;
 pub const CLAIMS: usize = PROCESSES * CLAIMS_EACH;
 /// Registrations of one process to which something refers at the same time.
-pub const REGISTRATIONS_EACH: usize = 4;
+pub const REGISTRATIONS_EACH: usize = 5;
 pub const REGISTRATIONS: usize = PROCESSES * REGISTRATIONS_EACH;
 /// People who give orders at the same time.
 pub const PEOPLE: usize = 2;

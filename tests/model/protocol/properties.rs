@@ -2,8 +2,8 @@
 
 use postcall::domain::delivery::State;
 
-use crate::scenario::Scenario;
-use crate::state::*;
+use super::scenario::Scenario;
+use super::state::*;
 
 /// Something that must hold in every state.
 pub struct Rule {
@@ -84,27 +84,38 @@ pub fn is_good_end(world: &World) -> bool {
     ended && world.attempts.iter().flatten().all(|attempt| *attempt == Attempt::None)
 }
 
-/// States that must be reached by the scenarios together.
-pub const REACHED: [(&str, fn(&World) -> bool); 11] = [
-    ("waiting", |world| recorded(world, |row| row.waiting)),
-    ("sending", |world| recorded(world, |row| row.sending.is_some())),
-    ("delivered", |world| ended_as(world, State::Delivered)),
-    ("rejected", |world| ended_as(world, State::Rejected)),
-    ("failed", |world| ended_as(world, State::Failed)),
-    ("unknown, because nobody answered", |world| {
-        recorded(world, |row| row.ended.is_some_and(|ended| ended.state == State::Unknown && !ended.given_up))
-    }),
-    ("unknown, because it was given up", |world| recorded(world, |row| row.ended.is_some_and(|ended| ended.given_up))),
-    ("skipped", |world| ended_as(world, State::Skipped)),
-    ("resolved by a person", |world| recorded(world, |row| row.finding.is_some())),
-    ("resolved by late evidence", |world| recorded(world, |row| row.evidence.is_some())),
-    ("all ended", |world| recorded(world, |row| row.ended.is_some()) && is_good_end(world)),
+/// A state that must be reached.
+pub struct Reached {
+    pub name: &'static str,
+    pub test: fn(&World) -> bool,
+}
+
+/// States that must be reached by the scenario that has everything.
+pub const REACHED: [Reached; 11] = [
+    Reached { name: "waiting", test: |world| recorded(world, |row| row.waiting) },
+    Reached { name: "sending", test: |world| recorded(world, |row| row.sending.is_some()) },
+    Reached { name: "delivered", test: |world| ended_as(world, State::Delivered) },
+    Reached { name: "rejected", test: |world| ended_as(world, State::Rejected) },
+    Reached { name: "failed", test: |world| ended_as(world, State::Failed) },
+    Reached {
+        name: "unknown, because nobody answered",
+        test: |world| ended(world, |ended| ended.state == State::Unknown && !ended.given_up),
+    },
+    Reached { name: "unknown, because it was given up", test: |world| ended(world, |ended| ended.given_up) },
+    Reached { name: "skipped", test: |world| ended_as(world, State::Skipped) },
+    Reached { name: "resolved by a person", test: |world| recorded(world, |row| row.finding.is_some()) },
+    Reached { name: "resolved by late evidence", test: |world| recorded(world, |row| row.evidence.is_some()) },
+    Reached { name: "all ended", test: |world| ended(world, |_| true) && is_good_end(world) },
 ];
 
 fn recorded(world: &World, test: impl Fn(&Row) -> bool) -> bool {
     world.database.rows.iter().any(test)
 }
 
+fn ended(world: &World, test: impl Fn(Ended) -> bool) -> bool {
+    recorded(world, |row| row.ended.is_some_and(&test))
+}
+
 fn ended_as(world: &World, state: State) -> bool {
-    recorded(world, |row| row.ended.is_some_and(|ended| ended.state == state))
+    ended(world, |ended| ended.state == state)
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::state::Order;
+use super::state::Order;
 
 /// Something that goes wrong. Each uses up one of the scenario's faults.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,10 +2,10 @@
 
 use postcall::domain::delivery::State;
 
-use crate::actions::Action;
-use crate::marks::{Mark, Marks};
-use crate::scenario::{Scenario, Variant};
-use crate::state::*;
+use super::actions::Action;
+use super::marks::{Mark, Marks};
+use super::scenario::{Scenario, Variant};
+use super::state::*;
 
 /// The lease lasts for two steps of the clock; the send gate closes after one.
 const LEASE: u8 = 2;
@@ -278,12 +278,6 @@ impl World {
 
     /// Frees the numbers to which nothing refers any more, and forgets what can make no difference.
     fn tidy(&mut self) {
-        let in_tables = |database: &Database, test: &dyn Fn(Sending) -> bool| {
-            database.rows.iter().any(|row| row.sending.is_some_and(test))
-        };
-        let in_flight = |world: &World, test: &dyn Fn(Sending) -> bool| {
-            in_tables(&world.database, test) || world.standby.is_some_and(|standby| in_tables(&standby, test))
-        };
         for c in 0..CLAIMS {
             if self.claims[c] == ClaimStatement::default() {
                 continue;
@@ -293,19 +287,25 @@ impl World {
             let reports = refers || self.attempts[c].iter().any(|attempt| *attempt != Attempt::None);
             if !reports {
                 self.forget_claim(c as u8);
-                if self.claims[c].phase == Phase::Over && !in_flight(self, &|sending| usize::from(sending.claim) == c) {
+                if self.claims[c].phase == Phase::Over && !self.in_flight(|sending| usize::from(sending.claim) == c) {
                     self.claims[c] = ClaimStatement::default();
                 }
             }
         }
         for r in 0..REGISTRATIONS {
-            self.tidy_registration(r, &in_flight);
+            self.tidy_registration(r);
         }
         for process in &mut self.processes {
             if process.last_claim == LastClaim::Settled && process.claimant != process.registration {
                 (process.claimant, process.epoch) = (process.registration, FIRST_EPOCH);
             }
         }
+    }
+
+    /// Whether a row of `sending`, on the standby too, is such.
+    fn in_flight(&self, test: impl Fn(Sending) -> bool) -> bool {
+        let of_standby = self.standby.iter().flat_map(|standby| &standby.rows);
+        self.database.rows.iter().chain(of_standby).any(|row| row.sending.is_some_and(&test))
     }
 
     /// Nobody will report anything of this claim any more.
@@ -321,7 +321,7 @@ impl World {
         }
     }
 
-    fn tidy_registration(&mut self, r: usize, in_flight: &dyn Fn(&World, &dyn Fn(Sending) -> bool) -> bool) {
+    fn tidy_registration(&mut self, r: usize) {
         let number = r as u8;
         let standing = self.database.registrations[r].standing;
         if standing != Standing::Alive {
@@ -334,7 +334,7 @@ impl World {
             self.gates[r] = 0;
         }
         let ended = matches!(standing, Standing::Lost | Standing::Stopped);
-        if ended && !live && !claimed && !on_standby && !in_flight(self, &|sending| sending.registration == number) {
+        if ended && !live && !claimed && !on_standby && !self.in_flight(|sending| sending.registration == number) {
             self.database.registrations[r] = Registration::default();
         }
     }

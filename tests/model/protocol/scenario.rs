@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use crate::actions::Fault;
-use crate::marks::Mark;
+use super::actions::Fault;
+use super::marks::Mark;
 
 /// A mistake that the protocol does not make. Each is one switch in the model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +55,7 @@ pub struct Scenario {
     pub ordered: u32,
     /// Whether a receiver may refuse a request.
     pub refuses: bool,
-    /// Whether every state of [`REACHED`](crate::properties::REACHED) must be reached.
+    /// Whether every state of [`REACHED`](super::properties::REACHED) must be reached.
     pub reaches_all: bool,
     /// Branches that must be reached.
     pub expects: &'static [Mark],

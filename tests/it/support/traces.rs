@@ -1,0 +1,91 @@
+//! Holds a run of the program against the model of the protocol: of each delivery there is one trace (its claim, its requests as
+//! the receiver saw them, what was recorded and what was learnt late, in the order that is certain), and the model must have
+//! a run in which just this is seen.
+
+use std::collections::HashMap;
+use std::sync::{LazyLock, Mutex};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use postcall::domain::delivery::State;
+use sqlx::PgPool;
+use uuid::Uuid;
+
+use super::tally::{Arrivals, Tally};
+use crate::protocol::trace::{Seen, Trace};
+
+/// One delivery as the database shows it.
+#[derive(sqlx::FromRow)]
+struct Row {
+    delivery_id: Uuid,
+    message_id: Uuid,
+    shown: String,
+    recorded: Option<String>,
+    given_up: bool,
+    claimed_at: Option<DateTime<Utc>>,
+    finished_at: Option<DateTime<Utc>>,
+    evidence: Option<String>,
+    evidence_at: Option<DateTime<Utc>>,
+}
+
+/// Replays and what people found are left out: no fault test has them.
+const ROWS: &str = "SELECT history.delivery_id, message_id, history.state AS shown, delivery.state AS recorded,
+                           coalesce(delivery.error_kind = 'dispatcher_lost', false) AS given_up,
+                           delivery.claimed_at, delivery.finished_at, late.state AS evidence, late.resolved_at AS evidence_at
+                    FROM postcall.delivery_history AS history
+                    LEFT JOIN postcall.delivery USING (delivery_id)
+                    LEFT JOIN postcall.resolution AS late ON late.delivery_id = history.delivery_id AND source = 'claim'
+                    WHERE history.delivery_id = message_id
+                      AND NOT EXISTS (SELECT FROM postcall.resolution AS found
+                                      WHERE found.delivery_id = history.delivery_id AND source = 'person')";
+
+/// Whether the model has such a run, for each trace that was asked for. There are few different ones.
+static ACCEPTED: LazyLock<Mutex<HashMap<Trace, bool>>> = LazyLock::new(Mutex::default);
+
+/// Checks that the model accepts the trace of each delivery. A request may have been counted `counted_late` after it came. If
+/// dispatchers were paused under load, requests that began in the gap that no program can close are left out; the accounts bound
+/// their number.
+pub async fn check(pool: &PgPool, tally: &Tally, counted_late: Duration, is_paused: bool) {
+    let rows: Vec<Row> = sqlx::query_as(ROWS).fetch_all(pool).await.unwrap();
+    let arrivals = tally.arrivals();
+    let mut accepted = ACCEPTED.lock().unwrap();
+    for row in &rows {
+        let (trace, is_late) = row.trace(arrivals.get(&row.message_id), counted_late);
+        if is_paused && is_late {
+            continue;
+        }
+        let is_accepted = *accepted.entry(trace.clone()).or_insert_with(|| trace.is_accepted());
+        assert!(is_accepted, "the model has no such run: {}, {trace:?}", row.delivery_id);
+    }
+    println!("{} deliveries went as the model can go", rows.len());
+}
+
+impl Row {
+    /// Its trace, and whether its request came after it had been given up.
+    fn trace(&self, arrivals: Option<&Arrivals>, counted_late: Duration) -> (Trace, bool) {
+        let state = |name: &str| State::named(name).unwrap();
+        // What was seen, with the earliest and the latest moment at which it can have happened.
+        let mut seen = Vec::new();
+        if let (Some(recorded), Some(claimed), Some(finished)) = (&self.recorded, self.claimed_at, self.finished_at) {
+            seen.push((Seen::Claimed, claimed, claimed));
+            let recorded = if self.given_up { Seen::GivenUp } else { Seen::Recorded(state(recorded)) };
+            seen.push((recorded, finished, finished));
+        }
+        if let (Some(evidence), Some(at)) = (&self.evidence, self.evidence_at) {
+            seen.push((Seen::Evidence(state(evidence)), at, at));
+        }
+        let mut is_late = false;
+        if let Some(arrivals) = arrivals {
+            let earliest = arrivals.first_at - counted_late;
+            is_late = self.given_up && self.finished_at.is_some_and(|given_up| given_up < earliest);
+            seen.push((Seen::Requested, earliest, arrivals.first_at));
+            // When the others came is not known; one more is wrong already.
+            if arrivals.count > 1 {
+                seen.push((Seen::Requested, DateTime::<Utc>::MIN_UTC, DateTime::<Utc>::MAX_UTC));
+            }
+        }
+        let pairs = |first: usize| (0..seen.len()).map(move |then| (first, then));
+        let before = (0..seen.len()).flat_map(pairs).filter(|(first, then)| seen[*first].2 < seen[*then].1).collect();
+        (Trace { seen: seen.iter().map(|(what, ..)| *what).collect(), before, shown: state(&self.shown) }, is_late)
+    }
+}
