@@ -13,7 +13,7 @@ const RUN: [char; 10] = ['=', '+', '-', '@', '＝', '＋', '－', '＠', '\t', '
 /// Writes one record. The form of a cell depends on its type:
 ///
 /// - a number, true or false is written unchanged, and null as nothing;
-/// - text is written in quotes, so that no separator of any language splits it. If it begins with one of [`RUN`], or
+/// - text is written in quotes, so that no separator of any language splits it. If it begins with one of the characters that run a formula, or
 ///   with apostrophes and then one of them, an apostrophe is put before it; a program that reads the file removes one
 ///   apostrophe from each such cell. Text that is a plain number (`-5`) needs none;
 /// - anything else (a list) is written as JSON, as text.

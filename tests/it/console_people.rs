@@ -72,13 +72,20 @@ async fn each_address_is_for_those_whose_role_may_see_it_or_do_it_and_for_nobody
     let (console, visitors) = with_visitors(&database).await;
     let (of_a, of_b) = (format!("/deliveries/{a}"), format!("/deliveries/{b}"));
     let find_b = format!("/deliveries?q={b}");
-    let rows: [Row<'_>; 22] = [
+    let rows: [Row<'_>; 29] = [
         ("/", [303, 200, 200, 200, 200, 403]),
         ("/deliveries", [303, 200, 200, 200, 200, 200]),
         ("/deliveries?agent=b", [303, 200, 200, 200, 200, 404]),
         (&find_b, [303, 200, 303, 303, 303, 200]),
         (&of_a, [303, 403, 200, 200, 200, 200]),
         (&of_b, [303, 403, 200, 200, 200, 404]),
+        ("/deliveries.csv", [303, 403, 200, 200, 200, 200]),
+        ("/deliveries.jsonl", [303, 403, 200, 200, 200, 200]),
+        ("/deliveries.csv?agent=b", [303, 403, 200, 200, 200, 404]),
+        ("/calls", [303, 200, 200, 200, 200, 403]),
+        ("/audit", [303, 200, 200, 200, 200, 403]),
+        ("/audit.csv", [303, 403, 200, 200, 200, 403]),
+        ("/audit.jsonl", [303, 403, 200, 200, 200, 403]),
         ("/agents", [303, 200, 200, 200, 200, 403]),
         ("/agents/a", [303, 200, 200, 200, 200, 200]),
         ("/agents/b", [303, 200, 200, 200, 200, 404]),

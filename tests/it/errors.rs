@@ -16,6 +16,9 @@ fn lines_without_causes(directory: &Path, found: &mut Vec<String>) {
             lines_without_causes(&path, found);
             continue;
         }
+        if path.extension().is_none_or(|extension| extension != "rs") {
+            continue;
+        }
         let text = std::fs::read_to_string(&path).unwrap();
         let lines = text.lines().enumerate().filter(|(_, line)| WITHOUT_CAUSES.iter().any(|way| line.contains(way)));
         found.extend(lines.map(|(number, line)| format!("{}:{}: {}", path.display(), number + 1, line.trim())));
