@@ -10,6 +10,7 @@ use ipnet::IpNet;
 use super::attribution::named;
 use super::console_people::{HashArguments, LinkArguments};
 use super::signals::stop_on_signals;
+use super::targets::TargetArguments;
 use super::{CliError, migrate, print_line};
 use crate::console::{
     Auth, CONNECTIONS, Console, LinkKey, Loopback, NotLoopback, PATIENCE, Proxy, PublicUrl, Role, Settings, Stores,
@@ -17,6 +18,7 @@ use crate::console::{
 };
 use crate::dispatcher::StopTokens;
 use crate::domain::chain::chain;
+use crate::service::action_test::Tester;
 use crate::store::{Access, Store};
 
 /// Show in a browser what goes on: what needs somebody, deliveries with their stories, agents.
@@ -30,8 +32,9 @@ use crate::store::{Access, Store};
 /// database role of that name, so the console's database user has to be a member of these. It may then listen on any
 /// address; `--public-url` names the one by which browsers reach it. docs/console.md shows the whole set-up.
 ///
-/// With `--write` the pages have forms that pause, resume, enable, disable, replay, resolve and publish. Each change is
-/// recorded with the name of the person.
+/// With `--write` the pages have forms that pause, resume, enable, disable, replay, resolve, publish and test. Each change is
+/// recorded with the name of the person. Tests may call what the dispatchers may: give the console the same settings of
+/// targets as them.
 ///
 /// It ends with SIGTERM, SIGINT, SIGHUP or SIGQUIT. `/health` answers 200 if the database answers.
 #[derive(Args)]
@@ -102,6 +105,10 @@ struct RunArguments {
     /// The file with the key of links that show one agent (`postcall console link`).
     #[arg(long, env = "POSTCALL_CONSOLE_LINK_KEY_FILE", value_name = "FILE")]
     link_key_file: Option<PathBuf>,
+
+    /// What tests may call, with `--write`. Nothing else of the console calls anything.
+    #[command(flatten)]
+    targets: TargetArguments,
 }
 
 /// How the console knows who visits it.
@@ -173,7 +180,13 @@ impl RunArguments {
         }
         let links = self.link_key_file.as_deref().map(read_key).transpose()?;
         let (public, proxies) = (self.public_url.clone(), self.proxy_from.clone());
-        Ok(Settings { listen: self.listen, auth, public, proxies, links })
+        let tester = if self.write { Some(self.tester()?) } else { None };
+        Ok(Settings { listen: self.listen, auth, public, proxies, links, tester })
+    }
+
+    fn tester(&self) -> Result<Tester, CliError> {
+        let (webhook, _policy) = self.targets.clone().webhook(false, false)?;
+        Ok(Tester::new(webhook))
     }
 
     fn nobody(&self) -> Result<Auth, CliError> {

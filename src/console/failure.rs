@@ -69,14 +69,20 @@ pub(super) enum Trouble {
 
 impl From<StoreError> for Trouble {
     fn from(error: StoreError) -> Trouble {
-        let trouble = match &error {
+        Trouble::from(&error)
+    }
+}
+
+impl From<&StoreError> for Trouble {
+    fn from(error: &StoreError) -> Trouble {
+        let trouble = match error {
             error if error.is_forbidden() => return Trouble::Forbidden,
             error if error.is_about_time() => Trouble::TooSlow,
             error if error.is_about_what_is_stored() => Trouble::Defect,
             _ => Trouble::Away,
         };
         // The driver's text quotes no row.
-        warn!(error = %chain(&error), "a page cannot be shown");
+        warn!(error = %chain(error), "a page cannot be shown");
         trouble
     }
 }

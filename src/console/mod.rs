@@ -18,6 +18,7 @@
 //! answer    the response, with the headers that every answer has
 //! failure   what is said where a page cannot be shown
 //! live      what comes to an end, as it comes
+//! testing   tests of actions that are in flight, and which form made which
 //! rates     what became of the calls of the last hour, for all pages
 //! words     how times, numbers, states and texts of others are written
 //! ```
@@ -48,6 +49,7 @@ mod rates;
 mod route;
 mod server;
 mod site;
+mod testing;
 mod words;
 
 pub use gate::{Loopback, NotLoopback};

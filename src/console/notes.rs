@@ -30,9 +30,7 @@ pub(super) struct Notes(Mutex<VecDeque<Note>>);
 impl Notes {
     /// Keeps a note for a visitor. Its id; `None` if the system has no random numbers.
     pub(super) fn keep(&self, of: &Visitor, text: String) -> Option<String> {
-        let mut random = [0; 16];
-        SystemRandom::new().fill(&mut random).ok()?;
-        let id = hex::encode(random);
+        let id = new_id()?;
         let mut notes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if notes.len() >= MOST {
             notes.pop_front();
@@ -47,6 +45,13 @@ impl Notes {
         let own = notes.iter().find(|note| note.id == id && note.of == *visitor && note.at.elapsed() < KEPT);
         own.map(|note| note.text.clone())
     }
+}
+
+/// An id that nobody guesses; `None` if the system has no random numbers.
+pub(super) fn new_id() -> Option<String> {
+    let mut random = [0; 16];
+    SystemRandom::new().fill(&mut random).ok()?;
+    Some(hex::encode(random))
 }
 
 /// The query without the id of a note, and that id.

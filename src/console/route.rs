@@ -53,6 +53,12 @@ pub(super) enum Route {
     Switch,
     /// Pauses or resumes.
     Pause,
+    /// The last tests of an agent.
+    Tests,
+    /// One test of an action.
+    Test(Uuid),
+    /// The form that tests an action.
+    TestAction,
     /// Replays one delivery.
     Replay,
     /// Replays what a search finds.
@@ -82,11 +88,13 @@ impl Route {
             | Route::Live
             | Route::Link(_)
             | Route::Versions
+            | Route::Tests
+            | Route::Test(_)
             | Route::Health
             | Route::Style
             | Route::Asset(_)
             | Route::Icon => Takes::Reading,
-            Route::LogIn | Route::EditAction | Route::ReplayMany => Takes::Both,
+            Route::LogIn | Route::EditAction | Route::TestAction | Route::ReplayMany => Takes::Both,
             Route::LogOut | Route::CheckAction | Route::Switch | Route::Pause | Route::Replay | Route::Resolve => {
                 Takes::Form
             }
@@ -115,6 +123,8 @@ impl Route {
             ["log-out"] => Some(Route::LogOut),
             ["link", token] => Some(Route::Link(token.to_owned())),
             ["versions"] => Some(Route::Versions),
+            ["tests"] => Some(Route::Tests),
+            ["tests", id] => id.parse().ok().map(Route::Test),
             ["change", "action"] => Some(Route::EditAction),
             ["change", "check"] => Some(Route::CheckAction),
             ["change", "enabled"] => Some(Route::Switch),
@@ -122,6 +132,7 @@ impl Route {
             ["change", "replay"] => Some(Route::Replay),
             ["change", "replay-many"] => Some(Route::ReplayMany),
             ["change", "resolve"] => Some(Route::Resolve),
+            ["change", "test"] => Some(Route::TestAction),
             ["health"] => Some(Route::Health),
             ["icon.svg" | "favicon.ico"] => Some(Route::Icon),
             _ if path == style_path() => Some(Route::Style),

@@ -35,7 +35,9 @@ use super::people::{Auth, Door, LinkKey, NoVisitor, Stores, Visit, Visitor};
 use super::rates::Rates;
 use super::route::{ICON, Route, STYLE};
 use super::site::{PublicUrl, Site};
+use super::testing::Testing;
 use super::{entrance, pages, policy};
+use crate::service::action_test::Tester;
 use crate::store::Patience;
 
 /// The most pages that are read from the database at the same time; each has one session.
@@ -86,6 +88,8 @@ pub struct Settings {
     pub proxies: Vec<IpNet>,
     /// The key of links that show one agent.
     pub links: Option<LinkKey>,
+    /// What makes tests of actions; `None` for a console that only reads.
+    pub tester: Option<Tester>,
 }
 
 /// What all requests share.
@@ -99,6 +103,7 @@ struct Shared {
     checks: Semaphore,
     live: Arc<Live>,
     rates: Rates,
+    testing: Testing,
 }
 
 impl Console {
@@ -113,8 +118,8 @@ impl Console {
         let door = Door::new(settings.auth, site, settings.links, settings.proxies, now);
         let (pages, health, checks) = (Semaphore::new(PAGES), Semaphore::new(1), Semaphore::new(CHECKS));
         let (notes, live, rates) = (Notes::default(), Live::new(), Rates::default());
-        let exports = Arc::new(Semaphore::new(EXPORTS));
-        let shared = Arc::new(Shared { stores, door, notes, pages, exports, health, checks, live, rates });
+        let (exports, testing) = (Arc::new(Semaphore::new(EXPORTS)), Testing::new(settings.tester));
+        let shared = Arc::new(Shared { stores, door, notes, pages, exports, health, checks, live, rates, testing });
         Ok(Console { listener, address, shared })
     }
 
@@ -123,7 +128,8 @@ impl Console {
         self.address
     }
 
-    /// Answers requests until `stop`. Answers that are going out then have 5 seconds more.
+    /// Answers requests until `stop`. Answers that are going out then have 5 seconds more, and so has recording the tests that are
+    /// in flight, which end at once.
     pub async fn serve(self, stop: CancellationToken) {
         let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
         let connections = TaskTracker::new();
@@ -145,8 +151,13 @@ impl Console {
             () = stop.cancelled() => {}
         }
         connections.close();
-        if timeout(LAST_WORDS, connections.wait()).await.is_err() {
-            debug!("some answers were cut off");
+        self.shared.testing.cut();
+        let ended = async {
+            connections.wait().await;
+            self.shared.testing.ended().await;
+        };
+        if timeout(LAST_WORDS, ended).await.is_err() {
+            debug!("some answers or tests were cut off");
         }
         self.shared.stores.close().await;
     }
@@ -270,7 +281,7 @@ impl Shared {
         // session, and takes no page's place.
         let places = if route == Route::CheckAction { &self.checks } else { &self.pages };
         let _permit = timeout(WAIT, places.acquire()).await.map_err(|_| Trouble::Busy)?;
-        let page = pages::of(route, &query, form, &visit, &self.rates);
+        let page = pages::of(route, &query, form, &visit, &self.rates, &self.testing);
         timeout(PAGE_TIME, page).await.unwrap_or(Err(Trouble::Away))
     }
 

@@ -61,6 +61,15 @@ fn link(url: &str, key: &str, agent: &str) -> String {
     stdout(&output).trim().strip_prefix("http://127.0.0.1:8088").expect("the default address").to_owned()
 }
 
+/// The path of a test that is recorded for an agent.
+async fn test_of(database: &Database, agent: &str) -> String {
+    let test = "INSERT INTO postcall.action_test
+                    (agent, action, file_sha256, call_source, timeout_ms, tested_by, reason)
+                VALUES ($1, 'default', sha256(''), 'sample', 1000, 'Ada', 'r') RETURNING test_id::text";
+    let id: String = sqlx::query_scalar(test).bind(agent).fetch_one(&database.pool).await.unwrap();
+    format!("/tests/{id}")
+}
+
 /// What a request is answered with, for nobody, viewer, auditor, operator, publisher and the link for agent a.
 type Row<'r> = (&'r str, [u16; 6]);
 /// The same for a form with these fields.
@@ -71,8 +80,9 @@ async fn each_address_is_for_those_whose_role_may_see_it_or_do_it_and_for_nobody
     let (database, a, b) = two_agents().await;
     let (console, visitors) = with_visitors(&database).await;
     let (of_a, of_b) = (format!("/deliveries/{a}"), format!("/deliveries/{b}"));
+    let (test_a, test_b) = (test_of(&database, "a").await, test_of(&database, "b").await);
     let find_b = format!("/deliveries?q={b}");
-    let rows: [Row<'_>; 29] = [
+    let rows: [Row<'_>; 34] = [
         ("/", [303, 200, 200, 200, 200, 403]),
         ("/deliveries", [303, 200, 200, 200, 200, 200]),
         ("/deliveries?agent=b", [303, 200, 200, 200, 200, 404]),
@@ -93,6 +103,11 @@ async fn each_address_is_for_those_whose_role_may_see_it_or_do_it_and_for_nobody
         ("/versions?agent=a&name=default", [303, 403, 403, 403, 200, 403]),
         ("/versions?agent=b&name=default", [303, 403, 403, 403, 200, 404]),
         ("/change/action?agent=a&name=default", [303, 403, 403, 403, 200, 403]),
+        ("/tests?agent=a", [303, 403, 200, 200, 200, 200]),
+        ("/tests?agent=b", [303, 403, 200, 200, 200, 404]),
+        (&test_a, [303, 403, 200, 200, 200, 200]),
+        (&test_b, [303, 403, 200, 200, 200, 404]),
+        ("/change/test?agent=a&name=default", [303, 403, 403, 403, 200, 403]),
         ("/change/replay-many?state=failed", [303, 403, 403, 200, 200, 403]),
         ("/live", [403, 403, 200, 200, 200, 403]),
         ("/health", [200; 6]),
@@ -126,8 +141,14 @@ async fn each_address_is_for_those_whose_role_may_see_it_or_do_it_and_for_nobody
         reason,
     ];
     let until = ("until", "2999-01-01T00:00:00Z");
-    let forms: [Sent<'_>; 8] = [
+    let forms: [Sent<'_>; 9] = [
         ("/change/action", action, [403, 403, 403, 403, 303, 403]),
+        // The console has shown no such form, so it is shown again, and nothing is sent.
+        (
+            "/change/test",
+            &[("form", "0"), ("agent", "a"), ("name", "default"), ("version", "1"), ("call", ""), reason],
+            [403, 403, 403, 403, 409, 403],
+        ),
         ("/change/check", action, [403, 403, 403, 403, 200, 403]),
         (
             "/change/enabled",

@@ -26,6 +26,7 @@ mod console_live;
 mod console_pages;
 mod console_people;
 mod console_safety;
+mod console_tests;
 mod deploy;
 mod dispatcher;
 mod doctor;

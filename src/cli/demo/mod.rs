@@ -226,8 +226,8 @@ async fn listening(url: &str) -> Result<Console, CliError> {
     let tail = Store::connect_to_read(url, 1, console::PATIENCE).await?;
     let stores = Stores::new([reader.clone(), reader.clone(), reader.clone(), reader], None, health, tail);
     let now = stores.now().await?;
-    let settings =
-        Settings { listen: CONSOLE, auth: Auth::Nobody(None), public: None, proxies: Vec::new(), links: None };
+    let auth = Auth::Nobody(None);
+    let settings = Settings { listen: CONSOLE, auth, public: None, proxies: Vec::new(), links: None, tester: None };
     let console = Console::listen(settings, stores, now);
     console.await.map_err(|source| CliError::System { what: "listen for browsers", source })
 }

@@ -2,6 +2,7 @@
 
 use askama::Template;
 
+use super::action_tests::tests_address;
 use super::deliveries::Row as DeliveryRow;
 use super::pause_form::PauseForm;
 use super::written;
@@ -45,6 +46,8 @@ struct AgentPage {
     orders: Vec<PauseForm>,
     /// Where an action is made; `None` for those who may not.
     new_action: Option<String>,
+    /// Where its tests are; `None` for those who may not read them.
+    tests: Option<String>,
 }
 
 struct ActionView {
@@ -57,6 +60,8 @@ struct ActionView {
     pause: Option<PauseForm>,
     /// Where it is changed, and where its versions are; `None` for those who may not.
     edit: Option<(String, String)>,
+    /// Where it is tested; `None` for those who may not.
+    test: Option<String>,
     enabled: Mark,
     version: i32,
     method: String,
@@ -117,6 +122,7 @@ pub(super) async fn page(agent: &str, mut parameters: Parameters, visit: &Visit<
         deliveries,
         orders,
         new_action: visit.may(Role::Publisher).then(|| format!("/change/action?{query}")),
+        tests: (visit.visitor.role >= Role::Auditor).then(|| tests_address(agent)),
         actions: summaries
             .map(|actions| actions.iter().map(|action| ActionView::of(agent, action, templates, visit)).collect()),
     })
@@ -193,6 +199,7 @@ impl ActionView {
             is_enabled: action.enabled,
             pause: visit.may(Role::Operator).then(|| PauseForm::pause(&target())),
             edit: visit.may(Role::Publisher).then(|| (format!("/change/action?{query}"), format!("/versions?{query}"))),
+            test: visit.may(Role::Publisher).then(|| format!("/change/test?{query}")),
             enabled,
             version: action.version,
             method: shown(&action.method).into_owned(),

@@ -1,5 +1,6 @@
 //! The pages: each reads what it shows, puts it into words, and leaves the rest to its template.
 
+mod action_tests;
 mod agent;
 mod agents;
 mod audit;
@@ -25,6 +26,7 @@ use super::people::Visit;
 use super::query::Parameters;
 use super::rates::Rates;
 use super::route::Route;
+use super::testing::Testing;
 use crate::service::export::Form as ExportForm;
 use crate::store::Store;
 
@@ -35,6 +37,7 @@ pub(super) async fn of(
     form: Option<Form>,
     visit: &Visit<'_>,
     rates: &Rates,
+    testing: &Testing,
 ) -> Result<Answer, Trouble> {
     match (route, form) {
         (Route::Home, _) => {
@@ -51,6 +54,13 @@ pub(super) async fn of(
         (Route::Agents, _) => agents::page(query, visit).await,
         (Route::Agent(agent), _) => agent::page(&agent, Parameters::of(query)?, visit).await,
         (Route::Versions, _) => change::versions(query, visit).await,
+        (Route::Tests, _) => action_tests::list(query, visit).await,
+        (Route::Test(id), _) => {
+            Parameters::of(query)?.end()?;
+            action_tests::page(id, visit).await
+        }
+        (Route::TestAction, None) => change::test_form(query, visit, testing).await,
+        (Route::TestAction, Some(form)) => change::test_sent(&form, visit, testing).await,
         (Route::EditAction, None) => change::edit_form(query, visit).await,
         (Route::EditAction, Some(form)) => change::edit_sent(&form, visit).await,
         (Route::CheckAction, Some(form)) => change::check(&form, visit).await,

@@ -9,6 +9,7 @@ use crate::console::answer::Answer;
 use crate::console::failure::Trouble;
 use crate::console::notes::{Notes, with_note};
 use crate::console::words::shown;
+use crate::store::action_tests::TestRecord;
 use crate::store::history::{HistoryFilter, HistoryRow};
 use crate::store::{Store, StoreError};
 
@@ -154,6 +155,16 @@ impl<'s> Visit<'s> {
             Some(row) => Ok((row, self.store())),
             None => Err(Trouble::Missing(format!("There is no delivery {id}."))),
         }
+    }
+
+    /// A test of an action.
+    pub(in crate::console) async fn test(&self, id: Uuid) -> Result<TestRecord, Trouble> {
+        let test = self.store().test(id).await?;
+        let is_shown = |test: &TestRecord| match &self.visitor.scope {
+            Scope::Everything => true,
+            Scope::Agent(own) => *own == test.agent,
+        };
+        test.filter(is_shown).ok_or_else(|| Trouble::Missing(format!("There is no test {id}.")))
     }
 
     /// To read the deliveries that match a filter, narrowed to those that may be seen. The store is for reading by this filter
