@@ -24,7 +24,6 @@ use crate::domain::delivery::{Ending, Failure, Outcome};
 use crate::domain::host::Host;
 use crate::domain::problem::{Code, Field, Problem};
 use crate::domain::request::Request;
-use crate::domain::{kept, mask};
 use crate::render::CompiledAction;
 use crate::store::action_tests::{Begun, LONGEST_START, MOST_A_MINUTE, MOST_IN_FLIGHT, TestOrder, TestRecord, Tested};
 use crate::store::pauses::PauseRecord;
@@ -257,10 +256,11 @@ impl Tester {
 /// Renders on a thread on which nothing else waits: a large call takes milliseconds.
 async fn rendered(spec: ActionSpec, text: String) -> Result<Ready, Problem> {
     let render = move || {
-        let mut request = CompiledAction::compile(&spec).map_err(first)?.render(Call::new(&text)?)?;
+        let action = CompiledAction::compile(&spec).map_err(first)?;
+        let mut request = action.render(Call::new(&text)?)?;
         let sent = SentRequest {
             method: request.method,
-            url: kept::url(&mask::url(&request.url)).into_owned(),
+            url: action.recorded_url().to_owned(),
             body_bytes: request.body.as_ref().map(String::len),
             body_sha256: request.body.as_ref().map(|body| Sha256::digest(body).into()),
             unresolved: std::mem::take(&mut request.unresolved),
