@@ -9,6 +9,7 @@ use super::attribution::named;
 use super::console::{read_key, told};
 use super::{CliError, Database, ONE_CONNECTION, print_line};
 use crate::console::{LONGEST_LINK, PublicUrl, hash, line};
+use crate::domain::moment;
 use crate::domain::visible::visible;
 
 /// The most of standard input that is read: the longest password, and a line break.
@@ -58,16 +59,8 @@ pub(super) struct LinkArguments {
 }
 
 fn span(text: &str) -> Result<i64, String> {
-    let wrong = || "expected how long, such as 30m, 24h or 7d".to_owned();
-    let unit = text.chars().last().ok_or_else(wrong)?;
-    let count: u32 = text.strip_suffix(unit).and_then(|count| count.parse().ok()).ok_or_else(wrong)?;
-    let seconds = match unit {
-        'm' => 60,
-        'h' => 3_600,
-        'd' => 86_400,
-        _ => return Err(wrong()),
-    };
-    match i64::from(count) * seconds {
+    let span = moment::span(text).ok_or_else(|| "expected how long, such as 30m, 24h or 7d".to_owned())?;
+    match span.num_seconds() {
         0 => Err("expected a time that is longer than nothing".to_owned()),
         most if most > LONGEST_LINK => Err("a link counts for 30 days at most".to_owned()),
         seconds => Ok(seconds),

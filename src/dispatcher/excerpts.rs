@@ -1,6 +1,9 @@
 //! Keeps the excerpts of responses for people who ask why a receiver refused a request. Results come first: an excerpt is
 //! written after its result, and if the database does not take it, it is lost.
 
+use std::time::{Duration, Instant};
+
+use tokio::time::timeout;
 use tracing::warn;
 use uuid::Uuid;
 
@@ -10,19 +13,24 @@ use crate::domain::excerpt::Excerpt;
 use crate::domain::retention::ExcerptDays;
 use crate::store::session::Session;
 
+/// How long writing excerpts may take.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// How long none is written after a failure.
+const AFTER_A_FAILURE: Duration = Duration::from_secs(60);
+
 /// The excerpts of results that are recorded, until they are written: no more than one batch of results has.
 #[derive(Default)]
 pub(super) struct ExcerptKeeper {
     days: ExcerptDays,
     pending: Vec<(Uuid, Box<Excerpt>)>,
-    /// Whether the log has said that excerpts are lost, and none was written since.
-    is_losing: bool,
+    /// Until when none is written, because the last ones could not be.
+    lost_until: Option<Instant>,
 }
 
 impl ExcerptKeeper {
     /// Keeps excerpts for so long.
     pub(super) fn new(days: ExcerptDays) -> ExcerptKeeper {
-        ExcerptKeeper { days, pending: Vec::new(), is_losing: false }
+        ExcerptKeeper { days, pending: Vec::new(), lost_until: None }
     }
 
     /// Takes the excerpt out of a recorded outcome, if it has one.
@@ -34,17 +42,23 @@ impl ExcerptKeeper {
         }
     }
 
-    /// Writes what was taken, in one statement that is tried once.
+    /// Writes what was taken, in one statement that is tried once. Results wait for it, so it has little time, and after a
+    /// failure none is written for a while: whoever locks the table of excerpts delays results by 0.5 s in a minute.
     pub(super) async fn keep(&mut self, session: &mut Session) {
         let Some(days) = self.days.days().filter(|_| !self.pending.is_empty()) else { return };
         let excerpts = std::mem::take(&mut self.pending);
-        match session.keep_excerpts(&excerpts, days).await {
-            Ok(()) => self.is_losing = false,
-            Err(error) if !self.is_losing => {
-                self.is_losing = true;
-                warn!(error = %chain(&error), "excerpts of responses cannot be kept and are lost; results are recorded");
-            }
-            Err(_) => {}
+        if self.lost_until.is_some_and(|until| Instant::now() < until) {
+            return;
         }
+        // If it takes too long, its connection is dropped with it, and the next statement opens another one.
+        let lost = match timeout(PATIENCE, session.keep_excerpts(&excerpts, days)).await {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(chain(&error).to_string()),
+            Err(_) => Some(format!("the database did not take them within {PATIENCE:?}")),
+        };
+        if let Some(error) = &lost {
+            warn!(error, "excerpts of responses cannot be kept and are lost for a while; results are recorded");
+        }
+        self.lost_until = lost.map(|_| Instant::now() + AFTER_A_FAILURE);
     }
 }

@@ -46,7 +46,8 @@ impl Moment {
     }
 }
 
-fn span(text: &str) -> Option<TimeDelta> {
+/// Reads a span: `90s`, `30m`, `1h`, `2d`, `1w`; at most a hundred years.
+pub fn span(text: &str) -> Option<TimeDelta> {
     let unit = text.chars().last()?;
     let number = text.strip_suffix(unit)?;
     if number.is_empty() || !number.bytes().all(|byte| byte.is_ascii_digit()) {

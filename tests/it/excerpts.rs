@@ -91,3 +91,21 @@ async fn what_is_past_its_time_is_not_shown_and_goes_portion_by_portion_and_noth
     }
     assert_eq!(database.number("SELECT count(*) FROM postcall.response_excerpt").await, 2);
 }
+
+#[tokio::test]
+async fn a_lock_on_the_excerpts_keeps_results_waiting_for_half_a_second_at_most() {
+    let (database, receiver) = (Database::new().await, refusing().await);
+    database.publish("a", "default", &json!({"method": "POST", "url": receiver.url("/")})).await;
+    let mut holder = database.pool.begin().await.unwrap();
+    sqlx::query("LOCK TABLE postcall.response_excerpt").execute(&mut *holder).await.unwrap();
+    let mut dispatcher = Dispatcher::start(&database, &["--keep-responses-days", "3"]).await;
+    for _ in 0..3 {
+        database.insert_call("a", &json!({})).await;
+    }
+    let said = dispatcher.says("excerpts of responses cannot be kept").await;
+    assert!(said.contains("within 500ms"), "{said}");
+    // While the table is still locked.
+    database.settled().await;
+    assert_eq!(database.number("SELECT count(*) FROM postcall.delivery WHERE state = 'rejected'").await, 3);
+    holder.rollback().await.unwrap();
+}

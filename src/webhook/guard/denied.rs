@@ -38,15 +38,24 @@ impl DeniedTarget {
     }
 }
 
+/// A range of IPv4 addresses that is written as IPv6 (`::ffff:203.0.113.0/120`) as what it means: otherwise it would deny them in
+/// this form only.
+fn canonical(range: IpNet) -> IpNet {
+    const MAPPED: u8 = 96;
+    let (IpNet::V6(v6), IpAddr::V4(address)) = (range, range.addr().to_canonical()) else { return range };
+    let prefix = v6.prefix_len().checked_sub(MAPPED);
+    prefix.and_then(|prefix| IpNet::new(IpAddr::V4(address), prefix).ok()).unwrap_or(range)
+}
+
 impl FromStr for DeniedTarget {
     type Err = NotATarget;
 
     fn from_str(text: &str) -> Result<DeniedTarget, NotATarget> {
         if let Ok(range) = text.parse::<IpNet>() {
-            return Ok(DeniedTarget::Range(range.trunc()));
+            return Ok(DeniedTarget::Range(canonical(range.trunc())));
         }
         if let Ok(address) = text.parse::<IpAddr>() {
-            return Ok(DeniedTarget::Range(address.into()));
+            return Ok(DeniedTarget::Range(address.to_canonical().into()));
         }
         // A percent sign would be read as an escape, and a port would deny less than it seems to.
         if text.contains(['%', ':', '/', '@', '*']) {
@@ -84,6 +93,9 @@ mod tests {
             ("203.0.113.7/24", "203.0.113.0/24"),
             ("127.1", "127.0.0.1/32"),
             ("2001:DB8::1", "2001:db8::1/128"),
+            ("::ffff:203.0.113.7", "203.0.113.7/32"),
+            ("::ffff:203.0.113.0/120", "203.0.113.0/24"),
+            ("::/8", "::/8"),
             ("Voice.Example.", "voice.example"),
             ("Müller.example", "xn--mller-kva.example"),
         ] {
