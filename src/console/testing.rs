@@ -24,6 +24,8 @@ use crate::store::Store;
 pub(super) const MOST_RUNNING: usize = 4;
 /// The most forms whose ids are known: the oldest is forgotten, and makes no test any more.
 const MOST_FORMS: usize = 256;
+/// The most of one visitor: beyond that, their own oldest is forgotten, and nobody else's.
+const MOST_FORMS_OF_ONE: usize = 16;
 
 /// What became of a form that was sent: its test, or why there is none.
 type Sent = Result<Uuid, Arc<NotTested>>;
@@ -94,7 +96,10 @@ impl Testing {
     pub(super) fn new_form(&self, of: &Visitor) -> Option<String> {
         let id = new_id()?;
         let mut forms = self.forms.lock().unwrap_or_else(PoisonError::into_inner);
-        if forms.len() >= MOST_FORMS {
+        if forms.iter().filter(|shown| shown.of == *of).count() >= MOST_FORMS_OF_ONE {
+            let oldest = forms.iter().position(|shown| shown.of == *of);
+            oldest.and_then(|oldest| forms.remove(oldest));
+        } else if forms.len() >= MOST_FORMS {
             forms.pop_front();
         }
         forms.push_back(Shown { id: id.clone(), of: of.clone(), sent: None });

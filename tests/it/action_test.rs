@@ -1,7 +1,6 @@
 //! Tests of actions: one request each, recorded before it begins and never as a delivery, at most a few at a time, and never again.
 
 use std::process::Output;
-use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -13,15 +12,12 @@ use postcall::store::action_tests::{Begun, MOST_A_MINUTE, MOST_IN_FLIGHT, TestOr
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tokio::process::{Child, Command};
-use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use crate::support::database::Database;
 use crate::support::process::{POSTCALL, THIS_MACHINE, file, postcall_at, stderr, stdout};
 use crate::support::receiver::Receiver;
-
-/// How long any event is waited for before the test fails.
-const PATIENCE: Duration = Duration::from_secs(60);
+use crate::support::silent::{arrives, silent};
 
 const TAKEN: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
@@ -59,25 +55,6 @@ async fn listed(database: &Database) -> Vec<Value> {
     let output = postcall_at(&url, &["action", "tests", "a", "--format", "json"]);
     assert!(output.status.success(), "{}", stderr(&output));
     serde_json::from_str(&stdout(&output)).unwrap()
-}
-
-/// A receiver that says when a request has arrived, and never answers.
-async fn silent() -> (Receiver, mpsc::Receiver<()>) {
-    let (arrived, arrivals) = mpsc::channel(16);
-    let receiver = Receiver::start(move |mut peer| {
-        let arrived = arrived.clone();
-        async move {
-            peer.request().await;
-            arrived.send(()).await.unwrap();
-            peer.hang().await;
-        }
-    })
-    .await;
-    (receiver, arrivals)
-}
-
-async fn arrives(arrivals: &mut mpsc::Receiver<()>) {
-    tokio::time::timeout(PATIENCE, arrivals.recv()).await.expect("no request arrives").unwrap();
 }
 
 fn start(url: &str, arguments: &[&str]) -> Child {

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use serde_json::json;
-use tokio::sync::mpsc;
 
 use crate::support::console::{Console, PASSWORD, ROLES, Response, users};
 use crate::support::database::Database;
 use crate::support::process::THIS_MACHINE;
 use crate::support::receiver::Receiver;
+use crate::support::silent::{arrives, silent};
 
 /// How long any event is waited for before the test fails.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -29,25 +29,6 @@ async fn database(url: &str) -> Database {
 async fn console(database: &Database) -> Console {
     let settings = [&["--write", "--as", "Ada Lovelace"][..], &THIS_MACHINE].concat();
     Console::start_with(&database.url, &settings).await
-}
-
-/// A receiver that says when a request has arrived, and never answers.
-async fn silent() -> (Receiver, mpsc::Receiver<()>) {
-    let (arrived, arrivals) = mpsc::channel(16);
-    let receiver = Receiver::start(move |mut peer| {
-        let arrived = arrived.clone();
-        async move {
-            peer.request().await;
-            arrived.send(()).await.unwrap();
-            peer.hang().await;
-        }
-    })
-    .await;
-    (receiver, arrivals)
-}
-
-async fn arrives(arrivals: &mut mpsc::Receiver<()>) {
-    tokio::time::timeout(PATIENCE, arrivals.recv()).await.expect("no request arrives").unwrap();
 }
 
 /// The fields of a form that was shown, with this call and this reason.

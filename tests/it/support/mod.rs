@@ -19,6 +19,7 @@ pub mod proxy;
 pub mod receiver;
 pub mod scrape;
 pub mod seed;
+pub mod silent;
 pub mod sources;
 pub mod tally;
 pub mod tls;
