@@ -275,11 +275,13 @@ async fn no_text_of_others_becomes_a_part_of_a_page() {
     let mut shown = 0;
     for path in all_pages(&life).await {
         let body = without_own_scripts(&console.page(&path).await.body);
-        for piece in ["<script", "<img", "onerror=alert(2)>", "\u{202e}"] {
-            // The form holds what was asked for as it is, and a browser shows it as a value.
-            let body = if piece == "\u{202e}" { body.replace("value=\"", "value=\u{0}") } else { body.clone() };
-            assert!(!body.contains(piece) || body.contains('\0'), "{path}: {piece}");
+        for piece in ["<script", "<img", "onerror=alert(2)>"] {
+            assert!(!body.contains(piece), "{path}: {piece}");
         }
+        // The form holds what was asked for as it is, and a browser shows it as a value.
+        let around_values: String =
+            body.split(" value=\"").map(|part| part.split_once('"').map_or(part, |(_, rest)| rest)).collect();
+        assert!(!around_values.contains('\u{202e}'), "{path}");
         shown += body.matches("alert(1)").count();
         assert!(!body.contains(" style=") && !body.contains("javascript:") && !body.contains("<style"), "{path}");
     }
