@@ -247,7 +247,8 @@ impl Shared {
                 let visit = Visit::new(self.visitor(&head, peer)?, &self.stores, &self.notes);
                 self.live.answer(&head.headers, visit.tail()?, lifetime)
             }
-            route => self.page(route, (&head, body), peer, streams).await,
+            // In a box, because the compiler follows futures within futures only so far when it lays them out.
+            route => Box::pin(self.page(route, (&head, body), peer, streams)).await,
         }
     }
 
