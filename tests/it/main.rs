@@ -39,6 +39,7 @@ mod examples;
 mod excerpts;
 mod fair;
 mod faults;
+mod fuzz;
 mod guards;
 mod history;
 mod history_states;
