@@ -13,6 +13,7 @@ use crate::service::calls::{Arrived, Without};
 use crate::service::find::{Found, MOST_FOUND, find};
 use crate::service::past_request::{MaskedRequest, PastRequest, render_again};
 use crate::service::past_response::excerpt;
+use crate::store::Store;
 use crate::store::calls::MOST_LOOKED_AT;
 use crate::store::history::HistoryRow;
 
@@ -58,10 +59,23 @@ impl Arguments {
             Found::Calls(calls) => calls.iter().try_for_each(|arrived| print_line(&without_delivery(arrived))),
             Found::Nothing { is_older_left } => {
                 let id = visible(&self.id);
+                if let Some(test) = self.test(&store).await {
+                    return Err(CliError::Problem(format!(
+                        "{id} is a test and no delivery: postcall action tests {test}"
+                    )));
+                }
                 let looked = if is_older_left { format!(" among the newest {MOST_LOOKED_AT}") } else { String::new() };
                 Err(CliError::Problem(format!("there is no delivery with the id {id}, and no call{looked}")))
             }
         }
+    }
+}
+
+impl Arguments {
+    /// The agent of the test that has this id; `None` also for those who may read no tests.
+    async fn test(&self, store: &Store) -> Option<String> {
+        let test = store.test(self.id.parse().ok()?).await.ok()??;
+        Some(visible(&test.agent).into_owned())
     }
 }
 
