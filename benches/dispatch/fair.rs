@@ -10,7 +10,7 @@ use crate::database::Database;
 use crate::lanes::{Body, Group, Lane};
 use crate::print::{Figure, chapter, figure, measured, note, percentile, ratios, rounded};
 use crate::process::{Dispatcher, Program, Shares};
-use crate::receiver::{self, Behaviour, Receiver};
+use crate::receiver::{self, Behaviour, Receiver, hostile};
 use crate::stream::{self, Pace, waits};
 use crate::throughput::{self, Arrival, Setup, order};
 
@@ -38,6 +38,8 @@ pub enum Case {
     HangingAgents,
     /// 1,000 hosts, of which 300 hang.
     HangingHosts,
+    /// 80 hosts, beside 24 that play a trick each: heads and bodies without end, drips, resets, handshakes that stall.
+    HostileHosts,
     /// One slow host, which 200 agents share, with five times the backlog, beside 20 honest agents.
     SlowHost,
     /// A host that is down for a while under a backlog.
@@ -95,6 +97,7 @@ impl Scene {
         let (honest, honest_hosts, troubled, trouble_hosts, behaviour, backlog) = match case {
             Case::HangingAgents => (950, 20, 50, 50, Behaviour::Hang, sizes.backlog),
             Case::HangingHosts => (700, 700, 300, 300, Behaviour::Hang, sizes.backlog),
+            Case::HostileHosts => (80, 80, hostile::ALL.len(), hostile::ALL.len(), Behaviour::Hostile, sizes.backlog),
             Case::SlowHost => (20, 20, 200, 1, Behaviour::AnswerAfter(SLOW), sizes.backlog * 5),
             _ => (20, 20, 1, 1, Behaviour::Hang, sizes.backlog),
         };
@@ -141,6 +144,7 @@ async fn beside_trouble(programs: &[&Program], case: Case, sizes: Sizes) {
 
 async fn play(program: &Program, scene: &Scene, with_trouble: bool, sizes: Sizes) -> Seen {
     let receiver = Receiver::start();
+    let others = Receiver::start();
     let database = Database::of(program, "bench_fair").await;
     let names = |lanes: &[Lane]| -> Vec<String> { lanes.iter().map(|lane| lane.agent.clone()).collect() };
     let honest = scene.honest.lanes(&receiver);
@@ -148,7 +152,8 @@ async fn play(program: &Program, scene: &Scene, with_trouble: bool, sizes: Sizes
     let honest = names(&honest);
     let mut committed = 0;
     if with_trouble {
-        let troubled = scene.trouble.lanes(&receiver);
+        let troubled =
+            scene.trouble.lanes(if scene.trouble.behaviour == Behaviour::Hostile { &others } else { &receiver });
         database.publish_lanes(&troubled).await;
         let numbers = BACKLOG_FROM..BACKLOG_FROM + scene.backlog;
         database.fill_with(numbers, &names(&troubled), &calls::all()).await;
@@ -202,6 +207,10 @@ fn tell(program: &Program, without: &[Seen], with: &[Seen]) {
     }
     let least_and_most =
         |share: f64| -> Vec<f64> { with.iter().map(|seen| percentile(&mut seen.troubled.clone(), share)).collect() };
+    // What arrives at a hostile host is not counted.
+    if with.iter().all(|seen| seen.troubled.iter().all(|requests| *requests == 0.0)) {
+        return;
+    }
     let [least, most] = [0.0, 1.0].map(least_and_most);
     measured(&format!("{label}: requests to the lane in trouble that got least"), &least, "");
     measured(&format!("{label}: requests to the lane in trouble that got most"), &most, "");

@@ -55,9 +55,16 @@ pub struct Group {
 impl Group {
     /// The lanes of this group.
     pub fn lanes(&self, receiver: &Receiver) -> Vec<Lane> {
+        let url = |number: usize| {
+            let host = host(self.first + number % self.hosts);
+            match self.behaviour {
+                Behaviour::Hostile => receiver.open_hostile(host, number - self.first),
+                behaviour => receiver.url_of(behaviour, host, number),
+            }
+        };
         let lane = |number: usize| Lane {
             agent: format!("{}_{number:05}", self.name),
-            url: receiver.url_of(self.behaviour, host(self.first + number % self.hosts), number),
+            url: url(number),
             body: Body::Rendered,
         };
         self.numbers().map(lane).collect()

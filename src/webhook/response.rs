@@ -14,6 +14,10 @@ use crate::domain::excerpt::Excerpt;
 /// is of no use, and is left unread by closing the connection.
 pub(super) const MAX_RESPONSE_BYTES: usize = 64 * 1024;
 
+/// How many pieces of a response body are read at most. A piece is a chunk (RFC 9112, section 7.1), or what is there of one.
+/// Each costs the same, however short it is, and the bound in bytes is twenty thousand chunks of one byte away.
+pub(super) const MAX_RESPONSE_PIECES: usize = 512;
+
 /// Reads the body of `response` from `connection` until the body ends in any way, or `stop` completes. The answer has an
 /// excerpt of the body if `keep_excerpt` is set and the receiver did not take the request.
 pub(super) async fn read(
@@ -25,7 +29,7 @@ pub(super) async fn read(
     let (head, mut body) = response.into_parts();
     let mut excerpt = (keep_excerpt && !head.status.is_success()).then(Box::<Excerpt>::default);
     let mut digest = Sha256::new();
-    let mut room = MAX_RESPONSE_BYTES;
+    let (mut room, mut pieces) = (MAX_RESPONSE_BYTES, 0);
     let body_end = loop {
         let chunk = tokio::select! {
             biased;
@@ -47,7 +51,8 @@ pub(super) async fn read(
                     excerpt.push(&chunk[..read]);
                 }
                 room -= read;
-                if read < chunk.len() {
+                pieces += 1;
+                if read < chunk.len() || pieces == MAX_RESPONSE_PIECES {
                     break BodyEnd::Truncated;
                 }
             }

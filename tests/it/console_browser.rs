@@ -7,6 +7,7 @@ use crate::support::browser::Browser;
 use crate::support::console::{Console, PASSWORD, ROLES, users};
 use crate::support::database::Database;
 use crate::support::life::{Life, SCRIPT};
+use crate::support::process::THIS_MACHINE;
 
 /// Colour scheme, width and height of a screen.
 const SCREENS: [(&str, u32, u32); 4] =
@@ -124,6 +125,27 @@ async fn the_pictures_of_the_documents_are_renewed_if_that_is_asked_for() {
         browser.goes_to(&format!("http://{}{path}", console.address())).await;
         browser.picture_of_the_top(&directory.join(format!("{name}.png"))).await;
     }
+    let writing = [&["--write", "--as", "Ada Lovelace"][..], &THIS_MACHINE].concat();
+    let (users, changes) = (users(), Console::start_with(&life.database.url, &writing).await);
+    let settings = ["--auth", "basic", "--users", users.path().to_str().unwrap()];
+    let doors = Console::start_with(&life.database.login(&ROLES).await, &settings).await;
+    browser.looks("light", 1280, 900).await;
+    for (name, console, path) in [
+        ("log-in", &doors, "/log-in"),
+        ("editor", &changes, "/change/action?agent=voice-support&name=crm"),
+        ("versions", &changes, "/versions?agent=voice-support&name=crm"),
+        ("test-form", &changes, "/change/test?agent=voice-support&name=crm"),
+    ] {
+        browser.goes_to(&format!("http://{}{path}", console.address())).await;
+        browser.picture_of_the_top(&directory.join(format!("{name}.png"))).await;
+    }
+    let reason = [("reason", "before it is published for everybody")];
+    does(&browser, "test", &fills("form.change", &reason, "button"), reason[0].1).await;
+    let no_result = "document.body.innerText.includes('There is no result yet')";
+    while browser.value(no_result).await == true {
+        does(&browser, "test", "location.reload();", reason[0].1).await;
+    }
+    browser.picture_of_the_top(&directory.join("test.png")).await;
 }
 
 /// Runs a script that leads to another page, and waits until a text is on it. What is wrong with that page.
@@ -157,6 +179,7 @@ async fn somebody_logs_in_and_makes_one_change_of_each_kind_without_a_script_of_
     let life = Life::new().await;
     let users = users();
     let settings = ["--auth", "basic", "--write", "--users", users.path().to_str().unwrap()];
+    let settings = [&settings[..], &THIS_MACHINE].concat();
     let console = Console::start_with(&life.database.login(&ROLES).await, &settings).await;
     let address = |path: &str| format!("location.href = 'http://{}{path}';", console.address());
     let unknown = life.delivery("agent = 'voice-support' AND state = 'unknown'").await;
@@ -187,6 +210,10 @@ async fn somebody_logs_in_and_makes_one_change_of_each_kind_without_a_script_of_
     wrong.extend(
         does(&browser, "versions", "document.querySelector('a[href^=\"/versions\"]').click()", "Use it again").await,
     );
+    let test = address("/change/test?agent=voice-support&name=crm");
+    wrong.extend(does(&browser, "test-form", &test, "Send one request").await);
+    wrong.extend(does(&browser, "test", &fills("form.change", &[reason], "button"), reason.1).await);
+    wrong.extend(does(&browser, "tests", &address("/tests?agent=voice-support"), reason.1).await);
     wrong.extend(does(&browser, "unknown-form", &address(&format!("/deliveries/{unknown}")), "What happened").await);
     let resolve = "document.querySelector('[value=delivered]').checked = true;".to_owned()
         + &fills("form[action='/change/resolve']", &[reason], "button");

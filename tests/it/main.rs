@@ -42,6 +42,7 @@ mod faults;
 mod guards;
 mod history;
 mod history_states;
+mod hostile;
 mod invariants;
 mod leases;
 mod log;

@@ -70,6 +70,17 @@ async fn a_body_that_never_ends_in_any_way_leaves_the_delivery_delivered() {
     }
 }
 
+#[tokio::test]
+async fn a_body_is_read_for_so_many_chunks_and_no_more_however_short_they_are() {
+    let start = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+    for (chunks, body_end) in [(511, BodyEnd::Complete), (2_000, BodyEnd::Truncated)] {
+        let whole: &'static [u8] = format!("{start}{}0\r\n\r\n", "1\r\nx\r\n".repeat(chunks)).leak().as_bytes();
+        let attempt = send(&post(&Receiver::answering(whole).await.url("/"), AMPLE_MS)).await;
+        let answer = answer(&attempt);
+        assert_eq!((answer.response_bytes, answer.body_end), (chunks.min(512) as u64, body_end));
+    }
+}
+
 /// As many as a dispatcher has in flight, all of them reading from receivers that never stop.
 const GREEDY: usize = 64;
 

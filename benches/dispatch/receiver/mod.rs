@@ -14,6 +14,9 @@ use uuid::Uuid;
 
 use crate::{clock, process};
 
+#[expect(dead_code, reason = "names and outcomes are for the tests")]
+#[path = "../../../tests/it/support/hostile.rs"]
+pub mod hostile;
 pub mod server;
 
 /// How often the receiver is asked how many requests have arrived.
@@ -32,6 +35,8 @@ pub enum Behaviour {
     AnswerAfter(Duration),
     /// It never answers.
     Hang,
+    /// Each host plays another trick of [`hostile::ALL`].
+    Hostile,
 }
 
 /// One request that arrived.
@@ -113,6 +118,14 @@ impl Receiver {
     /// Listens on another address, which can be closed. The receiver chooses the port if it is 0.
     pub fn open(&self, address: SocketAddr) -> SocketAddr {
         self.ask(&format!("listen {address}")).parse().unwrap()
+    }
+
+    /// Opens a host that plays the trick of this number on each connection, and returns its URL. What arrives there is not
+    /// counted. It should be another process than the one whose requests are measured, which it would hold up.
+    pub fn open_hostile(&self, host: Ipv4Addr, number: usize) -> String {
+        let number = number % hostile::ALL.len();
+        let address = self.ask(&format!("hostile {number} {host}:0"));
+        format!("{}://{address}/", hostile::ALL[number].scheme)
     }
 
     /// Closes an address that was opened, with all its connections. New connections are then refused.
@@ -216,6 +229,7 @@ pub fn url(behaviour: Behaviour, address: SocketAddr, lane: usize) -> String {
         Behaviour::Answer => format!("http://{address}/answer/{lane}"),
         Behaviour::AnswerAfter(delay) => format!("http://{address}/delay/{}/{lane}", delay.as_millis()),
         Behaviour::Hang => format!("http://{address}/hang/{lane}"),
+        Behaviour::Hostile => panic!("a hostile host is opened for itself"),
     }
 }
 

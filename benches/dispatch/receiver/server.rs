@@ -8,6 +8,7 @@
 //! | command        | answer |
 //! |----------------|--------|
 //! | `listen HOST:PORT` | the address; the receiver chooses the port if it is 0 |
+//! | `hostile NUMBER HOST:PORT` | the address, at which the trick of this number is played on each connection |
 //! | `close HOST:PORT`  | `closed`; the receiver no longer listens there, and has closed the connections |
 //! | `count`        | requests so far, and when the first and the last arrived (monotonic clock, nanoseconds) |
 //! | `lanes FIRST END` | the same for the lanes from FIRST up to END, of the requests that were kept |
@@ -31,6 +32,7 @@ use tokio::task::{AbortHandle, JoinSet, LocalSet, spawn_local};
 use uuid::Uuid;
 
 use super::Behaviour;
+use super::hostile::{self, Trick};
 use crate::calls;
 use crate::clock::now_ns;
 
@@ -70,6 +72,12 @@ async fn obey(mut commands: mpsc::Receiver<String>) {
                 let address = listener.local_addr().unwrap();
                 open.insert(address, spawn_local(accept(listener, ledger.clone())).abort_handle());
                 writeln!(out, "{address}").unwrap();
+            }
+            ("hostile", trick) => {
+                let (trick, address) = trick.split_once(' ').unwrap();
+                let listener = listen(address.parse().unwrap());
+                writeln!(out, "{}", listener.local_addr().unwrap()).unwrap();
+                spawn_local(play(listener, hostile::ALL[number(trick)].trick));
             }
             ("close", address) => {
                 let address: SocketAddr = address.parse().unwrap();
@@ -171,6 +179,14 @@ async fn accept(listener: TcpListener, ledger: Rc<Ledger>) {
     }
 }
 
+/// Plays a trick on each connection.
+async fn play(listener: TcpListener, trick: Trick) {
+    loop {
+        let (stream, _) = listener.accept().await.unwrap();
+        spawn_local(trick.play(stream));
+    }
+}
+
 /// Answers requests until the connection ends.
 async fn serve(mut stream: TcpStream, ledger: Rc<Ledger>) {
     let mut buffer = vec![0; BUFFER_BYTES];
@@ -185,7 +201,8 @@ async fn serve(mut stream: TcpStream, ledger: Rc<Ledger>) {
             buffer.copy_within(request.length..filled, 0);
             filled -= request.length;
             match request.behaviour {
-                Behaviour::Answer => {}
+                // No request is for a hostile host: that is another listener.
+                Behaviour::Answer | Behaviour::Hostile => {}
                 Behaviour::AnswerAfter(delay) => tokio::time::sleep(delay).await,
                 Behaviour::Hang => {
                     // This goes on until the other side gives up. What it still sends does not matter.

@@ -8,6 +8,7 @@ pub mod console;
 pub mod database;
 pub mod endings;
 pub mod fleet;
+pub mod hostile;
 pub mod inbox;
 pub mod intruder;
 pub mod life;
