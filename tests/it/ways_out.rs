@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::support::console::Console;
 use crate::support::database::Database;
-use crate::support::endings::{end_all, ended};
+use crate::support::endings::ended;
 use crate::support::process::{file, postcall, postcall_at, postcall_on, stderr, stdout};
 
 /// An action with an error, and with a slip in another field.
@@ -144,15 +144,13 @@ async fn what_a_form_refuses_names_the_box_that_permits_it() {
 #[tokio::test]
 async fn an_id_in_a_table_is_never_broken_over_two_lines() {
     let database = database().await;
-    database.insert_call("a", &json!({"callInfo": {"callSid": "CA1"}})).await;
-    end_all(&database, "failed").await;
     let reason =
         "a long reason that does not fit into a table of this width, together with everything else. ".repeat(4);
-    let replayed = postcall_on(&database, &["replay", "--state", "failed", "--reason", &reason]);
-    assert!(replayed.status.success(), "{}", stderr(&replayed));
-    let id = database.text("SELECT replay_of::text FROM postcall.replay").await.unwrap();
-    let listed = stdout(&postcall_on(&database, &["audit", "--act", "replayed"]));
-    assert!(listed.contains(&id), "{listed}");
+    let by = ["--by", "somebody whose name has several words", "--reason", &reason];
+    let test = [&["action", "test", "a", "--only-port", "1", "--format", "json"], &by[..]].concat();
+    let report: serde_json::Value = serde_json::from_str(&stdout(&postcall_on(&database, &test))).unwrap();
+    let listed = stdout(&postcall_on(&database, &["action", "tests", "a"]));
+    assert!(listed.contains(report["test_id"].as_str().unwrap()), "{listed}");
 }
 
 #[tokio::test]
