@@ -88,6 +88,7 @@ mod toml_actions;
 mod two_phase;
 mod upgrade;
 mod walls;
+mod ways_out;
 mod webhook_answers;
 mod webhook_connect;
 mod webhook_cut;
