@@ -149,7 +149,7 @@ pub enum CliError {
         needed: &'static str,
     },
     /// The database user may not even read which schema this is; [`Cli::run`] says what the command needs.
-    #[error("this database user may not read the schema postcall")]
+    #[error("permission denied: this database user may not read the schema postcall")]
     NoRole,
     /// A file could not be read.
     #[error("cannot read {path}")]
