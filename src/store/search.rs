@@ -111,8 +111,9 @@ impl Store {
             return self.search_open(filter, ids, limit, budget).await;
         }
         if has_an_index(filter) {
-            // Who names a call or an agent gets the whole answer. Of a code or a kind alone, the index finds the state only.
-            let time = if is_named(filter) { SEARCH_TIME } else { time };
+            // What is found in the order of a page gets the whole answer. Of an action, a code or a kind alone, the index finds
+            // the state only.
+            let time = if is_named(filter) || !is_picky(filter) { SEARCH_TIME } else { time };
             match self.history_within(filter, &ids, limit, time).await {
                 Ok(rows) => {
                     let reached = if rows.len() < limit { Reached::End } else { Reached::Limit };
@@ -245,6 +246,11 @@ fn has_an_index(filter: &HistoryFilter) -> bool {
     let is_narrow =
         is_named(filter) || filter.possible_states().is_some_and(|states| !states.contains(&State::Delivered));
     is_narrow || (filter.action.is_none() && filter.response_code.is_none())
+}
+
+/// Whether there is a criterion that has no index.
+fn is_picky(filter: &HistoryFilter) -> bool {
+    filter.action.is_some() || filter.response_code.is_some() || filter.error_kind.is_some()
 }
 
 /// Whether deliveries, a call or an agent are named.
