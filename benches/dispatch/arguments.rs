@@ -48,7 +48,7 @@ pub struct Arguments {
     #[arg(long, default_value_t = 5, value_name = "N")]
     pub seconds: u64,
 
-    /// Seconds of a steady stream of calls, for latency, fair and prune.
+    /// Seconds of a steady stream of calls, for latency, fair and prune, and of each turn of console.
     #[arg(long, default_value_t = 20, value_name = "N")]
     pub stream_seconds: u64,
 
@@ -142,6 +142,8 @@ pub enum Subject {
     Fair,
     /// Whether a delivery costs the same beside a long history and queue and under a held snapshot. 45 minutes.
     Flat,
+    /// What a dispatcher under full load loses while people look at the console. 4 minutes.
+    Console,
     /// What inserts into the outbox cost the platform: commits a second, WAL. 5 minutes.
     Platform,
     /// How long inserts and deliveries wait while old partitions leave. 3 minutes.

@@ -27,6 +27,7 @@ mod arguments;
 mod baseline;
 mod calls;
 mod clock;
+mod console;
 mod database;
 mod fair;
 mod flat;
@@ -104,6 +105,10 @@ async fn measure(subject: Subject, programs: &[&Program], arguments: &Arguments)
         }
         Subject::Fair => fair::measure(programs, &arguments.cases, arguments.fair()).await,
         Subject::Flat => flat::measure(arguments.flat()).await,
+        Subject::Console => {
+            let length = Duration::from_secs(arguments.stream_seconds);
+            console::measure(length, concurrency, arguments.calls, rounds).await;
+        }
         Subject::Platform => {
             platform::measure(arguments.seconds).await;
             writers::measure(Duration::from_secs(arguments.seconds), rounds).await;

@@ -107,6 +107,8 @@ pub(super) struct Search {
     pub(super) response_code: Option<i16>,
     /// Only what is neither delivered nor healed.
     pub(super) open: bool,
+    /// The search may take a second. The link to what there was no time for has it, and no other.
+    pub(super) longer: bool,
     since: Option<Moment>,
     until: Option<Moment>,
     /// As it was written.
@@ -147,6 +149,7 @@ impl Search {
                 text.parse().ok().filter(|code| (100..=999).contains(code))
             })?,
             open: all.checked("open")?,
+            longer: all.checked("longer")?,
             since,
             until,
             since_text,

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::store::endings::{Ending, Endings};
 use crate::store::history::{HistoryFilter, HistoryRow};
-use crate::store::search::{Found, Reached};
+use crate::store::search::{Found, Patience, Reached};
 use crate::store::{Store, StoreError};
 
 /// A page.
@@ -40,8 +40,22 @@ pub async fn page(
     after: Option<Uuid>,
     limit: usize,
 ) -> Result<Page, StoreError> {
+    page_within(store, filter, after, limit, Patience::Search).await
+}
+
+/// As [`page`], with this patience.
+///
+/// # Errors
+/// Only those of the database.
+pub async fn page_within(
+    store: &Store,
+    filter: &HistoryFilter,
+    after: Option<Uuid>,
+    limit: usize,
+    patience: Patience,
+) -> Result<Page, StoreError> {
     // One row more than a page shows whether there is another page.
-    Ok(Page::of(store.search(filter, after, limit + 1).await?, limit))
+    Ok(Page::of(store.search_within(filter, after, limit + 1, patience).await?, limit))
 }
 
 impl Page {

@@ -11,7 +11,7 @@ use crate::domain::host::{Host, HostPattern};
 use crate::domain::pause::NamedTarget;
 
 /// The largest number of deliveries that are counted for all shown pauses together; each pause has an equal share.
-const MOST_COUNTED_FOR_PAUSES: i64 = 200_000;
+const MOST_COUNTED_FOR_PAUSES: i64 = 50_000;
 /// The largest number of actions that are searched for those of a paused host. If there are more actions, the count
 /// says that more deliveries may wait.
 const MOST_ACTIONS: i64 = 50_000;

@@ -171,7 +171,7 @@ impl Store {
         limit: usize,
         statement_timeout: Duration,
     ) -> Result<Vec<Uuid>, StoreError> {
-        let mut transaction = self.pool.begin_with("BEGIN READ ONLY").await?;
+        let mut transaction = self.pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
         matching::prepare(&mut transaction, statement_timeout).await?;
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let found = matching::ids(&mut transaction, filter, ids, limit).await?;

@@ -37,11 +37,14 @@ macro_rules! arms {
             // - $14 leaves out what a later delivery of the same message has healed. It is asked of each row that matches
             //   otherwise, by index, in a scalar subquery: of NOT EXISTS, the planner could make a join that reads all
             //   replays first.
+            // - $15 is a state that is asked for alone. Of an equality, the planner knows that the index of what was not
+            //   delivered has its rows in the order of a page; of a list in $3 it does not, and reads and sorts all of them.
             r#"
                 WHERE ($1::text IS NULL OR agent = $1)
                   AND ($2::text IS NULL OR action_id = ANY (ARRAY(
                       SELECT action.action_id FROM postcall.action WHERE action.name = $2)))
                   AND ($3::text[] IS NULL OR state = ANY ($3))
+                  AND ($15::text IS NULL OR state = $15)
                   AND ($4::text IS NULL OR call_sid = $4)
                   AND ($5::uuid IS NULL OR call_id = $5)
                   AND ($6::text IS NULL OR error_kind = $6)
@@ -71,17 +74,31 @@ macro_rules! arms {
         sqlx::query_as!(
             $row,
             // The queue comes first, in a step of its own. Among the other arms, which are merged in order, the planner
-            // would read it in index order. If nothing in it matches, that takes twice as long as a plain scan.
+            // would read it in index order. If nothing in it matches, that takes twice as long as a plain scan. What waits of
+            // an agent is read lane by lane, by the index of the lanes: what others have waiting costs nothing.
             r#"
             WITH queued AS MATERIALIZED (
-                SELECT delivery_id
-                FROM (SELECT delivery_id, call_id, call_sid, agent, action_id, 'waiting'::text AS state,
-                             NULL::text AS error_kind, NULL::int2 AS response_code, created_at
-                      FROM postcall.waiting) AS candidate
+                (SELECT delivery_id
+                 FROM (SELECT delivery_id, call_id, call_sid, agent, action_id, 'waiting'::text AS state,
+                              NULL::text AS error_kind, NULL::int2 AS response_code, created_at
+                       FROM postcall.waiting WHERE $1::text IS NULL) AS candidate
             "#
                 + $matches
                 + $order
                 + r#")
+                UNION ALL
+                (SELECT of_lane.delivery_id
+                 FROM postcall.action AS lane
+                 CROSS JOIN LATERAL (
+                     SELECT delivery_id
+                     FROM (SELECT delivery_id, call_id, call_sid, agent, action_id, 'waiting'::text AS state,
+                                  NULL::text AS error_kind, NULL::int2 AS response_code, created_at
+                           FROM postcall.waiting WHERE waiting.action_id = lane.action_id) AS candidate
+            "#
+                + $matches
+                + $order
+                + r#") AS of_lane
+                 WHERE lane.agent = $1))
             "#
                 + $before
                 + r#"
@@ -132,7 +149,7 @@ macro_rules! arms {
                 + $behind,
             $filter.agent,
             $filter.action,
-            $states,
+            $states.list() as Option<&[State]>,
             $filter.kept_call_sid(),
             $filter.call_id,
             $filter.error_kind as Option<ErrorKind>,
@@ -144,11 +161,42 @@ macro_rules! arms {
             $ids.end,
             $limit,
             $filter.open,
+            $states.alone() as Option<State>,
         )
     };
 }
 
-/// Returns up to `limit` ids of deliveries that match, the newest first.
+/// The states that one statement asks for.
+#[derive(Clone, Copy)]
+enum Asked<'a> {
+    /// All of them, if there is no list.
+    List(Option<&'a [State]>),
+    Alone(State),
+}
+
+impl<'a> Asked<'a> {
+    fn list(self) -> Option<&'a [State]> {
+        if let Asked::List(states) = self { states } else { None }
+    }
+
+    fn alone(self) -> Option<State> {
+        if let Asked::Alone(state) = self { Some(state) } else { None }
+    }
+
+    /// The statements that find what is in one of these states: one for each, because each of them is found by an index in the
+    /// order of a page. A single one suffices where most rows match, or where the deliveries are named.
+    fn each(filter: &HistoryFilter, states: Option<&'a [State]>) -> Vec<Asked<'a>> {
+        match states {
+            Some(states) if filter.delivery_ids.is_none() && !states.contains(&State::Delivered) => {
+                states.iter().map(|state| Asked::Alone(*state)).collect()
+            }
+            states => vec![Asked::List(states)],
+        }
+    }
+}
+
+/// Returns up to `limit` ids of deliveries that match, the newest first. The transaction should have one snapshot: otherwise, a
+/// delivery that changes its state meanwhile may be found in none.
 pub(super) async fn ids(
     connection: &mut PgConnection,
     filter: &HistoryFilter,
@@ -158,19 +206,25 @@ pub(super) async fn ids(
     // Pages are cut by id, not by OFFSET: a page costs the same however far down it is, and rows that arrive meanwhile do
     // not shift it.
     let states = filter.possible_states();
-    let rows = arms!(
-        Matching,
-        r#"SELECT delivery_id AS "delivery_id!" FROM"#,
-        filter,
-        states.as_deref() as Option<&[State]>,
-        ids,
-        limit,
-        "DESC LIMIT $13",
-        "AS matching ORDER BY delivery_id DESC LIMIT $13"
-    )
-    .fetch_all(connection)
-    .await?;
-    Ok(rows.into_iter().map(|row| row.delivery_id).collect())
+    let mut found = Vec::new();
+    for asked in Asked::each(filter, states.as_deref()) {
+        let rows = arms!(
+            Matching,
+            r#"SELECT delivery_id AS "delivery_id!" FROM"#,
+            filter,
+            asked,
+            ids,
+            limit,
+            "DESC LIMIT $13",
+            "AS matching ORDER BY delivery_id DESC LIMIT $13"
+        )
+        .fetch_all(&mut *connection)
+        .await?;
+        found.extend(rows.into_iter().map(|row| row.delivery_id));
+    }
+    found.sort_unstable_by(|a, b| b.cmp(a));
+    found.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+    Ok(found)
 }
 
 /// As [`ids`], but of the deliveries that match the oldest ones, the oldest first.
@@ -182,19 +236,25 @@ pub(super) async fn oldest_ids(
 ) -> Result<Vec<Uuid>, sqlx::Error> {
     // The same indexes, read in the other direction.
     let states = filter.possible_states();
-    let rows = arms!(
-        Matching,
-        r#"SELECT delivery_id AS "delivery_id!" FROM"#,
-        filter,
-        states.as_deref() as Option<&[State]>,
-        ids,
-        limit,
-        "ASC LIMIT $13",
-        "AS matching ORDER BY delivery_id LIMIT $13"
-    )
-    .fetch_all(connection)
-    .await?;
-    Ok(rows.into_iter().map(|row| row.delivery_id).collect())
+    let mut found = Vec::new();
+    for asked in Asked::each(filter, states.as_deref()) {
+        let rows = arms!(
+            Matching,
+            r#"SELECT delivery_id AS "delivery_id!" FROM"#,
+            filter,
+            asked,
+            ids,
+            limit,
+            "ASC LIMIT $13",
+            "AS matching ORDER BY delivery_id LIMIT $13"
+        )
+        .fetch_all(&mut *connection)
+        .await?;
+        found.extend(rows.into_iter().map(|row| row.delivery_id));
+    }
+    found.sort_unstable();
+    found.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+    Ok(found)
 }
 
 /// Counts the matching deliveries whose shown state is `state`; at most `limit` in each arm and in total.
@@ -205,12 +265,12 @@ pub(super) async fn count(
     limit: i64,
 ) -> Result<i64, sqlx::Error> {
     // LIMIT ends the count as it ends a page.
-    let (states, ids) = ([state], filter.possible_ids(None));
+    let (asked, ids) = (Asked::Alone(state), filter.possible_ids(None));
     let row = arms!(
         Count,
         r#"SELECT least(count(*), $13) AS "count!" FROM"#,
         filter,
-        &states as &[State],
+        asked,
         ids,
         limit,
         "DESC LIMIT $13",

@@ -16,6 +16,10 @@ use crate::domain::delivery::State;
 
 /// How long a search may take.
 const SEARCH_TIME: Duration = Duration::from_millis(800);
+/// How long it may take for a page that has to be there at once.
+const GLANCE: Duration = Duration::from_millis(60);
+/// A statement may take so long in any case: on a busy machine, its plan alone takes a part of that.
+const LEAST_STATEMENT_TIME: Duration = Duration::from_millis(40);
 /// The width of the first window.
 const FIRST_WINDOW: TimeDelta = TimeDelta::hours(1);
 /// The narrowest window that is tried if wider ones take too long.
@@ -63,17 +67,54 @@ impl Found {
     }
 }
 
+/// How long a search may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Patience {
+    /// Usually about a tenth of a second, for a page; what an index finds may take longer.
+    Glance,
+    /// Usually at most about a second.
+    Search,
+}
+
+/// When a search began, and how long it may take.
+#[derive(Clone, Copy)]
+struct Budget {
+    started: Instant,
+    time: Duration,
+}
+
+impl Budget {
+    fn left(self) -> Duration {
+        self.time.saturating_sub(self.started.elapsed())
+    }
+}
+
 impl Store {
     /// Returns up to `limit` deliveries that match and are older than `after`, the newest first. Usually takes at most
     /// about a second, and says how far it got in that time.
     pub async fn search(&self, filter: &HistoryFilter, after: Option<Uuid>, limit: usize) -> Result<Found, StoreError> {
-        let started = Instant::now();
+        self.search_within(filter, after, limit, Patience::Search).await
+    }
+
+    /// As [`Store::search`], with this patience.
+    pub async fn search_within(
+        &self,
+        filter: &HistoryFilter,
+        after: Option<Uuid>,
+        limit: usize,
+        patience: Patience,
+    ) -> Result<Found, StoreError> {
+        let time = if patience == Patience::Glance { GLANCE } else { SEARCH_TIME };
+        let budget = Budget { started: Instant::now(), time };
         let ids = filter.possible_ids(after);
         if filter.open {
-            return self.search_open(filter, ids, limit, started).await;
+            return self.search_open(filter, ids, limit, budget).await;
         }
         if has_an_index(filter) {
-            match self.history_within(filter, &ids, limit, SEARCH_TIME).await {
+            // What is found in the order of a page gets the whole answer. Of an action, a code or a kind alone, the index finds
+            // the state only.
+            let time = if is_named(filter) || !is_picky(filter) { SEARCH_TIME } else { time };
+            match self.history_within(filter, &ids, limit, time).await {
                 Ok(rows) => {
                     let reached = if rows.len() < limit { Reached::End } else { Reached::Limit };
                     return Ok(Found { rows, reached });
@@ -82,7 +123,7 @@ impl Store {
                 Err(error) => return Err(error),
             }
         }
-        self.search_windows(filter, ids, limit, started).await
+        self.search_windows(filter, ids, limit, budget).await
     }
 
     /// Searches for what is open, in steps: some of what was not delivered, and what of it is open. If nearly all of it
@@ -92,7 +133,7 @@ impl Store {
         filter: &HistoryFilter,
         ids: Range<Uuid>,
         limit: usize,
-        started: Instant,
+        budget: Budget,
     ) -> Result<Found, StoreError> {
         let (mut rows, mut before, mut step) = (Vec::new(), ids.end, CANDIDATES.start);
         loop {
@@ -107,7 +148,7 @@ impl Store {
             let reached = match () {
                 () if rows.len() >= limit => Reached::Limit,
                 () if is_end => Reached::End,
-                () if started.elapsed() >= SEARCH_TIME => Reached::Before(before),
+                () if budget.left().is_zero() => Reached::Before(before),
                 () => {
                     step = (step * 4).min(CANDIDATES.end);
                     continue;
@@ -122,28 +163,26 @@ impl Store {
         filter: &HistoryFilter,
         ids: Range<Uuid>,
         limit: usize,
-        started: Instant,
+        budget: Budget,
     ) -> Result<Found, StoreError> {
         let mut rows = Vec::new();
         let Some(extent) = self.extent(&ids).await? else { return Ok(Found { rows, reached: Reached::End }) };
         let mut window = Window::newest_of(extent);
         loop {
             let begun = Instant::now();
-            let left = SEARCH_TIME.saturating_sub(started.elapsed());
             let statement_timeout = if window.is_narrowest() {
                 LEAST_STATEMENT_TIMEOUT.min(self.statement_timeout)
             } else {
-                left.max(SEARCH_TIME / 4)
+                budget.left().max(budget.time / 4).max(LEAST_STATEMENT_TIME)
             };
             let range = window.ids(&ids);
             match self.history_within(filter, &range, limit - rows.len(), statement_timeout).await {
                 Ok(more) => {
                     rows.extend(more);
-                    let left = SEARCH_TIME.saturating_sub(started.elapsed());
                     if rows.len() >= limit {
                         return Ok(Found { rows, reached: Reached::Limit });
                     }
-                    match window.next(begun.elapsed(), left) {
+                    match window.next(begun.elapsed(), budget.left()) {
                         Next::Window(next) => window = next,
                         Next::End => return Ok(Found { rows, reached: Reached::End }),
                         Next::TimeIsUp(until) => return Ok(Found { rows, reached: Reached::Time(until) }),
@@ -204,12 +243,19 @@ impl Store {
 /// Whether an index finds the rows, however rare they are, or nearly every row matches, so that the newest rows
 /// suffice.
 fn has_an_index(filter: &HistoryFilter) -> bool {
-    let named = filter.delivery_ids.is_some()
-        || filter.agent.is_some()
-        || filter.call_sid.is_some()
-        || filter.call_id.is_some()
-        || filter.possible_states().is_some_and(|states| !states.contains(&State::Delivered));
-    named || (filter.action.is_none() && filter.response_code.is_none())
+    let is_narrow =
+        is_named(filter) || filter.possible_states().is_some_and(|states| !states.contains(&State::Delivered));
+    is_narrow || (filter.action.is_none() && filter.response_code.is_none())
+}
+
+/// Whether there is a criterion that has no index.
+fn is_picky(filter: &HistoryFilter) -> bool {
+    filter.action.is_some() || filter.response_code.is_some() || filter.error_kind.is_some()
+}
+
+/// Whether deliveries, a call or an agent are named.
+fn is_named(filter: &HistoryFilter) -> bool {
+    filter.delivery_ids.is_some() || filter.agent.is_some() || filter.call_sid.is_some() || filter.call_id.is_some()
 }
 
 /// The time in a time-ordered id, rounded down to the second.

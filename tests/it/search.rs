@@ -110,3 +110,94 @@ async fn a_search_that_takes_too_long_says_how_far_it_got_and_goes_on_from_there
     database.execute("DROP VIEW postcall.waiting; ALTER TABLE postcall.queue RENAME TO waiting").await;
     assert_eq!(search(&["--until", &until]).0, [oldest]);
 }
+
+/// How many rows are asked for.
+const PAGE: usize = 20;
+/// What may be read for them: of each of five states and a few partitions and lanes, a page and a little more.
+const MOST_READ: i64 = 400;
+
+/// How many rows of the tables with this name are read by a search, by whatever way.
+async fn read_by(database: &Database, table: &str, filter: &HistoryFilter) -> (usize, i64) {
+    let store = postcall::store::Store::connect(&database.url, 1).await.unwrap();
+    let found = store.search(filter, None, PAGE).await.unwrap().rows.len();
+    // The server counts what a session did when the session ends.
+    store.close().await;
+    let tables = format!("schemaname = 'postcall' AND relname ~ '^{table}(_20.*)?$'");
+    let scans = format!("SELECT sum(seq_scan + idx_scan) > 0 FROM pg_stat_user_tables WHERE {tables}");
+    database.until(&scans).await;
+    let read = format!(
+        "SELECT ((SELECT sum(seq_tup_read) FROM pg_stat_user_tables WHERE {tables})
+                 + (SELECT sum(idx_tup_read) FROM pg_stat_user_indexes WHERE {tables}))::bigint"
+    );
+    (found, database.number(&read).await)
+}
+
+/// Two agents that share a queue: of 1,000 deliveries, one has 999. Of the other's, each call has two.
+async fn unequal_agents() -> Database {
+    let database = Database::new().await;
+    let actions = "INSERT INTO postcall.action (agent, name, enabled, version)
+                   VALUES ('most', 'default', true, 1), ('few', 'default', true, 1), ('few', 'crm', true, 1)";
+    let queue = "INSERT INTO postcall.waiting (delivery_id, call_id, agent, action_id, created_at)
+                 SELECT postcall.uuid_v7(), gen_random_uuid(), agent, action_id, now()
+                 FROM generate_series(1, 30000) AS n
+                 JOIN postcall.action ON agent = CASE WHEN n % 1000 = 0 THEN 'few' ELSE 'most' END";
+    for sql in [actions, queue, "VACUUM ANALYZE"] {
+        database.execute(sql).await;
+    }
+    database
+}
+
+#[tokio::test]
+async fn what_waits_of_an_agent_is_read_without_what_others_have_waiting() {
+    let of = |agent: &str| HistoryFilter { agent: Some(agent.to_owned()), ..HistoryFilter::default() };
+    for (agent, expected) in [("few", PAGE), ("most", PAGE), ("nobody", 0)] {
+        // Each has a server's counters of its own.
+        let database = unequal_agents().await;
+        let (found, read) = read_by(&database, "waiting", &of(agent)).await;
+        assert!(found == expected && read <= MOST_READ, "{agent}: {found} found, {read} read");
+    }
+}
+
+#[tokio::test]
+async fn what_waits_of_an_agent_comes_the_newest_first_whichever_its_actions_are() {
+    let database = unequal_agents().await;
+    for action in ["default", "crm", "%"] {
+        let filter = HistoryFilter {
+            agent: Some("few".to_owned()),
+            action: Some(action.to_owned()).filter(|action| action != "%"),
+            ..HistoryFilter::default()
+        };
+        let found = database.store.search(&filter, None, PAGE).await.unwrap();
+        let newest = format!(
+            "SELECT array_agg(delivery_id) FROM (
+                 SELECT delivery_id FROM postcall.delivery_history WHERE agent = 'few' AND action LIKE '{action}'
+                 ORDER BY delivery_id DESC LIMIT {PAGE}) AS newest"
+        );
+        let newest: Vec<Uuid> = sqlx::query_scalar(AssertSqlSafe(newest)).fetch_one(&database.pool).await.unwrap();
+        assert_eq!(found.rows.iter().map(|row| row.delivery_id).collect::<Vec<_>>(), newest, "{action}");
+    }
+}
+
+#[tokio::test]
+async fn a_page_of_what_was_not_delivered_reads_no_more_than_a_page_of_each_state() {
+    let with =
+        |states: &[State], open| HistoryFilter { states: Some(states.to_vec()), open, ..HistoryFilter::default() };
+    for filter in [
+        with(&[State::Failed], false),
+        with(&[State::Failed, State::Unknown], false),
+        with(&[State::Failed, State::Skipped, State::Waiting], false),
+    ] {
+        let database = Database::new().await;
+        let history = "INSERT INTO postcall.delivery (delivery_id, call_id, claim, action_id, created_at, claimed_at, finished_at,
+                           action_version, dispatcher_id, agent, state, error_kind, latency_ms)
+                       SELECT postcall.uuid_v7(), gen_random_uuid(), gen_random_uuid(), 1, now(), now(), now(), 1, 1, 'a',
+                              CASE WHEN n % 2 = 0 THEN 'failed' ELSE 'unknown' END,
+                              CASE WHEN n % 2 = 0 THEN 'dns' ELSE 'timeout' END, 1
+                       FROM generate_series(1, 10000) AS n";
+        for sql in [history, "VACUUM ANALYZE"] {
+            database.execute(sql).await;
+        }
+        let (found, read) = read_by(&database, "delivery", &filter).await;
+        assert!(found == PAGE && read <= MOST_READ, "{:?}: {found} found, {read} read", filter.states);
+    }
+}

@@ -13,8 +13,9 @@ use crate::console::query::{Place, Search};
 use crate::console::words::{Here, Mark, ShortTime, agent_address, number, shown};
 use crate::domain::delivery::State;
 use crate::domain::error_kind::ErrorKind;
-use crate::service::history::{Next, Whole, page as history_page};
+use crate::service::history::{Next, Whole, page_within};
 use crate::store::history::{HistoryFilter, HistoryRow};
+use crate::store::search::Patience;
 use crate::store::{Store, StoreError};
 
 /// Deliveries on a page.
@@ -194,14 +195,15 @@ async fn list(store: &Store, search: &Search, filter: &HistoryFilter) -> Result<
         }
         Place::Newest | Place::After(_) => {
             let after = if let Place::After(id) = search.place { Some(id) } else { None };
-            let page = history_page(store, filter, after, PAGE).await?;
+            let patience = if search.longer { Patience::Search } else { Patience::Glance };
+            let page = page_within(store, filter, after, PAGE, patience).await?;
             let newer = page.rows.first().filter(|_| after.is_some()).map(|row| address("before", row.delivery_id));
             let (older, reached) = match page.next {
                 Next::Nothing => (None, None),
                 Next::After(id) => (Some(address("after", id)), None),
                 Next::Until(until) => {
                     let further = until.format("%Y-%m-%dT%H:%M:%SZ").to_string();
-                    (None, Some((ShortTime(until), search.address_with(&[("until", &further)]))))
+                    (None, Some((ShortTime(until), search.address_with(&[("until", &further), ("longer", "1")]))))
                 }
             };
             (page.rows, newer, older, reached)
