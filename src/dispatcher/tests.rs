@@ -110,6 +110,7 @@ async fn prepared(database: &Database) -> (Dispatcher, Workers) {
         max_call_bytes: DEFAULT_MAX_CALL_BYTES,
         max_bytes_in_flight: DEFAULT_MAX_BYTES_IN_FLIGHT,
         retention: Default::default(),
+        keys: None,
     };
     let webhook = Webhook::new(webhook).unwrap();
     let prepared =

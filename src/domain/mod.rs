@@ -24,5 +24,6 @@ pub mod problem;
 pub mod report;
 pub mod request;
 pub mod retention;
+pub mod secret;
 pub mod visible;
 pub mod warning;

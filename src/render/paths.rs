@@ -12,6 +12,8 @@ use super::json::{MAX_DEPTH, Unreadable};
 use super::output::Output;
 use super::path::{Path, Step};
 use super::value::Value;
+use crate::domain::problem::{Code, Field, Problem};
+use crate::domain::secret::{Absence, Secrets, mask};
 
 /// The paths of one action. They are numbered in the order in which they were added; each path text occurs once.
 #[derive(Debug)]
@@ -45,6 +47,10 @@ struct Route {
     hops: Vec<(usize, bool)>,
     /// How many placeholders have this path.
     uses: usize,
+    /// The name of the secret that it means. Then it has no hops: it is never looked up in a call.
+    secret: Option<Box<str>>,
+    /// What is shown in place of the secret, as a JSON string.
+    mask: Box<str>,
 }
 
 const ROOT: usize = 0;
@@ -63,12 +69,14 @@ impl Paths {
             return *slot;
         }
         let slot = Slot(self.routes.len());
-        let hops = self.grow(&path.steps);
+        let secret: Option<Box<str>> = path.secret().map(Into::into);
+        let mask = secret.as_deref().map(|name| format!("\"{}\"", mask(name))).unwrap_or_default().into();
+        let hops = if secret.is_some() { Vec::new() } else { self.grow(&path.steps) };
         if let Some((end, _)) = hops.last() {
             self.nodes[*end].wanted = true;
         }
         self.by_text.insert(path.text.clone(), slot);
-        self.routes.push(Route { text: path.text, hops, uses: 1 });
+        self.routes.push(Route { text: path.text, hops, uses: 1, secret, mask });
         slot
     }
 
@@ -108,6 +116,19 @@ impl Paths {
         child
     }
 
+    /// The names of the secrets, each once.
+    pub fn secrets(&self) -> Vec<&str> {
+        let mut names: Vec<&str> = self.routes.iter().filter_map(|route| route.secret.as_deref()).collect();
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+
+    /// Whether this path means a secret.
+    pub fn is_secret(&self, slot: Slot) -> bool {
+        self.routes.get(slot.0).is_some_and(|route| route.secret.is_some())
+    }
+
     /// Whether there are no paths.
     pub fn is_empty(&self) -> bool {
         self.routes.is_empty()
@@ -115,7 +136,7 @@ impl Paths {
 
     /// Wraps the call `text` without reading or checking it, for an action without paths.
     pub fn unread<'c>(&'c self, text: &'c str) -> Found<'c> {
-        Found { paths: self, text, values: Vec::new(), name_twice: false }
+        Found { paths: self, text, values: Vec::new(), name_twice: false, masked: false }
     }
 
     /// Reads the call `text` and finds the value of each path.
@@ -128,7 +149,7 @@ impl Paths {
         let mut search = Search { paths: self, root: scanner.at(), hits: vec![None; self.nodes.len()] };
         scanner.document(|scanner| search.follow(ROOT, scanner))?;
         let values: Vec<_> = self.routes.iter().map(|route| search.value(route, text)).collect();
-        Ok(Found { paths: self, text, values, name_twice: scanner.met_a_name_twice() })
+        Ok(Found { paths: self, text, values, name_twice: scanner.met_a_name_twice(), masked: false })
     }
 }
 
@@ -247,9 +268,37 @@ pub(super) struct Found<'c> {
     text: &'c str,
     values: Vec<Option<Value<'c>>>,
     name_twice: bool,
+    /// Whether secrets are masked.
+    masked: bool,
 }
 
 impl<'c> Found<'c> {
+    /// Puts the values of secrets in place, or what stands for them.
+    ///
+    /// # Errors
+    /// [`Code::NoSecret`] if a secret has no value.
+    pub fn with(mut self, secrets: &'c Secrets) -> Result<Found<'c>, Problem> {
+        for (route, value) in self.paths.routes.iter().zip(&mut self.values) {
+            let Some(name) = &route.secret else { continue };
+            let secret = match secrets {
+                Secrets::Masked => Value::new(&route.mask),
+                Secrets::Opened(_) => {
+                    let problem = |absence: Absence| Problem::new(Code::NoSecret, Field::Action, absence.told(name));
+                    Value::new(secrets.get(name).map_err(problem)?.json())
+                }
+            };
+            *value = Some(secret);
+        }
+        self.masked = matches!(secrets, Secrets::Masked);
+        Ok(self)
+    }
+
+    /// What is shown in place of the secret that a path means. It is no part of a URL, and is written there as it is.
+    pub fn mask(&self, slot: Slot) -> Option<&'c str> {
+        let secret = self.masked && self.paths.is_secret(slot);
+        secret.then(|| self.value(slot).as_string().map(|raw| raw.text)).flatten()
+    }
+
     /// The text of the call.
     pub fn text(&self) -> &'c str {
         self.text
@@ -268,7 +317,12 @@ impl<'c> Found<'c> {
     /// The paths that found no value, each once, in the order in which they were added. A `null` in the call counts as
     /// found.
     pub fn missing(&self) -> impl Iterator<Item = &'c str> {
-        self.paths.routes.iter().zip(&self.values).filter(|(_, value)| value.is_none()).map(|(route, _)| &*route.text)
+        self.paths
+            .routes
+            .iter()
+            .zip(&self.values)
+            .filter(|(route, value)| value.is_none() && route.secret.is_none())
+            .map(|(route, _)| &*route.text)
     }
 
     /// Whether an object that a placeholder uses has a name twice.
@@ -295,7 +349,6 @@ mod tests {
     use super::super::source::Source;
     use super::super::value::write_text;
     use super::*;
-    use crate::domain::problem::Field;
 
     /// The values that the paths find in `call`.
     fn find(call: &str, paths: &[&str]) -> Vec<String> {

@@ -13,6 +13,7 @@
 //! doctor         what an installation needs in order to work
 //! find           what somebody means by an id: a delivery, a call, or the provider's id of a call
 //! replay         replaying many deliveries, or judging what would be replayed
+//! secrets        which secrets an action needs and its agent does not have
 //! pause          what was probably meant by a name that does not exist
 //! ```
 //!
@@ -31,4 +32,5 @@ pub mod pause;
 pub mod preview;
 pub mod remarks;
 pub mod replay;
+pub mod secrets;
 pub mod stored_action;

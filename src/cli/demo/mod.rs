@@ -147,6 +147,7 @@ fn start_dispatcher(store: &Store) -> Result<(StopTokens, Running), CliError> {
         max_call_bytes: dispatcher::DEFAULT_MAX_CALL_BYTES,
         max_bytes_in_flight: dispatcher::DEFAULT_MAX_BYTES_IN_FLIGHT,
         retention: Default::default(),
+        keys: None,
     };
     let (stop, store) = (StopTokens::default(), store.clone());
     let until = stop.clone();
