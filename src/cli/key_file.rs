@@ -1,6 +1,6 @@
 //! The argument that names the key file. Commands that seal or open secrets share it.
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use clap::Args;
 
@@ -13,16 +13,16 @@ pub(super) struct KeyFile {
     /// The key file, with which secrets are encrypted: `postcall-key-1:…`, one key a line, the first one encrypts. Nobody
     /// but its owner may read it. `postcall secret new-key` makes a key.
     #[arg(long, env = "POSTCALL_KEY_FILE", value_name = "FILE", default_value = "", hide_default_value = true)]
-    key_file: PathBuf,
+    key_file: String,
 }
 
 impl KeyFile {
     /// The keys, if a file is named. An unset variable in a compose file is empty.
     pub(super) fn keyring(&self) -> Result<Option<Keyring>, CliError> {
-        if self.key_file.as_os_str().is_empty() {
+        if self.key_file.is_empty() {
             return Ok(None);
         }
-        Ok(Some(Keyring::read(&self.key_file)?))
+        Ok(Some(Keyring::read(Path::new(&self.key_file))?))
     }
 
     /// The keys.

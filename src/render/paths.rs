@@ -4,6 +4,8 @@
 //! the names of an object only if a path leads into the object, and skips everything else. For each value that it
 //! finds, it stores only the position in the text. So a call needs no memory beyond its text, however large it is.
 
+mod secrets;
+
 use std::collections::HashMap;
 
 use super::json::scan::{NotJson, Scanner};
@@ -12,8 +14,7 @@ use super::json::{MAX_DEPTH, Unreadable};
 use super::output::Output;
 use super::path::{Path, Step};
 use super::value::Value;
-use crate::domain::problem::{Code, Field, Problem};
-use crate::domain::secret::{Absence, Secrets, mask};
+use crate::domain::secret::mask;
 
 /// The paths of one action. They are numbered in the order in which they were added; each path text occurs once.
 #[derive(Debug)]
@@ -114,19 +115,6 @@ impl Paths {
             self.nodes.push(Node::default());
         }
         child
-    }
-
-    /// The names of the secrets, each once.
-    pub fn secrets(&self) -> Vec<&str> {
-        let mut names: Vec<&str> = self.routes.iter().filter_map(|route| route.secret.as_deref()).collect();
-        names.sort_unstable();
-        names.dedup();
-        names
-    }
-
-    /// Whether this path means a secret.
-    pub fn is_secret(&self, slot: Slot) -> bool {
-        self.routes.get(slot.0).is_some_and(|route| route.secret.is_some())
     }
 
     /// Whether there are no paths.
@@ -273,32 +261,6 @@ pub(super) struct Found<'c> {
 }
 
 impl<'c> Found<'c> {
-    /// Puts the values of secrets in place, or what stands for them.
-    ///
-    /// # Errors
-    /// [`Code::NoSecret`] if a secret has no value.
-    pub fn with(mut self, secrets: &'c Secrets) -> Result<Found<'c>, Problem> {
-        for (route, value) in self.paths.routes.iter().zip(&mut self.values) {
-            let Some(name) = &route.secret else { continue };
-            let secret = match secrets {
-                Secrets::Masked => Value::new(&route.mask),
-                Secrets::Opened(_) => {
-                    let problem = |absence: Absence| Problem::new(Code::NoSecret, Field::Action, absence.told(name));
-                    Value::new(secrets.get(name).map_err(problem)?.json())
-                }
-            };
-            *value = Some(secret);
-        }
-        self.masked = matches!(secrets, Secrets::Masked);
-        Ok(self)
-    }
-
-    /// What is shown in place of the secret that a path means. It is no part of a URL, and is written there as it is.
-    pub fn mask(&self, slot: Slot) -> Option<&'c str> {
-        let secret = self.masked && self.paths.is_secret(slot);
-        secret.then(|| self.value(slot).as_string().map(|raw| raw.text)).flatten()
-    }
-
     /// The text of the call.
     pub fn text(&self) -> &'c str {
         self.text
@@ -349,6 +311,7 @@ mod tests {
     use super::super::source::Source;
     use super::super::value::write_text;
     use super::*;
+    use crate::domain::problem::Field;
 
     /// The values that the paths find in `call`.
     fn find(call: &str, paths: &[&str]) -> Vec<String> {

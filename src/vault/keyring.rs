@@ -142,7 +142,7 @@ impl fmt::Debug for Keyring {
 /// The system gives no random bytes.
 pub fn new_key_line() -> Result<Zeroizing<String>, KeyringError> {
     let key = <[u8; KEY_BYTES]>::try_generate().map(Zeroizing::new).map_err(|_| KeyringError::NoRandomBytes)?;
-    let encoded = Zeroizing::new(STANDARD.encode(&*key));
+    let encoded = Zeroizing::new(STANDARD.encode(key.as_slice()));
     Ok(Zeroizing::new([PREFIX, &encoded].concat()))
 }
 
