@@ -57,7 +57,7 @@ impl Keyring {
         let data_key = <Key>::try_generate().map(Zeroizing::new).map_err(|_| SealError::NoRandomBytes)?;
         let sealed_value = encrypt(&data_key, value.as_bytes(), &about("value", owner, ""));
         let first = self.first();
-        let wrapped_key = encrypt(first.key(), &data_key, &about("key", owner, first.id()));
+        let wrapped_key = encrypt(first.key(), data_key.as_slice(), &about("key", owner, first.id()));
         let (sealed_value, wrapped_key) = sealed_value.zip(wrapped_key).ok_or(SealError::NoRandomBytes)?;
         Ok(Sealed { key_id: first.id().to_owned(), wrapped_key, sealed_value })
     }
