@@ -1,6 +1,6 @@
 //! Hides what must not be read wherever a request is shown or stored.
 //!
-//! [`header`] and [`url`] hide probable secrets in a request that is shown to those who may read calls and actions:
+//! [`header`] and [`url()`] hide probable secrets in a request that is shown to those who may read calls and actions:
 //! credentials that an author wrote into a header or a query parameter. They are recognised by their names.
 //!
 //! [`recorded_url`] is stricter. It makes what history keeps of a URL, which is read by people who may not read calls: the
