@@ -165,11 +165,11 @@ async fn a_new_value_is_sent_within_seconds() {
 }
 
 #[tokio::test]
-async fn secrets_are_wrapped_anew_in_batches_and_again_after_an_interruption() {
+async fn secrets_are_wrapped_anew_with_the_first_key_and_what_cannot_be_opened_is_left_and_said() {
     let (old_key, new_key) = (new_key(), new_key());
     let (database, old, both) = (Database::new().await, key_file(&[&old_key]), key_file(&[&new_key, &old_key]));
     set(&database, &old, "a", "TOKEN", VALUE);
-    // More than a batch, as if they had been set with that key; they cannot be opened, and are left.
+    // Without the old key.
     let refused = secret(&database.url, &key_file(&[&new_key]), &["rekey"], "");
     assert!(
         refused.status.code() == Some(1) && stderr(&refused).contains("at least 1 are left"),
