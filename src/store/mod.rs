@@ -47,6 +47,7 @@ mod result_rows;
 pub mod retention;
 pub mod schema;
 pub mod search;
+pub mod secrets;
 pub mod session;
 mod settings;
 pub mod status;

@@ -75,6 +75,7 @@ mod retention;
 mod rights;
 mod search;
 mod secrecy;
+mod secrets;
 mod sessions;
 mod shell;
 mod show;
