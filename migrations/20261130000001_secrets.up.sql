@@ -93,3 +93,82 @@ GRANT SELECT (agent, name, format, key_id, set_at) ON postcall.secret TO postcal
 GRANT INSERT (agent, name, key_id, wrapped_key, sealed_value), UPDATE (key_id, wrapped_key, sealed_value), DELETE
     ON postcall.secret TO postcall_publisher;
 GRANT SELECT ON postcall.secret_change TO postcall_publisher, postcall_auditor;
+
+-- Whoever tests an action sends its secrets, and so has to have them for a moment, encrypted. This is recorded before: rows of this
+-- table are for good, and secrets_for_test gives nothing for one that its own transaction could still take back.
+CREATE TABLE postcall.secret_opening (
+    opening_id  bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    agent       text        NOT NULL,
+    names       text[]      NOT NULL,
+    opened_by   text        NOT NULL,
+    reason      text        NOT NULL,
+    opened_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
+    db_user     text        NOT NULL DEFAULT session_user,
+    transaction xid8        NOT NULL DEFAULT pg_current_xact_id(),
+    CONSTRAINT secret_opening_agent_has_1_to_200_characters CHECK (char_length(agent) BETWEEN 1 AND 200),
+    CONSTRAINT secret_opening_is_of_1_to_16_names
+        CHECK (cardinality(names) BETWEEN 1 AND 16 AND octet_length(array_to_string(names, '')) <= 16 * 64),
+    CONSTRAINT secret_opened_by_has_1_to_200_characters CHECK (char_length(opened_by) BETWEEN 1 AND 200),
+    CONSTRAINT secret_opening_reason_has_1_to_1000_characters CHECK (char_length(reason) BETWEEN 1 AND 1000)
+);
+COMMENT ON TABLE postcall.secret_opening IS 'Who read which secrets, encrypted, to test an action with them; never changed';
+COMMENT ON COLUMN postcall.secret_opening.opening_id IS 'Identity; counts up';
+COMMENT ON COLUMN postcall.secret_opening.agent IS 'The agent whose secrets they are';
+COMMENT ON COLUMN postcall.secret_opening.names IS 'The names that the tested action needs, whether or not there are such secrets';
+COMMENT ON COLUMN postcall.secret_opening.opened_by IS 'Who tested, in that person''s own words';
+COMMENT ON COLUMN postcall.secret_opening.reason IS 'Why';
+COMMENT ON COLUMN postcall.secret_opening.opened_at IS 'When';
+COMMENT ON COLUMN postcall.secret_opening.db_user IS 'The database user who did it';
+COMMENT ON COLUMN postcall.secret_opening.transaction IS 'The transaction that recorded it; another one reads the secrets';
+CREATE TRIGGER secret_openings_are_immutable BEFORE UPDATE OR DELETE ON postcall.secret_opening
+    FOR EACH ROW EXECUTE FUNCTION postcall.refuse_change('It is a record of what happened.');
+ALTER TABLE postcall.secret_opening ENABLE ALWAYS TRIGGER secret_openings_are_immutable;
+SELECT postcall.guard_against_truncate('postcall.secret_opening');
+
+-- SECURITY DEFINER: a publisher reads what encrypts a secret only in this way. A malicious caller gets the secrets of any agent, as
+-- one who may test the actions of any agent; but never without a committed record with the name of the database user.
+CREATE FUNCTION postcall.secrets_for_test(opening bigint)
+    RETURNS TABLE (name text, key_id text, wrapped_key bytea, sealed_value bytea)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp AS $$
+    SELECT secret.name, secret.key_id, secret.wrapped_key, secret.sealed_value
+    FROM postcall.secret_opening JOIN postcall.secret
+        ON secret.agent = secret_opening.agent AND secret.name = ANY (secret_opening.names)
+    WHERE secret_opening.opening_id = opening AND secret_opening.db_user = session_user
+        AND secret_opening.opened_at > clock_timestamp() - interval '1 minute'
+        AND secret_opening.transaction IS DISTINCT FROM pg_current_xact_id_if_assigned()
+$$;
+COMMENT ON FUNCTION postcall.secrets_for_test(bigint) IS
+    'The encrypted secrets of a row of secret_opening, for who recorded it, within a minute';
+REVOKE EXECUTE ON FUNCTION postcall.secrets_for_test(bigint) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION postcall.secrets_for_test(bigint) TO postcall_publisher;
+GRANT SELECT ON postcall.secret_opening TO postcall_publisher, postcall_auditor;
+GRANT INSERT (agent, names, opened_by, reason) ON postcall.secret_opening TO postcall_publisher;
+
+-- A dispatcher of release 0.3.0 or earlier takes ${secret.NAME} for a value of the call, and would send nothing in its place. It does
+-- not write this column. Once its lease is over it sends nothing, and it cannot be started on this schema.
+ALTER TABLE postcall.dispatcher ADD COLUMN knows_secrets boolean NOT NULL DEFAULT false;
+COMMENT ON COLUMN postcall.dispatcher.knows_secrets IS 'Whether it fills in secrets; false for those of releases up to 0.3.0';
+GRANT INSERT (knows_secrets) ON postcall.dispatcher TO postcall_dispatcher;
+
+-- The pattern finds more than what a template can have, and so no placeholder is missed.
+CREATE FUNCTION postcall.refuse_early_secret() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF concat_ws(' ', NEW.url, NEW.headers, NEW.body) ~ '\$\{\s*secret\M' AND EXISTS (
+        SELECT FROM postcall.dispatcher
+        WHERE NOT knows_secrets AND stopped_at IS NULL AND lost_at IS NULL AND lease_until > clock_timestamp()
+    ) THEN
+        RAISE EXCEPTION 'a dispatcher of an earlier release is running, which knows no secrets'
+            USING ERRCODE = 'object_not_in_prerequisite_state', CONSTRAINT = 'dispatchers_know_secrets';
+    END IF;
+    RETURN NEW;
+END
+$$;
+COMMENT ON FUNCTION postcall.refuse_early_secret() IS
+    'Trigger on postcall.action_version: no secret is named while a dispatcher runs that would send nothing in its place';
+REVOKE EXECUTE ON FUNCTION postcall.refuse_early_secret() FROM PUBLIC;
+CREATE TRIGGER secrets_are_known BEFORE INSERT ON postcall.action_version
+    FOR EACH ROW EXECUTE FUNCTION postcall.refuse_early_secret();
+ALTER TABLE postcall.action_version ENABLE ALWAYS TRIGGER secrets_are_known;

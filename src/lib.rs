@@ -82,7 +82,7 @@
 //! nothing of sockets, and sockets know nothing of SQL. [`scheduler`] decides whose turn it is, and does not know
 //! them, either. [`vault`] seals and opens secrets. [`dispatcher`] knows these five, and connects them in its loop. It records what it does in
 //! [`metrics`], which tells it to monitoring, together with figures from the [`store`]. [`service`] is what people do,
-//! through whichever interface; it knows [`render`], [`webhook`] and [`store`], and no interface. [`console`] shows in a
+//! through whichever interface; it knows [`render`], [`webhook`], [`store`] and [`vault`], and no interface. [`console`] shows in a
 //! browser what [`service`] and [`store`] tell, and has forms for what people do. [`cli`] reads arguments, calls the other rooms and
 //! prints, and decides nothing about a delivery.
 #![forbid(unsafe_code)]

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::{Args, Subcommand, ValueEnum};
 use http::HeaderName;
@@ -9,6 +10,7 @@ use ipnet::IpNet;
 
 use super::attribution::named;
 use super::console_people::{HashArguments, LinkArguments};
+use super::key_file::KeyFile;
 use super::signals::stop_on_signals;
 use super::targets::TargetArguments;
 use super::{CliError, migrate, print_line};
@@ -109,6 +111,11 @@ struct RunArguments {
     /// What tests may call, with `--write`. Nothing else of the console calls anything.
     #[command(flatten)]
     targets: TargetArguments,
+
+    /// With `--write`, for tests of actions that name a secret. The process of the console can then open every secret of every
+    /// agent, and each time that it does is recorded (`postcall.secret_opening`). Without it, such tests are refused.
+    #[command(flatten)]
+    key_file: KeyFile,
 }
 
 /// How the console knows who visits it.
@@ -186,7 +193,7 @@ impl RunArguments {
 
     fn tester(&self) -> Result<Tester, CliError> {
         let (webhook, _policy) = self.targets.clone().webhook(false, false)?;
-        Ok(Tester::new(webhook))
+        Ok(Tester::new(webhook, self.key_file.keyring()?.map(Arc::new)))
     }
 
     fn nobody(&self) -> Result<Auth, CliError> {

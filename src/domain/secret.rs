@@ -79,7 +79,7 @@ impl Absence {
             }
             Absence::NoKey => format!("the secret `{name}` cannot be opened: the dispatcher has no key (--key-file)"),
             Absence::UnknownKey => {
-                format!("the secret `{name}` cannot be opened: the dispatcher's key file lacks the key that it needs")
+                format!("the secret `{name}` cannot be opened: the key file lacks the key that it needs")
             }
             Absence::Damaged => {
                 format!("the secret `{name}` cannot be opened: it was changed in the database. Set it anew")

@@ -22,7 +22,7 @@
 //! doctor         what an installation needs in order to work
 //! find           what somebody means by an id: a delivery, a call, or the provider's id of a call
 //! replay         replaying many deliveries, or judging what would be replayed
-//! secrets        which secrets an action needs and its agent does not have
+//! secrets        which secrets an action names, and their values for a test
 //! pause          what was probably meant by a name that does not exist
 //! attribution    who does something by hand, and why
 //! action_form    an action as a form has it

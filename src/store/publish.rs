@@ -283,7 +283,11 @@ async fn insert_version(
         new.reason,
     )
     .execute(transaction)
-    .await?;
+    .await
+    .map_err(|error| match error.as_database_error().and_then(|reported| reported.constraint()) {
+        Some("dispatchers_know_secrets") => StoreError::EarlierDispatcher,
+        _ => error.into(),
+    })?;
     Ok(())
 }
 

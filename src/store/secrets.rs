@@ -166,6 +166,52 @@ impl Store {
     }
 }
 
+/// Secrets that are to be read, to test an action with them, and who does so.
+#[derive(Clone, Copy, Debug)]
+pub struct Opening<'a> {
+    /// The agent.
+    pub agent: &'a str,
+    /// The names that the action's templates need.
+    pub names: &'a [String],
+    /// Who tests, in that person's own words.
+    pub by: &'a str,
+    /// Why.
+    pub reason: &'a str,
+}
+
+impl Store {
+    /// Records that these secrets are read for a test, and then reads them, as they are stored. Names that the agent has no
+    /// secret for are left out.
+    pub async fn secrets_for_test(&self, opening: &Opening<'_>) -> Result<Vec<(String, Sealed)>, StoreError> {
+        // One row. It has to be committed, on its own, before the database gives what it records.
+        let opening_id = sqlx::query_scalar!(
+            "INSERT INTO postcall.secret_opening (agent, names, opened_by, reason) VALUES ($1, $2, $3, $4)
+             RETURNING opening_id",
+            opening.agent,
+            opening.names,
+            opening.by,
+            opening.reason,
+        )
+        .fetch_one(&self.pool)
+        .await?;
+        // By keys: one row of the record, and one for each name. A function, because publishers may not read the table.
+        let rows = sqlx::query!(
+            r#"
+            SELECT name AS "name!", key_id AS "key_id!", wrapped_key AS "wrapped_key!", sealed_value AS "sealed_value!"
+            FROM postcall.secrets_for_test($1)
+            "#,
+            opening_id,
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        let sealed = rows.into_iter().map(|row| {
+            let sealed = Sealed { key_id: row.key_id, wrapped_key: row.wrapped_key, sealed_value: row.sealed_value };
+            (row.name, sealed)
+        });
+        Ok(sealed.collect())
+    }
+}
+
 /// A secret that an action's templates name.
 #[derive(Clone, Debug)]
 pub struct NamedSecret {

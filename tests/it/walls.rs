@@ -19,7 +19,7 @@ const ARROWS: [(&str, &[&str]); 12] = [
     ("vault", &["domain"]),
     ("metrics", &["domain", "store"]),
     ("dispatcher", &["domain", "render", "webhook", "store", "scheduler", "vault", "metrics"]),
-    ("service", &["domain", "render", "webhook", "store"]),
+    ("service", &["domain", "render", "webhook", "store", "vault"]),
     ("console", &["domain", "store", "service"]),
     ("cli", &["domain", "webhook", "store", "scheduler", "vault", "metrics", "dispatcher", "service", "console"]),
     ("main", &["cli"]),
