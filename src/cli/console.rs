@@ -36,7 +36,8 @@ use crate::store::{Access, Store};
 ///
 /// With `--write` the pages have forms that pause, resume, enable, disable, replay, resolve, publish and test. Each change is
 /// recorded with the name of the person. Tests may call what the dispatchers may: give the console the same settings of
-/// targets as them.
+/// targets as them. An action that names a secret is tested only with `--key-file`: then the process of the console can open
+/// every secret of every agent, and each time that it does is recorded.
 ///
 /// It ends with SIGTERM, SIGINT, SIGHUP or SIGQUIT. `/health` answers 200 if the database answers.
 #[derive(Args)]
@@ -112,8 +113,7 @@ struct RunArguments {
     #[command(flatten)]
     targets: TargetArguments,
 
-    /// With `--write`, for tests of actions that name a secret. The process of the console can then open every secret of every
-    /// agent, and each time that it does is recorded (`postcall.secret_opening`). Without it, such tests are refused.
+    /// With `--write`, for tests of actions that name a secret. Without it, they are refused.
     #[command(flatten)]
     key_file: KeyFile,
 }

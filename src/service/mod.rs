@@ -29,8 +29,8 @@
 //! told           what a person has done, in one sentence
 //! ```
 //!
-//! It knows [`store`](crate::store), [`render`](crate::render), [`webhook`](crate::webhook) and
-//! [`domain`](crate::domain). It never knows an interface: it reads no
+//! It knows [`store`](crate::store), [`render`](crate::render), [`webhook`](crate::webhook), [`vault`](crate::vault)
+//! and [`domain`](crate::domain). It never knows an interface: it reads no
 //! arguments and prints nothing.
 
 pub mod action_form;
@@ -52,8 +52,8 @@ pub mod pause;
 pub mod preview;
 pub mod remarks;
 pub mod replay;
-pub mod spreadsheet;
 pub mod secrets;
+pub mod spreadsheet;
 pub mod stored_action;
 pub mod tail;
 pub mod told;

@@ -76,6 +76,8 @@ mod rights;
 mod search;
 mod secrecy;
 mod secrets;
+mod secrets_rekeyed;
+mod secrets_tested;
 mod sessions;
 mod shell;
 mod show;

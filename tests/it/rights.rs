@@ -22,7 +22,7 @@ const RIGHTS: &[&str] = &[
     "dispatcher: SELECT on table replay",
     // Its own lease, and the end of others.
     "dispatcher: SELECT on table dispatcher",
-    "dispatcher: INSERT on columns of dispatcher (lease_until, name, policy, version)",
+    "dispatcher: INSERT on columns of dispatcher (knows_secrets, lease_until, name, policy, version)",
     "dispatcher: UPDATE on columns of dispatcher (claim_epoch, lease_until, lost_at, stopped_at)",
     // What comes late: with neither time nor user of its choice.
     "dispatcher: SELECT on table resolution",
@@ -75,6 +75,10 @@ const RIGHTS: &[&str] = &[
     "publisher: DELETE on table secret",
     "publisher: SELECT on columns of secret (agent, format, key_id, name, set_at)",
     "publisher: SELECT on table secret_change",
+    // Tests an action with its secrets: gets them, encrypted, once this is recorded with neither time nor user of its choice.
+    "publisher: INSERT on columns of secret_opening (agent, names, opened_by, reason)",
+    "publisher: SELECT on table secret_opening",
+    "publisher: EXECUTE on function secrets_for_test",
     "publisher: SELECT on table pause",
     "publisher: SELECT on table pause_end",
     "publisher: SELECT on table active_pause",
@@ -126,6 +130,7 @@ const RIGHTS: &[&str] = &[
     // Of secrets their names, and who set them.
     "auditor: SELECT on columns of secret (agent, format, key_id, name, set_at)",
     "auditor: SELECT on table secret_change",
+    "auditor: SELECT on table secret_opening",
     "auditor: SELECT on table pause",
     "auditor: SELECT on table pause_end",
     "auditor: SELECT on table active_pause",
@@ -191,7 +196,7 @@ const RIGHTS: &[&str] = &[
 /// Functions that work with the rights of their owner: all of them triggers but those that are granted above.
 const OWNERS_RIGHTS: &str = "admit_action_test, admit_finding, admit_pause, admit_pause_end, await_deliveries, await_replay, \
      expire_response_excerpts, identify_replay, lock_deliveries, make_partitions, prune_partition, prune_plan, prune_rows, prune_tests, \
-     record_secret_change, record_switch, register_call";
+     record_secret_change, record_switch, register_call, secrets_for_test";
 
 /// Functions whose path is not fixed, because that would cost the platform something at each insert: there is no name in them
 /// that the path could give another meaning.

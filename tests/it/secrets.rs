@@ -2,50 +2,19 @@
 
 use std::fmt::Write as _;
 use std::os::unix::fs::PermissionsExt;
-use std::process::{Output, Stdio};
 
 use serde_json::json;
 
 use crate::support::database::Database;
 use crate::support::inbox::Inbox;
 use crate::support::intruder::{EVERYBODY, attempt, refused};
-use crate::support::process::{Dispatcher, POSTCALL, file, postcall, postcall_at, postcall_on, stderr, stdout};
+use crate::support::keys::{key_file, new_key, secret, set, started};
+use crate::support::process::{Dispatcher, file, postcall, postcall_at, postcall_on, stderr, stdout};
 
 /// A value that would show at once wherever it came.
 const VALUE: &str = "tok-7Qz\"&/9x";
 /// How it looks where its characters are escaped.
 const ESCAPED: &str = "7Qz";
-
-/// A key file with a new key on each line.
-fn key_file(keys: &[&str]) -> tempfile::NamedTempFile {
-    let file = file(&keys.join(""));
-    std::fs::set_permissions(file.path(), PermissionsExt::from_mode(0o600)).unwrap();
-    file
-}
-
-fn new_key() -> String {
-    stdout(&postcall(&["secret", "new-key"]))
-}
-
-/// Runs `postcall secret …` with this key file and standard input.
-fn secret(url: &str, keys: &tempfile::NamedTempFile, arguments: &[&str], input: &str) -> Output {
-    use std::io::Write;
-    let mut command = std::process::Command::new(POSTCALL);
-    command.env("DATABASE_URL", url).env("POSTCALL_KEY_FILE", keys.path()).arg("secret").args(arguments);
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    // Who refuses its arguments does not read.
-    child.stdin.take().unwrap().write_all(input.as_bytes()).ok();
-    child.wait_with_output().unwrap()
-}
-
-fn set(database: &Database, keys: &tempfile::NamedTempFile, agent: &str, name: &str, value: &str) {
-    let output = secret(&database.url, keys, &["set", agent, name, "--by", "Ada"], value);
-    assert!(output.status.success(), "{}", stderr(&output));
-}
-
-async fn started(database: &Database, keys: &tempfile::NamedTempFile) -> Dispatcher {
-    Dispatcher::start(database, &["--key-file", keys.path().to_str().unwrap()]).await
-}
 
 /// An action that names the secret in its URL, headers and body.
 fn action(inbox: &Inbox) -> serde_json::Value {
