@@ -180,6 +180,7 @@ fn check(text: ActionText<'_>, as_json: bool) -> Result<(), CliError> {
 async fn publish(which: Which, attribution: &OptionalAttribution, text: ActionText<'_>) -> Result<(), CliError> {
     let by = attribution.by()?;
     let ActionFile { spec, enabled } = check_quietly(&which, text, "not published")?;
+    warn(&warnings(&spec));
     let store = which.database.open(ONE_CONNECTION).await?;
     for name in secrets::unset(&store, &which.agent, &spec).await? {
         eprintln!(
@@ -193,13 +194,10 @@ async fn publish(which: Which, attribution: &OptionalAttribution, text: ActionTe
     print_line(&told::published(&which.agent, &which.name, enabled, published))
 }
 
-/// As [`check`], but prints nothing if there are no problems; `refused` says what is not done if there are some.
+/// As [`check`], but prints nothing, no warning either, if there are no problems; `refused` says what is not done if there are some.
 pub(super) fn check_quietly(which: &Which, text: ActionText<'_>, refused: &str) -> Result<ActionFile, CliError> {
     let NotPublishable { naming, problems } = match examine_to_publish(&which.agent, &which.name, text) {
-        Ok(file) => {
-            warn(&warnings(&file.spec));
-            return Ok(file);
-        }
+        Ok(file) => return Ok(file),
         Err(wrong) => wrong,
     };
     for problem in &naming {
@@ -208,6 +206,8 @@ pub(super) fn check_quietly(which: &Which, text: ActionText<'_>, refused: &str) 
     if !problems.is_empty() {
         eprintln!("{}", visible_lines(&shown(&problems)));
     }
+    // Whoever mends the errors can mend these at the same time.
+    warn(&look_at(text).warnings);
     Err(CliError::Problem(refused.to_owned()))
 }
 

@@ -17,14 +17,16 @@ use super::signals::first_stop;
 use super::table::{Table, print_json, time};
 use super::targets::TargetArguments;
 use super::{CliError, Database, Format, ONE_CONNECTION, print_line, read_file};
+use crate::domain::action::ActionSpec;
 use crate::domain::action_file::ActionFile;
 use crate::domain::action_test::{CallSource, TestState};
 use crate::domain::call::MAX_CALL_BYTES;
 use crate::domain::delivery::BodyEnd;
 use crate::domain::visible::visible;
+use crate::domain::warning::WarningCode;
 use crate::service::action_test::{NotTested, TestReport, Tester, What, Wish, in_words};
 use crate::service::chosen_call::ChosenCall;
-use crate::service::examination::warnings;
+use crate::service::examination::{LocatedWarning, warnings};
 use crate::store::Store;
 use crate::store::action_tests::{MOST_TESTS, TestRecord};
 
@@ -110,6 +112,9 @@ impl TestArguments {
             _ => What::Published(self.version),
         };
         let keys = self.key_file.keyring()?.map(Arc::new);
+        if let Some(ActionFile { spec, .. }) = &checked {
+            warn(&warnings_of_test(spec));
+        }
         let (webhook, _policy) = self.targets.webhook(false, false)?;
         let store = self.which.database.open(ONE_CONNECTION).await?;
         if let What::Published(version) = what {
@@ -131,11 +136,22 @@ impl TestArguments {
     }
 }
 
-/// Warnings of a published version, as `publish` says them.
+/// The warnings that `publish` says, without those about targets: whether the target may be called is what the test tells.
+fn warnings_of_test(spec: &ActionSpec) -> Vec<LocatedWarning> {
+    let is_about_targets = |warning: &LocatedWarning| {
+        matches!(
+            warning.warning.code,
+            WarningCode::PlainHttp | WarningCode::PrivateAddress | WarningCode::ForbiddenPort
+        )
+    };
+    warnings(spec).into_iter().filter(|warning| !is_about_targets(warning)).collect()
+}
+
+/// Warnings of a published version.
 async fn say_warnings(store: &Store, which: &Which, version: Option<i32>) -> Result<(), CliError> {
     let found = store.actions(Some(&which.agent), Some(&which.name), version).await?.pop();
     let action = found.ok_or_else(|| no_such_action(which, version))?;
-    warn(&warnings(&action.spec));
+    warn(&warnings_of_test(&action.spec));
     Ok(())
 }
 

@@ -33,7 +33,12 @@ impl Arguments {
 
 /// Returns an error if the schema is not the one that this program was built for.
 pub(super) async fn require_current(store: &Store) -> Result<(), CliError> {
-    let problem = match store.schema_version().await? {
+    let version = store.schema_version().await.map_err(|error| match error {
+        // Nobody migrates here, so the driver's words about migrations would mislead.
+        error if error.is_forbidden() => CliError::NoRole,
+        error => error.into(),
+    })?;
+    let problem = match version {
         SchemaVersion::Current => return Ok(()),
         SchemaVersion::Older { missing } => {
             format!(

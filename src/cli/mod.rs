@@ -152,6 +152,9 @@ pub enum CliError {
         /// The database user that the command needs.
         needed: &'static str,
     },
+    /// The database user may not even read which schema this is; [`Cli::run`] says what the command needs.
+    #[error("this database user may not read the schema postcall")]
+    NoRole,
     /// A file could not be read.
     #[error("cannot read {path}")]
     File {
@@ -255,6 +258,7 @@ impl Cli {
         let needed = self.command.needed_user();
         self.command.run().await.map_err(|error| match error {
             CliError::Store(source) if source.is_forbidden() => CliError::Forbidden { source, needed },
+            no_role @ CliError::NoRole => CliError::Problem(format!("{no_role}. This needs {needed}")),
             other => other,
         })
     }

@@ -87,13 +87,18 @@ impl Arguments {
                 );
             }
         } else {
+            let mut is_any_gone = false;
             let pruned = prune(&mut session, retention, |source, planned, outcome| {
+                is_any_gone |= matches!(outcome, Pruned::Left(_));
                 let (did, why) = did(source, outcome);
                 eprintln!("{source}: {did}");
                 result.line(source, planned, did, why);
             });
-            pruned.await.inspect_err(|_| {
-                eprintln!("what was removed until now stays removed; repeat the command for the rest")
+            pruned.await.inspect_err(|error| {
+                // What is refused from the beginning has removed nothing, and a repetition is refused as well.
+                if is_any_gone || !error.is_forbidden() {
+                    eprintln!("what was removed until now stays removed; repeat the command for the rest");
+                }
             })?;
         }
         result.table.print(self.format, &result.objects)

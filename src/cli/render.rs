@@ -1,5 +1,6 @@
 //! `postcall render`: shows what would be sent, without a database and without sending it.
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -9,6 +10,7 @@ use super::action_source::ActionSource;
 use super::table::print_json;
 use super::{CliError, read_file};
 use crate::domain::call::MAX_CALL_BYTES;
+use crate::domain::documented::SAMPLE;
 use crate::service::preview::{self, Preview};
 
 /// Show what an action would send for a call.
@@ -21,15 +23,19 @@ pub struct Arguments {
     #[arg(long, value_name = "FILE")]
     action: PathBuf,
 
-    /// The call: a file with one JSON object; `-` for standard input.
+    /// The call: a file with one JSON object; `-` for standard input. By default the documented sample (docs/actions.md shows
+    /// it).
     #[arg(long, value_name = "FILE")]
-    call: PathBuf,
+    call: Option<PathBuf>,
 }
 
 impl Arguments {
     pub(super) fn run(self) -> Result<(), CliError> {
         let action = ActionSource::read(&self.action)?;
-        let call = read_file(&self.call, MAX_CALL_BYTES)?;
+        let call = match &self.call {
+            Some(file) => Cow::Owned(read_file(file, MAX_CALL_BYTES)?),
+            None => Cow::Borrowed(SAMPLE),
+        };
         match preview::render(action.text(), &call) {
             Ok(preview) => print_json(&sent(preview)),
             Err(problem) => {

@@ -13,6 +13,7 @@ use crate::service::calls::{Arrived, Without};
 use crate::service::find::{Found, MOST_FOUND, find};
 use crate::service::past_request::{MaskedRequest, PastRequest, render_again};
 use crate::service::past_response::excerpt;
+use crate::store::Store;
 use crate::store::calls::MOST_LOOKED_AT;
 use crate::store::history::HistoryRow;
 
@@ -58,10 +59,23 @@ impl Arguments {
             Found::Calls(calls) => calls.iter().try_for_each(|arrived| print_line(&without_delivery(arrived))),
             Found::Nothing { is_older_left } => {
                 let id = visible(&self.id);
+                if let Some(test) = self.test(&store).await {
+                    return Err(CliError::Problem(format!(
+                        "{id} is a test and no delivery: postcall action tests {test}"
+                    )));
+                }
                 let looked = if is_older_left { format!(" among the newest {MOST_LOOKED_AT}") } else { String::new() };
                 Err(CliError::Problem(format!("there is no delivery with the id {id}, and no call{looked}")))
             }
         }
+    }
+}
+
+impl Arguments {
+    /// The agent of the test that has this id; `None` also for those who may read no tests.
+    async fn test(&self, store: &Store) -> Option<String> {
+        let test = store.test(self.id.parse().ok()?).await.ok()??;
+        Some(visible(&test.agent).into_owned())
     }
 }
 
@@ -98,6 +112,11 @@ fn without_delivery(Arrived { call, without }: &Arrived) -> String {
             call.deliveries.filter(|count| *count > 0).map(|count| format!("{count}, no longer in history")),
         ),
         field("because", without.as_ref().map(Without::in_words)),
+        field(
+            "by whom",
+            matches!(without, Some(Without::NoneEnabled { .. }))
+                .then(|| format!("postcall audit --act disabled --agent {}", call.agent)),
+        ),
     ];
     lines.into_iter().flatten().collect::<Vec<_>>().join("\n")
 }
@@ -191,16 +210,19 @@ fn timeline(row: &HistoryRow) -> impl Iterator<Item = String> {
         field("connected", after(row.connected_ms)),
         field("response head", after(row.head_ms)),
         field("ended", after(row.latency_ms)),
-        field(
-            "recorded",
-            row.finished_at.map(|at| format!("{at}  as {}", row.recorded_state.map_or("", State::as_str))),
-        ),
+        field("recorded", row.finished_at.map(|at| format!("{at}  as {}", recorded(row)))),
         field("resolved", row.resolved_at.map(|at| format!("{at}  as {}", row.state))),
         field("  by", row.resolved_by.as_ref()),
         field("  because", row.resolution_reason.as_ref()),
     ]
     .into_iter()
     .flatten()
+}
+
+/// The state in which it ended, before anything was learnt later, with its error kind.
+fn recorded(row: &HistoryRow) -> String {
+    let state = row.recorded_state.map_or("", State::as_str);
+    row.recorded_error_kind.map_or_else(|| state.to_owned(), |kind| format!("{state} ({kind})"))
 }
 
 fn request_lines(row: &HistoryRow, sent: &PastRequest) -> Vec<String> {
@@ -215,10 +237,14 @@ fn request_lines(row: &HistoryRow, sent: &PastRequest) -> Vec<String> {
         }
         PastRequest::Refused(problem) => vec![format!("  nothing: {}", visible(&problem.to_string()))],
         PastRequest::Gone(_) | PastRequest::Forbidden | PastRequest::TooLarge { .. } => {
+            let needed = match sent {
+                PastRequest::Forbidden => "; it needs a user who may read postcall.outbox and the templates",
+                _ => "",
+            };
             let reason = gone(sent);
             let sent = row.method.as_ref().zip(row.url.as_ref());
             let request = sent.map(|(method, url)| format!("  {} {}", visible(method), visible(url)));
-            request.into_iter().chain([format!("  (not rendered again: {reason})")]).collect()
+            request.into_iter().chain([format!("  (not rendered again: {reason}{needed})")]).collect()
         }
     };
     lines.extend(field("body sha256", row.request_sha256.as_ref()));

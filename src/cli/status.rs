@@ -16,8 +16,9 @@ use crate::store::status::{Count, DispatcherStatus, HeldPause, Life, Oldest, Rep
 /// Show the current status: dispatchers, queue, pauses, and whether the hosts answer.
 ///
 /// In flight, by dispatcher, is what the database says: deliveries that are claimed and have no
-/// recorded outcome yet. The reports come from the dispatchers themselves and are some seconds old:
-/// how many places are taken, and the condition of the hosts to which the dispatcher sends:
+/// recorded outcome yet. The reports come from the dispatchers themselves and are some seconds old, and
+/// up to half a minute while nothing changes: how many places are taken, and the condition of the hosts
+/// to which the dispatcher sends:
 ///
 ///   answering     the host answers
 ///   silent        the host accepts requests and does not answer in time; it gets few places until it

@@ -3,9 +3,10 @@
 use std::io::Write;
 
 use chrono::{DateTime, SecondsFormat, Utc};
-use comfy_table::{ContentArrangement, presets};
+use comfy_table::{ColumnConstraint, ContentArrangement, presets};
 use serde::Serialize;
 use serde_json::Value;
+use uuid::Uuid;
 
 use super::{CliError, Format, print_line, print_text};
 use crate::domain::visible::visible;
@@ -50,6 +51,17 @@ impl Table {
         }
         table.set_header(self.header.iter().map(|name| name.to_uppercase()));
         table.add_rows(self.rows.iter().map(|row| row.iter().map(|cell| visible(cell))));
+        // An id that continues in the next line can neither be copied nor be searched for.
+        for (index, _) in self.header.iter().enumerate() {
+            let mut cells =
+                self.rows.iter().filter_map(|row| row.get(index)).filter(|cell| !cell.is_empty()).peekable();
+            if cells.peek().is_some()
+                && cells.all(|cell| Uuid::try_parse(cell).is_ok())
+                && let Some(column) = table.column_mut(index)
+            {
+                column.set_constraint(ColumnConstraint::ContentWidth);
+            }
+        }
         table.trim_fmt()
     }
 }

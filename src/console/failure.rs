@@ -271,7 +271,7 @@ impl Trouble {
             ),
             Trouble::NoPage => ("No such page", "The console has no page with this address.", "Begin at the overview."),
             Trouble::Missing(what) => ("Not found", what.as_str(), "Search for it among the deliveries or the agents."),
-            Trouble::Wrong(what) => ("This cannot be searched for", what.as_str(), "Correct the address or the form."),
+            Trouble::Wrong(what) => ("Something in it is wrong", what.as_str(), "Correct the address or the form."),
             Trouble::NotDone(why) => ("Not done", why.as_str(), "Go back, and look at it again."),
             Trouble::Busy => (
                 "Busy",
@@ -316,6 +316,15 @@ fn who() -> &'static str {
     if frame::current().has_roles { "Your role in the console" } else { "The console's database user" }
 }
 
+/// The console's role that has what is needed: visitors who log in have no database user of their own to change.
+fn role_for(needed: &str) -> &'static str {
+    match needed {
+        _ if !frame::current().has_roles => "",
+        READER => ": in the console, the role auditor",
+        _ => ": in the console, the role publisher",
+    }
+}
+
 /// A part of a page, or why it is not shown. A part that is missing does not keep the rest from being shown.
 pub(super) enum Part<T> {
     Shown(T),
@@ -331,7 +340,9 @@ impl<T> Part<T> {
     pub(super) fn of(result: Result<T, StoreError>, needed: &str) -> Result<Part<T>, Trouble> {
         match result.map_err(Trouble::from) {
             Ok(part) => Ok(Part::Shown(part)),
-            Err(Trouble::Forbidden) => Ok(Part::Withheld(format!("{} may not read this. It needs {needed}.", who()))),
+            Err(Trouble::Forbidden) => {
+                Ok(Part::Withheld(format!("{} may not read this. It needs {needed}{}.", who(), role_for(needed))))
+            }
             Err(Trouble::TooSlow) => {
                 Ok(Part::Withheld("The database did not finish this part within 5 seconds.".to_owned()))
             }

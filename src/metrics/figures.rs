@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
-use tracing::debug;
+use tracing::{debug, warn};
 
 use crate::domain::chain::chain;
 use crate::store::figures::{DispatcherCounts, PartitionFigures, QueueFigures};
@@ -188,11 +188,13 @@ impl Groups {
 struct Group<T> {
     value: Option<T>,
     due: Option<Instant>,
+    /// Whether it was said that the right to read it is missing: an alert that needs it is blind until somebody grants it.
+    is_told: bool,
 }
 
 impl<T> Default for Group<T> {
     fn default() -> Group<T> {
-        Group { value: None, due: None }
+        Group { value: None, due: None, is_told: false }
     }
 }
 
@@ -204,8 +206,14 @@ impl<T> Group<T> {
     /// Notes what a reading that began at `begun` has found. A value that could not be read again is forgotten.
     fn note(&mut self, begun: Instant, read: Result<T, StoreError>) {
         self.due = Some(begun + (begun.elapsed() * RARITY).min(LONGEST_PAUSE));
-        self.value =
-            read.inspect_err(|error| debug!(error = %chain(error), "cannot read a figure for the metrics")).ok();
+        if let Err(error) = &read {
+            if error.is_forbidden() && !std::mem::replace(&mut self.is_told, true) {
+                warn!(error = %chain(error), "a figure for the metrics may not be read by this database user");
+            } else {
+                debug!(error = %chain(error), "cannot read a figure for the metrics");
+            }
+        }
+        self.value = read.ok();
     }
 }
 

@@ -61,7 +61,10 @@ pub fn resolved(id: Uuid, finding: Finding, by: &str, resolution: &Resolution) -
 
 /// What pausing did.
 pub fn paused(target: &NamedTarget) -> String {
-    format!("{} is paused; what waits for it is sent once it is resumed", visible(&target.to_string()))
+    format!(
+        "{} is paused; what waits for it is sent once it is resumed. Dispatchers know it within about two seconds",
+        visible(&target.to_string())
+    )
 }
 
 /// What is said of a host that no action goes to.

@@ -7,6 +7,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
 
+use clap::Parser;
+use clap::error::{ContextKind, ContextValue};
+use postcall::cli::Cli;
 use postcall::domain::delivery::{Failure, State, UnknownReason};
 use serde_json::json;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
@@ -17,6 +20,7 @@ use crate::support::process::{postcall, stdout};
 /// So many of each there are at least: a change of the markup that hides them from these tests is missed by these counts.
 const SQL_BLOCKS: usize = 15;
 const LINKS: usize = 60;
+const COMMANDS: usize = 75;
 const PROMISES: usize = 50;
 const PATHS: usize = 60;
 
@@ -196,6 +200,59 @@ async fn every_statement_of_the_documents_runs_under_the_role_that_it_names() {
         }
     }
     assert!(count >= SQL_BLOCKS, "{count}");
+}
+
+/// The commands of a line of a shell, each with its words. Comments, redirections and variables before a command are left out.
+fn commands(line: &str) -> Vec<Vec<String>> {
+    let (mut commands, mut words, mut word) = (Vec::new(), Vec::new(), None::<String>);
+    let mut quote = None;
+    for c in line.chars().chain(['\n']) {
+        match (quote, c) {
+            (Some(open), _) if c == open => quote = None,
+            (Some(_), _) => word.get_or_insert_default().push(c),
+            (None, '"' | '\'') => {
+                word.get_or_insert_default();
+                quote = Some(c);
+            }
+            (None, '#') if word.is_none() => break,
+            (None, ' ' | '\n') => words.extend(word.take()),
+            (None, '|' | ';' | '&' | '(' | ')' | '<' | '>') => {
+                words.extend(word.take());
+                commands.push(std::mem::take(&mut words));
+            }
+            (None, _) => word.get_or_insert_default().push(c),
+        }
+    }
+    words.extend(word);
+    commands.push(words);
+    let is_setting = |word: &String| word.split_once('=').is_some_and(|(name, _)| name == name.to_uppercase());
+    commands.into_iter().map(|words| words.into_iter().skip_while(is_setting).collect()).collect()
+}
+
+#[test]
+fn every_command_that_a_document_gives_is_one_that_the_program_takes() {
+    const NOBODY: &str = "00000000-0000-0000-0000-000000000000";
+    let mut count = 0;
+    for (path, document) in documents() {
+        let blocks = document.blocks.iter().filter(|(language, _)| language == "console");
+        let text = blocks.map(|(_, block)| block.replace("\\\n", " ")).collect::<String>();
+        let lines = text.lines().filter_map(|line| line.trim_start().strip_prefix("$ "));
+        for words in lines.flat_map(commands).filter(|words| words.first().is_some_and(|word| word == "postcall")) {
+            let id = |word: String| if word.ends_with("_ID") { NOBODY.to_owned() } else { word };
+            let words: Vec<String> = words.into_iter().map(id).collect();
+            let told = match Cli::try_parse_from(&words) {
+                Ok(_) => String::new(),
+                // The database comes by the environment.
+                Err(error) => match error.get(ContextKind::InvalidArg) {
+                    Some(ContextValue::Strings(missing)) if *missing == ["--database-url <URL>"] => String::new(),
+                    _ => error.to_string(),
+                },
+            };
+            assert_eq!(told, "", "{}: {}", path.display(), words.join(" "));
+            count += 1;
+        }
+    }
+    assert!(count >= COMMANDS, "{count}");
 }
 
 #[test]

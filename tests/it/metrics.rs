@@ -188,6 +188,36 @@ async fn what_the_database_knows_is_told_without_more_rights_than_a_dispatcher_h
 }
 
 #[tokio::test]
+async fn every_figure_of_the_database_can_be_read_with_the_rights_of_a_dispatcher() {
+    let database = Database::new().await;
+    let url = database.login(&["postcall_dispatcher"]).await;
+    let (_dispatcher, scraper) = start(&url, &[]).await;
+    // The last one that is read.
+    let scrape = scraper.until(|scrape| scrape.families.contains_key("postcall_invariant_violations")).await;
+    for of_database in [
+        "postcall_dispatchers",
+        "postcall_waiting_deliveries",
+        "postcall_unknown_unresolved",
+        "postcall_partition_headroom_seconds",
+        "postcall_default_partition_rows",
+    ] {
+        assert!(scrape.families.contains_key(of_database), "{of_database}\n{}", scrape.text);
+    }
+    assert_eq!(scrape.value("postcall_database_errors_total", &[("operation", "figures")]), 0.0);
+}
+
+#[tokio::test]
+async fn a_figure_that_may_not_be_read_is_told_in_the_log_and_the_others_are_served() {
+    let database = Database::new().await;
+    database.execute("REVOKE SELECT (created_at) ON postcall.outbox_default FROM postcall_dispatcher").await;
+    let (mut dispatcher, scraper) = start(&database.login(&["postcall_dispatcher"]).await, &[]).await;
+    let scrape = scraper.until(|scrape| scrape.families.contains_key("postcall_invariant_violations")).await;
+    assert!(!scrape.families.contains_key("postcall_default_partition_rows"), "{}", scrape.text);
+    let line = dispatcher.says("a figure for the metrics may not be read by this database user").await;
+    assert!(line.contains("permission denied for table outbox_default"), "{line}");
+}
+
+#[tokio::test]
 async fn the_headroom_ends_where_the_first_partition_is_missing_and_rows_without_one_are_counted() {
     let database = Database::new().await;
     let mut session = database.session();

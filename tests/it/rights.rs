@@ -17,6 +17,9 @@ const RIGHTS: &[&str] = &[
     "dispatcher: DELETE, INSERT, SELECT, UPDATE on table sending",
     "dispatcher: INSERT, SELECT on table delivery",
     "dispatcher: SELECT on table outbox",
+    // Counts the rows of the default partitions for metrics.
+    "dispatcher: SELECT on columns of delivery_default (created_at)",
+    "dispatcher: SELECT on columns of outbox_default (created_at)",
     "dispatcher: SELECT on table action",
     "dispatcher: SELECT on table action_version",
     "dispatcher: SELECT on table replay",

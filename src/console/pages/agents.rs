@@ -5,7 +5,7 @@ use askama::Template;
 use super::{agent, written};
 use crate::console::answer::Answer;
 use crate::console::failure::{Part, READER, Trouble};
-use crate::console::people::Visit;
+use crate::console::people::{Role, Visit};
 use crate::console::query::Parameters;
 use crate::console::words::{Here, agent_address, number, shown};
 use crate::store::agents::{AgentSummary, From};
@@ -20,6 +20,8 @@ struct AgentsPage {
     here: Here,
     q: String,
     list: Part<List>,
+    /// Whether the visitor may publish, also for an agent that has no action yet.
+    may_publish: bool,
 }
 
 struct List {
@@ -50,7 +52,7 @@ pub(super) async fn page(query: &str, visit: &Visit<'_>) -> Result<Answer, Troub
     };
     all.end()?;
     let list = Part::of(list(visit.everything()?, &q, &from).await, READER)?;
-    written(&AgentsPage { here: Here::Agents, q, list })
+    written(&AgentsPage { here: Here::Agents, q, list, may_publish: visit.may(Role::Publisher) })
 }
 
 async fn list(store: &Store, q: &str, from: &From) -> Result<List, StoreError> {

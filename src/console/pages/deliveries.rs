@@ -29,6 +29,8 @@ struct DeliveriesPage {
     list: Part<List>,
     /// Where what is found is replayed; `None` for those who may not, and where no criteria are given.
     replay: Option<String>,
+    /// Where the call is looked for that was named, because it may have no delivery; `None` for those who see one agent.
+    calls: Option<String>,
 }
 
 /// The form, with what was asked for.
@@ -119,7 +121,7 @@ pub(super) async fn page(query: &str, visit: &Visit<'_>) -> Result<Answer, Troub
         // The form stays, so that it can be corrected.
         Err(Trouble::Wrong(wrong)) => {
             let (form, list) = (Form::of(None), Part::Shown(List::default()));
-            let page = DeliveriesPage { here: Here::Deliveries, form, wrong, list, replay: None };
+            let page = DeliveriesPage { here: Here::Deliveries, form, wrong, list, replay: None, calls: None };
             return Ok(Answer::page(StatusCode::BAD_REQUEST, page.render()?));
         }
         Err(trouble) => return Err(trouble),
@@ -133,8 +135,11 @@ pub(super) async fn page(query: &str, visit: &Visit<'_>) -> Result<Answer, Troub
     let list = Part::of(list(store, &search, &filter).await, READER)?;
     let replay = (visit.may(Role::Operator) && search.is_narrowed() && search.q.is_none())
         .then(|| search.address_with(&[]).replacen("/deliveries", "/change/replay-many", 1));
+    let calls = search.q.as_ref().filter(|_| visit.only_agent().is_none()).map(|q| {
+        format!("/calls?{}", url::form_urlencoded::Serializer::new(String::new()).append_pair("q", q).finish())
+    });
     let form = Form::of(Some(&search));
-    written(&DeliveriesPage { here: Here::Deliveries, form, wrong: String::new(), list, replay })
+    written(&DeliveriesPage { here: Here::Deliveries, form, wrong: String::new(), list, replay, calls })
 }
 
 /// All criteria, the first field included, which here stands for a call.

@@ -117,12 +117,15 @@ pub(super) async fn page(visit: &Visit<'_>, rates: &Rates) -> Result<Answer, Tro
     let minutes = if is_late() { Part::left_out() } else { Part::of(rates.of(store, now).await, READER)? };
     let latest = if is_late() { Part::left_out() } else { Part::of(latest(store).await, READER)? };
     let needs = needs(status.shown(), last_hour.shown().map(Vec::as_slice), headroom.shown().map(Vec::as_slice));
-    let summary = summary(status.shown().is_some(), &needs);
-    let calm = status.shown().is_some() && !needs.iter().any(Need::is_for_somebody);
-    let icon = match (status.shown(), calm) {
-        (None, _) => Icon::ASK,
-        (Some(_), true) => Icon::WELL,
-        (Some(_), false) => Icon::WARN,
+    // Whether everything was read that may need somebody: a right may be missing, or time.
+    let is_whole = last_hour.shown().is_some() && headroom.shown().is_some();
+    let summary = summary(status.shown().is_some(), is_whole, &needs);
+    let is_any = needs.iter().any(Need::is_for_somebody);
+    let calm = status.shown().is_some() && is_whole && !is_any;
+    let icon = match (status.shown(), is_any) {
+        (Some(_), true) => Icon::WARN,
+        (Some(_), false) if calm => Icon::WELL,
+        _ => Icon::ASK,
     };
     let paused = status.shown().map(|status| status.paused.as_slice()).unwrap_or_default();
     let orders = if visit.may(Role::Operator) { orders(paused) } else { Vec::new() };
@@ -171,9 +174,10 @@ fn orders(paused: &[HeldPause]) -> Vec<PauseForm> {
 }
 
 /// What the overview says first.
-fn summary(is_known: bool, needs: &[Need]) -> String {
+fn summary(is_known: bool, is_whole: bool, needs: &[Need]) -> String {
     match needs.iter().filter(|need| need.is_for_somebody()).count() {
         0 if !is_known => "The status cannot be read.".to_owned(),
+        0 if !is_whole => "Of what is shown here, nothing needs anybody. Not everything is shown.".to_owned(),
         0 => "Nothing needs anybody.".to_owned(),
         1 => "1 thing needs somebody.".to_owned(),
         things => format!("{things} things need somebody."),

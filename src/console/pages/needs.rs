@@ -164,7 +164,7 @@ fn failures(last_hour: &[StateCount], needs: &mut Vec<Need>) {
             State::Rejected => Need {
                 mark: LOOK,
                 what: what("was rejected by its receiver", "were rejected by their receivers"),
-                cure: "The receivers have them and refused them. Look at the codes: 4xx is mostly the action, 5xx the \
+                cure: "Whatever was rejected was received and refused. Look at the codes: 4xx is mostly the action, 5xx the \
                        receiver.",
                 command: None,
                 link: Some(("/deliveries?state=rejected&since=1h", "What was rejected")),

@@ -19,7 +19,7 @@ use crate::domain::action_file::ActionFile;
 use crate::domain::problem::Field;
 use crate::service::action_form::ActionForm;
 use crate::service::comparison::differences;
-use crate::service::examination::{NotPublishable, warnings};
+use crate::service::examination::{NotPublishable, look_at, warnings};
 use crate::service::told;
 use crate::store::Store;
 use crate::store::actions::ActionRecord;
@@ -86,7 +86,8 @@ struct VersionView {
     at: Time,
     by: String,
     reason: String,
-    edit: String,
+    /// Where it is used again; `None` for the newest version.
+    edit: Option<String>,
 }
 
 impl EditPage {
@@ -232,18 +233,31 @@ fn refused_page(typed: Typed, refused: NotPublishable<'_>, help: Help) -> Result
         let is_template = matches!(problem.field, Field::Url | Field::Headers | Field::Body);
         let place = problem.position.filter(|_| is_template);
         let place = place.map(|place| format!(" (line {}, column {})", place.line, place.column));
-        let field = match problem.field {
-            Field::Method => "method",
-            Field::Url => "url",
-            Field::Timeout => "timeout",
-            Field::Headers => "headers",
-            Field::Body => "body",
-            Field::Action | Field::Call => "",
-        };
-        Wrong { field, what: format!("{}{}", shown(&problem.message), place.unwrap_or_default()) }
+        Wrong {
+            field: field_name(problem.field),
+            what: format!("{}{}", shown(&problem.message), place.unwrap_or_default()),
+        }
     });
-    page.wrong = naming.chain(problems).collect();
+    // Whoever mends the errors can mend these at the same time.
+    let warnings = look_at(&page.typed.form.text()).warnings;
+    let warnings = warnings.iter().map(|located| Wrong {
+        field: field_name(located.warning.field),
+        what: format!("Warning: {}", shown(&located.shown())),
+    });
+    page.wrong = naming.chain(problems).chain(warnings).collect();
     page.answer(StatusCode::UNPROCESSABLE_ENTITY)
+}
+
+/// The field of the form; empty for what concerns none of them.
+fn field_name(field: Field) -> &'static str {
+    match field {
+        Field::Method => "method",
+        Field::Url => "url",
+        Field::Timeout => "timeout",
+        Field::Headers => "headers",
+        Field::Body => "body",
+        Field::Action | Field::Call => "",
+    }
 }
 
 /// What would be changed, against the newest version of now.
@@ -292,12 +306,16 @@ pub(in crate::console::pages) async fn versions(query: &str, visit: &Visit<'_>) 
         format!("{path}?{}", query.finish())
     };
     let next = versions.last().map(|last| last.version).filter(|last| *last > 1);
+    // On the first page, the first version is the newest.
+    let is_newest = |version: &VersionRecord| {
+        before.is_none() && versions.first().is_some_and(|first| first.version == version.version)
+    };
     let view = |version: &VersionRecord| VersionView {
         version: version.version,
         at: Time(version.published_at),
         by: shown(&version.published_by).into_owned(),
         reason: version.reason.as_deref().map(shown).unwrap_or_default().into_owned(),
-        edit: address("/change/action", "version", version.version),
+        edit: (!is_newest(version)).then(|| address("/change/action", "version", version.version)),
     };
     written(&VersionsPage {
         here: Here::Agents,

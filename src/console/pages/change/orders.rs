@@ -13,7 +13,7 @@ use crate::domain::delivery::Finding;
 use crate::domain::host::HostPattern;
 use crate::domain::pause::NamedTarget;
 use crate::service::pause::{is_unused_host, missing, told_missing};
-use crate::service::replay::Reason;
+use crate::service::replay::{Cure, Reason};
 use crate::service::told;
 use crate::store::pauses::{Pausing, Resuming};
 use crate::store::publish::Switching;
@@ -110,7 +110,14 @@ pub(in crate::console::pages) async fn replay(form: &Form, visit: &Visit<'_>) ->
             Ok(visit.done(&format!("/deliveries/{replay}"), done))
         }
         Some((_, Replayed::Refused(refusal))) => {
-            Err(Trouble::NotDone(format!("{id} was not replayed: {}.", shown(&Reason::of(&refusal).words))))
+            let Reason { words, cure } = Reason::of(&refusal);
+            let cure = match cure {
+                Some(Cure::IncludeUnknown) => " To send it all the same, tick “even if the receiver may have it”.",
+                Some(Cure::IncludeDelivered) => " To send it all the same, tick “even if it was delivered”.",
+                Some(Cure::EnableAction { .. }) => " Enable it first.",
+                None => "",
+            };
+            Err(Trouble::NotDone(format!("{id} was not replayed: {}.{cure}", shown(&words))))
         }
         // It was to be made, and not to be judged; and there is an outcome for each delivery.
         Some((_, Replayed::Allowed)) | None => Err(Trouble::Defect),
