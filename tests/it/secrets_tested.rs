@@ -214,6 +214,25 @@ async fn no_secret_is_named_while_a_dispatcher_of_an_earlier_release_runs() {
         assert_eq!(refused.status.code(), Some(1));
         assert!(stderr(&refused).contains("release 0.3.0 or earlier is running"), "{}", stderr(&refused));
     }
+    // The form of the console is refused as the command is.
+    let console = Console::start_with(&publisher, &["--write", "--as", "Ada"]).await;
+    let url = ("url", "https://h.example/${secret.TOKEN}");
+    let form = [
+        ("agent", "a"),
+        ("name", "b"),
+        ("over", ""),
+        ("method", "GET"),
+        url,
+        ("timeout", ""),
+        ("headers", ""),
+        ("body", ""),
+    ];
+    let step = |step| [&form[..], &[("reason", ""), ("step", step)]].concat();
+    let review = console.sends("", "/change/action", &step("review")).await;
+    assert!(review.words().contains("The agent has no secret TOKEN"), "{}", review.words());
+    let refused = console.sends("", "/change/action", &step("publish")).await;
+    assert!(refused.words().contains("release 0.3.0 or earlier is running"), "{} {}", refused.status, refused.words());
+    assert_eq!(database.number("SELECT count(*) FROM postcall.action").await, 0);
     for url in ["https://h.example/?t=${context.secret}", "https://h.example/?t=${secrets.a}"] {
         assert!(publish(url).status.success(), "{url}");
     }
