@@ -29,6 +29,8 @@
 //!   ([`domain::delivery`]).
 //! - **Lane**: the deliveries that wait for one action; the unit of scheduling. Lanes take turns ([`scheduler`]).
 //! - **Placeholder**: `${path}` in a template, which is replaced by a value of the call ([`render`]).
+//! - **Secret**: a value of an agent that its templates name as `${secret.NAME}`, and that nobody sees ([`domain::secret`]).
+//!   It is **sealed** (encrypted) where it is stored, and **opened** for an attempt ([`vault`]).
 //! - **Message**: what the receiver gets; its id is the header `webhook-id`, the same in each replay of a delivery.
 //! - **Host**: the name and port that a URL names; the unit of limits ([`domain::host`]).
 //! - **Policy**: which targets may be called, as the operator has set it ([`domain::policy`]).
@@ -78,9 +80,9 @@
 //! A room is a module with a wall around it: a test holds what it knows. Imports go one way. All rooms know
 //! [`domain`], which knows no other room. [`render`], [`webhook`] and [`store`] do not know each other: templates know
 //! nothing of sockets, and sockets know nothing of SQL. [`scheduler`] decides whose turn it is, and does not know
-//! them, either. [`dispatcher`] knows these four, and connects them in its loop. It records what it does in
+//! them, either. [`vault`] seals and opens secrets. [`dispatcher`] knows these five, and connects them in its loop. It records what it does in
 //! [`metrics`], which tells it to monitoring, together with figures from the [`store`]. [`service`] is what people do,
-//! through whichever interface; it knows [`render`], [`webhook`] and [`store`], and no interface. [`console`] shows in a
+//! through whichever interface; it knows [`render`], [`webhook`], [`store`] and [`vault`], and no interface. [`console`] shows in a
 //! browser what [`service`] and [`store`] tell, and has forms for what people do. [`cli`] reads arguments, calls the other rooms and
 //! prints, and decides nothing about a delivery.
 #![forbid(unsafe_code)]
@@ -96,4 +98,5 @@ pub mod render;
 pub mod scheduler;
 pub mod service;
 pub mod store;
+pub mod vault;
 pub mod webhook;

@@ -16,6 +16,7 @@ use crate::domain::action_file::{ActionFile, ActionText};
 use crate::domain::visible::{visible, visible_lines};
 use crate::service::examination::{LocatedWarning, NotPublishable, examine_to_publish, look_at, shown, warnings};
 use crate::service::remarks::remarks;
+use crate::service::secrets;
 use crate::service::stored_action::{as_file, described};
 use crate::service::told;
 use crate::store::publish::{Publication, Switching};
@@ -181,6 +182,12 @@ async fn publish(which: Which, attribution: &OptionalAttribution, text: ActionTe
     let ActionFile { spec, enabled } = check_quietly(&which, text, "not published")?;
     warn(&warnings(&spec));
     let store = which.database.open(ONE_CONNECTION).await?;
+    for name in secrets::unset(&store, &which.agent, &spec).await? {
+        eprintln!(
+            "warning: agent {0} has no secret `{name}`: until `postcall secret set {0} {name}`, its deliveries fail",
+            visible(&which.agent)
+        );
+    }
     let reason = attribution.reason.as_deref();
     let publication = Publication { agent: &which.agent, name: &which.name, spec: &spec, enabled, by: &by, reason };
     let published = store.publish(&publication).await?;

@@ -1,6 +1,7 @@
 //! `postcall action test` and `postcall action tests`: one real request, to see what a receiver answers.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::builder::RangedI64ValueParser;
 use clap::{Args, ValueEnum};
@@ -10,6 +11,7 @@ use uuid::Uuid;
 use super::action::{Which, attribution, check_quietly, no_such_action, warn};
 use super::action_source::ActionSource;
 use super::attribution::Attribution;
+use super::key_file::KeyFile;
 use super::show::{field, masked_lines};
 use super::signals::first_stop;
 use super::table::{Table, print_json, time};
@@ -59,6 +61,10 @@ pub(super) struct TestArguments {
 
     #[command(flatten)]
     targets: TargetArguments,
+
+    /// For an action that names a secret.
+    #[command(flatten)]
+    key_file: KeyFile,
 }
 
 #[derive(Args)]
@@ -105,6 +111,7 @@ impl TestArguments {
             (Some(ActionFile { spec, .. }), Some(file)) => What::File { spec, text: file.text().text },
             _ => What::Published(self.version),
         };
+        let keys = self.key_file.keyring()?.map(Arc::new);
         if let Some(ActionFile { spec, .. }) = &checked {
             warn(&warnings_of_test(spec));
         }
@@ -116,7 +123,7 @@ impl TestArguments {
         let reason = &self.attribution.reason;
         let wish = Wish { agent: &self.which.agent, action: &self.which.name, what, call: &call, by: &by, reason };
         let stop = first_stop()?;
-        let report = Tester::new(webhook).test(&store, &wish, stop).await;
+        let report = Tester::new(webhook, keys).test(&store, &wish, stop).await;
         let report = report.map_err(|refused| in_cli_words(refused, &self.which, self.version))?;
         for path in report.record.unresolved.iter().flatten() {
             eprintln!("warning: the call has nothing for the placeholder {}", visible(path));

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::{Args, Subcommand, ValueEnum};
 use http::HeaderName;
@@ -9,6 +10,7 @@ use ipnet::IpNet;
 
 use super::attribution::named;
 use super::console_people::{HashArguments, LinkArguments};
+use super::key_file::KeyFile;
 use super::signals::stop_on_signals;
 use super::targets::TargetArguments;
 use super::{CliError, migrate, print_line};
@@ -34,7 +36,8 @@ use crate::store::{Access, Store};
 ///
 /// With `--write` the pages have forms that pause, resume, enable, disable, replay, resolve, publish and test. Each change is
 /// recorded with the name of the person. Tests may call what the dispatchers may: give the console the same settings of
-/// targets as them.
+/// targets as them. An action that names a secret is tested only with `--key-file`: then the process of the console can open
+/// every secret of every agent, and each time that it does is recorded.
 ///
 /// It ends with SIGTERM, SIGINT, SIGHUP or SIGQUIT. `/health` answers 200 if the database answers.
 #[derive(Args)]
@@ -109,6 +112,10 @@ struct RunArguments {
     /// What tests may call, with `--write`. Nothing else of the console calls anything.
     #[command(flatten)]
     targets: TargetArguments,
+
+    /// With `--write`, for tests of actions that name a secret. Without it, they are refused.
+    #[command(flatten)]
+    key_file: KeyFile,
 }
 
 /// How the console knows who visits it.
@@ -186,7 +193,7 @@ impl RunArguments {
 
     fn tester(&self) -> Result<Tester, CliError> {
         let (webhook, _policy) = self.targets.clone().webhook(false, false)?;
-        Ok(Tester::new(webhook))
+        Ok(Tester::new(webhook, self.key_file.keyring()?.map(Arc::new)))
     }
 
     fn nobody(&self) -> Result<Auth, CliError> {

@@ -14,6 +14,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use crate::domain::chain::chain;
 use crate::domain::visible::visible_lines;
 use crate::store::{Store, StoreError};
+use crate::vault::{KeyringError, SealError};
 use crate::webhook::SetupError;
 
 use text::{Format, print_bytes, print_line, print_text, read_file};
@@ -32,6 +33,7 @@ mod demo;
 mod doctor;
 mod filter;
 mod history;
+mod key_file;
 mod limits;
 mod listing;
 mod migrate;
@@ -42,6 +44,7 @@ mod render;
 mod replay;
 mod resolve;
 mod run;
+mod secret;
 mod shell;
 mod show;
 mod signals;
@@ -89,6 +92,7 @@ enum Command {
     Status(status::Arguments),
     Console(Box<console::Arguments>),
     Action(action::Arguments),
+    Secret(secret::Arguments),
     Pause(pause::Arguments),
     Resume(pause::ResumeArguments),
     Render(render::Arguments),
@@ -173,6 +177,12 @@ pub enum CliError {
     /// The client for webhooks cannot be set up.
     #[error(transparent)]
     Setup(#[from] SetupError),
+    /// The key file cannot be used.
+    #[error(transparent)]
+    Keyring(#[from] KeyringError),
+    /// A secret cannot be sealed.
+    #[error(transparent)]
+    Seal(#[from] SealError),
     /// Arguments that clap cannot tell to exclude each other.
     #[error("{0}")]
     Usage(&'static str),
@@ -262,6 +272,7 @@ impl Command {
             Command::Status(arguments) => arguments.run().await,
             Command::Console(arguments) => arguments.run().await,
             Command::Action(arguments) => arguments.run().await,
+            Command::Secret(arguments) => arguments.run().await,
             Command::Pause(arguments) => arguments.run().await,
             Command::Resume(arguments) => arguments.run().await,
             Command::Render(arguments) => arguments.run(),
@@ -293,6 +304,8 @@ impl Command {
             Command::Run(_) => "a database user with the role postcall_dispatcher",
             Command::Pause(arguments) if arguments.only_reads() => READER,
             Command::Action(arguments) if arguments.only_reads() => READER,
+            Command::Secret(arguments) if arguments.only_reads() => READER,
+            Command::Secret(arguments) if arguments.needs_owner() => "the owner of the schema",
             Command::Status(_)
             | Command::Console(_)
             | Command::Calls(_)
@@ -301,9 +314,12 @@ impl Command {
             | Command::Audit(_)
             | Command::Show(_)
             | Command::CheckInvariants(_) => READER,
-            Command::Action(_) | Command::Pause(_) | Command::Resume(_) | Command::Resolve(_) | Command::Replay(_) => {
-                "a database user with the role postcall_publisher"
-            }
+            Command::Action(_)
+            | Command::Secret(_)
+            | Command::Pause(_)
+            | Command::Resume(_)
+            | Command::Resolve(_)
+            | Command::Replay(_) => "a database user with the role postcall_publisher",
         }
     }
 }

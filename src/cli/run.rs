@@ -2,12 +2,14 @@
 
 use std::net::SocketAddr;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
 use clap::builder::{FalseyValueParser, RangedU64ValueParser};
 use tracing::{info, warn};
 
+use super::key_file::KeyFile;
 use super::limits::LimitArguments;
 use super::prune::Keep;
 use super::signals::stop_on_signals;
@@ -101,6 +103,9 @@ pub struct Arguments {
     #[command(flatten)]
     targets: TargetArguments,
 
+    #[command(flatten)]
+    key_file: KeyFile,
+
     /// Start although dispatchers with another policy run, because the policy is being changed. Restart one dispatcher
     /// after the other with the new settings and this flag. Remove the flag afterwards.
     #[arg(long, env = "POSTCALL_CHANGE_POLICY", value_parser = FalseyValueParser::new())]
@@ -143,6 +148,7 @@ impl Arguments {
     pub(super) async fn run(self) -> Result<(), CliError> {
         self.check_budget()?;
         let retention = self.keep.retention()?;
+        let keys = self.key_file.keyring()?.map(Arc::new);
         let server = self.metrics_listen.bind().await?;
         let store = self.database.open(CONNECTIONS).await?;
         if store.is_standby().await? {
@@ -166,6 +172,7 @@ impl Arguments {
             max_bytes_in_flight: self.max_bytes_in_flight,
             retention,
             keep_excerpts: self.keep_responses_days,
+            keys,
         };
         let stop = StopTokens::default();
         stop_on_signals(stop.clone())?;

@@ -77,6 +77,7 @@ impl From<&StoreError> for Trouble {
     fn from(error: &StoreError) -> Trouble {
         let trouble = match error {
             error if error.is_forbidden() => return Trouble::Forbidden,
+            StoreError::EarlierDispatcher => return Trouble::NotDone(format!("Nothing was published: {error}.")),
             error if error.is_about_time() => Trouble::TooSlow,
             error if error.is_about_what_is_stored() => Trouble::Defect,
             _ => Trouble::Away,

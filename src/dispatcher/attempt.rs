@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::budget::{Budget, Share};
 use super::rendering::{Rendered, render};
-use super::templates::Template;
+use super::secrets::Ready;
 use crate::domain::claim::{AttemptRecord, Claimed, Completion, Finished};
 use crate::domain::delivery::{Ending, Failure, Outcome, State, UnknownReason};
 use crate::domain::host::Origin;
@@ -32,7 +32,7 @@ pub(super) struct Means {
 /// share of the budget that the text of a large call holds.
 pub(super) async fn attempt(
     claimed: Claimed,
-    template: Template,
+    ready: Ready,
     text_share: Option<Share>,
     means: &Means,
     send_gate: &SendGate,
@@ -41,7 +41,7 @@ pub(super) async fn attempt(
     if !enabled {
         return token.complete(Ending::Final(Outcome::Skipped), AttemptRecord::default());
     }
-    match render(payload, text_share, template, &means.budget, send_gate, &means.cut).await {
+    match render(payload, text_share, ready, &means.budget, send_gate, &means.cut).await {
         Ok(rendered) => {
             let (ending, record) = send(rendered, message_id, means, send_gate).await;
             token.complete(ending, record)

@@ -10,7 +10,11 @@ const EVERY: Duration = Duration::from_secs(60);
 
 /// How many blocked deliveries the log has not mentioned yet, and when it last mentioned some.
 #[derive(Debug, Default)]
-pub(super) struct BlockedWarning {
+pub(super) struct BlockedWarning(OnceAMinute);
+
+/// Counts what the log has not mentioned yet, and says when a line is due.
+#[derive(Debug, Default)]
+pub(super) struct OnceAMinute {
     unsaid: usize,
     said_at: Option<Instant>,
 }
@@ -18,22 +22,24 @@ pub(super) struct BlockedWarning {
 impl BlockedWarning {
     /// Counts `blocked` more deliveries, and writes a log line if one is due.
     pub(super) fn note(&mut self, blocked: usize) {
-        if let Some(count) = self.due(blocked, Instant::now()) {
+        if let Some(count) = self.0.due(blocked, Instant::now()) {
             say(count);
         }
     }
 
     /// Writes a log line about the deliveries that the log has not mentioned yet.
     pub(super) fn flush(&mut self) {
-        if self.unsaid > 0 {
-            say(std::mem::take(&mut self.unsaid));
+        if self.0.unsaid > 0 {
+            say(std::mem::take(&mut self.0.unsaid));
         }
     }
+}
 
+impl OnceAMinute {
     /// How many deliveries a log line at `now` has to mention. `None` if there are none, or if the last line is too
     /// recent.
-    fn due(&mut self, blocked: usize, now: Instant) -> Option<usize> {
-        self.unsaid += blocked;
+    pub(super) fn due(&mut self, more: usize, now: Instant) -> Option<usize> {
+        self.unsaid += more;
         if self.unsaid == 0 || self.said_at.is_some_and(|said_at| now < said_at + EVERY) {
             return None;
         }
@@ -56,7 +62,7 @@ mod tests {
 
     #[test]
     fn the_first_is_told_at_once_and_the_others_once_a_minute_with_their_number() {
-        let mut warning = BlockedWarning::default();
+        let mut warning = OnceAMinute::default();
         let start = Instant::now();
         assert_eq!(warning.due(0, start), None);
         assert_eq!(warning.due(1, start), Some(1));

@@ -1,5 +1,6 @@
 //! Claims what the scheduler plans, within the budget of bytes, and starts an attempt for each claimed delivery.
 
+use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,11 +15,13 @@ use super::budget::SMALL_TEXT;
 use super::in_flight::Places;
 use super::lease::Lease;
 use super::pace::Pace;
+use super::secrets::{Ready, SecretCache};
 use super::starter::Starter;
 use super::templates::Templates;
 use super::unstarted::Unstarted;
 use super::until;
 use crate::domain::chain::chain;
+use crate::domain::claim::VersionKey;
 use crate::metrics::Operation;
 use crate::scheduler::Turn;
 use crate::store::claim::{Claimant, Portion, Revoked, Taken};
@@ -45,6 +48,7 @@ pub(super) struct Claimer {
     starter: Starter,
     drain: CancellationToken,
     templates: Templates,
+    secrets: SecretCache,
     outage: Outage,
     /// A claim whose answer was lost. None of its deliveries was sent. It must be revoked before the next claim.
     in_doubt: Option<ClaimInDoubt>,
@@ -71,6 +75,7 @@ impl Claimer {
         places: Places,
         starter: Starter,
         drain: CancellationToken,
+        secrets: SecretCache,
     ) -> Claimer {
         let pace = Pace::default();
         Claimer {
@@ -83,6 +88,7 @@ impl Claimer {
             starter,
             drain,
             templates: Templates::new(),
+            secrets,
             outage: Outage::none("claimer"),
             in_doubt: None,
         }
@@ -205,11 +211,20 @@ impl Claimer {
         // If an error or a panic stops the starting, the deliveries that were not started go back to `waiting`.
         let unstarted = Unstarted::new(taken.claimed, places, &self.places, self.starter.results.clone());
         self.read_again(&outdated).await;
-        match self.templates.get(&mut self.session, unstarted.iter().map(|one| one.version)).await {
+        match self.templates(unstarted.iter().map(|one| one.version)).await {
             Ok(templates) => self.starter.start_all(unstarted, &templates, &registration, texts),
             Err(error) => return Err((Group { turns: vec![], fetch: true }, error)),
         }
         Ok(found)
+    }
+
+    /// The templates of these versions, with the secrets that they name.
+    async fn templates(
+        &mut self,
+        versions: impl Iterator<Item = VersionKey>,
+    ) -> Result<HashMap<VersionKey, Ready>, StoreError> {
+        let templates = self.templates.get(&mut self.session, versions).await?;
+        self.secrets.complete(&mut self.session, templates).await
     }
 
     /// Reads again the agents and hosts of lanes whose action has changed, so that the next claim counts against the

@@ -38,6 +38,7 @@ use crate::domain::retention::{ExcerptDays, Retention};
 use crate::metrics::{Metrics, Operation};
 use crate::scheduler::Limits;
 use crate::store::{Store, StoreError};
+use crate::vault::Keyring;
 use crate::webhook::Webhook;
 use attempt::Means;
 use budget::Budget;
@@ -53,6 +54,7 @@ use recovery::Recovery;
 use reporter::Reporter;
 use schedule::Schedule;
 use scout::Scout;
+use secrets::SecretCache;
 use starter::Starter;
 pub use supervision::{StopCause, Worker};
 use supervision::{Watch, Work};
@@ -80,6 +82,7 @@ mod reporter;
 pub mod retention;
 mod schedule;
 mod scout;
+mod secrets;
 mod starter;
 mod supervision;
 mod templates;
@@ -116,6 +119,8 @@ pub struct DispatcherSettings {
     pub retention: Retention,
     /// How long excerpts of responses are kept, if at all.
     pub keep_excerpts: ExcerptDays,
+    /// The keys that open secrets. Without them, deliveries whose templates name a secret fail.
+    pub keys: Option<Arc<Keyring>>,
 }
 
 /// The tokens by which the caller of [`run`] stops a dispatcher.
@@ -227,8 +232,9 @@ impl Dispatcher {
         let reporter = Reporter::new(store, lease.clone(), places.clone(), concurrency, max_unrecorded);
         metrics.watch(live::look(&settings, &stop, &lease, &places));
         let minutes = minute::run(places.clone(), max_unrecorded, stop.drain.clone());
+        let secrets = SecretCache::new(settings.keys.clone());
         let starter = Starter { attempts: attempts.clone(), means, results: results.clone() };
-        let claimer = Claimer::new(store, lease.clone(), places, starter, stop.drain.clone());
+        let claimer = Claimer::new(store, lease.clone(), places, starter, stop.drain.clone(), secrets);
         let recovery = Recovery::new(store, lease.clone(), settings.lease, counts);
         let workers = Workers {
             scout: ends_well(scout.run(stop.drain.clone())),

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Span, error};
 
 use super::budget::{Budget, SMALL_BODY, SMALL_TEXT, Share};
-use super::templates::Template;
+use super::secrets::Ready;
 use crate::domain::call::Call;
 use crate::domain::claim::{Payload, SentRequest};
 use crate::domain::delivery::{Ending, Failure, Outcome};
@@ -35,15 +35,15 @@ pub(super) struct Rendered {
 pub(super) async fn render(
     payload: Payload,
     text_share: Option<Share>,
-    template: Template,
+    ready: Ready,
     budget: &Budget,
     send_gate: &SendGate,
     cut: &CancellationToken,
 ) -> Result<Rendered, Ending> {
     let text = text_of(payload, budget.max_call_bytes()).map_err(|problem| failed(problem.to_string()))?;
-    let bound = template.body_bound(text.len());
+    let bound = ready.template.body_bound(text.len());
     if text.len() <= SMALL_TEXT && bound <= SMALL_BODY {
-        return guarded(|| render_now(&text, &template));
+        return guarded(|| render_now(&text, &ready));
     }
     let share_and_permit = async { (budget.body(bound).await, budget.permit_to_render().await) };
     let (body_share, permit) = tokio::select! {
@@ -54,7 +54,7 @@ pub(super) async fn render(
     };
     let span = Span::current();
     let task = tokio::task::spawn_blocking(move || {
-        let rendered = span.in_scope(|| guarded(|| render_now(&text, &template)));
+        let rendered = span.in_scope(|| guarded(|| render_now(&text, &ready)));
         drop((text, text_share, permit));
         rendered
     });
@@ -85,9 +85,9 @@ fn text_of(payload: Payload, max_call_bytes: usize) -> Result<String, Problem> {
     }
 }
 
-fn render_now(text: &str, template: &Template) -> Result<Rendered, Problem> {
-    let action = template.action()?;
-    let mut request = action.render(Call::of_any_length(text))?;
+fn render_now(text: &str, ready: &Ready) -> Result<Rendered, Problem> {
+    let action = ready.template.action()?;
+    let mut request = action.render_with(Call::of_any_length(text), &ready.secrets)?;
     let sent = SentRequest {
         method: request.method,
         url: action.recorded_url().to_owned(),

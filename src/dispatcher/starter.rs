@@ -13,9 +13,11 @@ use super::budget::{SMALL_TEXT, Share};
 use super::finisher::PendingResult;
 use super::in_flight::InFlight;
 use super::lease::Registration;
-use super::templates::{Compiled, Template};
+use super::secrets::Ready;
+use super::templates::Compiled;
 use super::unstarted::Unstarted;
 use crate::domain::claim::{Claimed, VersionKey};
+use crate::domain::secret::Secrets;
 
 /// What an attempt needs beside its delivery.
 pub(super) struct Starter {
@@ -33,7 +35,7 @@ impl Starter {
     pub(super) fn start_all(
         &self,
         mut unstarted: Unstarted,
-        templates: &HashMap<VersionKey, Template>,
+        templates: &HashMap<VersionKey, Ready>,
         registration: &Registration,
         mut texts: Option<Share>,
     ) {
@@ -41,15 +43,16 @@ impl Starter {
             let bytes = claimed.payload.bytes();
             let text_share = texts.as_mut().filter(|_| bytes > SMALL_TEXT).and_then(|texts| texts.split(bytes));
             // `Templates::get` returned a template for every version, so the fallback is never used.
-            let template = templates.get(&claimed.version).cloned().unwrap_or_else(|| Arc::new(Compiled::unloadable()));
-            self.start(claimed, template, text_share, registration, in_flight);
+            let unloadable = || Ready { template: Arc::new(Compiled::unloadable()), secrets: Arc::new(Secrets::NONE) };
+            let ready = templates.get(&claimed.version).cloned().unwrap_or_else(unloadable);
+            self.start(claimed, ready, text_share, registration, in_flight);
         }
     }
 
     fn start(
         &self,
         claimed: Claimed,
-        template: Template,
+        ready: Ready,
         text_share: Option<Share>,
         registration: &Registration,
         mut in_flight: InFlight,
@@ -65,7 +68,7 @@ impl Starter {
         let attempted = async move {
             let started = Instant::now();
             debug!("the attempt begins");
-            let completion = attempt(claimed, template, text_share, &means, &send_gate).await;
+            let completion = attempt(claimed, ready, text_share, &means, &send_gate).await;
             log_end(&completion);
             in_flight.counts().attempted(&completion);
             in_flight.ended(host(&completion).as_ref(), started, signal(&completion));

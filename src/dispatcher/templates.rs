@@ -47,6 +47,11 @@ impl Compiled {
         self.action.as_ref().map_err(Problem::clone)
     }
 
+    /// The names of the secrets that the templates need.
+    pub(super) fn secrets(&self) -> Vec<&str> {
+        self.action.as_ref().map(CompiledAction::secrets).unwrap_or_default()
+    }
+
     /// How many bytes the body has at most for a call of `call_bytes` bytes.
     pub(super) fn body_bound(&self, call_bytes: usize) -> usize {
         self.action.as_ref().map_or(0, |action| action.body_bound(call_bytes))

@@ -2,6 +2,7 @@
 //! finish. The next step uses each of them up. So a delivery that was not claimed cannot be finished, and no delivery
 //! can be finished twice.
 
+use std::fmt;
 use std::time::Duration;
 
 use uuid::Uuid;
@@ -36,7 +37,7 @@ pub struct Claimed {
 }
 
 /// The call of a claimed delivery.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(PartialEq, Eq)]
 pub enum Payload {
     /// Its text, as the platform wrote it.
     Text(String),
@@ -46,6 +47,18 @@ pub enum Payload {
     TooLarge(u64),
     /// It is in the outbox, but the database cannot return it as Unicode text.
     Unreadable,
+}
+
+/// How long it is. What it holds is personal.
+impl fmt::Debug for Payload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Payload::Text(text) => write!(f, "Text({} bytes)", text.len()),
+            Payload::Gone => f.write_str("Gone"),
+            Payload::TooLarge(bytes) => write!(f, "TooLarge({bytes})"),
+            Payload::Unreadable => f.write_str("Unreadable"),
+        }
+    }
 }
 
 impl Payload {

@@ -56,6 +56,8 @@ pub enum Code {
     BadAction,
     /// The call is invalid: not JSON, not an object, or nested too deep.
     BadCall,
+    /// A secret that a template names has no value, or cannot be opened.
+    NoSecret,
 }
 
 /// The field of the action (or the call) that a [`Problem`] is in.

@@ -1,10 +1,13 @@
 //! The request as it will be sent: the result of rendering and the input of sending.
 
+use std::fmt;
+
 use super::action::Method;
 use super::kept::{MAX_UNRESOLVED, MAX_UNRESOLVED_BYTES};
 
-/// One HTTP request, fully rendered. It contains no templates any more.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// One HTTP request, fully rendered. It contains no templates any more. Its `Debug` form tells nothing of what is sent: secrets and
+/// values of the call are in it.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Request {
     /// The HTTP method.
     pub method: Method,
@@ -20,6 +23,16 @@ pub struct Request {
     /// Paths of the unresolved placeholders (those that found no value), in order of appearance, each once. The list is
     /// limited by [`bounded_unresolved`].
     pub unresolved: Vec<String>,
+}
+
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Request")
+            .field("method", &self.method)
+            .field("headers", &self.headers.len())
+            .field("body_bytes", &self.body.as_ref().map(String::len))
+            .finish_non_exhaustive()
+    }
 }
 
 /// The first of `paths`, at most [`MAX_UNRESOLVED`] of them and [`MAX_UNRESOLVED_BYTES`] together. If there are more,
@@ -42,6 +55,20 @@ pub fn bounded_unresolved<'p>(mut paths: impl Iterator<Item = &'p str>) -> Vec<S
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_debug_form_of_a_request_has_nothing_of_what_is_sent() {
+        let request = Request {
+            method: Method::Post,
+            url: "https://h/s3cret".to_owned(),
+            headers: vec![("x".to_owned(), "s3cret".to_owned())],
+            body: Some("\"s3cret\"".to_owned()),
+            timeout_ms: 1,
+            unresolved: vec!["s3cret".to_owned()],
+        };
+        let told = format!("{request:?} {request:#?}");
+        assert!(told.contains("Post") && !told.contains("s3cret"), "{told}");
+    }
 
     #[test]
     fn what_found_nothing_is_named_within_a_bound_and_then_counted() {

@@ -96,6 +96,9 @@ impl Adviser<'_> {
     }
 
     fn path(&mut self, placeholder: &Placeholder) {
+        if placeholder.path.is_secret() {
+            return;
+        }
         let names = names(&placeholder.path);
         let Known::Unknown { meant } = look_up(&names) else { return };
         let root_is_known = names.first().is_some_and(|name| documented::roots().any(|root| root == *name));

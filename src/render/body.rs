@@ -13,6 +13,7 @@ use super::syntax::{self, Role};
 use super::tokens::{Kind, Token};
 use super::value::{write_bare, write_text};
 use crate::domain::problem::{Code, Field, Position, Positions, Problem};
+use crate::domain::secret::MAX_JSON_BYTES;
 
 /// A body, ready to be filled.
 #[derive(Debug)]
@@ -31,6 +32,8 @@ pub(super) struct Template {
     literal_bytes: usize,
     /// How many placeholders there are.
     placeholders: usize,
+    /// How many of them are secrets.
+    secrets: usize,
 }
 
 /// A part of a body. Template text, whole values and values inside strings cannot make the JSON invalid, so they are
@@ -61,6 +64,7 @@ pub(super) fn compile(text: Option<&str>, paths: &mut Paths) -> Result<Body, Pro
     let nodes = syntax::read(source)?;
     let placeholders = || nodes.iter().flat_map(|node| &node.token.parts).filter_map(Part::placeholder);
     limits::check_placeholders(source, placeholders())?;
+    let secrets = placeholders().filter(|placeholder| placeholder.path.is_secret()).count();
     let placeholders = placeholders().count();
     let mut positions = Positions::new(source.text);
     let mut cutter = Cutter { source, copied: 0, pieces: Vec::new(), paths };
@@ -71,7 +75,7 @@ pub(super) fn compile(text: Option<&str>, paths: &mut Paths) -> Result<Body, Pro
             _ => {}
         }
     }
-    Ok(Body::Template(Template { pieces: cutter.finish(), literal_bytes: source.text.len(), placeholders }))
+    Ok(Body::Template(Template { pieces: cutter.finish(), literal_bytes: source.text.len(), placeholders, secrets }))
 }
 
 /// Splits a template into pieces. The text between the placeholders is copied unchanged.
@@ -159,6 +163,11 @@ pub(super) fn whole_call(text: &str) -> Result<Result<String, Problem>, Unreadab
 }
 
 impl Body {
+    /// Whether a secret is part of it.
+    pub fn has_secrets(&self) -> bool {
+        matches!(self, Body::Template(template) if template.secrets > 0)
+    }
+
     /// The largest number of bytes that the body for a call of `call_bytes` bytes can have, as far as the template
     /// tells.
     pub fn bound(&self, call_bytes: usize) -> usize {
@@ -169,7 +178,12 @@ impl Body {
             // `null`.
             Body::Template(template) => {
                 let value = call_bytes.saturating_mul(2).max("null".len());
-                template.placeholders.saturating_mul(value).saturating_add(template.literal_bytes)
+                let secrets = template.secrets.saturating_mul(MAX_JSON_BYTES);
+                template
+                    .placeholders
+                    .saturating_mul(value)
+                    .saturating_add(template.literal_bytes)
+                    .saturating_add(secrets)
             }
         }
         .min(MAX_BODY_BYTES)

@@ -55,6 +55,7 @@ use crate::domain::action::{ActionSpec, Method};
 use crate::domain::call::Call;
 use crate::domain::problem::{Code, Field, Problem};
 use crate::domain::request::{Request, bounded_unresolved};
+use crate::domain::secret::{MAX_NAMED, Secrets};
 
 /// An action whose templates are valid, ready to render calls.
 #[derive(Debug)]
@@ -80,6 +81,10 @@ impl CompiledAction {
         let mut unused = Paths::default();
         let body = body::compile(spec.body.as_deref(), if spec.method.has_body() { &mut paths } else { &mut unused });
         match (url, headers, body) {
+            (Ok(_), Ok(_), Ok(_)) if paths.secrets().len() > MAX_NAMED => {
+                let message = format!("the templates name more than {MAX_NAMED} secrets");
+                Err(vec![Problem::new(Code::TooLarge, Field::Action, message)])
+            }
             (Ok(url), Ok(headers), Ok(body)) => {
                 Ok(CompiledAction { method: spec.method, timeout_ms: spec.timeout_ms, paths, url, headers, body })
             }
@@ -117,10 +122,21 @@ impl CompiledAction {
     /// The time is in proportion to the size of the call: a call of megabytes takes milliseconds, and should not be
     /// rendered on a thread on which other tasks wait.
     ///
+    /// Secrets are masked: this is what people may see. [`CompiledAction::render_with`] makes what is sent.
+    ///
     /// # Errors
     /// [`Code::BadCall`] for a call that is not JSON, not an object, or nested deeper than 127 levels; otherwise the
     /// first problem that this call causes. Nothing may be sent then. The message contains no value of the call.
     pub fn render(&self, call: Call<'_>) -> Result<Request, Problem> {
+        self.render_with(call, &Secrets::Masked)
+    }
+
+    /// As [`CompiledAction::render`], with the values of `secrets` in place. A secret is written as any other string of its
+    /// place. `secret` is no name of the call: what a call has under it is never looked up.
+    ///
+    /// # Errors
+    /// As [`CompiledAction::render`], and [`Code::NoSecret`] if a secret has no value.
+    pub fn render_with(&self, call: Call<'_>, secrets: &Secrets) -> Result<Request, Problem> {
         let text = call.text();
         if self.sends_whole_call() && self.paths.is_empty() {
             // Then the pass that copies the call is the only one.
@@ -128,9 +144,19 @@ impl CompiledAction {
         }
         let found = self.find(text)?;
         if found.has_a_name_twice() || found.bytes_to_copy() > MAX_COPIED_BYTES {
-            return self.fill(&self.find(&canonical(text))?);
+            return self.fill(&self.find(&canonical(text))?.with(secrets)?);
         }
-        self.fill(&found)
+        self.fill(&found.with(secrets)?)
+    }
+
+    /// Whether a secret is part of the body, so that a masked body is not the one that is sent.
+    pub fn body_has_secrets(&self) -> bool {
+        self.method.has_body() && self.body.has_secrets()
+    }
+
+    /// The names of the secrets that the request needs, each once; at most [`MAX_NAMED`].
+    pub fn secrets(&self) -> Vec<&str> {
+        self.paths.secrets()
     }
 
     /// The paths of all placeholders that find no value in `call`, in the same order as in [`CompiledAction::render`],
@@ -228,6 +254,27 @@ mod tests {
         let told = action.render(call).unwrap().unresolved;
         assert_eq!((told.len(), told[0].as_str(), told[32].as_str()), (33, "missing_7", "… and 268 more"));
         assert_eq!(action.unresolved(call).unwrap().len(), names.len());
+    }
+
+    #[test]
+    fn a_secret_is_escaped_for_its_place_and_a_call_can_neither_name_nor_shadow_one() {
+        let action =
+            spec(Method::Post, "https://h/${secret.K}?k=${secret.K}", "{\"a\": \"${secret.K}\"}", "[\"${secret.K}\"]");
+        let action = CompiledAction::compile(&action).unwrap();
+        assert_eq!(action.secrets(), ["K"]);
+        let call = Call::new(r#"{"secret": {"K": "of the call"}, "a": "${secret.K}"}"#).unwrap();
+        let value = crate::domain::secret::SecretValue::new("a\"/\n&${x}");
+        let sent = action.render_with(call, &Secrets::Opened(vec![("K".to_owned(), Ok(value))])).unwrap();
+        assert_eq!(sent.url, "https://h/a%22%2F%0A%26%24%7Bx%7D?k=a%22%2F%0A%26%24%7Bx%7D");
+        assert_eq!(sent.headers[0].1, "a\"/ &${x}");
+        assert_eq!(sent.body.as_deref(), Some(r#"["a\"/\n&${x}"]"#));
+        assert!(sent.unresolved.is_empty());
+        let shown = action.render(call).unwrap();
+        assert_eq!(shown.url, "https://h/••• secret.K?k=••• secret.K");
+        assert_eq!((&*shown.headers[0].1, shown.body.as_deref()), ("••• secret.K", Some("[\"••• secret.K\"]")));
+        assert_eq!(action.recorded_url(), "https://h/…?k=…");
+        let refused = action.render_with(call, &Secrets::NONE).unwrap_err();
+        assert!(refused.code == Code::NoSecret && refused.message.contains("`K`"), "{refused:?}");
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 use std::str::FromStr;
 
+use crate::domain::secret;
+
 /// A parsed path. It keeps its text for messages.
 #[derive(Debug)]
 pub(super) struct Path {
@@ -9,6 +11,21 @@ pub(super) struct Path {
     pub text: Box<str>,
     /// The steps from the root of the call; never empty.
     pub steps: Vec<Step>,
+}
+
+impl Path {
+    /// Whether the path begins where secrets are, and so never leads into a call.
+    pub fn is_secret(&self) -> bool {
+        self.steps.first().is_some_and(|step| step.key() == secret::ROOT)
+    }
+
+    /// The name of the secret that this path means.
+    pub fn secret(&self) -> Option<&str> {
+        match self.steps.as_slice() {
+            [_, name] if self.is_secret() && secret::is_name(name.key()) => Some(name.key()),
+            _ => None,
+        }
+    }
 }
 
 /// One step down into a value.

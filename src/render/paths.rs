@@ -4,6 +4,8 @@
 //! the names of an object only if a path leads into the object, and skips everything else. For each value that it
 //! finds, it stores only the position in the text. So a call needs no memory beyond its text, however large it is.
 
+mod secrets;
+
 use std::collections::HashMap;
 
 use super::json::scan::{NotJson, Scanner};
@@ -12,6 +14,7 @@ use super::json::{MAX_DEPTH, Unreadable};
 use super::output::Output;
 use super::path::{Path, Step};
 use super::value::Value;
+use crate::domain::secret::mask;
 
 /// The paths of one action. They are numbered in the order in which they were added; each path text occurs once.
 #[derive(Debug)]
@@ -45,6 +48,10 @@ struct Route {
     hops: Vec<(usize, bool)>,
     /// How many placeholders have this path.
     uses: usize,
+    /// The name of the secret that it means. Then it has no hops: it is never looked up in a call.
+    secret: Option<Box<str>>,
+    /// What is shown in place of the secret, as a JSON string.
+    mask: Box<str>,
 }
 
 const ROOT: usize = 0;
@@ -63,12 +70,14 @@ impl Paths {
             return *slot;
         }
         let slot = Slot(self.routes.len());
-        let hops = self.grow(&path.steps);
+        let secret: Option<Box<str>> = path.secret().map(Into::into);
+        let mask = secret.as_deref().map(|name| format!("\"{}\"", mask(name))).unwrap_or_default().into();
+        let hops = if secret.is_some() { Vec::new() } else { self.grow(&path.steps) };
         if let Some((end, _)) = hops.last() {
             self.nodes[*end].wanted = true;
         }
         self.by_text.insert(path.text.clone(), slot);
-        self.routes.push(Route { text: path.text, hops, uses: 1 });
+        self.routes.push(Route { text: path.text, hops, uses: 1, secret, mask });
         slot
     }
 
@@ -115,7 +124,7 @@ impl Paths {
 
     /// Wraps the call `text` without reading or checking it, for an action without paths.
     pub fn unread<'c>(&'c self, text: &'c str) -> Found<'c> {
-        Found { paths: self, text, values: Vec::new(), name_twice: false }
+        Found { paths: self, text, values: Vec::new(), name_twice: false, masked: false }
     }
 
     /// Reads the call `text` and finds the value of each path.
@@ -128,7 +137,7 @@ impl Paths {
         let mut search = Search { paths: self, root: scanner.at(), hits: vec![None; self.nodes.len()] };
         scanner.document(|scanner| search.follow(ROOT, scanner))?;
         let values: Vec<_> = self.routes.iter().map(|route| search.value(route, text)).collect();
-        Ok(Found { paths: self, text, values, name_twice: scanner.met_a_name_twice() })
+        Ok(Found { paths: self, text, values, name_twice: scanner.met_a_name_twice(), masked: false })
     }
 }
 
@@ -247,6 +256,8 @@ pub(super) struct Found<'c> {
     text: &'c str,
     values: Vec<Option<Value<'c>>>,
     name_twice: bool,
+    /// Whether secrets are masked.
+    masked: bool,
 }
 
 impl<'c> Found<'c> {
@@ -268,7 +279,12 @@ impl<'c> Found<'c> {
     /// The paths that found no value, each once, in the order in which they were added. A `null` in the call counts as
     /// found.
     pub fn missing(&self) -> impl Iterator<Item = &'c str> {
-        self.paths.routes.iter().zip(&self.values).filter(|(_, value)| value.is_none()).map(|(route, _)| &*route.text)
+        self.paths
+            .routes
+            .iter()
+            .zip(&self.values)
+            .filter(|(route, value)| value.is_none() && route.secret.is_none())
+            .map(|(route, _)| &*route.text)
     }
 
     /// Whether an object that a placeholder uses has a name twice.

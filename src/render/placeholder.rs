@@ -62,6 +62,11 @@ pub(super) fn read(source: Source<'_>, start: usize, in_string: bool) -> Result<
     let path = Path { text: text.into(), steps };
     reader.skip_blanks();
     match reader.take("}") {
+        true if path.is_secret() && path.secret().is_none() => {
+            let message = "`secret` is reserved: a secret is named `${secret.NAME}`, with one name of ASCII letters, digits, \
+                           `_` and `-`. A value of the call can be neither named nor hidden by it";
+            Err(source.problem(Code::BadPlaceholder, start, message))
+        }
         true => Ok(Placeholder { path, start, end: reader.at }),
         false => Err(reader.malformed()),
     }
@@ -231,6 +236,18 @@ mod tests {
         assert_eq!(steps("${a[\"it's\"].b}"), [name("a"), key("it's"), name("b")]);
         assert_eq!(steps("${context.Order ID}"), [name("context"), name("Order ID")]);
         assert_eq!(steps("${context.नाम.é}"), [name("context"), name("नाम"), name("é")]);
+    }
+
+    #[test]
+    fn secret_is_reserved_for_one_name_below_it() {
+        for (text, name) in [("${secret.API-key_2}", "API-key_2"), ("${secret['T']}", "T"), ("${ secret.T }", "T")] {
+            assert_eq!(read_text(text, false).unwrap().path.secret(), Some(name), "{text}");
+        }
+        for text in ["${secret}", "${secret.a.b}", "${secret[0]}", "${secret.é}", "${secret['']}", "${secret.a b}"] {
+            assert_eq!(read_text(text, false).unwrap_err().code, Code::BadPlaceholder, "{text}");
+        }
+        assert_eq!(read_text("${secrets.a}", false).unwrap().path.secret(), None);
+        assert_eq!(read_text("${context.secret}", false).unwrap().path.secret(), None);
     }
 
     #[test]

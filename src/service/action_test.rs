@@ -7,7 +7,9 @@
 //!
 //! A test uses no place of a dispatcher, holds up no delivery, and says nothing to the limits of dispatchers about a host.
 
+use std::fmt;
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
@@ -16,6 +18,7 @@ use uuid::Uuid;
 use super::chosen_call::{ChosenCall, NoCall};
 use super::past_request::MaskedRequest;
 use super::preview::first;
+use super::secrets;
 use crate::domain::action::ActionSpec;
 use crate::domain::action_test::{TestResult, TestState};
 use crate::domain::call::Call;
@@ -24,10 +27,13 @@ use crate::domain::delivery::{Ending, Failure, Outcome};
 use crate::domain::host::Host;
 use crate::domain::problem::{Code, Field, Problem};
 use crate::domain::request::Request;
+use crate::domain::secret::Secrets;
 use crate::render::CompiledAction;
 use crate::store::action_tests::{Begun, LONGEST_START, MOST_A_MINUTE, MOST_IN_FLIGHT, TestOrder, TestRecord, Tested};
 use crate::store::pauses::PauseRecord;
+use crate::store::secrets::Opening;
 use crate::store::{Store, StoreError};
+use crate::vault::Keyring;
 use crate::webhook::{Moment, SendGate, Webhook};
 
 /// How often recording a result is tried.
@@ -84,6 +90,12 @@ pub enum NotTested {
     /// The call cannot be had.
     #[error(transparent)]
     NoCall(#[from] NoCall),
+    /// Its templates name a secret, and there are no keys to open it.
+    #[error(
+        "the action names the secret `{0}`, and what a secret is can only be sent with the key file: name it with --key-file or \
+         POSTCALL_KEY_FILE"
+    )]
+    NoKey(String),
     /// A person paused it: whoever did so wants nothing to be sent.
     #[error("it is paused, and nothing is sent")]
     Paused(PauseRecord),
@@ -122,6 +134,7 @@ pub enum NotTested {
 #[derive(Debug)]
 pub struct Tester {
     webhook: Webhook,
+    keys: Option<Arc<Keyring>>,
 }
 
 /// A test that is recorded, and whose request was not sent. It is used up by [`Tester::finish`], so it is sent once.
@@ -139,17 +152,25 @@ impl BegunTest {
     }
 }
 
-/// The request of a test, and what is recorded of it.
-#[derive(Debug)]
+/// The request of a test, what is recorded of it, and what people see of it. It has no `Debug` form: secrets are in the request.
 struct Ready {
     request: Request,
     sent: SentRequest,
+    /// The request with its secrets masked; `None` if it has none, so that it is shown as it is.
+    shown: Option<Request>,
+}
+
+impl fmt::Debug for Ready {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ready").finish_non_exhaustive()
+    }
 }
 
 impl Tester {
-    /// Tests are sent by this client, which decides which targets may be called.
-    pub fn new(webhook: Webhook) -> Tester {
-        Tester { webhook }
+    /// Tests are sent by this client, which decides which targets may be called. These keys open secrets; without them, actions
+    /// that name one are not tested.
+    pub fn new(webhook: Webhook, keys: Option<Arc<Keyring>>) -> Tester {
+        Tester { webhook, keys }
     }
 
     /// Makes one test, from its record to its result. When `cut` completes, it ends at once with what is known by then.
@@ -174,7 +195,8 @@ impl Tester {
         let (spec, tested) = self.tested(store, wish).await?;
         let text = wish.call.text(store, wish.agent).await?.into_owned();
         let timeout_ms = spec.timeout_ms;
-        let ready = rendered(spec, text).await;
+        let secrets = self.secrets(store, wish, &spec).await?;
+        let ready = rendered(spec, text, secrets).await;
         let host = ready.as_ref().ok().and_then(|ready| Host::of_url(&ready.request.url));
         if let Some(pause) = store.pauses_of(wish.agent, wish.action, host.as_ref()).await?.into_iter().next() {
             return Err(NotTested::Paused(pause));
@@ -231,6 +253,15 @@ impl Tester {
         }
     }
 
+    /// The secrets that the templates name. A test without all that it needs is refused here, or fails when it is rendered.
+    async fn secrets(&self, store: &Store, wish: &Wish<'_>, spec: &ActionSpec) -> Result<Secrets, NotTested> {
+        let names = secrets::named(spec);
+        let Some(first) = names.first() else { return Ok(Secrets::NONE) };
+        let keys = self.keys.as_ref().ok_or_else(|| NotTested::NoKey(first.clone()))?;
+        let opening = Opening { agent: wish.agent, names: &names, by: wish.by, reason: wish.reason };
+        Ok(secrets::opened(store, keys, &opening).await?)
+    }
+
     async fn send(
         &self,
         ready: Result<Ready, Problem>,
@@ -238,7 +269,7 @@ impl Tester {
         send_gate: &SendGate,
         cut: impl Future<Output = ()>,
     ) -> (TestResult, Option<MaskedRequest>) {
-        let Ready { request, sent } = match ready {
+        let Ready { request, sent, shown } = match ready {
             Ok(ready) => ready,
             Err(problem) => {
                 let ending = Ending::Final(Outcome::Failed { kind: Failure::Render, detail: problem.to_string() });
@@ -249,15 +280,17 @@ impl Tester {
         // The client, too, may find that the request cannot be sent. Then nothing was attempted, and there is no latency.
         let attempted = !matches!(attempt.ending, Ending::Final(Outcome::Failed { kind: Failure::Render, .. }));
         let record = AttemptRecord { sent: Some(sent), timing: attempted.then_some(attempt.timing) };
-        (TestResult { ending: attempt.ending, record }, Some(MaskedRequest::of(request)))
+        (TestResult { ending: attempt.ending, record }, Some(MaskedRequest::of(shown.unwrap_or(request))))
     }
 }
 
 /// Renders on a thread on which nothing else waits: a large call takes milliseconds.
-async fn rendered(spec: ActionSpec, text: String) -> Result<Ready, Problem> {
+async fn rendered(spec: ActionSpec, text: String, secrets: Secrets) -> Result<Ready, Problem> {
     let render = move || {
         let action = CompiledAction::compile(&spec).map_err(first)?;
-        let mut request = action.render(Call::new(&text)?)?;
+        let call = Call::new(&text)?;
+        let mut request = action.render_with(call, &secrets)?;
+        let shown = if action.secrets().is_empty() { None } else { Some(action.render(call)?) };
         let sent = SentRequest {
             method: request.method,
             url: action.recorded_url().to_owned(),
@@ -265,7 +298,7 @@ async fn rendered(spec: ActionSpec, text: String) -> Result<Ready, Problem> {
             body_sha256: request.body.as_ref().map(|body| Sha256::digest(body).into()),
             unresolved: std::mem::take(&mut request.unresolved),
         };
-        Ok(Ready { request, sent })
+        Ok(Ready { request, sent, shown })
     };
     let defect = || Problem::new(Code::BadAction, Field::Action, "an internal error ended the rendering");
     tokio::task::spawn_blocking(render).await.unwrap_or_else(|_| Err(defect()))

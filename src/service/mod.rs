@@ -22,14 +22,15 @@
 //! doctor         what an installation needs in order to work
 //! find           what somebody means by an id: a delivery, a call, or the provider's id of a call
 //! replay         replaying many deliveries, or judging what would be replayed
+//! secrets        which secrets an action names, and their values for a test
 //! pause          what was probably meant by a name that does not exist
 //! attribution    who does something by hand, and why
 //! action_form    an action as a form has it
 //! told           what a person has done, in one sentence
 //! ```
 //!
-//! It knows [`store`](crate::store), [`render`](crate::render), [`webhook`](crate::webhook) and
-//! [`domain`](crate::domain). It never knows an interface: it reads no
+//! It knows [`store`](crate::store), [`render`](crate::render), [`webhook`](crate::webhook), [`vault`](crate::vault)
+//! and [`domain`](crate::domain). It never knows an interface: it reads no
 //! arguments and prints nothing.
 
 pub mod action_form;
@@ -51,6 +52,7 @@ pub mod pause;
 pub mod preview;
 pub mod remarks;
 pub mod replay;
+pub mod secrets;
 pub mod spreadsheet;
 pub mod stored_action;
 pub mod tail;

@@ -21,7 +21,7 @@ pub enum PastRequest {
     Rendered {
         /// As people may see it.
         request: Box<MaskedRequest>,
-        /// Whether its body has the recorded digest; `None` if no digest was recorded.
+        /// Whether its body has the recorded digest; `None` if no digest was recorded, or if it has secrets.
         same: Option<bool>,
     },
     /// Rendering fails for this call and action.
@@ -94,10 +94,12 @@ pub async fn render_again(store: &Store, row: &HistoryRow) -> PastRequest {
     let Some(action) = actions.pop() else { return PastRequest::Gone("the action's version cannot be found") };
     let rendered = CompiledAction::compile(&action.spec)
         .map_err(first)
-        .and_then(|compiled| compiled.render(Call::of_any_length(&payload)));
+        .and_then(|compiled| Ok((compiled.render(Call::of_any_length(&payload))?, compiled.body_has_secrets())));
     match rendered {
-        Ok(request) => {
-            let same = row.request_sha256.as_ref().map(|recorded| digest(&request).as_ref() == Some(recorded));
+        Ok((request, has_secrets)) => {
+            // A body whose secrets are masked has another digest than what was sent.
+            let recorded = row.request_sha256.as_ref().filter(|_| !has_secrets);
+            let same = recorded.map(|recorded| digest(&request).as_ref() == Some(recorded));
             PastRequest::Rendered { request: Box::new(MaskedRequest::of(request)), same }
         }
         Err(problem) => PastRequest::Refused(problem),

@@ -281,8 +281,6 @@ async fn shown(snapshot: &mut PgConnection, ids: &[Uuid]) -> Result<Vec<HistoryR
     .await
     .map_err(|error| texts::in_columns(error, &HistoryRow::COLUMNS))?;
     // Releases up to 0.3.0 recorded whole URLs, and history is never changed.
-    for row in &mut rows {
-        row.url = row.url.take().map(|url| mask::recorded_url(&url));
-    }
+    rows.iter_mut().for_each(|row| row.url = row.url.take().map(|url| mask::recorded_url(&url)));
     Ok(rows)
 }

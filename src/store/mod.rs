@@ -47,6 +47,7 @@ mod result_rows;
 pub mod retention;
 pub mod schema;
 pub mod search;
+pub mod secrets;
 pub mod session;
 mod settings;
 pub mod status;
@@ -94,6 +95,12 @@ pub enum StoreError {
          template0 and move the data there (pg_dump, pg_restore)"
     )]
     NotUtf8(String),
+    /// An action names a secret, and a dispatcher runs that does not know secrets; nothing was changed.
+    #[error(
+        "it names a secret, and a dispatcher of release 0.3.0 or earlier is running, which would send nothing in its place. \
+         Upgrade all dispatchers first (`postcall status` shows them)"
+    )]
+    EarlierDispatcher,
     /// Something keeps migrations from being applied; nothing was changed.
     #[error("{0}")]
     Obstacle(Obstacle),

@@ -83,7 +83,11 @@ enum Over {
 
 /// Tells the trigger that records when an action is enabled or disabled who does it and why, because an UPDATE has no
 /// place for either. The settings hold until the transaction ends.
-async fn name_person(transaction: &mut PgConnection, by: &str, reason: Option<&str>) -> Result<(), sqlx::Error> {
+pub(super) async fn name_person(
+    transaction: &mut PgConnection,
+    by: &str,
+    reason: Option<&str>,
+) -> Result<(), sqlx::Error> {
     sqlx::query!(
         "SELECT set_config('postcall.person', $1, true) AS person, set_config('postcall.reason', $2, true) AS reason",
         by,
@@ -279,7 +283,11 @@ async fn insert_version(
         new.reason,
     )
     .execute(transaction)
-    .await?;
+    .await
+    .map_err(|error| match error.as_database_error().and_then(|reported| reported.constraint()) {
+        Some("dispatchers_know_secrets") => StoreError::EarlierDispatcher,
+        _ => error.into(),
+    })?;
     Ok(())
 }
 

@@ -49,6 +49,9 @@ async fn database_with_rows_everywhere() -> Database {
              VALUES (postcall.uuid_v7(), postcall.uuid_v7(), 'a', 1, 1, now(), 1, postcall.uuid_v7(), now());
              INSERT INTO postcall.dispatcher_report (dispatcher_id, concurrency, in_flight, unrecorded, hosts, hosts_left_out)
              VALUES (1, 1, 1, 1, '[]', 0);
+             INSERT INTO postcall.secret (agent, name, key_id, wrapped_key, sealed_value)
+             VALUES ('a', 's', '0123456789abcdef', decode(repeat('00', 72), 'hex'), decode(repeat('00', 41), 'hex'));
+             INSERT INTO postcall.secret_opening (agent, names, opened_by, reason) VALUES ('a', '{s}', 'Ada', 'r');
              INSERT INTO postcall.pause (agent, reason, paused_by) VALUES ('a', 'r', 'Ada'), ('b', 'r', 'Ada');
              INSERT INTO postcall.pause_end (pause_id, reason, resumed_by) VALUES (1, 'r', 'Ada');
              INSERT INTO postcall.response_excerpt VALUES (postcall.uuid_v7(), '', '', 0, now());
@@ -100,13 +103,16 @@ async fn rows_that_are_kept_for_good_are_neither_changed_nor_deleted_by_whatever
     let kept = "(oid IN ('postcall.delivery'::regclass, 'postcall.action_version'::regclass, 'postcall.action_switch'::regclass,
                          'postcall.replay'::regclass, 'postcall.resolution'::regclass, 'postcall.pause'::regclass,
                          'postcall.pause_end'::regclass, 'postcall.action_test'::regclass,
-                         'postcall.action_test_result'::regclass)
+                         'postcall.action_test_result'::regclass, 'postcall.secret_change'::regclass,
+                         'postcall.secret_opening'::regclass)
                  OR oid IN (SELECT inhrelid FROM pg_inherits WHERE inhparent = 'postcall.delivery'::regclass))";
     for table in tables(&database, kept).await {
         let column = match table.as_str() {
             "postcall.pause" => "host",
             "postcall.pause_end" => "pause_id",
             table if table.contains("action_test") => "test_id",
+            "postcall.secret_change" => "name",
+            "postcall.secret_opening" => "names",
             table if table.contains("action") => "action_id",
             _ => "delivery_id",
         };

@@ -25,7 +25,7 @@ const RIGHTS: &[&str] = &[
     "dispatcher: SELECT on table replay",
     // Its own lease, and the end of others.
     "dispatcher: SELECT on table dispatcher",
-    "dispatcher: INSERT on columns of dispatcher (lease_until, name, policy, version)",
+    "dispatcher: INSERT on columns of dispatcher (knows_secrets, lease_until, name, policy, version)",
     "dispatcher: UPDATE on columns of dispatcher (claim_epoch, lease_until, lost_at, stopped_at)",
     // What comes late: with neither time nor user of its choice.
     "dispatcher: SELECT on table resolution",
@@ -59,6 +59,8 @@ const RIGHTS: &[&str] = &[
     "dispatcher: SELECT on table active_pause",
     "dispatcher: SELECT on view action_target",
     "dispatcher: DELETE, INSERT, SELECT, UPDATE on table dispatcher_report",
+    // Opens secrets, and is the only one who reads them, encrypted as they are.
+    "dispatcher: SELECT on table secret",
     // Publishes, switches, replays, resolves. Neither times nor the database user are its to choose, nor the queue to write.
     "publisher: USAGE on schema postcall",
     "publisher: INSERT on columns of action (agent, enabled, name, version)",
@@ -70,6 +72,16 @@ const RIGHTS: &[&str] = &[
     "publisher: EXECUTE on function lock_deliveries",
     "publisher: INSERT on columns of pause (action_id, agent, host, paused_by, reason)",
     "publisher: INSERT on columns of pause_end (pause_id, reason, resumed_by)",
+    // Sets and removes secrets, and reads back neither value nor key.
+    "publisher: INSERT on columns of secret (agent, key_id, name, sealed_value, wrapped_key)",
+    "publisher: UPDATE on columns of secret (key_id, sealed_value, wrapped_key)",
+    "publisher: DELETE on table secret",
+    "publisher: SELECT on columns of secret (agent, format, key_id, name, set_at)",
+    "publisher: SELECT on table secret_change",
+    // Tests an action with its secrets: gets them, encrypted, once this is recorded with neither time nor user of its choice.
+    "publisher: INSERT on columns of secret_opening (agent, names, opened_by, reason)",
+    "publisher: SELECT on table secret_opening",
+    "publisher: EXECUTE on function secrets_for_test",
     "publisher: SELECT on table pause",
     "publisher: SELECT on table pause_end",
     "publisher: SELECT on table active_pause",
@@ -118,6 +130,10 @@ const RIGHTS: &[&str] = &[
     "auditor: SELECT on table resolution",
     "auditor: SELECT on table dispatcher",
     "auditor: SELECT on view delivery_history",
+    // Of secrets their names, and who set them.
+    "auditor: SELECT on columns of secret (agent, format, key_id, name, set_at)",
+    "auditor: SELECT on table secret_change",
+    "auditor: SELECT on table secret_opening",
     "auditor: SELECT on table pause",
     "auditor: SELECT on table pause_end",
     "auditor: SELECT on table active_pause",
@@ -182,7 +198,8 @@ const RIGHTS: &[&str] = &[
 
 /// Functions that work with the rights of their owner: all of them triggers but those that are granted above.
 const OWNERS_RIGHTS: &str = "admit_action_test, admit_finding, admit_pause, admit_pause_end, await_deliveries, await_replay, \
-     expire_response_excerpts, identify_replay, lock_deliveries, make_partitions, prune_partition, prune_plan, prune_rows, prune_tests, record_switch, register_call";
+     expire_response_excerpts, identify_replay, lock_deliveries, make_partitions, prune_partition, prune_plan, prune_rows, prune_tests, \
+     record_secret_change, record_switch, register_call, secrets_for_test";
 
 /// Functions whose path is not fixed, because that would cost the platform something at each insert: there is no name in them
 /// that the path could give another meaning.

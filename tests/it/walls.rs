@@ -10,17 +10,18 @@ use crate::support::sources::{CodePath, Source, root, sources};
 
 /// Who may know whom. Whoever is known stands further up, so there is no circle. A new room is one line here, and one in
 /// the table of rooms in docs/architecture.md.
-const ARROWS: [(&str, &[&str]); 11] = [
+const ARROWS: [(&str, &[&str]); 12] = [
     ("domain", &[]),
     ("render", &["domain"]),
     ("webhook", &["domain"]),
     ("store", &["domain"]),
     ("scheduler", &["domain"]),
+    ("vault", &["domain"]),
     ("metrics", &["domain", "store"]),
-    ("dispatcher", &["domain", "render", "webhook", "store", "scheduler", "metrics"]),
-    ("service", &["domain", "render", "webhook", "store"]),
+    ("dispatcher", &["domain", "render", "webhook", "store", "scheduler", "vault", "metrics"]),
+    ("service", &["domain", "render", "webhook", "store", "vault"]),
     ("console", &["domain", "store", "service"]),
-    ("cli", &["domain", "webhook", "store", "scheduler", "metrics", "dispatcher", "service", "console"]),
+    ("cli", &["domain", "webhook", "store", "scheduler", "vault", "metrics", "dispatcher", "service", "console"]),
     ("main", &["cli"]),
 ];
 
@@ -29,7 +30,7 @@ const PURE: [&str; 3] = ["domain", "render", "scheduler"];
 
 /// What only some rooms may use. A crate is written with `::` behind it; anything else is meant wherever it stands in a path.
 /// Tests may use all of it anywhere.
-const RESERVED: [Reserved; 12] = [
+const RESERVED: [Reserved; 13] = [
     Reserved { what: &["sqlx::"], by: Only(&["store"]), why: "SQL stands only in `store`" },
     Reserved {
         what: &["hyper::client", "http_body::", "reqwest::", "socket2::", "TcpStream", "UdpSocket"],
@@ -69,6 +70,7 @@ const RESERVED: [Reserved; 12] = [
         by: Only(&["metrics", "console", "cli"]),
         why: "only the servers in `metrics` and `console`, and the demo's receiver in `cli`, listen",
     },
+    Reserved { what: &["chacha20poly1305::"], by: Only(&["vault"]), why: "ciphers and keys belong to `vault`" },
     Reserved { what: &["askama::"], by: Only(&["console"]), why: "pages belong to `console`" },
     Reserved {
         what: &["io::stdout", "io::stderr", "io::stdin"],

@@ -11,6 +11,7 @@ pub mod fleet;
 pub mod hostile;
 pub mod inbox;
 pub mod intruder;
+pub mod keys;
 pub mod life;
 pub mod name_server;
 pub mod namespace;

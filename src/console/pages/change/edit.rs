@@ -20,7 +20,7 @@ use crate::domain::problem::Field;
 use crate::service::action_form::ActionForm;
 use crate::service::comparison::differences;
 use crate::service::examination::{NotPublishable, look_at, warnings};
-use crate::service::told;
+use crate::service::{secrets, told};
 use crate::store::Store;
 use crate::store::actions::ActionRecord;
 use crate::store::publish::Publication;
@@ -285,7 +285,12 @@ async fn review(store: &Store, typed: Typed, file: &ActionFile, notice: String) 
         _ if file.enabled => Some("It is enabled by this."),
         _ => Some("It is disabled by this."),
     };
-    let warnings = warnings(&file.spec).iter().map(|warning| shown(&warning.shown()).into_owned()).collect();
+    let mut warnings: Vec<String> =
+        warnings(&file.spec).iter().map(|warning| shown(&warning.shown()).into_owned()).collect();
+    let unset = secrets::unset(store, &typed.agent, &file.spec).await?;
+    warnings.extend(
+        unset.iter().map(|name| format!("The agent has no secret {name}: its deliveries fail until it is set.")),
+    );
     let typed = Typed { over: newest.map(|newest| newest.version), ..typed };
     written(&ReviewPage { here: Here::Agents, typed, notice, warnings, diff, left_out, switches })
 }

@@ -1,0 +1,166 @@
+//! Secrets: values that a template names as `${secret.NAME}`, and that nobody sees.
+//!
+//! A secret belongs to an agent. It is encrypted where it is stored. A dispatcher opens it for an attempt, and nothing else
+//! does: whoever looks at a request sees the secret's name ([`mask`]). No value has a `Debug` form, and its memory is wiped.
+
+use std::fmt;
+
+use secrecy::{ExposeSecret, SecretBox};
+use zeroize::Zeroizing;
+
+/// The first name of a path that means a secret: `secret` in `${secret.NAME}`.
+pub const ROOT: &str = "secret";
+/// The largest number of bytes of a secret's name.
+pub const MAX_NAME_BYTES: usize = 64;
+/// The largest number of bytes of a secret. Tokens of several kilobytes exist, and certificates are not sent in a request.
+pub const MAX_BYTES: usize = 4_096;
+/// The largest number of secrets that the templates of one action can name.
+pub const MAX_NAMED: usize = 16;
+/// The largest number of bytes of a secret as a JSON string: each byte can become `\u0000`, and there are two quotes.
+pub const MAX_JSON_BYTES: usize = 6 * MAX_BYTES + 2;
+
+/// Whether `name` can be the name of a secret: a letter, and then letters, digits, `_` and `-`, all of them ASCII.
+pub fn is_name(name: &str) -> bool {
+    name.len() <= MAX_NAME_BYTES
+        && name.starts_with(|first: char| first.is_ascii_alphabetic())
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte))
+}
+
+/// What is shown in place of the secret with this name.
+pub fn mask(name: &str) -> String {
+    format!("••• {ROOT}.{name}")
+}
+
+/// The value of a secret, as a JSON string.
+pub struct SecretValue(SecretBox<String>);
+
+impl SecretValue {
+    /// Takes the text of a secret.
+    pub fn new(text: &str) -> SecretValue {
+        // With room for all of it: a text that grows leaves copies behind that are not wiped.
+        let mut json = Zeroizing::new(Vec::with_capacity(6 * text.len() + 2));
+        // A string can always be written as JSON into memory.
+        serde_json::to_writer(&mut *json, text).unwrap_or_default();
+        let json = String::from_utf8(std::mem::take(&mut *json)).unwrap_or_default();
+        SecretValue(SecretBox::new(Box::new(json)))
+    }
+
+    /// The value as a JSON string, with its quotes.
+    pub fn json(&self) -> &str {
+        self.0.expose_secret()
+    }
+}
+
+impl fmt::Debug for SecretValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecretValue(…)")
+    }
+}
+
+/// Why there is no value of a secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Absence {
+    /// The agent has no secret of that name.
+    NotSet,
+    /// The dispatcher was started without a key.
+    NoKey,
+    /// It is encrypted with a key that the dispatcher does not have.
+    UnknownKey,
+    /// It cannot be decrypted: the row was changed, or moved from another agent or name.
+    Damaged,
+}
+
+impl Absence {
+    /// What happened and what to do about it, for the secret of that name.
+    pub fn told(self, name: &str) -> String {
+        match self {
+            Absence::NotSet => {
+                format!("the agent has no secret `{name}`: set it with `postcall secret set AGENT {name}`")
+            }
+            Absence::NoKey => format!("the secret `{name}` cannot be opened: the dispatcher has no key (--key-file)"),
+            Absence::UnknownKey => {
+                format!("the secret `{name}` cannot be opened: the key file lacks the key that it needs")
+            }
+            Absence::Damaged => {
+                format!("the secret `{name}` cannot be opened: it was changed in the database. Set it anew")
+            }
+        }
+    }
+
+    /// Whether the operator has to do something about it, and not the customer.
+    pub fn concerns_operator(self) -> bool {
+        self != Absence::NotSet
+    }
+}
+
+/// The secrets that the templates of one action name, each with its value or the reason why it has none.
+#[derive(Debug)]
+pub enum Secrets {
+    /// For a request that is shown: each secret is masked.
+    Masked,
+    /// For a request that is sent.
+    Opened(Vec<(String, Result<SecretValue, Absence>)>),
+}
+
+impl Secrets {
+    /// No secrets, for an action that names none.
+    pub const NONE: Secrets = Secrets::Opened(Vec::new());
+
+    /// The value of the secret `name` of an opened set.
+    ///
+    /// # Errors
+    /// Why it has none.
+    pub fn get(&self, name: &str) -> Result<&SecretValue, Absence> {
+        let Secrets::Opened(opened) = self else { return Err(Absence::NotSet) };
+        match opened.iter().find(|(known, _)| known == name) {
+            Some((_, Ok(value))) => Ok(value),
+            Some((_, Err(absence))) => Err(*absence),
+            None => Err(Absence::NotSet),
+        }
+    }
+}
+
+/// A secret as it is stored: its value is encrypted with a key of its own, and that key with the key of an operator.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Sealed {
+    /// Which of the operator's keys it is.
+    pub key_id: String,
+    /// The encrypted key of the value.
+    pub wrapped_key: Vec<u8>,
+    /// The encrypted value.
+    pub sealed_value: Vec<u8>,
+}
+
+impl fmt::Debug for Sealed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sealed").field("key_id", &self.key_id).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_plain_ascii_and_short() {
+        for name in ["a", "API_KEY", "crm-token2", &"x".repeat(MAX_NAME_BYTES)] {
+            assert!(is_name(name), "{name}");
+        }
+        for name in ["", "2a", "_a", "a b", "a.b", "ä", "a\0", &"x".repeat(MAX_NAME_BYTES + 1)] {
+            assert!(!is_name(name), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn a_value_is_a_json_string_and_has_no_debug_form() {
+        for text in ["s3cret", "\"\\\n\u{1}é", &"\u{1}".repeat(MAX_BYTES)] {
+            let value = SecretValue::new(text);
+            assert_eq!(serde_json::from_str::<String>(value.json()).unwrap(), text);
+            assert!(value.json().len() <= MAX_JSON_BYTES);
+            assert_eq!(format!("{value:?}"), "SecretValue(…)");
+        }
+        let opened = Secrets::Opened(vec![("a".to_owned(), Ok(SecretValue::new("s3cret")))]);
+        assert!(!format!("{opened:?}").contains("s3cret"));
+        assert_eq!(opened.get("b").unwrap_err(), Absence::NotSet);
+    }
+}
