@@ -105,7 +105,7 @@ enum Command {
     /// can be tested; what is paused cannot. Of one agent, 2 tests may be in flight, and 10 may begin within a minute.
     ///
     /// The exit status is 1 unless the receiver answered with 2xx.
-    Test(TestArguments),
+    Test(Box<TestArguments>),
     /// List the tests of an agent's actions, the newest first.
     Tests(TestsArguments),
     /// Enable an action, so that it is sent for new calls.
