@@ -193,12 +193,17 @@ async fn a_page_of_what_was_not_delivered_reads_no_more_than_a_page_of_each_stat
         with(&[State::Failed, State::Skipped, State::Waiting], false),
     ] {
         let database = Database::new().await;
+        // What is asked for is the oldest: whoever read from the newest on would read everything.
         let history = "INSERT INTO postcall.delivery (delivery_id, call_id, claim, action_id, created_at, claimed_at, finished_at,
-                           action_version, dispatcher_id, agent, state, error_kind, latency_ms)
-                       SELECT postcall.uuid_v7(), gen_random_uuid(), gen_random_uuid(), 1, now(), now(), now(), 1, 1, 'a',
-                              CASE WHEN n % 2 = 0 THEN 'failed' ELSE 'unknown' END,
-                              CASE WHEN n % 2 = 0 THEN 'dns' ELSE 'timeout' END, 1
-                       FROM generate_series(1, 10000) AS n";
+                           action_version, dispatcher_id, agent, state, error_kind, latency_ms, response_code, response_bytes,
+                           response_sha256, body_end, method, url)
+                       SELECT postcall.uuid_v7(), gen_random_uuid(), gen_random_uuid(), 1, now(), now(), now(), 1, 1, 'a', state,
+                              CASE state WHEN 'failed' THEN 'dns' WHEN 'unknown' THEN 'timeout' END, 1,
+                              CASE state WHEN 'delivered' THEN 200 END, CASE state WHEN 'delivered' THEN 0 END,
+                              CASE state WHEN 'delivered' THEN sha256('') END, CASE state WHEN 'delivered' THEN 'complete' END,
+                              'POST', 'https://receiver.example/'
+                       FROM (SELECT CASE WHEN n > 4000 THEN 'delivered' WHEN n % 2 = 0 THEN 'failed' ELSE 'unknown' END AS state
+                             FROM generate_series(1, 20000) AS n ORDER BY n) AS made";
         for sql in [history, "VACUUM ANALYZE"] {
             database.execute(sql).await;
         }
