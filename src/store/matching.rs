@@ -23,13 +23,14 @@ struct Count {
 }
 
 /// Makes a statement about the newest deliveries that match, or about the oldest. `$order` says which, at the end of each
-/// arm; `$before` and `$behind` are the SQL before and after the arms. The arms are those of the view, with few columns
+/// arm, and `$lane_order` at the end of a lane; `$before` and `$behind` are the SQL before and after the arms. The arms are those of the view, with few columns
 /// and with the states that the view shows. Parameters: $1 to $10 and $14 are the filter, $11 and $12 the ids to search,
 /// $13 the limit of each arm.
 macro_rules! arms {
-    ($row:path, $before:literal, $filter:expr, $states:expr, $ids:expr, $limit:expr, $order:literal, $behind:literal) => {
+    ($row:path, $before:literal, $filter:expr, $states:expr, $ids:expr, $limit:expr, $order:literal, $lane_order:literal,
+     $behind:literal) => {
         arms!(
-            @ $row, $before, $filter, $states, $ids, $limit, $order, $behind,
+            @ $row, $before, $filter, $states, $ids, $limit, $order, $lane_order, $behind,
             // - An absent criterion is `NULL IS NULL`. The planner removes it, because it plans with the actual values;
             //   see [`prepare`]. It also removes an arm whose state is not requested.
             // - Time limits apply to created_at and also to the time-ordered id, so that whole partitions and most of
@@ -65,17 +66,18 @@ macro_rules! arms {
                             SELECT known.state FROM postcall.resolution AS known
                             WHERE known.delivery_id = later.delivery_id ORDER BY known.source LIMIT 1) = 'delivered')
                       LIMIT 1) IS NOT TRUE)
-                ORDER BY delivery_id
             "#
         )
     };
-    (@ $row:path, $before:literal, $filter:expr, $states:expr, $ids:expr, $limit:expr, $order:literal, $behind:literal,
-     $matches:literal) => {
+    (@ $row:path, $before:literal, $filter:expr, $states:expr, $ids:expr, $limit:expr, $order:literal,
+     $lane_order:literal, $behind:literal, $matches:literal) => {
         sqlx::query_as!(
             $row,
             // The queue comes first, in a step of its own. Among the other arms, which are merged in order, the planner
             // would read it in index order. If nothing in it matches, that takes twice as long as a plain scan. What waits of
-            // an agent is read lane by lane, by the index of the lanes: what others have waiting costs nothing.
+            // an agent is read lane by lane, by the index of the lanes: what others have waiting costs nothing. Its rows are compared and
+            // ordered as pairs, because no other index has that order: of an equality, the planner would hope to find the lane's rows
+            // among the newest of all.
             r#"
             WITH queued AS MATERIALIZED (
                 (SELECT delivery_id
@@ -93,10 +95,12 @@ macro_rules! arms {
                      SELECT delivery_id
                      FROM (SELECT delivery_id, call_id, call_sid, agent, action_id, 'waiting'::text AS state,
                                   NULL::text AS error_kind, NULL::int2 AS response_code, created_at
-                           FROM postcall.waiting WHERE waiting.action_id = lane.action_id) AS candidate
+                           FROM postcall.waiting
+                           WHERE (waiting.action_id, waiting.delivery_id) >= (lane.action_id, $11)
+                             AND (waiting.action_id, waiting.delivery_id) < (lane.action_id, $12)) AS candidate
             "#
                 + $matches
-                + $order
+                + $lane_order
                 + r#") AS of_lane
                  WHERE lane.agent = $1))
             "#
@@ -215,7 +219,8 @@ pub(super) async fn ids(
             asked,
             ids,
             limit,
-            "DESC LIMIT $13",
+            " ORDER BY delivery_id DESC LIMIT $13",
+            " ORDER BY action_id DESC, delivery_id DESC LIMIT $13",
             "AS matching ORDER BY delivery_id DESC LIMIT $13"
         )
         .fetch_all(&mut *connection)
@@ -245,7 +250,8 @@ pub(super) async fn oldest_ids(
             asked,
             ids,
             limit,
-            "ASC LIMIT $13",
+            " ORDER BY delivery_id LIMIT $13",
+            " ORDER BY action_id, delivery_id LIMIT $13",
             "AS matching ORDER BY delivery_id LIMIT $13"
         )
         .fetch_all(&mut *connection)
@@ -273,7 +279,8 @@ pub(super) async fn count(
         asked,
         ids,
         limit,
-        "DESC LIMIT $13",
+        " ORDER BY delivery_id DESC LIMIT $13",
+        " ORDER BY action_id DESC, delivery_id DESC LIMIT $13",
         "AS matching"
     )
     .fetch_one(connection)

@@ -3,23 +3,21 @@
 //! match. They do so in time windows that grow as long as there is time, so that the result says what was searched and
 //! what was not.
 
+mod budget;
+
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, TimeZone, Utc};
 use uuid::Uuid;
 
+pub use self::budget::Patience;
+use self::budget::{Budget, SEARCH_TIME};
 use super::history::{HistoryFilter, HistoryRow, floor};
 use super::matching::prepare;
 use super::{Store, StoreError};
 use crate::domain::delivery::State;
 
-/// How long a search may take.
-const SEARCH_TIME: Duration = Duration::from_millis(800);
-/// How long it may take for a page that has to be there at once.
-const GLANCE: Duration = Duration::from_millis(60);
-/// A statement may take so long in any case: on a busy machine, its plan alone takes a part of that.
-const LEAST_STATEMENT_TIME: Duration = Duration::from_millis(40);
 /// The width of the first window.
 const FIRST_WINDOW: TimeDelta = TimeDelta::hours(1);
 /// The narrowest window that is tried if wider ones take too long.
@@ -67,28 +65,6 @@ impl Found {
     }
 }
 
-/// How long a search may take.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Patience {
-    /// Usually about a tenth of a second, for a page; what an index finds may take longer.
-    Glance,
-    /// Usually at most about a second.
-    Search,
-}
-
-/// When a search began, and how long it may take.
-#[derive(Clone, Copy)]
-struct Budget {
-    started: Instant,
-    time: Duration,
-}
-
-impl Budget {
-    fn left(self) -> Duration {
-        self.time.saturating_sub(self.started.elapsed())
-    }
-}
-
 impl Store {
     /// Returns up to `limit` deliveries that match and are older than `after`, the newest first. Usually takes at most
     /// about a second, and says how far it got in that time.
@@ -104,8 +80,7 @@ impl Store {
         limit: usize,
         patience: Patience,
     ) -> Result<Found, StoreError> {
-        let time = if patience == Patience::Glance { GLANCE } else { SEARCH_TIME };
-        let budget = Budget { started: Instant::now(), time };
+        let budget = Budget::of(patience);
         let ids = filter.possible_ids(after);
         if filter.open {
             return self.search_open(filter, ids, limit, budget).await;
@@ -113,7 +88,7 @@ impl Store {
         if has_an_index(filter) {
             // What is found in the order of a page gets the whole answer. Of an action, a code or a kind alone, the index finds
             // the state only.
-            let time = if is_named(filter) || !is_picky(filter) { SEARCH_TIME } else { time };
+            let time = if is_named(filter) || !is_picky(filter) { SEARCH_TIME } else { budget.time() };
             match self.history_within(filter, &ids, limit, time).await {
                 Ok(rows) => {
                     let reached = if rows.len() < limit { Reached::End } else { Reached::Limit };
@@ -173,7 +148,7 @@ impl Store {
             let statement_timeout = if window.is_narrowest() {
                 LEAST_STATEMENT_TIMEOUT.min(self.statement_timeout)
             } else {
-                budget.left().max(budget.time / 4).max(LEAST_STATEMENT_TIME)
+                budget.statement()
             };
             let range = window.ids(&ids);
             match self.history_within(filter, &range, limit - rows.len(), statement_timeout).await {
