@@ -45,6 +45,7 @@ mod run;
 mod shell;
 mod show;
 mod signals;
+mod spans;
 mod status;
 mod table;
 mod targets;

@@ -11,6 +11,7 @@ use tracing::{info, warn};
 use super::limits::LimitArguments;
 use super::prune::Keep;
 use super::signals::stop_on_signals;
+use super::spans::SpanArguments;
 use super::targets::TargetArguments;
 use super::{CliError, Database};
 use crate::dispatcher::{self, RunError, StopTokens, Tally};
@@ -99,6 +100,9 @@ pub struct Arguments {
     metrics_listen: ListenAddress,
 
     #[command(flatten)]
+    spans: SpanArguments,
+
+    #[command(flatten)]
     targets: TargetArguments,
 
     /// Start although dispatchers with another policy run, because the policy is being changed. Restart one dispatcher
@@ -152,6 +156,8 @@ impl Arguments {
             // Checked now, so that the error appears at the start and not in the log every hour.
             store.session(dispatcher::retention::PRUNING_PATIENCE).require_permitted(retention).await?;
         }
+        let metrics = Metrics::default();
+        let (spans, exporter) = self.spans.start(self.targets.ca_file(), &metrics)?.unzip();
         let limits = self.limits.limits();
         let (webhook, policy) =
             self.targets.webhook(limits.hold_unreachable, self.keep_responses_days.days().is_some())?;
@@ -166,16 +172,19 @@ impl Arguments {
             max_bytes_in_flight: self.max_bytes_in_flight,
             retention,
             keep_excerpts: self.keep_responses_days,
+            spans,
         };
         let stop = StopTokens::default();
         stop_on_signals(stop.clone())?;
-        let metrics = Metrics::default();
         if let Some(server) = server {
             // It ends with the process, so that the drain can be watched, too.
             server.start(metrics.clone(), &store);
         }
         let ended = dispatcher::run(store.clone(), webhook, settings, &name(), stop, &metrics).await;
         store.close().await;
+        if let Some(exporter) = exporter {
+            exporter.finish().await;
+        }
         match ended {
             Ok(tally) => say_goodbye(tally),
             Err(RunError::Stopped { cause, tally }) => {

@@ -111,6 +111,7 @@ async fn prepared(database: &Database) -> (Dispatcher, Workers) {
         max_bytes_in_flight: DEFAULT_MAX_BYTES_IN_FLIGHT,
         retention: Default::default(),
         keep_excerpts: Default::default(),
+        spans: None,
     };
     let webhook = Webhook::new(webhook).unwrap();
     let prepared =
