@@ -146,6 +146,8 @@ fn now() -> SystemTime {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::claim::{AttemptRecord, ClaimToken, Payload};
+    use crate::domain::delivery::Ending;
 
     #[test]
     fn a_traceparent_has_the_form_of_its_standard_whatever_the_ids_are() {
@@ -154,5 +156,27 @@ mod tests {
         let most = SpanIds { trace: u128::MAX, span: u64::MAX };
         assert_eq!(most.traceparent(), format!("00-{}-{}-01", "f".repeat(32), "f".repeat(16)));
         assert_ne!(SpanIds::draw(), SpanIds::draw());
+    }
+
+    #[test]
+    fn a_span_that_finds_the_queue_full_is_dropped_at_once_and_counted() {
+        let (queue, mut inbox) = mpsc::channel(1);
+        let (pending, counters) = (Arc::default(), Arc::new(Counters::default()));
+        let spans = Spans { queue, pending, counters, send_traceparent: false };
+        let end = || {
+            let token = ClaimToken::new(Uuid::nil(), Uuid::nil());
+            let (version, payload) = (VersionKey { action_id: 1, version: 1 }, Payload::Gone);
+            let (message_id, enabled, waited) = (Uuid::nil(), true, Duration::ZERO);
+            let claimed = Claimed { token, message_id, version, enabled, waited, payload };
+            let span = spans.begin(&claimed, None);
+            let ending = Ending::Final(Outcome::answered(200));
+            spans.end(span, &claimed.token.complete(ending, AttemptRecord::default()), None);
+            (spans.pending.load(Ordering::Acquire), spans.counters.totals().spans_dropped)
+        };
+        assert_eq!(end(), (1, 0));
+        assert_eq!(end(), (1, 1));
+        assert!(inbox.try_recv().is_ok());
+        drop(inbox);
+        assert_eq!(end(), (1, 2), "nor is anything kept for an exporter that has ended");
     }
 }
