@@ -98,7 +98,6 @@ fn agrees_with_history(seen: &Seen, row: &BTreeMap<String, String>) {
     for (attribute, name) in [
         ("postcall.message.id", "message_id"),
         ("postcall.agent", "agent"),
-        ("postcall.action.id", "action_id"),
         ("postcall.action.version", "action_version"),
         ("postcall.state", "state"),
         ("postcall.error_kind", "error_kind"),

@@ -81,13 +81,6 @@ impl Collector {
         *self.shared.manner.lock().unwrap() = manner;
     }
 
-    /// Waits until so many requests have come.
-    pub async fn asked(&self, times: usize) {
-        let mut count = self.shared.count.subscribe();
-        let asked = count.wait_for(|count| *count >= times);
-        tokio::time::timeout(PATIENCE, asked).await.expect("waited in vain for a request").unwrap();
-    }
-
     /// Waits until at least so many spans have come, and returns all.
     pub async fn has(&self, spans: usize) -> Vec<Seen> {
         let mut count = self.shared.count.subscribe();
