@@ -80,9 +80,10 @@
 //! A room is a module with a wall around it: a test holds what it knows. Imports go one way. All rooms know
 //! [`domain`], which knows no other room. [`render`], [`webhook`] and [`store`] do not know each other: templates know
 //! nothing of sockets, and sockets know nothing of SQL. [`scheduler`] decides whose turn it is, and does not know
-//! them, either. [`vault`] seals and opens secrets. [`dispatcher`] knows these five, and connects them in its loop. It records what it does in
-//! [`metrics`], which tells it to monitoring, together with figures from the [`store`]. [`service`] is what people do,
-//! through whichever interface; it knows [`render`], [`webhook`], [`store`] and [`vault`], and no interface. [`console`] shows in a
+//! them, either. [`vault`] seals and opens secrets. [`dispatcher`] knows these five, and connects them in its loop. It records what
+//! it does in [`metrics`], which tells it to monitoring, together with figures from the [`store`], and gives each attempt that has
+//! ended to [`spans`], which exports it to a tracing system. [`service`] is what people do, through whichever interface; it knows
+//! [`render`], [`webhook`], [`store`] and [`vault`], and no interface. [`console`] shows in a
 //! browser what [`service`] and [`store`] tell, and has forms for what people do. [`cli`] reads arguments, calls the other rooms and
 //! prints, and decides nothing about a delivery.
 #![forbid(unsafe_code)]
@@ -97,6 +98,7 @@ pub mod metrics;
 pub mod render;
 pub mod scheduler;
 pub mod service;
+pub mod spans;
 pub mod store;
 pub mod vault;
 pub mod webhook;

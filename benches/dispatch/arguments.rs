@@ -138,6 +138,8 @@ pub enum Subject {
     Burst,
     /// The time from the platform's commit to the receiver, and the cost of an idle dispatcher. 4 minutes.
     Latency,
+    /// What metrics that are scraped each second, and exported spans, cost a dispatcher. 3 minutes.
+    Monitoring,
     /// Honest agents beside receivers that hang, are slow or are down. 30 minutes; one --case takes 3 to 11.
     Fair,
     /// Whether a delivery costs the same beside a long history and queue and under a held snapshot. 45 minutes.

@@ -34,6 +34,7 @@ mod flat;
 mod history;
 mod lanes;
 mod latency;
+mod monitoring;
 mod platform;
 mod print;
 mod process;
@@ -103,6 +104,7 @@ async fn measure(subject: Subject, programs: &[&Program], arguments: &Arguments)
             let idle = Duration::from_secs(arguments.idle_seconds);
             latency::measure(programs, arguments.stream_seconds, idle, concurrency, rounds).await;
         }
+        Subject::Monitoring => monitoring::measure(arguments.calls, concurrency, rounds).await,
         Subject::Fair => fair::measure(programs, &arguments.cases, arguments.fair()).await,
         Subject::Flat => flat::measure(arguments.flat()).await,
         Subject::Console => {

@@ -26,6 +26,8 @@ pub struct Program {
     path: PathBuf,
     help: String,
     has_prune: bool,
+    /// Further arguments of its `run`.
+    run_arguments: Vec<String>,
 }
 
 impl Program {
@@ -41,7 +43,13 @@ impl Program {
         let help = String::from_utf8(ask(&["run", "--help"]).stdout).unwrap();
         assert!(help.contains("--concurrency"), "{} is no postcall", path.display());
         let has_prune = ask(&["prune", "--help"]).status.success();
-        Program { label, path: path.to_owned(), help, has_prune }
+        Program { label, path: path.to_owned(), help, has_prune, run_arguments: Vec::new() }
+    }
+
+    /// The same build, whose `run` gets these arguments, too.
+    pub fn told(&self, label: &'static str, arguments: &[&str]) -> Program {
+        let run_arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+        Program { label, path: self.path.clone(), help: self.help.clone(), has_prune: self.has_prune, run_arguments }
     }
 
     /// The version that it prints.
@@ -95,7 +103,7 @@ impl Dispatcher {
     pub async fn of(program: &Program, database_url: &str, concurrency: usize, shares: Shares) -> Dispatcher {
         let mut command = program.command(database_url);
         command.args(["run", "--allow-http", "--allow-target", "127.0.0.0/8", "--concurrency"]);
-        command.arg(concurrency.to_string());
+        command.arg(concurrency.to_string()).args(&program.run_arguments);
         for limit in OWN_LIMITS.iter().filter(|limit| shares == Shares::All && program.help.contains(**limit)) {
             command.arg(limit).arg(concurrency.to_string());
         }

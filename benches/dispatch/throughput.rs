@@ -53,7 +53,8 @@ pub struct Run {
     pub per_second: f64,
     /// Deliveries a second until the last receipt, by this machine's clock.
     pub by_receipts: f64,
-    dispatcher_us: f64,
+    /// CPU time of the dispatcher.
+    pub dispatcher_us: f64,
     server_us: f64,
     receiver_us: f64,
     wal_bytes: f64,

@@ -48,6 +48,7 @@ mod secret;
 mod shell;
 mod show;
 mod signals;
+mod spans;
 mod status;
 mod table;
 mod targets;

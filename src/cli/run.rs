@@ -13,6 +13,7 @@ use super::key_file::KeyFile;
 use super::limits::LimitArguments;
 use super::prune::Keep;
 use super::signals::stop_on_signals;
+use super::spans::SpanArguments;
 use super::targets::TargetArguments;
 use super::{CliError, Database};
 use crate::dispatcher::{self, RunError, StopTokens, Tally};
@@ -101,6 +102,9 @@ pub struct Arguments {
     metrics_listen: ListenAddress,
 
     #[command(flatten)]
+    spans: SpanArguments,
+
+    #[command(flatten)]
     targets: TargetArguments,
 
     #[command(flatten)]
@@ -158,6 +162,8 @@ impl Arguments {
             // Checked now, so that the error appears at the start and not in the log every hour.
             store.session(dispatcher::retention::PRUNING_PATIENCE).require_permitted(retention).await?;
         }
+        let metrics = Metrics::default();
+        let (spans, exporter) = self.spans.start(self.targets.ca_file(), &metrics)?.unzip();
         let limits = self.limits.limits();
         let (webhook, policy) =
             self.targets.webhook(limits.hold_unreachable, self.keep_responses_days.days().is_some())?;
@@ -173,16 +179,19 @@ impl Arguments {
             retention,
             keep_excerpts: self.keep_responses_days,
             keys,
+            spans,
         };
         let stop = StopTokens::default();
         stop_on_signals(stop.clone())?;
-        let metrics = Metrics::default();
         if let Some(server) = server {
             // It ends with the process, so that the drain can be watched, too.
             server.start(metrics.clone(), &store);
         }
         let ended = dispatcher::run(store.clone(), webhook, settings, &name(), stop, &metrics).await;
         store.close().await;
+        if let Some(exporter) = exporter {
+            exporter.finish().await;
+        }
         match ended {
             Ok(tally) => say_goodbye(tally),
             Err(RunError::Stopped { cause, tally }) => {

@@ -1,7 +1,7 @@
 //! The settings of what may be called, which every dispatcher of an installation has alike.
 
 use std::fmt::Display;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use clap::Args;
@@ -68,6 +68,11 @@ pub(super) struct TargetArguments {
 }
 
 impl TargetArguments {
+    /// The file of further authorities, if there is one. An unset variable in a compose file is empty.
+    pub(super) fn ca_file(&self) -> Option<&Path> {
+        self.ca_file.as_deref().filter(|path| !path.as_os_str().is_empty())
+    }
+
     /// Of this machine's own receiver, over plain http, and of public ones.
     pub(super) fn of_this_machine() -> TargetArguments {
         let loopback = IpNet::from(std::net::IpAddr::from([127, 0, 0, 1]));
@@ -76,6 +81,7 @@ impl TargetArguments {
 
     /// The HTTP client that may call these targets, and the same rules as a policy.
     pub(super) fn webhook(self, hold_unreachable: bool, keep_excerpts: bool) -> Result<(Webhook, Policy), CliError> {
+        let ca_file = self.ca_file().map(Path::to_owned);
         let targets = TargetRules {
             allow_http: self.allow_http,
             allow_targets: self.allow_targets.0.into_iter().map(|Range(range)| range).collect(),
@@ -84,8 +90,6 @@ impl TargetArguments {
             only_ports: self.only_ports.0,
         };
         let policy = targets.policy();
-        // An unset variable in a compose file is empty.
-        let ca_file = self.ca_file.filter(|path| !path.as_os_str().is_empty());
         let settings =
             WebhookSettings { targets, hold_unreachable, keep_excerpts, ca_file, ..WebhookSettings::default() };
         Ok((Webhook::new(settings)?, policy))

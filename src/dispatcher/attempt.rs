@@ -14,7 +14,9 @@ use super::secrets::Ready;
 use crate::domain::claim::{AttemptRecord, Claimed, Completion, Finished};
 use crate::domain::delivery::{Ending, Failure, Outcome, State, UnknownReason};
 use crate::domain::host::Origin;
+use crate::domain::request::Request;
 use crate::scheduler::Signal;
+use crate::spans::Spans;
 use crate::webhook::{SendGate, Webhook};
 
 /// What all attempts of one dispatcher share.
@@ -26,14 +28,20 @@ pub(super) struct Means {
     pub(super) budget: Arc<Budget>,
     /// Ends all attempts early when it is cancelled.
     pub(super) cut: CancellationToken,
+    /// Where the spans of deliveries go, if they are exported.
+    pub(super) spans: Option<Spans>,
 }
 
+/// The header by which a receiver's spans become part of the delivery's trace (W3C Trace Context).
+const TRACEPARENT: &str = "traceparent";
+
 /// Attempts a claimed delivery and settles it. The attempt does not begin while `send_gate` is closed. `text_share` is the
-/// share of the budget that the text of a large call holds.
+/// share of the budget that the text of a large call holds. `traceparent` is sent unless the author of the action has set that header.
 pub(super) async fn attempt(
     claimed: Claimed,
     ready: Ready,
     text_share: Option<Share>,
+    traceparent: Option<String>,
     means: &Means,
     send_gate: &SendGate,
 ) -> Completion {
@@ -42,11 +50,21 @@ pub(super) async fn attempt(
         return token.complete(Ending::Final(Outcome::Skipped), AttemptRecord::default());
     }
     match render(payload, text_share, ready, &means.budget, send_gate, &means.cut).await {
-        Ok(rendered) => {
+        Ok(mut rendered) => {
+            if let Some(traceparent) = traceparent {
+                add_traceparent(&mut rendered.request, traceparent);
+            }
             let (ending, record) = send(rendered, message_id, means, send_gate).await;
             token.complete(ending, record)
         }
         Err(ending) => token.complete(ending, AttemptRecord::default()),
+    }
+}
+
+/// Adds the header, unless the request has one. The names of its headers are in lower case.
+fn add_traceparent(request: &mut Request, value: String) {
+    if !request.headers.iter().any(|(name, _)| name == TRACEPARENT) {
+        request.headers.push((TRACEPARENT.to_owned(), value));
     }
 }
 

@@ -95,6 +95,11 @@ impl InFlight {
         }
     }
 
+    /// The agent of its action, as long as it has its place.
+    pub(super) fn agent(&self) -> Option<Arc<str>> {
+        self.place.as_ref().map(|place| place.agent().clone())
+    }
+
     /// What has been done at all places.
     pub(super) fn counts(&self) -> &Counters {
         &self.places.counts

@@ -37,6 +37,7 @@ use crate::domain::policy::Policy;
 use crate::domain::retention::{ExcerptDays, Retention};
 use crate::metrics::{Metrics, Operation};
 use crate::scheduler::Limits;
+use crate::spans::Spans;
 use crate::store::{Store, StoreError};
 use crate::vault::Keyring;
 use crate::webhook::Webhook;
@@ -121,6 +122,8 @@ pub struct DispatcherSettings {
     pub keep_excerpts: ExcerptDays,
     /// The keys that open secrets. Without them, deliveries whose templates name a secret fail.
     pub keys: Option<Arc<Keyring>>,
+    /// Where spans of its deliveries go, if they are exported.
+    pub spans: Option<Spans>,
 }
 
 /// The tokens by which the caller of [`run`] stops a dispatcher.
@@ -227,7 +230,8 @@ impl Dispatcher {
             .keeping_excerpts(settings.keep_excerpts);
         let budget = Arc::new(Budget::new(settings.max_bytes_in_flight, settings.max_call_bytes));
         let webhook = Arc::new(webhook);
-        let means = Means { webhook: webhook.clone(), budget, cut: stop.cut.clone() };
+        let (cut, spans) = (stop.cut.clone(), settings.spans.clone());
+        let means = Means { webhook: webhook.clone(), budget, cut, spans };
         let scout = Scout::new(store, schedule.clone(), counts);
         let reporter = Reporter::new(store, lease.clone(), places.clone(), concurrency, max_unrecorded);
         metrics.watch(live::look(&settings, &stop, &lease, &places));

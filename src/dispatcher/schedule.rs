@@ -310,6 +310,11 @@ impl HeldPlace {
     pub(super) fn new(place: Place, schedule: &Arc<Schedule>) -> HeldPlace {
         HeldPlace { place, schedule: schedule.clone() }
     }
+
+    /// The agent whose place it is.
+    pub(super) fn agent(&self) -> &Arc<str> {
+        self.place.agent()
+    }
 }
 
 impl Drop for HeldPlace {

@@ -68,10 +68,16 @@ impl Starter {
         let attempted = async move {
             let started = Instant::now();
             debug!("the attempt begins");
-            let completion = attempt(claimed, ready, text_share, &means, &send_gate).await;
+            let span = means.spans.as_ref().map(|spans| Box::new(spans.begin(&claimed, in_flight.agent())));
+            let traceparent = means.spans.as_ref().zip(span.as_ref()).and_then(|(spans, span)| spans.traceparent(span));
+            let completion = attempt(claimed, ready, text_share, traceparent, &means, &send_gate).await;
             log_end(&completion);
             in_flight.counts().attempted(&completion);
-            in_flight.ended(host(&completion).as_ref(), started, signal(&completion));
+            let host = host(&completion);
+            in_flight.ended(host.as_ref(), started, signal(&completion));
+            if let (Some(spans), Some(span)) = (&means.spans, span) {
+                spans.end(*span, &completion, host);
+            }
             // The finisher's queue has room for every place. Without a finisher, the loss is counted.
             results.send(PendingResult { completion, in_flight }).await.ok();
         };

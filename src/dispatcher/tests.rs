@@ -112,6 +112,7 @@ async fn prepared(database: &Database) -> (Dispatcher, Workers) {
         retention: Default::default(),
         keep_excerpts: Default::default(),
         keys: None,
+        spans: None,
     };
     let webhook = Webhook::new(webhook).unwrap();
     let prepared =

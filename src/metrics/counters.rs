@@ -53,6 +53,8 @@ pub struct Counters {
     returned: AtomicU64,
     unwritten: AtomicU64,
     unresolved: AtomicU64,
+    spans_exported: AtomicU64,
+    spans_dropped: AtomicU64,
     recorded: [AtomicU64; ENDS],
     responses: [AtomicU64; CODE_CLASSES.len()],
     errors: [Arc<AtomicU64>; Operation::ALL.len()],
@@ -67,6 +69,8 @@ impl Default for Counters {
             returned: AtomicU64::default(),
             unwritten: AtomicU64::default(),
             unresolved: AtomicU64::default(),
+            spans_exported: AtomicU64::default(),
+            spans_dropped: AtomicU64::default(),
             recorded: Default::default(),
             responses: Default::default(),
             errors: Default::default(),
@@ -87,6 +91,10 @@ pub struct Totals {
     pub unwritten: u64,
     /// Placeholders that found no value in the call.
     pub unresolved: u64,
+    /// Spans that a collector has taken.
+    pub spans_exported: u64,
+    /// Spans that no collector has taken.
+    pub spans_dropped: u64,
     /// Deliveries that were recorded, by state and error kind. Every pair that there is has an entry.
     pub recorded: Vec<(State, Option<ErrorKind>, u64)>,
     /// Responses by the class of their code.
@@ -146,6 +154,16 @@ impl Counters {
         add(&self.unwritten, count);
     }
 
+    /// So many spans more were taken by the collector.
+    pub fn spans_exported(&self, count: usize) {
+        add(&self.spans_exported, count);
+    }
+
+    /// So many spans more are lost: the queue was full, or the collector did not take them.
+    pub fn spans_dropped(&self, count: usize) {
+        add(&self.spans_dropped, count);
+    }
+
     /// The counter of the statements that failed in this operation.
     pub fn errors(&self, operation: Operation) -> &Arc<AtomicU64> {
         &self.errors[operation as usize]
@@ -162,6 +180,8 @@ impl Counters {
             returned: get(&self.returned),
             unwritten: get(&self.unwritten),
             unresolved: get(&self.unresolved),
+            spans_exported: get(&self.spans_exported),
+            spans_dropped: get(&self.spans_dropped),
             recorded: ends.map(|((state, kind), count)| (state, kind, get(count))).collect(),
             responses: codes.map(|(class, count)| (class, get(count))).collect(),
             errors: Operation::ALL.into_iter().map(|operation| (operation, get(self.errors(operation)))).collect(),

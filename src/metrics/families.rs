@@ -99,6 +99,16 @@ impl Page<'_> {
             "Placeholders of requests that found no value in the call; at most 32 names count for each request",
             totals.unresolved,
         )?;
+        self.counter(
+            "postcall_spans_exported",
+            "Spans that the collector took (--otlp-endpoint)",
+            totals.spans_exported,
+        )?;
+        self.counter(
+            "postcall_spans_dropped",
+            "Spans that are lost: the queue was full, or the collector did not take them",
+            totals.spans_dropped,
+        )?;
         self.counters(
             "postcall_database_errors",
             "Statements and connections that failed, refusals and lost answers included, by what they were for",

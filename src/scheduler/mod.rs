@@ -89,6 +89,13 @@ pub struct Place {
     owners: Owners,
 }
 
+impl Place {
+    /// The agent of the lane's action.
+    pub fn agent(&self) -> &Arc<str> {
+        &self.owners.agent
+    }
+}
+
 /// What the end of an attempt says about its host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {

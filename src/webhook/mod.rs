@@ -79,7 +79,7 @@ use self::outcome::{Cause, StopReason, without_head};
 use self::prepare::Prepared;
 pub use self::send_gate::SendGate;
 use self::target::Target;
-pub use self::tls::root_certificates;
+pub use self::tls::{config as tls_config, root_certificates};
 use crate::domain::delivery::{BodyEnd, Ending, Outcome, Timing};
 use crate::domain::host::Origin;
 use crate::domain::request::Request;

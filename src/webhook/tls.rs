@@ -16,7 +16,7 @@ use super::SetupError;
 /// # Errors
 /// Returns an error if the provider supports none of the protocol versions, or if `ca_file` cannot be read, or has no
 /// certificate, or one that cannot be used.
-pub(super) fn config(ca_file: Option<&Path>) -> Result<ClientConfig, SetupError> {
+pub fn config(ca_file: Option<&Path>) -> Result<ClientConfig, SetupError> {
     let mut roots = system_roots();
     if let Some(path) = ca_file {
         add_file(&mut roots, path)?;

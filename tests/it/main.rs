@@ -84,6 +84,7 @@ mod shell;
 mod show;
 mod signals;
 mod sizes;
+mod spans;
 mod status;
 mod support;
 mod targets;

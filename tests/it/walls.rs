@@ -10,7 +10,7 @@ use crate::support::sources::{CodePath, Source, root, sources};
 
 /// Who may know whom. Whoever is known stands further up, so there is no circle. A new room is one line here, and one in
 /// the table of rooms in docs/architecture.md.
-const ARROWS: [(&str, &[&str]); 12] = [
+const ARROWS: [(&str, &[&str]); 13] = [
     ("domain", &[]),
     ("render", &["domain"]),
     ("webhook", &["domain"]),
@@ -18,10 +18,11 @@ const ARROWS: [(&str, &[&str]); 12] = [
     ("scheduler", &["domain"]),
     ("vault", &["domain"]),
     ("metrics", &["domain", "store"]),
-    ("dispatcher", &["domain", "render", "webhook", "store", "scheduler", "vault", "metrics"]),
+    ("spans", &["domain", "metrics"]),
+    ("dispatcher", &["domain", "render", "webhook", "store", "scheduler", "vault", "metrics", "spans"]),
     ("service", &["domain", "render", "webhook", "store", "vault"]),
     ("console", &["domain", "store", "service"]),
-    ("cli", &["domain", "webhook", "store", "scheduler", "vault", "metrics", "dispatcher", "service", "console"]),
+    ("cli", &["domain", "webhook", "store", "scheduler", "vault", "metrics", "spans", "dispatcher", "service", "console"]),
     ("main", &["cli"]),
 ];
 
@@ -30,29 +31,37 @@ const PURE: [&str; 3] = ["domain", "render", "scheduler"];
 
 /// What only some rooms may use. A crate is written with `::` behind it; anything else is meant wherever it stands in a path.
 /// Tests may use all of it anywhere.
-const RESERVED: [Reserved; 13] = [
+const RESERVED: [Reserved; 16] = [
     Reserved { what: &["sqlx::"], by: Only(&["store"]), why: "SQL stands only in `store`" },
     Reserved {
-        what: &["hyper::client", "http_body::", "reqwest::", "socket2::", "TcpStream", "UdpSocket"],
+        what: &["http_body::", "reqwest::", "socket2::", "UdpSocket"],
         by: Only(&["webhook"]),
         why: "requests go out by the one HTTP client in `webhook`, through its guard",
     },
     Reserved {
-        what: &[
-            "rustls::",
-            "tokio_rustls::",
-            "rustls_native_certs::",
-            "hickory_proto::",
-            "resolv_conf::",
-            "lookup_host",
-        ],
+        what: &["hyper::client", "TcpStream"],
+        by: Only(&["webhook", "spans"]),
+        why: "requests go out by the one HTTP client in `webhook`, through its guard; `spans` calls the operator's collector",
+    },
+    Reserved {
+        what: &["rustls::", "rustls_native_certs::", "hickory_proto::", "resolv_conf::", "lookup_host"],
         by: Only(&["webhook"]),
         why: "names and certificates belong to the HTTP client in `webhook`",
     },
     Reserved {
+        what: &["tokio_rustls::"],
+        by: Only(&["webhook", "spans"]),
+        why: "TLS belongs to the HTTP client in `webhook`, and to the one in `spans` for the collector",
+    },
+    Reserved {
+        what: &["opentelemetry::", "opentelemetry_sdk::", "opentelemetry_otlp::", "opentelemetry_http::"],
+        by: Only(&["spans"]),
+        why: "spans and their format belong to `spans`",
+    },
+    Reserved {
         what: &["hyper::", "hyper_util::"],
-        by: Only(&["webhook", "metrics", "console", "cli"]),
-        why: "HTTP belongs to the client in `webhook`, to the server in `metrics`, to the pages in `console`, and to the \
+        by: Only(&["webhook", "spans", "metrics", "console", "cli"]),
+        why: "HTTP belongs to the clients in `webhook` and `spans`, to the server in `metrics`, to the pages in `console`, and to the \
               demo's receiver in `cli`",
     },
     Reserved {

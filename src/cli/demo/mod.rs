@@ -153,6 +153,7 @@ fn start_dispatcher(store: &Store) -> Result<(StopTokens, Running), CliError> {
         retention: Default::default(),
         keep_excerpts: Default::default(),
         keys: None,
+        spans: None,
     };
     let (stop, store) = (StopTokens::default(), store.clone());
     let until = stop.clone();

@@ -4,6 +4,7 @@ pub mod accounts;
 pub mod attempt;
 pub mod browser;
 pub mod cluster;
+pub mod collector;
 pub mod console;
 pub mod database;
 pub mod endings;
