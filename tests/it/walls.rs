@@ -22,7 +22,10 @@ const ARROWS: [(&str, &[&str]); 13] = [
     ("dispatcher", &["domain", "render", "webhook", "store", "scheduler", "vault", "metrics", "spans"]),
     ("service", &["domain", "render", "webhook", "store", "vault"]),
     ("console", &["domain", "store", "service"]),
-    ("cli", &["domain", "webhook", "store", "scheduler", "vault", "metrics", "spans", "dispatcher", "service", "console"]),
+    (
+        "cli",
+        &["domain", "webhook", "store", "scheduler", "vault", "metrics", "spans", "dispatcher", "service", "console"],
+    ),
     ("main", &["cli"]),
 ];
 
