@@ -1,5 +1,6 @@
 //! Excerpts of responses: kept only if the operator says so, for those who may read them, until their time is past.
 
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use crate::support::database::Database;
@@ -20,21 +21,22 @@ async fn refusing() -> Receiver {
     .await
 }
 
-/// Delivers one call of an agent to `receiver`, by a dispatcher with these arguments. Returns the delivery's id.
-async fn rejected(database: &Database, receiver: &Receiver, arguments: &[&str]) -> String {
+/// Delivers one call of an agent to `receiver`, by a dispatcher with these arguments, which keeps the excerpt after the result.
+/// Returns the dispatcher, and the delivery's id.
+async fn rejected(database: &Database, receiver: &Receiver, arguments: &[&str]) -> (Dispatcher, String) {
     database.publish("a", "default", &json!({"method": "POST", "url": receiver.url("/")})).await;
     let call = database.insert_call("a", &json!({"callInfo": {"callSid": "CA1"}})).await;
-    let _dispatcher = Dispatcher::start(database, arguments).await;
+    let dispatcher = Dispatcher::start(database, arguments).await;
     database.settled().await;
     let ended =
         format!("SELECT delivery_id::text FROM postcall.delivery WHERE call_id = '{call}' AND state = 'rejected'");
-    database.text(&ended).await.unwrap()
+    (dispatcher, database.text(&ended).await.unwrap())
 }
 
 #[tokio::test]
 async fn the_beginning_and_the_end_of_a_refusal_are_shown_to_those_who_may_read_them_alone() {
     let (database, receiver) = (Database::new().await, refusing().await);
-    let delivery = rejected(&database, &receiver, &["--keep-responses-days", "3"]).await;
+    let (_dispatcher, delivery) = rejected(&database, &receiver, &["--keep-responses-days", "3"]).await;
     database.until("SELECT EXISTS (SELECT FROM postcall.response_excerpt)").await;
     let shown = stdout(&postcall_on(&database, &["show", &delivery]));
     let (_, excerpt) = shown.split_once("\nfrom the response\n").unwrap();
@@ -54,7 +56,10 @@ async fn the_beginning_and_the_end_of_a_refusal_are_shown_to_those_who_may_read_
 #[tokio::test]
 async fn none_is_kept_unless_the_operator_says_so() {
     let (database, receiver) = (Database::new().await, refusing().await);
-    rejected(&database, &receiver, &[]).await;
+    let (dispatcher, _) = rejected(&database, &receiver, &[]).await;
+    // It ends in order, so that nothing is kept later.
+    dispatcher.signal(Signal::SIGTERM);
+    assert!(dispatcher.ended().await.0);
     assert_eq!(database.number("SELECT count(*) FROM postcall.response_excerpt").await, 0);
 }
 
