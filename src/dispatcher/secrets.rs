@@ -93,19 +93,26 @@ impl SecretCache {
         session: &mut Session,
         versions: &[(VersionKey, Template)],
     ) -> Result<Vec<Secrets>, StoreError> {
-        let wanted = |(key, template): &(VersionKey, Template)| {
-            template.secrets().into_iter().map(|name| (key.action_id, name.to_owned())).collect::<Vec<_>>()
-        };
-        let wanted: Vec<(i64, String)> = versions.iter().flat_map(wanted).collect();
-        let asked: Vec<(i64, &str)> = wanted.iter().map(|(action_id, name)| (*action_id, &**name)).collect();
-        let (loaded, otherwise) = match session.load_secrets(&asked).await {
+        let mut damaged = Vec::new();
+        let loaded = match load(session, versions).await {
+            // One of the versions is at fault. Each is read alone, so that the others do not fail for it.
             Err(error) if error.is_about_what_is_stored() => {
-                warn!(error = %chain(&error), "secrets cannot be read");
-                (Vec::new(), Absence::Damaged)
+                let mut loaded = Vec::new();
+                for version in versions {
+                    match load(session, std::slice::from_ref(version)).await {
+                        Err(error) if error.is_about_what_is_stored() => {
+                            warn!(error = %chain(&error), "secrets cannot be read");
+                            damaged.push(version.0);
+                        }
+                        alone => loaded.extend(alone?),
+                    }
+                }
+                loaded
             }
-            loaded => (loaded?, Absence::NotSet),
+            together => together?,
         };
-        let secrets: Vec<Secrets> = versions.iter().map(|one| self.opened(one, &loaded, otherwise)).collect();
+        let otherwise = |key| if damaged.contains(key) { Absence::Damaged } else { Absence::NotSet };
+        let secrets: Vec<Secrets> = versions.iter().map(|one| self.opened(one, &loaded, otherwise(&one.0))).collect();
         let is_unopened = |secrets: &&Secrets| match secrets {
             Secrets::Masked => false,
             Secrets::Opened(all) => all.iter().any(|(_, one)| one.as_ref().is_err_and(|why| why.concerns_operator())),
@@ -134,4 +141,14 @@ impl SecretCache {
         let keys = self.keys.as_ref().ok_or(Absence::NoKey)?;
         keys.open(Owner { agent: &secret.agent, name: &secret.name }, &secret.sealed)
     }
+}
+
+/// Reads the secrets that these versions name, as they are stored.
+async fn load(session: &mut Session, versions: &[(VersionKey, Template)]) -> Result<Vec<NamedSecret>, StoreError> {
+    let named = |(key, template): &(VersionKey, Template)| {
+        template.secrets().into_iter().map(|name| (key.action_id, name.to_owned())).collect::<Vec<_>>()
+    };
+    let wanted: Vec<(i64, String)> = versions.iter().flat_map(named).collect();
+    let asked: Vec<(i64, &str)> = wanted.iter().map(|(action_id, name)| (*action_id, &**name)).collect();
+    session.load_secrets(&asked).await
 }
