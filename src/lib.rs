@@ -94,6 +94,7 @@ pub mod domain;
 pub mod metrics;
 pub mod render;
 pub mod scheduler;
+pub mod seal;
 pub mod service;
 pub mod store;
 pub mod webhook;

@@ -10,6 +10,7 @@ use tracing::{info, warn};
 
 use super::limits::LimitArguments;
 use super::prune::Keep;
+use super::seal_key::SealArguments;
 use super::signals::stop_on_signals;
 use super::targets::TargetArguments;
 use super::{CliError, Database};
@@ -86,6 +87,9 @@ pub struct Arguments {
     )]
     keep_responses_days: ExcerptDays,
 
+    #[command(flatten)]
+    sealing: SealArguments,
+
     /// Serve metrics at this address and port, such as 127.0.0.1:9464: /metrics for Prometheus, /healthz, and /readyz,
     /// which says 503 and the reason while the dispatcher cannot work. There is no TLS and no password: take an address
     /// that only monitoring reaches.
@@ -152,6 +156,7 @@ impl Arguments {
             // Checked now, so that the error appears at the start and not in the log every hour.
             store.session(dispatcher::retention::PRUNING_PATIENCE).require_permitted(retention).await?;
         }
+        let sealing = self.sealing.sealing(&store).await?;
         let limits = self.limits.limits();
         let (webhook, policy) =
             self.targets.webhook(limits.hold_unreachable, self.keep_responses_days.days().is_some())?;
@@ -166,6 +171,7 @@ impl Arguments {
             max_bytes_in_flight: self.max_bytes_in_flight,
             retention,
             keep_excerpts: self.keep_responses_days,
+            sealing,
         };
         let stop = StopTokens::default();
         stop_on_signals(stop.clone())?;

@@ -111,6 +111,7 @@ async fn prepared(database: &Database) -> (Dispatcher, Workers) {
         max_bytes_in_flight: DEFAULT_MAX_BYTES_IN_FLIGHT,
         retention: Default::default(),
         keep_excerpts: Default::default(),
+        sealing: None,
     };
     let webhook = Webhook::new(webhook).unwrap();
     let prepared =
@@ -252,6 +253,7 @@ async fn whichever_worker_is_late_to_end_none_is_taken_for_a_defect() {
         Worker::Housekeeping,
         Worker::Prober,
         Worker::Reporter,
+        Worker::Sealer,
     ];
     for late in all {
         let (dispatcher, mut workers) = prepared(&database).await;
@@ -264,6 +266,7 @@ async fn whichever_worker_is_late_to_end_none_is_taken_for_a_defect() {
             Worker::Housekeeping => &mut workers.housekeeping,
             Worker::Prober => &mut workers.prober,
             Worker::Reporter => &mut workers.reporter,
+            Worker::Sealer => &mut workers.sealer,
         };
         let work = std::mem::replace(place, ends_well(async {}));
         *place = Box::pin(async move {

@@ -28,5 +28,6 @@ pub mod problem;
 pub mod report;
 pub mod request;
 pub mod retention;
+pub mod seal;
 pub mod visible;
 pub mod warning;

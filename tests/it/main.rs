@@ -72,6 +72,7 @@ mod resolve;
 mod result_columns;
 mod retention;
 mod rights;
+mod seal;
 mod search;
 mod secrecy;
 mod sessions;

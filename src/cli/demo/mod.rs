@@ -152,6 +152,7 @@ fn start_dispatcher(store: &Store) -> Result<(StopTokens, Running), CliError> {
         max_bytes_in_flight: dispatcher::DEFAULT_MAX_BYTES_IN_FLIGHT,
         retention: Default::default(),
         keep_excerpts: Default::default(),
+        sealing: None,
     };
     let (stop, store) = (StopTokens::default(), store.clone());
     let until = stop.clone();
