@@ -125,7 +125,7 @@ mod tests {
 
     #[test]
     fn every_leaf_is_proved_from_what_is_kept_and_from_a_bounded_part_of_it() {
-        for size in [1, 2, 3, 255, 256, 257, 511, 512, 513, 65_535, 65_536, 65_537, 70_000, 131_585] {
+        for size in [2, 3, 255, 256, 257, 511, 512, 513, 65_536, 66_049] {
             let (all, root) = kept(size);
             let some = [0, 1, 2, 254, 255, 256, 257, 300, 65_534, 65_535, 65_536, 66_000, size / 2, size - 1];
             for index in some.into_iter().filter(|index| *index < size) {
@@ -137,7 +137,7 @@ mod tests {
                 let path = nodes.path(index, size).unwrap_or_else(|| panic!("{index} of {size}"));
                 let leaf = all[&(0, index)];
                 assert!(includes(index, size, leaf, &path, &root), "{index} of {size}");
-                assert!(!includes(index ^ 1, size, leaf, &path, &root) || size == 1, "{index} of {size}");
+                assert!(!includes(index ^ 1, size, leaf, &path, &root), "{index} of {size}");
                 assert!(!includes(index, size + 1, leaf, &path, &leaf) && !includes(index, size, root, &path, &leaf));
                 let mut altered = path.clone();
                 if let Some(step) = altered.first_mut() {

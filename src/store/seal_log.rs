@@ -1,6 +1,6 @@
 //! Reads the log of sealed history, for those who verify it and make proofs of it.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
 use super::{Store, StoreError};
@@ -34,7 +34,36 @@ pub struct Leaves {
     pub hashes: Vec<u8>,
 }
 
+/// How far history is sealed.
+#[derive(Clone, Debug)]
+pub struct SealState {
+    /// When the newest slice was sealed; `None` if nothing ever was.
+    pub sealed_at: Option<DateTime<Utc>>,
+    /// How long ago the oldest delivery ended that is not sealed.
+    pub oldest_unsealed: Option<TimeDelta>,
+}
+
 impl Store {
+    /// How far history is sealed.
+    pub async fn sealing(&self) -> Result<SealState, StoreError> {
+        // The newest slice by its key, and the first delivery behind its place by the index of transactions.
+        let row = sqlx::query!(
+            r#"
+            SELECT newest.sealed_at AS "sealed_at?",
+                   extract(epoch FROM clock_timestamp() - (
+                       SELECT finished_at FROM postcall.delivery
+                       WHERE (xact, delivery_id) > (newest.through_xact, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid)
+                       ORDER BY xact, delivery_id LIMIT 1))::float8 AS age
+            FROM (SELECT 1) AS one
+            LEFT JOIN (SELECT sealed_at, through_xact FROM postcall.seal_slice ORDER BY size DESC LIMIT 1) AS newest ON true
+            "#
+        )
+        .fetch_one(&self.pool)
+        .await?;
+        let oldest_unsealed = row.age.map(|seconds| TimeDelta::seconds(seconds as i64));
+        Ok(SealState { sealed_at: row.sealed_at, oldest_unsealed })
+    }
+
     /// The slices behind this size of the log, in order, at most `limit`.
     pub async fn slices_after(&self, size: i64, limit: i64) -> Result<Vec<Slice>, StoreError> {
         // A page by the primary key. The leaves, which lie elsewhere, are not read.

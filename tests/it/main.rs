@@ -73,6 +73,7 @@ mod result_columns;
 mod retention;
 mod rights;
 mod seal;
+mod seal_run;
 mod search;
 mod secrecy;
 mod sessions;
