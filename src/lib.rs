@@ -39,7 +39,7 @@
 //!   ([`domain::claim`]).
 //! - **Dispatcher**: one running process; any number of them share one database.
 //! - **Worker**: a part of a dispatcher that runs beside the others, as a task of its own: scout, claimer, finisher, keeper of
-//!   the lease, recovery, housekeeping, prober, reporter. Those that need the database have a session each.
+//!   the lease, recovery, housekeeping, prober, reporter, sealer. Those that need the database have a session each.
 //! - **Lease**: how long a dispatcher counts as alive without a renewal. When it is over, the deliveries that the
 //!   dispatcher had in flight become `unknown`. No request begins under a lease that may be over.
 //! - **Send gate**: says until when requests may begin; it closes before the lease ends ([`webhook::SendGate`]).
@@ -55,6 +55,8 @@
 //! - **Replay**: a delivery made by hand from an earlier one, linked to it, with who and why.
 //! - **Test**: one real request that a person makes with an action, to see what a receiver answers. It is no delivery: it is
 //!   recorded apart, counts nowhere, and is sent at most once ([`service::action_test`]).
+//! - **Seal**: to hash rows of history as the **leaves** of one growing tree and to sign its root. A signed root is a
+//!   **checkpoint**; a **slice** is what was sealed at once. What is changed afterwards can be named ([`seal`]).
 //!
 //! # A row's table is its state
 //!
@@ -78,7 +80,7 @@
 //! A room is a module with a wall around it: a test holds what it knows. Imports go one way. All rooms know
 //! [`domain`], which knows no other room. [`render`], [`webhook`] and [`store`] do not know each other: templates know
 //! nothing of sockets, and sockets know nothing of SQL. [`scheduler`] decides whose turn it is, and does not know
-//! them, either. [`dispatcher`] knows these four, and connects them in its loop. It records what it does in
+//! them, either. [`seal`] makes leaves, trees and signatures, and knows none of them. [`dispatcher`] knows these four, and connects them in its loop. It records what it does in
 //! [`metrics`], which tells it to monitoring, together with figures from the [`store`]. [`service`] is what people do,
 //! through whichever interface; it knows [`render`], [`webhook`] and [`store`], and no interface. [`console`] shows in a
 //! browser what [`service`] and [`store`] tell, and has forms for what people do. [`cli`] reads arguments, calls the other rooms and

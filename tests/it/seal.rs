@@ -2,6 +2,8 @@
 
 use std::process::Output;
 
+use postcall::domain::seal::{Kind, Place};
+use postcall::seal::leaf;
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use uuid::Uuid;
@@ -386,4 +388,75 @@ async fn a_row_that_bears_the_number_of_a_transaction_to_come_is_named() {
     unguarded(&database, &format!("UPDATE postcall.delivery SET xact = xact + 1000000 WHERE delivery_id = '{id}'"))
         .await;
     assert_eq!(named(&verified(&database, &[]).1), [format!("forged delivery {id}")]);
+}
+
+/// What is sealed is what the tables hold, field by field, so that no field stands in the place of another.
+#[tokio::test]
+async fn a_leaf_says_what_its_row_holds() {
+    let database = database_with(2).await;
+    let unknown = ended(&database, "unknown", 1).await.remove(0);
+    database
+        .execute(&format!(
+            "INSERT INTO postcall.resolution (delivery_id, source, state, resolved_by, reason, response_code, latency_ms, dns_ms,
+                 connected_ms, head_ms, request_bytes, response_bytes, body_end, method, url, unresolved)
+             VALUES ('{unknown}', 'claim', 'delivered', 'the dispatcher', 'late', 200, 1, 2, 3, 4, 5, 6, 'cut', 'PUT', 'u', '{{a,b}}');
+             INSERT INTO postcall.replay (replay_of, replayed_by, reason)
+             SELECT delivery_id, 'Ada', 'r' FROM postcall.delivery WHERE state = 'delivered' LIMIT 1;
+             INSERT INTO postcall.pause (agent, reason, paused_by) VALUES ('a', 'r', 'Ada');
+             INSERT INTO postcall.pause_end (pause_id, reason, resumed_by) VALUES (1, 'q', 'Bob');
+             UPDATE postcall.retention SET history_begins = '2001-01-01Z'"
+        ))
+        .await;
+    let rows = database.store.sealed_rows(&Place::FIRST, &Place::LAST, 100).await.unwrap();
+    assert_eq!(rows.len(), 10);
+    for row in rows {
+        let kind = Kind::numbered(row.place.kind as u8).unwrap();
+        let (_, told) = leaf::read(&leaf::leaf(kind, &row.record).unwrap()).unwrap();
+        let (table, key) = match kind {
+            Kind::Delivery => ("delivery", "delivery_id"),
+            Kind::LateResult | Kind::Finding => ("resolution", "delivery_id"),
+            Kind::Replay => ("replay", "delivery_id"),
+            Kind::Version => ("action_version", "action_id"),
+            Kind::Switch => ("action_switch", "switch_id"),
+            Kind::Pause => ("pause", "pause_id"),
+            Kind::PauseEnd => ("pause_end", "pause_id"),
+            Kind::Pruning => ("pruning", "pruning_id"),
+        };
+        let id = told[key].as_str().map_or_else(|| told[key].to_string(), str::to_owned);
+        let held = format!(
+            "SELECT jsonb_strip_nulls(to_jsonb(t))::text FROM postcall.{table} AS t WHERE {key}::text = '{id}'"
+        );
+        let held: Value = serde_json::from_str(&database.text(&held).await.unwrap()).unwrap();
+        let plain = |value: &Value| {
+            let text =
+                value.as_str().map_or_else(|| value.to_string(), |text| text.trim_start_matches("\\x").to_owned());
+            text.parse::<chrono::DateTime<chrono::Utc>>().map_or(text, |time| time.to_rfc3339())
+        };
+        let also_known = ["agent", "name", "digest"];
+        for (field, value) in
+            told.iter().filter(|(field, _)| kind != Kind::Version || !also_known.contains(&field.as_str()))
+        {
+            assert_eq!(plain(value), plain(&held[field]), "{kind}.{field}");
+        }
+        // Nothing that the table holds is left out, but what is no statement about what happened.
+        let not_sealed = ["xact", "url", "headers", "body"];
+        let left_out: Vec<&String> =
+            held.as_object().unwrap().keys().filter(|field| !told.contains_key(*field)).collect();
+        let allowed = if kind == Kind::Version { &not_sealed[..] } else { &not_sealed[..1] };
+        assert!(left_out.iter().all(|field| allowed.contains(&field.as_str())), "{kind}: {left_out:?}");
+    }
+}
+
+#[test]
+fn the_documented_fields_of_leaves_are_those_that_are_sealed() {
+    let document = std::fs::read_to_string(crate::support::sources::root().join("docs/auditing.md")).unwrap();
+    for kind in Kind::ALL {
+        let named = format!("{} `{kind}`", kind.number());
+        let line = document
+            .lines()
+            .find(|line| line.starts_with('|') && line.contains(&named))
+            .unwrap_or_else(|| panic!("{named}"));
+        let fields: Vec<String> = leaf::fields(kind).iter().map(|(name, _)| format!("`{name}`")).collect();
+        assert!(line.ends_with(&format!("| {} |", fields.join(", "))), "{named}: {}", fields.join(", "));
+    }
 }
