@@ -41,7 +41,7 @@
 //!   ([`domain::claim`]).
 //! - **Dispatcher**: one running process; any number of them share one database.
 //! - **Worker**: a part of a dispatcher that runs beside the others, as a task of its own: scout, claimer, finisher, keeper of
-//!   the lease, recovery, housekeeping, prober, reporter. Those that need the database have a session each.
+//!   the lease, recovery, housekeeping, prober, reporter, sealer. Those that need the database have a session each.
 //! - **Lease**: how long a dispatcher counts as alive without a renewal. When it is over, the deliveries that the
 //!   dispatcher had in flight become `unknown`. No request begins under a lease that may be over.
 //! - **Send gate**: says until when requests may begin; it closes before the lease ends ([`webhook::SendGate`]).
@@ -57,6 +57,8 @@
 //! - **Replay**: a delivery made by hand from an earlier one, linked to it, with who and why.
 //! - **Test**: one real request that a person makes with an action, to see what a receiver answers. It is no delivery: it is
 //!   recorded apart, counts nowhere, and is sent at most once ([`service::action_test`]).
+//! - **Seal**: to hash rows of history as the **leaves** of one growing tree and to sign its root. A signed root is a
+//!   **checkpoint**; a **slice** is what was sealed at once. What is changed afterwards can be named ([`seal`]).
 //!
 //! # A row's table is its state
 //!
@@ -80,10 +82,11 @@
 //! A room is a module with a wall around it: a test holds what it knows. Imports go one way. All rooms know
 //! [`domain`], which knows no other room. [`render`], [`webhook`] and [`store`] do not know each other: templates know
 //! nothing of sockets, and sockets know nothing of SQL. [`scheduler`] decides whose turn it is, and does not know
-//! them, either. [`vault`] seals and opens secrets. [`dispatcher`] knows these five, and connects them in its loop. It records what
+//! them, either. [`vault`] seals and opens secrets; [`seal`] makes leaves, trees and signatures of history, and knows none of them.
+//! [`dispatcher`] knows these six, and connects them in its loop. It records what
 //! it does in [`metrics`], which tells it to monitoring, together with figures from the [`store`], and gives each attempt that has
 //! ended to [`spans`], which exports it to a tracing system. [`service`] is what people do, through whichever interface; it knows
-//! [`render`], [`webhook`], [`store`] and [`vault`], and no interface. [`console`] shows in a
+//! [`render`], [`webhook`], [`store`], [`seal`] and [`vault`], and no interface. [`console`] shows in a
 //! browser what [`service`] and [`store`] tell, and has forms for what people do. [`cli`] reads arguments, calls the other rooms and
 //! prints, and decides nothing about a delivery.
 #![forbid(unsafe_code)]
@@ -97,6 +100,7 @@ pub mod domain;
 pub mod metrics;
 pub mod render;
 pub mod scheduler;
+pub mod seal;
 pub mod service;
 pub mod spans;
 pub mod store;

@@ -1,12 +1,13 @@
 //! `postcall audit`: lists what people did.
 
-use clap::Args;
 use clap::builder::RangedU64ValueParser;
+use clap::{Args, Subcommand};
 
+use super::audit_seal::{CheckArguments, NewKeyArguments, ProveArguments, VerifyArguments};
 use super::listing::{Listed, Listing};
 use super::moment::{parse_moment, resolved};
 use super::table::{Table, time};
-use super::{CliError, Database, Format, ONE_CONNECTION};
+use super::{CliError, Format, ONE_CONNECTION, migrate};
 use crate::domain::act::{Act, ActKey};
 use crate::domain::moment::Moment;
 use crate::service::audit::{WholeAudit, object, who};
@@ -28,11 +29,35 @@ use crate::store::acts::{ActFilter, ActRow, ActsFound};
 ///
 /// One look reads at most 10,000 acts; if fewer than a page match among them, stderr says how to go
 /// on. --all prints everything. The role postcall_auditor suffices.
+///
+/// The commands below are about history that proves itself (docs/auditing.md): `verify` names every row
+/// that is not as it was when it was sealed, `prove` writes a proof for one delivery, `check` checks it
+/// without a database, and `new-key` makes the key that seals.
 #[derive(Args)]
-#[command(verbatim_doc_comment)]
+#[command(verbatim_doc_comment, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+
     #[command(flatten)]
-    database: Database,
+    listing: ListingArguments,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Verify(VerifyArguments),
+    Prove(ProveArguments),
+    Check(CheckArguments),
+    NewKey(NewKeyArguments),
+}
+
+/// What is listed.
+#[derive(Args)]
+struct ListingArguments {
+    /// Postgres URL, such as postgres://user@host:5432/database.
+    // Not as elsewhere: the commands below this one have one of their own, or none.
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL", required = true)]
+    database_url: Option<String>,
 
     /// What was done; may be given more than once.
     #[arg(long = "act", value_name = "ACT", value_enum)]
@@ -74,7 +99,21 @@ pub struct Arguments {
 
 impl Arguments {
     pub(super) async fn run(self) -> Result<(), CliError> {
-        let store = self.database.open(ONE_CONNECTION).await?;
+        match self.command {
+            Some(Command::Verify(arguments)) => arguments.run().await,
+            Some(Command::Prove(arguments)) => arguments.run().await,
+            Some(Command::Check(arguments)) => arguments.run(),
+            Some(Command::NewKey(arguments)) => arguments.run(),
+            None => self.listing.run().await,
+        }
+    }
+}
+
+impl ListingArguments {
+    async fn run(self) -> Result<(), CliError> {
+        let url = self.database_url.ok_or(CliError::Usage("--database-url is missing"))?;
+        let store = Store::connect(&url, ONE_CONNECTION).await?;
+        migrate::require_current(&store).await?;
         let [since, until] = resolved(&store, [self.since, self.until]).await?;
         let acts = Some(self.acts).filter(|acts| !acts.is_empty());
         let filter = ActFilter { acts, agent: self.agent, by: self.by, since, until };

@@ -12,6 +12,7 @@ use tracing::{info, warn};
 use super::key_file::KeyFile;
 use super::limits::LimitArguments;
 use super::prune::Keep;
+use super::seal_key::SealArguments;
 use super::signals::stop_on_signals;
 use super::spans::SpanArguments;
 use super::targets::TargetArguments;
@@ -89,6 +90,9 @@ pub struct Arguments {
     )]
     keep_responses_days: ExcerptDays,
 
+    #[command(flatten)]
+    sealing: SealArguments,
+
     /// Serve metrics at this address and port, such as 127.0.0.1:9464: /metrics for Prometheus, /healthz, and /readyz,
     /// which says 503 and the reason while the dispatcher cannot work. There is no TLS and no password: take an address
     /// that only monitoring reaches.
@@ -164,6 +168,7 @@ impl Arguments {
         }
         let metrics = Metrics::default();
         let (spans, exporter) = self.spans.start(self.targets.ca_file(), &metrics)?.unzip();
+        let sealing = self.sealing.sealing(&store).await?;
         let limits = self.limits.limits();
         let (webhook, policy) =
             self.targets.webhook(limits.hold_unreachable, self.keep_responses_days.days().is_some())?;
@@ -180,6 +185,7 @@ impl Arguments {
             keep_excerpts: self.keep_responses_days,
             keys,
             spans,
+            sealing,
         };
         let stop = StopTokens::default();
         stop_on_signals(stop.clone())?;

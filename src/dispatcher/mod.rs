@@ -55,6 +55,7 @@ use recovery::Recovery;
 use reporter::Reporter;
 use schedule::Schedule;
 use scout::Scout;
+use sealer::{Sealer, Sealing};
 use secrets::SecretCache;
 use starter::Starter;
 pub use supervision::{StopCause, Worker};
@@ -64,6 +65,7 @@ mod attempt;
 mod backoff;
 mod blocked;
 mod budget;
+pub mod checkpoints;
 mod claimer;
 mod cursors;
 mod excerpts;
@@ -83,6 +85,7 @@ mod reporter;
 pub mod retention;
 mod schedule;
 mod scout;
+pub mod sealer;
 mod secrets;
 mod starter;
 mod supervision;
@@ -124,6 +127,8 @@ pub struct DispatcherSettings {
     pub keys: Option<Arc<Keyring>>,
     /// Where spans of its deliveries go, if they are exported.
     pub spans: Option<Spans>,
+    /// How it seals history, if it does.
+    pub sealing: Option<Sealing>,
 }
 
 /// The tokens by which the caller of [`run`] stops a dispatcher.
@@ -181,6 +186,7 @@ struct Workers {
     housekeeping: Work,
     prober: Work,
     reporter: Work,
+    sealer: Work,
 }
 
 /// What holds the workers together.
@@ -240,7 +246,10 @@ impl Dispatcher {
         let starter = Starter { attempts: attempts.clone(), means, results: results.clone() };
         let claimer = Claimer::new(store, lease.clone(), places, starter, stop.drain.clone(), secrets);
         let recovery = Recovery::new(store, lease.clone(), settings.lease, counts);
+        let sealer =
+            settings.sealing.clone().map(|sealing| Sealer::new(store, sealing, counts.errors(Operation::Seal)));
         let workers = Workers {
+            sealer: ends_well(sealer::run(sealer, stop.drain.clone())),
             scout: ends_well(scout.run(stop.drain.clone())),
             prober: ends_well(prober::run(schedule, webhook, stop.drain.clone())),
             // Side by side: the log says what goes on although the database does not answer.
@@ -275,13 +284,14 @@ impl Dispatcher {
         watch.start(Worker::Housekeeping, workers.housekeeping);
         watch.start(Worker::Prober, workers.prober);
         watch.start(Worker::Reporter, workers.reporter);
+        watch.start(Worker::Sealer, workers.sealer);
         watch.start(Worker::Scout, workers.scout);
         watch.start(Worker::Claimer, workers.claimer);
         info!(concurrency = self.settings.limits.in_flight, "dispatching");
         watch.until(self.stop.drain.cancelled()).await;
 
         // The same token stops all of these, and any of them may end first.
-        let told = [Worker::Housekeeping, Worker::Scout, Worker::Prober, Worker::Reporter];
+        let told = [Worker::Housekeeping, Worker::Scout, Worker::Prober, Worker::Reporter, Worker::Sealer];
         told.iter().for_each(|worker| watch.dismiss(*worker));
         watch.end_of(Worker::Claimer).await;
         // From here on the finisher ends by itself once the last attempt has handed over its result.

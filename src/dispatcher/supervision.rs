@@ -30,6 +30,8 @@ pub enum Worker {
     Prober,
     /// Reports what this dispatcher does.
     Reporter,
+    /// Seals history.
+    Sealer,
 }
 
 /// Why a dispatcher stopped without being asked to.
@@ -141,6 +143,7 @@ impl fmt::Display for Worker {
             Worker::Housekeeping => "housekeeping",
             Worker::Prober => "prober",
             Worker::Reporter => "reporter",
+            Worker::Sealer => "sealer",
         })
     }
 }

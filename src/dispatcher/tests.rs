@@ -113,6 +113,7 @@ async fn prepared(database: &Database) -> (Dispatcher, Workers) {
         keep_excerpts: Default::default(),
         keys: None,
         spans: None,
+        sealing: None,
     };
     let webhook = Webhook::new(webhook).unwrap();
     let prepared =
@@ -254,6 +255,7 @@ async fn whichever_worker_is_late_to_end_none_is_taken_for_a_defect() {
         Worker::Housekeeping,
         Worker::Prober,
         Worker::Reporter,
+        Worker::Sealer,
     ];
     for late in all {
         let (dispatcher, mut workers) = prepared(&database).await;
@@ -266,6 +268,7 @@ async fn whichever_worker_is_late_to_end_none_is_taken_for_a_defect() {
             Worker::Housekeeping => &mut workers.housekeeping,
             Worker::Prober => &mut workers.prober,
             Worker::Reporter => &mut workers.reporter,
+            Worker::Sealer => &mut workers.sealer,
         };
         let work = std::mem::replace(place, ends_well(async {}));
         *place = Box::pin(async move {

@@ -28,6 +28,7 @@ pub mod problem;
 pub mod report;
 pub mod request;
 pub mod retention;
+pub mod seal;
 pub mod secret;
 pub mod visible;
 pub mod warning;

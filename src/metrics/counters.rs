@@ -41,6 +41,8 @@ closed_set! {
         Housekeeping = "housekeeping",
         /// It reports what it does, for `postcall status`.
         Report = "report",
+        /// It seals history.
+        Seal = "seal",
         /// It reads figures for the metrics.
         Figures = "figures",
     }

@@ -5,6 +5,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use crate::domain::checkup::Check;
 use crate::store::checkup::{Living, Login};
 use crate::store::partitions::Headroom;
+use crate::store::seal_log::SealState;
 use crate::store::{Store, StoreError};
 use crate::webhook::root_certificates;
 
@@ -16,6 +17,8 @@ const LITTLE_HEADROOM: TimeDelta = TimeDelta::days(7);
 const NO_HEADROOM: TimeDelta = TimeDelta::days(1);
 /// How far this machine's clock may be from the database's. Certificates are judged by this machine's.
 const CLOCKS_APART: TimeDelta = TimeDelta::seconds(60);
+/// How old the oldest row may be that is not sealed: several rounds of a sealer.
+const SEALED_WITHIN: TimeDelta = TimeDelta::seconds(60);
 /// The largest number of guards that are named.
 const NAMED: usize = 5;
 
@@ -35,6 +38,7 @@ pub async fn of_schema(store: &Store) -> Result<Vec<Check>, StoreError> {
         checks.push(of_partitions(&headroom, default_bytes));
     }
     checks.push(of_policies(&store.living_dispatchers().await?));
+    checks.push(of_seals(&store.sealing().await?));
     Ok(checks)
 }
 
@@ -112,6 +116,23 @@ fn of_guards(faults: &[String]) -> Check {
     };
     let cure = "find out who changed it and why, put it back, and run `postcall check-invariants`";
     Check::problem("guards", format!("{named}{more}"), cure)
+}
+
+fn of_seals(sealing: &SealState) -> Check {
+    let cure = "start a dispatcher with --seal-key-file (docs/auditing.md), or look at the log of the one that has it: it says why \
+                nothing is sealed. A transaction that writes and does not end holds up sealing, too";
+    match (sealing.sealed_at, sealing.oldest_unsealed) {
+        (None, _) => Check::warning(
+            "seals",
+            "history is not sealed: whoever owns the database can change it, and nothing shows it",
+            "make a key by `postcall audit new-key`, and start a dispatcher with --seal-key-file (docs/auditing.md)",
+        ),
+        (Some(_), Some(age)) if age > SEALED_WITHIN => {
+            let found = format!("the oldest delivery that is not sealed ended {} s ago", age.num_seconds());
+            Check::warning("seals", found, cure)
+        }
+        (Some(at), _) => Check::ok("seals", format!("history is sealed, last at {}", at.format("%Y-%m-%dT%H:%M:%SZ"))),
+    }
 }
 
 fn of_stuck(stuck: i64) -> Check {
@@ -203,6 +224,10 @@ mod tests {
             let headroom = Headroom { table: "outbox".to_owned(), until, seconds: (days * 86_400) as f64 };
             of_partitions(&headroom, default_bytes)
         };
+        let sealed_but = |seconds| SealState {
+            sealed_at: Some(DateTime::UNIX_EPOCH),
+            oldest_unsealed: Some(TimeDelta::seconds(seconds)),
+        };
         let http = || Policy::default().with("allow_http", json!(true));
         let (ok, warning, problem) = (Verdict::Ok, Verdict::Warning, Verdict::Problem);
         let old = Login { server_version_num: 140_000, ..login(false, &[]) };
@@ -220,6 +245,10 @@ mod tests {
             (headroom(14, 8192), warning),
             (headroom(6, 0), warning),
             (headroom(0, 0), problem),
+            (of_seals(&SealState { sealed_at: None, oldest_unsealed: None }), warning),
+            (of_seals(&SealState { sealed_at: Some(DateTime::UNIX_EPOCH), oldest_unsealed: None }), ok),
+            (of_seals(&sealed_but(59)), ok),
+            (of_seals(&sealed_but(61)), warning),
             (of_policies(&[]), warning),
             (of_policies(&[living(1, Some(http())), living(2, Some(http()))]), ok),
             (of_policies(&[living(1, Some(http())), living(2, Some(Policy::default()))]), problem),

@@ -52,6 +52,8 @@ pub mod pause;
 pub mod preview;
 pub mod remarks;
 pub mod replay;
+pub mod seal_prove;
+pub mod seal_verify;
 pub mod secrets;
 pub mod spreadsheet;
 pub mod stored_action;

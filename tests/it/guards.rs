@@ -57,7 +57,12 @@ async fn database_with_rows_everywhere() -> Database {
              INSERT INTO postcall.response_excerpt VALUES (postcall.uuid_v7(), '', '', 0, now());
              INSERT INTO postcall.action_test (agent, action, action_version, call_source, timeout_ms, tested_by, reason)
              VALUES ('a', 'default', 1, 'sample', 100, 'Ada', 'r');
-             INSERT INTO postcall.action_test_result (test_id, state) SELECT test_id, 'unsent' FROM postcall.action_test",
+             INSERT INTO postcall.action_test_result (test_id, state) SELECT test_id, 'unsent' FROM postcall.action_test;
+             INSERT INTO postcall.pruning (history_begins) VALUES ('2001-01-01Z');
+             INSERT INTO postcall.seal_slice (size, first_leaf, through_xact, through_kind, through_id, kinds, ids, hashes, frontier, root,
+                 checkpoint)
+             VALUES (1, 0, 0, 1, postcall.uuid_v7(), '1', uuid_send(postcall.uuid_v7()), sha256(''), sha256(''), sha256(''), '');
+             INSERT INTO postcall.seal_node VALUES (8, 0, sha256(''))",
         )
         .await;
     database
@@ -102,7 +107,8 @@ async fn rows_that_are_kept_for_good_are_neither_changed_nor_deleted_by_whatever
     let database = database_with_rows_everywhere().await;
     let kept = "(oid IN ('postcall.delivery'::regclass, 'postcall.action_version'::regclass, 'postcall.action_switch'::regclass,
                          'postcall.replay'::regclass, 'postcall.resolution'::regclass, 'postcall.pause'::regclass,
-                         'postcall.pause_end'::regclass, 'postcall.action_test'::regclass,
+                         'postcall.pause_end'::regclass, 'postcall.pruning'::regclass, 'postcall.seal_slice'::regclass,
+                         'postcall.seal_node'::regclass, 'postcall.action_test'::regclass,
                          'postcall.action_test_result'::regclass, 'postcall.secret_change'::regclass,
                          'postcall.secret_opening'::regclass)
                  OR oid IN (SELECT inhrelid FROM pg_inherits WHERE inhparent = 'postcall.delivery'::regclass))";
@@ -110,6 +116,9 @@ async fn rows_that_are_kept_for_good_are_neither_changed_nor_deleted_by_whatever
         let column = match table.as_str() {
             "postcall.pause" => "host",
             "postcall.pause_end" => "pause_id",
+            "postcall.pruning" => "pruned_at",
+            "postcall.seal_slice" => "root",
+            "postcall.seal_node" => "hash",
             table if table.contains("action_test") => "test_id",
             "postcall.secret_change" => "name",
             "postcall.secret_opening" => "names",

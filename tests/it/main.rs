@@ -74,6 +74,8 @@ mod resolve;
 mod result_columns;
 mod retention;
 mod rights;
+mod seal;
+mod seal_run;
 mod search;
 mod secrecy;
 mod secrets;

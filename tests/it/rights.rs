@@ -15,7 +15,13 @@ const RIGHTS: &[&str] = &[
     "dispatcher: USAGE on schema postcall",
     "dispatcher: DELETE, INSERT, SELECT, UPDATE on table waiting",
     "dispatcher: DELETE, INSERT, SELECT, UPDATE on table sending",
-    "dispatcher: INSERT, SELECT on table delivery",
+    "dispatcher: SELECT on table delivery",
+    // All columns but the number of the transaction, by which history is sealed.
+    "dispatcher: INSERT on columns of delivery (action_id, action_version, agent, body_end, call_id, call_sid, claim, claimed_at, \
+     connected_ms, created_at, delivery_id, dispatcher_id, dns_ms, error_detail, error_kind, finished_at, head_ms, latency_ms, \
+     method, request_bytes, request_sha256, response_bytes, response_code, response_sha256, state, unresolved, url)",
+    // `postcall doctor` says whether history is sealed.
+    "dispatcher: SELECT on table seal_slice",
     "dispatcher: SELECT on table outbox",
     // Counts the rows of the default partitions for metrics.
     "dispatcher: SELECT on columns of delivery_default (created_at)",
@@ -116,10 +122,42 @@ const RIGHTS: &[&str] = &[
     "publisher: SELECT on table _sqlx_migrations",
     "publisher: EXECUTE on function history_begins",
     "publisher: EXECUTE on function uuid_v7_floor",
+    // Verifies history.
+    "publisher: SELECT on table pruning",
+    "publisher: SELECT on table seal_slice",
+    "publisher: SELECT on table seal_node",
+    "publisher: SELECT on table seal_turn",
+    "publisher: EXECUTE on function version_digest",
+    // Seals history: reads what is sealed, and adds to the log, with no time of its choice.
+    "sealer: USAGE on schema postcall",
+    "sealer: SELECT on table _sqlx_migrations",
+    "sealer: SELECT on table action",
+    "sealer: SELECT on columns of action_version (action_id, db_user, method, published_at, published_by, reason, timeout_ms, \
+     version, xact)",
+    "sealer: SELECT on table action_switch",
+    "sealer: SELECT on table delivery",
+    "sealer: SELECT on table pause",
+    "sealer: SELECT on table pause_end",
+    "sealer: SELECT on table pruning",
+    "sealer: SELECT on table replay",
+    "sealer: SELECT on table resolution",
+    "sealer: SELECT on table seal_slice",
+    "sealer: SELECT on table seal_turn",
+    "sealer: INSERT on columns of seal_slice (checkpoint, first_leaf, frontier, hashes, ids, kinds, root, size, through_id, \
+     through_kind, through_xact)",
+    "sealer: INSERT, SELECT on table seal_node",
+    "sealer: UPDATE on columns of seal_turn (held_by, held_until)",
+    "sealer: EXECUTE on function version_digest",
     // Reads what happened and who did it: neither calls nor templates.
     "auditor: USAGE on schema postcall",
+    // Verifies history.
+    "auditor: SELECT on table pruning",
+    "auditor: SELECT on table seal_slice",
+    "auditor: SELECT on table seal_node",
+    "auditor: SELECT on table seal_turn",
+    "auditor: EXECUTE on function version_digest",
     "auditor: SELECT on columns of action_version (action_id, db_user, method, published_at, published_by, reason, \
-     timeout_ms, version)",
+     timeout_ms, version, xact)",
     "auditor: SELECT on columns of outbox (action_ids, agent, call_bytes, call_sid, created_at, id)",
     "auditor: SELECT on table action",
     "auditor: SELECT on table action_switch",
@@ -199,7 +237,7 @@ const RIGHTS: &[&str] = &[
 /// Functions that work with the rights of their owner: all of them triggers but those that are granted above.
 const OWNERS_RIGHTS: &str = "admit_action_test, admit_finding, admit_pause, admit_pause_end, await_deliveries, await_replay, \
      expire_response_excerpts, identify_replay, lock_deliveries, make_partitions, prune_partition, prune_plan, prune_rows, prune_tests, \
-     record_secret_change, record_switch, register_call, secrets_for_test";
+     record_pruning, record_secret_change, record_switch, register_call, secrets_for_test, version_digest";
 
 /// Functions whose path is not fixed, because that would cost the platform something at each insert: there is no name in them
 /// that the path could give another meaning.

@@ -154,6 +154,7 @@ fn start_dispatcher(store: &Store) -> Result<(StopTokens, Running), CliError> {
         keep_excerpts: Default::default(),
         keys: None,
         spans: None,
+        sealing: None,
     };
     let (stop, store) = (StopTokens::default(), store.clone());
     let until = stop.clone();

@@ -21,6 +21,7 @@ pub mod process;
 pub mod proxy;
 pub mod receiver;
 pub mod scrape;
+pub mod sealing;
 pub mod seed;
 pub mod silent;
 pub mod sources;

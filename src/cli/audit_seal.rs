@@ -1,0 +1,308 @@
+//! `postcall audit verify|prove|check|new-key`: history that proves itself.
+
+use std::io::{IsTerminal, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clap::Args;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use ring::rand::{SecureRandom, SystemRandom};
+use serde_json::json;
+use uuid::Uuid;
+
+use super::table::{print_json, time};
+use super::{CliError, Database, ONE_CONNECTION, print_line, print_text, read_file};
+use crate::dispatcher::checkpoints::{FILE_PREFIX, FILE_SUFFIX};
+use crate::domain::chain::chain;
+use crate::domain::visible::visible;
+use crate::seal::key::{BadKey, Signer, Verifier};
+use crate::seal::note::notes;
+use crate::seal::proof::{MAX_PROOF_BYTES, Proof};
+use crate::service::seal_prove::{Proving, prove};
+use crate::service::seal_verify::{SIDE_BY_SIDE, Verified, Wrong, compare_exported, verify};
+use crate::store::Store;
+
+/// The largest key file.
+const MAX_KEY_BYTES: usize = 64 * 1024;
+/// The largest file of checkpoints: a day has less than 6,000, of some 250 bytes.
+const MAX_CHECKPOINTS_BYTES: usize = 64 * 1024 * 1024;
+/// How many exported checkpoints are compared at once.
+const COMPARED_AT_ONCE: usize = 1_000;
+
+/// Make a key that seals history.
+///
+/// The key that signs is written to FILE, which only its owner can read: give it to the dispatchers
+/// (`run --seal-key-file`), and to nobody who may change the database. The key that verifies is printed:
+/// give it to everybody who is to verify, by a way that does not lead through the database.
+///
+/// NAME names the log, such as crm.example/postcall; each database has a name of its own.
+#[derive(Args)]
+#[command(verbatim_doc_comment)]
+pub(super) struct NewKeyArguments {
+    /// The name of the log: visible ASCII without +.
+    #[arg(value_name = "NAME")]
+    name: String,
+
+    /// The file to write, which must not exist.
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+}
+
+impl NewKeyArguments {
+    pub(super) fn run(self) -> Result<(), CliError> {
+        let mut seed = [0; 32];
+        let random = |_| CliError::Problem("the system gives no random bytes".to_owned());
+        SystemRandom::new().fill(&mut seed).map_err(random)?;
+        let signer = Signer::from_seed(&self.name, &seed).map_err(|error| CliError::WrongUsage(error.to_string()))?;
+        let path = self.file.display().to_string();
+        let mut file = std::fs::OpenOptions::new();
+        let written = file
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&self.file)
+            .and_then(|mut file| file.write_all(format!("{}\n", signer.text_of(&seed)).as_bytes()));
+        written.map_err(|error| CliError::Problem(format!("cannot write {path}: {error}")))?;
+        print_line(&signer.verifier().to_string())
+    }
+}
+
+/// The keys that verify.
+#[derive(Args)]
+struct Keys {
+    /// The key that verifies, as `postcall audit new-key` printed it, or a file of such lines; may be given more than once.
+    #[arg(long = "key", value_name = "KEY|FILE")]
+    keys: Vec<String>,
+}
+
+impl Keys {
+    fn read(&self) -> Result<Vec<Verifier>, CliError> {
+        let mut keys = Vec::new();
+        for given in &self.keys {
+            if let Ok(key) = given.parse() {
+                keys.push(key);
+                continue;
+            }
+            let wrong = |error: BadKey| CliError::Problem(format!("--key {}: {error}", visible(given)));
+            // What looks like a key is not taken for the name of a file.
+            if given.contains('+') && !Path::new(given).exists() {
+                return Err(wrong(BadKey::Verifier));
+            }
+            let text = read_file(Path::new(given), MAX_KEY_BYTES)?;
+            for line in text.lines().filter(|line| !line.trim().is_empty()) {
+                keys.push(line.parse().map_err(wrong)?);
+            }
+        }
+        Ok(keys)
+    }
+}
+
+/// Verify that history is what was sealed, and name every row that is not.
+///
+///   altered     a row is not as it was when it was sealed
+///   removed     a row that was sealed is not there, and has not left by `postcall prune`
+///   inserted    a row was inserted among those that were sealed already
+///   forged      a row bears the number of a transaction that has not happened
+///   log         the log of what was sealed, or a checkpoint, is not what was signed
+///
+/// Without --key only the log itself is compared with the rows: whoever can change both is not found.
+/// Without --checkpoints, a backup that was restored is not found: its log ends earlier, and is whole.
+/// Rows that are not sealed yet are counted; nothing shows whether they were changed.
+///
+/// It reads all of history, in portions. Exit status 1 if anything is wrong. The auditor's role suffices.
+#[derive(Args)]
+#[command(verbatim_doc_comment)]
+pub(super) struct VerifyArguments {
+    #[command(flatten)]
+    keys: Keys,
+
+    /// A directory of exported checkpoints (`run --checkpoint-dir`), or a copy of one; may be given more than once.
+    #[arg(long = "checkpoints", value_name = "DIRECTORY")]
+    checkpoints: Vec<PathBuf>,
+
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+
+    #[command(flatten)]
+    database: Database,
+}
+
+impl VerifyArguments {
+    pub(super) async fn run(self) -> Result<(), CliError> {
+        let keys = self.keys.read()?;
+        // One for each portion that is compared, and one for the log.
+        let store = self.database.open(SIDE_BY_SIDE as u32 + 1).await?;
+        let bar = progress(&store).await?;
+        let mut found = verify(&store, &keys, |leaves| bar.inc(leaves)).await?;
+        bar.finish_and_clear();
+        for directory in &self.checkpoints {
+            compare_directory(&store, &keys, directory, &mut found).await?;
+        }
+        if self.json {
+            print_json(&as_json(&found, !keys.is_empty()))?
+        } else {
+            print_found(&found, !keys.is_empty())?
+        }
+        match found.wrong_in_all {
+            0 => Ok(()),
+            wrong => Err(CliError::Problem(format!("history is not what was sealed: {wrong} findings"))),
+        }
+    }
+}
+
+/// A bar on stderr, if that is a terminal.
+async fn progress(store: &Store) -> Result<ProgressBar, CliError> {
+    let leaves = store.newest_slice().await?.map_or(0, |slice| u64::try_from(slice.size).unwrap_or(0));
+    let target =
+        if std::io::stderr().is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+    let bar = ProgressBar::with_draw_target(Some(leaves), target);
+    let style = ProgressStyle::with_template("{bar:40} {human_pos} of {human_len} rows, {eta} left");
+    Ok(style.map_or_else(|_| bar.clone(), |style| bar.clone().with_style(style)))
+}
+
+/// Compares the exported checkpoints of a directory with the log.
+async fn compare_directory(
+    store: &Store,
+    keys: &[Verifier],
+    directory: &Path,
+    found: &mut Verified,
+) -> Result<(), CliError> {
+    let unreadable = |source| CliError::File { path: directory.display().to_string(), source };
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(directory).map_err(unreadable)? {
+        let name = entry.map_err(unreadable)?.file_name().to_string_lossy().into_owned();
+        if name.starts_with(FILE_PREFIX) && name.ends_with(FILE_SUFFIX) {
+            files.push(name);
+        }
+    }
+    files.sort();
+    if files.is_empty() {
+        return Err(CliError::Problem(format!(
+            "{} holds no checkpoints ({FILE_PREFIX}…{FILE_SUFFIX})",
+            directory.display()
+        )));
+    }
+    for name in files {
+        let text = read_file(&directory.join(&name), MAX_CHECKPOINTS_BYTES)?;
+        let place: Arc<str> = name.into();
+        for notes in notes(&text).chunks(COMPARED_AT_ONCE) {
+            compare_exported(store, keys, &place, notes, found).await?;
+        }
+    }
+    Ok(())
+}
+
+fn print_found(found: &Verified, signed: bool) -> Result<(), CliError> {
+    for (word, what) in found.wrong.iter().map(Wrong::words) {
+        print_line(&format!("{word:<9} {what}"))?;
+    }
+    if found.wrong_in_all > found.wrong.len() as u64 {
+        print_line(&format!("… and {} more", found.wrong_in_all - found.wrong.len() as u64))?;
+    }
+    let signatures =
+        if signed { "whose signatures were verified" } else { "whose signatures were not verified (--key)" };
+    let newest = found.sealed_at.map_or_else(|| "never".to_owned(), time);
+    print_line(&format!(
+        "{} rows are sealed, in {} checkpoints {signatures}; the newest: {newest}",
+        found.sealed, found.checkpoints
+    ))?;
+    if found.exported > 0 {
+        print_line(&format!("{} exported checkpoints were compared", found.exported))?;
+    }
+    if found.left > 0 {
+        print_line(&format!("{} sealed rows have left with old history", found.left))?;
+    }
+    let age = found
+        .oldest_unsealed
+        .map(|age| format!(", the oldest written {} s ago", age.num_seconds()))
+        .unwrap_or_default();
+    print_line(&format!("{} rows are not sealed yet{age}", found.unsealed))
+}
+
+fn as_json(found: &Verified, signed: bool) -> serde_json::Value {
+    let wrong: Vec<_> =
+        found.wrong.iter().map(Wrong::words).map(|(is, what)| json!({"is": is, "what": what})).collect();
+    json!({
+        "sealed": found.sealed,
+        "checkpoints": found.checkpoints,
+        "signatures_verified": signed,
+        "exported": found.exported,
+        "newest": found.sealed_at.map(time),
+        "left": found.left,
+        "unsealed": found.unsealed,
+        "oldest_unsealed_s": found.oldest_unsealed.map(|age| age.num_seconds()),
+        "findings": found.wrong_in_all,
+        "named": wrong,
+    })
+}
+
+/// Write a proof that a delivery's row is the one that was sealed, as JSON.
+///
+/// It holds the row, its place in the log, the path to the root, and the newest signed checkpoint. It stays
+/// valid when the row has left with old history, so make it before. Reads a bounded part of history. The
+/// auditor's role suffices.
+#[derive(Args)]
+#[command(verbatim_doc_comment)]
+pub(super) struct ProveArguments {
+    /// The delivery.
+    #[arg(value_name = "DELIVERY_ID")]
+    delivery_id: Uuid,
+
+    #[command(flatten)]
+    database: Database,
+}
+
+impl ProveArguments {
+    pub(super) async fn run(self) -> Result<(), CliError> {
+        let store = self.database.open(ONE_CONNECTION).await?;
+        let problem = match prove(&store, self.delivery_id).await? {
+            Proving::Proved(proof) => {
+                let text = serde_json::to_string(&proof).map_err(|error| CliError::Output(error.into()))?;
+                return print_text(&text);
+            }
+            Proving::NoSuchDelivery => {
+                "history has no such delivery: it waits or is in flight, or has left, or never was"
+            }
+            Proving::NotSealed => {
+                "this delivery is not sealed yet: that takes less than a minute, if a dispatcher runs with --seal-key-file"
+            }
+            Proving::Differs => {
+                "the row, or the log, is not what was sealed: `postcall audit verify` says what is wrong"
+            }
+        };
+        Err(CliError::Problem(problem.to_owned()))
+    }
+}
+
+/// Check a proof that `postcall audit prove` wrote. Needs no database.
+///
+/// Prints the row and the checkpoint that covers it. Exit status 1 if the proof does not hold under the key.
+#[derive(Args)]
+#[command(verbatim_doc_comment)]
+pub(super) struct CheckArguments {
+    /// The file; - is standard input.
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+
+    /// The key that verifies, or a file of such lines; may be given more than once.
+    #[arg(long = "key", value_name = "KEY|FILE", required = true)]
+    keys: Vec<String>,
+}
+
+impl CheckArguments {
+    pub(super) fn run(self) -> Result<(), CliError> {
+        let keys = Keys { keys: self.keys }.read()?;
+        let text = read_file(&self.file, MAX_PROOF_BYTES)?;
+        let proved = Proof::parse(&text).and_then(|proof| proof.check(&keys));
+        let proved =
+            proved.map_err(|error| CliError::Problem(format!("the proof does not hold: {}", chain(&error))))?;
+        print_json(&json!({
+            "kind": proved.kind,
+            "row": proved.row,
+            "leaf": proved.index,
+            "checkpoint": {"size": proved.checkpoint.size, "root": hex::encode(proved.checkpoint.root)},
+        }))
+    }
+}

@@ -1,0 +1,336 @@
+//! Verifies history: whether its rows are those that were sealed, and whether the log of what was sealed is the one that was
+//! signed. It reads all of it in portions, so it needs little memory however long history is.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use hashbrown::HashMap;
+use serde_json::Value;
+use tokio::task::{JoinError, JoinSet};
+use uuid::Uuid;
+
+use crate::domain::seal::{Kind, Place, named};
+use crate::seal::key::Verifier;
+use crate::seal::leaf::{self, leaf};
+use crate::seal::note::{BadNote, Checkpoint};
+use crate::seal::tree::{Frontier, HASH_BYTES, Hash, leaf_hash};
+use crate::store::seal_log::{Leaves, Slice};
+use crate::store::sealed_rows::SealedRow;
+use crate::store::{Store, StoreError};
+
+/// How many leaves are verified in one portion, if slices are smaller.
+const PORTION: i64 = 16_384;
+/// How many slices are read at once.
+const SLICES: i64 = 500;
+/// How many portions are compared with their rows at the same time, each with a connection.
+pub const SIDE_BY_SIDE: usize = 2;
+/// How many rows that were inserted between sealed ones are read of one portion.
+const MOST_INSERTED: usize = 10_000;
+/// How many rows that are not sealed yet are read.
+const MOST_UNSEALED: usize = 10_000;
+/// How many findings are named; all are counted.
+pub const MOST_NAMED: usize = 1_000;
+
+/// Something that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wrong {
+    /// A row is not as it was when it was sealed.
+    Altered(Kind, Uuid),
+    /// A row that was sealed is not there.
+    Removed(Kind, Uuid),
+    /// A row was inserted among those that were sealed already.
+    Inserted(Kind, Uuid),
+    /// A row that is not sealed bears the number of a transaction that has not happened.
+    Ahead(Kind, Uuid),
+    /// The log of leaves, or a checkpoint, is not what it must be.
+    Log(String),
+}
+
+impl Wrong {
+    /// What it is, in a word, and what it is about.
+    pub fn words(&self) -> (&'static str, String) {
+        match self {
+            Wrong::Altered(kind, id) => ("altered", named(*kind, *id)),
+            Wrong::Removed(kind, id) => ("removed", named(*kind, *id)),
+            Wrong::Inserted(kind, id) => ("inserted", named(*kind, *id)),
+            Wrong::Ahead(kind, id) => ("forged", named(*kind, *id)),
+            Wrong::Log(words) => ("log", words.clone()),
+        }
+    }
+}
+
+/// What was found.
+#[derive(Debug, Default)]
+pub struct Verified {
+    /// How many leaves the log has.
+    pub sealed: u64,
+    /// How many checkpoints it has.
+    pub checkpoints: u64,
+    /// How many exported checkpoints were compared with it.
+    pub exported: u64,
+    /// How many sealed rows have left with old history.
+    pub left: u64,
+    /// When the newest slice was sealed.
+    pub sealed_at: Option<DateTime<Utc>>,
+    /// How many rows are not sealed yet; it is counted up to 10,000.
+    pub unsealed: usize,
+    /// How long ago the oldest of them was written.
+    pub oldest_unsealed: Option<TimeDelta>,
+    /// How many things are wrong.
+    pub wrong_in_all: u64,
+    /// What is wrong: the first 1,000.
+    pub wrong: Vec<Wrong>,
+}
+
+impl Verified {
+    fn add(&mut self, wrong: Wrong) {
+        self.wrong_in_all += 1;
+        if self.wrong.len() < MOST_NAMED {
+            self.wrong.push(wrong);
+        }
+    }
+
+    fn log(&mut self, words: String) {
+        self.add(Wrong::Log(words));
+    }
+}
+
+/// What became of one portion.
+#[derive(Default)]
+struct Compared {
+    wrong: Vec<Wrong>,
+    left: u64,
+}
+
+/// How many leaves a portion had, and what became of it.
+type Portion = Result<(u64, Compared), StoreError>;
+
+/// Verifies all of history, and calls `progress` with how many leaves are verified. Without a key, signatures are not looked at.
+///
+/// # Errors
+/// Only those of the database.
+pub async fn verify(store: &Store, keys: &[Verifier], mut progress: impl FnMut(u64)) -> Result<Verified, StoreError> {
+    let (mut found, mut tree, mut end) = (Verified::default(), Frontier::default(), Place::FIRST);
+    let mut comparing: JoinSet<Portion> = JoinSet::new();
+    'log: loop {
+        let slices = store.slices_after(number(tree.size()), SLICES).await?;
+        if slices.is_empty() {
+            break;
+        }
+        for portion in portions(&slices) {
+            let (Some(first), Some(last)) = (portion.first(), portion.last()) else { continue };
+            if first.first_leaf != number(tree.size())
+                || portion.windows(2).any(|pair| pair[1].first_leaf != pair[0].size)
+            {
+                found.log(format!("leaves are missing behind number {}: what follows cannot be verified", tree.size()));
+                break 'log;
+            }
+            let leaves = store.leaves(first.first_leaf, last.size).await?;
+            if !check_slices(&mut found, &mut tree, keys, portion, &leaves) {
+                break 'log;
+            }
+            if comparing.len() >= SIDE_BY_SIDE {
+                settle(&mut found, comparing.join_next().await, &mut progress)?;
+            }
+            if last.through <= end {
+                found.log(format!("the slice that ends at leaf {} begins before its predecessor ends", last.size));
+            }
+            comparing.spawn(compare(store.clone(), end, last.through, leaves));
+            (end, found.sealed_at) = (last.through, Some(last.sealed_at));
+        }
+    }
+    while let Some(ended) = comparing.join_next().await {
+        settle(&mut found, Some(ended), &mut progress)?;
+    }
+    found.sealed = tree.size();
+    look_at_the_rest(store, &mut found, end).await?;
+    Ok(found)
+}
+
+fn number(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+/// Slices that follow each other, in portions of a bounded number of leaves; a slice is never divided.
+fn portions(slices: &[Slice]) -> impl Iterator<Item = &[Slice]> {
+    let mut rest = slices;
+    std::iter::from_fn(move || {
+        let first = rest.first()?.first_leaf;
+        let fit = rest.iter().take_while(|slice| slice.size - first <= PORTION).count().max(1);
+        let (portion, behind) = rest.split_at(fit);
+        rest = behind;
+        Some(portion)
+    })
+}
+
+/// Adds the leaves to the tree, and compares its root with that of each slice and its checkpoint. Says whether the log can be
+/// followed further.
+fn check_slices(
+    found: &mut Verified,
+    tree: &mut Frontier,
+    keys: &[Verifier],
+    slices: &[Slice],
+    leaves: &Leaves,
+) -> bool {
+    let mut hashes = leaves.hashes.as_chunks::<HASH_BYTES>().0.iter();
+    for slice in slices {
+        let wanted = usize::try_from(slice.size - slice.first_leaf).unwrap_or(0);
+        let before = tree.size();
+        hashes.by_ref().take(wanted).for_each(|hash| tree.append(*hash, |_, _, _| {}));
+        if tree.size() - before != wanted as u64 || leaves.ids.len() != 16 * leaves.kinds.len() {
+            found.log(format!(
+                "the slice that ends at leaf {} lacks leaves: what follows cannot be verified",
+                slice.size
+            ));
+            return false;
+        }
+        found.checkpoints += 1;
+        let opened = if keys.is_empty() {
+            Checkpoint::unverified(&slice.checkpoint)
+        } else {
+            Checkpoint::open(&slice.checkpoint, keys)
+        };
+        let size = slice.size;
+        match opened {
+            Err(error) => found.log(format!("the checkpoint of {size} leaves cannot be trusted: {error}")),
+            Ok(Checkpoint { size, root }) if size != tree.size() || root != tree.root() || slice.root != root => {
+                found.log(format!(
+                    "the leaves up to number {} are not those that were signed: their hashes were altered, or some were removed or inserted",
+                    tree.size()
+                ));
+            }
+            Ok(_) => {}
+        }
+    }
+    true
+}
+
+fn settle(
+    found: &mut Verified,
+    ended: Option<Result<Portion, JoinError>>,
+    progress: &mut impl FnMut(u64),
+) -> Result<(), StoreError> {
+    match ended {
+        Some(Ok(compared)) => {
+            let (leaves, Compared { wrong, left }) = compared?;
+            wrong.into_iter().for_each(|wrong| found.add(wrong));
+            found.left += left;
+            progress(leaves);
+        }
+        // A panic, which is a defect: what it was about is not verified.
+        Some(Err(_)) => found.log("a portion could not be compared, by a defect of postcall".to_owned()),
+        None => {}
+    }
+    Ok(())
+}
+
+/// Compares the rows of a range with their leaves. Returns how many leaves there are, and what was found.
+async fn compare(store: Store, after: Place, through: Place, leaves: Leaves) -> Portion {
+    let limit = leaves.kinds.len() + MOST_INSERTED;
+    let rows = store.sealed_rows(&after, &through, limit).await?;
+    let (mut wrong, missing) = differences(&leaves, &rows);
+    let mut left = 0;
+    if !missing.is_empty() {
+        // Asked behind the rows: what was removed before they were read is recorded by now.
+        let until = store.pruned_until().await?.map_or(0, |until| until.timestamp_millis());
+        for (kind, id) in missing {
+            let written_at = (id.as_u128() >> 80) as i64;
+            if kind.may_leave() && written_at < until {
+                left += 1;
+            } else {
+                wrong.push(Wrong::Removed(kind, id));
+            }
+        }
+    }
+    Ok((leaves.kinds.len() as u64, Compared { wrong, left }))
+}
+
+/// The rows that differ from their leaves or have none, and the leaves that have no row.
+fn differences(leaves: &Leaves, rows: &[SealedRow]) -> (Vec<Wrong>, Vec<(Kind, Uuid)>) {
+    let ids = leaves.ids.as_chunks::<16>().0.iter().map(|id| Uuid::from_bytes(*id));
+    let keys = leaves.kinds.iter().map(|kind| Kind::numbered(*kind)).zip(ids);
+    let mut sealed: HashMap<(Kind, Uuid), &Hash> = HashMap::with_capacity(leaves.kinds.len());
+    for ((kind, id), hash) in keys.zip(leaves.hashes.as_chunks::<HASH_BYTES>().0) {
+        if let Some(kind) = kind {
+            sealed.insert((kind, id), hash);
+        }
+    }
+    let mut wrong = Vec::new();
+    for SealedRow { place, record } in rows {
+        let Some(kind) = u8::try_from(place.kind).ok().and_then(Kind::numbered) else { continue };
+        let hash = leaf(kind, record).map(|leaf| leaf_hash(&leaf));
+        match sealed.remove(&(kind, place.id)) {
+            None => wrong.push(Wrong::Inserted(kind, place.id)),
+            Some(expected) if hash.as_ref() != Ok(expected) => wrong.push(Wrong::Altered(kind, place.id)),
+            Some(_) => {}
+        }
+    }
+    (wrong, sealed.into_keys().collect())
+}
+
+/// Looks at the rows behind the end of the log.
+async fn look_at_the_rest(store: &Store, found: &mut Verified, end: Place) -> Result<(), StoreError> {
+    let rows = store.sealed_rows(&end, &Place::LAST, MOST_UNSEALED).await?;
+    let (next, now) = store.next_transaction().await?;
+    found.unsealed = rows.len();
+    for SealedRow { place, record } in rows {
+        let Some(kind) = u8::try_from(place.kind).ok().and_then(Kind::numbered) else { continue };
+        if place.xact >= next {
+            found.add(Wrong::Ahead(kind, place.id));
+        }
+        let age = written_at(kind, &record).map(|at| (now - at).max(TimeDelta::zero()));
+        found.oldest_unsealed = found.oldest_unsealed.max(age);
+    }
+    Ok(())
+}
+
+/// When a row was written, as it says.
+fn written_at(kind: Kind, record: &[u8]) -> Option<DateTime<Utc>> {
+    let name = match kind {
+        Kind::Delivery => "finished_at",
+        Kind::LateResult | Kind::Finding => "resolved_at",
+        Kind::Replay => "created_at",
+        Kind::Version => "published_at",
+        Kind::Switch => "switched_at",
+        Kind::Pause => "paused_at",
+        Kind::PauseEnd => "resumed_at",
+        Kind::Pruning => "pruned_at",
+    };
+    let (_, row) = leaf::read(&leaf(kind, record).ok()?).ok()?;
+    row.get(name).and_then(Value::as_str).and_then(|time| time.parse().ok())
+}
+
+/// Compares checkpoints that were exported with the log, which [`verify`] has verified. `notes` come from the file `place`.
+///
+/// # Errors
+/// Only those of the database.
+pub async fn compare_exported(
+    store: &Store,
+    keys: &[Verifier],
+    place: &Arc<str>,
+    notes: &[&str],
+    found: &mut Verified,
+) -> Result<(), StoreError> {
+    let opened: Vec<Result<Checkpoint, BadNote>> = notes
+        .iter()
+        .map(|note| if keys.is_empty() { Checkpoint::unverified(note) } else { Checkpoint::open(note, keys) })
+        .collect();
+    let sizes: Vec<i64> = opened.iter().flatten().map(|checkpoint| number(checkpoint.size)).collect();
+    let roots: HashMap<i64, Vec<u8>> = store.roots_at(&sizes).await?.into_iter().collect();
+    for note in opened {
+        found.exported += 1;
+        match note {
+            Err(error) => found.log(format!("a checkpoint in {place} cannot be trusted: {error}")),
+            Ok(Checkpoint { size, .. }) if size > found.sealed => found.log(format!(
+                "the checkpoint of {size} leaves in {place} is ahead of the log, which has {}: an old backup was restored, or the \
+                 newest of the log was removed",
+                found.sealed
+            )),
+            Ok(Checkpoint { size, root }) if roots.get(&number(size)).is_none_or(|held| *held != root) => found.log(format!(
+                "the checkpoint of {size} leaves in {place} is not one of this log: what was sealed before it was replaced"
+            )),
+            Ok(_) => {}
+        }
+    }
+    Ok(())
+}
