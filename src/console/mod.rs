@@ -13,13 +13,13 @@
 //! assets    the scripts, embedded
 //! policy    what a browser may do with an answer
 //! export    a whole result as one answer, streamed
+//! glance    what the overview has read within the last seconds, for all who look
 //! notes     what somebody has just done, for the page that they see next
 //! frame     what stands around every page
 //! answer    the response, with the headers that every answer has
 //! failure   what is said where a page cannot be shown
 //! live      what comes to an end, as it comes
 //! testing   tests of actions that are in flight, and which form made which
-//! rates     what became of the calls of the last hour, for all pages
 //! words     how times, numbers, states and texts of others are written
 //! ```
 //!
@@ -39,13 +39,13 @@ mod failure;
 mod form;
 mod frame;
 mod gate;
+mod glance;
 mod live;
 mod notes;
 mod pages;
 mod people;
 mod policy;
 mod query;
-mod rates;
 mod route;
 mod server;
 mod site;

@@ -29,10 +29,10 @@ use super::failure::Trouble;
 use super::form::Form;
 use super::frame::{self, Frame};
 use super::gate::{self, Refusal, Takes};
+use super::glance::Glances;
 use super::live::{Lifetime, Live};
 use super::notes::{self, Notes};
 use super::people::{Auth, Door, LinkKey, NoVisitor, Stores, Visit, Visitor};
-use super::rates::Rates;
 use super::route::{ICON, Route, STYLE};
 use super::site::{PublicUrl, Site};
 use super::testing::Testing;
@@ -102,7 +102,7 @@ struct Shared {
     health: Semaphore,
     checks: Semaphore,
     live: Arc<Live>,
-    rates: Rates,
+    glances: Glances,
     testing: Testing,
 }
 
@@ -117,9 +117,9 @@ impl Console {
         let site = settings.public.map_or(Site::Loopback(address.port()), Site::Public);
         let door = Door::new(settings.auth, site, settings.links, settings.proxies, now);
         let (pages, health, checks) = (Semaphore::new(PAGES), Semaphore::new(1), Semaphore::new(CHECKS));
-        let (notes, live, rates) = (Notes::default(), Live::new(), Rates::default());
+        let (notes, live, glances) = (Notes::default(), Live::new(), Glances::default());
         let (exports, testing) = (Arc::new(Semaphore::new(EXPORTS)), Testing::new(settings.tester));
-        let shared = Arc::new(Shared { stores, door, notes, pages, exports, health, checks, live, rates, testing });
+        let shared = Arc::new(Shared { stores, door, notes, pages, exports, health, checks, live, glances, testing });
         Ok(Console { listener, address, shared })
     }
 
@@ -282,7 +282,7 @@ impl Shared {
         // session, and takes no page's place.
         let places = if route == Route::CheckAction { &self.checks } else { &self.pages };
         let _permit = timeout(WAIT, places.acquire()).await.map_err(|_| Trouble::Busy)?;
-        let page = pages::of(route, &query, form, &visit, &self.rates, &self.testing);
+        let page = pages::of(route, &query, form, &visit, &self.glances, &self.testing);
         timeout(PAGE_TIME, page).await.unwrap_or(Err(Trouble::Away))
     }
 

@@ -193,6 +193,17 @@ fn is_complete(rows: &[&str], forms: &[&str]) {
 }
 
 #[tokio::test]
+async fn what_one_role_has_just_read_is_not_shown_to_another_that_may_not() {
+    let (database, _, _) = two_agents().await;
+    let (console, [_, viewer, auditor, ..]) = with_visitors(&database).await;
+    let failed = |page: &str| page.contains("href=\"/deliveries?state=failed&#38;since=1h\"");
+    let seen = console.get_as(&auditor, "/").await.body;
+    assert!(failed(&seen), "{seen}");
+    let seen = console.get_as(&viewer, "/").await.body;
+    assert!(!failed(&seen), "{seen}");
+}
+
+#[tokio::test]
 async fn what_a_role_may_not_do_is_refused_by_the_database_too() {
     let database = Database::new().await;
     let url = database.login(&ROLES).await;

@@ -11,10 +11,10 @@ use super::pause_form::PauseForm;
 use super::written;
 use crate::console::answer::Answer;
 use crate::console::failure::{Part, READER, Trouble};
+use crate::console::glance::{Glance, KEPT_SECONDS};
 use crate::console::live::Line;
 use crate::console::people::{Role, Visit};
 use crate::console::policy::Policy;
-use crate::console::rates::Rates;
 use crate::console::words::{Here, Icon, Mark, ShortTime, Time, Tone, count, long, number, shown};
 use crate::domain::delivery::State;
 use crate::domain::report::{HostCondition, HostReport};
@@ -106,17 +106,17 @@ struct PauseView {
     reason: String,
 }
 
-pub(super) async fn page(visit: &Visit<'_>, rates: &Rates) -> Result<Answer, Trouble> {
+pub(super) async fn page(visit: &Visit<'_>, glance: &Glance) -> Result<Answer, Trouble> {
     let store = visit.everything()?;
     let begun = Instant::now();
     let now = store.now().await?;
     let status = Part::of(store.status().await, READER)?;
-    let last_hour = Part::of(last_hour(store, now).await, READER)?;
-    let headroom = Part::of(store.headroom().await, READER)?;
+    let last_hour = Part::of(glance.last_hour.or(last_hour(store, now)).await, READER)?;
+    let headroom = Part::of(glance.headroom.or(store.headroom()).await, READER)?;
     let is_late = || begun.elapsed() > LATE;
-    let minutes = if is_late() { Part::left_out() } else { Part::of(rates.of(store, now).await, READER)? };
+    let minutes = if is_late() { Part::left_out() } else { Part::of(glance.minutes.or(store.last_hour_by_minute(now)).await, READER)? };
     let latest = if is_late() { Part::left_out() } else { Part::of(latest(store).await, READER)? };
-    let needs = needs(status.shown(), last_hour.shown().map(Vec::as_slice), headroom.shown().map(Vec::as_slice));
+    let needs = needs(status.shown(), last_hour.shown().map(AsRef::as_ref), headroom.shown().map(AsRef::as_ref));
     // Whether everything was read that may need somebody: a right may be missing, or time.
     let is_whole = last_hour.shown().is_some() && headroom.shown().is_some();
     let summary = summary(status.shown().is_some(), is_whole, &needs);

@@ -22,9 +22,9 @@ use super::answer::Answer;
 use super::export::Exported;
 use super::failure::Trouble;
 use super::form::Form;
+use super::glance::Glances;
 use super::people::Visit;
 use super::query::Parameters;
-use super::rates::Rates;
 use super::route::Route;
 use super::testing::Testing;
 use crate::service::export::Form as ExportForm;
@@ -36,13 +36,13 @@ pub(super) async fn of(
     query: &str,
     form: Option<Form>,
     visit: &Visit<'_>,
-    rates: &Rates,
+    glances: &Glances,
     testing: &Testing,
 ) -> Result<Answer, Trouble> {
     match (route, form) {
         (Route::Home, _) => {
             Parameters::of(query)?.end()?;
-            home::page(visit, rates).await
+            home::page(visit, glances.of(visit.visitor.role)).await
         }
         (Route::Deliveries, _) => deliveries::page(query, visit).await,
         (Route::Delivery(id), _) => {
