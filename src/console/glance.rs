@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::people::Role;
 use crate::store::StoreError;
 use crate::store::history::StateCount;
-use crate::store::minutes::MinuteCount;
+use crate::store::last_hour::MinuteCount;
 use crate::store::partitions::Headroom;
 
 /// For how many seconds what was read is shown.

@@ -135,6 +135,23 @@ async fn replays_and_findings_are_told_in_both_directions() {
 }
 
 #[tokio::test]
+async fn the_last_hour_counts_what_history_shows_with_what_was_found_out_since() {
+    let life = Life::new().await;
+    let console = Console::start(&life.database.url).await;
+    let page = console.page("/").await.body;
+    for state in ["delivered", "rejected", "failed", "unknown", "skipped"] {
+        let count = format!(
+            "SELECT count(*)::text FROM postcall.delivery_history
+             WHERE state = '{state}' AND created_at > now() - interval '1 hour'"
+        );
+        let count = life.database.text(&count).await.unwrap();
+        let figure = format!("href=\"/deliveries?state={state}&#38;since=1h\">{count}</a>");
+        assert!(page.contains(&figure), "{figure} in {page}");
+    }
+    assert_ne!(life.delivery("resolved_at IS NOT NULL").await, "", "one of them was resolved");
+}
+
+#[tokio::test]
 async fn pages_of_a_search_follow_each_other_in_both_directions_without_a_gap_whatever_arrives_meanwhile() {
     let database = Database::new().await;
     database.publish("a", "default", &json!({"method": "POST", "url": "https://receiver.example/"})).await;

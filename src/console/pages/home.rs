@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use askama::Template;
-use chrono::{DateTime, TimeDelta, Utc};
 use tokio::time::Instant;
 
 use super::needs::{MOST_COUNTED, Need, needs, up_to};
@@ -20,7 +19,7 @@ use crate::domain::delivery::State;
 use crate::domain::report::{HostCondition, HostReport};
 use crate::service::history;
 use crate::store::history::{HistoryFilter, StateCount};
-use crate::store::minutes::{MOST_IN_A_MINUTE, MinuteCount};
+use crate::store::last_hour::{MOST_IN_A_MINUTE, MinuteCount};
 use crate::store::partitions::Headroom;
 use crate::store::status::{DispatcherStatus, HeldPause, Life, Status};
 use crate::store::{Store, StoreError};
@@ -111,10 +110,14 @@ pub(super) async fn page(visit: &Visit<'_>, glance: &Glance) -> Result<Answer, T
     let begun = Instant::now();
     let now = store.now().await?;
     let status = Part::of(store.status().await, READER)?;
-    let last_hour = Part::of(glance.last_hour.or(last_hour(store, now)).await, READER)?;
+    let last_hour = Part::of(glance.last_hour.or(store.last_hour(now, MOST_COUNTED)).await, READER)?;
     let headroom = Part::of(glance.headroom.or(store.headroom()).await, READER)?;
     let is_late = || begun.elapsed() > LATE;
-    let minutes = if is_late() { Part::left_out() } else { Part::of(glance.minutes.or(store.last_hour_by_minute(now)).await, READER)? };
+    let minutes = if is_late() {
+        Part::left_out()
+    } else {
+        Part::of(glance.minutes.or(store.last_hour_by_minute(now)).await, READER)?
+    };
     let latest = if is_late() { Part::left_out() } else { Part::of(latest(store).await, READER)? };
     let needs = needs(status.shown(), last_hour.shown().map(AsRef::as_ref), headroom.shown().map(AsRef::as_ref));
     // Whether everything was read that may need somebody: a right may be missing, or time.
@@ -182,12 +185,6 @@ fn summary(is_known: bool, is_whole: bool, needs: &[Need]) -> String {
         1 => "1 thing needs somebody.".to_owned(),
         things => format!("{things} things need somebody."),
     }
-}
-
-async fn last_hour(store: &Store, now: DateTime<Utc>) -> Result<Vec<StateCount>, StoreError> {
-    let since = now.checked_sub_signed(TimeDelta::hours(1));
-    let filter = HistoryFilter { states: Some(ENDED.to_vec()), since, ..HistoryFilter::default() };
-    store.count_history(&filter, MOST_COUNTED).await
 }
 
 /// All states in which a delivery ends, those without any included: that nothing failed is worth knowing.

@@ -1,9 +1,9 @@
-//! What became of the calls of the last hour, minute by minute.
+//! What became of the calls of the last hour, in all and minute by minute.
 
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 use uuid::Uuid;
 
-use super::history::floor;
+use super::history::{StateCount, floor};
 use super::matching::prepare;
 use super::{Store, StoreError};
 use crate::domain::delivery::State;
@@ -25,6 +25,47 @@ const MINUTES: i32 = 60;
 const MINUTE: TimeDelta = TimeDelta::minutes(1);
 
 impl Store {
+    /// Counts the deliveries that were created within the hour before `now` and have ended, by the state that history shows, in the
+    /// order of a delivery's life. Of each state, at most `most` plus one are counted; the extra one shows that there are more.
+    pub async fn last_hour(&self, now: DateTime<Utc>, most: usize) -> Result<Vec<StateCount>, StoreError> {
+        let limit = i64::try_from(most).unwrap_or(i64::MAX).saturating_add(1);
+        let mut transaction = self.pool.begin_with("BEGIN READ ONLY").await?;
+        prepare(&mut transaction, self.statement_timeout).await?;
+        // Ids are ordered by time, so the hour is the end of each index. An arm for each state, because only of one state the index
+        // of what was not delivered has its rows in order, so that a count ends at its limit. Of what is unknown, the finding
+        // is looked up by key, in a scalar subquery, as the view does.
+        let mut counts = sqlx::query_as!(
+            StateCount,
+            r#"
+            SELECT state AS "state!: State", count(*) AS "count!"
+            FROM ((SELECT state FROM postcall.delivery
+                   WHERE state = 'delivered' AND delivery_id >= $1 ORDER BY delivery_id LIMIT $2)
+                  UNION ALL
+                  (SELECT state FROM postcall.delivery
+                   WHERE state = 'rejected' AND delivery_id >= $1 ORDER BY delivery_id LIMIT $2)
+                  UNION ALL
+                  (SELECT state FROM postcall.delivery
+                   WHERE state = 'failed' AND delivery_id >= $1 ORDER BY delivery_id LIMIT $2)
+                  UNION ALL
+                  (SELECT state FROM postcall.delivery
+                   WHERE state = 'skipped' AND delivery_id >= $1 ORDER BY delivery_id LIMIT $2)
+                  UNION ALL
+                  (SELECT coalesce((SELECT learnt.state FROM postcall.resolution AS learnt
+                                    WHERE learnt.delivery_id = doubtful.delivery_id ORDER BY learnt.source LIMIT 1), state)
+                   FROM postcall.delivery AS doubtful
+                   WHERE state = 'unknown' AND delivery_id >= $1 ORDER BY delivery_id LIMIT $2)) AS ended (state)
+            GROUP BY state
+            "#,
+            floor(now - TimeDelta::hours(1)),
+            limit,
+        )
+        .fetch_all(&mut *transaction)
+        .await?;
+        transaction.commit().await?;
+        counts.sort_by_key(|counted| State::ALL.iter().position(|state| *state == counted.state));
+        Ok(counts)
+    }
+
     /// Counts the deliveries that have ended, for the 60 minutes up to that of `now`, by the minute in which they were created,
     /// the oldest minute first. Of each minute, the first [`MOST_IN_A_MINUTE`] are counted.
     pub async fn last_hour_by_minute(&self, now: DateTime<Utc>) -> Result<Vec<MinuteCount>, StoreError> {
