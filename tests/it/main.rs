@@ -64,6 +64,7 @@ mod printed;
 #[allow(dead_code, reason = "tests/model explores more of it than a trace needs")]
 mod protocol;
 mod publisher;
+mod read_url;
 mod rendering_cases;
 mod rendering_memory;
 mod rendering_properties;
