@@ -18,7 +18,7 @@
 //! - `guard`: which targets may be called
 //! - `client`: sends the request, over a connection from the `pool`, or over a new one, if the `connect_limit` permits it
 //! - `connect`: opens a connection; `names`: finds the host's addresses; `race`: finds the address that answers first;
-//!   `tls`: says which certificates to trust
+//!   `tls`: says which certificates to trust; `certificate`: why one was not accepted
 //! - `connection`: HTTP on a connected socket
 //! - `watched_stream`: every byte passes it, so it knows whether the request was written; `send_gate`: until when requests may begin,
 //!   by a `clock` that goes on while the machine is suspended; `head`: how many bytes may come before an answer's head
@@ -34,6 +34,7 @@
 //! the `pool`. Every queue, every buffer and every number of connections has a bound, which stands beside it in the
 //! code. What one receiver sends is read only within the bounds of its own attempt.
 
+mod certificate;
 mod client;
 mod clock;
 mod connect;

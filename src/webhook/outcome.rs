@@ -4,7 +4,7 @@ use super::client::NoHead;
 use super::connect::NoConnection;
 use super::connection::Broken;
 use super::evidence::Phase;
-use super::fault::Fault;
+use super::fault::{Fault, WANTS_CERTIFICATE};
 use super::watched_stream::Unusable;
 use crate::domain::delivery::{Ending, Failure, Outcome, UnknownReason};
 
@@ -41,7 +41,7 @@ pub(super) fn without_head(taken: bool, phase: Phase, cause: Cause) -> Ending {
 }
 
 fn unknown(cause: &Cause) -> Outcome {
-    let reset = |fault| (UnknownReason::Reset, with_io_kind("the connection ended before a response arrived", fault));
+    let reset = |fault| (UnknownReason::Reset, ended_before_a_response(fault));
     let (kind, detail) = match cause {
         Cause::Stopped(StopReason::Deadline) => {
             (UnknownReason::Timeout, "the deadline passed before a response arrived".to_owned())
@@ -55,9 +55,9 @@ fn unknown(cause: &Cause) -> Outcome {
         Cause::NoHead(NoHead::Broken(Broken { fault, .. })) if fault.not_http => {
             (UnknownReason::Protocol, "what came back is not an HTTP response".to_owned())
         }
-        Cause::NoHead(NoHead::Broken(Broken { fault, .. })) => reset(*fault),
+        Cause::NoHead(NoHead::Broken(Broken { fault, .. })) => reset(fault),
         // This cannot happen, because no request is written without a connection.
-        Cause::NoHead(NoHead::NoConnection(_)) => reset(Fault::default()),
+        Cause::NoHead(NoHead::NoConnection(_)) => reset(&Fault::default()),
     };
     Outcome::Unknown { kind, detail }
 }
@@ -78,8 +78,8 @@ fn not_connected(reason: NoConnection) -> Outcome {
     let (kind, detail) = match reason {
         NoConnection::Unresolved(reason) => (Failure::Dns, reason),
         NoConnection::Blocked(refusal) => (Failure::Blocked, refusal.detail()),
-        NoConnection::Tcp(fault) => (Failure::Connect, with_io_kind("no TCP connection", fault)),
-        NoConnection::Tls(fault) => (Failure::Tls, handshake_failed(fault)),
+        NoConnection::Tcp(fault) => (Failure::Connect, with_io_kind("no TCP connection", &fault)),
+        NoConnection::Tls(fault) => (Failure::Tls, handshake_failed(&fault)),
     };
     Outcome::Failed { kind, detail }
 }
@@ -87,13 +87,22 @@ fn not_connected(reason: NoConnection) -> Outcome {
 fn not_written(broken: Broken) -> Outcome {
     let detail = match broken.unusable {
         Some(Unusable::SpokeFirst) => "the host spoke first, as no HTTP server does; nothing was written".to_owned(),
-        _ => with_io_kind("the connection ended before the request was written", broken.fault),
+        _ => with_io_kind("the connection ended before the request was written", &broken.fault),
     };
     Outcome::Failed { kind: Failure::Connect, detail }
 }
 
-fn handshake_failed(fault: Fault) -> String {
-    match fault.certificate {
+/// With TLS 1.3, a server that misses the client's certificate says so only after the client may have written its request.
+fn ended_before_a_response(fault: &Fault) -> String {
+    let sentence = "the connection ended before a response arrived";
+    match fault.tls {
+        Some(WANTS_CERTIFICATE) => format!("{sentence}: {WANTS_CERTIFICATE}"),
+        _ => with_io_kind(sentence, fault),
+    }
+}
+
+fn handshake_failed(fault: &Fault) -> String {
+    match &fault.certificate {
         Some(reason) => format!("the server's certificate was not accepted: {reason}"),
         None => match fault.tls {
             Some(reason) => format!("the TLS handshake failed: {reason}"),
@@ -102,7 +111,7 @@ fn handshake_failed(fault: Fault) -> String {
     }
 }
 
-fn with_io_kind(sentence: &str, fault: Fault) -> String {
+fn with_io_kind(sentence: &str, fault: &Fault) -> String {
     match fault.io {
         Some(kind) => format!("{sentence}: {kind}"),
         None => sentence.to_owned(),
@@ -125,8 +134,9 @@ mod tests {
             Some(Unusable::GateClosed),
         ];
         let faults = [Fault::default(), Fault { not_http: true, ..Fault::default() }];
-        let broken =
-            reasons.iter().flat_map(|reason| faults.map(|fault| NoHead::Broken(Broken { unusable: *reason, fault })));
+        let broken = reasons
+            .iter()
+            .flat_map(|reason| faults.clone().map(|fault| NoHead::Broken(Broken { unusable: *reason, fault })));
         let no_connection = [
             NoConnection::Unresolved(String::new()),
             NoConnection::Blocked(TargetRefusal::Address),

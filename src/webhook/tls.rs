@@ -3,11 +3,13 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use rustls::client::WebPkiServerVerifier;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 
 use super::SetupError;
+use super::certificate::Verifier;
 
 /// A configuration that trusts what this machine trusts: the certificates of `SSL_CERT_FILE` and `SSL_CERT_DIR` if they
 /// are set, and otherwise those of the system's store; and the authorities of `ca_file`, if there is one. Early data stays off, as it is by default, because an attacker
@@ -24,11 +26,18 @@ pub fn config(ca_file: Option<&Path>) -> Result<ClientConfig, SetupError> {
     if roots.is_empty() {
         tracing::warn!("no root certificates found: every https webhook will fail; SSL_CERT_FILE names a file of them");
     }
-    let mut config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
-        .map_err(SetupError::Tls)?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+        .map_err(SetupError::Tls)?;
+    let roots = Arc::new(roots);
+    // Without roots there is no verifier, and nothing is trusted.
+    let builder = match WebPkiServerVerifier::builder_with_provider(Arc::clone(&roots), provider).build() {
+        // rustls calls every verifier of one's own dangerous. This one asks rustls's, and only tells more about a refusal.
+        Ok(verifier) => builder.dangerous().with_custom_certificate_verifier(Arc::new(Verifier(verifier))),
+        Err(_) => builder.with_root_certificates(roots),
+    };
+    let mut config = builder.with_no_client_auth();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)
 }
