@@ -4,22 +4,20 @@
 use std::sync::Arc;
 
 use hyper::body::Incoming;
-use rustls::ClientConfig;
 
 use super::connect::{Connector, NoConnection};
 use super::connect_limit::{ConnectLimits, Unreachable, Way};
 use super::connection::{Broken, Connection};
+use super::egress::Egress;
 use super::evidence::Evidence;
 use super::fault::Fault;
-use super::guard::TargetGuard;
-use super::names::Names;
 use super::pool::Pool;
 use super::prepare::Prepared;
 use super::target::Target;
 use super::watched_stream::Unusable;
 
-/// The client. It uses no proxy, whatever the environment says, because a proxy would move the guard's decision to
-/// another machine. It follows no redirect, because that would be a second request to a target that no action names. It
+/// The client. It uses no proxy but the operator's, which is told addresses that the guard has judged: a proxy that looks up
+/// names would move the guard's decision to another machine. It follows no redirect, because that would be a second request to a target that no action names. It
 /// speaks only HTTP/1.1, so that the end of a connection is the end of one request.
 pub(super) struct Client {
     connector: Connector,
@@ -37,10 +35,15 @@ pub(super) enum NoHead {
 }
 
 impl Client {
-    /// A client that connects only to what `guard` allows. `hold_unreachable` says whether it has limits.
-    pub(super) fn new(guard: TargetGuard, names: Names, tls: ClientConfig, hold_unreachable: bool) -> Client {
+    /// A client that connects as `connector` does. `hold_unreachable` says whether it has limits.
+    pub(super) fn new(connector: Connector, hold_unreachable: bool) -> Client {
         let limits = Arc::new(ConnectLimits::new(hold_unreachable));
-        Client { connector: Connector::new(guard, names, tls), pool: Arc::default(), limits }
+        Client { connector, pool: Arc::default(), limits }
+    }
+
+    /// The proxy through which it connects.
+    pub(super) fn egress(&self) -> Option<&Egress> {
+        self.connector.egress()
     }
 
     /// Waits for an idle connection, or for the right to open one. Nothing is attempted meanwhile. Cancel-safe.

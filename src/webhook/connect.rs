@@ -1,5 +1,5 @@
 //! Opens a connection to a target: it looks up the name, lets the guard judge every address, connects by TCP, and does
-//! the TLS handshake. It notes every step in the evidence. All of this is one future: dropping it closes what was being
+//! the TLS handshake, through the operator's proxy if there is one. It notes every step in the evidence. All of this is one future: dropping it closes what was being
 //! opened.
 
 use std::io;
@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use url::Host;
 
+use super::egress::{Egress, NoTunnel};
 use super::evidence::{Evidence, Phase};
 use super::fault::Fault;
 use super::guard::{TargetGuard, TargetRefusal};
@@ -25,6 +26,7 @@ pub(super) struct Connector {
     guard: TargetGuard,
     names: Names,
     tls: TlsConnector,
+    egress: Option<Egress>,
 }
 
 /// Why there is no connection. No request was written.
@@ -36,14 +38,22 @@ pub(super) enum NoConnection {
     Blocked(TargetRefusal),
     /// No address accepted a TCP connection.
     Tcp(Fault),
+    /// The egress proxy opened no tunnel.
+    NoTunnel(NoTunnel),
     /// The TLS handshake failed.
     Tls(Fault),
 }
 
 impl Connector {
-    /// A connector that looks up names with `names`, asks `guard`, and trusts the certificates that `tls` trusts.
-    pub(super) fn new(guard: TargetGuard, names: Names, tls: ClientConfig) -> Connector {
-        Connector { guard, names, tls: TlsConnector::from(Arc::new(tls)) }
+    /// A connector that looks up names with `names`, asks `guard`, trusts the certificates that `tls` trusts, and connects
+    /// through `egress`, if there is one.
+    pub(super) fn new(guard: TargetGuard, names: Names, tls: ClientConfig, egress: Option<Egress>) -> Connector {
+        Connector { guard, names, tls: TlsConnector::from(Arc::new(tls)), egress }
+    }
+
+    /// The proxy through which it connects.
+    pub(super) fn egress(&self) -> Option<&Egress> {
+        self.egress.as_ref()
     }
 
     /// Connects to `target`.
@@ -56,7 +66,11 @@ impl Connector {
         }
         let addresses: Vec<SocketAddr> =
             race::order(&addresses).into_iter().map(|address| SocketAddr::new(address, target.port)).collect();
-        let tcp = race::connect(&addresses).await.map_err(|error| NoConnection::Tcp(Fault::of(&error)))?;
+        let tcp = match &self.egress {
+            // The proxy is told the judged addresses, as the kernel is without one.
+            Some(egress) => egress.connect(&addresses, &self.names, evidence).await.map_err(NoConnection::NoTunnel)?,
+            None => race::connect(&addresses).await.map_err(|error| NoConnection::Tcp(Fault::of(&error)))?,
+        };
         // Without this, the kernel may hold back the end of a request until the beginning is acknowledged.
         tcp.set_nodelay(true).map_err(|error| NoConnection::Tcp(Fault::of(&error)))?;
         let socket = if target.tls { self.handshake(target, tcp, evidence).await? } else { Socket::Plain(tcp) };

@@ -8,7 +8,7 @@
 //! | --- | --- |
 //! | a response head | delivered or rejected, however its body ends |
 //! | the request taken to be written, no head | unknown: timeout, reset, protocol, dispatcher lost |
-//! | the request not taken, stopped by the dispatcher, or sent away by the target's `connect_limit` | unsent |
+//! | the request not taken, stopped by the dispatcher, sent away by the target's `connect_limit`, or kept by the egress proxy | unsent |
 //! | the request not taken | failed: blocked, dns, connect, tls |
 //!
 //! An attempt is one future, from the look-up of the name to the last byte of the answer. Nothing of it runs
@@ -18,7 +18,7 @@
 //! - `guard`: which targets may be called
 //! - `client`: sends the request, over a connection from the `pool`, or over a new one, if the `connect_limit` permits it
 //! - `connect`: opens a connection; `names`: finds the host's addresses; `race`: finds the address that answers first;
-//!   `tls`: says which certificates to trust; `certificate`: why one was not accepted
+//!   `egress`: opens a tunnel through the operator's proxy; `tls`: says which certificates to trust; `certificate`: why one was not accepted
 //! - `connection`: HTTP on a connected socket
 //! - `watched_stream`: every byte passes it, so it knows whether the request was written; `send_gate`: until when requests may begin,
 //!   by a `clock` that goes on while the machine is suspended; `head`: how many bytes may come before an answer's head
@@ -40,6 +40,7 @@ mod clock;
 mod connect;
 mod connect_limit;
 mod connection;
+mod egress;
 mod evidence;
 mod fault;
 mod guard;
@@ -69,14 +70,17 @@ use uuid::Uuid;
 
 use self::client::{Client, NoHead};
 pub use self::clock::Moment;
+use self::connect::Connector;
 use self::connect_limit::Way;
 use self::connection::Connection;
+use self::egress::Egress;
+pub use self::egress::{EgressProxy, NotAProxy};
 use self::evidence::Evidence;
 use self::guard::TargetGuard;
 pub use self::guard::{DeniedTarget, NotATarget, NotPorts, PortRange, TargetRefusal, TargetRules, refused_by_default};
 pub use self::names::NameSources;
 use self::names::Names;
-use self::outcome::{Cause, StopReason, without_head};
+use self::outcome::{Cause, StopReason, is_of_the_proxy, without_head};
 use self::prepare::Prepared;
 pub use self::send_gate::SendGate;
 use self::target::Target;
@@ -98,6 +102,8 @@ pub struct WebhookSettings {
     pub hold_unreachable: bool,
     /// Whether the beginning and the end of a body are kept if the receiver did not take the request.
     pub keep_excerpts: bool,
+    /// The proxy through which every request goes (`--egress-proxy`).
+    pub egress_proxy: Option<EgressProxy>,
     /// A file of certificates of further authorities, in PEM (`--ca-file`).
     pub ca_file: Option<PathBuf>,
     /// The files that say how names are looked up. `None` means those of the system.
@@ -135,6 +141,23 @@ pub struct Attempt {
     pub ending: Ending,
     /// How long the steps of the attempt took.
     pub timing: Timing,
+    /// Whether the egress proxy itself kept the attempt from being made, so that the delivery is unsent and should wait. It is
+    /// never set without `hold_unreachable`.
+    pub kept_by_proxy: bool,
+}
+
+/// How the exchange of an attempt ended.
+struct Exchanged {
+    ending: Ending,
+    /// When the response head arrived, if it did.
+    head: Option<Duration>,
+    kept_by_proxy: bool,
+}
+
+impl Exchanged {
+    fn with(ending: Ending) -> Exchanged {
+        Exchanged { ending, head: None, kept_by_proxy: false }
+    }
 }
 
 /// The HTTP client. All attempts of the process share one. It keeps connections alive for a moment, and reuses them.
@@ -142,6 +165,7 @@ pub struct Webhook {
     client: Client,
     guard: TargetGuard,
     keep_excerpts: bool,
+    hold_unreachable: bool,
 }
 
 impl Webhook {
@@ -158,8 +182,10 @@ impl Webhook {
             Some(sources) => Names::from_sources(sources)?,
             None => Names::system()?,
         };
-        let client = Client::new(guard.clone(), names, tls, settings.hold_unreachable);
-        Ok(Webhook { client, guard, keep_excerpts: settings.keep_excerpts })
+        let egress = settings.egress_proxy.map(Egress::through);
+        let connector = Connector::new(guard.clone(), names, tls, egress);
+        let (hold_unreachable, keep_excerpts) = (settings.hold_unreachable, settings.keep_excerpts);
+        Ok(Webhook { client: Client::new(connector, hold_unreachable), guard, keep_excerpts, hold_unreachable })
     }
 
     /// Sends `request` at most once and waits for the answer, for no longer than `request.timeout_ms` in all, from the
@@ -203,14 +229,14 @@ impl Webhook {
                 () = tokio::time::sleep_until(deadline) => StopReason::Deadline,
             }
         });
-        let (ending, head) = match (prepared, way) {
+        let Exchanged { ending, head, kept_by_proxy } = match (prepared, way) {
             (Ok(prepared), Some(way)) => self.exchange(way, &prepared, &evidence, send_gate, stop).await,
-            (Ok(_), None) => (Ending::Unsent, None),
-            (Err(refused), _) => (Ending::Final(refused), None),
+            (Ok(_), None) => Exchanged::with(Ending::Unsent),
+            (Err(refused), _) => Exchanged::with(Ending::Final(refused)),
         };
         let progress = evidence.progress();
         let timing = Timing { latency: evidence.elapsed(), dns: progress.dns, connected: progress.connected, head };
-        Attempt { ending, timing }
+        Attempt { ending, timing, kept_by_proxy }
     }
 
     /// Connects to a host, with TLS if its URLs say so, and sends nothing. Returns whether that succeeded, or `None` if
@@ -222,7 +248,7 @@ impl Webhook {
         tokio::time::timeout(PROBE_TIMEOUT, self.client.probe(&target, &evidence)).await.ok()
     }
 
-    /// Sends the request and reads the answer. Returns the ending and, if a response head arrived, when it arrived.
+    /// Sends the request and reads the answer.
     async fn exchange(
         &self,
         way: Way<Connection>,
@@ -230,7 +256,7 @@ impl Webhook {
         evidence: &Arc<Evidence>,
         send_gate: &SendGate,
         mut stop: Pin<&mut impl Future<Output = StopReason>>,
-    ) -> (Ending, Option<Duration>) {
+    ) -> Exchanged {
         let cause = {
             let head = pin!(self.client.send(way, prepared, evidence));
             match until_stopped(head, evidence, send_gate, stop.as_mut()).await {
@@ -240,13 +266,30 @@ impl Webhook {
                     if answer.body_end == BodyEnd::Complete {
                         self.client.keep(&prepared.target, connection);
                     }
-                    return (Ending::Final(Outcome::Answered(answer)), Some(arrived));
+                    let ending = Ending::Final(Outcome::Answered(answer));
+                    return Exchanged { ending, head: Some(arrived), kept_by_proxy: false };
                 }
                 Err(cause) => cause,
             }
         };
         // The exchange was dropped above, so nothing can change this verdict.
-        (without_head(evidence.is_taken(), evidence.progress().phase, cause), None)
+        let (taken, phase) = (evidence.is_taken(), evidence.progress().phase);
+        let of_the_proxy = is_of_the_proxy(taken, phase, &cause);
+        let ending = without_head(taken, phase, cause);
+        if of_the_proxy {
+            self.tell_of_the_proxy(&ending);
+            if self.hold_unreachable {
+                return Exchanged { kept_by_proxy: true, ..Exchanged::with(Ending::Unsent) };
+            }
+        }
+        Exchanged::with(ending)
+    }
+
+    /// Lets the log say that the egress proxy cannot be used.
+    fn tell_of_the_proxy(&self, ending: &Ending) {
+        if let (Some(egress), Ending::Final(Outcome::Failed { detail, .. })) = (self.client.egress(), ending) {
+            egress.fails(detail);
+        }
     }
 }
 

@@ -40,6 +40,17 @@ pub(super) fn without_head(taken: bool, phase: Phase, cause: Cause) -> Ending {
     }
 }
 
+/// Whether the egress proxy is what kept the attempt from being made, and would keep every other as well. What it does about
+/// one target only, or may do, is not meant.
+pub(super) fn is_of_the_proxy(taken: bool, phase: Phase, cause: &Cause) -> bool {
+    !taken
+        && match cause {
+            Cause::Stopped(StopReason::Deadline) => phase == Phase::ReachingProxy,
+            Cause::NoHead(NoHead::NoConnection(NoConnection::NoTunnel(reason))) => reason.is_of_the_proxy(),
+            Cause::Stopped(StopReason::Cut) | Cause::NoHead(_) => false,
+        }
+}
+
 fn unknown(cause: &Cause) -> Outcome {
     let reset = |fault| (UnknownReason::Reset, ended_before_a_response(fault));
     let (kind, detail) = match cause {
@@ -68,6 +79,11 @@ fn too_late(phase: Phase) -> Outcome {
     let (kind, detail) = match phase {
         Phase::LookingUp => (Failure::Dns, "the deadline passed before the host's name was resolved"),
         Phase::Handshaking => (Failure::Tls, "the deadline passed inside the TLS handshake"),
+        Phase::ReachingProxy => (Failure::Connect, "the deadline passed before the egress proxy was reached"),
+        Phase::Tunnelling => (
+            Failure::Connect,
+            "the deadline passed before the egress proxy had answered; it, or the host behind it, is silent",
+        ),
         Phase::Connected => (Failure::Connect, "the deadline passed before the request could be written"),
         Phase::Idle | Phase::Connecting => (Failure::Connect, "the deadline passed before a TCP connection was open"),
     };
@@ -79,6 +95,7 @@ fn not_connected(reason: NoConnection) -> Outcome {
         NoConnection::Unresolved(reason) => (Failure::Dns, reason),
         NoConnection::Blocked(refusal) => (Failure::Blocked, refusal.detail()),
         NoConnection::Tcp(fault) => (Failure::Connect, with_io_kind("no TCP connection", &fault)),
+        NoConnection::NoTunnel(reason) => (Failure::Connect, reason.detail()),
         NoConnection::Tls(fault) => (Failure::Tls, handshake_failed(&fault)),
     };
     Outcome::Failed { kind, detail }
@@ -120,10 +137,19 @@ fn with_io_kind(sentence: &str, fault: &Fault) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::egress::NoTunnel;
     use super::super::guard::TargetRefusal;
     use super::*;
 
-    const PHASES: [Phase; 5] = [Phase::Idle, Phase::LookingUp, Phase::Connecting, Phase::Handshaking, Phase::Connected];
+    const PHASES: [Phase; 7] = [
+        Phase::Idle,
+        Phase::LookingUp,
+        Phase::Connecting,
+        Phase::ReachingProxy,
+        Phase::Tunnelling,
+        Phase::Handshaking,
+        Phase::Connected,
+    ];
 
     fn causes() -> Vec<Cause> {
         let reasons = [
@@ -142,6 +168,8 @@ mod tests {
             NoConnection::Blocked(TargetRefusal::Address),
             NoConnection::Tcp(Fault::default()),
             NoConnection::Tls(Fault::default()),
+            NoConnection::NoTunnel(NoTunnel::Credentials),
+            NoConnection::NoTunnel(NoTunnel::Refused(502)),
         ];
         let no_head = broken.chain(no_connection.map(NoHead::NoConnection)).map(Cause::NoHead);
         no_head.chain([Cause::Stopped(StopReason::Deadline), Cause::Stopped(StopReason::Cut)]).collect()
@@ -164,6 +192,23 @@ mod tests {
                     matches!(untaken, Ending::Unsent | Ending::Final(Outcome::Failed { .. })),
                     "{phase:?} {cause:?}"
                 );
+            }
+        }
+    }
+
+    #[test]
+    fn what_was_taken_is_never_laid_to_the_proxy_and_what_concerns_one_target_neither() {
+        for phase in PHASES {
+            for cause in causes() {
+                assert!(!is_of_the_proxy(true, phase, &cause), "{phase:?} {cause:?}");
+                let expected = match &cause {
+                    Cause::Stopped(StopReason::Deadline) => phase == Phase::ReachingProxy,
+                    Cause::NoHead(NoHead::NoConnection(NoConnection::NoTunnel(reason))) => {
+                        *reason == NoTunnel::Credentials
+                    }
+                    _ => false,
+                };
+                assert_eq!(is_of_the_proxy(false, phase, &cause), expected, "{phase:?} {cause:?}");
             }
         }
     }
