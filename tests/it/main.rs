@@ -33,6 +33,7 @@ mod doctor;
 mod documented;
 mod documents;
 mod drafts;
+mod egress;
 mod errors;
 mod exactly_once;
 mod examples;
