@@ -2,12 +2,14 @@
 //! host does, and while it is away deliveries wait.
 
 use std::future::pending;
+use std::time::Duration;
 
 use base64::Engine;
 use postcall::domain::delivery::{BodyEnd, Ending, Failure, UnknownReason};
 use postcall::domain::request::Request;
 use postcall::webhook::{Attempt, NameSources, SendGate, TargetRules, Webhook, WebhookSettings};
 use serde_json::json;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::process::Command;
 use uuid::Uuid;
 
@@ -142,10 +144,29 @@ async fn a_proxy_that_hangs_ends_at_the_deadline_and_is_named() {
     assert!(receiver.received().is_empty());
 }
 
+/// The URL of a proxy that accepts no connection and refuses none.
+async fn silent() -> (String, (TcpListener, Vec<TcpStream>)) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = socket.listen(1).unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut queued = Vec::new();
+    while let Ok(connected) = tokio::time::timeout(Duration::from_millis(200), TcpStream::connect(address)).await {
+        queued.push(connected.unwrap());
+    }
+    (format!("http://{address}"), (listener, queued))
+}
+
 #[tokio::test]
 async fn a_proxy_that_cannot_be_reached_holds_the_delivery_or_is_named() {
     let request = post("http://127.0.0.1:8080/", AMPLE_MS);
     let closed = ClosedPort::new();
+    // Nobody accepts there, and there is no room for one more: what knocks hears nothing.
+    let (silent, _queue) = silent().await;
+    let detail =
+        assert_failed(&ending(&silent, &post("http://127.0.0.1:8080/", SHORT_MS), false).await, Failure::Connect);
+    assert_eq!(detail, "the deadline passed before the egress proxy was reached");
+    assert!(ending(&silent, &post("http://127.0.0.1:8080/", SHORT_MS), true).await.kept_by_proxy);
     for (proxy, words) in [
         (closed.url(), "no TCP connection to the egress proxy: connection refused"),
         ("http://nobody.invalid:3128".to_owned(), "the name of the egress proxy was not resolved: "),

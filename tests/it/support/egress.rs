@@ -141,7 +141,7 @@ async fn serve(mut client: TcpStream, manner: Manner, seen: &Mutex<Seen>) {
         Manner::Reset => client.set_zero_linger().unwrap(),
         Manner::ResetTunnel => {
             client.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
-            client.read(&mut [0; 1024]).await.ok();
+            client.peek(&mut [0]).await.ok();
             client.set_zero_linger().unwrap();
         }
     }
