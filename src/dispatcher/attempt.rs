@@ -41,6 +41,8 @@ pub(super) struct Ended {
     pub(super) completion: Completion,
     /// The host to which the egress proxy let nothing pass, so that the delivery is unsent.
     pub(super) kept_from: Option<Origin>,
+    /// Whether the certificate that the action shows has failed, which says nothing about the host.
+    pub(super) certificate_failed: bool,
 }
 
 impl Ended {
@@ -49,6 +51,7 @@ impl Ended {
         match &self.kept_from {
             // Nothing will reach it before the proxy does, as a probe finds out. So it is held as an unreachable host is.
             Some(host) => (Some(host.clone()), Signal::Unreached(Failure::Connect)),
+            None if self.certificate_failed => (host(&self.completion), Signal::Nothing),
             None => (host(&self.completion), signal(&self.completion)),
         }
     }
@@ -56,7 +59,7 @@ impl Ended {
 
 impl From<Completion> for Ended {
     fn from(completion: Completion) -> Ended {
-        Ended { completion, kept_from: None }
+        Ended { completion, kept_from: None, certificate_failed: false }
     }
 }
 
@@ -79,8 +82,9 @@ pub(super) async fn attempt(
             if let Some(traceparent) = traceparent {
                 add_traceparent(&mut rendered.request, traceparent);
             }
-            let (ending, record, kept_from) = send(rendered, message_id, means, send_gate).await;
-            Ended { completion: token.complete(ending, record), kept_from }
+            let sent = send(rendered, message_id, means, send_gate).await;
+            let Sent { ending, record, kept_from, certificate_failed } = sent;
+            Ended { completion: token.complete(ending, record), kept_from, certificate_failed }
         }
         Err(ending) => token.complete(ending, AttemptRecord::default()).into(),
     }
@@ -124,14 +128,17 @@ pub(super) fn host(completion: &Completion) -> Option<Origin> {
     Origin::of_url(&record.sent.as_ref()?.url)
 }
 
+/// How sending ended.
+struct Sent {
+    ending: Ending,
+    record: AttemptRecord,
+    kept_from: Option<Origin>,
+    certificate_failed: bool,
+}
+
 /// Sends the request. If a defect of postcall panics here, the delivery must still get an ending. The request may
 /// already be in flight then, so the outcome is unknown.
-async fn send(
-    rendered: Rendered,
-    message_id: Uuid,
-    means: &Means,
-    send_gate: &SendGate,
-) -> (Ending, AttemptRecord, Option<Origin>) {
+async fn send(rendered: Rendered, message_id: Uuid, means: &Means, send_gate: &SendGate) -> Sent {
     // The body holds its share of the budget until both are dropped at the end.
     let Rendered { request, sent, body_share: _body_share } = rendered;
     let sending = means.webhook.send(&request, message_id, send_gate, means.cut.cancelled());
@@ -139,11 +146,13 @@ async fn send(
         error!(message.id = %message_id, "sending a request panicked; its delivery is recorded as unknown");
         let detail = "an internal error ended the attempt; it is not known whether the request was sent".to_owned();
         let outcome = Outcome::Unknown { kind: UnknownReason::DispatcherLost, detail };
-        return (Ending::Final(outcome), AttemptRecord { sent: Some(sent), timing: None }, None);
+        let (ending, record) = (Ending::Final(outcome), AttemptRecord { sent: Some(sent), timing: None });
+        return Sent { ending, record, kept_from: None, certificate_failed: false };
     };
     let kept_from = attempt.kept_by_proxy.then(|| Origin::of_url(&request.url)).flatten();
     // The client, too, may find that the request cannot be sent. Then nothing was attempted, and there is no latency.
     let attempted = !matches!(attempt.ending, Ending::Final(Outcome::Failed { kind: Failure::Render, .. }));
     let timing = attempted.then_some(attempt.timing);
-    (attempt.ending, AttemptRecord { sent: Some(sent), timing }, kept_from)
+    let record = AttemptRecord { sent: Some(sent), timing };
+    Sent { ending: attempt.ending, record, kept_from, certificate_failed: attempt.certificate_failed }
 }

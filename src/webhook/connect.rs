@@ -25,7 +25,7 @@ use super::watched_stream::Socket;
 pub(super) struct Connector {
     guard: TargetGuard,
     names: Names,
-    tls: TlsConnector,
+    tls: Arc<ClientConfig>,
     egress: Option<Egress>,
 }
 
@@ -47,8 +47,8 @@ pub(super) enum NoConnection {
 impl Connector {
     /// A connector that looks up names with `names`, asks `guard`, trusts the certificates that `tls` trusts, and connects
     /// through `egress`, if there is one.
-    pub(super) fn new(guard: TargetGuard, names: Names, tls: ClientConfig, egress: Option<Egress>) -> Connector {
-        Connector { guard, names, tls: TlsConnector::from(Arc::new(tls)), egress }
+    pub(super) fn new(guard: TargetGuard, names: Names, tls: Arc<ClientConfig>, egress: Option<Egress>) -> Connector {
+        Connector { guard, names, tls, egress }
     }
 
     /// The proxy through which it connects.
@@ -56,8 +56,13 @@ impl Connector {
         self.egress.as_ref()
     }
 
-    /// Connects to `target`.
-    pub(super) async fn connect(&self, target: &Target, evidence: &Evidence) -> Result<Socket, NoConnection> {
+    /// Connects to `target`, and speaks TLS as `tls` says, if it says anything.
+    pub(super) async fn connect(
+        &self,
+        target: &Target,
+        tls: Option<&Arc<ClientConfig>>,
+        evidence: &Evidence,
+    ) -> Result<Socket, NoConnection> {
         let addresses = self.addresses(target, evidence).await?;
         // If one address of a name is not allowed, the whole name is refused. Otherwise the owner of the name could
         // choose by the order of its addresses what is called.
@@ -73,7 +78,8 @@ impl Connector {
         };
         // Without this, the kernel may hold back the end of a request until the beginning is acknowledged.
         tcp.set_nodelay(true).map_err(|error| NoConnection::Tcp(Fault::of(&error)))?;
-        let socket = if target.tls { self.handshake(target, tcp, evidence).await? } else { Socket::Plain(tcp) };
+        let tls = TlsConnector::from(Arc::clone(tls.unwrap_or(&self.tls)));
+        let socket = if target.tls { handshake(tls, target, tcp, evidence).await? } else { Socket::Plain(tcp) };
         evidence.note(Phase::Connected);
         Ok(socket)
     }
@@ -95,18 +101,21 @@ impl Connector {
         evidence.note(Phase::Connecting);
         Ok(found)
     }
+}
 
-    async fn handshake(&self, target: &Target, tcp: TcpStream, evidence: &Evidence) -> Result<Socket, NoConnection> {
-        evidence.note(Phase::Handshaking);
-        let failed = |error: &io::Error| NoConnection::Tls(Fault::of(error));
-        let name = match &target.host {
-            Host::Domain(name) => {
-                ServerName::try_from(name.clone()).map_err(|error| failed(&io::Error::other(error)))?
-            }
-            Host::Ipv4(address) => ServerName::IpAddress((*address).into()),
-            Host::Ipv6(address) => ServerName::IpAddress((*address).into()),
-        };
-        let tls = self.tls.connect(name, tcp).await.map_err(|error| failed(&error))?;
-        Ok(Socket::Tls(Box::new(tls)))
-    }
+async fn handshake(
+    tls: TlsConnector,
+    target: &Target,
+    tcp: TcpStream,
+    evidence: &Evidence,
+) -> Result<Socket, NoConnection> {
+    evidence.note(Phase::Handshaking);
+    let failed = |error: &io::Error| NoConnection::Tls(Fault::of(error));
+    let name = match &target.host {
+        Host::Domain(name) => ServerName::try_from(name.clone()).map_err(|error| failed(&io::Error::other(error)))?,
+        Host::Ipv4(address) => ServerName::IpAddress((*address).into()),
+        Host::Ipv6(address) => ServerName::IpAddress((*address).into()),
+    };
+    let tls = tls.connect(name, tcp).await.map_err(|error| failed(&error))?;
+    Ok(Socket::Tls(Box::new(tls)))
 }

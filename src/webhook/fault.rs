@@ -33,6 +33,11 @@ impl Fault {
         fault
     }
 
+    /// Whether the server may have refused a client without a certificate.
+    pub(super) fn may_want_certificate(&self) -> bool {
+        matches!(self.tls, Some(WANTS_CERTIFICATE | REFUSED))
+    }
+
     fn look_at(&mut self, error: &(dyn Error + 'static)) {
         if let Some(error) = error.downcast_ref::<hyper::Error>() {
             self.not_http |= error.is_parse();
@@ -60,6 +65,9 @@ fn inner<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'stati
 /// Said of a server that asks who its client is, as a part of TLS.
 pub(super) const WANTS_CERTIFICATE: &str = "the server wants a client's certificate, and postcall shows none";
 
+/// Said of a server that does not tell why.
+const REFUSED: &str = "the server refused it; it may want another cipher, or a client's certificate";
+
 /// What a person can do something about, of all that ends a handshake.
 fn disagreement(error: &rustls::Error) -> Option<&'static str> {
     match error {
@@ -73,9 +81,12 @@ fn disagreement(error: &rustls::Error) -> Option<&'static str> {
             AlertDescription::UnrecognisedName => Some("the server does not know this name"),
             AlertDescription::NoApplicationProtocol => Some("the server does not offer HTTP/1.1"),
             AlertDescription::CertificateRequired => Some(WANTS_CERTIFICATE),
-            AlertDescription::HandshakeFailure => {
-                Some("the server refused it; it may want another cipher, or a client's certificate")
-            }
+            AlertDescription::HandshakeFailure => Some(REFUSED),
+            AlertDescription::BadCertificate
+            | AlertDescription::CertificateExpired
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::UnknownCA
+            | AlertDescription::AccessDenied => Some("the server does not accept the client's certificate"),
             _ => Some("the server refused it"),
         },
         _ => None,

@@ -66,6 +66,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use rustls::ClientConfig;
 use uuid::Uuid;
 
 use self::client::{Client, NoHead};
@@ -85,7 +86,7 @@ use self::prepare::Prepared;
 pub use self::send_gate::SendGate;
 use self::target::Target;
 pub use self::tls::{config as tls_config, root_certificates};
-use crate::domain::delivery::{BodyEnd, Ending, Outcome, Timing};
+use crate::domain::delivery::{BodyEnd, Ending, Failure, Outcome, Timing};
 use crate::domain::host::Origin;
 use crate::domain::request::Request;
 
@@ -144,6 +145,9 @@ pub struct Attempt {
     /// Whether the egress proxy itself kept the attempt from being made, so that the delivery is unsent and should wait. It is
     /// never set without `hold_unreachable`.
     pub kept_by_proxy: bool,
+    /// Whether TLS failed for a request that shows a certificate. That says something about the action, and nothing about the
+    /// host for others.
+    pub certificate_failed: bool,
 }
 
 /// How the exchange of an attempt ended.
@@ -166,6 +170,7 @@ pub struct Webhook {
     guard: TargetGuard,
     keep_excerpts: bool,
     hold_unreachable: bool,
+    tls: Arc<ClientConfig>,
 }
 
 impl Webhook {
@@ -177,15 +182,15 @@ impl Webhook {
     /// file that says how names are looked up cannot be read.
     pub fn new(settings: WebhookSettings) -> Result<Webhook, SetupError> {
         let guard = TargetGuard::new(settings.targets);
-        let tls = tls::config(settings.ca_file.as_deref())?;
+        let tls = Arc::new(tls::config(settings.ca_file.as_deref())?);
         let names = match settings.names {
             Some(sources) => Names::from_sources(sources)?,
             None => Names::system()?,
         };
         let egress = settings.egress_proxy.map(Egress::through);
-        let connector = Connector::new(guard.clone(), names, tls, egress);
+        let connector = Connector::new(guard.clone(), names, Arc::clone(&tls), egress);
         let (hold_unreachable, keep_excerpts) = (settings.hold_unreachable, settings.keep_excerpts);
-        Ok(Webhook { client: Client::new(connector, hold_unreachable), guard, keep_excerpts, hold_unreachable })
+        Ok(Webhook { client: Client::new(connector, hold_unreachable), guard, keep_excerpts, hold_unreachable, tls })
     }
 
     /// Sends `request` at most once and waits for the answer, for no longer than `request.timeout_ms` in all, from the
@@ -208,7 +213,7 @@ impl Webhook {
     ) -> Attempt {
         let timeout = Duration::from_millis(request.timeout_ms.into());
         let mut cut = pin!(cut);
-        let prepared = prepare::prepare(request, message_id, &self.guard);
+        let prepared = prepare::prepare(request, message_id, &self.guard, &self.tls);
         let way = match &prepared {
             Ok(prepared) => tokio::select! {
                 biased;
@@ -236,14 +241,16 @@ impl Webhook {
         };
         let progress = evidence.progress();
         let timing = Timing { latency: evidence.elapsed(), dns: progress.dns, connected: progress.connected, head };
-        Attempt { ending, timing, kept_by_proxy }
+        let failed_at_tls = matches!(ending, Ending::Final(Outcome::Failed { kind: Failure::Tls, .. }));
+        let certificate_failed = failed_at_tls && request.client_certificate.is_some();
+        Attempt { ending, timing, kept_by_proxy, certificate_failed }
     }
 
     /// Connects to a host, with TLS if its URLs say so, and sends nothing. Returns whether that succeeded, or `None` if
     /// nothing was known within [`PROBE_TIMEOUT`].
     pub async fn probe(&self, origin: &Origin) -> Option<bool> {
         let Ok(host) = url::Host::parse(origin.host.name()) else { return Some(true) };
-        let target = Target { tls: origin.tls, host, port: origin.host.port() };
+        let target = Target { tls: origin.tls, host, port: origin.host.port(), client: None };
         let evidence = Evidence::start(SendGate::open());
         tokio::time::timeout(PROBE_TIMEOUT, self.client.probe(&target, &evidence)).await.ok()
     }

@@ -15,6 +15,7 @@ mod advice;
 mod attacks;
 mod backup;
 mod calls;
+mod client_certificates;
 mod closed_sets;
 mod connecting;
 mod console_browser;

@@ -30,7 +30,7 @@ impl Authority {
         let key = rcgen::KeyPair::generate().unwrap();
         let mut parameters = rcgen::CertificateParams::new(Vec::new()).unwrap();
         parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-        parameters.distinguished_name.push(rcgen::DnType::CommonName, "an authority of these tests");
+        parameters.distinguished_name.push(rcgen::DnType::CommonName, uuid::Uuid::now_v7().to_string());
         let certificate = parameters.self_signed(&key).unwrap();
         Authority { issuer: rcgen::Issuer::new(parameters, key), certificate }
     }
@@ -86,4 +86,19 @@ pub fn server_config(
         }
     };
     builder.with_single_cert(vec![certificate], key).unwrap()
+}
+
+/// The certificate of a client that this authority has issued, with its key, in PEM.
+pub fn client_pem(authority: &Authority) -> String {
+    let (certificate, key) = authority.issue(&["a-client"], |certificate| {
+        certificate.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
+    });
+    pem("CERTIFICATE", &certificate) + &pem("PRIVATE KEY", key.secret_der())
+}
+
+fn pem(label: &str, der: &[u8]) -> String {
+    use base64::Engine;
+    let text = base64::prelude::BASE64_STANDARD.encode(der);
+    let lines: Vec<&str> = text.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).unwrap()).collect();
+    format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines.join("\n"))
 }
