@@ -68,8 +68,8 @@ pub(super) struct TargetArguments {
     #[arg(long, env = "POSTCALL_CA_FILE", value_name = "FILE", value_parser = OsStringValueParser::new().map(PathBuf::from))]
     ca_file: Option<PathBuf>,
 
-    /// Send every request through this proxy, by HTTP CONNECT, such as http://proxy.internal:3128 or
-    /// http://NAME:PASSWORD@proxy.internal:3128. Names are looked up and targets judged here, and the proxy is told the
+    /// Send every request through this proxy, by HTTP CONNECT, such as `http://proxy.internal:3128` or
+    /// `http://NAME:PASSWORD@proxy.internal:3128`. Names are looked up and targets judged here, and the proxy is told the
     /// address. It may be anywhere. Set the variable if there is a password: arguments can be seen by all who may list processes.
     #[arg(
         long,

@@ -19,12 +19,15 @@ use crate::support::process::{Dispatcher, postcall_on, stderr, stdout};
 use crate::support::receiver::Receiver;
 use crate::support::tls::{Authority, acceptor_with, client_pem, server_config};
 
+/// The certificate that was shown on each connection, and the requests that came on it.
+type Seen = Arc<Mutex<Vec<(Vec<u8>, usize)>>>;
+
 /// A receiver that only speaks with clients of its authority, and counts the requests of each connection with the client's
 /// certificate.
 struct Strict {
     authority: Authority,
     receiver: Receiver,
-    seen: Arc<Mutex<Vec<(Vec<u8>, usize)>>>,
+    seen: Seen,
 }
 
 impl Strict {
@@ -32,7 +35,7 @@ impl Strict {
         let authority = Authority::new();
         let (certificate, key) = authority.issue(&["localhost"], |_| {});
         let acceptor = acceptor_with(server_config(&[version], Some(&authority), certificate, key));
-        let seen: Arc<Mutex<Vec<(Vec<u8>, usize)>>> = Arc::default();
+        let seen = Seen::default();
         let log = seen.clone();
         let receiver = Receiver::start(move |peer| {
             let (acceptor, log) = (acceptor.clone(), log.clone());
