@@ -103,7 +103,8 @@ impl Keys {
 ///   altered     a row is not as it was when it was sealed
 ///   removed     a row that was sealed is not there, and has not left by `postcall prune`
 ///   inserted    a row was inserted among those that were sealed already
-///   forged      a row bears the number of a transaction that has not happened
+///   forged      a row bears the number of a transaction that has not happened, or none
+///   twice       a row was sealed a second time: it is perhaps not as it was the first time
 ///   log         the log of what was sealed, or a checkpoint, is not what was signed
 ///
 /// Without --key only the log itself is compared with the rows: whoever can change both is not found.
