@@ -93,6 +93,10 @@ impl Keys {
             for line in text.lines().filter(|line| !line.trim().is_empty()) {
                 keys.push(line.parse().map_err(wrong)?);
             }
+            // A file that somebody emptied would let everything count as if no key had been asked for.
+            if keys.is_empty() {
+                return Err(CliError::Problem(format!("--key {}: the file holds no key", visible(given))));
+            }
         }
         Ok(keys)
     }

@@ -8,7 +8,7 @@ use sqlx::AssertSqlSafe;
 
 use crate::support::database::Database;
 use crate::support::endings::ended;
-use crate::support::process::{postcall_on, stderr, stdout};
+use crate::support::process::{file, postcall_on, stderr, stdout};
 use crate::support::sealing::{database_with, public, seal, seal_by, sealer, unguarded};
 
 /// What verifying with the tests' key finds, as `word what`, in order.
@@ -240,4 +240,16 @@ async fn no_row_that_a_dispatcher_may_write_keeps_others_from_being_sealed_or_fi
     assert_eq!(found(&database), [] as [String; 0]);
     unguarded(&database, "DELETE FROM postcall.action_switch").await;
     assert_eq!(found(&database).len(), 1);
+}
+
+#[tokio::test]
+async fn a_file_of_keys_that_was_emptied_lets_nothing_be_verified_without_a_key() {
+    let database = database_with(1).await;
+    seal(&database, None).await;
+    for text in ["", "\n \n"] {
+        let file = file(text);
+        let output = postcall_on(&database, &["audit", "verify", "--key", file.path().to_str().unwrap()]);
+        assert_eq!(output.status.code(), Some(1));
+        assert!(stderr(&output).contains("the file holds no key"), "{}", stderr(&output));
+    }
 }
