@@ -264,7 +264,7 @@ async fn whoever_holds_all_connections_and_says_nothing_loses_one_to_who_asks_fo
         matches!(nothing, Err(error) if error.kind() == std::io::ErrorKind::WouldBlock)
     });
     let alive = alive.filter(|is_alive| *is_alive).count();
-    assert!((1..64).contains(&alive), "{alive}");
+    assert!(alive >= 60, "{alive}");
 }
 
 #[tokio::test]
