@@ -93,6 +93,10 @@ impl Keys {
             for line in text.lines().filter(|line| !line.trim().is_empty()) {
                 keys.push(line.parse().map_err(wrong)?);
             }
+            // A file that somebody emptied would let everything count as if no key had been asked for.
+            if keys.is_empty() {
+                return Err(CliError::Problem(format!("--key {}: the file holds no key", visible(given))));
+            }
         }
         Ok(keys)
     }
@@ -103,7 +107,8 @@ impl Keys {
 ///   altered     a row is not as it was when it was sealed
 ///   removed     a row that was sealed is not there, and has not left by `postcall prune`
 ///   inserted    a row was inserted among those that were sealed already
-///   forged      a row bears the number of a transaction that has not happened
+///   forged      a row bears the number of a transaction that has not happened, or none
+///   twice       a row was sealed a second time: it is perhaps not as it was the first time
 ///   log         the log of what was sealed, or a checkpoint, is not what was signed
 ///
 /// Without --key only the log itself is compared with the rows: whoever can change both is not found.

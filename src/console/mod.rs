@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! server    connections, each bounded in number, time and size
+//! crowd     who has a connection, and who loses it if all places are taken
 //! gate      which requests are answered at all: by host, method, length and origin
 //! site      the console's own host, origin and cookies
 //! route     which page a path names, and which methods it takes
@@ -33,6 +34,7 @@
 
 mod answer;
 mod assets;
+mod crowd;
 mod entrance;
 mod export;
 mod failure;

@@ -17,13 +17,14 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use ipnet::IpNet;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::debug;
 
 use super::answer::{Answer, Body};
+use super::crowd::{Crowd, Guest, Place};
 use super::export::{self, EXPORTS};
 use super::failure::Trouble;
 use super::form::Form;
@@ -54,7 +55,8 @@ const PAGE_TIME: Duration = Duration::from_secs(20);
 /// How long `/health` waits for the database.
 const HEALTH_TIME: Duration = Duration::from_secs(2);
 
-/// The most connections of browsers. Further ones wait in the system's queue.
+/// The most connections of browsers. For a further one, whoever has asked for nothing for the longest loses theirs ([`Crowd`]). While
+/// nobody is idle, it waits.
 const MOST_CONNECTIONS: usize = 64;
 /// How long the head of a request may take to arrive, and how long a connection may be idle.
 const HEAD_TIME: Duration = Duration::from_secs(5);
@@ -131,14 +133,13 @@ impl Console {
     /// Answers requests until `stop`. Answers that are going out then have 5 seconds more, and so has recording the tests that are
     /// in flight, which end at once.
     pub async fn serve(self, stop: CancellationToken) {
-        let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+        let crowd = Crowd::new(MOST_CONNECTIONS);
         let connections = TaskTracker::new();
         let accepting = async {
             loop {
-                // The semaphore is never closed.
-                let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
                 match self.listener.accept().await {
                     Ok((stream, peer)) => {
+                        let Some(place) = crowd.place().await else { return };
                         let (shared, peer) = (Arc::clone(&self.shared), peer.ip());
                         connections.spawn(connection(stream, peer, shared, place, stop.clone()));
                     }
@@ -164,21 +165,17 @@ impl Console {
 }
 
 /// Serves one connection to its end.
-async fn connection<S>(
-    stream: S,
-    peer: IpAddr,
-    shared: Arc<Shared>,
-    _place: OwnedSemaphorePermit,
-    stop: CancellationToken,
-) where
+async fn connection<S>(stream: S, peer: IpAddr, shared: Arc<Shared>, place: Place, stop: CancellationToken)
+where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let streams = TaskTracker::new();
+    let guest = place.guest();
     let until = Instant::now() + CONNECTION_TIME;
     let lifetime = Lifetime { until, stop: stop.clone() };
-    let of_connection = streams.clone();
-    let service =
-        service_fn(move |request| respond(Arc::clone(&shared), of_connection.clone(), lifetime.clone(), request, peer));
+    let of_connection = place.guest();
+    let service = service_fn(move |request| {
+        respond(Arc::clone(&shared), Arc::clone(&of_connection), lifetime.clone(), request, peer)
+    });
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIME)
@@ -188,15 +185,16 @@ async fn connection<S>(
     tokio::select! {
         // How a connection ends matters to nobody but its peer.
         _ended = connection.as_mut() => return,
+        () = guest.out.cancelled() => return,
         () = tokio::time::sleep_until(until) => {}
         () = stop.cancelled() => {}
     }
     connection.as_mut().graceful_shutdown();
     // A streamed answer has a bound of its own, and the connection ends behind it.
-    streams.close();
+    guest.streams.close();
     tokio::select! {
         _ended = connection.as_mut() => return,
-        () = streams.wait() => {}
+        () = guest.streams.wait() => {}
         () = stop.cancelled() => {}
     }
     let _ended = timeout(LAST_WORDS, connection).await;
@@ -204,13 +202,13 @@ async fn connection<S>(
 
 async fn respond(
     shared: Arc<Shared>,
-    streams: TaskTracker,
+    guest: Arc<Guest>,
     lifetime: Lifetime,
     request: Request<Incoming>,
     peer: IpAddr,
 ) -> Result<Response<Body>, Infallible> {
     let answering = async {
-        let answer = shared.answer(&streams, lifetime, request, peer).await.unwrap_or_else(Trouble::into_answer);
+        let answer = shared.answer(&guest, lifetime, request, peer).await.unwrap_or_else(Trouble::into_answer);
         answer.into_response()
     };
     Ok(policy::around(frame::around(answering)).await)
@@ -219,7 +217,7 @@ async fn respond(
 impl Shared {
     async fn answer(
         &self,
-        streams: &TaskTracker,
+        guest: &Arc<Guest>,
         lifetime: Lifetime,
         request: Request<Incoming>,
         peer: IpAddr,
@@ -245,10 +243,12 @@ impl Shared {
             // It waits for no page, and no page waits for it.
             Route::Live => {
                 let visit = Visit::new(self.visitor(&head, peer)?, &self.stores, &self.notes);
-                self.live.answer(&head.headers, visit.tail()?, lifetime)
+                let answer = self.live.answer(&head.headers, visit.tail()?, lifetime)?;
+                guest.follows();
+                Ok(answer)
             }
             // In a box, because the compiler follows futures within futures only so far when it lays them out.
-            route => Box::pin(self.page(route, (&head, body), peer, streams)).await,
+            route => Box::pin(self.page(route, (&head, body), peer, guest)).await,
         }
     }
 
@@ -262,7 +262,7 @@ impl Shared {
         route: Route,
         (head, body): (&Parts, Incoming),
         peer: IpAddr,
-        streams: &TaskTracker,
+        guest: &Arc<Guest>,
     ) -> Result<Answer, Trouble> {
         let visitor = match self.door.visitor(&head.headers, peer) {
             Ok(visitor) => visitor,
@@ -274,10 +274,12 @@ impl Shared {
         let visit = Visit::new(visitor, &self.stores, &self.notes);
         frame::set(Frame::of(&visit, self.stores.writes(), self.door.knows_people(), note));
         if let Route::DeliveriesExport(_) | Route::AuditExport(_) = route {
-            return self.export(&route, head, &visit, streams).await;
+            let _served = guest.served();
+            return self.export(&route, head, &visit, &guest.streams).await;
         }
         // Before anything is waited for that others want, too: a slow sender holds no page's place.
         let form = if head.method == Method::POST { Some(Form::read(&head.headers, body).await?) } else { None };
+        let _served = guest.served();
         // Waits before it takes a session, so that whoever has a permit finds one free. A check while somebody types needs no
         // session, and takes no page's place.
         let places = if route == Route::CheckAction { &self.checks } else { &self.pages };

@@ -25,7 +25,7 @@ use crate::domain::seal::{Kind, Place};
 use crate::seal::key::{Signer, Verifier};
 use crate::seal::leaf::{Unreadable, leaf};
 use crate::seal::nodes::is_kept;
-use crate::seal::note::Checkpoint;
+use crate::seal::note::{Checkpoint, rows_digest};
 use crate::seal::tree::{Frontier, leaf_hash};
 use crate::store::sealed_rows::{SealedRow, Unsealed};
 use crate::store::seals::{Added, LogEnd, NewSlice};
@@ -260,7 +260,7 @@ fn slice_of(mut tree: Frontier, unsealed: Unsealed, key: &Signer) -> Result<(New
             }
         });
     }
-    let checkpoint = Checkpoint { size: tree.size(), root: tree.root() };
+    let checkpoint = Checkpoint { size: tree.size(), root: tree.root(), rows: rows_digest(&kinds, &ids) };
     let slice = NewSlice {
         first_leaf,
         size: number(tree.size()),

@@ -57,8 +57,8 @@ pub struct Place {
 }
 
 impl Place {
-    /// Before all rows.
-    pub const FIRST: Place = Place { xact: -1, kind: i16::MAX, id: Uuid::max() };
+    /// Before all rows, also those with a number that no transaction has: whoever may write what he likes may write that.
+    pub const FIRST: Place = Place { xact: i64::MIN, kind: i16::MAX, id: Uuid::max() };
 
     /// Behind all rows of the transactions before this one.
     pub fn before(xact: i64) -> Place {

@@ -4,12 +4,14 @@
 //! postcall.example/history          the name of the log, which is that of its key
 //! 1000000                           how many leaves the tree has
 //! 3iO7…                             its root, in base64
+//! rows 9fGq…                        SHA-256 of the kinds and ids of the leaves that it adds, in base64
 //!
 //! — postcall.example/history ab12…  the signature of the lines above, with the key's id before it, in base64
 //! ```
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use sha2::{Digest, Sha256};
 
 use super::key::{Signer, Verifier};
 use super::tree::Hash;
@@ -19,6 +21,16 @@ const SIGNATURE: &str = "\u{2014} ";
 /// The longest note that is read, in bytes. Ours have about 250.
 pub const MAX_NOTE_BYTES: usize = 4_096;
 
+/// How the line with the digest of the rows begins.
+const ROWS: &str = "rows ";
+
+/// What a checkpoint says of the rows whose leaves its slice adds: the SHA-256 of their kinds, a byte each, and their ids, 16 bytes
+/// each. A leaf names its row only to whoever has the row. Without this, somebody who removes a row could say that its leaf is that
+/// of another one.
+pub fn rows_digest(kinds: &[u8], ids: &[u8]) -> Hash {
+    Sha256::new().chain_update(kinds).chain_update(ids).finalize().into()
+}
+
 /// The size and the root of the tree at one time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Checkpoint {
@@ -26,6 +38,8 @@ pub struct Checkpoint {
     pub size: u64,
     /// Its root.
     pub root: Hash,
+    /// The digest of the rows whose leaves it adds ([`rows_digest`]).
+    pub rows: Hash,
 }
 
 /// Why a note is not a checkpoint that can be trusted.
@@ -74,7 +88,8 @@ impl Checkpoint {
     }
 
     fn text(&self, origin: &str) -> String {
-        format!("{origin}\n{}\n{}\n", self.size, STANDARD.encode(self.root))
+        let [root, rows] = [self.root, self.rows].map(|hash| STANDARD.encode(hash));
+        format!("{origin}\n{}\n{root}\n{ROWS}{rows}\n", self.size)
     }
 }
 
@@ -86,17 +101,19 @@ fn read(note: &str) -> Option<(&str, Checkpoint, &str)> {
     }
     let (text, signatures) = note.split_once("\n\n")?;
     let mut lines = text.split('\n');
-    let (origin, size, root) = (lines.next()?, lines.next()?, lines.next()?);
+    let (origin, size, root, rows) = (lines.next()?, lines.next()?, lines.next()?, lines.next()?);
+    let hash = |base64: &str| Hash::try_from(STANDARD.decode(base64).ok()?).ok();
     let checkpoint = Checkpoint {
         size: size.parse().ok().filter(|number: &u64| number.to_string() == size)?,
-        root: STANDARD.decode(root).ok()?.try_into().ok()?,
+        root: hash(root)?,
+        rows: hash(rows.strip_prefix(ROWS)?)?,
     };
     let whole = lines.next().is_none() && signatures.ends_with('\n') && !origin.is_empty();
     whole.then_some((origin, checkpoint, signatures))
 }
 
-/// How many lines a note has: name, size, root, nothing, signature.
-const LINES: usize = 5;
+/// How many lines a note has: name, size, root, rows, nothing, signature.
+const LINES: usize = 6;
 
 /// The notes in a text that holds one after the other. What is not a note (a line that was torn by a crash) is returned as it
 /// is found, and hides no note that follows.
@@ -126,7 +143,7 @@ mod tests {
 
     #[test]
     fn a_checkpoint_is_opened_by_its_key_alone_and_only_as_it_was_signed() {
-        let (key, checkpoint) = (signer("log", 1), Checkpoint { size: 12, root: [9; 32] });
+        let (key, checkpoint) = (signer("log", 1), Checkpoint { size: 12, root: [9; 32], rows: [7; 32] });
         let note = checkpoint.signed_by(&key);
         let keys = [signer("log", 2).verifier().clone(), key.verifier().clone()];
         assert_eq!(Checkpoint::open(&note, &keys), Ok(checkpoint.clone()));
@@ -146,7 +163,7 @@ mod tests {
     #[test]
     fn notes_are_found_one_after_the_other_and_a_torn_one_hides_no_other() {
         let key = signer("log", 1);
-        let [one, two] = [1, 2].map(|size| Checkpoint { size, root: [0; 32] }.signed_by(&key));
+        let [one, two] = [1, 2].map(|size| Checkpoint { size, root: [0; 32], rows: [0; 32] }.signed_by(&key));
         fn found(text: &str) -> Vec<Option<u64>> {
             notes(text).into_iter().map(|note| Checkpoint::unverified(note).ok().map(|read| read.size)).collect()
         }

@@ -104,7 +104,7 @@ mod tests {
     fn a_proof_is_valid_under_its_key_alone_and_only_unaltered() {
         let key = Signer::from_seed("log", &[1; 32]).unwrap();
         let (leaf, other) = (b"\x01\x08\x01\x017".as_slice(), leaf_hash(b"other"));
-        let checkpoint = Checkpoint { size: 2, root: node_hash(&leaf_hash(leaf), &other) };
+        let checkpoint = Checkpoint { size: 2, root: node_hash(&leaf_hash(leaf), &other), rows: [0; 32] };
         let text = serde_json::to_string(&Proof::new(leaf, 0, &[other], checkpoint.signed_by(&key))).unwrap();
         let keys = [key.verifier().clone()];
         let proved = Proof::parse(&text).unwrap().check(&keys).unwrap();

@@ -1,6 +1,8 @@
 //! Verifies history: whether its rows are those that were sealed, and whether the log of what was sealed is the one that was
 //! signed. It reads all of it in portions, so it needs little memory however long history is.
 
+mod nodes;
+
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -9,10 +11,12 @@ use serde_json::Value;
 use tokio::task::{JoinError, JoinSet};
 use uuid::Uuid;
 
+use self::nodes::{Node, compare_nodes};
 use crate::domain::seal::{Kind, Place, named};
 use crate::seal::key::Verifier;
 use crate::seal::leaf::{self, leaf};
-use crate::seal::note::{BadNote, Checkpoint};
+use crate::seal::nodes::is_kept;
+use crate::seal::note::{BadNote, Checkpoint, rows_digest};
 use crate::seal::tree::{Frontier, HASH_BYTES, Hash, leaf_hash};
 use crate::store::seal_log::{Leaves, Slice};
 use crate::store::sealed_rows::SealedRow;
@@ -40,8 +44,10 @@ pub enum Wrong {
     Removed(Kind, Uuid),
     /// A row was inserted among those that were sealed already.
     Inserted(Kind, Uuid),
-    /// A row that is not sealed bears the number of a transaction that has not happened.
+    /// A row bears the number of a transaction that has not happened, or none.
     Ahead(Kind, Uuid),
+    /// A row was sealed a second time.
+    Twice(Kind, Uuid),
     /// The log of leaves, or a checkpoint, is not what it must be.
     Log(String),
 }
@@ -54,6 +60,7 @@ impl Wrong {
             Wrong::Removed(kind, id) => ("removed", named(*kind, *id)),
             Wrong::Inserted(kind, id) => ("inserted", named(*kind, *id)),
             Wrong::Ahead(kind, id) => ("forged", named(*kind, *id)),
+            Wrong::Twice(kind, id) => ("twice", named(*kind, *id)),
             Wrong::Log(words) => ("log", words.clone()),
         }
     }
@@ -126,9 +133,11 @@ pub async fn verify(store: &Store, keys: &[Verifier], mut progress: impl FnMut(u
                 break 'log;
             }
             let leaves = store.leaves(first.first_leaf, last.size).await?;
-            if !check_slices(&mut found, &mut tree, keys, portion, &leaves) {
+            let mut nodes = Vec::new();
+            if !check_slices(&mut found, &mut tree, &mut nodes, keys, portion, &leaves) {
                 break 'log;
             }
+            compare_nodes(store, &mut found, nodes).await?;
             if comparing.len() >= SIDE_BY_SIDE {
                 settle(&mut found, comparing.join_next().await, &mut progress)?;
             }
@@ -168,22 +177,31 @@ fn portions(slices: &[Slice]) -> impl Iterator<Item = &[Slice]> {
 fn check_slices(
     found: &mut Verified,
     tree: &mut Frontier,
+    nodes: &mut Vec<Node>,
     keys: &[Verifier],
     slices: &[Slice],
     leaves: &Leaves,
 ) -> bool {
     let mut hashes = leaves.hashes.as_chunks::<HASH_BYTES>().0.iter();
+    let mut at = 0;
     for slice in slices {
         let wanted = usize::try_from(slice.size - slice.first_leaf).unwrap_or(0);
         let before = tree.size();
-        hashes.by_ref().take(wanted).for_each(|hash| tree.append(*hash, |_, _, _| {}));
-        if tree.size() - before != wanted as u64 || leaves.ids.len() != 16 * leaves.kinds.len() {
+        let mut keep = |level, position, hash: &Hash| {
+            if is_kept(level) {
+                nodes.push((level, position, *hash));
+            }
+        };
+        hashes.by_ref().take(wanted).for_each(|hash| tree.append(*hash, &mut keep));
+        let rows = leaves.kinds.get(at..at + wanted).zip(leaves.ids.get(16 * at..16 * (at + wanted)));
+        at += wanted;
+        let (Some((kinds, ids)), true) = (rows, tree.size() - before == wanted as u64) else {
             found.log(format!(
                 "the slice that ends at leaf {} lacks leaves: what follows cannot be verified",
                 slice.size
             ));
             return false;
-        }
+        };
         found.checkpoints += 1;
         let opened = if keys.is_empty() {
             Checkpoint::unverified(&slice.checkpoint)
@@ -193,12 +211,19 @@ fn check_slices(
         let size = slice.size;
         match opened {
             Err(error) => found.log(format!("the checkpoint of {size} leaves cannot be trusted: {error}")),
-            Ok(Checkpoint { size, root }) if size != tree.size() || root != tree.root() || slice.root != root => {
+            Ok(Checkpoint { size, root, .. }) if size != tree.size() || root != tree.root() || slice.root != root => {
                 found.log(format!(
                     "the leaves up to number {} are not those that were signed: their hashes were altered, or some were removed or inserted",
                     tree.size()
                 ));
             }
+            Ok(Checkpoint { rows, .. }) if rows != rows_digest(kinds, ids) => found.log(format!(
+                "the rows of the leaves up to number {size} are not those that were signed: their kinds or ids were altered, so which rows \
+                 were removed is not certain"
+            )),
+            Ok(_) if slice.frontier != tree.to_bytes() => found.log(format!(
+                "the frontier behind leaf {size} was altered: nothing is sealed behind it"
+            )),
             Ok(_) => {}
         }
     }
@@ -250,12 +275,20 @@ fn differences(leaves: &Leaves, rows: &[SealedRow]) -> (Vec<Wrong>, Vec<(Kind, U
     let ids = leaves.ids.as_chunks::<16>().0.iter().map(|id| Uuid::from_bytes(*id));
     let keys = leaves.kinds.iter().map(|kind| Kind::numbered(*kind)).zip(ids);
     let mut sealed: HashMap<(Kind, Uuid), &Hash> = HashMap::with_capacity(leaves.kinds.len());
+    let (mut wrong, mut of_no_kind) = (Vec::new(), 0_usize);
     for ((kind, id), hash) in keys.zip(leaves.hashes.as_chunks::<HASH_BYTES>().0) {
-        if let Some(kind) = kind {
-            sealed.insert((kind, id), hash);
+        match kind.map(|kind| (kind, sealed.insert((kind, id), hash))) {
+            // The leaf that was there first would not be compared with anything.
+            Some((kind, Some(_))) => wrong.push(Wrong::Twice(kind, id)),
+            Some((_, None)) => {}
+            None => of_no_kind += 1,
         }
     }
-    let mut wrong = Vec::new();
+    if of_no_kind > 0 {
+        let words =
+            "leaves are of kinds that this release does not know, and were not compared: a newer one sealed them";
+        wrong.push(Wrong::Log(format!("{of_no_kind} {words}")));
+    }
     for SealedRow { place, record } in rows {
         let Some(kind) = u8::try_from(place.kind).ok().and_then(Kind::numbered) else { continue };
         let hash = leaf(kind, record).map(|leaf| leaf_hash(&leaf));
@@ -271,13 +304,19 @@ fn differences(leaves: &Leaves, rows: &[SealedRow]) -> (Vec<Wrong>, Vec<(Kind, U
 /// Looks at the rows behind the end of the log.
 async fn look_at_the_rest(store: &Store, found: &mut Verified, end: Place) -> Result<(), StoreError> {
     let rows = store.sealed_rows(&end, &Place::LAST, MOST_UNSEALED).await?;
-    let (next, now) = store.next_transaction().await?;
     found.unsealed = rows.len();
-    for SealedRow { place, record } in rows {
-        let Some(kind) = u8::try_from(place.kind).ok().and_then(Kind::numbered) else { continue };
-        if place.xact >= next {
+    // Beside those, however many there are: what bears a number behind that of the next transaction, before and after it was read.
+    let (next, _) = store.next_transaction().await?;
+    let ahead = store.sealed_rows(&Place::before(next), &Place::LAST, MOST_UNSEALED).await?;
+    let (next, now) = store.next_transaction().await?;
+    let ahead = ahead.iter().map(|row| row.place).filter(|place| place.xact >= next);
+    for place in ahead.chain(store.rows_of_no_transaction(MOST_UNSEALED).await?) {
+        if let Some(kind) = u8::try_from(place.kind).ok().and_then(Kind::numbered) {
             found.add(Wrong::Ahead(kind, place.id));
         }
+    }
+    for SealedRow { place, record } in rows {
+        let Some(kind) = u8::try_from(place.kind).ok().and_then(Kind::numbered) else { continue };
         let age = written_at(kind, &record).map(|at| (now - at).max(TimeDelta::zero()));
         found.oldest_unsealed = found.oldest_unsealed.max(age);
     }
@@ -326,7 +365,7 @@ pub async fn compare_exported(
                  newest of the log was removed",
                 found.sealed
             )),
-            Ok(Checkpoint { size, root }) if roots.get(&number(size)).is_none_or(|held| *held != root) => found.log(format!(
+            Ok(Checkpoint { size, root, .. }) if roots.get(&number(size)).is_none_or(|held| *held != root) => found.log(format!(
                 "the checkpoint of {size} leaves in {place} is not one of this log: what was sealed before it was replaced"
             )),
             Ok(_) => {}

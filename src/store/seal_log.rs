@@ -17,6 +17,8 @@ pub struct Slice {
     pub through: Place,
     /// The root of all leaves up to its end.
     pub root: Vec<u8>,
+    /// The roots of the largest complete subtrees.
+    pub frontier: Vec<u8>,
     /// The signed checkpoint.
     pub checkpoint: String,
     /// When it was sealed.
@@ -69,7 +71,7 @@ impl Store {
         // A page by the primary key. The leaves, which lie elsewhere, are not read.
         let slices = sqlx::query!(
             r#"
-            SELECT size, first_leaf, through_xact, through_kind, through_id, root, checkpoint, sealed_at
+            SELECT size, first_leaf, through_xact, through_kind, through_id, root, frontier, checkpoint, sealed_at
             FROM postcall.seal_slice WHERE size > $1 ORDER BY size LIMIT $2
             "#,
             size,
@@ -82,6 +84,7 @@ impl Store {
             first_leaf: row.first_leaf,
             through: Place { xact: row.through_xact, kind: row.through_kind, id: row.through_id },
             root: row.root,
+            frontier: row.frontier,
             checkpoint: row.checkpoint,
             sealed_at: row.sealed_at,
         });
@@ -177,9 +180,10 @@ impl Store {
 
     /// History from before this time was removed because it was old, as far as that is recorded.
     pub async fn pruned_until(&self) -> Result<Option<DateTime<Utc>>, StoreError> {
-        // A row for each time that history was removed: at most some a day.
-        let until =
-            sqlx::query_scalar!("SELECT max(history_begins) FROM postcall.pruning").fetch_one(&self.pool).await?;
+        // A row for each time that history was removed: at most some a day. The owner may have written one that is no time.
+        let until = sqlx::query_scalar!("SELECT max(least(history_begins, '10000-01-01Z')) FROM postcall.pruning")
+            .fetch_one(&self.pool)
+            .await?;
         Ok(until)
     }
 

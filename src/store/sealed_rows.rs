@@ -73,7 +73,7 @@ macro_rules! rows_of_all_kinds {
                        body_end, latency_ms, dns_ms, connected_ms, head_ms))
              FROM postcall.resolution
              WHERE (xact, delivery_id) > ($1::bigint - (3 > $2::int)::int, CASE WHEN $2 = 3 THEN $3::uuid ELSE 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid END)
-               AND (xact, delivery_id) <= ($4::bigint - (3 > $5::int)::int, CASE WHEN $5 = 3 THEN $6::uuid ELSE 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid END) AND source = 'person'
+               AND (xact, delivery_id) <= ($4::bigint - (3 > $5::int)::int, CASE WHEN $5 = 3 THEN $6::uuid ELSE 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid END) AND source IS DISTINCT FROM 'claim'
              ORDER BY xact, delivery_id LIMIT $7)
             UNION ALL
             (SELECT xact, 4, delivery_id,
@@ -187,6 +187,43 @@ impl Session {
 }
 
 impl Store {
+    /// Rows without the number of a transaction, or with the one number that lies before [`Place::FIRST`]: at most `limit` of each
+    /// table. No program writes them; the owner can, and no range of places has them.
+    pub async fn rows_of_no_transaction(&self, limit: usize) -> Result<Vec<Place>, StoreError> {
+        // Two entries of each index by transaction, if there are no such rows.
+        let found = sqlx::query!(
+            r#"
+            (SELECT 1 AS "kind!", delivery_id AS "id!" FROM postcall.delivery
+             WHERE xact IS NULL OR xact = -9223372036854775808 LIMIT $1)
+            UNION ALL
+            (SELECT CASE source WHEN 'claim' THEN 2 ELSE 3 END, delivery_id FROM postcall.resolution
+             WHERE xact IS NULL OR xact = -9223372036854775808 LIMIT $1)
+            UNION ALL
+            (SELECT 4, delivery_id FROM postcall.replay WHERE xact IS NULL OR xact = -9223372036854775808 LIMIT $1)
+            UNION ALL
+            (SELECT 5, (lpad(to_hex(action_id), 16, '0') || lpad(to_hex(version), 16, '0'))::uuid FROM postcall.action_version
+             WHERE xact IS NULL OR xact = -9223372036854775808 LIMIT $1)
+            UNION ALL
+            (SELECT 6, lpad(to_hex(switch_id), 32, '0')::uuid FROM postcall.action_switch
+             WHERE xact IS NULL OR xact = -9223372036854775808 LIMIT $1)
+            UNION ALL
+            (SELECT 7, lpad(to_hex(pause_id), 32, '0')::uuid FROM postcall.pause
+             WHERE xact IS NULL OR xact = -9223372036854775808 LIMIT $1)
+            UNION ALL
+            (SELECT 8, lpad(to_hex(pause_id), 32, '0')::uuid FROM postcall.pause_end
+             WHERE xact IS NULL OR xact = -9223372036854775808 LIMIT $1)
+            UNION ALL
+            (SELECT 9, lpad(to_hex(pruning_id), 32, '0')::uuid FROM postcall.pruning
+             WHERE xact IS NULL OR xact = -9223372036854775808 LIMIT $1)
+            "#,
+            i64::try_from(limit).unwrap_or(i64::MAX)
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        let place = |kind: i32, id| Place { xact: i64::MIN, kind: i16::try_from(kind).unwrap_or(i16::MAX), id };
+        Ok(found.into_iter().map(|row| place(row.kind, row.id)).collect())
+    }
+
     /// The rows behind one place and up to another, in order, at most `limit`.
     pub async fn sealed_rows(
         &self,

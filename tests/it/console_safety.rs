@@ -245,6 +245,30 @@ async fn whoever_is_slow_keeps_nobody_waiting_and_loses_the_connection() {
 }
 
 #[tokio::test]
+async fn whoever_holds_all_connections_and_says_nothing_loses_one_to_who_asks_for_something() {
+    let (_database, console) = console().await;
+    let mut silent = Vec::new();
+    for number in 0..200 {
+        let mut stream = TcpStream::connect(console.address()).await.unwrap();
+        // Some say nothing, some begin, and some send a form that never ends.
+        let form = format!(
+            "POST /change/pause HTTP/1.1\r\nhost: {}\r\nsec-fetch-site: same-origin\r\ncontent-length: 100\r\n\r\na",
+            console.address()
+        );
+        stream.write_all(["", "GET / HT", &form][number % 3].as_bytes()).await.unwrap();
+        silent.push(stream);
+    }
+    console.page("/").await;
+    // The last ones have their connections still: nobody waited for the end of their time.
+    let alive = silent.into_iter().map(|stream| {
+        let nothing = std::io::Read::read(&mut stream.into_std().unwrap(), &mut [0]);
+        matches!(nothing, Err(error) if error.kind() == std::io::ErrorKind::WouldBlock)
+    });
+    let alive = alive.filter(|is_alive| *is_alive).count();
+    assert!(alive >= 60, "{alive}");
+}
+
+#[tokio::test]
 async fn a_database_that_goes_away_is_said_to_be_away_and_the_console_goes_on_when_it_is_back() {
     let database = Database::new().await;
     let proxy = Proxy::to_server_of(&database.url).await;

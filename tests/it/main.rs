@@ -78,6 +78,7 @@ mod result_columns;
 mod retention;
 mod rights;
 mod seal;
+mod seal_insider;
 mod seal_run;
 mod search;
 mod secrecy;

@@ -3,7 +3,10 @@
 use std::fmt::Write as _;
 use std::os::unix::fs::PermissionsExt;
 
+use postcall::store::secrets::SecretChange;
+use postcall::vault::{Keyring, Owner};
 use serde_json::json;
+use sqlx::AssertSqlSafe;
 
 use crate::support::database::Database;
 use crate::support::inbox::Inbox;
@@ -245,4 +248,25 @@ async fn what_encrypts_a_secret_is_read_by_dispatchers_alone_and_its_record_is_n
     }
     // Whoever sets a secret cannot say that it was another time, nor leave it out of the record.
     assert_eq!(database.number("SELECT count(*) FROM postcall.secret_change").await, 1);
+}
+
+#[tokio::test]
+async fn a_publisher_who_may_set_secrets_changes_none_without_a_record() {
+    let database = Database::new().await;
+    let ring = Keyring::parse(&new_key()).unwrap();
+    let sealed = ring.seal(Owner { agent: "a", name: "T" }, "value").unwrap();
+    let change = SecretChange { agent: "a", name: "T", by: "Ada", reason: None };
+    database.store.set_secret(&change, &sealed).await.unwrap();
+    let before = database.text("SELECT secret::text FROM postcall.secret").await;
+    let mut publisher = database.connect_as(&["postcall_publisher"]).await;
+    for change in ["wrapped_key = decode(repeat('00', 72), 'hex')", "key_id = '0000000000000000'"] {
+        let statement = format!("UPDATE postcall.secret SET {change}");
+        let error = sqlx::query(AssertSqlSafe(statement)).execute(&mut publisher).await.unwrap_err().to_string();
+        assert!(error.contains("the key of a secret changes with its value"), "{error}");
+    }
+    assert_eq!(database.text("SELECT secret::text FROM postcall.secret").await, before);
+    let whole = "UPDATE postcall.secret SET key_id = '0000000000000000', wrapped_key = decode(repeat('00', 72), 'hex'),
+                     sealed_value = decode(repeat('00', 72), 'hex')";
+    sqlx::query(whole).execute(&mut publisher).await.unwrap();
+    assert_eq!(database.number("SELECT count(*) FROM postcall.secret_change WHERE change = 'set'").await, 2);
 }

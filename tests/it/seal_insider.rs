@@ -1,0 +1,255 @@
+//! History that proves itself, against somebody with the owner's rights who knows how it is proved: who changes not only rows, but also
+//! what is kept beside their hashes.
+
+use postcall::domain::seal::{Kind, Place};
+use postcall::seal::leaf;
+use serde_json::Value;
+use sqlx::AssertSqlSafe;
+
+use crate::support::database::Database;
+use crate::support::endings::ended;
+use crate::support::process::{file, postcall_on, stderr, stdout};
+use crate::support::sealing::{database_with, public, seal, seal_by, sealer, unguarded};
+
+/// What verifying with the tests' key finds, as `word what`, in order.
+fn found(database: &Database) -> Vec<String> {
+    let output = postcall_on(database, &["audit", "verify", "--json", "--key", &public()]);
+    let found: Value = serde_json::from_str(&stdout(&output)).unwrap_or_else(|_| panic!("{}", stderr(&output)));
+    let text = |wrong: &Value| format!("{} {}", wrong["is"].as_str().unwrap(), wrong["what"].as_str().unwrap());
+    let mut named: Vec<String> = found["named"].as_array().unwrap().iter().map(text).collect();
+    named.sort();
+    assert_eq!(output.status.success(), named.is_empty(), "{found}");
+    named
+}
+
+/// Deliveries, in the order of their ids.
+async fn deliveries(database: &Database) -> Vec<String> {
+    let ids = "SELECT string_agg(delivery_id::text, ' ' ORDER BY delivery_id) FROM postcall.delivery";
+    database.text(ids).await.unwrap().split(' ').map(str::to_owned).collect()
+}
+
+#[tokio::test]
+async fn whoever_removes_a_row_cannot_say_that_its_leaf_is_that_of_another_row_or_of_none() {
+    // Each says something else of the leaf at place 40, whose hash stays as it was signed.
+    for (word, forgery) in [
+        ("of a kind that nobody knows", "kinds = set_byte(kinds, 40, 99)"),
+        (
+            "of its neighbour",
+            "ids = overlay(ids PLACING substring(ids FROM 41 * 16 + 1 FOR 16) FROM 40 * 16 + 1 FOR 16)",
+        ),
+        ("of a row that is as old as what was pruned", "ids = overlay(ids PLACING '\\x0100' FROM 40 * 16 + 1)"),
+    ] {
+        let database = database_with(100).await;
+        database.execute("UPDATE postcall.retention SET history_begins = '2001-01-01Z'").await;
+        seal(&database, None).await;
+        assert_eq!(found(&database), [] as [String; 0]);
+        unguarded(
+            &database,
+            &format!(
+                "DELETE FROM postcall.delivery USING postcall.seal_slice
+                 WHERE size - first_leaf >= 100 AND delivery_id = encode(substring(ids FROM 40 * 16 + 1 FOR 16), 'hex')::uuid;
+                 UPDATE postcall.seal_slice SET {forgery} WHERE size - first_leaf >= 100"
+            ),
+        )
+        .await;
+        assert_eq!(deliveries(&database).await.len(), 99, "{word}");
+        let named = found(&database);
+        assert!(
+            named.iter().any(|wrong| wrong.starts_with("log the rows of the leaves up to number")),
+            "{word}: {named:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_sealed_row_that_is_altered_and_sealed_again_is_named_however_its_second_leaf_came_about() {
+    let again = [
+        "UPDATE postcall.delivery SET xact = DEFAULT WHERE delivery_id = '$id'",
+        "DROP INDEX postcall.seal_slice_by_place;
+         UPDATE postcall.seal_slice SET through_xact = (SELECT xact - 1 FROM postcall.delivery WHERE delivery_id = '$id'),
+             through_kind = 32766, through_id = 'ffffffff-ffff-ffff-ffff-ffffffffffff'
+         WHERE size = (SELECT max(size) FROM postcall.seal_slice)",
+    ];
+    for again in again {
+        let database = database_with(3).await;
+        seal(&database, None).await;
+        let id = ended(&database, "delivered", 1).await.remove(0);
+        let mut sealer = sealer(&database);
+        seal_by(&database, &mut sealer).await;
+        let place = "SELECT string_agg(concat_ws(' ', size, through_xact, through_kind, through_id), ',') FROM postcall.seal_slice";
+        let before = database.text(place).await.unwrap();
+        unguarded(
+            &database,
+            &format!(
+                "UPDATE postcall.delivery SET response_code = 204 WHERE delivery_id = '{id}'; {}",
+                again.replace("$id", &id)
+            ),
+        )
+        .await;
+        // Something else happens, so that the log goes on, and what was changed of it is put back.
+        ended(&database, "delivered", 1).await;
+        seal_by(&database, &mut sealer).await;
+        for slice in before.split(',') {
+            let [size, xact, kind, through] = slice.split(' ').collect::<Vec<_>>()[..] else { panic!("{slice}") };
+            let back = format!(
+                "UPDATE postcall.seal_slice SET through_xact = {xact}, through_kind = {kind}, through_id = '{through}' WHERE size = {size}"
+            );
+            unguarded(&database, &back).await;
+        }
+        let named = found(&database);
+        assert!(named.contains(&format!("twice delivery {id}")), "{again}: {named:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_row_that_was_inserted_beside_all_numbers_of_transactions_is_named_and_covers_no_removal() {
+    let database = database_with(10).await;
+    seal(&database, None).await;
+    let removed = deliveries(&database).await;
+    let copy = "CREATE TEMP TABLE copied AS SELECT * FROM postcall.delivery LIMIT 1;
+                ALTER TABLE postcall.delivery ALTER xact DROP NOT NULL;
+                ALTER TABLE postcall.pruning ALTER xact DROP NOT NULL";
+    let insert = |last: i32, xact: &str| {
+        format!(
+            "UPDATE copied SET delivery_id = '{:08x}-0000-7000-8000-000000000000', xact = {xact};
+             INSERT INTO postcall.delivery SELECT * FROM copied",
+            last + 0x1000_0000
+        )
+    };
+    let numbers = ["-1", "-5", "NULL", "-9223372036854775808", "9223372036854775807"];
+    let inserts: Vec<String> = (1..).zip(numbers).map(|(last, xact)| insert(last, xact)).collect();
+    unguarded(
+        &database,
+        &format!(
+            "{copy}; {}; INSERT INTO postcall.pruning (history_begins, xact) VALUES (now() + interval '1 day', NULL);
+             DELETE FROM postcall.delivery WHERE delivery_id = '{}'",
+            inserts.join("; "),
+            removed[3]
+        ),
+    )
+    .await;
+    let expected = [
+        "forged delivery 10000003-0000-7000-8000-000000000000",
+        "forged delivery 10000004-0000-7000-8000-000000000000",
+        "forged delivery 10000005-0000-7000-8000-000000000000",
+        "forged pruning 1",
+        "inserted delivery 10000001-0000-7000-8000-000000000000",
+        "inserted delivery 10000002-0000-7000-8000-000000000000",
+    ];
+    assert_eq!(found(&database), expected);
+}
+
+#[tokio::test]
+async fn what_hides_among_more_rows_that_are_not_sealed_than_are_read_is_named() {
+    let database = database_with(1).await;
+    seal(&database, None).await;
+    let id = ended(&database, "delivered", 1).await.remove(0);
+    unguarded(
+        &database,
+        &format!("UPDATE postcall.delivery SET xact = 9223372036854775807 WHERE delivery_id = '{id}'"),
+    )
+    .await;
+    ended(&database, "delivered", 10_001).await;
+    assert_eq!(found(&database), [format!("forged delivery {id}")]);
+}
+
+#[tokio::test]
+async fn an_altered_node_or_frontier_is_named_before_somebody_needs_a_proof() {
+    let database = database_with(1_000).await;
+    seal(&database, None).await;
+    let id = deliveries(&database).await.remove(7);
+    unguarded(&database, "UPDATE postcall.seal_node SET hash = sha256(hash) WHERE level = 8 AND position = 2").await;
+    assert!(stderr(&postcall_on(&database, &["audit", "prove", &id])).contains("is not what was sealed"));
+    assert_eq!(
+        found(&database),
+        ["log the node 2 of level 8 was altered or removed: proofs that need it cannot be made"]
+    );
+    unguarded(
+        &database,
+        "DELETE FROM postcall.seal_node; UPDATE postcall.seal_slice SET frontier = overlay(frontier PLACING '\\x0000' FROM 1)",
+    )
+    .await;
+    let named = found(&database);
+    assert_eq!(named.len(), 4, "{named:?}");
+    assert_eq!(named[0], "log the frontier behind leaf 1002 was altered: nothing is sealed behind it");
+}
+
+#[tokio::test]
+async fn a_finding_of_no_known_source_is_a_row_like_another() {
+    let database = database_with(1).await;
+    let unknown = ended(&database, "unknown", 1).await.remove(0);
+    seal(&database, None).await;
+    unguarded(
+        &database,
+        &format!(
+            "ALTER TABLE postcall.resolution DROP CONSTRAINT resolution_source_check;
+             INSERT INTO postcall.resolution (delivery_id, source, state, resolved_by, reason, xact)
+             VALUES ('{unknown}', 'another', 'delivered', 'Eve', 'r', 1)"
+        ),
+    )
+    .await;
+    assert_eq!(found(&database), [format!("inserted finding {unknown}")]);
+}
+
+/// Whoever has taken over a dispatcher writes history as he likes. One row must not keep all others from being sealed.
+#[tokio::test]
+async fn no_row_that_a_dispatcher_may_write_keeps_others_from_being_sealed_or_fills_the_memory() {
+    let database = database_with(1).await;
+    let id = deliveries(&database).await.remove(0);
+    let columns = "call_id, claim, action_id, created_at, claimed_at, finished_at, action_version, dispatcher_id, state, response_code,
+                   response_bytes, response_sha256, body_end, latency_ms";
+    let write = |fields: &str, values: &str| {
+        format!(
+            "INSERT INTO postcall.delivery (delivery_id, {columns}, {fields})
+             SELECT '20000000-0000-7000-8000-000000000000', {columns}, {values} FROM postcall.delivery WHERE delivery_id = '{id}'"
+        )
+    };
+    let mut dispatcher = database.connect_as(&["postcall_dispatcher"]).await;
+    let refused = [
+        "ARRAY[NULL]::text[]",
+        "ARRAY['a', NULL]",
+        "'{{a,b},{c,d}}'::text[]",
+        "ARRAY[repeat('x', 5000)]",
+        "array_fill('x'::text, ARRAY[100])",
+    ];
+    for unresolved in refused {
+        let statement = write("agent, method, url, unresolved", &format!("agent, method, url, {unresolved}"));
+        assert!(sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut dispatcher).await.is_err(), "{unresolved}");
+    }
+    for (fields, values) in [
+        ("agent, method, url, call_sid", "agent, method, url, repeat('x', 257)"),
+        ("agent, method, url", "agent, method, repeat('x', 2049)"),
+        ("agent, method, url", "agent, repeat('x', 17), url"),
+        ("agent, method, url", "repeat('x', 201), method, url"),
+    ] {
+        let statement = write(fields, values);
+        assert!(sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut dispatcher).await.is_err(), "{values}");
+    }
+    let allowed = write("agent, method, url, unresolved", "agent, method, url, '{}'::text[]");
+    sqlx::raw_sql(AssertSqlSafe(allowed)).execute(&mut dispatcher).await.unwrap();
+    // A time that is none is the owner's to write only. It is sealed, and verifying goes on.
+    unguarded(
+        &database,
+        "ALTER TABLE postcall.delivery DROP CONSTRAINT delivery_times_are_in_range;
+         UPDATE postcall.delivery SET finished_at = 'infinity'; INSERT INTO postcall.pruning (history_begins) VALUES ('infinity')",
+    )
+    .await;
+    seal(&database, None).await;
+    let rows = database.store.sealed_rows(&Place::FIRST, &Place::LAST, 100).await.unwrap();
+    assert!(rows.iter().all(|row| leaf::leaf(Kind::numbered(row.place.kind as u8).unwrap(), &row.record).is_ok()));
+    assert_eq!(found(&database), [] as [String; 0]);
+    unguarded(&database, "DELETE FROM postcall.action_switch").await;
+    assert_eq!(found(&database).len(), 1);
+}
+
+#[tokio::test]
+async fn a_file_of_keys_that_was_emptied_lets_nothing_be_verified_without_a_key() {
+    let database = database_with(1).await;
+    seal(&database, None).await;
+    for text in ["", "\n \n"] {
+        let file = file(text);
+        let output = postcall_on(&database, &["audit", "verify", "--key", file.path().to_str().unwrap()]);
+        assert_eq!(output.status.code(), Some(1));
+        assert!(stderr(&output).contains("the file holds no key"), "{}", stderr(&output));
+    }
+}
