@@ -159,7 +159,7 @@ async fn a_certificate_from_the_agents_secrets_is_shown_and_a_wrong_one_holds_up
     for _ in 0..20 {
         database.insert_call("wrong", &json!({})).await;
     }
-    let _dispatcher = dispatcher(&database, &keys, &receiver).await;
+    let dispatcher = dispatcher(&database, &keys, &receiver).await;
     database.settled().await;
     let failed =
         "SELECT count(*) FROM postcall.delivery WHERE agent = 'wrong' AND state = 'failed' AND error_kind = 'tls'";
@@ -170,6 +170,10 @@ async fn a_certificate_from_the_agents_secrets_is_shown_and_a_wrong_one_holds_up
     database.settled().await;
     let delivered = "SELECT count(*) FROM postcall.delivery WHERE agent = 'well' AND state = 'delivered'";
     assert_eq!(database.number(delivered).await, 20);
+    dispatcher.signal(nix::sys::signal::Signal::SIGTERM);
+    let (_, log) = dispatcher.ended_saying().await;
+    let log = log.join("\n");
+    assert!(!log.contains("a host can be reached again"), "the host was held:\n{log}");
 }
 
 #[tokio::test]
