@@ -1,13 +1,15 @@
 //! The directory to which checkpoints are exported, where the database's owner cannot reach them.
 //!
 //! Each day has a file, which is only ever appended to, and every checkpoint is on the disk before the next one is made. A
-//! directory that hangs (on a network) holds up its sealer alone.
+//! directory that hangs (on a network) holds up its sealer alone, and not the end of its process.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::thread;
 
 use chrono::NaiveDate;
+use tokio::sync::oneshot;
 
 use crate::seal::key::Verifier;
 use crate::seal::note::{Checkpoint, MAX_NOTE_BYTES, notes};
@@ -73,14 +75,21 @@ impl CheckpointDir {
         .await
     }
 
-    /// Does work with files on a thread that may wait for them.
+    /// Does work with files on a thread that may wait for them, for ever.
     async fn beside<T: Send + 'static>(
         self,
         work: impl FnOnce(&Path) -> io::Result<T> + Send + 'static,
     ) -> Result<T, DirError> {
-        let path = self.0.clone();
-        let done = tokio::task::spawn_blocking(move || work(&path)).await;
-        done.map_err(io::Error::other).flatten().map_err(|source| self.error(source))
+        let (path, (tell, told)) = (self.0.clone(), oneshot::channel());
+        // A thread of its own, for which nobody waits when the process ends: the runtime would wait for one of its own without end.
+        let thread = thread::Builder::new().name("checkpoints".to_owned()).spawn(move || {
+            let _nobody_waits = tell.send(work(&path));
+        });
+        let done = match thread {
+            Ok(_) => told.await.map_err(io::Error::other).flatten(),
+            Err(error) => Err(error),
+        };
+        done.map_err(|source| self.error(source))
     }
 
     fn error(&self, source: io::Error) -> DirError {

@@ -63,6 +63,25 @@ async fn a_dispatcher_with_the_key_seals_what_it_delivered_and_exports_each_chec
 }
 
 #[tokio::test]
+async fn a_directory_of_checkpoints_that_hangs_hinders_no_delivery_and_not_the_end_of_the_dispatcher() {
+    let (inbox, directory) = (Inbox::open().await, tempfile::tempdir().unwrap());
+    let (database, key_file) = (database_of(&inbox).await, directory.path().join("seal.key"));
+    new_key(&key_file);
+    let url = database.login(&["postcall_dispatcher", "postcall_sealer"]).await;
+    let exported = directory.path().to_str().unwrap();
+    let arguments = ["--seal-key-file", key_file.to_str().unwrap(), "--checkpoint-dir", exported];
+    // Whoever opens it to write waits until somebody reads, which nobody does.
+    let day = database.text("SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD')").await.unwrap();
+    let file = directory.path().join(format!("checkpoints-{day}.txt"));
+    assert!(std::process::Command::new("mkfifo").arg(&file).status().unwrap().success());
+    let dispatcher = Dispatcher::start_at(&url, &arguments).await;
+    database.insert_call("a", &json!({})).await;
+    database.settled().await;
+    dispatcher.signal(Signal::SIGTERM);
+    assert!(dispatcher.ended().await.0);
+}
+
+#[tokio::test]
 async fn trouble_with_sealing_is_said_and_hinders_no_delivery() {
     let (inbox, directory) = (Inbox::open().await, tempfile::tempdir().unwrap());
     let (database, key_file) = (database_of(&inbox).await, directory.path().join("seal.key"));
