@@ -202,6 +202,7 @@ CREATE FUNCTION postcall.signing_keys_for_test(opening bigint)
         AND secret_opening.opened_at > clock_timestamp() - interval '1 minute'
         AND secret_opening.transaction IS DISTINCT FROM pg_current_xact_id_if_assigned()
         AND (found.signs_until IS NULL OR found.signs_until > clock_timestamp())
+    ORDER BY found.signs_until IS NOT NULL, found.made_at DESC
 $$;
 COMMENT ON FUNCTION postcall.signing_keys_for_test(bigint) IS
     'The encrypted keys that sign the requests of the agent of a row of secret_opening, for who recorded it, within a minute';

@@ -9,6 +9,8 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use super::closed_set::closed_set;
+use super::problem::{Code, Field, Problem};
+use super::secret::Absence;
 
 /// The header with the time of sending, in seconds since 1970.
 pub const TIMESTAMP_HEADER: &str = "webhook-timestamp";
@@ -35,6 +37,17 @@ closed_set! {
         /// ed25519: postcall has the key that signs, and everybody may have the one that verifies.
         Asymmetric = "v1a",
     }
+}
+
+/// Why nothing is sent if the keys of an agent cannot be opened.
+pub fn unsigned(absence: Absence) -> Problem {
+    let why = match absence {
+        Absence::NoKey => "there is no key file (--key-file)",
+        Absence::UnknownKey => "the key file lacks the key that it needs",
+        Absence::NotSet | Absence::Damaged => "it was changed in the database. Disable signing, and enable it anew",
+    };
+    let message = format!("the key that signs this agent's requests cannot be opened: {why}");
+    Problem::new(Code::NoSigningKey, Field::Action, message)
 }
 
 /// What a signature covers.
