@@ -13,8 +13,8 @@ use super::key_file::KeyFile;
 use super::table::{Table, time};
 use super::{CliError, Database, Format, ONE_CONNECTION, print_line};
 use crate::domain::secret::{self, MAX_BYTES};
-use crate::domain::visible::visible;
 use crate::domain::signature::unsigned;
+use crate::domain::visible::visible;
 use crate::store::Store;
 use crate::store::secrets::SecretChange;
 use crate::vault::{KeyOwner, Keyring, Owner, new_key_line};
@@ -202,7 +202,9 @@ async fn rekey(key_file: &KeyFile, database: &Database) -> Result<(), CliError> 
     let remaining = store.secrets_to_rewrap(keys.first_id(), ("", ""), BATCH).await?.len()
         + store.signing_keys_to_rewrap(keys.first_id(), Uuid::nil(), BATCH).await?.len();
     if remaining == 0 {
-        return print_line(&format!("{done} are encrypted with the first key, and none is left: the other keys can go"));
+        return print_line(&format!(
+            "{done} are encrypted with the first key, and none is left: the other keys can go"
+        ));
     }
     Err(CliError::Problem(format!(
         "{done} are encrypted with the first key; at least {remaining} are left. Keep the other keys. {}",

@@ -115,7 +115,9 @@ impl SigningArguments {
                 let begun = rotate(&store, &keys, &whose.change(&by), keep_old).await.map_err(in_cli_words)?;
                 let older = match begun.older {
                     0 => "is signed with the new key alone from now on".to_owned(),
-                    older => format!("is signed with the new key from now on, and for {keep_old} s at most with {older} older"),
+                    older => format!(
+                        "is signed with the new key from now on, and for {keep_old} s at most with {older} older"
+                    ),
                 };
                 tell(&whose.agent, &begun, &older)
             }
@@ -146,7 +148,9 @@ fn tell(agent: &str, begun: &Begun, done: &str) -> Result<(), CliError> {
             "The secret below is shown this one time. Give it to the receivers on a safe way; whoever has it can sign as postcall does."
         ),
         Scheme::Asymmetric => {
-            eprintln!("The public key below is for the receivers. `postcall action signing show-public` shows it again.");
+            eprintln!(
+                "The public key below is for the receivers. `postcall action signing show-public` shows it again."
+            );
         }
     }
     print_line(&begun.for_receiver)

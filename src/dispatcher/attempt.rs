@@ -52,7 +52,9 @@ pub(super) async fn attempt(
         return token.complete(Ending::Final(Outcome::Skipped), AttemptRecord::default());
     }
     match &ready.signing {
-        Signing::Unopened(absence) => return token.complete(failed(unsigned(*absence).to_string()), AttemptRecord::default()),
+        Signing::Unopened(absence) => {
+            return token.complete(failed(unsigned(*absence).to_string()), AttemptRecord::default());
+        }
         Signing::Outdated => return token.complete(Ending::Unsent, AttemptRecord::default()),
         Signing::Unsigned | Signing::Signed(_) => {}
     }

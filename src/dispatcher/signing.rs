@@ -159,9 +159,12 @@ impl SigningCache {
         };
         let now = Instant::now();
         for of_one in loaded.chunk_by(|one, next| one.current == next.current) {
-            let opened: Opened = of_one.iter().take(MAX_KEYS).map(|one| self.open(one)).collect::<Result<Vec<_>, _>>().map(|keys| {
-                Arc::new(SigningKeys::new(keys))
-            });
+            let opened: Opened = of_one
+                .iter()
+                .take(MAX_KEYS)
+                .map(|one| self.open(one))
+                .collect::<Result<Vec<_>, _>>()
+                .map(|keys| Arc::new(SigningKeys::new(keys)));
             let again = match &opened {
                 Ok(_) => of_one.iter().filter_map(|one| one.left).min(),
                 Err(_) => Some(UNOPENED),

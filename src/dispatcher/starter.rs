@@ -9,8 +9,8 @@ use tracing::{Instrument, debug, debug_span};
 
 use super::attempt::{Means, attempt, host, log_end, signal};
 use super::budget::{SMALL_TEXT, Share};
-use super::finisher::PendingResult;
 use super::claimer::Needed;
+use super::finisher::PendingResult;
 use super::in_flight::InFlight;
 use super::lease::Registration;
 use super::secrets::Ready;

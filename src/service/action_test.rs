@@ -275,11 +275,7 @@ impl Tester {
     }
 
     /// The keys with which the test is signed, if it is; or the problem because of which it is not sent.
-    async fn signer(
-        &self,
-        store: &Store,
-        wish: &Wish<'_>,
-    ) -> Result<Result<Option<TestSigner>, Problem>, NotTested> {
+    async fn signer(&self, store: &Store, wish: &Wish<'_>) -> Result<Result<Option<TestSigner>, Problem>, NotTested> {
         if store.signing_keys(wish.agent).await?.is_empty() {
             return Ok(Ok(None));
         }

@@ -15,7 +15,8 @@ use zeroize::Zeroizing;
 use super::{Kept, Keyring, SealError};
 use crate::domain::secret::{Absence, Sealed};
 use crate::domain::signature::{
-    Message, SEED_BYTES, SIGNATURE_HEADER, SYMMETRIC_BYTES, Scheme, TIMESTAMP_HEADER, public_text, secret_text, signature,
+    Message, SEED_BYTES, SIGNATURE_HEADER, SYMMETRIC_BYTES, Scheme, TIMESTAMP_HEADER, public_text, secret_text,
+    signature,
 };
 
 /// Whose key it is, and which.
@@ -56,8 +57,7 @@ impl Keyring {
     /// There are no random bytes.
     pub fn new_signing_key(&self, owner: KeyOwner<'_>, scheme: Scheme) -> Result<NewSigningKey, SealError> {
         const { assert!(SYMMETRIC_BYTES == SEED_BYTES) };
-        let bytes =
-            <[u8; SEED_BYTES]>::try_generate().map(Zeroizing::new).map_err(|_| SealError::NoRandomBytes)?;
+        let bytes = <[u8; SEED_BYTES]>::try_generate().map(Zeroizing::new).map_err(|_| SealError::NoRandomBytes)?;
         let sealed = self.seal_bytes(Kept::from(owner), bytes.as_slice())?;
         Ok(match scheme {
             Scheme::Symmetric => {
