@@ -33,8 +33,8 @@ const COMPARED_AT_ONCE: usize = 1_000;
 /// Make a key that seals history.
 ///
 /// The key that signs is written to FILE, which only its owner can read: give it to the dispatchers
-/// (`run --seal-key-file`), and to nobody who may change the database. The key that verifies is printed:
-/// give it to everybody who is to verify, by a way that does not lead through the database.
+/// (`run --seal-key-file`), and to nobody who may change the database. The key that verifies is
+/// printed: give it to everybody who is to verify, by a way that does not lead through the database.
 ///
 /// NAME names the log, such as crm.example/postcall; each database has a name of its own.
 #[derive(Args)]

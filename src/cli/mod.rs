@@ -52,6 +52,7 @@ mod secret;
 mod shell;
 mod show;
 mod signals;
+mod signing;
 mod spans;
 mod status;
 mod table;

@@ -9,12 +9,14 @@ use tracing::{debug, error};
 use uuid::Uuid;
 
 use super::budget::{Budget, Share};
-use super::rendering::{Rendered, render};
+use super::rendering::{Rendered, failed, render};
 use super::secrets::Ready;
+use super::signing::Signing;
 use crate::domain::claim::{AttemptRecord, Claimed, Completion, Finished};
 use crate::domain::delivery::{Ending, Failure, Outcome, State, UnknownReason};
 use crate::domain::host::Origin;
 use crate::domain::request::Request;
+use crate::domain::signature::unsigned;
 use crate::scheduler::Signal;
 use crate::spans::Spans;
 use crate::webhook::{SendGate, Webhook};
@@ -76,6 +78,13 @@ pub(super) async fn attempt(
     let Claimed { token, message_id, enabled, payload, .. } = claimed;
     if !enabled {
         return token.complete(Ending::Final(Outcome::Skipped), AttemptRecord::default()).into();
+    }
+    match &ready.signing {
+        Signing::Unopened(absence) => {
+            return token.complete(failed(unsigned(*absence).to_string()), AttemptRecord::default()).into();
+        }
+        Signing::Outdated => return token.complete(Ending::Unsent, AttemptRecord::default()).into(),
+        Signing::Unsigned | Signing::Signed(_) => {}
     }
     match render(payload, text_share, ready, &means.budget, send_gate, &means.cut).await {
         Ok(mut rendered) => {

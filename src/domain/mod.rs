@@ -31,5 +31,6 @@ pub mod request;
 pub mod retention;
 pub mod seal;
 pub mod secret;
+pub mod signature;
 pub mod visible;
 pub mod warning;

@@ -136,6 +136,14 @@ macro_rules! newest {
                     FROM postcall.resolution
                     WHERE source = 'person' AND ($1::text[] IS NULL OR 'resolved' = ANY ($1))"#
                 + $within
+                + r#"
+                UNION ALL (SELECT * FROM (
+                    SELECT 'signing_' || change AS act, changed_at AS at, ('signing-' || change_id) COLLATE "C" AS record,
+                           NULL::bigint, NULL::integer, agent, NULL::text, NULL::uuid, NULL::uuid, NULL::text, changed_by, db_user,
+                           reason
+                    FROM postcall.signing_change
+                    WHERE ($1::text[] IS NULL OR $1 && ARRAY['signing_enabled', 'signing_rotated', 'signing_disabled'])"#
+                + $within
                 + r#") AS newest
             ORDER BY at DESC, record DESC LIMIT $5
             ) AS newest "#

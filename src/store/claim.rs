@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::StoreError;
 use super::session::Session;
-use crate::domain::claim::{ClaimToken, Claimed, Payload, VersionKey};
+use crate::domain::claim::{ClaimToken, Claimed, ClaimedSigning, Payload, VersionKey};
 
 /// Who makes a claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,7 +110,7 @@ impl Session {
         // - The deliveries seen in each lane are counted once and joined: a count for each row would cost quadratic
         //   time.
         // - action.version decides here, at the last moment, which version is sent. If the action is gone, the version
-        //   is 0, which no action has. A time of insertion that is out of range is replaced by the current time.
+        //   is 0, which no action has. In the same way, the agent's current signing key decides how it is signed. A time of insertion that is out of range is replaced by the current time.
         //   Neither may stop the claim.
         // - FOR KEY SHARE on the claimant's own row: a claim that was revoked, or whose claimant was declared lost,
         //   takes nothing, however late it arrives. Revoking (FOR UPDATE) waits until the claim has ended. A renewal of
@@ -157,7 +157,7 @@ impl Session {
                        CASE WHEN call_bytes IS NULL AND $9
                             THEN (postcall.registration(call_id)).call_sid ELSE call_sid END
                 FROM taken
-                RETURNING delivery_id, call_id, action_id, action_version, call_bytes, created_at, claimed_at
+                RETURNING delivery_id, call_id, agent, action_id, action_version, call_bytes, created_at, claimed_at
             )
             SELECT delivery_id, action_id, action_version,
                    coalesce((SELECT enabled FROM postcall.action WHERE action.action_id = claimed.action_id), true)
@@ -168,6 +168,8 @@ impl Session {
                    date_part('epoch', claimed_at - created_at) AS "waited_seconds!",
                    CASE WHEN $9 AND coalesce(call_bytes, 0) <= $8
                         THEN (SELECT call::text FROM postcall.outbox WHERE outbox.id = claimed.call_id) END AS call,
+                   (SELECT signing_key_id FROM postcall.signing_key
+                    WHERE signing_key.agent = claimed.agent AND signs_until IS NULL) AS signing_key, claimed_at AS "claimed_at!",
                    lane.seen AS "seen!", (SELECT count(*) FROM candidate) AS "seen_in_all!"
             FROM claimed
             JOIN (SELECT id AS action_id, count(*) AS seen FROM candidate GROUP BY id) AS lane USING (action_id)
@@ -194,6 +196,7 @@ impl Session {
                 version: VersionKey { action_id: row.action_id, version: row.action_version },
                 enabled: row.enabled,
                 waited: Duration::try_from_secs_f64(row.waited_seconds.max(0.0)).unwrap_or_default(),
+                signing: row.signing_key.map(|key| ClaimedSigning { key, at: row.claimed_at }),
                 payload: payload(row.call, row.call_bytes, portion),
             })
             .collect();

@@ -1,0 +1,1 @@
+//! The examples of docs/receivers.md, run against real deliveries.
