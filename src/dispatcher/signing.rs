@@ -190,3 +190,59 @@ impl SigningCache {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::action::Method;
+    use crate::domain::claim::{ClaimToken, Payload, VersionKey};
+    use crate::vault::new_key_line;
+
+    fn claimed(key: Option<Uuid>) -> Claimed {
+        let at = DateTime::from_timestamp(1_700_000_000, 900_000_000).unwrap();
+        Claimed {
+            token: ClaimToken::new(Uuid::nil(), Uuid::nil()),
+            message_id: Uuid::max(),
+            version: VersionKey { action_id: 1, version: 1 },
+            enabled: true,
+            waited: Duration::ZERO,
+            payload: Payload::Gone,
+            signing: key.map(|key| ClaimedSigning { key, at }),
+        }
+    }
+
+    #[test]
+    fn what_is_to_be_signed_is_unsigned_in_no_case() {
+        let [known, closed, gone] = [1, 2, 3].map(Uuid::from_u128);
+        let keys = Arc::new(SigningKeys::new(Vec::new()));
+        let opened = HashMap::from([(known, Ok(keys)), (closed, Err(Absence::NoKey))]);
+        let signers = Signers { opened, known_at: Instant::now() };
+        assert!(matches!(signers.signing(&claimed(None)), Signing::Unsigned));
+        assert!(matches!(signers.signing(&claimed(Some(known))), Signing::Signed(_)));
+        assert!(matches!(signers.signing(&claimed(Some(closed))), Signing::Unopened(Absence::NoKey)));
+        assert!(matches!(signers.signing(&claimed(Some(gone))), Signing::Outdated));
+    }
+
+    #[test]
+    fn the_time_of_sending_is_that_of_the_claim_and_what_has_passed_since() {
+        let keyring = Keyring::parse(&new_key_line().unwrap()).unwrap();
+        let owner = KeyOwner { agent: "a", id: Uuid::nil() };
+        let new = keyring.new_signing_key(owner, Scheme::Symmetric).unwrap();
+        let key = keyring.open_signing_key(owner, Scheme::Symmetric, &new.sealed).unwrap();
+        let keys = Arc::new(SigningKeys::new(vec![Arc::new(key)]));
+        let ago = Instant::now().checked_sub(Duration::from_millis(30_200)).unwrap();
+        let signers = Signers { opened: HashMap::from([(Uuid::nil(), Ok(keys))]), known_at: ago };
+        let Signing::Signed(signer) = signers.signing(&claimed(Some(Uuid::nil()))) else { panic!("it is signed") };
+        let mut request = Request {
+            method: Method::Get,
+            url: "https://h/".to_owned(),
+            headers: vec![],
+            body: None,
+            timeout_ms: 1,
+            unresolved: vec![],
+        };
+        signer.sign(&mut request);
+        assert_eq!(request.headers[0], ("webhook-timestamp".to_owned(), "1700000031".to_owned()));
+        assert!(request.headers[1].1.starts_with("v1,"));
+    }
+}

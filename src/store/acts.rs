@@ -1,4 +1,4 @@
-//! Reading what people did: who published, switched, paused, resumed, replayed and resolved. An auditor's rights suffice.
+//! Reading what people did: who published, switched, paused, resumed, replayed, resolved and changed signing. An auditor's rights suffice.
 
 use chrono::{DateTime, Utc};
 use serde::{Serialize, Serializer};

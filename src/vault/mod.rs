@@ -11,12 +11,12 @@ mod signing;
 
 use chacha20poly1305::aead::{Aead, Generate, KeyInit, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
+use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use keyring::KEY_BYTES;
 pub use keyring::{Keyring, KeyringError, new_key_line};
 pub use signing::{KeyOwner, NewSigningKey, SigningKey, SigningKeys};
-use uuid::Uuid;
 
 use crate::domain::secret::{Absence, Sealed, SecretValue, most_bytes};
 
