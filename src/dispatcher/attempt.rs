@@ -49,12 +49,18 @@ pub(super) async fn attempt(
     if !enabled {
         return token.complete(Ending::Final(Outcome::Skipped), AttemptRecord::default());
     }
+    let secrets = Arc::clone(&ready.secrets);
     match render(payload, text_share, ready, &means.budget, send_gate, &means.cut).await {
         Ok(mut rendered) => {
             if let Some(traceparent) = traceparent {
                 add_traceparent(&mut rendered.request, traceparent);
             }
-            let (ending, record) = send(rendered, message_id, means, send_gate).await;
+            let (mut ending, record) = send(rendered, message_id, means, send_gate).await;
+            if let Ending::Final(Outcome::Answered(answer)) = &mut ending
+                && let Some(excerpt) = &mut answer.excerpt
+            {
+                excerpt.mask(&secrets);
+            }
             token.complete(ending, record)
         }
         Err(ending) => token.complete(ending, AttemptRecord::default()),

@@ -106,6 +106,12 @@ impl Secrets {
     /// No secrets, for an action that names none.
     pub const NONE: Secrets = Secrets::Opened(Vec::new());
 
+    /// The values of an opened set.
+    pub fn opened(&self) -> impl Iterator<Item = &SecretValue> {
+        let opened = if let Secrets::Opened(opened) = self { opened.as_slice() } else { &[] };
+        opened.iter().filter_map(|(_, value)| value.as_ref().ok())
+    }
+
     /// The value of the secret `name` of an opened set.
     ///
     /// # Errors
