@@ -166,6 +166,7 @@ fn post(url: &str) -> Request {
         body: Some(BODY.to_owned()),
         timeout_ms: 10_000,
         unresolved: Vec::new(),
+        client_certificate: None,
     }
 }
 
@@ -192,6 +193,7 @@ fn spec(url: &str, headers: Option<&str>, body: Option<&str>) -> ActionSpec {
         timeout_ms: DEFAULT_TIMEOUT_MS,
         headers: headers.map(str::to_owned),
         body: body.map(str::to_owned),
+        client_certificate: None,
     }
 }
 

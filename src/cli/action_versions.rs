@@ -73,6 +73,7 @@ fn in_words(change: &Change) -> String {
         change.timeout_ms.map(|(old, new)| format!("timeout {old} → {new} ms")),
         change.headers.then(|| "headers".to_owned()),
         change.body.then(|| "body".to_owned()),
+        change.client_certificate.then(|| "client_certificate".to_owned()),
     ];
     let parts: Vec<String> = parts.into_iter().flatten().collect();
     if parts.is_empty() { "nothing".to_owned() } else { parts.join(", ") }
@@ -87,6 +88,7 @@ fn described(version: &VersionRecord) -> Value {
             ("timeout", change.timeout_ms.is_some()),
             ("headers", change.headers),
             ("body", change.body),
+            ("client_certificate", change.client_certificate),
         ];
         fields.into_iter().filter(|(_, differs)| *differs).map(|(field, _)| field).collect::<Vec<_>>()
     });

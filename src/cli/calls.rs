@@ -4,9 +4,10 @@ use clap::Args;
 use clap::builder::RangedU64ValueParser;
 use uuid::Uuid;
 
+use super::database::ReadDatabase;
 use super::moment::{parse_moment, resolved};
 use super::table::{Table, time};
-use super::{CliError, Database, Format, ONE_CONNECTION};
+use super::{CliError, Format, ONE_CONNECTION};
 use crate::domain::moment::Moment;
 use crate::service::calls::{Arrived, Without, arrivals};
 use crate::store::calls::CallFilter;
@@ -29,7 +30,7 @@ use crate::store::calls::CallFilter;
 #[command(verbatim_doc_comment)]
 pub struct Arguments {
     #[command(flatten)]
-    database: Database,
+    database: ReadDatabase,
 
     /// The call's agent.
     #[arg(long)]

@@ -64,6 +64,11 @@ struct RunArguments {
     #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL", required = true)]
     database_url: Option<String>,
 
+    /// Read pages from this server: a hot standby of the other one. Each page says how far it is behind; what is changed is changed at
+    /// --database-url, and seen when the standby has it.
+    #[arg(long, env = "POSTCALL_READ_URL", hide_env_values = true, value_name = "URL")]
+    read_url: Option<String>,
+
     /// The address and port to listen on. With port 0, the system chooses one, which is printed. Without a log-in, only a
     /// loopback address.
     #[arg(long, env = "POSTCALL_CONSOLE_LISTEN", default_value = "127.0.0.1:8088", value_name = "ADDRESS",
@@ -221,14 +226,16 @@ impl RunArguments {
 
     /// The database by sessions for each role. Where nobody is told apart, all have the rights of the user who logs in.
     async fn stores(&self, auth: &Auth) -> Result<Stores, CliError> {
-        let url = self.database_url.as_deref().unwrap_or_default();
+        let primary = self.database_url.as_deref().unwrap_or_default();
+        let url = self.read_url.as_deref().unwrap_or(primary);
         let health = Store::connect_to_read(url, 1, PATIENCE).await?;
         if let Auth::Nobody(_) = auth {
-            let all =
-                async |writes: bool| Store::connect_as(url, CONNECTIONS, PATIENCE, Access { role: None, writes }).await;
-            let reading = all(false).await?;
+            let all = async |url: &str, writes: bool| {
+                Store::connect_as(url, CONNECTIONS, PATIENCE, Access { role: None, writes }).await
+            };
+            let reading = all(url, false).await?;
             migrate::require_current(&reading).await?;
-            let writing = if self.write { Some(all(true).await?) } else { None };
+            let writing = if self.write { Some(all(primary, true).await?) } else { None };
             let writing = writing.map(|store| [store.clone(), store]);
             let tail = Store::connect_to_read(url, 1, PATIENCE).await?;
             return Ok(Stores::new(std::array::from_fn(|_| reading.clone()), writing, health, tail));
@@ -241,7 +248,7 @@ impl RunArguments {
         ];
         migrate::require_current(&reading[0]).await?;
         let writing = if self.write {
-            Some([as_role(url, Role::Operator, true).await?, as_role(url, Role::Publisher, true).await?])
+            Some([as_role(primary, Role::Operator, true).await?, as_role(primary, Role::Publisher, true).await?])
         } else {
             None
         };

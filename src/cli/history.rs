@@ -7,10 +7,11 @@ use clap::Args;
 use clap::builder::RangedU64ValueParser;
 use uuid::Uuid;
 
+use super::database::ReadDatabase;
 use super::filter::Filter;
 use super::listing::{Listed, Listing};
 use super::table::{Table, time};
-use super::{CliError, Database, Format, ONE_CONNECTION};
+use super::{CliError, Format, ONE_CONNECTION};
 use crate::service::history::{Following, Look, Next, Page, Whole, page};
 use crate::store::Store;
 use crate::store::history::{HistoryFilter, HistoryRow};
@@ -38,7 +39,7 @@ const FOLLOW_EVERY: Duration = Duration::from_secs(1);
 #[derive(Args)]
 pub struct Arguments {
     #[command(flatten)]
-    database: Database,
+    database: ReadDatabase,
 
     #[command(flatten)]
     filter: Filter,

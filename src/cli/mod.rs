@@ -6,17 +6,18 @@
 
 use std::io::IsTerminal;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::domain::chain::chain;
 use crate::domain::visible::visible_lines;
-use crate::store::{Store, StoreError};
+use crate::store::StoreError;
 use crate::vault::{KeyringError, SealError};
 use crate::webhook::SetupError;
 
+use database::Database;
 use text::{Format, print_bytes, print_line, print_text, read_file};
 
 mod action;
@@ -30,6 +31,7 @@ mod calls;
 mod check_invariants;
 mod console;
 mod console_people;
+mod database;
 mod demo;
 mod doctor;
 mod filter;
@@ -111,28 +113,6 @@ enum Command {
     Demo(demo::Arguments),
     Completions(shell::CompletionsArguments),
     Man(shell::ManArguments),
-}
-
-/// The database URL; all commands that need a database share this argument.
-#[derive(Args)]
-pub(crate) struct Database {
-    /// Postgres URL, such as postgres://user@host:5432/database.
-    #[arg(long = "database-url", env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
-    url: String,
-}
-
-impl Database {
-    /// Connects, and checks that the schema is the one of this program.
-    async fn open(&self, connections: u32) -> Result<Store, CliError> {
-        let store = self.connect(connections).await?;
-        migrate::require_current(&store).await?;
-        Ok(store)
-    }
-
-    /// Connects without a check of the schema.
-    async fn connect(&self, connections: u32) -> Result<Store, CliError> {
-        Ok(Store::connect(&self.url, connections).await?)
-    }
 }
 
 /// The database user that commands need which change nothing.

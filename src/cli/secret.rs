@@ -11,7 +11,7 @@ use super::attribution::OptionalAttribution;
 use super::key_file::KeyFile;
 use super::table::{Table, time};
 use super::{CliError, Database, Format, ONE_CONNECTION, print_line};
-use crate::domain::secret::{self, MAX_BYTES};
+use crate::domain::secret::{self, MAX_CERTIFICATE_BYTES};
 use crate::domain::visible::visible;
 use crate::store::secrets::SecretChange;
 use crate::vault::{Owner, new_key_line};
@@ -133,7 +133,7 @@ async fn set(which: Which, key_file: &KeyFile, attribution: &OptionalAttribution
 fn value_from_stdin() -> Result<Zeroizing<String>, CliError> {
     let refused = |source| CliError::System { what: "read the secret from standard input as UTF-8 text", source };
     // With room for all of it: a text that grows leaves copies behind that are not wiped.
-    let most = MAX_BYTES + "\r\n".len();
+    let most = MAX_CERTIFICATE_BYTES + "\r\n".len();
     let mut value = Zeroizing::new(String::with_capacity(2 * (most + 1)));
     std::io::stdin().lock().take(most as u64 + 1).read_to_string(&mut value).map_err(refused)?;
     let end = value.strip_suffix('\n').map_or(value.len(), |line| line.strip_suffix('\r').unwrap_or(line).len());

@@ -3,8 +3,9 @@
 use clap::Args;
 use serde_json::{Value, json};
 
+use super::database::ReadDatabase;
 use super::table::{Table, print_json, time};
-use super::{CliError, Database, Format, ONE_CONNECTION, print_line};
+use super::{CliError, Format, ONE_CONNECTION, print_line};
 use crate::domain::delivery::{BodyEnd, State};
 use crate::domain::error_kind::ErrorKind;
 use crate::domain::excerpt::Excerpt;
@@ -37,7 +38,7 @@ pub struct Arguments {
     json: bool,
 
     #[command(flatten)]
-    database: Database,
+    database: ReadDatabase,
 }
 
 impl Arguments {

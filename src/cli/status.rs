@@ -6,9 +6,10 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
+use super::database::ReadDatabase;
 use super::pause::described_pause;
 use super::table::{Table, print_json, print_json_line, time};
-use super::{CliError, Database, Format, ONE_CONNECTION, print_line, print_text};
+use super::{CliError, Format, ONE_CONNECTION, print_line, print_text};
 use crate::domain::delivery::State;
 use crate::domain::report::HostCondition;
 use crate::store::status::{Count, DispatcherStatus, HeldPause, Life, Oldest, Reported, Status};
@@ -46,7 +47,7 @@ pub struct Arguments {
     format: StatusFormat,
 
     #[command(flatten)]
-    database: Database,
+    database: ReadDatabase,
 }
 
 #[derive(Clone, Copy, ValueEnum)]

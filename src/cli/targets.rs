@@ -1,16 +1,18 @@
 //! The settings of what may be called, which every dispatcher of an installation has alike.
 
-use std::fmt::Display;
+use std::convert::Infallible;
+use std::fmt::{self, Display};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use clap::Args;
 use clap::builder::{FalseyValueParser, OsStringValueParser, TypedValueParser};
 use ipnet::IpNet;
+use secrecy::{ExposeSecret, SecretString};
 
 use super::CliError;
 use crate::domain::policy::Policy;
-use crate::webhook::{DeniedTarget, PortRange, TargetRules, Webhook, WebhookSettings};
+use crate::webhook::{DeniedTarget, EgressProxy, NotAProxy, PortRange, TargetRules, Webhook, WebhookSettings};
 
 /// What may be called. Without any of these: https on public addresses, but not at ports that are never a web server's.
 #[derive(Args, Clone, Debug, Default)]
@@ -65,6 +67,19 @@ pub(super) struct TargetArguments {
     /// A file of certificates of authorities to trust, in PEM, in addition to those of the system.
     #[arg(long, env = "POSTCALL_CA_FILE", value_name = "FILE", value_parser = OsStringValueParser::new().map(PathBuf::from))]
     ca_file: Option<PathBuf>,
+
+    /// Send every request through this proxy, by HTTP CONNECT, such as `http://proxy.internal:3128` or
+    /// `http://NAME:PASSWORD@proxy.internal:3128`. Names are looked up and targets judged here, and the proxy is told the
+    /// address. It may be anywhere. Set the variable if there is a password: arguments can be seen by all who may list processes.
+    #[arg(
+        long,
+        env = "POSTCALL_EGRESS_PROXY",
+        value_name = "URL",
+        default_value = "",
+        hide_default_value = true,
+        hide_env_values = true
+    )]
+    egress_proxy: ProxyText,
 }
 
 impl TargetArguments {
@@ -90,9 +105,46 @@ impl TargetArguments {
             only_ports: self.only_ports.0,
         };
         let policy = targets.policy();
-        let settings =
-            WebhookSettings { targets, hold_unreachable, keep_excerpts, ca_file, ..WebhookSettings::default() };
+        let egress_proxy = self.egress_proxy.proxy()?;
+        let settings = WebhookSettings {
+            targets,
+            hold_unreachable,
+            keep_excerpts,
+            egress_proxy,
+            ca_file,
+            ..WebhookSettings::default()
+        };
         Ok((Webhook::new(settings)?, policy))
+    }
+}
+
+/// The proxy as a person types it. It is read later, because clap repeats a text that cannot be read, and this one may have a
+/// password. An empty text means none, because an unset variable in a compose file is empty.
+#[derive(Clone, Default)]
+struct ProxyText(SecretString);
+
+impl ProxyText {
+    fn proxy(&self) -> Result<Option<EgressProxy>, CliError> {
+        let text = self.0.expose_secret();
+        if text.is_empty() {
+            return Ok(None);
+        }
+        let proxy: Result<EgressProxy, NotAProxy> = text.parse();
+        proxy.map(Some).map_err(|why| CliError::Problem(format!("cannot use the proxy of --egress-proxy: {why}")))
+    }
+}
+
+impl FromStr for ProxyText {
+    type Err = Infallible;
+
+    fn from_str(text: &str) -> Result<ProxyText, Infallible> {
+        Ok(ProxyText(text.into()))
+    }
+}
+
+impl fmt::Debug for ProxyText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ProxyText(…)")
     }
 }
 

@@ -5,6 +5,7 @@ use std::cell::RefCell;
 
 use super::people::{Scope, Visit};
 use super::words::{agent_address, shown};
+use crate::store::standby::Standby;
 
 tokio::task_local! {
     static FRAME: RefCell<Frame>;
@@ -25,6 +26,8 @@ pub(super) struct Frame {
     pub(super) only: Option<String>,
     /// What they have just done.
     pub(super) note: Option<String>,
+    /// What the server shows from which the page is read, if it is a standby.
+    pub(super) standby: Option<Standby>,
 }
 
 impl Frame {
@@ -38,6 +41,7 @@ impl Frame {
             has_roles,
             only: visit.only_agent().map(agent_address),
             note,
+            standby: None,
         }
     }
 }
@@ -51,6 +55,11 @@ pub(super) async fn around<T>(answering: impl Future<Output = T>) -> T {
 pub(super) fn set(frame: Frame) {
     // Outside of a request there is no page that could have a frame.
     let _outside = FRAME.try_with(|own| own.replace(frame));
+}
+
+/// Says from what the page of this request is read.
+pub(super) fn read_from(standby: Option<Standby>) {
+    let _outside = FRAME.try_with(|own| own.borrow_mut().standby = standby);
 }
 
 /// The frame of the request that is being answered.

@@ -102,7 +102,7 @@ mod tests {
     }
 
     fn fails() -> impl Future<Output = Result<Vec<i32>, StoreError>> {
-        ready(Err(StoreError::from(crate::store::Obstacle::Standby)))
+        ready(Err(StoreError::from(crate::store::obstacles::Obstacle::Standby)))
     }
 
     #[tokio::test(start_paused = true)]

@@ -284,7 +284,12 @@ impl Shared {
         // session, and takes no page's place.
         let places = if route == Route::CheckAction { &self.checks } else { &self.pages };
         let _permit = timeout(WAIT, places.acquire()).await.map_err(|_| Trouble::Busy)?;
-        let page = pages::of(route, &query, form, &visit, &self.glances, &self.testing);
+        let page = async {
+            if route != Route::CheckAction {
+                frame::read_from(visit.standby().await?);
+            }
+            pages::of(route, &query, form, &visit, &self.glances, &self.testing).await
+        };
         timeout(PAGE_TIME, page).await.unwrap_or(Err(Trouble::Away))
     }
 

@@ -35,6 +35,34 @@ pub(super) struct Means {
 /// The header by which a receiver's spans become part of the delivery's trace (W3C Trace Context).
 const TRACEPARENT: &str = "traceparent";
 
+/// What has become of a claimed delivery.
+pub(super) struct Ended {
+    /// What is to be recorded.
+    pub(super) completion: Completion,
+    /// The host to which the egress proxy let nothing pass, so that the delivery is unsent.
+    pub(super) kept_from: Option<Origin>,
+    /// Whether the certificate that the action shows has failed, which says nothing about the host.
+    pub(super) certificate_failed: bool,
+}
+
+impl Ended {
+    /// What this says about which host.
+    pub(super) fn news(&self) -> (Option<Origin>, Signal) {
+        match &self.kept_from {
+            // Nothing will reach it before the proxy does, as a probe finds out. So it is held as an unreachable host is.
+            Some(host) => (Some(host.clone()), Signal::Unreached(Failure::Connect)),
+            None if self.certificate_failed => (host(&self.completion), Signal::Nothing),
+            None => (host(&self.completion), signal(&self.completion)),
+        }
+    }
+}
+
+impl From<Completion> for Ended {
+    fn from(completion: Completion) -> Ended {
+        Ended { completion, kept_from: None, certificate_failed: false }
+    }
+}
+
 /// Attempts a claimed delivery and settles it. The attempt does not begin while `send_gate` is closed. `text_share` is the
 /// share of the budget that the text of a large call holds. `traceparent` is sent unless the author of the action has set that header.
 pub(super) async fn attempt(
@@ -44,10 +72,10 @@ pub(super) async fn attempt(
     traceparent: Option<String>,
     means: &Means,
     send_gate: &SendGate,
-) -> Completion {
+) -> Ended {
     let Claimed { token, message_id, enabled, payload, .. } = claimed;
     if !enabled {
-        return token.complete(Ending::Final(Outcome::Skipped), AttemptRecord::default());
+        return token.complete(Ending::Final(Outcome::Skipped), AttemptRecord::default()).into();
     }
     let secrets = Arc::clone(&ready.secrets);
     match render(payload, text_share, ready, &means.budget, send_gate, &means.cut).await {
@@ -55,15 +83,16 @@ pub(super) async fn attempt(
             if let Some(traceparent) = traceparent {
                 add_traceparent(&mut rendered.request, traceparent);
             }
-            let (mut ending, record) = send(rendered, message_id, means, send_gate).await;
+            let sent = send(rendered, message_id, means, send_gate).await;
+            let Sent { mut ending, record, kept_from, certificate_failed } = sent;
             if let Ending::Final(Outcome::Answered(answer)) = &mut ending
                 && let Some(excerpt) = &mut answer.excerpt
             {
                 excerpt.mask(&secrets);
             }
-            token.complete(ending, record)
+            Ended { completion: token.complete(ending, record), kept_from, certificate_failed }
         }
-        Err(ending) => token.complete(ending, AttemptRecord::default()),
+        Err(ending) => token.complete(ending, AttemptRecord::default()).into(),
     }
 }
 
@@ -75,7 +104,7 @@ fn add_traceparent(request: &mut Request, value: String) {
 }
 
 /// What the result of an attempt says about its host.
-pub(super) fn signal(completion: &Completion) -> Signal {
+fn signal(completion: &Completion) -> Signal {
     let Completion::Finished(Finished { outcome, .. }) = completion else { return Signal::Nothing };
     match outcome {
         Outcome::Answered(_) => Signal::Answered,
@@ -105,9 +134,17 @@ pub(super) fn host(completion: &Completion) -> Option<Origin> {
     Origin::of_url(&record.sent.as_ref()?.url)
 }
 
+/// How sending ended.
+struct Sent {
+    ending: Ending,
+    record: AttemptRecord,
+    kept_from: Option<Origin>,
+    certificate_failed: bool,
+}
+
 /// Sends the request. If a defect of postcall panics here, the delivery must still get an ending. The request may
 /// already be in flight then, so the outcome is unknown.
-async fn send(rendered: Rendered, message_id: Uuid, means: &Means, send_gate: &SendGate) -> (Ending, AttemptRecord) {
+async fn send(rendered: Rendered, message_id: Uuid, means: &Means, send_gate: &SendGate) -> Sent {
     // The body holds its share of the budget until both are dropped at the end.
     let Rendered { request, sent, body_share: _body_share } = rendered;
     let sending = means.webhook.send(&request, message_id, send_gate, means.cut.cancelled());
@@ -115,10 +152,13 @@ async fn send(rendered: Rendered, message_id: Uuid, means: &Means, send_gate: &S
         error!(message.id = %message_id, "sending a request panicked; its delivery is recorded as unknown");
         let detail = "an internal error ended the attempt; it is not known whether the request was sent".to_owned();
         let outcome = Outcome::Unknown { kind: UnknownReason::DispatcherLost, detail };
-        return (Ending::Final(outcome), AttemptRecord { sent: Some(sent), timing: None });
+        let (ending, record) = (Ending::Final(outcome), AttemptRecord { sent: Some(sent), timing: None });
+        return Sent { ending, record, kept_from: None, certificate_failed: false };
     };
+    let kept_from = attempt.kept_by_proxy.then(|| Origin::of_url(&request.url)).flatten();
     // The client, too, may find that the request cannot be sent. Then nothing was attempted, and there is no latency.
     let attempted = !matches!(attempt.ending, Ending::Final(Outcome::Failed { kind: Failure::Render, .. }));
     let timing = attempted.then_some(attempt.timing);
-    (attempt.ending, AttemptRecord { sent: Some(sent), timing })
+    let record = AttemptRecord { sent: Some(sent), timing };
+    Sent { ending: attempt.ending, record, kept_from, certificate_failed: attempt.certificate_failed }
 }

@@ -14,7 +14,7 @@ use super::blocked::OnceAMinute;
 use super::templates::Template;
 use crate::domain::chain::chain;
 use crate::domain::claim::VersionKey;
-use crate::domain::secret::{Absence, MAX_BYTES, MAX_NAMED, SecretValue, Secrets};
+use crate::domain::secret::{Absence, MAX_BYTES, MAX_CERTIFICATE_BYTES, MAX_NAMED, SecretValue, Secrets};
 use crate::store::StoreError;
 use crate::store::secrets::NamedSecret;
 use crate::store::session::Session;
@@ -22,10 +22,10 @@ use crate::vault::{Keyring, Owner};
 
 /// How long opened secrets are used before they are read again.
 const FRESH: Duration = Duration::from_secs(5);
-/// How many versions keep their secrets at most, each [`MAX_NAMED`] of [`MAX_BYTES`] at most. The least recently used leaves
+/// How many versions keep their secrets at most, each [`MAX_NAMED`] of [`MAX_BYTES`] at most, and a certificate. The least recently used leaves
 /// first, and an opened secret that is not used is gone with the next one that needs its place.
-const CAPACITY: usize = 64 * 1024 * 1024 / (MAX_NAMED * MAX_BYTES);
-/// For how many versions one statement reads secrets: 512 KiB at most.
+const CAPACITY: usize = 64 * 1024 * 1024 / (MAX_NAMED * MAX_BYTES + MAX_CERTIFICATE_BYTES);
+/// For how many versions one statement reads secrets: 2 MiB at most.
 const PORTION: usize = 8;
 
 /// The templates of a version, and the secrets that they name.
@@ -132,7 +132,9 @@ impl SecretCache {
         let (key, template) = version;
         let open = |name: &str| {
             let found = loaded.iter().find(|one| one.action_id == key.action_id && one.name == name);
-            found.map_or(Err(otherwise), |one| self.open(one))
+            let value = found.map_or(Err(otherwise), |one| self.open(one));
+            // What no template can name is not kept, unless it is the certificate.
+            value.and_then(|value| value.fitting(template.client_certificate() == Some(name)))
         };
         Secrets::Opened(template.secrets().into_iter().map(|name| (name.to_owned(), open(name))).collect())
     }

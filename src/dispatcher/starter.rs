@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, debug, debug_span};
 
-use super::attempt::{Means, attempt, host, log_end, signal};
+use super::attempt::{Means, attempt, log_end};
 use super::budget::{SMALL_TEXT, Share};
 use super::finisher::PendingResult;
 use super::in_flight::InFlight;
@@ -70,13 +70,14 @@ impl Starter {
             debug!("the attempt begins");
             let span = means.spans.as_ref().map(|spans| Box::new(spans.begin(&claimed, in_flight.agent())));
             let traceparent = means.spans.as_ref().zip(span.as_ref()).and_then(|(spans, span)| spans.traceparent(span));
-            let completion = attempt(claimed, ready, text_share, traceparent, &means, &send_gate).await;
+            let ended = attempt(claimed, ready, text_share, traceparent, &means, &send_gate).await;
+            let (news_of, signal) = ended.news();
+            let completion = ended.completion;
             log_end(&completion);
             in_flight.counts().attempted(&completion);
-            let host = host(&completion);
-            in_flight.ended(host.as_ref(), started, signal(&completion));
+            in_flight.ended(news_of.as_ref(), started, signal);
             if let (Some(spans), Some(span)) = (&means.spans, span) {
-                spans.end(*span, &completion, host);
+                spans.end(*span, &completion, news_of);
             }
             // The finisher's queue has room for every place. Without a finisher, the loss is counted.
             results.send(PendingResult { completion, in_flight }).await.ok();

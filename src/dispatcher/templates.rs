@@ -52,6 +52,11 @@ impl Compiled {
         self.action.as_ref().map(CompiledAction::secrets).unwrap_or_default()
     }
 
+    /// The name of the secret that holds the client's certificate.
+    pub(super) fn client_certificate(&self) -> Option<&str> {
+        self.action.as_ref().ok().and_then(CompiledAction::client_certificate)
+    }
+
     /// How many bytes the body has at most for a call of `call_bytes` bytes.
     pub(super) fn body_bound(&self, call_bytes: usize) -> usize {
         self.action.as_ref().map_or(0, |action| action.body_bound(call_bytes))
@@ -157,8 +162,14 @@ mod tests {
     #[test]
     fn what_is_kept_is_bounded_by_the_bytes_of_the_templates() {
         let body = Some(format!("\"{}\"", "x".repeat(60_000)));
-        let spec =
-            ActionSpec { method: Method::Post, url: "https://h/".to_owned(), timeout_ms: 100, headers: None, body };
+        let spec = ActionSpec {
+            method: Method::Post,
+            url: "https://h/".to_owned(),
+            timeout_ms: 100,
+            headers: None,
+            body,
+            client_certificate: None,
+        };
         let (mut templates, template) = (Templates::new(), Arc::new(Compiled::new(&spec)));
         for action_id in 0..1_000 {
             templates.keep(VersionKey { action_id, version: 1 }, template.clone(), weight(&spec));

@@ -83,4 +83,6 @@ pub struct ActionSpec {
     pub headers: Option<String>,
     /// Template whose rendered text is JSON; absent means the whole call.
     pub body: Option<String>,
+    /// The secret of the agent that holds the certificate which is shown to the receiver; absent means that none is.
+    pub client_certificate: Option<String>,
 }

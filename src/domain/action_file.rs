@@ -103,6 +103,8 @@ pub struct Draft {
     pub headers: Option<Option<String>>,
     /// `body`, as written; the inner `None` stands for a file without it.
     pub body: Option<Option<String>>,
+    /// `client_certificate`; the inner `None` stands for a file without it.
+    pub client_certificate: Option<Option<String>>,
     /// `enabled`, or its default.
     pub enabled: Option<bool>,
 }
@@ -130,9 +132,16 @@ impl Draft {
 
     /// The file, if every field could be read.
     pub fn file(self) -> Option<ActionFile> {
-        let Draft { method, url, timeout_ms, headers, body, enabled } = self;
+        let Draft { method, url, timeout_ms, headers, body, client_certificate, enabled } = self;
         Some(ActionFile {
-            spec: ActionSpec { method: method?, url: url?, timeout_ms: timeout_ms?, headers: headers?, body: body? },
+            spec: ActionSpec {
+                method: method?,
+                url: url?,
+                timeout_ms: timeout_ms?,
+                headers: headers?,
+                body: body?,
+                client_certificate: client_certificate?,
+            },
             enabled: enabled?,
         })
     }
@@ -184,6 +193,7 @@ impl From<&ActionSpec> for Draft {
             timeout_ms: Some(spec.timeout_ms),
             headers: Some(spec.headers.clone()),
             body: Some(spec.body.clone()),
+            client_certificate: Some(spec.client_certificate.clone()),
             enabled: None,
         }
     }
@@ -213,6 +223,7 @@ mod tests {
             timeout_ms: DEFAULT_TIMEOUT_MS,
             headers: None,
             body: None,
+            client_certificate: None,
         };
         assert_eq!(file, ActionFile { spec, enabled: true });
     }
@@ -246,6 +257,16 @@ mod tests {
         for good in [100, 15_000, 120_000] {
             let file = ActionFile::parse(&with(&format!("\"timeout\": {good}"))).unwrap();
             assert_eq!(file.spec.timeout_ms, good);
+        }
+    }
+
+    #[test]
+    fn a_client_certificate_is_the_name_of_a_secret() {
+        let named = |value: &str| ActionFile::parse(&with(&format!("\"client_certificate\": {value}")));
+        assert_eq!(named("\"crm-tls\"").unwrap().spec.client_certificate.as_deref(), Some("crm-tls"));
+        for bad in ["\"\"", "\"a b\"", "\"${secret.a}\"", "null", "1", "{}", "[]"] {
+            let problems = named(bad).unwrap_err();
+            assert!(problems[0].message.contains("must be the name of a secret"), "{bad}: {problems:?}");
         }
     }
 

@@ -191,8 +191,8 @@ impl Finding {
 pub enum Ending {
     /// The outcome goes into history.
     Final(Outcome),
-    /// The attempt ended before a byte was written: the dispatcher stopped it, or the limit of new connections to its
-    /// target sent it away.
+    /// The attempt ended before a byte was written: the dispatcher stopped it, the limit of new connections to its
+    /// target sent it away, or the egress proxy let nothing pass.
     Unsent,
 }
 

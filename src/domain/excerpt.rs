@@ -59,7 +59,7 @@ impl Excerpt {
     /// Masks the secrets that were sent, for a receiver may answer with what it got. Of each secret, it finds the value as it is, as JSON
     /// writes it, and percent-encoded; a receiver that writes it in another way is not found out.
     pub fn mask(&mut self, secrets: &Secrets) {
-        for form in secrets.opened().flat_map(|value| forms(value.json())).filter(|form| form.len() >= SHORTEST_PIECE) {
+        for form in secrets.values().flat_map(|value| forms(value.json())).filter(|form| form.len() >= SHORTEST_PIECE) {
             if self.left_out == 0 {
                 // The two sides are one text, which may have been cut within the secret.
                 let whole = masked(&[self.beginning(), self.ending()].concat(), &form);

@@ -12,6 +12,7 @@ pub mod call;
 pub mod chain;
 pub mod checkup;
 pub mod claim;
+pub mod client_certificate;
 pub(crate) mod closed_set;
 pub mod delivery;
 pub mod documented;

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::action::Method;
+use super::client_certificate::ClientCertificate;
 use super::kept::{MAX_UNRESOLVED, MAX_UNRESOLVED_BYTES};
 
 /// One HTTP request, fully rendered. It contains no templates any more. Its `Debug` form tells nothing of what is sent: secrets and
@@ -23,6 +24,8 @@ pub struct Request {
     /// Paths of the unresolved placeholders (those that found no value), in order of appearance, each once. The list is
     /// limited by [`bounded_unresolved`].
     pub unresolved: Vec<String>,
+    /// The certificate that is shown to the receiver.
+    pub client_certificate: Option<ClientCertificate>,
 }
 
 impl fmt::Debug for Request {
@@ -65,6 +68,7 @@ mod tests {
             body: Some("\"s3cret\"".to_owned()),
             timeout_ms: 1,
             unresolved: vec!["s3cret".to_owned()],
+            client_certificate: Some(ClientCertificate::new("s3cret", "s3cret".into())),
         };
         let told = format!("{request:?} {request:#?}");
         assert!(told.contains("Post") && !told.contains("s3cret"), "{told}");

@@ -5,15 +5,22 @@
 
 use std::fmt;
 
-use secrecy::{ExposeSecret, SecretBox};
+use secrecy::{ExposeSecret, SecretBox, SecretString};
 use zeroize::Zeroizing;
+
+use super::client_certificate::ClientCertificate;
 
 /// The first name of a path that means a secret: `secret` in `${secret.NAME}`.
 pub const ROOT: &str = "secret";
 /// The largest number of bytes of a secret's name.
 pub const MAX_NAME_BYTES: usize = 64;
-/// The largest number of bytes of a secret. Tokens of several kilobytes exist, and certificates are not sent in a request.
+/// The largest number of bytes of a secret that a template can name. Tokens of several kilobytes exist.
 pub const MAX_BYTES: usize = 4_096;
+/// The largest number of bytes of a secret that holds a certificate with its chain and its key, in PEM. No template can name a
+/// secret longer than [`MAX_BYTES`].
+pub const MAX_CERTIFICATE_BYTES: usize = 16_384;
+/// By this a certificate in PEM is told from other secrets.
+const PEM_CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----";
 /// The largest number of secrets that the templates of one action can name.
 pub const MAX_NAMED: usize = 16;
 /// The largest number of bytes of a secret as a JSON string: each byte can become `\u0000`, and there are two quotes.
@@ -26,13 +33,21 @@ pub fn is_name(name: &str) -> bool {
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte))
 }
 
+/// How many bytes this secret may have.
+pub fn most_bytes(value: &str) -> usize {
+    if value.contains(PEM_CERTIFICATE) { MAX_CERTIFICATE_BYTES } else { MAX_BYTES }
+}
+
 /// What is shown in place of the secret with this name.
 pub fn mask(name: &str) -> String {
     format!("••• {ROOT}.{name}")
 }
 
 /// The value of a secret, as a JSON string.
-pub struct SecretValue(SecretBox<String>);
+pub struct SecretValue {
+    json: SecretBox<String>,
+    text: SecretString,
+}
 
 impl SecretValue {
     /// Takes the text of a secret.
@@ -42,12 +57,30 @@ impl SecretValue {
         // A string can always be written as JSON into memory.
         serde_json::to_writer(&mut *json, text).unwrap_or_default();
         let json = String::from_utf8(std::mem::take(&mut *json)).unwrap_or_default();
-        SecretValue(SecretBox::new(Box::new(json)))
+        SecretValue { json: SecretBox::new(Box::new(json)), text: text.into() }
     }
 
     /// The value as a JSON string, with its quotes.
     pub fn json(&self) -> &str {
-        self.0.expose_secret()
+        self.json.expose_secret()
+    }
+
+    /// This value, if it is short enough for a template, or `is_certificate`.
+    ///
+    /// # Errors
+    /// [`Absence::OnlyCertificate`].
+    pub fn fitting(self, is_certificate: bool) -> Result<SecretValue, Absence> {
+        if is_certificate || !self.is_long() { Ok(self) } else { Err(Absence::OnlyCertificate) }
+    }
+
+    /// The value as it was set.
+    pub fn text(&self) -> &SecretString {
+        &self.text
+    }
+
+    /// Whether it is too long for a template.
+    fn is_long(&self) -> bool {
+        self.text.expose_secret().len() > MAX_BYTES
     }
 }
 
@@ -66,6 +99,8 @@ pub enum Absence {
     NoKey,
     /// It is encrypted with a key that the dispatcher does not have.
     UnknownKey,
+    /// It is too long for a template: a certificate.
+    OnlyCertificate,
     /// It cannot be decrypted: the row was changed, or moved from another agent or name.
     Damaged,
 }
@@ -81,6 +116,11 @@ impl Absence {
             Absence::UnknownKey => {
                 format!("the secret `{name}` cannot be opened: the key file lacks the key that it needs")
             }
+            Absence::OnlyCertificate => {
+                format!(
+                    "the secret `{name}` has more than {MAX_BYTES} bytes: it can be a client_certificate, and no text"
+                )
+            }
             Absence::Damaged => {
                 format!("the secret `{name}` cannot be opened: it was changed in the database. Set it anew")
             }
@@ -89,7 +129,7 @@ impl Absence {
 
     /// Whether the operator has to do something about it, and not the customer.
     pub fn concerns_operator(self) -> bool {
-        self != Absence::NotSet
+        !matches!(self, Absence::NotSet | Absence::OnlyCertificate)
     }
 }
 
@@ -106,17 +146,34 @@ impl Secrets {
     /// No secrets, for an action that names none.
     pub const NONE: Secrets = Secrets::Opened(Vec::new());
 
-    /// The values of an opened set.
-    pub fn opened(&self) -> impl Iterator<Item = &SecretValue> {
+    /// The values of an opened set that templates can have.
+    pub fn values(&self) -> impl Iterator<Item = &SecretValue> {
         let opened = if let Secrets::Opened(opened) = self { opened.as_slice() } else { &[] };
-        opened.iter().filter_map(|(_, value)| value.as_ref().ok())
+        opened.iter().filter_map(|(_, value)| value.as_ref().ok()).filter(|value| !value.is_long())
     }
 
-    /// The value of the secret `name` of an opened set.
+    /// The value of the secret `name` of an opened set, for a template.
     ///
     /// # Errors
     /// Why it has none.
     pub fn get(&self, name: &str) -> Result<&SecretValue, Absence> {
+        self.opened(name).and_then(|value| if value.is_long() { Err(Absence::OnlyCertificate) } else { Ok(value) })
+    }
+
+    /// The certificate that the secret `name` of an opened set holds; `None` if secrets are masked.
+    ///
+    /// # Errors
+    /// Why it has none.
+    pub fn certificate(&self, name: &str) -> Result<Option<ClientCertificate>, Absence> {
+        match self {
+            Secrets::Masked => Ok(None),
+            Secrets::Opened(_) => {
+                self.opened(name).map(|value| Some(ClientCertificate::new(name, value.text().clone())))
+            }
+        }
+    }
+
+    fn opened(&self, name: &str) -> Result<&SecretValue, Absence> {
         let Secrets::Opened(opened) = self else { return Err(Absence::NotSet) };
         match opened.iter().find(|(known, _)| known == name) {
             Some((_, Ok(value))) => Ok(value),

@@ -55,7 +55,7 @@ use crate::domain::action::{ActionSpec, Method};
 use crate::domain::call::Call;
 use crate::domain::problem::{Code, Field, Problem};
 use crate::domain::request::{Request, bounded_unresolved};
-use crate::domain::secret::{MAX_NAMED, Secrets};
+use crate::domain::secret::{Absence, MAX_NAMED, Secrets};
 
 /// An action whose templates are valid, ready to render calls.
 #[derive(Debug)]
@@ -66,6 +66,7 @@ pub struct CompiledAction {
     url: UrlTemplate,
     headers: Headers,
     body: Body,
+    client_certificate: Option<String>,
 }
 
 impl CompiledAction {
@@ -80,16 +81,23 @@ impl CompiledAction {
         // If no body is sent, the body's paths are not looked up.
         let mut unused = Paths::default();
         let body = body::compile(spec.body.as_deref(), if spec.method.has_body() { &mut paths } else { &mut unused });
+        let (method, timeout_ms, client_certificate) = (spec.method, spec.timeout_ms, spec.client_certificate.clone());
         match (url, headers, body) {
-            (Ok(_), Ok(_), Ok(_)) if paths.secrets().len() > MAX_NAMED => {
-                let message = format!("the templates name more than {MAX_NAMED} secrets");
-                Err(vec![Problem::new(Code::TooLarge, Field::Action, message)])
-            }
             (Ok(url), Ok(headers), Ok(body)) => {
-                Ok(CompiledAction { method: spec.method, timeout_ms: spec.timeout_ms, paths, url, headers, body })
+                let action = CompiledAction { method, timeout_ms, paths, url, headers, body, client_certificate };
+                action.problem(spec).map_or(Ok(action), |problem| Err(vec![problem]))
             }
             (url, headers, body) => Err([url.err(), headers.err(), body.err()].into_iter().flatten().collect()),
         }
+    }
+
+    /// What is wrong with an action whose templates are valid.
+    fn problem(&self, spec: &ActionSpec) -> Option<Problem> {
+        if self.secrets().len() > MAX_NAMED {
+            let message = format!("the action names more than {MAX_NAMED} secrets");
+            return Some(Problem::new(Code::TooLarge, Field::Action, message));
+        }
+        certificate_without_tls(Some(&spec.url), spec.client_certificate.as_deref())
     }
 
     /// The problems of those templates that there are: of an action that could not be read in whole. They are those of
@@ -140,13 +148,24 @@ impl CompiledAction {
         let text = call.text();
         if self.sends_whole_call() && self.paths.is_empty() {
             // Then the pass that copies the call is the only one.
-            return self.fill(&self.paths.unread(text));
+            return self.certified(self.fill(&self.paths.unread(text))?, secrets);
         }
         let found = self.find(text)?;
-        if found.has_a_name_twice() || found.bytes_to_copy() > MAX_COPIED_BYTES {
-            return self.fill(&self.find(&canonical(text))?.with(secrets)?);
+        let request = if found.has_a_name_twice() || found.bytes_to_copy() > MAX_COPIED_BYTES {
+            self.fill(&self.find(&canonical(text))?.with(secrets)?)?
+        } else {
+            self.fill(&found.with(secrets)?)?
+        };
+        self.certified(request, secrets)
+    }
+
+    /// The request with the client's certificate, if the action names one.
+    fn certified(&self, mut request: Request, secrets: &Secrets) -> Result<Request, Problem> {
+        if let Some(name) = &self.client_certificate {
+            let problem = |absence: Absence| Problem::new(Code::NoSecret, Field::Action, absence.told(name));
+            request.client_certificate = secrets.certificate(name).map_err(problem)?;
         }
-        self.fill(&found.with(secrets)?)
+        Ok(request)
     }
 
     /// Whether a secret is part of the body, so that a masked body is not the one that is sent.
@@ -156,7 +175,14 @@ impl CompiledAction {
 
     /// The names of the secrets that the request needs, each once; at most [`MAX_NAMED`].
     pub fn secrets(&self) -> Vec<&str> {
-        self.paths.secrets()
+        let mut names = self.paths.secrets();
+        names.extend(self.client_certificate.as_deref().filter(|name| !names.contains(name)));
+        names
+    }
+
+    /// The name of the secret that holds the client's certificate.
+    pub fn client_certificate(&self) -> Option<&str> {
+        self.client_certificate.as_deref()
     }
 
     /// The paths of all placeholders that find no value in `call`, in the same order as in [`CompiledAction::render`],
@@ -197,8 +223,17 @@ impl CompiledAction {
             headers.push((CONTENT_TYPE.to_owned(), "application/json".to_owned()));
         }
         let unresolved = bounded_unresolved(found.missing());
-        Ok(Request { method: self.method, url, headers, body, timeout_ms: self.timeout_ms, unresolved })
+        let (method, timeout_ms) = (self.method, self.timeout_ms);
+        Ok(Request { method, url, headers, body, timeout_ms, unresolved, client_certificate: None })
     }
+}
+
+/// The problem of a certificate that would not be shown, because nothing asks for it.
+pub fn certificate_without_tls(url: Option<&str>, client_certificate: Option<&str>) -> Option<Problem> {
+    let is_plain =
+        url.is_some_and(|url| url.trim_start().get(..7).is_some_and(|begin| begin.eq_ignore_ascii_case("http://")));
+    let message = "`client_certificate` needs a URL that begins with https://, because only TLS asks for one";
+    (is_plain && client_certificate.is_some()).then(|| Problem::new(Code::BadAction, Field::Action, message))
 }
 
 /// The problem of a text that is not a call.
@@ -220,7 +255,7 @@ mod tests {
 
     fn spec(method: Method, url: &str, headers: &str, body: &str) -> ActionSpec {
         let (headers, body) = (Some(headers.to_owned()), Some(body.to_owned()));
-        ActionSpec { method, url: url.to_owned(), timeout_ms: 15_000, headers, body }
+        ActionSpec { method, url: url.to_owned(), timeout_ms: 15_000, headers, body, client_certificate: None }
     }
 
     fn render(spec: &ActionSpec, call: &str) -> Result<Request, Problem> {

@@ -20,6 +20,8 @@ pub struct ActionForm {
     pub headers: String,
     /// The template of the body; if it is empty, the whole call is sent.
     pub body: String,
+    /// The name of the secret that holds the client's certificate; if it is empty, none is shown.
+    pub client_certificate: String,
     /// Whether the action is enabled.
     pub enabled: bool,
 }
@@ -28,7 +30,8 @@ impl ActionForm {
     /// The form of a new action.
     pub fn new() -> ActionForm {
         let (method, timeout) = ("POST".to_owned(), DEFAULT_TIMEOUT_MS.to_string());
-        ActionForm { method, url: String::new(), timeout, headers: String::new(), body: String::new(), enabled: true }
+        let [url, headers, body, client_certificate] = [const { String::new() }; 4];
+        ActionForm { method, url, timeout, headers, body, client_certificate, enabled: true }
     }
 
     /// The form of an action as it is.
@@ -39,6 +42,7 @@ impl ActionForm {
             timeout: spec.timeout_ms.to_string(),
             headers: spec.headers.clone().unwrap_or_default(),
             body: spec.body.clone().unwrap_or_default(),
+            client_certificate: spec.client_certificate.clone().unwrap_or_default(),
             enabled,
         }
     }
@@ -53,7 +57,8 @@ impl ActionForm {
             let number = timeout.trim().parse::<u64>().map(Value::from);
             file.insert("timeout".to_owned(), number.unwrap_or_else(|_| timeout.into()));
         }
-        for (field, text) in [("headers", &self.headers), ("body", &self.body)] {
+        let certificate = &self.client_certificate;
+        for (field, text) in [("headers", &self.headers), ("body", &self.body), ("client_certificate", certificate)] {
             if let Some(text) = filled(text) {
                 file.insert(field.to_owned(), text.into());
             }
@@ -97,7 +102,9 @@ mod tests {
         let file = form.examine("a", "default").unwrap();
         assert_eq!((&file.spec.headers, &file.spec.body, file.enabled), (&None, &None, true));
         assert_eq!(ActionForm::of(&file.spec, true), form);
-        let full = ActionForm { headers: "{\"a\": \"b\"}".to_owned(), body: "{\n\"c\": 1}".to_owned(), ..form };
+        let (headers, body, client_certificate) =
+            ("{\"a\": \"b\"}".to_owned(), "{\n\"c\": 1}".to_owned(), "crm-tls".to_owned());
+        let full = ActionForm { headers, body, client_certificate, ..form };
         assert_eq!(ActionForm::of(&full.examine("a", "default").unwrap().spec, true), full);
     }
 
@@ -109,6 +116,7 @@ mod tests {
             timeout: "soon".to_owned(),
             headers: "[".to_owned(),
             body: "{".to_owned(),
+            client_certificate: String::new(),
             enabled: true,
         };
         let fields = wrong(&form);

@@ -24,7 +24,9 @@ fn lines(spec: &ActionSpec) -> String {
     let headers = spec.headers.as_deref().map_or("headers: none\n".to_owned(), |text| block("headers", text));
     let body =
         spec.body.as_deref().map_or("body: none, the whole call is sent\n".to_owned(), |text| block("body", text));
-    format!("method: {}\nurl: {}\ntimeout: {}\n{headers}{body}", spec.method, one_line(&spec.url), spec.timeout_ms)
+    let certificate = spec.client_certificate.as_deref().map(|name| format!("client_certificate: {name}\n"));
+    let (url, certificate) = (one_line(&spec.url), certificate.unwrap_or_default());
+    format!("method: {}\nurl: {url}\ntimeout: {}\n{certificate}{headers}{body}", spec.method, spec.timeout_ms)
 }
 
 /// A text whose line breaks are shown as escapes.
@@ -44,7 +46,14 @@ mod tests {
 
     fn spec(body: Option<&str>) -> ActionSpec {
         let (url, headers) = ("https://h/".to_owned(), Some("{\"a\": 1}".to_owned()));
-        ActionSpec { method: Method::Post, url, timeout_ms: 1000, headers, body: body.map(str::to_owned) }
+        ActionSpec {
+            method: Method::Post,
+            url,
+            timeout_ms: 1000,
+            headers,
+            body: body.map(str::to_owned),
+            client_certificate: None,
+        }
     }
 
     #[test]

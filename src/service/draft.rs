@@ -138,6 +138,7 @@ mod tests {
             timeout_ms: 1_000,
             headers: Some("{\"authorization\": \"Bearer ${context.no}\"}".to_owned()),
             body: Some(body.to_owned()),
+            client_certificate: None,
         }
     }
 

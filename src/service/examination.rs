@@ -8,7 +8,7 @@ use crate::domain::action::{ActionSpec, naming_problems};
 use crate::domain::action_file::{ActionFile, ActionText, Draft};
 use crate::domain::problem::{Field, Position, Problem};
 use crate::domain::warning::{Warning, WarningCode};
-use crate::render::{CompiledAction, advice, diagnostic};
+use crate::render::{CompiledAction, advice, certificate_without_tls, diagnostic};
 use crate::webhook::{TargetRefusal, refused_by_default};
 
 /// A problem with the text to which its position refers.
@@ -94,7 +94,9 @@ pub fn look_at<'t>(text: impl Into<ActionText<'t>>) -> Examination<'t> {
     };
     let of_templates =
         CompiledAction::problems(draft.url.as_deref(), text_of(draft.headers.as_ref()), text_of(draft.body.as_ref()));
-    let problems: Vec<_> = problems.into_iter().map(in_file).chain(of_templates.into_iter().map(in_template)).collect();
+    let certificate = certificate_without_tls(draft.url.as_deref(), text_of(draft.client_certificate.as_ref()));
+    let of_file = problems.into_iter().chain(certificate).map(in_file);
+    let problems: Vec<_> = of_file.chain(of_templates.into_iter().map(in_template)).collect();
     let warnings = located(warnings_of(&draft), &draft);
     let file = if problems.is_empty() { draft.file() } else { None };
     Examination { file, problems, warnings }

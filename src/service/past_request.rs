@@ -134,6 +134,7 @@ mod tests {
             body: Some("{}".to_owned()),
             timeout_ms: 1,
             unresolved: Vec::new(),
+            client_certificate: None,
         };
         let masked = MaskedRequest::of(request);
         let headers = [("authorization", mask::MASK), ("x-call", "CA1")];

@@ -24,7 +24,10 @@ pub fn described(action: &ActionRecord) -> Value {
 /// An action in the form of an action file, which can be published again.
 pub fn as_file(action: &ActionRecord) -> Value {
     let mut file = json!({ "method": action.spec.method, "url": action.spec.url, "timeout": action.spec.timeout_ms });
-    for (field, text) in [("headers", &action.spec.headers), ("body", &action.spec.body)] {
+    let spec = &action.spec;
+    for (field, text) in
+        [("headers", &spec.headers), ("body", &spec.body), ("client_certificate", &spec.client_certificate)]
+    {
         if let Some(text) = text {
             file[field] = json!(text);
         }

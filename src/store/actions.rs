@@ -48,6 +48,7 @@ fn spec(
     timeout_ms: i32,
     headers: Option<String>,
     body: Option<String>,
+    client_certificate: Option<String>,
 ) -> Result<ActionSpec, StoreError> {
     let undecodable = |column: &str| StoreError::from(sqlx::Error::Decode(column.into()));
     Ok(ActionSpec {
@@ -56,6 +57,7 @@ fn spec(
         timeout_ms: u32::try_from(timeout_ms).map_err(|_| undecodable("action_version.timeout_ms"))?,
         headers,
         body,
+        client_certificate,
     })
 }
 
@@ -72,7 +74,7 @@ impl Store {
         let rows = sqlx::query!(
             r#"
             SELECT agent, name, action.enabled, action.version AS newest_version, action_version.version, method, url,
-                   timeout_ms, headers, body, published_at, published_by,
+                   timeout_ms, headers, body, client_certificate, published_at, published_by,
                    action_version.db_user AS published_db_user, action_version.reason AS published_reason,
                    switch.switched_at AS "switched_at?", switch.switched_by, switch.db_user AS switched_db_user,
                    switch.reason AS switched_reason
@@ -101,7 +103,7 @@ impl Store {
                     enabled: row.enabled,
                     newest_version: row.newest_version,
                     version: row.version,
-                    spec: spec(&row.method, row.url, row.timeout_ms, row.headers, row.body)?,
+                    spec: spec(&row.method, row.url, row.timeout_ms, row.headers, row.body, row.client_certificate)?,
                     published_at: row.published_at,
                     published_by: row.published_by,
                     published_db_user: row.published_db_user,
@@ -124,7 +126,7 @@ impl Session {
         // One round trip for all the versions that a claim needs.
         let statement = sqlx::query!(
             r#"
-            SELECT action_id, version, method, url, timeout_ms, headers, body
+            SELECT action_id, version, method, url, timeout_ms, headers, body, client_certificate
             FROM postcall.action_version
             JOIN unnest($1::bigint[], $2::int[]) AS wanted (action_id, version) USING (action_id, version)
             "#,
@@ -136,7 +138,7 @@ impl Session {
             .into_iter()
             .map(|row| {
                 let key = VersionKey { action_id: row.action_id, version: row.version };
-                Ok((key, spec(&row.method, row.url, row.timeout_ms, row.headers, row.body)?))
+                Ok((key, spec(&row.method, row.url, row.timeout_ms, row.headers, row.body, row.client_certificate)?))
             })
             .collect()
     }

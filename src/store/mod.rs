@@ -53,6 +53,7 @@ pub mod search;
 pub mod secrets;
 pub mod session;
 mod settings;
+pub mod standby;
 pub mod status;
 mod texts;
 pub mod versions;

@@ -244,8 +244,8 @@ async fn hold(transaction: &mut PgConnection, new: &Publication<'_>) -> Result<H
     // have the version that was waited for. One row by its key.
     let same = sqlx::query_scalar!(
         r#"
-        SELECT (method, url, timeout_ms, headers, body) IS NOT DISTINCT FROM ($3::text, $4::text, $5::integer, $6::text, $7::text)
-            AS "same!"
+        SELECT (method, url, timeout_ms, headers, body, client_certificate)
+            IS NOT DISTINCT FROM ($3::text, $4::text, $5::integer, $6::text, $7::text, $8::text) AS "same!"
         FROM postcall.action_version WHERE action_id = $1 AND version = $2
         "#,
         action.action_id,
@@ -255,6 +255,7 @@ async fn hold(transaction: &mut PgConnection, new: &Publication<'_>) -> Result<H
         milliseconds(new.spec),
         new.spec.headers,
         new.spec.body,
+        new.spec.client_certificate,
     )
     .fetch_optional(&mut *transaction)
     .await?;
@@ -270,8 +271,8 @@ async fn insert_version(
 ) -> Result<(), StoreError> {
     sqlx::query!(
         "INSERT INTO postcall.action_version
-             (action_id, version, method, url, timeout_ms, headers, body, published_by, reason)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+             (action_id, version, method, url, timeout_ms, headers, body, published_by, reason, client_certificate)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
         action_id,
         version,
         new.spec.method.as_str(),
@@ -281,6 +282,7 @@ async fn insert_version(
         new.spec.body,
         new.by,
         new.reason,
+        new.spec.client_certificate,
     )
     .execute(transaction)
     .await

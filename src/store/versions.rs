@@ -38,6 +38,8 @@ pub struct Change {
     pub headers: bool,
     /// Whether the body differs.
     pub body: bool,
+    /// Whether the client's certificate is another secret.
+    pub client_certificate: bool,
 }
 
 impl Store {
@@ -60,7 +62,8 @@ impl Store {
                    older.method AS "old_method?: Method", older.timeout_ms AS "old_timeout_ms?",
                    newer.url IS DISTINCT FROM older.url AS "url!",
                    newer.headers IS DISTINCT FROM older.headers AS "headers!",
-                   newer.body IS DISTINCT FROM older.body AS "body!"
+                   newer.body IS DISTINCT FROM older.body AS "body!",
+                   newer.client_certificate IS DISTINCT FROM older.client_certificate AS "client_certificate!"
             FROM (
                 SELECT action_id, least(version, $3::integer - 1) AS last FROM postcall.action WHERE agent = $1 AND name = $2
             ) AS page
@@ -98,6 +101,7 @@ impl Store {
                     url: row.url,
                     headers: row.headers,
                     body: row.body,
+                    client_certificate: row.client_certificate,
                 }),
             })
             .collect())

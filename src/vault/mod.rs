@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 use keyring::KEY_BYTES;
 pub use keyring::{Keyring, KeyringError, new_key_line};
 
-use crate::domain::secret::{Absence, MAX_BYTES, Sealed, SecretValue};
+use crate::domain::secret::{Absence, Sealed, SecretValue, most_bytes};
 
 /// Bytes of a nonce, which stands before what it was used for. 24 random bytes do not repeat.
 const NONCE_BYTES: usize = 24;
@@ -36,8 +36,8 @@ pub enum SealError {
     #[error("the secret is empty")]
     Empty,
     /// It is longer than the limit.
-    #[error("the secret has more than {MAX_BYTES} bytes")]
-    TooLong,
+    #[error("the secret has more than {0} bytes")]
+    TooLong(usize),
     /// The system gave no random bytes, or the cipher refused.
     #[error("the secret cannot be encrypted: the system gives no random bytes")]
     NoRandomBytes,
@@ -49,9 +49,9 @@ impl Keyring {
     /// # Errors
     /// The value is empty or too long, or there are no random bytes.
     pub fn seal(&self, owner: Owner<'_>, value: &str) -> Result<Sealed, SealError> {
-        match value.len() {
-            0 => return Err(SealError::Empty),
-            length if length > MAX_BYTES => return Err(SealError::TooLong),
+        match most_bytes(value) {
+            _ if value.is_empty() => return Err(SealError::Empty),
+            most if value.len() > most => return Err(SealError::TooLong(most)),
             _ => {}
         }
         let data_key = <Key>::try_generate().map(Zeroizing::new).map_err(|_| SealError::NoRandomBytes)?;
@@ -124,6 +124,7 @@ fn decrypt(key: &Key, sealed: &[u8], about: &[u8]) -> Option<Zeroizing<Vec<u8>>>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::secret::MAX_BYTES;
 
     fn ring(lines: usize) -> (Keyring, String) {
         let text = (0..lines).map(|_| new_key_line().unwrap().to_string()).collect::<Vec<_>>().join("\n");
@@ -173,7 +174,7 @@ mod tests {
     fn a_secret_is_neither_empty_nor_longer_than_the_limit() {
         let (keys, _) = ring(1);
         assert!(matches!(keys.seal(OWNER, ""), Err(SealError::Empty)));
-        assert!(matches!(keys.seal(OWNER, &"x".repeat(MAX_BYTES + 1)), Err(SealError::TooLong)));
+        assert!(matches!(keys.seal(OWNER, &"x".repeat(MAX_BYTES + 1)), Err(SealError::TooLong(MAX_BYTES))));
         assert!(keys.seal(OWNER, &"x".repeat(MAX_BYTES)).is_ok());
     }
 }

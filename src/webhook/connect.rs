@@ -1,5 +1,5 @@
 //! Opens a connection to a target: it looks up the name, lets the guard judge every address, connects by TCP, and does
-//! the TLS handshake. It notes every step in the evidence. All of this is one future: dropping it closes what was being
+//! the TLS handshake, through the operator's proxy if there is one. It notes every step in the evidence. All of this is one future: dropping it closes what was being
 //! opened.
 
 use std::io;
@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use url::Host;
 
+use super::egress::{Egress, NoTunnel};
 use super::evidence::{Evidence, Phase};
 use super::fault::Fault;
 use super::guard::{TargetGuard, TargetRefusal};
@@ -24,7 +25,8 @@ use super::watched_stream::Socket;
 pub(super) struct Connector {
     guard: TargetGuard,
     names: Names,
-    tls: TlsConnector,
+    tls: Arc<ClientConfig>,
+    egress: Option<Egress>,
 }
 
 /// Why there is no connection. No request was written.
@@ -36,18 +38,31 @@ pub(super) enum NoConnection {
     Blocked(TargetRefusal),
     /// No address accepted a TCP connection.
     Tcp(Fault),
+    /// The egress proxy opened no tunnel.
+    NoTunnel(NoTunnel),
     /// The TLS handshake failed.
     Tls(Fault),
 }
 
 impl Connector {
-    /// A connector that looks up names with `names`, asks `guard`, and trusts the certificates that `tls` trusts.
-    pub(super) fn new(guard: TargetGuard, names: Names, tls: ClientConfig) -> Connector {
-        Connector { guard, names, tls: TlsConnector::from(Arc::new(tls)) }
+    /// A connector that looks up names with `names`, asks `guard`, trusts the certificates that `tls` trusts, and connects
+    /// through `egress`, if there is one.
+    pub(super) fn new(guard: TargetGuard, names: Names, tls: Arc<ClientConfig>, egress: Option<Egress>) -> Connector {
+        Connector { guard, names, tls, egress }
     }
 
-    /// Connects to `target`.
-    pub(super) async fn connect(&self, target: &Target, evidence: &Evidence) -> Result<Socket, NoConnection> {
+    /// The proxy through which it connects.
+    pub(super) fn egress(&self) -> Option<&Egress> {
+        self.egress.as_ref()
+    }
+
+    /// Connects to `target`, and speaks TLS as `tls` says, if it says anything.
+    pub(super) async fn connect(
+        &self,
+        target: &Target,
+        tls: Option<&Arc<ClientConfig>>,
+        evidence: &Evidence,
+    ) -> Result<Socket, NoConnection> {
         let addresses = self.addresses(target, evidence).await?;
         // If one address of a name is not allowed, the whole name is refused. Otherwise the owner of the name could
         // choose by the order of its addresses what is called.
@@ -56,10 +71,15 @@ impl Connector {
         }
         let addresses: Vec<SocketAddr> =
             race::order(&addresses).into_iter().map(|address| SocketAddr::new(address, target.port)).collect();
-        let tcp = race::connect(&addresses).await.map_err(|error| NoConnection::Tcp(Fault::of(&error)))?;
+        let tcp = match &self.egress {
+            // The proxy is told the judged addresses, as the kernel is without one.
+            Some(egress) => egress.connect(&addresses, &self.names, evidence).await.map_err(NoConnection::NoTunnel)?,
+            None => race::connect(&addresses).await.map_err(|error| NoConnection::Tcp(Fault::of(&error)))?,
+        };
         // Without this, the kernel may hold back the end of a request until the beginning is acknowledged.
         tcp.set_nodelay(true).map_err(|error| NoConnection::Tcp(Fault::of(&error)))?;
-        let socket = if target.tls { self.handshake(target, tcp, evidence).await? } else { Socket::Plain(tcp) };
+        let tls = TlsConnector::from(Arc::clone(tls.unwrap_or(&self.tls)));
+        let socket = if target.tls { handshake(tls, target, tcp, evidence).await? } else { Socket::Plain(tcp) };
         evidence.note(Phase::Connected);
         Ok(socket)
     }
@@ -81,18 +101,21 @@ impl Connector {
         evidence.note(Phase::Connecting);
         Ok(found)
     }
+}
 
-    async fn handshake(&self, target: &Target, tcp: TcpStream, evidence: &Evidence) -> Result<Socket, NoConnection> {
-        evidence.note(Phase::Handshaking);
-        let failed = |error: &io::Error| NoConnection::Tls(Fault::of(error));
-        let name = match &target.host {
-            Host::Domain(name) => {
-                ServerName::try_from(name.clone()).map_err(|error| failed(&io::Error::other(error)))?
-            }
-            Host::Ipv4(address) => ServerName::IpAddress((*address).into()),
-            Host::Ipv6(address) => ServerName::IpAddress((*address).into()),
-        };
-        let tls = self.tls.connect(name, tcp).await.map_err(|error| failed(&error))?;
-        Ok(Socket::Tls(Box::new(tls)))
-    }
+async fn handshake(
+    tls: TlsConnector,
+    target: &Target,
+    tcp: TcpStream,
+    evidence: &Evidence,
+) -> Result<Socket, NoConnection> {
+    evidence.note(Phase::Handshaking);
+    let failed = |error: &io::Error| NoConnection::Tls(Fault::of(error));
+    let name = match &target.host {
+        Host::Domain(name) => ServerName::try_from(name.clone()).map_err(|error| failed(&io::Error::other(error)))?,
+        Host::Ipv4(address) => ServerName::IpAddress((*address).into()),
+        Host::Ipv6(address) => ServerName::IpAddress((*address).into()),
+    };
+    let tls = tls.connect(name, tcp).await.map_err(|error| failed(&error))?;
+    Ok(Socket::Tls(Box::new(tls)))
 }

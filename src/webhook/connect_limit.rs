@@ -273,7 +273,7 @@ mod tests {
     use super::*;
 
     fn target() -> Target {
-        Target { tls: false, host: Host::Domain("h.example".to_owned()), port: 80 }
+        Target { tls: false, host: Host::Domain("h.example".to_owned()), port: 80, client: None }
     }
 
     fn open(limits: &Arc<ConnectLimits>) -> Option<Opening> {

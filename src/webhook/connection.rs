@@ -61,7 +61,7 @@ pub(super) struct Connection {
 }
 
 /// Why an exchange gave no response head.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Broken {
     /// Why the stream stopped the connection, if it did.
     pub(super) unusable: Option<Unusable>,

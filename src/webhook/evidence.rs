@@ -18,6 +18,10 @@ pub(super) enum Phase {
     LookingUp,
     /// The addresses are known, and a TCP connection to one of them is being opened.
     Connecting,
+    /// The addresses are known, and a TCP connection to the egress proxy is being opened.
+    ReachingProxy,
+    /// The egress proxy was asked for a tunnel to one of the addresses.
+    Tunnelling,
     /// TCP is connected and the TLS handshake has begun.
     Handshaking,
     /// The connection is ready to be written to.

@@ -4,15 +4,17 @@
 use std::error::Error;
 use std::io;
 
-use rustls::{AlertDescription, CertificateError, OtherError};
+use rustls::AlertDescription;
+
+use super::certificate::describe;
 
 /// The parts of an error that say something about what happened.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Fault {
     /// Whether bytes arrived that are not an HTTP response.
     pub(super) not_http: bool,
     /// Why the server's certificate was not accepted.
-    pub(super) certificate: Option<&'static str>,
+    pub(super) certificate: Option<String>,
     /// Why the two sides could not agree on how to speak TLS.
     pub(super) tls: Option<&'static str>,
     /// The kind of the operating system's error.
@@ -29,6 +31,11 @@ impl Fault {
             cause = inner(error);
         }
         fault
+    }
+
+    /// Whether the server may have refused a client without a certificate.
+    pub(super) fn may_want_certificate(&self) -> bool {
+        matches!(self.tls, Some(WANTS_CERTIFICATE | REFUSED))
     }
 
     fn look_at(&mut self, error: &(dyn Error + 'static)) {
@@ -55,6 +62,12 @@ fn inner<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'stati
     }
 }
 
+/// Said of a server that asks who its client is, as a part of TLS.
+pub(super) const WANTS_CERTIFICATE: &str = "the server wants a client's certificate, and postcall shows none";
+
+/// Said of a server that does not tell why.
+const REFUSED: &str = "the server refused it; it may want another cipher, or a client's certificate";
+
 /// What a person can do something about, of all that ends a handshake.
 fn disagreement(error: &rustls::Error) -> Option<&'static str> {
     match error {
@@ -67,40 +80,15 @@ fn disagreement(error: &rustls::Error) -> Option<&'static str> {
             }
             AlertDescription::UnrecognisedName => Some("the server does not know this name"),
             AlertDescription::NoApplicationProtocol => Some("the server does not offer HTTP/1.1"),
-            AlertDescription::CertificateRequired => Some("the server wants a client's certificate"),
-            AlertDescription::HandshakeFailure => {
-                Some("the server refused it; it may want another cipher, or a client's certificate")
-            }
+            AlertDescription::CertificateRequired => Some(WANTS_CERTIFICATE),
+            AlertDescription::HandshakeFailure => Some(REFUSED),
+            AlertDescription::BadCertificate
+            | AlertDescription::CertificateExpired
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::UnknownCA
+            | AlertDescription::AccessDenied => Some("the server does not accept the client's certificate"),
             _ => Some("the server refused it"),
         },
         _ => None,
     }
-}
-
-fn describe(reason: &CertificateError) -> &'static str {
-    match reason {
-        CertificateError::Other(other) if is_own_authority(other) => {
-            "it is one of an authority and not of a server, as a self-signed one often is"
-        }
-        CertificateError::Expired | CertificateError::ExpiredContext { .. } => "it has expired",
-        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => "it is not valid yet",
-        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => "it is for another name",
-        CertificateError::UnknownIssuer => "its issuer is not trusted here",
-        CertificateError::Revoked => "it was revoked",
-        CertificateError::BadEncoding => "it cannot be read",
-        CertificateError::BadSignature => "its signature is wrong",
-        CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
-            "it was not issued for servers"
-        }
-        CertificateError::UnsupportedSignatureAlgorithmContext { .. }
-        | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
-            "its signature is of a kind that is not safe or not known"
-        }
-        _ => "it is not acceptable",
-    }
-}
-
-/// Whether the server showed an authority's certificate as its own.
-fn is_own_authority(OtherError(error): &OtherError) -> bool {
-    matches!(error.downcast_ref(), Some(webpki::Error::CaUsedAsEndEntity))
 }

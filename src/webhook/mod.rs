@@ -8,7 +8,7 @@
 //! | --- | --- |
 //! | a response head | delivered or rejected, however its body ends |
 //! | the request taken to be written, no head | unknown: timeout, reset, protocol, dispatcher lost |
-//! | the request not taken, stopped by the dispatcher, or sent away by the target's `connect_limit` | unsent |
+//! | the request not taken, stopped by the dispatcher, sent away by the target's `connect_limit`, or kept by the egress proxy | unsent |
 //! | the request not taken | failed: blocked, dns, connect, tls |
 //!
 //! An attempt is one future, from the look-up of the name to the last byte of the answer. Nothing of it runs
@@ -18,7 +18,7 @@
 //! - `guard`: which targets may be called
 //! - `client`: sends the request, over a connection from the `pool`, or over a new one, if the `connect_limit` permits it
 //! - `connect`: opens a connection; `names`: finds the host's addresses; `race`: finds the address that answers first;
-//!   `tls`: says which certificates to trust
+//!   `egress`: opens a tunnel through the operator's proxy; `tls`: says which certificates to trust; `certificate`: why one was not accepted
 //! - `connection`: HTTP on a connected socket
 //! - `watched_stream`: every byte passes it, so it knows whether the request was written; `send_gate`: until when requests may begin,
 //!   by a `clock` that goes on while the machine is suspended; `head`: how many bytes may come before an answer's head
@@ -34,11 +34,13 @@
 //! the `pool`. Every queue, every buffer and every number of connections has a bound, which stands beside it in the
 //! code. What one receiver sends is read only within the bounds of its own attempt.
 
+mod certificate;
 mod client;
 mod clock;
 mod connect;
 mod connect_limit;
 mod connection;
+mod egress;
 mod evidence;
 mod fault;
 mod guard;
@@ -64,23 +66,27 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use rustls::ClientConfig;
 use uuid::Uuid;
 
 use self::client::{Client, NoHead};
 pub use self::clock::Moment;
+use self::connect::Connector;
 use self::connect_limit::Way;
 use self::connection::Connection;
+use self::egress::Egress;
+pub use self::egress::{EgressProxy, NotAProxy};
 use self::evidence::Evidence;
 use self::guard::TargetGuard;
 pub use self::guard::{DeniedTarget, NotATarget, NotPorts, PortRange, TargetRefusal, TargetRules, refused_by_default};
 pub use self::names::NameSources;
 use self::names::Names;
-use self::outcome::{Cause, StopReason, without_head};
+use self::outcome::{Cause, StopReason, is_of_the_proxy, without_head};
 use self::prepare::Prepared;
 pub use self::send_gate::SendGate;
 use self::target::Target;
 pub use self::tls::{config as tls_config, root_certificates};
-use crate::domain::delivery::{BodyEnd, Ending, Outcome, Timing};
+use crate::domain::delivery::{BodyEnd, Ending, Failure, Outcome, Timing};
 use crate::domain::host::Origin;
 use crate::domain::request::Request;
 
@@ -97,6 +103,8 @@ pub struct WebhookSettings {
     pub hold_unreachable: bool,
     /// Whether the beginning and the end of a body are kept if the receiver did not take the request.
     pub keep_excerpts: bool,
+    /// The proxy through which every request goes (`--egress-proxy`).
+    pub egress_proxy: Option<EgressProxy>,
     /// A file of certificates of further authorities, in PEM (`--ca-file`).
     pub ca_file: Option<PathBuf>,
     /// The files that say how names are looked up. `None` means those of the system.
@@ -134,6 +142,26 @@ pub struct Attempt {
     pub ending: Ending,
     /// How long the steps of the attempt took.
     pub timing: Timing,
+    /// Whether the egress proxy itself kept the attempt from being made, so that the delivery is unsent and should wait. It is
+    /// never set without `hold_unreachable`.
+    pub kept_by_proxy: bool,
+    /// Whether TLS failed for a request that shows a certificate. That says something about the action, and nothing about the
+    /// host for others.
+    pub certificate_failed: bool,
+}
+
+/// How the exchange of an attempt ended.
+struct Exchanged {
+    ending: Ending,
+    /// When the response head arrived, if it did.
+    head: Option<Duration>,
+    kept_by_proxy: bool,
+}
+
+impl Exchanged {
+    fn with(ending: Ending) -> Exchanged {
+        Exchanged { ending, head: None, kept_by_proxy: false }
+    }
 }
 
 /// The HTTP client. All attempts of the process share one. It keeps connections alive for a moment, and reuses them.
@@ -141,6 +169,8 @@ pub struct Webhook {
     client: Client,
     guard: TargetGuard,
     keep_excerpts: bool,
+    hold_unreachable: bool,
+    tls: Arc<ClientConfig>,
 }
 
 impl Webhook {
@@ -152,13 +182,15 @@ impl Webhook {
     /// file that says how names are looked up cannot be read.
     pub fn new(settings: WebhookSettings) -> Result<Webhook, SetupError> {
         let guard = TargetGuard::new(settings.targets);
-        let tls = tls::config(settings.ca_file.as_deref())?;
+        let tls = Arc::new(tls::config(settings.ca_file.as_deref())?);
         let names = match settings.names {
             Some(sources) => Names::from_sources(sources)?,
             None => Names::system()?,
         };
-        let client = Client::new(guard.clone(), names, tls, settings.hold_unreachable);
-        Ok(Webhook { client, guard, keep_excerpts: settings.keep_excerpts })
+        let egress = settings.egress_proxy.map(Egress::through);
+        let connector = Connector::new(guard.clone(), names, Arc::clone(&tls), egress);
+        let (hold_unreachable, keep_excerpts) = (settings.hold_unreachable, settings.keep_excerpts);
+        Ok(Webhook { client: Client::new(connector, hold_unreachable), guard, keep_excerpts, hold_unreachable, tls })
     }
 
     /// Sends `request` at most once and waits for the answer, for no longer than `request.timeout_ms` in all, from the
@@ -181,7 +213,7 @@ impl Webhook {
     ) -> Attempt {
         let timeout = Duration::from_millis(request.timeout_ms.into());
         let mut cut = pin!(cut);
-        let prepared = prepare::prepare(request, message_id, &self.guard);
+        let prepared = prepare::prepare(request, message_id, &self.guard, &self.tls);
         let way = match &prepared {
             Ok(prepared) => tokio::select! {
                 biased;
@@ -202,26 +234,28 @@ impl Webhook {
                 () = tokio::time::sleep_until(deadline) => StopReason::Deadline,
             }
         });
-        let (ending, head) = match (prepared, way) {
+        let Exchanged { ending, head, kept_by_proxy } = match (prepared, way) {
             (Ok(prepared), Some(way)) => self.exchange(way, &prepared, &evidence, send_gate, stop).await,
-            (Ok(_), None) => (Ending::Unsent, None),
-            (Err(refused), _) => (Ending::Final(refused), None),
+            (Ok(_), None) => Exchanged::with(Ending::Unsent),
+            (Err(refused), _) => Exchanged::with(Ending::Final(refused)),
         };
         let progress = evidence.progress();
         let timing = Timing { latency: evidence.elapsed(), dns: progress.dns, connected: progress.connected, head };
-        Attempt { ending, timing }
+        let failed_at_tls = matches!(ending, Ending::Final(Outcome::Failed { kind: Failure::Tls, .. }));
+        let certificate_failed = failed_at_tls && request.client_certificate.is_some();
+        Attempt { ending, timing, kept_by_proxy, certificate_failed }
     }
 
     /// Connects to a host, with TLS if its URLs say so, and sends nothing. Returns whether that succeeded, or `None` if
     /// nothing was known within [`PROBE_TIMEOUT`].
     pub async fn probe(&self, origin: &Origin) -> Option<bool> {
         let Ok(host) = url::Host::parse(origin.host.name()) else { return Some(true) };
-        let target = Target { tls: origin.tls, host, port: origin.host.port() };
+        let target = Target { tls: origin.tls, host, port: origin.host.port(), client: None };
         let evidence = Evidence::start(SendGate::open());
         tokio::time::timeout(PROBE_TIMEOUT, self.client.probe(&target, &evidence)).await.ok()
     }
 
-    /// Sends the request and reads the answer. Returns the ending and, if a response head arrived, when it arrived.
+    /// Sends the request and reads the answer.
     async fn exchange(
         &self,
         way: Way<Connection>,
@@ -229,7 +263,7 @@ impl Webhook {
         evidence: &Arc<Evidence>,
         send_gate: &SendGate,
         mut stop: Pin<&mut impl Future<Output = StopReason>>,
-    ) -> (Ending, Option<Duration>) {
+    ) -> Exchanged {
         let cause = {
             let head = pin!(self.client.send(way, prepared, evidence));
             match until_stopped(head, evidence, send_gate, stop.as_mut()).await {
@@ -239,13 +273,30 @@ impl Webhook {
                     if answer.body_end == BodyEnd::Complete {
                         self.client.keep(&prepared.target, connection);
                     }
-                    return (Ending::Final(Outcome::Answered(answer)), Some(arrived));
+                    let ending = Ending::Final(Outcome::Answered(answer));
+                    return Exchanged { ending, head: Some(arrived), kept_by_proxy: false };
                 }
                 Err(cause) => cause,
             }
         };
         // The exchange was dropped above, so nothing can change this verdict.
-        (without_head(evidence.is_taken(), evidence.progress().phase, cause), None)
+        let (taken, phase) = (evidence.is_taken(), evidence.progress().phase);
+        let of_the_proxy = is_of_the_proxy(taken, phase, &cause);
+        let ending = without_head(taken, phase, cause);
+        if of_the_proxy {
+            self.tell_of_the_proxy(&ending);
+            if self.hold_unreachable {
+                return Exchanged { kept_by_proxy: true, ..Exchanged::with(Ending::Unsent) };
+            }
+        }
+        Exchanged::with(ending)
+    }
+
+    /// Lets the log say that the egress proxy cannot be used.
+    fn tell_of_the_proxy(&self, ending: &Ending) {
+        if let (Some(egress), Ending::Final(Outcome::Failed { detail, .. })) = (self.client.egress(), ending) {
+            egress.fails(detail);
+        }
     }
 }
 

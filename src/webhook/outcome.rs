@@ -4,7 +4,7 @@ use super::client::NoHead;
 use super::connect::NoConnection;
 use super::connection::Broken;
 use super::evidence::Phase;
-use super::fault::Fault;
+use super::fault::{Fault, WANTS_CERTIFICATE};
 use super::watched_stream::Unusable;
 use crate::domain::delivery::{Ending, Failure, Outcome, UnknownReason};
 
@@ -40,8 +40,19 @@ pub(super) fn without_head(taken: bool, phase: Phase, cause: Cause) -> Ending {
     }
 }
 
+/// Whether the egress proxy is what kept the attempt from being made, and would keep every other as well. What it does about
+/// one target only, or may do, is not meant.
+pub(super) fn is_of_the_proxy(taken: bool, phase: Phase, cause: &Cause) -> bool {
+    !taken
+        && match cause {
+            Cause::Stopped(StopReason::Deadline) => phase == Phase::ReachingProxy,
+            Cause::NoHead(NoHead::NoConnection(NoConnection::NoTunnel(reason))) => reason.is_of_the_proxy(),
+            Cause::Stopped(StopReason::Cut) | Cause::NoHead(_) => false,
+        }
+}
+
 fn unknown(cause: &Cause) -> Outcome {
-    let reset = |fault| (UnknownReason::Reset, with_io_kind("the connection ended before a response arrived", fault));
+    let reset = |fault| (UnknownReason::Reset, ended_before_a_response(fault));
     let (kind, detail) = match cause {
         Cause::Stopped(StopReason::Deadline) => {
             (UnknownReason::Timeout, "the deadline passed before a response arrived".to_owned())
@@ -55,9 +66,9 @@ fn unknown(cause: &Cause) -> Outcome {
         Cause::NoHead(NoHead::Broken(Broken { fault, .. })) if fault.not_http => {
             (UnknownReason::Protocol, "what came back is not an HTTP response".to_owned())
         }
-        Cause::NoHead(NoHead::Broken(Broken { fault, .. })) => reset(*fault),
+        Cause::NoHead(NoHead::Broken(Broken { fault, .. })) => reset(fault),
         // This cannot happen, because no request is written without a connection.
-        Cause::NoHead(NoHead::NoConnection(_)) => reset(Fault::default()),
+        Cause::NoHead(NoHead::NoConnection(_)) => reset(&Fault::default()),
     };
     Outcome::Unknown { kind, detail }
 }
@@ -68,6 +79,11 @@ fn too_late(phase: Phase) -> Outcome {
     let (kind, detail) = match phase {
         Phase::LookingUp => (Failure::Dns, "the deadline passed before the host's name was resolved"),
         Phase::Handshaking => (Failure::Tls, "the deadline passed inside the TLS handshake"),
+        Phase::ReachingProxy => (Failure::Connect, "the deadline passed before the egress proxy was reached"),
+        Phase::Tunnelling => (
+            Failure::Connect,
+            "the deadline passed before the egress proxy had answered; it, or the host behind it, is silent",
+        ),
         Phase::Connected => (Failure::Connect, "the deadline passed before the request could be written"),
         Phase::Idle | Phase::Connecting => (Failure::Connect, "the deadline passed before a TCP connection was open"),
     };
@@ -78,8 +94,9 @@ fn not_connected(reason: NoConnection) -> Outcome {
     let (kind, detail) = match reason {
         NoConnection::Unresolved(reason) => (Failure::Dns, reason),
         NoConnection::Blocked(refusal) => (Failure::Blocked, refusal.detail()),
-        NoConnection::Tcp(fault) => (Failure::Connect, with_io_kind("no TCP connection", fault)),
-        NoConnection::Tls(fault) => (Failure::Tls, handshake_failed(fault)),
+        NoConnection::Tcp(fault) => (Failure::Connect, with_io_kind("no TCP connection", &fault)),
+        NoConnection::NoTunnel(reason) => (Failure::Connect, reason.detail()),
+        NoConnection::Tls(fault) => (Failure::Tls, handshake_failed(&fault)),
     };
     Outcome::Failed { kind, detail }
 }
@@ -87,13 +104,22 @@ fn not_connected(reason: NoConnection) -> Outcome {
 fn not_written(broken: Broken) -> Outcome {
     let detail = match broken.unusable {
         Some(Unusable::SpokeFirst) => "the host spoke first, as no HTTP server does; nothing was written".to_owned(),
-        _ => with_io_kind("the connection ended before the request was written", broken.fault),
+        _ => with_io_kind("the connection ended before the request was written", &broken.fault),
     };
     Outcome::Failed { kind: Failure::Connect, detail }
 }
 
-fn handshake_failed(fault: Fault) -> String {
-    match fault.certificate {
+/// With TLS 1.3, a server that misses the client's certificate says so only after the client may have written its request.
+fn ended_before_a_response(fault: &Fault) -> String {
+    let sentence = "the connection ended before a response arrived";
+    match fault.tls {
+        Some(WANTS_CERTIFICATE) => format!("{sentence}: {WANTS_CERTIFICATE}"),
+        _ => with_io_kind(sentence, fault),
+    }
+}
+
+fn handshake_failed(fault: &Fault) -> String {
+    match &fault.certificate {
         Some(reason) => format!("the server's certificate was not accepted: {reason}"),
         None => match fault.tls {
             Some(reason) => format!("the TLS handshake failed: {reason}"),
@@ -102,7 +128,7 @@ fn handshake_failed(fault: Fault) -> String {
     }
 }
 
-fn with_io_kind(sentence: &str, fault: Fault) -> String {
+fn with_io_kind(sentence: &str, fault: &Fault) -> String {
     match fault.io {
         Some(kind) => format!("{sentence}: {kind}"),
         None => sentence.to_owned(),
@@ -111,10 +137,19 @@ fn with_io_kind(sentence: &str, fault: Fault) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::egress::NoTunnel;
     use super::super::guard::TargetRefusal;
     use super::*;
 
-    const PHASES: [Phase; 5] = [Phase::Idle, Phase::LookingUp, Phase::Connecting, Phase::Handshaking, Phase::Connected];
+    const PHASES: [Phase; 7] = [
+        Phase::Idle,
+        Phase::LookingUp,
+        Phase::Connecting,
+        Phase::ReachingProxy,
+        Phase::Tunnelling,
+        Phase::Handshaking,
+        Phase::Connected,
+    ];
 
     fn causes() -> Vec<Cause> {
         let reasons = [
@@ -125,13 +160,16 @@ mod tests {
             Some(Unusable::GateClosed),
         ];
         let faults = [Fault::default(), Fault { not_http: true, ..Fault::default() }];
-        let broken =
-            reasons.iter().flat_map(|reason| faults.map(|fault| NoHead::Broken(Broken { unusable: *reason, fault })));
+        let broken = reasons
+            .iter()
+            .flat_map(|reason| faults.clone().map(|fault| NoHead::Broken(Broken { unusable: *reason, fault })));
         let no_connection = [
             NoConnection::Unresolved(String::new()),
             NoConnection::Blocked(TargetRefusal::Address),
             NoConnection::Tcp(Fault::default()),
             NoConnection::Tls(Fault::default()),
+            NoConnection::NoTunnel(NoTunnel::Credentials),
+            NoConnection::NoTunnel(NoTunnel::Refused(502)),
         ];
         let no_head = broken.chain(no_connection.map(NoHead::NoConnection)).map(Cause::NoHead);
         no_head.chain([Cause::Stopped(StopReason::Deadline), Cause::Stopped(StopReason::Cut)]).collect()
@@ -154,6 +192,23 @@ mod tests {
                     matches!(untaken, Ending::Unsent | Ending::Final(Outcome::Failed { .. })),
                     "{phase:?} {cause:?}"
                 );
+            }
+        }
+    }
+
+    #[test]
+    fn what_was_taken_is_never_laid_to_the_proxy_and_what_concerns_one_target_neither() {
+        for phase in PHASES {
+            for cause in causes() {
+                assert!(!is_of_the_proxy(true, phase, &cause), "{phase:?} {cause:?}");
+                let expected = match &cause {
+                    Cause::Stopped(StopReason::Deadline) => phase == Phase::ReachingProxy,
+                    Cause::NoHead(NoHead::NoConnection(NoConnection::NoTunnel(reason))) => {
+                        *reason == NoTunnel::Credentials
+                    }
+                    _ => false,
+                };
+                assert_eq!(is_of_the_proxy(false, phase, &cause), expected, "{phase:?} {cause:?}");
             }
         }
     }

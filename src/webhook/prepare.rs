@@ -1,14 +1,19 @@
 //! Puts the rendered request into the form that the client sends.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::header::{ACCEPT, HOST, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 use http::uri::PathAndQuery;
+use rustls::ClientConfig;
+use sha2::{Digest, Sha256};
 use url::{Position, Url};
 use uuid::Uuid;
 
 use super::connection::Content;
 use super::guard::{TargetGuard, TargetRefusal};
 use super::target::Target;
+use super::tls;
 use crate::domain::action::Method;
 use crate::domain::delivery::{Failure, Outcome};
 use crate::domain::request::Request;
@@ -34,6 +39,8 @@ const SENDER: HeaderValue = HeaderValue::from_static(concat!("postcall/", env!("
 pub(super) struct Prepared {
     /// The target that it goes to.
     pub(super) target: Target,
+    /// TLS with the certificate that is shown there, if one is.
+    pub(super) tls: Option<Arc<ClientConfig>>,
     method: http::Method,
     path: http::Uri,
     headers: HeaderMap,
@@ -52,18 +59,34 @@ impl Prepared {
 }
 
 /// Makes `request` ready to send: the guard judges its URL, and the client's own headers are added to the rendered
-/// ones.
+/// ones. `tls` is how TLS is spoken without a certificate of the client.
 ///
 /// # Errors
 /// Returns a `failed` outcome, of the kind `blocked` or `render`. Nothing was attempted.
-pub(super) fn prepare(request: &Request, message_id: Uuid, guard: &TargetGuard) -> Result<Prepared, Outcome> {
+pub(super) fn prepare(
+    request: &Request,
+    message_id: Uuid,
+    guard: &TargetGuard,
+    tls: &ClientConfig,
+) -> Result<Prepared, Outcome> {
     let url = Url::parse(&request.url).map_err(|_| unsendable("the URL cannot be read"))?;
     guard.check_url(&url).map_err(blocked)?;
-    let target = Target::of(&url).ok_or_else(|| unsendable("the URL names no host"))?;
+    let mut target = Target::of(&url).ok_or_else(|| unsendable("the URL names no host"))?;
+    let tls = match &request.client_certificate {
+        Some(certificate) => {
+            target.client = Some(Sha256::digest(certificate.pem()).into());
+            let showing = tls::showing(tls, certificate).map_err(|why| {
+                unsendable(&format!("the client certificate (secret `{}`) cannot be used: {why}", certificate.secret()))
+            })?;
+            Some(Arc::new(showing))
+        }
+        None => None,
+    };
     let path = PathAndQuery::try_from(&url[Position::BeforePath..Position::AfterQuery])
         .map_err(|_| unsendable("the URL's path or query cannot be sent"))?;
     Ok(Prepared {
         target,
+        tls,
         method: method(request.method),
         path: path.into(),
         headers: headers(request, message_id, &url)?,

@@ -39,31 +39,46 @@ pub(super) fn order(addresses: &[IpAddr]) -> Vec<IpAddr> {
     ordered
 }
 
-type Connecting = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>;
+/// A connection that is being opened.
+pub(super) type Opening<'a, E> = Pin<Box<dyn Future<Output = Result<TcpStream, E>> + Send + 'a>>;
 
 /// Connects to the first of `addresses` that accepts a connection. The other connections are dropped.
 ///
 /// # Errors
 /// Returns the last error if every address has failed.
 pub(super) async fn connect(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
+    let connected = first(addresses, |address| Box::pin(TcpStream::connect(address)), |_| false).await;
+    connected.unwrap_or_else(|| Err(io::ErrorKind::NotFound.into()))
+}
+
+/// The first connection of those that `begin` opens to `addresses`. The others are dropped. `None` without addresses.
+///
+/// # Errors
+/// Returns the last error if every address has failed, or one that `is_the_end` of it at once.
+pub(super) async fn first<'a, E>(
+    addresses: &[SocketAddr],
+    begin: impl Fn(SocketAddr) -> Opening<'a, E>,
+    is_the_end: impl Fn(&E) -> bool,
+) -> Option<Result<TcpStream, E>> {
     let mut next = addresses.iter().copied();
-    let mut open: VecDeque<Connecting> = VecDeque::new();
-    let mut failed = io::Error::from(io::ErrorKind::NotFound);
+    let mut open: VecDeque<Opening<'a, E>> = VecDeque::new();
+    let mut failed = None;
     loop {
         if let Some(address) = next.next() {
             if open.len() >= MAX_OPEN {
                 open.pop_front();
             }
-            open.push_back(Box::pin(TcpStream::connect(address)));
+            open.push_back(begin(address));
         } else if open.is_empty() {
-            return Err(failed);
+            return failed.map(Err);
         }
         let more_to_try = next.len() > 0;
         tokio::select! {
             biased;
             connected = first_of(&mut open) => match connected {
-                Ok(stream) => return Ok(stream),
-                Err(error) => failed = error,
+                Ok(stream) => return Some(Ok(stream)),
+                Err(error) if is_the_end(&error) => return Some(Err(error)),
+                Err(error) => failed = Some(error),
             },
             () = sleep(ATTEMPT_DELAY), if more_to_try => {}
         }
@@ -71,7 +86,7 @@ pub(super) async fn connect(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
 }
 
 /// Waits for the first of `open` that succeeds or fails, and removes it.
-async fn first_of(open: &mut VecDeque<Connecting>) -> io::Result<TcpStream> {
+async fn first_of<E>(open: &mut VecDeque<Opening<'_, E>>) -> Result<TcpStream, E> {
     poll_fn(|cx| {
         let ended = open.iter_mut().enumerate().find_map(|(index, connecting)| match connecting.as_mut().poll(cx) {
             Poll::Ready(connected) => Some((index, connected)),

@@ -3,11 +3,15 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use rustls::pki_types::CertificateDer;
+use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, RootCertStore};
 
 use super::SetupError;
+use super::certificate::Verifier;
+use crate::domain::client_certificate::ClientCertificate;
 
 /// A configuration that trusts what this machine trusts: the certificates of `SSL_CERT_FILE` and `SSL_CERT_DIR` if they
 /// are set, and otherwise those of the system's store; and the authorities of `ca_file`, if there is one. Early data stays off, as it is by default, because an attacker
@@ -24,12 +28,43 @@ pub fn config(ca_file: Option<&Path>) -> Result<ClientConfig, SetupError> {
     if roots.is_empty() {
         tracing::warn!("no root certificates found: every https webhook will fail; SSL_CERT_FILE names a file of them");
     }
-    let mut config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
-        .map_err(SetupError::Tls)?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+        .map_err(SetupError::Tls)?;
+    let roots = Arc::new(roots);
+    // Without roots there is no verifier, and nothing is trusted.
+    let builder = match WebPkiServerVerifier::builder_with_provider(Arc::clone(&roots), provider).build() {
+        // rustls calls every verifier of one's own dangerous. This one asks rustls's, and only tells more about a refusal.
+        Ok(verifier) => builder.dangerous().with_custom_certificate_verifier(Arc::new(Verifier(verifier))),
+        Err(_) => builder.with_root_certificates(roots),
+    };
+    let mut config = builder.with_no_client_auth();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+/// `config` with the certificate that is shown to the receiver, if it asks for one. TLS sessions are not resumed: a session is
+/// that of whose certificate began it.
+///
+/// # Errors
+/// Returns why it cannot be used. Nothing of the certificate or the key is in it.
+pub(super) fn showing(config: &ClientConfig, certificate: &ClientCertificate) -> Result<ClientConfig, &'static str> {
+    let pem = certificate.pem().as_bytes();
+    let chain: Vec<CertificateDer<'static>> =
+        CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().map_err(|_| "it is not PEM")?;
+    if chain.is_empty() {
+        return Err("it has no certificate in PEM");
+    }
+    let key = PrivateKeyDer::from_pem_slice(pem).map_err(|_| "it has no unencrypted private key in PEM")?;
+    let certified = CertifiedKey::from_der(chain, key, config.crypto_provider());
+    let certified = certified.map_err(|error| match error {
+        rustls::Error::InconsistentKeys(_) => "the key is not that of its first certificate",
+        _ => "its key or its first certificate is of a kind that cannot be used",
+    })?;
+    let mut config = config.clone();
+    config.client_auth_cert_resolver = Arc::new(SingleCertAndKey::from(certified));
+    config.resumption = Resumption::disabled();
     Ok(config)
 }
 

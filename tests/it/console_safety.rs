@@ -155,6 +155,7 @@ async fn not_even_the_owner_s_session_of_the_console_can_change_anything() {
         timeout_ms: 1_000,
         headers: None,
         body: None,
+        client_certificate: None,
     };
     let refused = store.publish_action("a", "default", &spec, true, "me").await.unwrap_err();
     assert!(chain(&refused).to_string().contains("read-only transaction"), "{refused:?}");

@@ -8,6 +8,7 @@ use serde_json::json;
 
 use crate::support::console::{Console, PASSWORD, ROLES, Response, users};
 use crate::support::database::Database;
+use crate::support::egress::{EgressProxy, Manner};
 use crate::support::process::THIS_MACHINE;
 use crate::support::receiver::Receiver;
 use crate::support::silent::{arrives, silent};
@@ -205,4 +206,48 @@ async fn only_publishers_test_and_operators_and_auditors_see_what_came_of_it() {
             assert_eq!(page.status, status, "{role} {address}: {}", page.words());
         }
     }
+}
+
+#[tokio::test]
+async fn a_test_goes_through_the_operators_proxy() {
+    let (receiver, proxy) = (Receiver::answering(TAKEN).await, EgressProxy::start(Manner::Forward));
+    let database = database(&receiver.url("/")).await;
+    let proxy_url = proxy.url();
+    let settings = [&["--write", "--as", "Ada", "--egress-proxy", &proxy_url][..], &THIS_MACHINE].concat();
+    let console = Console::start_with(&database.url, &settings).await;
+    let form = console.get_as("", FORM).await;
+    let address = address(&sends(&console, "", &fields(&form, "", "does it work?")).await);
+    says(&ended(&console, "", &address).await, "The receiver took it, with status 200");
+    assert_eq!(proxy.targets(), [receiver.address().to_string()]);
+}
+
+#[tokio::test]
+async fn the_form_of_an_action_keeps_its_client_certificate() {
+    let database = Database::new().await;
+    let action = json!({"method": "POST", "url": "https://a.test/", "client_certificate": "crm-tls"});
+    database.publish("a", "default", &action).await;
+    let console = console(&database).await;
+    let form = console.get_as("", "/change/action?agent=a&name=default").await;
+    assert!(form.body.contains("name=\"client_certificate\" value=\"crm-tls\""), "{}", form.words());
+    let field = |step: &'static str, timeout: &'static str| {
+        [
+            ("over", "1"),
+            ("agent", "a"),
+            ("name", "default"),
+            ("method", "POST"),
+            ("url", "https://a.test/"),
+            ("timeout", timeout),
+            ("headers", ""),
+            ("body", ""),
+            ("client_certificate", "crm-tls"),
+            ("enabled", "yes"),
+            ("reason", "slow"),
+            ("step", step),
+        ]
+    };
+    let review = console.sends("", "/change/action", &field("review", "30000")).await;
+    assert!(review.body.contains("name=\"client_certificate\" value=\"crm-tls\""), "{}", review.words());
+    console.done("", "/change/action", &field("publish", "30000")).await;
+    let newest = "SELECT concat_ws(' ', version, timeout_ms, client_certificate) FROM postcall.action_version ORDER BY version DESC";
+    assert_eq!(database.text(newest).await.as_deref(), Some("2 30000 crm-tls"));
 }

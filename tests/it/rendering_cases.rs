@@ -65,6 +65,7 @@ impl Case {
             timeout_ms: DEFAULT_TIMEOUT_MS,
             headers: None,
             body: None,
+            client_certificate: None,
         };
         match (self.template_kind, self.scope) {
             (Kind::Body, _) => spec.body.clone_from(&self.template),

@@ -17,6 +17,7 @@ fn spec(url: &str, headers: Option<&str>, body: Option<&str>) -> ActionSpec {
         timeout_ms: DEFAULT_TIMEOUT_MS,
         headers: headers.map(str::to_owned),
         body: body.map(str::to_owned),
+        client_certificate: None,
     }
 }
 

@@ -246,6 +246,7 @@ fn render(url: &str, body: Option<&str>, call: &str) -> Result<Request, Problem>
         timeout_ms: DEFAULT_TIMEOUT_MS,
         headers: None,
         body: body.map(str::to_owned),
+        client_certificate: None,
     };
     let action = CompiledAction::compile(&spec).unwrap();
     let request = action.render(Call::new(call).unwrap())?;

@@ -71,8 +71,8 @@ const RIGHTS: &[&str] = &[
     "publisher: USAGE on schema postcall",
     "publisher: INSERT on columns of action (agent, enabled, name, version)",
     "publisher: UPDATE on columns of action (enabled, version)",
-    "publisher: INSERT on columns of action_version (action_id, body, headers, method, published_by, reason, timeout_ms, \
-     url, version)",
+    "publisher: INSERT on columns of action_version (action_id, body, client_certificate, headers, method, published_by, \
+     reason, timeout_ms, url, version)",
     "publisher: INSERT on columns of replay (reason, replay_of, replayed_by)",
     "publisher: INSERT on columns of resolution (delivery_id, reason, resolved_by, state)",
     "publisher: EXECUTE on function lock_deliveries",

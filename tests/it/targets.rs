@@ -82,8 +82,13 @@ async fn each_target_of_the_table_is_blocked_without_a_packet_or_called() {
     let files = NameFiles::naming(&server, "");
     let [resolv_conf, hosts] = files.paths();
     let names = Some(NameSources { resolv_conf, hosts, name_server_port: server.address().port() });
-    let webhook = Webhook::new(WebhookSettings { names, ..WebhookSettings::default() }).unwrap();
-    for (is_blocked, url, _) in &table {
+    let webhook = Webhook::new(WebhookSettings { names: names.clone(), ..WebhookSettings::default() }).unwrap();
+    // A proxy at which nobody listens: what is blocked is not even asked of it.
+    let egress_proxy = Some("http://127.0.0.1:9".parse().unwrap());
+    let through = Webhook::new(WebhookSettings { names, egress_proxy, ..WebhookSettings::default() }).unwrap();
+    for (webhook, (is_blocked, url, _)) in
+        [webhook, through].iter().flat_map(|one| table.iter().map(move |line| (one, line)))
+    {
         let before = attempted_connections();
         let attempt = webhook.send(&post(url, AMPLE_MS), Uuid::now_v7(), &SendGate::open(), pending()).await;
         let attempted = attempted_connections() - before;

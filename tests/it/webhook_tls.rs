@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
-use postcall::domain::delivery::{BodyEnd, Failure};
+use postcall::domain::delivery::{BodyEnd, Ending, Failure, Outcome, UnknownReason};
 use postcall::webhook::{SendGate, TargetRules, Webhook, WebhookSettings};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use crate::support::attempt::{AMPLE_MS, OK, SHORT_MS, assert_answered, assert_failed, at_least, post, send, webhook};
 use crate::support::receiver::Receiver;
-use crate::support::tls::{acceptor, self_signed};
+use crate::support::tls::{Authority, acceptor, acceptor_with, self_signed, server_config};
 
 /// Answers every request on every connection, over TLS.
 async fn tls_receiver(certificate: CertificateDer<'static>, key: PrivateKeyDer<'static>) -> Receiver {
@@ -41,7 +41,7 @@ fn https(receiver: &Receiver) -> String {
 
 #[tokio::test]
 async fn a_certificate_of_an_unknown_issuer_is_failed_at_tls() {
-    let (certificate, key, _) = self_signed();
+    let (certificate, key) = Authority::new().issue(&["localhost"], |_| {});
     let receiver = tls_receiver(certificate, key).await;
     let attempt = send(&post(&https(&receiver), AMPLE_MS)).await;
     let detail = assert_failed(&attempt, Failure::Tls);
@@ -201,4 +201,113 @@ fn authority_of_itself() -> (CertificateDer<'static>, PrivateKeyDer<'static>) {
     parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
     let certificate = parameters.self_signed(&key).unwrap();
     (certificate.into(), PrivateKeyDer::try_from(key.serialize_der()).unwrap())
+}
+
+/// What is said of a certificate that an authority has issued whom the client trusts.
+async fn said_of(names: &[&str], change: impl FnOnce(&mut rcgen::CertificateParams)) -> String {
+    let authority = Authority::new();
+    let (certificate, key) = authority.issue(names, change);
+    let receiver = tls_receiver(certificate, key).await;
+    let (webhook, request) = (trusting(&authority), post(&https(&receiver), AMPLE_MS));
+    let attempt = webhook.send(&request, Uuid::now_v7(), &SendGate::open(), pending()).await;
+    let detail = assert_failed(&attempt, Failure::Tls);
+    detail.strip_prefix("the server's certificate was not accepted: ").unwrap().to_owned()
+}
+
+/// A client that trusts this authority, too.
+fn trusting(authority: &Authority) -> Webhook {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(&file, authority.pem()).unwrap();
+    let targets = TargetRules { allow_targets: vec!["127.0.0.0/8".parse().unwrap()], ..TargetRules::default() };
+    let ca_file = Some(file.path().to_owned());
+    Webhook::new(WebhookSettings { targets, ca_file, ..WebhookSettings::default() }).unwrap()
+}
+
+#[tokio::test]
+async fn a_self_signed_certificate_is_told_from_one_of_an_unknown_issuer() {
+    let (certificate, key, _) = self_signed();
+    let receiver = tls_receiver(certificate, key).await;
+    let detail = assert_failed(&send(&post(&https(&receiver), AMPLE_MS)).await, Failure::Tls);
+    assert!(detail.ends_with("it is self-signed, and no authority vouches for it"), "{detail}");
+}
+
+#[tokio::test]
+async fn of_a_certificate_out_of_its_time_the_day_is_said() {
+    let expired = said_of(&["localhost"], |certificate| {
+        certificate.not_before = rcgen::date_time_ymd(2020, 1, 1);
+        certificate.not_after = rcgen::date_time_ymd(2021, 2, 3);
+    });
+    assert_eq!(expired.await, "it expired on 2021-02-03 (UTC)");
+    let early = said_of(&["localhost"], |certificate| {
+        certificate.not_before = rcgen::date_time_ymd(4000, 1, 2);
+        certificate.not_after = rcgen::date_time_ymd(4001, 1, 1);
+    });
+    assert_eq!(early.await, "it is not valid yet; it will be on 4000-01-02 (UTC)");
+}
+
+#[tokio::test]
+async fn of_a_certificate_for_another_name_its_names_are_said_as_far_as_they_are_names() {
+    let other = said_of(&["hooks.example", "*.b.example", "<b>John Doe</b>", "+49 170 1234567"], |_| {});
+    assert_eq!(other.await, "it is for another name; it has hooks.example, *.b.example and 2 more");
+}
+
+#[tokio::test]
+async fn of_a_certificate_that_is_not_for_servers_that_is_said() {
+    let client = said_of(&["localhost"], |certificate| {
+        certificate.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
+    });
+    assert_eq!(client.await, "it was not issued for servers");
+}
+
+#[tokio::test]
+async fn an_alert_of_the_server_is_said_in_words() {
+    let neither = "the server speaks neither TLS 1.3 nor TLS 1.2 with a safe cipher";
+    for (alert, words) in [
+        (70, neither),
+        (71, neither),
+        (40, "the server refused it; it may want another cipher, or a client's certificate"),
+        (112, "the server does not know this name"),
+        (120, "the server does not offer HTTP/1.1"),
+        (80, "the server refused it"),
+    ] {
+        let receiver = Receiver::start(move |mut peer| async move {
+            peer.something().await;
+            peer.write(&[21, 3, 3, 0, 2, 2, alert]).await;
+            peer.hang().await;
+        })
+        .await;
+        let detail = assert_failed(&send(&post(&https(&receiver), AMPLE_MS)).await, Failure::Tls);
+        assert_eq!(detail, format!("the TLS handshake failed: {words}"));
+    }
+}
+
+/// With TLS 1.2 the handshake fails. With TLS 1.3 the client has written its request when it hears of it, so nobody here knows
+/// how far the server has read.
+#[tokio::test]
+async fn a_server_that_wants_the_clients_certificate_is_told_with_either_version_of_tls() {
+    let authority = Authority::new();
+    let (certificate, key) = authority.issue(&["localhost"], |_| {});
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        let acceptor = acceptor_with(server_config(&[version], Some(&authority), certificate.clone(), key.clone_key()));
+        let receiver = Receiver::start(move |peer| {
+            let acceptor = acceptor.clone();
+            async move { assert!(acceptor.accept(peer.into_stream()).await.is_err(), "a client without a certificate") }
+        })
+        .await;
+        let webhook = trusting(&authority);
+        let attempt =
+            webhook.send(&post(&https(&receiver), AMPLE_MS), Uuid::now_v7(), &SendGate::open(), pending()).await;
+        let detail = match &attempt.ending {
+            Ending::Final(Outcome::Failed { kind: Failure::Tls, detail }) if *version == rustls::version::TLS12 => {
+                detail
+            }
+            Ending::Final(Outcome::Unknown { kind: UnknownReason::Reset, detail })
+                if *version == rustls::version::TLS13 =>
+            {
+                detail
+            }
+            other => panic!("{version:?}: {other:?}"),
+        };
+        assert!(detail.contains("client's certificate"), "{version:?}: {detail}");
+    }
 }

@@ -11,6 +11,7 @@ use crate::console::notes::{Notes, with_note};
 use crate::console::words::shown;
 use crate::store::action_tests::TestRecord;
 use crate::store::history::{HistoryFilter, HistoryRow};
+use crate::store::standby::Standby;
 use crate::store::{Store, StoreError};
 
 /// Which part of what is stored a visitor may see.
@@ -112,6 +113,11 @@ impl<'s> Visit<'s> {
             Role::Operator => operator,
             Role::Publisher => publisher,
         }
+    }
+
+    /// What the server shows from which their pages are read, if it is a standby.
+    pub(in crate::console) async fn standby(&self) -> Result<Option<Standby>, Trouble> {
+        Ok(self.store().standby().await?)
     }
 
     /// The time by the database's clock.

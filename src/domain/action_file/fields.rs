@@ -3,10 +3,11 @@
 use super::{Draft, Notation, in_seconds};
 use crate::domain::action::{DEFAULT_TIMEOUT_MS, MAX_TIMEOUT_MS, MIN_TIMEOUT_MS, Method};
 use crate::domain::problem::{Code, Field, Positions, Problem};
+use crate::domain::secret;
 
 /// The largest number of fields that are unknown or given twice and are reported one by one.
 pub(super) const MAX_NAMES_TOLD: usize = 20;
-pub(super) const FIELDS: [&str; 6] = ["method", "url", "timeout", "headers", "body", "enabled"];
+pub(super) const FIELDS: [&str; 7] = ["method", "url", "timeout", "headers", "body", "client_certificate", "enabled"];
 
 /// A field as a file gives it.
 #[derive(Debug)]
@@ -79,6 +80,7 @@ impl FieldReader<'_> {
             timeout_ms: self.timeout(),
             headers: self.headers(),
             body: self.body(),
+            client_certificate: self.client_certificate(),
             enabled: self.enabled(),
         };
         (draft, self.problems)
@@ -170,6 +172,18 @@ impl FieldReader<'_> {
                  written `\\\"`"
             }
         };
+        self.report(bad_action(message), Some(at));
+        None
+    }
+
+    fn client_certificate(&mut self) -> Option<Option<String>> {
+        let at = match self.take("client_certificate") {
+            None => return Some(None),
+            Some((Value::Text(name), _)) if secret::is_name(&name) => return Some(Some(name)),
+            Some((_, at)) => at,
+        };
+        let message =
+            "`client_certificate` must be the name of a secret, in a string: leave it out to show no certificate";
         self.report(bad_action(message), Some(at));
         None
     }

@@ -41,6 +41,7 @@ pub fn post(url: &str, timeout_ms: u32) -> Request {
         body: Some(r#"{"a":1}"#.to_owned()),
         timeout_ms,
         unresolved: Vec::new(),
+        client_certificate: None,
     }
 }
 

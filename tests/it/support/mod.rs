@@ -7,6 +7,7 @@ pub mod cluster;
 pub mod collector;
 pub mod console;
 pub mod database;
+pub mod egress;
 pub mod endings;
 pub mod fleet;
 pub mod hostile;

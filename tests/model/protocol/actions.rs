@@ -70,7 +70,8 @@ pub enum Action {
     CutUnreceived(u8, u8),
     /// The receiver cannot be reached: certainly nothing was sent.
     Fail(u8, u8),
-    /// `Ending::Unsent`: the send gate is closed, the drain cuts the attempt off, or the limit of connections sends it away.
+    /// `Ending::Unsent`: the send gate is closed, the drain cuts the attempt off, the limit of connections sends it
+    /// away, or the egress proxy lets nothing pass.
     Unsend(u8, u8),
     /// Arrow `finish`: `Session::finish` moves the row from `sending` to `delivery`, or finds it recorded already, or no
     /// longer held.

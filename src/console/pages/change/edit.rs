@@ -160,6 +160,7 @@ pub(super) fn typed(form: &Form) -> Result<Typed, Trouble> {
         timeout: text("timeout")?,
         headers: text("headers")?,
         body: text("body")?,
+        client_certificate: form.text("client_certificate").unwrap_or_default().to_owned(),
         enabled: form.is_checked("enabled"),
     };
     Ok(Typed { agent: text("agent")?, name: text("name")?, form: fields, reason: text("reason")?, over })
