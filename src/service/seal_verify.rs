@@ -77,6 +77,10 @@ pub struct Verified {
     pub exported: u64,
     /// How many sealed rows have left with old history.
     pub left: u64,
+    /// Since when there is history, if some of it was removed because it was old.
+    pub history_begins: Option<DateTime<Utc>>,
+    /// Whether deliveries from before that time are there all the same: then those that have left did not leave together.
+    pub older_are_there: bool,
     /// When the newest slice was sealed.
     pub sealed_at: Option<DateTime<Utc>>,
     /// How many rows are not sealed yet; it is counted up to 10,000.
@@ -153,6 +157,10 @@ pub async fn verify(store: &Store, keys: &[Verifier], mut progress: impl FnMut(u
     }
     found.sealed = tree.size();
     look_at_the_rest(store, &mut found, end).await?;
+    found.history_begins = store.pruned_until().await?;
+    if let Some(begins) = found.history_begins {
+        found.older_are_there = store.has_deliveries_before(begins).await?;
+    }
     Ok(found)
 }
 

@@ -282,3 +282,18 @@ async fn a_checkpoint_that_is_exported_while_history_is_verified_accuses_nobody(
     compare_exported(&database.store, &keys, &"file".into(), &notes(&text), &mut verified).await.unwrap();
     assert_eq!((verified.wrong, verified.exported > 1), (Vec::new(), true));
 }
+
+#[tokio::test]
+async fn whoever_calls_young_history_old_and_removes_a_part_of_it_is_given_away_by_the_rest() {
+    let database = database_with(10).await;
+    seal(&database, None).await;
+    let removed = deliveries(&database).await.remove(4);
+    database.execute("UPDATE postcall.retention SET history_begins = clock_timestamp() + interval '1 second'").await;
+    unguarded(&database, &format!("DELETE FROM postcall.delivery WHERE delivery_id = '{removed}'")).await;
+    let told = stdout(&postcall_on(&database, &["audit", "verify", "--key", &public()]));
+    assert!(told.contains("1 sealed rows have left with old history, which begins 20"), "{told}");
+    assert!(told.contains("older deliveries are there all the same"), "{told}");
+    unguarded(&database, "DELETE FROM postcall.delivery").await;
+    let told = stdout(&postcall_on(&database, &["audit", "verify", "--key", &public()]));
+    assert!(told.contains("10 sealed rows have left") && !told.contains("all the same"), "{told}");
+}
