@@ -221,7 +221,7 @@ fn print_found(found: &Verified, signed: bool) -> Result<(), CliError> {
         print_line(&format!("{} sealed rows have left with old history, which begins {begins}", found.left))?;
         if found.older_are_there {
             print_line(
-                "  older deliveries are there all the same: either removing goes on at this moment, or somebody chose what to remove",
+                "  older deliveries are there all the same: rows left the default partition only, or removing goes on at this moment, or somebody chose what to remove",
             )?;
         }
     }
