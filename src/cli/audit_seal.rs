@@ -115,7 +115,8 @@ impl Keys {
 /// Without --checkpoints, a backup that was restored is not found: its log ends earlier, and is whole.
 /// Rows that are not sealed yet are counted; nothing shows whether they were changed.
 ///
-/// It reads all of history, in portions. Exit status 1 if anything is wrong. The auditor's role suffices.
+/// It reads all of history, in portions. Exit status 1 if anything is wrong. The auditor's role
+/// suffices.
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
 pub(super) struct VerifyArguments {
@@ -253,9 +254,9 @@ fn as_json(found: &Verified, signed: bool) -> serde_json::Value {
 
 /// Write a proof that a delivery's row is the one that was sealed, as JSON.
 ///
-/// It holds the row, its place in the log, the path to the root, and the newest signed checkpoint. It stays
-/// valid when the row has left with old history, so make it before. Reads a bounded part of history. The
-/// auditor's role suffices.
+/// It holds the row, its place in the log, the path to the root, and the newest signed checkpoint.
+/// It stays valid when the row has left with old history, so make it before. Reads a bounded part of
+/// history. The auditor's role suffices.
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
 pub(super) struct ProveArguments {
@@ -291,7 +292,8 @@ impl ProveArguments {
 
 /// Check a proof that `postcall audit prove` wrote. Needs no database.
 ///
-/// Prints the row and the checkpoint that covers it. Exit status 1 if the proof does not hold under the key.
+/// Prints the row and the checkpoint that covers it. Exit status 1 if the proof does not hold under
+/// the key.
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
 pub(super) struct CheckArguments {
