@@ -218,7 +218,13 @@ fn print_found(found: &Verified, signed: bool) -> Result<(), CliError> {
         print_line(&format!("{} exported checkpoints were compared", found.exported))?;
     }
     if found.left > 0 {
-        print_line(&format!("{} sealed rows have left with old history", found.left))?;
+        let begins = found.history_begins.map_or_else(|| "never".to_owned(), time);
+        print_line(&format!("{} sealed rows have left with old history, which begins {begins}", found.left))?;
+        if found.older_are_there {
+            print_line(
+                "  older deliveries are there all the same: rows left the default partition only, or removing goes on at this moment, or somebody chose what to remove",
+            )?;
+        }
     }
     let age = found
         .oldest_unsealed
@@ -237,6 +243,8 @@ fn as_json(found: &Verified, signed: bool) -> serde_json::Value {
         "exported": found.exported,
         "newest": found.sealed_at.map(time),
         "left": found.left,
+        "history_begins": found.history_begins.map(time),
+        "older_are_there": found.older_are_there,
         "unsealed": found.unsealed,
         "oldest_unsealed_s": found.oldest_unsealed.map(|age| age.num_seconds()),
         "findings": found.wrong_in_all,

@@ -1,5 +1,6 @@
 //! The key that seals history: its file, and the settings of `run` that name it.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -68,6 +69,12 @@ fn told(path: &str, error: &dyn std::error::Error) -> String {
 
 /// The keys in a file: the one that signs, and on further lines those that verify what was signed before it.
 fn keys_in(path: &str) -> Result<SealKeys, CliError> {
+    // Whoever has this key can sign another history.
+    if std::fs::metadata(path).is_ok_and(|file| file.permissions().mode() & 0o077 != 0) {
+        return Err(CliError::Problem(format!(
+            "others may read the key that seals, {path}: `chmod 600` it, and make a new key if somebody may have read it"
+        )));
+    }
     let text = read_file(Path::new(path), MAX_KEY_BYTES)?;
     let wrong = |error: BadKey| CliError::Problem(format!("--seal-key-file {path}: {error}"));
     let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());

@@ -86,13 +86,19 @@ pub(super) async fn attempt(
         Signing::Outdated => return token.complete(Ending::Unsent, AttemptRecord::default()).into(),
         Signing::Unsigned | Signing::Signed(_) => {}
     }
+    let secrets = Arc::clone(&ready.secrets);
     match render(payload, text_share, ready, &means.budget, send_gate, &means.cut).await {
         Ok(mut rendered) => {
             if let Some(traceparent) = traceparent {
                 add_traceparent(&mut rendered.request, traceparent);
             }
             let sent = send(rendered, message_id, means, send_gate).await;
-            let Sent { ending, record, kept_from, certificate_failed } = sent;
+            let Sent { mut ending, record, kept_from, certificate_failed } = sent;
+            if let Ending::Final(Outcome::Answered(answer)) = &mut ending
+                && let Some(excerpt) = &mut answer.excerpt
+            {
+                excerpt.mask(&secrets);
+            }
             Ended { completion: token.complete(ending, record), kept_from, certificate_failed }
         }
         Err(ending) => token.complete(ending, AttemptRecord::default()).into(),

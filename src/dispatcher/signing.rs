@@ -240,6 +240,7 @@ mod tests {
             body: None,
             timeout_ms: 1,
             unresolved: vec![],
+            client_certificate: None,
         };
         signer.sign(&mut request);
         assert_eq!(request.headers[0], ("webhook-timestamp".to_owned(), "1700000031".to_owned()));

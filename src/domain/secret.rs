@@ -146,6 +146,12 @@ impl Secrets {
     /// No secrets, for an action that names none.
     pub const NONE: Secrets = Secrets::Opened(Vec::new());
 
+    /// The values of an opened set that templates can have.
+    pub fn values(&self) -> impl Iterator<Item = &SecretValue> {
+        let opened = if let Secrets::Opened(opened) = self { opened.as_slice() } else { &[] };
+        opened.iter().filter_map(|(_, value)| value.as_ref().ok()).filter(|value| !value.is_long())
+    }
+
     /// The value of the secret `name` of an opened set, for a template.
     ///
     /// # Errors

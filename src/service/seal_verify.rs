@@ -77,6 +77,10 @@ pub struct Verified {
     pub exported: u64,
     /// How many sealed rows have left with old history.
     pub left: u64,
+    /// Since when there is history, if some of it was removed because it was old.
+    pub history_begins: Option<DateTime<Utc>>,
+    /// Whether deliveries from before that time are there all the same: then those that have left did not leave together.
+    pub older_are_there: bool,
     /// When the newest slice was sealed.
     pub sealed_at: Option<DateTime<Utc>>,
     /// How many rows are not sealed yet; it is counted up to 10,000.
@@ -153,6 +157,10 @@ pub async fn verify(store: &Store, keys: &[Verifier], mut progress: impl FnMut(u
     }
     found.sealed = tree.size();
     look_at_the_rest(store, &mut found, end).await?;
+    found.history_begins = store.pruned_until().await?;
+    if let Some(begins) = found.history_begins {
+        found.older_are_there = store.has_deliveries_before(begins).await?;
+    }
     Ok(found)
 }
 
@@ -356,16 +364,18 @@ pub async fn compare_exported(
         .collect();
     let sizes: Vec<i64> = opened.iter().flatten().map(|checkpoint| number(checkpoint.size)).collect();
     let roots: HashMap<i64, Vec<u8>> = store.roots_at(&sizes).await?.into_iter().collect();
+    let held = |size| roots.get(&number(size));
     for note in opened {
         found.exported += 1;
         match note {
             Err(error) => found.log(format!("a checkpoint in {place} cannot be trusted: {error}")),
-            Ok(Checkpoint { size, .. }) if size > found.sealed => found.log(format!(
+            // Sealing goes on: it is perhaps newer than what was verified, and in the log by now.
+            Ok(Checkpoint { size, root, .. }) if size > found.sealed && held(size).is_none_or(|held| *held != root) => found.log(format!(
                 "the checkpoint of {size} leaves in {place} is ahead of the log, which has {}: an old backup was restored, or the \
                  newest of the log was removed",
                 found.sealed
             )),
-            Ok(Checkpoint { size, root, .. }) if roots.get(&number(size)).is_none_or(|held| *held != root) => found.log(format!(
+            Ok(Checkpoint { size, root, .. }) if held(size).is_none_or(|held| *held != root) => found.log(format!(
                 "the checkpoint of {size} leaves in {place} is not one of this log: what was sealed before it was replaced"
             )),
             Ok(_) => {}

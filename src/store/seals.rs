@@ -61,11 +61,13 @@ pub enum Added {
 impl Session {
     /// Takes the turn to seal, or keeps it, for `lease` from now. Says whether it is the turn of `sealer`.
     pub async fn take_turn_to_seal(&mut self, sealer: Uuid, lease: Duration) -> Result<bool, StoreError> {
-        // By the database's clock. It saves work only: that a leaf is sealed once is held by the log itself.
+        // By the database's clock. It saves work only: that a leaf is sealed once is held by the log itself. Nobody takes the turn for
+        // longer than that: whoever writes that it is his until the end of time keeps nothing from being sealed.
         let statement = sqlx::query!(
             r#"
             UPDATE postcall.seal_turn SET held_by = $1, held_until = clock_timestamp() + make_interval(secs => $2)
             WHERE held_by = $1 OR held_until IS NULL OR held_until < clock_timestamp()
+               OR held_until > clock_timestamp() + make_interval(secs => $2)
             "#,
             sealer,
             lease.as_secs_f64(),

@@ -3,13 +3,15 @@
 
 use postcall::domain::seal::{Kind, Place};
 use postcall::seal::leaf;
+use postcall::seal::note::notes;
+use postcall::service::seal_verify::{compare_exported, verify};
 use serde_json::Value;
 use sqlx::AssertSqlSafe;
 
 use crate::support::database::Database;
 use crate::support::endings::ended;
 use crate::support::process::{file, postcall_on, stderr, stdout};
-use crate::support::sealing::{database_with, public, seal, seal_by, sealer, unguarded};
+use crate::support::sealing::{database_with, key, public, seal, seal_by, sealer, unguarded};
 
 /// What verifying with the tests' key finds, as `word what`, in order.
 fn found(database: &Database) -> Vec<String> {
@@ -252,4 +254,46 @@ async fn a_file_of_keys_that_was_emptied_lets_nothing_be_verified_without_a_key(
         assert_eq!(output.status.code(), Some(1));
         assert!(stderr(&output).contains("the file holds no key"), "{}", stderr(&output));
     }
+}
+
+#[tokio::test]
+async fn a_turn_that_somebody_took_for_ever_keeps_nothing_from_being_sealed() {
+    let database = database_with(1).await;
+    database.execute("UPDATE postcall.seal_turn SET held_by = gen_random_uuid(), held_until = 'infinity'").await;
+    database
+        .until(
+            "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint > (SELECT max(xact) FROM postcall.delivery)",
+        )
+        .await;
+    sealer(&database).round().await.unwrap();
+    assert_eq!(database.number("SELECT max(size) FROM postcall.seal_slice").await, 3);
+}
+
+#[tokio::test]
+async fn a_checkpoint_that_is_exported_while_history_is_verified_accuses_nobody() {
+    let (database, directory) = (database_with(1).await, tempfile::tempdir().unwrap());
+    seal(&database, Some(directory.path())).await;
+    let keys = [key().verifier().clone()];
+    let mut verified = verify(&database.store, &keys, |_| {}).await.unwrap();
+    ended(&database, "delivered", 1).await;
+    seal(&database, Some(directory.path())).await;
+    let file = std::fs::read_dir(directory.path()).unwrap().next().unwrap().unwrap().path();
+    let text = std::fs::read_to_string(file).unwrap();
+    compare_exported(&database.store, &keys, &"file".into(), &notes(&text), &mut verified).await.unwrap();
+    assert_eq!((verified.wrong, verified.exported > 1), (Vec::new(), true));
+}
+
+#[tokio::test]
+async fn whoever_calls_young_history_old_and_removes_a_part_of_it_is_given_away_by_the_rest() {
+    let database = database_with(10).await;
+    seal(&database, None).await;
+    let removed = deliveries(&database).await.remove(4);
+    database.execute("UPDATE postcall.retention SET history_begins = clock_timestamp() + interval '1 second'").await;
+    unguarded(&database, &format!("DELETE FROM postcall.delivery WHERE delivery_id = '{removed}'")).await;
+    let told = stdout(&postcall_on(&database, &["audit", "verify", "--key", &public()]));
+    assert!(told.contains("1 sealed rows have left with old history, which begins 20"), "{told}");
+    assert!(told.contains("older deliveries are there all the same"), "{told}");
+    unguarded(&database, "DELETE FROM postcall.delivery").await;
+    let told = stdout(&postcall_on(&database, &["audit", "verify", "--key", &public()]));
+    assert!(told.contains("10 sealed rows have left") && !told.contains("all the same"), "{told}");
 }

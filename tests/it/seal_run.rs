@@ -111,6 +111,7 @@ async fn what_keeps_a_sealer_from_starting_is_said_at_the_start_with_its_cure() 
 
     let (key, public_file) = (key_file.to_str().unwrap(), directory.path().join("public"));
     std::fs::write(&public_file, &public).unwrap();
+    std::fs::set_permissions(&public_file, std::fs::Permissions::from_mode(0o600)).unwrap();
     let both = database.login(&["postcall_dispatcher", "postcall_sealer"]).await;
     let dispatcher = database.login(&["postcall_dispatcher"]).await;
     for (url, arguments, code, words) in [
@@ -122,6 +123,15 @@ async fn what_keeps_a_sealer_from_starting_is_said_at_the_start_with_its_cure() 
     ] {
         let output = postcall_at(url, &[vec!["run"], arguments].concat());
         assert_eq!((output.status.code(), stderr(&output).contains(words)), (Some(code), true), "{}", stderr(&output));
+    }
+    for mode in [0o640, 0o604] {
+        std::fs::set_permissions(&key_file, std::fs::Permissions::from_mode(mode)).unwrap();
+        let open = postcall_at(&both, &["run", "--seal-key-file", key]);
+        assert!(
+            open.status.code() == Some(1) && stderr(&open).contains("others may read the key"),
+            "{}",
+            stderr(&open)
+        );
     }
     let doctor = stdout(&postcall_at(&dispatcher, &["doctor"]));
     assert!(doctor.contains("history is not sealed") && doctor.contains("audit new-key"), "{doctor}");
