@@ -525,3 +525,33 @@ async fn of_two_changes_at_the_same_moment_one_is_refused() {
     let error = database.error_of(&add("NULL")).await;
     assert!(error.contains("does not replace the current one"), "{error}");
 }
+
+#[tokio::test]
+async fn what_is_claimed_as_its_key_is_replaced_goes_back_and_is_signed_with_the_new_one() {
+    let (database, inbox, keys) = (Database::new().await, Inbox::open().await, key_file(&[&new_key()]));
+    publish(&database, "a", &inbox).await;
+    let old = changed(&database, &keys, &["enable", "a"]);
+    database.execute("CREATE TABLE public.older AS TABLE postcall.signing_key").await;
+    let new = changed(&database, &keys, &["rotate", "a", "--keep-old", "0s"]);
+    // The same rotation once more, by the statement of the claim itself: what it returns is from before.
+    database
+        .execute(
+            "CREATE TABLE public.newer AS TABLE postcall.signing_key;
+             ALTER TABLE postcall.signing_key DISABLE TRIGGER ALL;
+             DELETE FROM postcall.signing_key;
+             INSERT INTO postcall.signing_key SELECT * FROM public.older;
+             ALTER TABLE postcall.signing_key ENABLE TRIGGER ALL;
+             CREATE FUNCTION public.rotate_now() RETURNS trigger LANGUAGE plpgsql AS $$
+             BEGIN
+                 WITH taken AS (DELETE FROM public.newer RETURNING *) INSERT INTO postcall.signing_key SELECT * FROM taken;
+                 RETURN NEW;
+             END $$;
+             CREATE TRIGGER rotate_now BEFORE INSERT ON postcall.sending FOR EACH ROW EXECUTE FUNCTION public.rotate_now()",
+        )
+        .await;
+    let _dispatcher = started(&database, &keys).await;
+    let request = delivered(&database, &inbox, "a", &json!({})).await;
+    assert!(verifies(&request, &new) && !verifies(&request, &old) && signatures(&request) == 1);
+    assert_eq!(database.number("SELECT count(*) FROM public.newer").await, 0);
+    assert_eq!(database.number("SELECT count(*) FROM postcall.signing_change").await, 3);
+}
