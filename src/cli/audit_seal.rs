@@ -10,6 +10,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use ring::rand::{SecureRandom, SystemRandom};
 use serde_json::json;
 use uuid::Uuid;
+use zeroize::Zeroizing;
 
 use super::table::{print_json, time};
 use super::{CliError, Database, ONE_CONNECTION, print_line, print_text, read_file};
@@ -51,10 +52,11 @@ pub(super) struct NewKeyArguments {
 
 impl NewKeyArguments {
     pub(super) fn run(self) -> Result<(), CliError> {
-        let mut seed = [0; 32];
+        let mut seed = Zeroizing::new([0; 32]);
         let random = |_| CliError::Problem("the system gives no random bytes".to_owned());
-        SystemRandom::new().fill(&mut seed).map_err(random)?;
+        SystemRandom::new().fill(seed.as_mut_slice()).map_err(random)?;
         let signer = Signer::from_seed(&self.name, &seed).map_err(|error| CliError::WrongUsage(error.to_string()))?;
+        let line = Zeroizing::new(format!("{}\n", *signer.text_of(&seed)));
         let path = self.file.display().to_string();
         let mut file = std::fs::OpenOptions::new();
         let written = file
@@ -62,7 +64,7 @@ impl NewKeyArguments {
             .create_new(true)
             .mode(0o600)
             .open(&self.file)
-            .and_then(|mut file| file.write_all(format!("{}\n", signer.text_of(&seed)).as_bytes()));
+            .and_then(|mut file| file.write_all(line.as_bytes()));
         written.map_err(|error| CliError::Problem(format!("cannot write {path}: {error}")))?;
         print_line(&signer.verifier().to_string())
     }

@@ -84,7 +84,7 @@ pub(super) async fn attempt(
             return token.complete(failed(unsigned(*absence).to_string()), AttemptRecord::default()).into();
         }
         Signing::Outdated => return token.complete(Ending::Unsent, AttemptRecord::default()).into(),
-        Signing::Unsigned | Signing::Signed(_) => {}
+        Signing::Unsigned | Signing::Signed(..) => {}
     }
     let secrets = Arc::clone(&ready.secrets);
     match render(payload, text_share, ready, &means.budget, send_gate, &means.cut).await {

@@ -27,8 +27,8 @@ pub(super) struct Rendered {
     pub(super) body_share: Option<Share>,
 }
 
-/// Renders a request, and signs it if it is to be signed. A large request waits for its share of the bodies, and is rendered on a blocking thread, so that
-/// it does not hold up other tasks. `text_share` comes back as soon as the text is dropped. The wait ends when the
+/// Renders a request, and signs it if it is to be signed. A large request waits for its share of the bodies, and is rendered
+/// on a blocking thread, so that it does not hold up other tasks. `text_share` comes back as soon as the text is dropped. The wait ends when the
 /// `send_gate` closes or `cut` is cancelled.
 ///
 /// # Errors
@@ -97,8 +97,8 @@ fn render_now(text: &str, ready: &Ready) -> Result<Rendered, Problem> {
         unresolved: std::mem::take(&mut request.unresolved),
     };
     // Here, because a large body is signed as slowly as it is rendered.
-    if let Signing::Signed(signer) = &ready.signing {
-        signer.sign(&mut request);
+    if let Signing::Signed(signer, message_id) = &ready.signing {
+        signer.sign(&mut request, *message_id);
     }
     Ok(Rendered { request, sent, body_share: None })
 }

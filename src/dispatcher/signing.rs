@@ -8,7 +8,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, TimeDelta, Utc};
 use lru::LruCache;
 use tracing::warn;
 use uuid::Uuid;
@@ -16,13 +15,12 @@ use uuid::Uuid;
 use super::blocked::OnceAMinute;
 use crate::domain::chain::chain;
 use crate::domain::claim::{Claimed, ClaimedSigning};
-use crate::domain::request::Request;
 use crate::domain::secret::Absence;
-use crate::domain::signature::{MAX_KEYS, Message, Scheme};
+use crate::domain::signature::MAX_KEYS;
 use crate::store::StoreError;
 use crate::store::session::Session;
 use crate::store::signing::LoadedKey;
-use crate::vault::{KeyOwner, Keyring, SigningKey, SigningKeys};
+use crate::vault::{KeyOwner, Keyring, Signer, SigningKey, SigningKeys};
 
 /// How many agents keep their keys opened at most, each [`MAX_KEYS`] of less than 1 KiB. The least recently used leaves first.
 const CAPACITY: usize = 4_096;
@@ -39,34 +37,12 @@ type Opened = Result<Arc<SigningKeys>, Absence>;
 pub(super) enum Signing {
     /// It is not.
     Unsigned,
-    /// With these keys.
-    Signed(Signer),
+    /// By this signer, with this `webhook-id`.
+    Signed(Signer, Uuid),
     /// It is to be signed, and cannot be. It must not be sent.
     Unopened(Absence),
     /// The key that its claim found is gone. It must not be sent, and the next claim says how it is signed.
     Outdated,
-}
-
-/// Signs one request.
-#[derive(Clone, Debug)]
-pub(super) struct Signer {
-    keys: Arc<SigningKeys>,
-    message_id: Uuid,
-    /// When it was claimed, by the database's clock.
-    claimed_at: DateTime<Utc>,
-    /// When that was known here.
-    known_at: Instant,
-}
-
-impl Signer {
-    /// Adds the headers to a rendered request that is about to be sent. Its author cannot have set them: their names are reserved.
-    pub(super) fn sign(&self, request: &mut Request) {
-        let since = TimeDelta::from_std(self.known_at.elapsed()).unwrap_or_default();
-        let now = self.claimed_at.checked_add_signed(since).unwrap_or(self.claimed_at);
-        let message = Message { id: self.message_id, timestamp: now.timestamp(), body: request.body.as_deref() };
-        let headers = self.keys.headers(&message);
-        request.headers.extend(headers);
-    }
 }
 
 /// The keys of one claim.
@@ -78,10 +54,9 @@ pub(super) struct Signers {
 impl Signers {
     /// How a delivery of this claim is signed.
     pub(super) fn signing(&self, claimed: &Claimed) -> Signing {
-        let Some(ClaimedSigning { key, at: claimed_at }) = claimed.signing else { return Signing::Unsigned };
-        let (message_id, known_at) = (claimed.message_id, self.known_at);
+        let Some(ClaimedSigning { key, at }) = claimed.signing else { return Signing::Unsigned };
         match self.opened.get(&key) {
-            Some(Ok(keys)) => Signing::Signed(Signer { keys: keys.clone(), message_id, claimed_at, known_at }),
+            Some(Ok(keys)) => Signing::Signed(Signer::new(keys.clone(), at, self.known_at), claimed.message_id),
             Some(Err(absence)) => Signing::Unopened(*absence),
             None => Signing::Outdated,
         }
@@ -176,8 +151,7 @@ impl SigningCache {
 
     fn open(&self, LoadedKey { key, .. }: &LoadedKey) -> Result<Arc<SigningKey>, Absence> {
         let keyring = self.keyring.as_ref().ok_or(Absence::NoKey)?;
-        let scheme = Scheme::named(&key.scheme).ok_or(Absence::Damaged)?;
-        keyring.open_signing_key(KeyOwner { agent: &key.agent, id: key.id }, scheme, &key.sealed).map(Arc::new)
+        keyring.open_signing_key(KeyOwner { agent: &key.agent, id: key.id }, &key.scheme, &key.sealed).map(Arc::new)
     }
 
     fn report(&mut self, unopened: usize) {
@@ -193,9 +167,13 @@ impl SigningCache {
 
 #[cfg(test)]
 mod tests {
+    use chrono::DateTime;
+
     use super::*;
     use crate::domain::action::Method;
     use crate::domain::claim::{ClaimToken, Payload, VersionKey};
+    use crate::domain::request::Request;
+    use crate::domain::signature::Scheme;
     use crate::vault::new_key_line;
 
     fn claimed(key: Option<Uuid>) -> Claimed {
@@ -218,7 +196,7 @@ mod tests {
         let opened = HashMap::from([(known, Ok(keys)), (closed, Err(Absence::NoKey))]);
         let signers = Signers { opened, known_at: Instant::now() };
         assert!(matches!(signers.signing(&claimed(None)), Signing::Unsigned));
-        assert!(matches!(signers.signing(&claimed(Some(known))), Signing::Signed(_)));
+        assert!(matches!(signers.signing(&claimed(Some(known))), Signing::Signed(..)));
         assert!(matches!(signers.signing(&claimed(Some(closed))), Signing::Unopened(Absence::NoKey)));
         assert!(matches!(signers.signing(&claimed(Some(gone))), Signing::Outdated));
     }
@@ -228,11 +206,11 @@ mod tests {
         let keyring = Keyring::parse(&new_key_line().unwrap()).unwrap();
         let owner = KeyOwner { agent: "a", id: Uuid::nil() };
         let new = keyring.new_signing_key(owner, Scheme::Symmetric).unwrap();
-        let key = keyring.open_signing_key(owner, Scheme::Symmetric, &new.sealed).unwrap();
+        let key = keyring.open_signing_key(owner, Scheme::Symmetric.as_str(), &new.sealed).unwrap();
         let keys = Arc::new(SigningKeys::new(vec![Arc::new(key)]));
         let ago = Instant::now().checked_sub(Duration::from_millis(30_200)).unwrap();
         let signers = Signers { opened: HashMap::from([(Uuid::nil(), Ok(keys))]), known_at: ago };
-        let Signing::Signed(signer) = signers.signing(&claimed(Some(Uuid::nil()))) else { panic!("it is signed") };
+        let Signing::Signed(signer, id) = signers.signing(&claimed(Some(Uuid::nil()))) else { panic!("it is signed") };
         let mut request = Request {
             method: Method::Get,
             url: "https://h/".to_owned(),
@@ -242,7 +220,7 @@ mod tests {
             unresolved: vec![],
             client_certificate: None,
         };
-        signer.sign(&mut request);
+        signer.sign(&mut request, id);
         assert_eq!(request.headers[0], ("webhook-timestamp".to_owned(), "1700000031".to_owned()));
         assert!(request.headers[1].1.starts_with("v1,"));
     }

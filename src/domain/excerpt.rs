@@ -3,9 +3,11 @@
 use std::fmt;
 
 use memchr::memmem;
+use secrecy::ExposeSecret;
 use zeroize::Zeroizing;
 
-use super::secret::Secrets;
+use super::percent::encoded;
+use super::secret::{SecretValue, Secrets};
 
 /// How many bytes of the beginning are kept at most, and how many of the end.
 pub const MAX_SIDE_BYTES: usize = 2_048;
@@ -59,7 +61,7 @@ impl Excerpt {
     /// Masks the secrets that were sent, for a receiver may answer with what it got. Of each secret, it finds the value as it is, as JSON
     /// writes it, and percent-encoded; a receiver that writes it in another way is not found out.
     pub fn mask(&mut self, secrets: &Secrets) {
-        for form in secrets.values().flat_map(|value| forms(value.json())).filter(|form| form.len() >= SHORTEST_PIECE) {
+        for form in secrets.values().flat_map(forms).filter(|form| form.len() >= SHORTEST_PIECE) {
             if self.left_out == 0 {
                 // The two sides are one text, which may have been cut within the secret.
                 let whole = masked(&[self.beginning(), self.ending()].concat(), &form);
@@ -97,19 +99,11 @@ impl fmt::Debug for Excerpt {
     }
 }
 
-/// The ways in which a receiver probably writes a secret, from its JSON string.
-fn forms(json: &str) -> Vec<Zeroizing<Vec<u8>>> {
-    let plain = serde_json::from_str::<String>(json).map(Zeroizing::new).unwrap_or_default();
-    let escaped = json.get(1..json.len().saturating_sub(1)).unwrap_or_default();
-    let encoded = |byte: u8| match byte {
-        b'-' | b'.' | b'_' | b'~' => vec![byte],
-        byte if byte.is_ascii_alphanumeric() => vec![byte],
-        byte => format!("%{byte:02X}").into_bytes(),
-    };
-    let encoded: Vec<u8> = plain.bytes().flat_map(encoded).collect();
-    let mut forms = vec![plain.as_bytes().to_vec(), escaped.as_bytes().to_vec(), encoded];
-    forms.dedup();
-    forms.into_iter().map(Zeroizing::new).collect()
+/// The ways in which a receiver probably writes a secret.
+fn forms(value: &SecretValue) -> [Zeroizing<Vec<u8>>; 3] {
+    let (text, json) = (value.text(), value.json());
+    let (plain, escaped) = (text.expose_secret(), json.get(1..json.len().saturating_sub(1)).unwrap_or_default());
+    [plain.to_owned(), escaped.to_owned(), encoded(plain).to_string()].map(|form| Zeroizing::new(form.into_bytes()))
 }
 
 /// The text with the mask wherever the form stands.
@@ -129,7 +123,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::domain::secret::SecretValue;
 
     #[test]
     fn a_secret_that_a_receiver_sends_back_is_masked_however_it_is_written_and_wherever_it_was_cut() {

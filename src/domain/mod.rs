@@ -24,6 +24,7 @@ pub mod mask;
 pub mod moment;
 pub mod nearest;
 pub mod pause;
+pub mod percent;
 pub mod policy;
 pub mod problem;
 pub mod report;

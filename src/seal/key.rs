@@ -7,6 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ring::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
 
 /// The kind of signature, as C2SP numbers it: Ed25519 over the note's text.
 const ED25519_NOTE: u8 = 1;
@@ -82,10 +83,10 @@ impl Signer {
     }
 
     /// The text of the key that these 32 random bytes make, as its file holds it.
-    pub fn text_of(&self, seed: &[u8; 32]) -> String {
-        let bytes = [&[ED25519_NOTE], seed.as_slice()].concat();
-        let verifier = &self.verifier;
-        format!("{PRIVATE}{}+{}+{}", verifier.name, hex::encode(verifier.id()), STANDARD.encode(bytes))
+    pub fn text_of(&self, seed: &[u8; 32]) -> Zeroizing<String> {
+        let bytes = Zeroizing::new([&[ED25519_NOTE], seed.as_slice()].concat());
+        let (verifier, key) = (&self.verifier, Zeroizing::new(STANDARD.encode(&*bytes)));
+        Zeroizing::new(format!("{PRIVATE}{}+{}+{}", verifier.name, hex::encode(verifier.id()), *key))
     }
 
     /// The key that verifies what this one signs.
@@ -103,7 +104,7 @@ impl Signer {
 fn parts(text: &str) -> Option<(&str, &str, [u8; 32])> {
     let (name, rest) = text.split_once('+')?;
     let (id, key) = rest.split_once('+')?;
-    match STANDARD.decode(key).ok()?.split_first()? {
+    match Zeroizing::new(STANDARD.decode(key).ok()?).split_first()? {
         (&ED25519_NOTE, key) => Some((name, id, key.try_into().ok()?)),
         _ => None,
     }

@@ -19,7 +19,7 @@ use super::chosen_call::{ChosenCall, NoCall};
 use super::past_request::MaskedRequest;
 use super::preview::first;
 use super::secrets;
-use super::signing::{self, TestSigner};
+use super::signing;
 use crate::domain::action::ActionSpec;
 use crate::domain::action_test::{TestResult, TestState};
 use crate::domain::call::Call;
@@ -35,7 +35,7 @@ use crate::store::action_tests::{Begun, LONGEST_START, MOST_A_MINUTE, MOST_IN_FL
 use crate::store::pauses::PauseRecord;
 use crate::store::secrets::Opening;
 use crate::store::{Store, StoreError};
-use crate::vault::Keyring;
+use crate::vault::{Keyring, Signer};
 use crate::webhook::{Moment, SendGate, Webhook};
 
 /// How often recording a result is tried.
@@ -150,7 +150,7 @@ pub struct Tester {
 pub struct BegunTest {
     test_id: Uuid,
     ready: Result<Ready, Problem>,
-    signer: Option<TestSigner>,
+    signer: Option<Signer>,
     send_gate: SendGate,
 }
 
@@ -275,7 +275,7 @@ impl Tester {
     }
 
     /// The keys with which the test is signed, if it is; or the problem because of which it is not sent.
-    async fn signer(&self, store: &Store, wish: &Wish<'_>) -> Result<Result<Option<TestSigner>, Problem>, NotTested> {
+    async fn signer(&self, store: &Store, wish: &Wish<'_>) -> Result<Result<Option<Signer>, Problem>, NotTested> {
         if store.signing_keys(wish.agent).await?.is_empty() {
             return Ok(Ok(None));
         }

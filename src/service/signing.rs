@@ -3,16 +3,14 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use crate::domain::request::Request;
 use crate::domain::secret::Absence;
-use crate::domain::signature::{Message, Scheme};
+use crate::domain::signature::Scheme;
 use crate::store::signing::{NewKey, NotAdded, SigningChange, StoredKey};
 use crate::store::{Store, StoreError};
-use crate::vault::{KeyOwner, Keyring, SealError, SigningKey, SigningKeys};
+use crate::vault::{KeyOwner, Keyring, SealError, Signer, SigningKeys};
 
 /// A key that signs from now on.
 #[derive(Debug)]
@@ -114,25 +112,6 @@ async fn add(
     Ok(Begun { scheme, for_receiver: made.for_receiver, older: 0 })
 }
 
-/// Signs the request of one test.
-#[derive(Debug)]
-pub(super) struct TestSigner {
-    keys: SigningKeys,
-    read_at: DateTime<Utc>,
-    known_at: Instant,
-}
-
-impl TestSigner {
-    /// Adds the headers to a rendered request that is about to be sent as the test `test_id`.
-    pub(super) fn sign(&self, request: &mut Request, test_id: Uuid) {
-        let since = TimeDelta::from_std(self.known_at.elapsed()).unwrap_or_default();
-        let now = self.read_at.checked_add_signed(since).unwrap_or(self.read_at);
-        let message = Message { id: test_id, timestamp: now.timestamp(), body: request.body.as_deref() };
-        let headers = self.keys.headers(&message);
-        request.headers.extend(headers);
-    }
-}
-
 /// Opens the keys with which a test is signed. That they are read is recorded before.
 ///
 /// # Errors
@@ -142,17 +121,14 @@ pub(super) async fn opened(
     keyring: &Keyring,
     agent: &str,
     (by, reason): (&str, &str),
-) -> Result<Result<TestSigner, Absence>, StoreError> {
+) -> Result<Result<Signer, Absence>, StoreError> {
     let found = store.signing_keys_for_test(agent, by, reason).await?;
     let known_at = Instant::now();
-    let keys: Result<Vec<Arc<SigningKey>>, Absence> = found.keys.iter().map(|key| open(keyring, key)).collect();
-    Ok(match keys {
+    let open = |key: &StoredKey| {
+        keyring.open_signing_key(KeyOwner { agent, id: key.id }, &key.scheme, &key.sealed).map(Arc::new)
+    };
+    Ok(match found.keys.iter().map(open).collect::<Result<Vec<_>, _>>() {
         Ok(keys) if keys.is_empty() => Err(Absence::NotSet),
-        keys => keys.map(|keys| TestSigner { keys: SigningKeys::new(keys), read_at: found.now, known_at }),
+        keys => keys.map(|keys| Signer::new(Arc::new(SigningKeys::new(keys)), found.now, known_at)),
     })
-}
-
-fn open(keyring: &Keyring, key: &StoredKey) -> Result<Arc<SigningKey>, Absence> {
-    let scheme = Scheme::named(&key.scheme).ok_or(Absence::Damaged)?;
-    keyring.open_signing_key(KeyOwner { agent: &key.agent, id: key.id }, scheme, &key.sealed).map(Arc::new)
 }

@@ -20,7 +20,7 @@ pub(super) const KEY_BYTES: usize = 32;
 /// The largest number of keys in a file.
 const MAX_KEYS: usize = 16;
 /// The largest key file, in bytes.
-const MAX_FILE_BYTES: u64 = 4_096;
+const MAX_FILE_BYTES: usize = 4_096;
 
 /// The keys of a key file; never none.
 pub struct Keyring {
@@ -62,24 +62,29 @@ pub enum KeyringError {
     NoRandomBytes,
 }
 
+/// Reads a file of keys that nobody but its owner may read, of at most `most` bytes. What was read is wiped.
+///
+/// # Errors
+/// It cannot be read, others may read it, or it is too large.
+pub fn read_private(path: &Path, most: usize) -> Result<Zeroizing<String>, KeyringError> {
+    let unreadable = |source| KeyringError::Unreadable { path: path.to_owned(), source };
+    let file = File::open(path).map_err(unreadable)?;
+    if file.metadata().map_err(unreadable)?.permissions().mode() & 0o077 != 0 {
+        return Err(KeyringError::Exposed(path.to_owned()));
+    }
+    // With room for all of it: a text that grows leaves copies behind that are not wiped.
+    let mut text = Zeroizing::new(String::with_capacity(2 * most));
+    file.take(most as u64 + 1).read_to_string(&mut text).map_err(unreadable)?;
+    if text.len() > most { Err(KeyringError::TooLarge) } else { Ok(text) }
+}
+
 impl Keyring {
     /// Reads a key file that nobody but its owner may read.
     ///
     /// # Errors
     /// It cannot be read, others may read it, or it holds no keys.
     pub fn read(path: &Path) -> Result<Keyring, KeyringError> {
-        let unreadable = |source| KeyringError::Unreadable { path: path.to_owned(), source };
-        let file = File::open(path).map_err(unreadable)?;
-        if file.metadata().map_err(unreadable)?.permissions().mode() & 0o077 != 0 {
-            return Err(KeyringError::Exposed(path.to_owned()));
-        }
-        // With room for all of it: a text that grows leaves copies behind that are not wiped.
-        let mut text = Zeroizing::new(String::with_capacity(2 * MAX_FILE_BYTES as usize));
-        file.take(MAX_FILE_BYTES + 1).read_to_string(&mut text).map_err(unreadable)?;
-        if text.len() as u64 > MAX_FILE_BYTES {
-            return Err(KeyringError::TooLarge);
-        }
-        Keyring::parse(&text)
+        Keyring::parse(&read_private(path, MAX_FILE_BYTES)?)
     }
 
     /// Reads the lines of a key file. Empty lines, and those that begin with `#`, are passed over.

@@ -15,8 +15,8 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use keyring::KEY_BYTES;
-pub use keyring::{Keyring, KeyringError, new_key_line};
-pub use signing::{KeyOwner, NewSigningKey, SigningKey, SigningKeys};
+pub use keyring::{Keyring, KeyringError, new_key_line, read_private};
+pub use signing::{KeyOwner, NewSigningKey, Signer, SigningKey, SigningKeys};
 
 use crate::domain::secret::{Absence, Sealed, SecretValue, most_bytes};
 

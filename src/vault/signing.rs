@@ -5,14 +5,17 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Instant;
 
 use chacha20poly1305::aead::Generate;
+use chrono::{DateTime, TimeDelta, Utc};
 use ring::hmac;
 use ring::signature::{Ed25519KeyPair, KeyPair};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use super::{Kept, Keyring, SealError};
+use crate::domain::request::Request;
 use crate::domain::secret::{Absence, Sealed};
 use crate::domain::signature::{
     Message, SEED_BYTES, SIGNATURE_HEADER, SYMMETRIC_BYTES, Scheme, TIMESTAMP_HEADER, public_text, secret_text,
@@ -72,16 +75,12 @@ impl Keyring {
         })
     }
 
-    /// Decrypts a key of this owner that signs.
+    /// Decrypts a key of this owner that signs as the scheme of this name does.
     ///
     /// # Errors
     /// Why it cannot be opened.
-    pub fn open_signing_key(
-        &self,
-        owner: KeyOwner<'_>,
-        scheme: Scheme,
-        sealed: &Sealed,
-    ) -> Result<SigningKey, Absence> {
+    pub fn open_signing_key(&self, owner: KeyOwner<'_>, scheme: &str, sealed: &Sealed) -> Result<SigningKey, Absence> {
+        let scheme = Scheme::named(scheme).ok_or(Absence::Damaged)?;
         let bytes = self.open_bytes(Kept::from(owner), sealed)?;
         let opened = match scheme {
             Scheme::Symmetric => Opened::Symmetric(hmac::Key::new(hmac::HMAC_SHA256, &bytes)),
@@ -119,12 +118,40 @@ impl SigningKeys {
     }
 
     /// The headers with the time and the signatures.
-    pub fn headers(&self, message: &Message<'_>) -> [(String, String); 2] {
+    fn headers(&self, message: &Message<'_>) -> [(String, String); 2] {
         let signatures: Vec<String> = self.0.iter().map(|key| key.sign(message)).collect();
         [
             (TIMESTAMP_HEADER.to_owned(), message.timestamp.to_string()),
             (SIGNATURE_HEADER.to_owned(), signatures.join(" ")),
         ]
+    }
+}
+
+/// Signs requests by a clock that is not this machine's: receivers judge the time of a signature, and the database's clock is the
+/// one that all dispatchers have.
+#[derive(Clone, Debug)]
+pub struct Signer {
+    keys: Arc<SigningKeys>,
+    /// A time by the database's clock.
+    at: DateTime<Utc>,
+    /// When it was that time.
+    known_at: Instant,
+}
+
+impl Signer {
+    /// Signs with these keys. By the database's clock it was `at` at the moment `known_at`.
+    pub fn new(keys: Arc<SigningKeys>, at: DateTime<Utc>, known_at: Instant) -> Signer {
+        Signer { keys, at, known_at }
+    }
+
+    /// Adds the headers to a rendered request that is about to be sent with the id `webhook_id`. Its author cannot have set them:
+    /// their names are reserved.
+    pub fn sign(&self, request: &mut Request, webhook_id: Uuid) {
+        let since = TimeDelta::from_std(self.known_at.elapsed()).unwrap_or_default();
+        let now = self.at.checked_add_signed(since).unwrap_or(self.at);
+        let message = Message { id: webhook_id, timestamp: now.timestamp(), body: request.body.as_deref() };
+        let headers = self.keys.headers(&message);
+        request.headers.extend(headers);
     }
 }
 
@@ -169,18 +196,18 @@ mod tests {
         let keys = ring();
         for scheme in Scheme::ALL {
             let new = keys.new_signing_key(OWNER, scheme).unwrap();
-            assert!(keys.open_signing_key(OWNER, scheme, &new.sealed).is_ok());
+            assert!(keys.open_signing_key(OWNER, scheme.as_str(), &new.sealed).is_ok());
             for other in [KeyOwner { agent: "b", ..OWNER }, KeyOwner { id: Uuid::max(), ..OWNER }] {
-                assert_eq!(keys.open_signing_key(other, scheme, &new.sealed).unwrap_err(), Absence::Damaged);
+                assert_eq!(keys.open_signing_key(other, scheme.as_str(), &new.sealed).unwrap_err(), Absence::Damaged);
             }
             let id = OWNER.id.to_string();
             let as_secret = keys.open(Owner { agent: "a", name: &id }, &new.sealed);
             assert_eq!(as_secret.unwrap_err(), Absence::Damaged);
             let rewrapped = keys.rewrap(OWNER, &new.sealed).unwrap();
-            assert!(rewrapped != new.sealed && keys.open_signing_key(OWNER, scheme, &rewrapped).is_ok());
+            assert!(rewrapped != new.sealed && keys.open_signing_key(OWNER, scheme.as_str(), &rewrapped).is_ok());
         }
         let secret = keys.seal(Owner { agent: "a", name: &OWNER.id.to_string() }, &"x".repeat(32)).unwrap();
-        assert_eq!(keys.open_signing_key(OWNER, Scheme::Symmetric, &secret).unwrap_err(), Absence::Damaged);
+        assert_eq!(keys.open_signing_key(OWNER, Scheme::Symmetric.as_str(), &secret).unwrap_err(), Absence::Damaged);
     }
 
     #[test]
@@ -190,7 +217,7 @@ mod tests {
             let new = keys.new_signing_key(OWNER, scheme).unwrap();
             let told = format!("{new:?}");
             assert!(scheme == Scheme::Asymmetric || !told.contains(&new.for_receiver["whsec_".len()..]), "{told}");
-            Arc::new(keys.open_signing_key(OWNER, scheme, &new.sealed).unwrap())
+            Arc::new(keys.open_signing_key(OWNER, scheme.as_str(), &new.sealed).unwrap())
         };
         let both = SigningKeys::new(vec![open(Scheme::Asymmetric), open(Scheme::Symmetric)]);
         let message = Message { id: Uuid::nil(), timestamp: 7, body: None };
