@@ -168,7 +168,7 @@ async fn an_altered_node_or_frontier_is_named_before_somebody_needs_a_proof() {
     );
     unguarded(
         &database,
-        "DELETE FROM postcall.seal_node; UPDATE postcall.seal_slice SET frontier = overlay(frontier PLACING '\\x0000' FROM 1)",
+        "DELETE FROM postcall.seal_node; UPDATE postcall.seal_slice SET frontier = set_byte(frontier, 0, 255 - get_byte(frontier, 0)) WHERE size = 1002",
     )
     .await;
     let named = found(&database);
