@@ -35,6 +35,7 @@ mod database;
 mod demo;
 mod doctor;
 mod filter;
+mod fleet;
 mod history;
 mod key_file;
 mod limits;

@@ -327,9 +327,17 @@ impl Store {
         Store::open(url, pool, patience, access.role).await
     }
 
+    /// A store that connects when it is first used. Nothing is known of its database.
+    ///
+    /// # Errors
+    /// An unreadable URL.
+    pub fn unconnected(url: &str) -> Result<Store, StoreError> {
+        let pool = PgPoolOptions::new().connect_lazy_with(options(url)?);
+        Ok(Store { pool, statement_timeout: COMMAND_STATEMENT_TIMEOUT })
+    }
+
     async fn open(url: &str, pool: PgPoolOptions, patience: Patience, role: Option<&str>) -> Result<Store, StoreError> {
-        let options: PgConnectOptions = url.parse().map_err(|_| StoreError::BadUrl)?;
-        let options = options.application_name("postcall");
+        let options = options(url)?;
         try_to_connect(&options, role).await?;
         let pool = pool.acquire_timeout(patience.connection).connect_with(options).await?;
         let statement_timeout = patience.statement;
@@ -353,6 +361,21 @@ impl Store {
     pub async fn close(&self) {
         self.pool.close().await;
     }
+}
+
+/// Where a URL points, without who logs in and how: `host:port/database`.
+///
+/// # Errors
+/// An unreadable URL.
+pub fn place(url: &str) -> Result<String, StoreError> {
+    let options = options(url)?;
+    let host = options.get_socket().map_or(options.get_host().to_owned(), |socket| socket.display().to_string());
+    Ok(format!("{host}:{}/{}", options.get_port(), options.get_database().unwrap_or_default()))
+}
+
+fn options(url: &str) -> Result<PgConnectOptions, StoreError> {
+    let options: PgConnectOptions = url.parse().map_err(|_| StoreError::BadUrl)?;
+    Ok(options.application_name("postcall"))
 }
 
 /// Connects once, and takes on the role if there is one, to learn why that fails if it does. A pool does not say it: it tries again until its timeout is over,
