@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 use tracing::{Instrument, error_span, warn};
 
 use super::CliError;
-use super::database::NamedDatabase;
+use super::databases::NamedDatabase;
 use super::run::{Setup, dispatch, say_goodbye};
 use crate::dispatcher::{Seat, StopTokens, Tally};
 use crate::domain::chain::chain;

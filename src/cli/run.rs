@@ -10,7 +10,7 @@ use clap::builder::{FalseyValueParser, RangedU64ValueParser};
 use tracing::{info, warn};
 
 use super::CliError;
-use super::database::{Databases, NamedDatabase};
+use super::databases::{Databases, NamedDatabase};
 use super::fleet::{self, Member};
 use super::key_file::KeyFile;
 use super::limits::LimitArguments;
@@ -171,21 +171,24 @@ impl Arguments {
             Ok(metrics::Source { database: database.name.clone(), metrics: metrics.clone(), store })
         });
         let scraped = scraped.collect::<Result<Vec<_>, StoreError>>()?;
-        let mut members: Vec<Member> = databases
+        let members: Vec<Member> = databases
             .into_iter()
             .zip(seats)
             .zip(metrics)
             .map(|((database, seat), metrics)| Member { database, seat, metrics })
             .collect();
-        let ended = if let (1, Some(only)) = (members.len(), members.pop()) {
-            let (store, settings) = setup.open(&only.database, None).await?;
-            stop_on_signals(stop.clone())?;
-            start(server, scraped);
-            dispatch(store, only.seat, settings, stop, &only.metrics).await.and_then(say_goodbye)
-        } else {
-            stop_on_signals(stop.clone())?;
-            start(server, scraped);
-            fleet::run(members, setup, stop).await
+        let ended = match <[Member; 1]>::try_from(members) {
+            Ok([only]) => {
+                let (store, settings) = setup.open(&only.database, None).await?;
+                stop_on_signals(stop.clone())?;
+                start(server, scraped);
+                dispatch(store, only.seat, settings, stop, &only.metrics).await.and_then(say_goodbye)
+            }
+            Err(members) => {
+                stop_on_signals(stop.clone())?;
+                start(server, scraped);
+                fleet::run(members, setup, stop).await
+            }
         };
         if let Some(exporter) = exporter {
             exporter.finish().await;

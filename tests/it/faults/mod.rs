@@ -24,7 +24,7 @@ const CLAIM: &str = "DELETE FROM postcall.waiting";
 const COMPLETION: &str = "WITH done AS";
 
 /// Gives agent `a` an action that sends its calls to `url`, with a timeout that no test comes near.
-async fn send_calls_to(database: &Database, url: &str) {
+pub async fn send_calls_to(database: &Database, url: &str) {
     send_calls_within(database, url, 120_000).await;
 }
 

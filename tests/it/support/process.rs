@@ -193,13 +193,16 @@ impl Dispatcher {
             while let Some(line) = self.log.next_line().await.unwrap() {
                 lines.push(line);
                 if lines.last().is_some_and(|line| line.contains(words)) {
-                    return;
+                    return true;
                 }
             }
-            panic!("the dispatcher ended without saying: {words}");
+            false
         };
-        tokio::time::timeout(PATIENCE, found).await.unwrap_or_else(|_| panic!("waited in vain for: {words}"));
-        lines
+        match tokio::time::timeout(PATIENCE, found).await {
+            Ok(true) => lines,
+            Ok(false) => panic!("the dispatcher ended without saying: {words}\n{}", lines.join("\n")),
+            Err(_) => panic!("waited in vain for: {words}\n{}", lines.join("\n")),
+        }
     }
 
     /// The threads that it has now (Linux).
