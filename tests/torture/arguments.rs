@@ -32,7 +32,8 @@ pub enum Asked {
     Nothing,
 }
 
-const USAGE: &str = "usage: --minutes N --calls N --kills N --rate N --seed N; without any of them, the short run of the suite";
+const USAGE: &str =
+    "usage: --minutes N --calls N --kills N --rate N --seed N; without any of them, the short run of the suite";
 
 impl Arguments {
     /// Reads the command line. Without an option of its own, this is a test among others, and takes names as libtest does.
@@ -62,7 +63,8 @@ impl Arguments {
 
     fn short() -> Arguments {
         let seed = std::env::var("POSTCALL_TEST_SEED").ok().map(|seed| seed.parse().expect("a number"));
-        let binary = std::env::var_os("POSTCALL_TORTURE_BINARY").unwrap_or_else(|| env!("CARGO_BIN_EXE_postcall").into());
+        let binary =
+            std::env::var_os("POSTCALL_TORTURE_BINARY").unwrap_or_else(|| env!("CARGO_BIN_EXE_postcall").into());
         Arguments {
             time: Duration::from_secs(18),
             calls: 1_500,
@@ -77,7 +79,7 @@ impl Arguments {
     /// The first option of its own makes it the long run.
     fn set(&mut self, option: &str, number: u64) {
         if std::mem::take(&mut self.is_short) {
-            (self.time, self.calls, self.kills, self.rate) = (Duration::from_secs(60 * 60), 1_000_000, 1_000, 300);
+            (self.time, self.calls, self.kills, self.rate) = (Duration::from_secs(60 * 60), 1_000_000, 1_000, 330);
         }
         match option {
             "--minutes" => self.time = Duration::from_secs(60 * number),

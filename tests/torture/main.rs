@@ -53,8 +53,9 @@ mod wire;
 fn main() -> ExitCode {
     let Asked::Run(arguments) = Arguments::read() else { return ExitCode::SUCCESS };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let name = if arguments.is_short { SHORT_RUN } else { "torture" };
     let wrongs = runtime.block_on(torture(arguments));
-    println!("{SHORT_RUN} ... {}", if wrongs == 0 { "ok" } else { "FAILED" });
+    println!("{name} ... {}", if wrongs == 0 { "ok" } else { "FAILED" });
     if wrongs == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
@@ -92,6 +93,7 @@ async fn torture(arguments: Arguments) -> usize {
     if run.arguments.is_short {
         wrongs.extend(forgeries(&run, &acknowledged).await);
     }
+    println!("the most memory that this program had: {} MiB", members::memory_of("self", "VmHWM:").unwrap_or(0) >> 20);
     for wrong in &wrongs {
         println!("- {wrong}");
     }
@@ -151,7 +153,8 @@ async fn forgeries(run: &Run, acknowledged: &[Uuid]) -> Vec<String> {
     let sound = run.record.all();
     let mut connection = run.ways.connect().await.unwrap();
     let one = async |connection: &mut sqlx::PgConnection, state: &'static str| -> u128 {
-        let sql = "SELECT delivery_id FROM postcall.delivery AS it WHERE state = $1 AND agent IN ('honest', 'unrenderable')
+        let sql =
+            "SELECT delivery_id FROM postcall.delivery AS it WHERE state = $1 AND agent IN ('honest', 'unrenderable')
                    AND NOT EXISTS (SELECT FROM postcall.replay WHERE message_id = it.delivery_id) LIMIT 1";
         let id: Uuid = sqlx::query_scalar(sql).bind(state).fetch_one(connection).await.unwrap();
         id.as_u128()

@@ -127,10 +127,15 @@ impl Member {
 
     /// Its memory now, in bytes (Linux).
     pub fn memory(&self) -> Option<u64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()?)).ok()?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-        Some(line.trim().trim_end_matches(" kB").parse::<u64>().ok()? * 1024)
+        memory_of(&self.child.id()?.to_string(), "VmRSS:")
     }
+}
+
+/// A figure about the memory of a process, in bytes (Linux).
+pub fn memory_of(process: &str, figure: &str) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix(figure))?;
+    Some(line.trim().trim_end_matches(" kB").parse::<u64>().ok()? * 1024)
 }
 
 impl Log {

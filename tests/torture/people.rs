@@ -48,7 +48,8 @@ async fn replay(run: &Run, chance: &mut fastrand::Rng) -> Option<()> {
     let mut given = 0;
     for id in &ids {
         let id = id.to_string();
-        let arguments = ["replay", &id, "--include-unknown", "--include-delivered", "--reason", "torture", "--by", "Ada"];
+        let arguments =
+            ["replay", &id, "--include-unknown", "--include-delivered", "--reason", "torture", "--by", "Ada"];
         given += u64::from(command(run, &arguments).await);
     }
     run.counts.replays.add(given);

@@ -59,9 +59,16 @@ pub const AGENTS: [Agent; 13] = [
 ];
 
 impl Agent {
+    /// Whether what is in flight refuses its rows.
+    pub fn is_unclaimable(&self) -> bool {
+        self.kind == Kind::Unclaimable
+    }
+
     /// Whether an outcome of it may be unknown although its dispatcher lives.
     pub fn may_be_in_doubt(name: &str) -> bool {
-        AGENTS.iter().any(|agent| agent.name == name && matches!(agent.manner, Manner::Hangs | Manner::Resets | Manner::Flaps))
+        AGENTS
+            .iter()
+            .any(|agent| agent.name == name && matches!(agent.manner, Manner::Hangs | Manner::Resets | Manner::Flaps))
     }
 
     /// Which final states its deliveries may be in when all is over, besides `unknown`.
