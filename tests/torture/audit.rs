@@ -244,11 +244,19 @@ fn is_excused(run: &Run, dispatcher: i32, given_up: DateTime<Utc>) -> bool {
     outages.iter().any(|(from, to)| *from <= given_up && given_up <= *to + AFTERMATH)
 }
 
+/// One row of history, as it is told.
+#[derive(sqlx::FromRow)]
+struct Told {
+    row: String,
+    claimed_at: Option<DateTime<Utc>>,
+    finished_at: Option<DateTime<Utc>>,
+}
+
 /// Prints all that is known of one message.
 async fn story(run: &Run, message: Uuid) {
     let mut connection = run.ways.connect().await.unwrap();
-    let rows: Vec<(String, Option<DateTime<Utc>>, Option<DateTime<Utc>>)> = sqlx::query_as(
-        "SELECT to_jsonb(history) #>> '{}', claimed_at, finished_at FROM postcall.delivery_history AS history
+    let rows: Vec<Told> = sqlx::query_as(
+        "SELECT to_jsonb(history) #>> '{}' AS row, claimed_at, finished_at FROM postcall.delivery_history AS history
          WHERE message_id = $1 ORDER BY delivery_id",
     )
     .bind(message)
@@ -259,7 +267,7 @@ async fn story(run: &Run, message: Uuid) {
     if let Some(seen) = seen {
         println!("    the receiver has it {} times, first at {}", seen.count, run.record.time_of(seen));
     }
-    for (row, claimed, finished) in rows {
+    for Told { row, claimed_at: claimed, finished_at: finished } in rows {
         println!("    {row}");
         let (Some(claimed), Some(finished)) = (claimed, finished) else { continue };
         for event in run.events(claimed - Duration::seconds(6), finished + Duration::seconds(6)) {

@@ -97,9 +97,12 @@ const SLACK: u64 = 16 << 20;
 /// Fewer samples tell nothing.
 const FEWEST_SAMPLES: usize = 30;
 
+/// One figure of a sample.
+type Figure = fn(&Sample) -> u64;
+
 /// Whether memory and tables were flat: the median of each third, and what is wrong with it.
 pub fn flatness(samples: &[Sample]) -> Vec<String> {
-    let figures: [(&str, fn(&Sample) -> u64); 3] = [
+    let figures: [(&str, Figure); 3] = [
         ("memory of the dispatcher that is never killed", |sample| sample.memory),
         ("postcall.waiting with its indexes", |sample| sample.sizes.waiting_bytes.unsigned_abs()),
         ("postcall.sending with its indexes", |sample| sample.sizes.sending_bytes.unsigned_abs()),
