@@ -36,7 +36,7 @@ fn explore(scenario: Scenario) {
     let scenario = Scenario { faults: scenario.faults + more(), ..scenario };
     let mut checker = Protocol::of(scenario).checker().symmetry_fn(World::representative).threads(2);
     if more() > 0 {
-        checker = checker.target_state_count(MOST_STATES.try_into().unwrap());
+        checker = checker.target_state_count(MOST_STATES);
     }
     let checker = checker.spawn_dfs().join();
     let protocol = checker.model();

@@ -247,7 +247,7 @@ fn is_excused(run: &Run, dispatcher: i32, given_up: DateTime<Utc>) -> bool {
 /// One row of history, as it is told.
 #[derive(sqlx::FromRow)]
 struct Told {
-    row: String,
+    told: String,
     claimed_at: Option<DateTime<Utc>>,
     finished_at: Option<DateTime<Utc>>,
 }
@@ -256,7 +256,7 @@ struct Told {
 async fn story(run: &Run, message: Uuid) {
     let mut connection = run.ways.connect().await.unwrap();
     let rows: Vec<Told> = sqlx::query_as(
-        "SELECT to_jsonb(history) #>> '{}' AS row, claimed_at, finished_at FROM postcall.delivery_history AS history
+        "SELECT to_jsonb(history) #>> '{}' AS told, claimed_at, finished_at FROM postcall.delivery_history AS history
          WHERE message_id = $1 ORDER BY delivery_id",
     )
     .bind(message)
@@ -267,8 +267,8 @@ async fn story(run: &Run, message: Uuid) {
     if let Some(seen) = seen {
         println!("    the receiver has it {} times, first at {}", seen.count, run.record.time_of(seen));
     }
-    for Told { row, claimed_at: claimed, finished_at: finished } in rows {
-        println!("    {row}");
+    for Told { told, claimed_at: claimed, finished_at: finished } in rows {
+        println!("    {told}");
         let (Some(claimed), Some(finished)) = (claimed, finished) else { continue };
         for event in run.events(claimed - Duration::seconds(6), finished + Duration::seconds(6)) {
             println!("        {event}");
