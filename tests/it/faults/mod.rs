@@ -1,7 +1,7 @@
 //! The promise while things die: real processes, real signals, a real Postgres. Each test ends with the accounts, which
 //! fail if anything was requested twice, lost sight of, or shown as something it was not.
 //!
-//! Decisions left to chance come from a seed that is printed. `scripts/torture` runs these tests longer and larger.
+//! Decisions left to chance come from a seed that is printed. `scripts/torture --faults` runs these tests longer and larger.
 
 use serde_json::json;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
