@@ -44,8 +44,8 @@ const MAX_MAX_BYTES_IN_FLIGHT: u64 = 1 << 40;
 /// Run a dispatcher: claim waiting deliveries, send them, record their outcomes.
 ///
 /// Any number of dispatchers, on any number of machines, may share one database. If the platform keeps its calls in
-/// several databases, one process serves all of them (--database-url more than once, or --databases): each has its own
-/// lease, connections and workers, and the limits hold for all of them together. After SIGTERM, SIGINT, SIGHUP or
+/// several databases, one process serves all of them, by a list of databases or several URLs: each has its own lease,
+/// connections and workers, and the limits hold for all of them together. After SIGTERM, SIGINT, SIGHUP or
 /// SIGQUIT, the dispatcher claims nothing more, finishes what is in flight within the drain time, writes every result,
 /// and logs the totals. A second signal ends the drain at once.
 #[derive(Args)]

@@ -10,7 +10,7 @@ use crate::support::cluster::Cluster;
 use crate::support::database::Database;
 use crate::support::inbox::Inbox;
 use crate::support::platform::complete_calls;
-use crate::support::process::{Dispatcher, file, postcall, stderr, stdout};
+use crate::support::process::{Dispatcher, file, postcall, postcall_on, stderr, stdout};
 use crate::support::proxy::{End, Proxy};
 use crate::support::scrape::start;
 use crate::support::tally::Tally;
@@ -225,7 +225,7 @@ async fn what_is_asked_of_all_databases_says_of_each_row_where_it_is_and_shows_t
     let page = |after: &[&str]| order(&on_all(&[&["history", "--format", "jsonl", "--limit", "3"], after].concat()));
     assert_eq!(page(&[]), newest_first[..3]);
     assert_eq!(page(&["--after", &ids[1]]), newest_first[3..]);
-    assert!(on_all(&["history", "--format", "csv"]).starts_with("database,delivery_id,"));
+    assert!(on_all(&["history", "--format", "csv"]).starts_with("\"database\",\"delivery_id\","));
     assert!(on_all(&["show", "CA1"]).starts_with(&format!("== south\ndelivery {}", ids[1])));
     let paused = on_all(&["pause", "agent", "b", "--reason", "their maintenance"]);
     assert!(paused.contains("north: not paused") && paused.contains("south: agent b is paused"), "{paused}");
@@ -244,4 +244,35 @@ async fn what_is_asked_of_all_databases_says_of_each_row_where_it_is_and_shows_t
         assert!(!output.status.success() && said.contains("gone: cannot connect"), "{command}: {said}");
         assert!(shown.contains("south") && !said.contains("Xyzzy"), "{command}: {shown}");
     }
+}
+
+/// As docs/operating.md says: calls of the agent go on coming all the time, and receivers rely on their order.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_moves_to_another_database_without_a_call_sent_twice_lost_or_before_an_earlier_one() {
+    let (old, new, inbox) = (Database::new().await, Database::new().await, Inbox::open().await);
+    let list = listed(&[("old", &old.url), ("new", &new.url)]);
+    let list = ["--databases", list.path().to_str().unwrap()];
+    let on_new = |arguments: &[&str]| {
+        let output = postcall_on(&new, arguments);
+        assert!(output.status.success(), "{arguments:?}: {}", stderr(&output));
+    };
+    let action = json!({"method": "POST", "url": inbox.url("/"), "body": "{\"n\": ${n}}"});
+    old.publish("a", "default", &action).await;
+    let (_dispatcher, _) = start("", &[&list[..], &["--concurrency-per-agent", "1"]].concat()).await;
+    for number in 0..30 {
+        old.insert_call("a", &json!({ "n": number })).await;
+    }
+    inbox.has(5).await;
+    new.publish("a", "default", &action).await;
+    on_new(&["pause", "agent", "a", "--reason", "moving"]);
+    for number in 30..60 {
+        new.insert_call("a", &json!({ "n": number })).await;
+    }
+    ended(&old).await;
+    on_new(&["resume", "agent", "a", "--reason", "moved"]);
+    old.execute("UPDATE postcall.action SET enabled = false").await;
+    ended(&new).await;
+    let sent: Vec<String> = inbox.received().into_iter().map(|request| request.body).collect();
+    let wanted: Vec<String> = (0..60).map(|number| format!("{{\"n\": {number}}}")).collect();
+    assert_eq!(sent, wanted);
 }
