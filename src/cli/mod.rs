@@ -18,6 +18,7 @@ use crate::vault::{KeyringError, SealError};
 use crate::webhook::SetupError;
 
 use database::Database;
+pub use memory::keep_private;
 use text::{Format, print_bytes, print_line, print_text, read_file};
 
 mod action;
@@ -39,6 +40,7 @@ mod history;
 mod key_file;
 mod limits;
 mod listing;
+mod memory;
 mod migrate;
 mod moment;
 mod pause;

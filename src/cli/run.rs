@@ -21,9 +21,9 @@ use crate::dispatcher::{self, RunError, StopTokens, Tally};
 use crate::domain::chain::chain;
 use crate::domain::retention::ExcerptDays;
 use crate::metrics::{self, Metrics};
-use crate::store::StoreError;
 use crate::store::dispatchers::LONGEST_LEASE;
 use crate::store::obstacles::Obstacle;
+use crate::store::{Store, StoreError};
 
 /// Connections of a dispatcher's pool: only the one that listens for new calls. Scout, claimer, finisher, lease,
 /// recovery and reporter each have one outside of the pool, and housekeeping opens one for a moment.
@@ -162,6 +162,7 @@ impl Arguments {
         if store.is_standby().await? {
             return Err(StoreError::from(Obstacle::Standby).into());
         }
+        warn_of_excess(&store).await?;
         if !retention.is_for_ever() {
             // Checked now, so that the error appears at the start and not in the log every hour.
             store.session(dispatcher::retention::PRUNING_PATIENCE).require_permitted(retention).await?;
@@ -220,6 +221,14 @@ impl Arguments {
             self.max_bytes_in_flight
         )))
     }
+}
+
+/// Says what the database user may do that no dispatcher needs, a line for each. It is no reason not to start.
+async fn warn_of_excess(store: &Store) -> Result<(), StoreError> {
+    for excess in store.excess().await? {
+        warn!("the database user {}. No dispatcher needs that: {}", excess.found(), excess.cure());
+    }
+    Ok(())
 }
 
 /// What to do if dispatchers have different policies.
