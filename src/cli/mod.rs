@@ -232,7 +232,7 @@ impl Cli {
             LogFormat::Text => registry.with(lines).init(),
             LogFormat::Json => registry.with(lines.json().flatten_event(true)).init(),
         }
-        std::panic::set_hook(Box::new(log_panic));
+        std::panic::set_hook(Box::new(memory::log_panic));
     }
 
     /// Runs the command.
@@ -307,12 +307,6 @@ impl Command {
             | Command::Replay(_) => "a database user with the role postcall_publisher",
         }
     }
-}
-
-/// Logs where a panic happened, without its message: the message may quote text of a call.
-fn log_panic(panic: &std::panic::PanicHookInfo<'_>) {
-    let place = panic.location().map(ToString::to_string).unwrap_or_default();
-    tracing::error!(place, "a defect of this program: a panic");
 }
 
 #[cfg(test)]

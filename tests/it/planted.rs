@@ -162,7 +162,7 @@ async fn a_whole_run_leaves_no_planted_word_anywhere_but_in_calls_templates_and_
     set(&database, &keys, "a", "TOKEN", SECRET);
     let directory = tempfile::tempdir().unwrap();
     let seal_key = directory.path().join("seal.key");
-    let made = postcall(&["audit", "new-key", seal_key.to_str().unwrap()]);
+    let made = postcall(&["audit", "new-key", "planted", seal_key.to_str().unwrap()]);
     assert!(made.status.success(), "{}", stderr(&made));
     let _receivers = publish(&database, &inbox).await;
     database.insert_call("a", &call()).await;

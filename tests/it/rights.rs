@@ -460,7 +460,7 @@ const BEYOND: [(&str, &str); 16] = [
     ("OWNER", "DROP SCHEMA postcall CASCADE"),
     ("OWNER", "ALTER FUNCTION postcall.refuse_change() RENAME TO mine"),
     ("SUPERUSER", "SET session_replication_role = replica"),
-    ("SUPERUSER", "ALTER SYSTEM SET fsync = on"),
+    ("SUPERUSER", "SET log_statement = 'none'"),
     ("SUPERUSER", "COPY (SELECT 1) TO PROGRAM 'true'"),
     ("SUPERUSER", "SELECT pg_read_file('PG_VERSION')"),
     ("SUPERUSER", "SELECT lo_import('/etc/hostname')"),
