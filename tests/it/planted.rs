@@ -69,14 +69,14 @@ impl Seen {
 }
 
 fn call() -> Value {
-    json!({"callInfo": {"callSid": "CA1", "from": format!("+{PHONE}")}, "customer": {"name": PERSON, "line": format!("a\n{PHONE}")},
+    json!({"callInfo": {"callSid": "CA1", "from": format!("+{PHONE}")}, "customer": {"name": PERSON, "line": format!("a\n{}", PHONE.repeat(7_000))},
            "transcript": format!("My {SAID} hides three goats, said {PERSON}"), "recording": format!("https://r.example/{PHONE}")})
 }
 
 /// Answers in which the receiver repeats what it got, in the places that history looks at.
 const TELLTALE: &[u8] =
     b"HTTP/1.1 500 landlord 15157845671\r\ncontent-type: text/Wilhelmina\r\nlocation: /15157845671\r\n\
-    x-said: My landlord\r\ncontent-length: 25\r\n\r\nWilhelmina 15157845671 !!!";
+    x-said: My landlord\r\ncontent-length: 26\r\n\r\nWilhelmina 15157845671 !!!";
 const RUBBISH: &[u8] = b"My landlord 15157845671 speaks no HTTP\r\n\r\n";
 
 /// Publishes, for agent a, an action for each way in which a delivery ends, with call and secret wherever they can stand.
@@ -92,7 +92,8 @@ async fn publish(database: &Database, inbox: &Inbox) -> (Receiver, Receiver) {
         ("refused", format!("http://{nobody}{path}"), &plain),
         ("blocked", format!("https://10.0.0.1{path}"), &plain),
         ("broken", inbox.url(path), &broken_header),
-        ("too_long", inbox.url(&format!("{path}{}", "${transcript}".repeat(200))), &plain),
+        ("too_long", inbox.url(&format!("{path}&l=${{customer.line}}")), &plain),
+        ("no_secret", inbox.url(&format!("{path}&g=${{secret.GONE}}")), &plain),
     ] {
         let mut headers = json!({"authorization": format!("Bearer {TYPED}"), "x-from": "${callInfo.from}", "x-key": "${secret.TOKEN}"});
         headers.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
@@ -139,9 +140,12 @@ fn people_act(url: &str, keys: &str, id: &str, unknown: &str, seen: &mut Seen) {
     let call_file = with_call.path().to_str().unwrap();
     let test =
         ["action", "test", "a", "--reason", "r", "--by", "Ada", "--call-file", call_file, "--key-file", keys, "--name"];
+    // Testers see the request of the call that they gave, but no secret.
+    let mut of_testers = Seen::default();
     for name in ["telltale", "rubbish"] {
-        seen.add_output(url, "publisher", &[&test[..], &[name], &THIS_MACHINE].concat());
+        of_testers.add_output(url, "publisher", &[&test[..], &[name], &THIS_MACHINE].concat());
     }
+    assert_eq!(of_testers.with(&[SECRET, TYPED]), Vec::<String>::new());
     for arguments in [
         &["replay", id, "--by", "Ada", "--reason", "r"][..],
         &["resolve", unknown, "--as", "failed", "--by", "Ada", "--reason", "r"],
@@ -203,7 +207,7 @@ async fn a_whole_run_leaves_no_planted_word_anywhere_but_in_calls_templates_and_
     let everything = inbox.received().iter().map(|received| format!("{received:?}")).collect::<String>();
     dispatcher.signal(Signal::SIGTERM);
     let (well, log) = dispatcher.ended_saying().await;
-    assert!(well && log.len() > 50, "{log:#?}");
+    assert!(well && log.len() > 20, "{log:#?}");
     seen.add("log of the dispatcher at level trace", log.join("\n"));
     for word in OF_CALLS.iter().chain(&[TYPED]) {
         assert!(everything.contains(word), "the receiver gets {word}");
