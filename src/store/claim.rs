@@ -8,7 +8,6 @@ use uuid::Uuid;
 use super::StoreError;
 use super::session::Session;
 use crate::domain::claim::{ClaimToken, Claimed, Payload, VersionKey};
-use crate::domain::kept;
 
 /// Who makes a claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,9 +112,8 @@ impl Session {
         // - action.version decides here, at the last moment, which version is sent. If the action is gone, the version
         //   is 0, which no action has. A time of insertion that is out of range is replaced by the current time.
         //   Neither may stop the claim.
-        // - The queue is not believed that call and action are of the same agent, because each dispatcher may write it: if one of them
-        //   is of another agent than the row, there is no version, or no call, and nothing is sent. (History keeps names up to a length,
-        //   and a replay has its agent from there.)
+        // - The queue is not believed that call and action are of the same agent, because each dispatcher's user may write it: where
+        //   they are not, there is no call, and nothing is sent. Both are looked up by key.
         // - FOR KEY SHARE on the claimant's own row: a claim that was revoked, or whose claimant was declared lost,
         //   takes nothing, however late it arrives. Revoking (FOR UPDATE) waits until the claim has ended. A renewal of
         //   the lease changes no key, so it does not wait for the claim, however long a large answer takes.
@@ -153,8 +151,7 @@ impl Session {
                 INSERT INTO postcall.sending (delivery_id, call_id, agent, action_id, action_version, created_at,
                                               dispatcher_id, claim, claimed_at, call_bytes, sid)
                 SELECT delivery_id, call_id, agent, action_id,
-                       coalesce((SELECT version FROM postcall.action
-                                 WHERE action.action_id = taken.action_id AND left(action.agent, $11) = left(taken.agent, $11)), 0),
+                       coalesce((SELECT version FROM postcall.action WHERE action.action_id = taken.action_id), 0),
                        CASE WHEN created_at >= '2000-01-01Z' AND created_at < '10000-01-01Z' THEN created_at ELSE clock_timestamp() END, $2, $3,
                        clock_timestamp(),
                        CASE WHEN call_bytes IS NULL AND $9
@@ -162,7 +159,7 @@ impl Session {
                        CASE WHEN call_bytes IS NULL AND $9
                             THEN (postcall.registration(call_id)).call_sid ELSE call_sid END
                 FROM taken
-                RETURNING delivery_id, call_id, agent, action_id, action_version, call_bytes, created_at, claimed_at
+                RETURNING delivery_id, call_id, action_id, action_version, call_bytes, created_at, claimed_at
             )
             SELECT delivery_id, action_id, action_version,
                    coalesce((SELECT enabled FROM postcall.action WHERE action.action_id = claimed.action_id), true)
@@ -173,7 +170,9 @@ impl Session {
                    date_part('epoch', claimed_at - created_at) AS "waited_seconds!",
                    CASE WHEN $9 AND coalesce(call_bytes, 0) <= $8
                         THEN (SELECT call::text FROM postcall.outbox
-                              WHERE outbox.id = claimed.call_id AND left(outbox.agent, $11) = left(claimed.agent, $11)) END AS call,
+                              WHERE outbox.id = claimed.call_id
+                                AND outbox.agent = (SELECT agent FROM postcall.action WHERE action.action_id = claimed.action_id))
+                   END AS call,
                    lane.seen AS "seen!", (SELECT count(*) FROM candidate) AS "seen_in_all!"
             FROM claimed
             JOIN (SELECT id AS action_id, count(*) AS seen FROM candidate GROUP BY id) AS lane USING (action_id)
@@ -188,7 +187,6 @@ impl Session {
             limit(portion.max_call_bytes),
             portion.fetch,
             &lanes.iter().map(|lane| lane.action_id).collect::<Vec<_>>(),
-            kept::MAX_AGENT_CHARS,
         );
         let rows = self.fetch_all(statement).await?;
         let seen = rows.iter().map(|row| (row.action_id, usize::try_from(row.seen).unwrap_or(0))).collect();
