@@ -113,7 +113,7 @@ impl Session {
         //   is 0, which no action has. A time of insertion that is out of range is replaced by the current time.
         //   Neither may stop the claim.
         // - The queue is not believed that call and action are of the same agent, because each dispatcher's user may write it: where
-        //   they are not, there is no call, and nothing is sent. Both are looked up by key.
+        //   they are not, there is no call, and nothing is sent. Both are looked up by key. (Where the action is gone, there is no version.)
         // - FOR KEY SHARE on the claimant's own row: a claim that was revoked, or whose claimant was declared lost,
         //   takes nothing, however late it arrives. Revoking (FOR UPDATE) waits until the claim has ended. A renewal of
         //   the lease changes no key, so it does not wait for the claim, however long a large answer takes.
@@ -171,7 +171,8 @@ impl Session {
                    CASE WHEN $9 AND coalesce(call_bytes, 0) <= $8
                         THEN (SELECT call::text FROM postcall.outbox
                               WHERE outbox.id = claimed.call_id
-                                AND outbox.agent = (SELECT agent FROM postcall.action WHERE action.action_id = claimed.action_id))
+                                AND outbox.agent = coalesce((SELECT agent FROM postcall.action
+                                                             WHERE action.action_id = claimed.action_id), outbox.agent))
                    END AS call,
                    lane.seen AS "seen!", (SELECT count(*) FROM candidate) AS "seen_in_all!"
             FROM claimed
