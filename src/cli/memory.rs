@@ -39,7 +39,6 @@ mod tests {
     }
 
     #[test]
-    #[expect(clippy::panic, reason = "a defect, as this test wants it")]
     fn a_panic_is_logged_by_its_place_and_never_with_what_it_says() {
         let written = Written::default();
         let writer = written.clone();
