@@ -31,6 +31,8 @@
 //! - **Placeholder**: `${path}` in a template, which is replaced by a value of the call ([`render`]).
 //! - **Secret**: a value of an agent that its templates name as `${secret.NAME}`, and that nobody sees ([`domain::secret`]).
 //!   It is **sealed** (encrypted) where it is stored, and **opened** for an attempt ([`vault`]).
+//! - **Signing key**: what signs an agent's requests, so that receivers know who sent them ([`domain::signature`]). The **current**
+//!   one is the newest; those that it has replaced sign beside it for a while. It is sealed as a secret is.
 //! - **Message**: what the receiver gets; its id is the header `webhook-id`, the same in each replay of a delivery.
 //! - **Host**: the name and port that a URL names; the unit of limits ([`domain::host`]).
 //! - **Policy**: which targets may be called, as the operator has set it ([`domain::policy`]).

@@ -9,6 +9,7 @@ use super::action_source::ActionSource;
 use super::action_test::{TestArguments, TestsArguments};
 use super::action_versions::{DiffArguments, VersionsArguments};
 use super::attribution::OptionalAttribution;
+use super::signing::SigningArguments;
 use super::table::{Table, print_json, time};
 use super::{CliError, Database, Format, ONE_CONNECTION, print_line};
 use crate::domain::action;
@@ -108,6 +109,7 @@ enum Command {
     Test(Box<TestArguments>),
     /// List the tests of an agent's actions, the newest first.
     Tests(TestsArguments),
+    Signing(Box<SigningArguments>),
     /// Enable an action, so that it is sent for new calls.
     Enable(Switch),
     /// Disable an action, so that it is no longer sent. Deliveries that already wait are recorded as skipped.
@@ -148,6 +150,7 @@ impl Arguments {
             Command::Diff(arguments) => arguments.run().await,
             Command::Test(arguments) => arguments.run().await,
             Command::Tests(arguments) => arguments.run().await,
+            Command::Signing(arguments) => arguments.run().await,
             Command::Enable(action) => switch(action, true).await,
             Command::Disable(action) => switch(action, false).await,
         }
@@ -155,7 +158,11 @@ impl Arguments {
 
     /// Whether the rights of an auditor suffice.
     pub(super) fn only_reads(&self) -> bool {
-        matches!(self.command, Command::Tests(_))
+        match &self.command {
+            Command::Tests(_) => true,
+            Command::Signing(arguments) => arguments.only_reads(),
+            _ => false,
+        }
     }
 }
 

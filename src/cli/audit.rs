@@ -4,10 +4,11 @@ use clap::builder::RangedU64ValueParser;
 use clap::{Args, Subcommand};
 
 use super::audit_seal::{CheckArguments, NewKeyArguments, ProveArguments, VerifyArguments};
+use super::database::ReadDatabase;
 use super::listing::{Listed, Listing};
 use super::moment::{parse_moment, resolved};
 use super::table::{Table, time};
-use super::{CliError, Format, ONE_CONNECTION, migrate};
+use super::{CliError, Format, ONE_CONNECTION};
 use crate::domain::act::{Act, ActKey};
 use crate::domain::moment::Moment;
 use crate::service::audit::{WholeAudit, object, who};
@@ -54,10 +55,8 @@ enum Command {
 /// What is listed.
 #[derive(Args)]
 struct ListingArguments {
-    /// Postgres URL, such as postgres://user@host:5432/database.
-    // Not as elsewhere: the commands below this one have one of their own, or none.
-    #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL", required = true)]
-    database_url: Option<String>,
+    #[command(flatten)]
+    database: ReadDatabase,
 
     /// What was done; may be given more than once.
     #[arg(long = "act", value_name = "ACT", value_enum)]
@@ -111,9 +110,7 @@ impl Arguments {
 
 impl ListingArguments {
     async fn run(self) -> Result<(), CliError> {
-        let url = self.database_url.ok_or(CliError::Usage("--database-url is missing"))?;
-        let store = Store::connect(&url, ONE_CONNECTION).await?;
-        migrate::require_current(&store).await?;
+        let store = self.database.open(ONE_CONNECTION).await?;
         let [since, until] = resolved(&store, [self.since, self.until]).await?;
         let acts = Some(self.acts).filter(|acts| !acts.is_empty());
         let filter = ActFilter { acts, agent: self.agent, by: self.by, since, until };

@@ -10,6 +10,7 @@ use ipnet::IpNet;
 
 use super::attribution::named;
 use super::console_people::{HashArguments, LinkArguments};
+use super::database::read_from;
 use super::key_file::KeyFile;
 use super::signals::stop_on_signals;
 use super::targets::TargetArguments;
@@ -227,7 +228,7 @@ impl RunArguments {
     /// The database by sessions for each role. Where nobody is told apart, all have the rights of the user who logs in.
     async fn stores(&self, auth: &Auth) -> Result<Stores, CliError> {
         let primary = self.database_url.as_deref().unwrap_or_default();
-        let url = self.read_url.as_deref().unwrap_or(primary);
+        let url = read_from(&self.read_url, &self.database_url);
         let health = Store::connect_to_read(url, 1, PATIENCE).await?;
         if let Auth::Nobody(_) = auth {
             let all = async |url: &str, writes: bool| {

@@ -48,11 +48,16 @@ pub(crate) struct ReadDatabase {
 impl ReadDatabase {
     /// Connects to the server that is read from, checks the schema, and says how far it is behind if it is a standby.
     pub(super) async fn open(&self, connections: u32) -> Result<Store, CliError> {
-        let url = self.read_url.as_ref().or(self.database_url.as_ref());
-        let store = open(url.map_or("", String::as_str), connections).await?;
+        let store = open(read_from(&self.read_url, &self.database_url), connections).await?;
         say_standby(&store).await?;
         Ok(store)
     }
+}
+
+/// The server that is read from. An unset variable in a compose file is empty.
+pub(super) fn read_from<'u>(read_url: &'u Option<String>, database_url: &'u Option<String>) -> &'u str {
+    let read_url = read_url.as_deref().filter(|url| !url.is_empty());
+    read_url.or(database_url.as_deref()).unwrap_or_default()
 }
 
 async fn open(url: &str, connections: u32) -> Result<Store, CliError> {
@@ -62,7 +67,7 @@ async fn open(url: &str, connections: u32) -> Result<Store, CliError> {
 }
 
 /// Says until when a standby shows what happened; nothing of a server that is none.
-pub(super) async fn say_standby(store: &Store) -> Result<(), CliError> {
+async fn say_standby(store: &Store) -> Result<(), CliError> {
     if let Some(standby) = store.standby().await? {
         match standby.shows_until {
             Some(until) => eprintln!(

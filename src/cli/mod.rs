@@ -54,6 +54,7 @@ mod secret;
 mod shell;
 mod show;
 mod signals;
+mod signing;
 mod spans;
 mod status;
 mod table;

@@ -188,11 +188,11 @@ impl Arguments {
             spans,
             sealing,
         };
-        let stop = StopTokens::default();
+        let (stop, seals) = (StopTokens::default(), settings.sealing.is_some());
         stop_on_signals(stop.clone())?;
         if let Some(server) = server {
             // It ends with the process, so that the drain can be watched, too.
-            server.start(metrics.clone(), &store);
+            server.start(metrics.clone(), &store, seals);
         }
         let ended = dispatcher::run(store.clone(), webhook, settings, &name(), stop, &metrics).await;
         store.close().await;

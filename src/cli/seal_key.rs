@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use clap::Args;
 
-use super::{CliError, read_file};
+use super::CliError;
 use crate::dispatcher::checkpoints::CheckpointDir;
 use crate::dispatcher::sealer::{SealKeys, Sealing};
 use crate::seal::key::{BadKey, Verifier};
 use crate::store::Store;
+use crate::vault::{KeyringError, read_private};
 
 /// The largest key file.
 const MAX_KEY_BYTES: usize = 64 * 1024;
@@ -68,7 +69,15 @@ fn told(path: &str, error: &dyn std::error::Error) -> String {
 
 /// The keys in a file: the one that signs, and on further lines those that verify what was signed before it.
 fn keys_in(path: &str) -> Result<SealKeys, CliError> {
-    let text = read_file(Path::new(path), MAX_KEY_BYTES)?;
+    // Whoever has this key can sign another history.
+    let text = read_private(Path::new(path), MAX_KEY_BYTES).map_err(|error| match error {
+        KeyringError::Exposed(_) => CliError::Problem(format!(
+            "others may read the key that seals, {path}: `chmod 600` it, and make a new key if somebody may have read it"
+        )),
+        KeyringError::NotAFile => CliError::Problem(format!("--seal-key-file: {}", KeyringError::NotAFile)),
+        KeyringError::Unreadable { source, .. } => CliError::File { path: path.to_owned(), source },
+        _ => CliError::Problem(format!("--seal-key-file {path}: the file is larger than {MAX_KEY_BYTES} bytes")),
+    })?;
     let wrong = |error: BadKey| CliError::Problem(format!("--seal-key-file {path}: {error}"));
     let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     let signer = lines.next().unwrap_or_default().parse().map_err(wrong)?;

@@ -4,6 +4,7 @@ use std::io::Read;
 
 use clap::{Args, Subcommand};
 use serde_json::json;
+use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use super::action::attribution as shown_attribution;
@@ -12,9 +13,11 @@ use super::key_file::KeyFile;
 use super::table::{Table, time};
 use super::{CliError, Database, Format, ONE_CONNECTION, print_line};
 use crate::domain::secret::{self, MAX_CERTIFICATE_BYTES};
+use crate::domain::signature::unsigned;
 use crate::domain::visible::visible;
+use crate::store::Store;
 use crate::store::secrets::SecretChange;
-use crate::vault::{Owner, new_key_line};
+use crate::vault::{KeyOwner, Keyring, Owner, new_key_line};
 
 /// The largest number of secrets that are listed.
 const MOST_LISTED: i64 = 1_000;
@@ -176,6 +179,7 @@ async fn rekey(key_file: &KeyFile, database: &Database) -> Result<(), CliError> 
     let keys = key_file.required()?;
     let store = database.open(ONE_CONNECTION).await?;
     let (mut done, mut left) = (0, Vec::new());
+    let (signing_keys, unopened) = rekey_signing_keys(&keys, &store).await?;
     let (mut agent, mut name) = (String::new(), String::new());
     loop {
         let batch = store.secrets_to_rewrap(keys.first_id(), (&agent, &name), BATCH).await?;
@@ -190,14 +194,37 @@ async fn rekey(key_file: &KeyFile, database: &Database) -> Result<(), CliError> 
         }
         eprintln!("{done} encrypted with the first key, {} could not be opened", left.len());
     }
-    let remaining = store.secrets_to_rewrap(keys.first_id(), ("", ""), BATCH).await?.len();
+    let done = match signing_keys {
+        0 => format!("{done} secrets"),
+        signing_keys => format!("{done} secrets and {signing_keys} signing keys"),
+    };
+    left.extend(unopened);
+    let remaining = store.secrets_to_rewrap(keys.first_id(), ("", ""), BATCH).await?.len()
+        + store.signing_keys_to_rewrap(keys.first_id(), Uuid::nil(), BATCH).await?.len();
     if remaining == 0 {
         return print_line(&format!(
-            "{done} secrets are encrypted with the first key, and none is left: the other keys can go"
+            "{done} are encrypted with the first key, and none is left: the other keys can go"
         ));
     }
     Err(CliError::Problem(format!(
-        "{done} secrets are encrypted with the first key; at least {remaining} are left. Keep the other keys. {}",
+        "{done} are encrypted with the first key; at least {remaining} are left. Keep the other keys. {}",
         left.first().map(String::as_str).unwrap_or("Run it again")
     )))
+}
+
+/// Encrypts the keys that sign requests with the first key. Returns how many, and what there is to say of those that cannot be opened.
+async fn rekey_signing_keys(keys: &Keyring, store: &Store) -> Result<(usize, Vec<String>), CliError> {
+    let (mut done, mut left, mut after) = (0, Vec::new(), Uuid::nil());
+    loop {
+        let batch = store.signing_keys_to_rewrap(keys.first_id(), after, BATCH).await?;
+        let Some(last) = batch.last() else { return Ok((done, left)) };
+        after = last.id;
+        for one in &batch {
+            match keys.rewrap(KeyOwner { agent: &one.agent, id: one.id }, &one.sealed) {
+                Ok(sealed) => done += usize::from(store.rewrap_signing_key(one.id, &sealed).await?),
+                Err(absence) => left.push(unsigned(absence).to_string()),
+            }
+        }
+        eprintln!("{done} signing keys encrypted with the first key, {} could not be opened", left.len());
+    }
 }

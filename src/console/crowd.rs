@@ -113,3 +113,41 @@ impl Drop for Served {
 fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use futures_util::poll;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_has_been_idle_for_the_longest_makes_room_and_nobody_who_is_served_does() {
+        let crowd = Crowd::new(3);
+        let moment = std::time::Duration::from_millis(1);
+        let first = crowd.place().await.unwrap();
+        let served = first.guest().served();
+        tokio::time::advance(moment).await;
+        let second = crowd.place().await.unwrap();
+        tokio::time::advance(moment).await;
+        let third = crowd.place().await.unwrap();
+        tokio::time::advance(moment).await;
+        drop(second.guest().served());
+
+        let mut fourth = pin!(crowd.place());
+        assert!(poll!(fourth.as_mut()).is_pending(), "its connection has to end first");
+        let out = [&first, &second, &third].map(|place| place.guest().out.is_cancelled());
+        assert_eq!(out, [false, false, true], "the second one was served after the third one had come");
+        drop(third);
+        let fourth = fourth.await.unwrap();
+        fourth.guest().follows();
+        second.guest().follows();
+        let mut fifth = pin!(crowd.place());
+        assert!(poll!(fifth.as_mut()).is_pending());
+        assert!(![&first, &second, &fourth].iter().any(|place| place.guest().out.is_cancelled()), "all are served");
+        drop((served, first));
+        assert!(fifth.await.is_some());
+        assert_eq!(held(&crowd.guests).len(), 2, "who has left is forgotten");
+    }
+}

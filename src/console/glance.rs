@@ -60,8 +60,8 @@ impl<T> Default for Kept<T> {
 }
 
 impl<T> Kept<T> {
-    /// What `read` tells, or told within the last [`KEPT_SECONDS`]. While one page reads, others show what was read before that, or
-    /// wait for it if there is nothing.
+    /// What `read` tells, or told within the last [`KEPT_SECONDS`]. While one page reads, others show what was read before that. If
+    /// there is nothing, they read as well: behind a page whose read takes long, they would wait one after the other.
     ///
     /// # Errors
     /// That of `read`, which is not kept: the next page reads again.
@@ -73,14 +73,9 @@ impl<T> Kept<T> {
         let is_fresh = |at: &Instant| at.elapsed() < Duration::from_secs(KEPT_SECONDS);
         let _reading = match (&last, self.reading.try_lock()) {
             (Some((at, kept)), _) if is_fresh(at) => return Ok(Arc::clone(kept)),
-            (_, Ok(reading)) => reading,
             (Some((_, kept)), Err(_)) => return Ok(Arc::clone(kept)),
-            (None, Err(_)) => self.reading.lock().await,
+            (_, reading) => reading.ok(),
         };
-        // Whoever has waited finds what was read meanwhile.
-        if let Some((_, kept)) = self.last().filter(|(at, _)| is_fresh(at)) {
-            return Ok(kept);
-        }
         let read: Arc<[T]> = read.await?.into();
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), Arc::clone(&read)));
         Ok(read)

@@ -9,10 +9,10 @@ use std::fmt;
 
 use askama::filters::HtmlSafe;
 use chrono::{DateTime, Utc};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::assets::Asset;
 use crate::domain::delivery::State;
+use crate::domain::percent::encoded;
 use crate::domain::visible::visible;
 use crate::store::status::Count;
 
@@ -223,13 +223,10 @@ pub(super) fn long(ms: i64) -> String {
     }
 }
 
-/// All but what RFC 3986 leaves unreserved.
-const IN_A_PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
-
 /// The address of an agent's page. `.` and `..` would be steps in a path, however they are written, so these two are
 /// parameters.
 pub(super) fn agent_address(agent: &str) -> String {
-    let encoded = utf8_percent_encode(agent, IN_A_PATH);
+    let encoded = encoded(agent);
     if matches!(agent, "." | "..") { format!("/agents?agent={encoded}") } else { format!("/agents/{encoded}") }
 }
 

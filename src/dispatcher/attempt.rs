@@ -9,12 +9,14 @@ use tracing::{debug, error};
 use uuid::Uuid;
 
 use super::budget::{Budget, Share};
-use super::rendering::{Rendered, render};
+use super::rendering::{Rendered, failed, render};
 use super::secrets::Ready;
+use super::signing::Signing;
 use crate::domain::claim::{AttemptRecord, Claimed, Completion, Finished};
 use crate::domain::delivery::{Ending, Failure, Outcome, State, UnknownReason};
 use crate::domain::host::Origin;
 use crate::domain::request::Request;
+use crate::domain::signature::unsigned;
 use crate::scheduler::Signal;
 use crate::spans::Spans;
 use crate::webhook::{SendGate, Webhook};
@@ -77,13 +79,26 @@ pub(super) async fn attempt(
     if !enabled {
         return token.complete(Ending::Final(Outcome::Skipped), AttemptRecord::default()).into();
     }
+    match &ready.signing {
+        Signing::Unopened(absence) => {
+            return token.complete(failed(unsigned(*absence).to_string()), AttemptRecord::default()).into();
+        }
+        Signing::Outdated => return token.complete(Ending::Unsent, AttemptRecord::default()).into(),
+        Signing::Unsigned | Signing::Signed(..) => {}
+    }
+    let secrets = Arc::clone(&ready.secrets);
     match render(payload, text_share, ready, &means.budget, send_gate, &means.cut).await {
         Ok(mut rendered) => {
             if let Some(traceparent) = traceparent {
                 add_traceparent(&mut rendered.request, traceparent);
             }
             let sent = send(rendered, message_id, means, send_gate).await;
-            let Sent { ending, record, kept_from, certificate_failed } = sent;
+            let Sent { mut ending, record, kept_from, certificate_failed } = sent;
+            if let Ending::Final(Outcome::Answered(answer)) = &mut ending
+                && let Some(excerpt) = &mut answer.excerpt
+            {
+                excerpt.mask(&secrets);
+            }
             Ended { completion: token.complete(ending, record), kept_from, certificate_failed }
         }
         Err(ending) => token.complete(ending, AttemptRecord::default()).into(),

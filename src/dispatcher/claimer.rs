@@ -16,6 +16,7 @@ use super::in_flight::Places;
 use super::lease::Lease;
 use super::pace::Pace;
 use super::secrets::{Ready, SecretCache};
+use super::signing::{Signers, SigningCache};
 use super::starter::Starter;
 use super::templates::Templates;
 use super::unstarted::Unstarted;
@@ -48,7 +49,7 @@ pub(super) struct Claimer {
     starter: Starter,
     drain: CancellationToken,
     templates: Templates,
-    secrets: SecretCache,
+    opened: Caches,
     outage: Outage,
     /// A claim whose answer was lost. None of its deliveries was sent. It must be revoked before the next claim.
     in_doubt: Option<ClaimInDoubt>,
@@ -59,6 +60,20 @@ pub(super) struct Claimer {
 struct ClaimInDoubt {
     claimant: Claimant,
     token: Uuid,
+}
+
+/// What has been opened with the operator's keys.
+pub(super) struct Caches {
+    pub(super) secrets: SecretCache,
+    pub(super) signing: SigningCache,
+}
+
+/// What the attempts of a claim need.
+pub(super) struct Needed {
+    /// The templates of all its versions, with the secrets that they name.
+    pub(super) templates: HashMap<VersionKey, Ready>,
+    /// The keys that sign.
+    pub(super) signers: Signers,
 }
 
 /// Turns that are claimed together.
@@ -75,7 +90,7 @@ impl Claimer {
         places: Places,
         starter: Starter,
         drain: CancellationToken,
-        secrets: SecretCache,
+        opened: Caches,
     ) -> Claimer {
         let pace = Pace::default();
         Claimer {
@@ -88,7 +103,7 @@ impl Claimer {
             starter,
             drain,
             templates: Templates::new(),
-            secrets,
+            opened,
             outage: Outage::none("claimer"),
             in_doubt: None,
         }
@@ -211,10 +226,11 @@ impl Claimer {
         // If an error or a panic stops the starting, the deliveries that were not started go back to `waiting`.
         let unstarted = Unstarted::new(taken.claimed, places, &self.places, self.starter.results.clone());
         self.read_again(&outdated).await;
-        match self.templates(unstarted.iter().map(|one| one.version)).await {
-            Ok(templates) => self.starter.start_all(unstarted, &templates, &registration, texts),
-            Err(error) => return Err((Group { turns: vec![], fetch: true }, error)),
-        }
+        let failed = |error| (Group { turns: vec![], fetch: true }, error);
+        let current = unstarted.iter().filter_map(|one| one.signing).map(|signing| signing.key);
+        let signers = self.opened.signing.signers(&mut self.session, current).await.map_err(failed)?;
+        let templates = self.templates(unstarted.iter().map(|one| one.version)).await.map_err(failed)?;
+        self.starter.start_all(unstarted, &Needed { templates, signers }, &registration, texts);
         Ok(found)
     }
 
@@ -224,7 +240,7 @@ impl Claimer {
         versions: impl Iterator<Item = VersionKey>,
     ) -> Result<HashMap<VersionKey, Ready>, StoreError> {
         let templates = self.templates.get(&mut self.session, versions).await?;
-        self.secrets.complete(&mut self.session, templates).await
+        self.opened.secrets.complete(&mut self.session, templates).await
     }
 
     /// Reads again the agents and hosts of lanes whose action has changed, so that the next claim counts against the

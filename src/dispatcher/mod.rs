@@ -44,7 +44,7 @@ use crate::webhook::Webhook;
 use attempt::Means;
 use budget::Budget;
 pub use budget::{DEFAULT_MAX_BYTES_IN_FLIGHT, DEFAULT_MAX_CALL_BYTES, least_bytes_in_flight};
-use claimer::Claimer;
+use claimer::{Caches, Claimer};
 pub use finisher::Tally;
 use finisher::{Books, Finisher, PendingResult};
 use in_flight::{Losses, Places};
@@ -57,6 +57,7 @@ use schedule::Schedule;
 use scout::Scout;
 use sealer::{Sealer, Sealing};
 use secrets::SecretCache;
+use signing::SigningCache;
 use starter::Starter;
 pub use supervision::{StopCause, Worker};
 use supervision::{Watch, Work};
@@ -87,6 +88,7 @@ mod schedule;
 mod scout;
 pub mod sealer;
 mod secrets;
+mod signing;
 mod starter;
 mod supervision;
 mod templates;
@@ -242,9 +244,12 @@ impl Dispatcher {
         let reporter = Reporter::new(store, lease.clone(), places.clone(), concurrency, max_unrecorded);
         metrics.watch(live::look(&settings, &stop, &lease, &places));
         let minutes = minute::run(places.clone(), max_unrecorded, stop.drain.clone());
-        let secrets = SecretCache::new(settings.keys.clone());
+        let opened = Caches {
+            secrets: SecretCache::new(settings.keys.clone()),
+            signing: SigningCache::new(settings.keys.clone()),
+        };
         let starter = Starter { attempts: attempts.clone(), means, results: results.clone() };
-        let claimer = Claimer::new(store, lease.clone(), places, starter, stop.drain.clone(), secrets);
+        let claimer = Claimer::new(store, lease.clone(), places, starter, stop.drain.clone(), opened);
         let recovery = Recovery::new(store, lease.clone(), settings.lease, counts);
         let sealer =
             settings.sealing.clone().map(|sealing| Sealer::new(store, sealing, counts.errors(Operation::Seal)));

@@ -9,6 +9,7 @@ use tracing::{Span, error};
 
 use super::budget::{Budget, SMALL_BODY, SMALL_TEXT, Share};
 use super::secrets::Ready;
+use super::signing::Signing;
 use crate::domain::call::Call;
 use crate::domain::claim::{Payload, SentRequest};
 use crate::domain::delivery::{Ending, Failure, Outcome};
@@ -26,8 +27,8 @@ pub(super) struct Rendered {
     pub(super) body_share: Option<Share>,
 }
 
-/// Renders a request. A large request waits for its share of the bodies, and is rendered on a blocking thread, so that
-/// it does not hold up other tasks. `text_share` comes back as soon as the text is dropped. The wait ends when the
+/// Renders a request, and signs it if it is to be signed. A large request waits for its share of the bodies, and is rendered
+/// on a blocking thread, so that it does not hold up other tasks. `text_share` comes back as soon as the text is dropped. The wait ends when the
 /// `send_gate` closes or `cut` is cancelled.
 ///
 /// # Errors
@@ -97,6 +98,10 @@ fn render_now(text: &str, ready: &Ready) -> Result<Rendered, Problem> {
         body_sha256: request.body.as_ref().map(|body| Sha256::digest(body).into()),
         unresolved: std::mem::take(&mut request.unresolved),
     };
+    // Here, because a large body is signed as slowly as it is rendered.
+    if let Signing::Signed(signer, message_id) = &ready.signing {
+        signer.sign(&mut request, *message_id);
+    }
     Ok(Rendered { request, sent, body_share: None })
 }
 
@@ -112,7 +117,7 @@ fn guarded(render: impl FnOnce() -> Result<Rendered, Problem>) -> Result<Rendere
     }
 }
 
-fn failed(detail: String) -> Ending {
+pub(super) fn failed(detail: String) -> Ending {
     Ending::Final(Outcome::Failed { kind: Failure::Render, detail })
 }
 

@@ -11,6 +11,7 @@ use lru::LruCache;
 use tracing::warn;
 
 use super::blocked::OnceAMinute;
+use super::signing::Signing;
 use super::templates::Template;
 use crate::domain::chain::chain;
 use crate::domain::claim::VersionKey;
@@ -33,6 +34,8 @@ const PORTION: usize = 8;
 pub(super) struct Ready {
     pub(super) template: Template,
     pub(super) secrets: Arc<Secrets>,
+    /// How the delivery is signed; [`Signing::Unsigned`] for a version that stands for no delivery yet.
+    pub(super) signing: Signing,
 }
 
 /// The opened secrets. They belong to the claimer alone, so they need no lock.
@@ -70,7 +73,7 @@ impl SecretCache {
             let kept =
                 self.kept.get(&key).filter(|(_, read)| read.elapsed() < FRESH).map(|(secrets, _)| secrets.clone());
             match kept.or_else(|| names_none.then(|| self.none.clone())) {
-                Some(secrets) => drop(ready.insert(key, Ready { template, secrets })),
+                Some(secrets) => drop(ready.insert(key, Ready { template, secrets, signing: Signing::Unsigned })),
                 None => missing.push((key, template)),
             }
         }
@@ -78,7 +81,7 @@ impl SecretCache {
             for ((key, template), secrets) in portion.iter().zip(self.read(session, portion).await?) {
                 let secrets = Arc::new(secrets);
                 self.kept.put(*key, (secrets.clone(), Instant::now()));
-                ready.insert(*key, Ready { template: template.clone(), secrets });
+                ready.insert(*key, Ready { template: template.clone(), secrets, signing: Signing::Unsigned });
             }
             while self.kept.len() > CAPACITY {
                 self.kept.pop_lru();

@@ -1,6 +1,5 @@
 //! Starts attempts: one task for each delivery, which hands its result to the finisher.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -10,13 +9,15 @@ use tracing::{Instrument, debug, debug_span};
 
 use super::attempt::{Means, attempt, log_end};
 use super::budget::{SMALL_TEXT, Share};
+use super::claimer::Needed;
 use super::finisher::PendingResult;
 use super::in_flight::InFlight;
 use super::lease::Registration;
 use super::secrets::Ready;
+use super::signing::Signing;
 use super::templates::Compiled;
 use super::unstarted::Unstarted;
-use crate::domain::claim::{Claimed, VersionKey};
+use crate::domain::claim::Claimed;
 use crate::domain::secret::Secrets;
 
 /// What an attempt needs beside its delivery.
@@ -30,12 +31,12 @@ pub(super) struct Starter {
 }
 
 impl Starter {
-    /// Starts an attempt for each delivery that was claimed under this registration. `texts` is the budget for the texts
+    /// Starts an attempt for each delivery that was claimed under this registration, with what it needs. `texts` is the budget for the texts
     /// of large calls, if there was room.
     pub(super) fn start_all(
         &self,
         mut unstarted: Unstarted,
-        templates: &HashMap<VersionKey, Ready>,
+        needed: &Needed,
         registration: &Registration,
         mut texts: Option<Share>,
     ) {
@@ -43,8 +44,13 @@ impl Starter {
             let bytes = claimed.payload.bytes();
             let text_share = texts.as_mut().filter(|_| bytes > SMALL_TEXT).and_then(|texts| texts.split(bytes));
             // `Templates::get` returned a template for every version, so the fallback is never used.
-            let unloadable = || Ready { template: Arc::new(Compiled::unloadable()), secrets: Arc::new(Secrets::NONE) };
-            let ready = templates.get(&claimed.version).cloned().unwrap_or_else(unloadable);
+            let unloadable = || Ready {
+                template: Arc::new(Compiled::unloadable()),
+                secrets: Arc::new(Secrets::NONE),
+                signing: Signing::Unsigned,
+            };
+            let mut ready = needed.templates.get(&claimed.version).cloned().unwrap_or_else(unloadable);
+            ready.signing = needed.signers.signing(&claimed);
             self.start(claimed, ready, text_share, registration, in_flight);
         }
     }

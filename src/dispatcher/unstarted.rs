@@ -68,6 +68,7 @@ mod tests {
             enabled: true,
             waited: std::time::Duration::ZERO,
             payload: crate::domain::claim::Payload::Gone,
+            signing: None,
         }
     }
 

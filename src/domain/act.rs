@@ -24,6 +24,12 @@ closed_set! {
         Replayed = "replayed",
         /// Found out what had become of an unknown delivery.
         Resolved = "resolved",
+        /// Had an agent's requests signed.
+        SigningEnabled = "signing_enabled",
+        /// Gave an agent a new key that signs its requests.
+        SigningRotated = "signing_rotated",
+        /// Had an agent's requests sent unsigned again.
+        SigningDisabled = "signing_disabled",
     }
 }
 

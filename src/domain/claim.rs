@@ -5,6 +5,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::action::Method;
@@ -34,6 +35,17 @@ pub struct Claimed {
     pub waited: Duration,
     /// The call, or why it is missing.
     pub payload: Payload,
+    /// The key with which the requests of its agent are signed; `None` if they are not.
+    pub signing: Option<ClaimedSigning>,
+}
+
+/// How the requests of an agent were signed when one of them was claimed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClaimedSigning {
+    /// The agent's current key.
+    pub key: Uuid,
+    /// When that was so, by the database's clock.
+    pub at: DateTime<Utc>,
 }
 
 /// The call of a claimed delivery.

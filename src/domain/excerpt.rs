@@ -2,8 +2,19 @@
 
 use std::fmt;
 
+use memchr::memmem;
+use secrecy::ExposeSecret;
+use zeroize::Zeroizing;
+
+use super::percent::encoded;
+use super::secret::{SecretValue, Secrets};
+
 /// How many bytes of the beginning are kept at most, and how many of the end.
 pub const MAX_SIDE_BYTES: usize = 2_048;
+/// The shortest piece of a secret that is masked, in bytes: shorter ones are in every text.
+const SHORTEST_PIECE: usize = 4;
+/// What stands in the place of a secret. It is shorter than every piece, so that no side gets longer.
+const MASK: &[u8] = b"***";
 
 /// The beginning and the end of a body. It may hold personal data and is never logged, not even by `{:?}`.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -47,6 +58,31 @@ impl Excerpt {
         self.left_out += skipped + surplus;
     }
 
+    /// Masks the secrets that were sent, for a receiver may answer with what it got. Of each secret, it finds the value as it is, as JSON
+    /// writes it, and percent-encoded; a receiver that writes it in another way is not found out.
+    pub fn mask(&mut self, secrets: &Secrets) {
+        for form in secrets.values().flat_map(forms).filter(|form| form.len() >= SHORTEST_PIECE) {
+            if self.left_out == 0 {
+                // The two sides are one text, which may have been cut within the secret.
+                let whole = masked(&[self.beginning(), self.ending()].concat(), &form);
+                let (beginning, ending) = whole.split_at(whole.len().min(MAX_SIDE_BYTES));
+                (self.beginning, self.ending) = (beginning.to_vec(), ending.to_vec());
+                continue;
+            }
+            self.beginning = masked(&self.beginning, &form);
+            self.ending = masked(&self.ending, &form);
+            // What was cut within it, where something was left out.
+            let lengths = || (SHORTEST_PIECE..form.len()).rev();
+            if let Some(piece) = lengths().find(|length| self.beginning.ends_with(&form[..*length])) {
+                self.beginning.truncate(self.beginning.len() - piece);
+                self.beginning.extend_from_slice(MASK);
+            }
+            if let Some(piece) = lengths().find(|length| self.ending.starts_with(&form[form.len() - length..])) {
+                self.ending.splice(..piece, MASK.iter().copied());
+            }
+        }
+    }
+
     /// What was kept, as text: bytes that are not UTF-8 are replaced, and what was left out is counted.
     pub fn text(&self) -> String {
         if self.left_out == 0 {
@@ -63,11 +99,59 @@ impl fmt::Debug for Excerpt {
     }
 }
 
+/// The ways in which a receiver probably writes a secret.
+fn forms(value: &SecretValue) -> [Zeroizing<Vec<u8>>; 3] {
+    let (text, json) = (value.text(), value.json());
+    let (plain, escaped) = (text.expose_secret(), json.get(1..json.len().saturating_sub(1)).unwrap_or_default());
+    [plain.to_owned(), escaped.to_owned(), encoded(plain).to_string()].map(|form| Zeroizing::new(form.into_bytes()))
+}
+
+/// The text with the mask wherever the form stands.
+fn masked(text: &[u8], form: &[u8]) -> Vec<u8> {
+    let (mut rest, mut masked) = (text, Vec::with_capacity(text.len()));
+    while let Some(at) = memmem::find(rest, form) {
+        masked.extend_from_slice(&rest[..at]);
+        masked.extend_from_slice(MASK);
+        rest = &rest[at + form.len()..];
+    }
+    masked.extend_from_slice(rest);
+    masked
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn a_secret_that_a_receiver_sends_back_is_masked_however_it_is_written_and_wherever_it_was_cut() {
+        let secret = "s3cr\"t /é";
+        let secrets = Secrets::Opened(vec![("K".to_owned(), Ok(SecretValue::new(secret)))]);
+        let kept = |body: &[u8]| {
+            let mut excerpt = Excerpt::default();
+            excerpt.push(body);
+            excerpt.mask(&secrets);
+            excerpt
+        };
+        let body = format!("a {secret} {{\"k\": \"s3cr\\\"t /é\"}} /s3cr%22t%20%2F%C3%A9/ b");
+        assert_eq!(kept(body.as_bytes()).text(), "a *** {\"k\": \"***\"} /***/ b");
+        for before in MAX_SIDE_BYTES - secret.len()..=MAX_SIDE_BYTES {
+            for after in [0, 3 * MAX_SIDE_BYTES] {
+                let body = [&vec![b'x'; before], secret.as_bytes(), &vec![b'y'; after]].concat();
+                let excerpt = kept(&body);
+                let text = [excerpt.beginning(), b"|", excerpt.ending()].concat();
+                assert!(memmem::find(&text, b"s3cr").is_none(), "{before} {after}");
+                assert!(excerpt.beginning().len() <= MAX_SIDE_BYTES && excerpt.ending().len() <= MAX_SIDE_BYTES);
+            }
+            let body = [&vec![b'x'; 2 * MAX_SIDE_BYTES], secret.as_bytes(), &vec![b'y'; before]].concat();
+            assert!(memmem::find(kept(&body).ending(), "t /é".as_bytes()).is_none(), "{before}");
+        }
+        let short = Secrets::Opened(vec![("K".to_owned(), Ok(SecretValue::new("ab")))]);
+        let mut excerpt = Excerpt::of(b"ab".to_vec(), Vec::new(), 0);
+        excerpt.mask(&short);
+        assert_eq!(excerpt.text(), "ab");
+    }
 
     #[test]
     fn an_excerpt_says_what_it_leaves_out_and_shows_nothing_in_debug_output() {

@@ -58,6 +58,8 @@ pub enum Code {
     BadCall,
     /// A secret that a template names has no value, or cannot be opened.
     NoSecret,
+    /// The key that signs the agent's requests cannot be opened.
+    NoSigningKey,
 }
 
 /// The field of the action (or the call) that a [`Problem`] is in.

@@ -46,7 +46,8 @@ pub fn mask(name: &str) -> String {
 /// The value of a secret, as a JSON string.
 pub struct SecretValue {
     json: SecretBox<String>,
-    text: SecretString,
+    /// How many bytes it has as it was set.
+    bytes: usize,
 }
 
 impl SecretValue {
@@ -57,7 +58,7 @@ impl SecretValue {
         // A string can always be written as JSON into memory.
         serde_json::to_writer(&mut *json, text).unwrap_or_default();
         let json = String::from_utf8(std::mem::take(&mut *json)).unwrap_or_default();
-        SecretValue { json: SecretBox::new(Box::new(json)), text: text.into() }
+        SecretValue { json: SecretBox::new(Box::new(json)), bytes: text.len() }
     }
 
     /// The value as a JSON string, with its quotes.
@@ -74,13 +75,14 @@ impl SecretValue {
     }
 
     /// The value as it was set.
-    pub fn text(&self) -> &SecretString {
-        &self.text
+    pub fn text(&self) -> SecretString {
+        // What was written as JSON above can be read.
+        serde_json::from_str::<String>(self.json()).unwrap_or_default().into()
     }
 
     /// Whether it is too long for a template.
     fn is_long(&self) -> bool {
-        self.text.expose_secret().len() > MAX_BYTES
+        self.bytes > MAX_BYTES
     }
 }
 
@@ -146,6 +148,12 @@ impl Secrets {
     /// No secrets, for an action that names none.
     pub const NONE: Secrets = Secrets::Opened(Vec::new());
 
+    /// The values of an opened set that templates can have.
+    pub fn values(&self) -> impl Iterator<Item = &SecretValue> {
+        let opened = if let Secrets::Opened(opened) = self { opened.as_slice() } else { &[] };
+        opened.iter().filter_map(|(_, value)| value.as_ref().ok()).filter(|value| !value.is_long())
+    }
+
     /// The value of the secret `name` of an opened set, for a template.
     ///
     /// # Errors
@@ -161,9 +169,7 @@ impl Secrets {
     pub fn certificate(&self, name: &str) -> Result<Option<ClientCertificate>, Absence> {
         match self {
             Secrets::Masked => Ok(None),
-            Secrets::Opened(_) => {
-                self.opened(name).map(|value| Some(ClientCertificate::new(name, value.text().clone())))
-            }
+            Secrets::Opened(_) => self.opened(name).map(|value| Some(ClientCertificate::new(name, value.text()))),
         }
     }
 

@@ -63,10 +63,10 @@ impl Server {
         Ok(Server { listener, address })
     }
 
-    /// Serves from now on, until the process ends.
-    pub fn start(self, metrics: Metrics, store: &Store) {
+    /// Serves from now on, until the process ends. `seals` says whether this dispatcher seals history.
+    pub fn start(self, metrics: Metrics, store: &Store, seals: bool) {
         let address = self.address;
-        let (figures, reader) = Figures::of(store, metrics.counters().errors(Operation::Figures));
+        let (figures, reader) = Figures::of(store, metrics.counters().errors(Operation::Figures), seals);
         let desk = Arc::new(Desk { metrics, figures, text: Mutex::new(None) });
         tokio::spawn(reader);
         tokio::spawn(accept(self.listener, desk));

@@ -2,6 +2,7 @@
 //! value is written piece by piece, without an intermediate copy.
 
 use super::json::string::find_special;
+use crate::domain::percent::encoded;
 
 /// The output has reached its limit. The text that did not fit was not written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,12 +125,9 @@ pub(super) struct Percent<'o>(pub &'o mut Output);
 
 impl Sink for Percent<'_> {
     fn write(&mut self, text: &str) -> Result<(), Full> {
-        percent_encoding::utf8_percent_encode(text, RESERVED).try_for_each(|piece| self.0.write(piece))
+        encoded(text).try_for_each(|piece| self.0.write(piece))
     }
 }
-
-const RESERVED: &percent_encoding::AsciiSet =
-    &percent_encoding::NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// Writes a header's value. Each control character, including C1 characters, becomes a space.
 pub(super) struct HeaderText<'o>(pub &'o mut Output);

@@ -7,11 +7,14 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ring::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
 
 /// The kind of signature, as C2SP numbers it: Ed25519 over the note's text.
 const ED25519_NOTE: u8 = 1;
 /// How a key that signs begins.
 const PRIVATE: &str = "PRIVATE+KEY+";
+/// How many characters of base64 hold nothing but the id of a key.
+const MARKED: usize = 5;
 /// The longest name of a key, in bytes.
 pub const MAX_NAME_BYTES: usize = 100;
 
@@ -60,6 +63,13 @@ impl Verifier {
         [digest[0], digest[1], digest[2], digest[3]]
     }
 
+    /// How the line of its signature begins in a note, behind the dash: its name, and what of its id is in whole characters of base64.
+    /// The log is searched by it.
+    pub fn mark(&self) -> String {
+        let id = STANDARD.encode(self.id());
+        format!("{} {}", self.name, &id[..MARKED])
+    }
+
     /// Whether this key made this signature of this text.
     pub fn verifies(&self, text: &str, signature: &[u8]) -> bool {
         UnparsedPublicKey::new(&ED25519, self.public).verify(text.as_bytes(), signature).is_ok()
@@ -82,10 +92,10 @@ impl Signer {
     }
 
     /// The text of the key that these 32 random bytes make, as its file holds it.
-    pub fn text_of(&self, seed: &[u8; 32]) -> String {
-        let bytes = [&[ED25519_NOTE], seed.as_slice()].concat();
-        let verifier = &self.verifier;
-        format!("{PRIVATE}{}+{}+{}", verifier.name, hex::encode(verifier.id()), STANDARD.encode(bytes))
+    pub fn text_of(&self, seed: &[u8; 32]) -> Zeroizing<String> {
+        let bytes = Zeroizing::new([&[ED25519_NOTE], seed.as_slice()].concat());
+        let (verifier, key) = (&self.verifier, Zeroizing::new(STANDARD.encode(&*bytes)));
+        Zeroizing::new(format!("{PRIVATE}{}+{}+{}", verifier.name, hex::encode(verifier.id()), *key))
     }
 
     /// The key that verifies what this one signs.
@@ -103,7 +113,7 @@ impl Signer {
 fn parts(text: &str) -> Option<(&str, &str, [u8; 32])> {
     let (name, rest) = text.split_once('+')?;
     let (id, key) = rest.split_once('+')?;
-    match STANDARD.decode(key).ok()?.split_first()? {
+    match Zeroizing::new(STANDARD.decode(key).ok()?).split_first()? {
         (&ED25519_NOTE, key) => Some((name, id, key.try_into().ok()?)),
         _ => None,
     }

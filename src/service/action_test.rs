@@ -19,6 +19,7 @@ use super::chosen_call::{ChosenCall, NoCall};
 use super::past_request::MaskedRequest;
 use super::preview::first;
 use super::secrets;
+use super::signing;
 use crate::domain::action::ActionSpec;
 use crate::domain::action_test::{TestResult, TestState};
 use crate::domain::call::Call;
@@ -28,12 +29,13 @@ use crate::domain::host::Host;
 use crate::domain::problem::{Code, Field, Problem};
 use crate::domain::request::Request;
 use crate::domain::secret::Secrets;
+use crate::domain::signature::unsigned;
 use crate::render::CompiledAction;
 use crate::store::action_tests::{Begun, LONGEST_START, MOST_A_MINUTE, MOST_IN_FLIGHT, TestOrder, TestRecord, Tested};
 use crate::store::pauses::PauseRecord;
 use crate::store::secrets::Opening;
 use crate::store::{Store, StoreError};
-use crate::vault::Keyring;
+use crate::vault::{Keyring, Signer};
 use crate::webhook::{Moment, SendGate, Webhook};
 
 /// How often recording a result is tried.
@@ -106,6 +108,12 @@ pub enum NotTested {
          POSTCALL_KEY_FILE"
     )]
     NoKey(String),
+    /// The agent's requests are signed, and there are no keys to open the key that signs.
+    #[error(
+        "the requests of this agent are signed, and one can only be sent with the key file: name it with --key-file or \
+         POSTCALL_KEY_FILE"
+    )]
+    NoKeyToSign,
     /// A person paused it: whoever did so wants nothing to be sent.
     #[error("it is paused, and nothing is sent")]
     Paused(PauseRecord),
@@ -152,6 +160,7 @@ pub struct Tester {
 pub struct BegunTest {
     test_id: Uuid,
     ready: Result<Ready, Problem>,
+    signer: Option<Signer>,
     send_gate: SendGate,
 }
 
@@ -206,7 +215,11 @@ impl Tester {
         let text = wish.call.text(store, wish.agent).await?.into_owned();
         let timeout_ms = spec.timeout_ms;
         let secrets = self.secrets(store, wish, &spec).await?;
-        let ready = rendered(spec, text, secrets).await;
+        let (mut ready, mut signer) = (rendered(spec, text, secrets).await, None);
+        match self.signer(store, wish).await? {
+            Ok(found) => signer = found,
+            Err(problem) => ready = ready.and(Err(problem)),
+        }
         let host = ready.as_ref().ok().and_then(|ready| Host::of_url(&ready.request.url));
         if let Some(pause) = store.pauses_of(wish.agent, wish.action, host.as_ref()).await?.into_iter().next() {
             return Err(NotTested::Paused(pause));
@@ -226,7 +239,7 @@ impl Tester {
         let send_gate = SendGate::closed();
         send_gate.move_to(Moment::now() + LONGEST_START);
         match store.begin_test(&order).await? {
-            Begun::Test(test_id) => Ok(BegunTest { test_id, ready, send_gate }),
+            Begun::Test(test_id) => Ok(BegunTest { test_id, ready, signer, send_gate }),
             Begun::TooManyInFlight => Err(NotTested::TooManyInFlight),
             Begun::TooManyAMinute => Err(NotTested::TooManyAMinute),
         }
@@ -245,8 +258,7 @@ impl Tester {
         begun: BegunTest,
         cut: impl Future<Output = ()>,
     ) -> Result<TestReport, NotTested> {
-        let BegunTest { test_id, ready, send_gate } = begun;
-        let (result, request) = self.send(ready, test_id, &send_gate, cut).await;
+        let (test_id, (result, request)) = (begun.test_id, self.send(begun, cut).await);
         let record = recorded(store, test_id, &result).await?;
         Ok(TestReport { record, request })
     }
@@ -272,21 +284,31 @@ impl Tester {
         Ok(secrets::opened(store, keys, &opening).await?)
     }
 
-    async fn send(
-        &self,
-        ready: Result<Ready, Problem>,
-        test_id: Uuid,
-        send_gate: &SendGate,
-        cut: impl Future<Output = ()>,
-    ) -> (TestResult, Option<MaskedRequest>) {
-        let Ready { request, sent, shown } = match ready {
+    /// The keys with which the test is signed, if it is; or the problem because of which it is not sent.
+    async fn signer(&self, store: &Store, wish: &Wish<'_>) -> Result<Result<Option<Signer>, Problem>, NotTested> {
+        if store.signing_keys(wish.agent).await?.is_empty() {
+            return Ok(Ok(None));
+        }
+        let keys = self.keys.as_ref().ok_or(NotTested::NoKeyToSign)?;
+        let opened = signing::opened(store, keys, wish.agent, (wish.by, wish.reason)).await?;
+        Ok(opened.map(Some).map_err(unsigned))
+    }
+
+    async fn send(&self, begun: BegunTest, cut: impl Future<Output = ()>) -> (TestResult, Option<MaskedRequest>) {
+        let BegunTest { test_id, ready, signer, send_gate } = begun;
+        let Ready { mut request, sent, mut shown } = match ready {
             Ok(ready) => ready,
             Err(problem) => {
                 let ending = Ending::Final(Outcome::Failed { kind: Failure::Render, detail: problem.to_string() });
                 return (TestResult { ending, record: AttemptRecord::default() }, None);
             }
         };
-        let attempt = self.webhook.send(&request, test_id, send_gate, cut).await;
+        if let Some(signer) = signer {
+            let own = request.headers.len();
+            signer.sign(&mut request, test_id);
+            shown.iter_mut().for_each(|shown| shown.headers.extend_from_slice(&request.headers[own..]));
+        }
+        let attempt = self.webhook.send(&request, test_id, &send_gate, cut).await;
         // The client, too, may find that the request cannot be sent. Then nothing was attempted, and there is no latency.
         let attempted = !matches!(attempt.ending, Ending::Final(Outcome::Failed { kind: Failure::Render, .. }));
         let record = AttemptRecord { sent: Some(sent), timing: attempted.then_some(attempt.timing) };

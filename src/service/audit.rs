@@ -61,6 +61,7 @@ pub fn object(row: &ActRow) -> String {
         Act::Resolved => {
             format!("a delivery as {}", row.resolved_as.map_or("?", |state| state.as_str()))
         }
+        Act::SigningEnabled | Act::SigningRotated | Act::SigningDisabled => "the whole agent".to_owned(),
     }
 }
 

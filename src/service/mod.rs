@@ -22,6 +22,7 @@
 //! doctor         what an installation needs in order to work
 //! find           what somebody means by an id: a delivery, a call, or the provider's id of a call
 //! replay         replaying many deliveries, or judging what would be replayed
+//! signing        signing of an agent's requests: enabled, its key rotated, and the signatures of a test
 //! secrets        which secrets an action names, and their values for a test
 //! pause          what was probably meant by a name that does not exist
 //! attribution    who does something by hand, and why
@@ -55,6 +56,7 @@ pub mod replay;
 pub mod seal_prove;
 pub mod seal_verify;
 pub mod secrets;
+pub mod signing;
 pub mod spreadsheet;
 pub mod stored_action;
 pub mod tail;

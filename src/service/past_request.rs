@@ -12,6 +12,7 @@ use crate::domain::call::Call;
 use crate::domain::mask;
 use crate::domain::problem::Problem;
 use crate::domain::request::Request;
+use crate::domain::signature::{SIGNATURE_HEADER, TIMESTAMP_HEADER};
 use crate::render::CompiledAction;
 use crate::store::history::HistoryRow;
 use crate::store::{Store, StoreError};
@@ -109,7 +110,16 @@ pub async fn render_again(store: &Store, row: &HistoryRow) -> PastRequest {
         .map_err(first)
         .and_then(|compiled| Ok((compiled.render(Call::of_any_length(&payload))?, compiled.body_has_secrets())));
     match rendered {
-        Ok((request, has_secrets)) => {
+        Ok((mut request, has_secrets)) => {
+            // What it was signed with is not kept, and the keys are not opened for this.
+            let signed = match store.was_signed(&row.agent, row.claimed_at).await {
+                Ok(signed) => signed,
+                Err(error) => return unreadable(&error),
+            };
+            if signed {
+                let masked = |name: &str| (name.to_owned(), mask::MASK.to_owned());
+                request.headers.extend([masked(TIMESTAMP_HEADER), masked(SIGNATURE_HEADER)]);
+            }
             // A body whose secrets are masked has another digest than what was sent.
             let recorded = row.request_sha256.as_ref().filter(|_| !has_secrets);
             let same = recorded.map(|recorded| digest(&request).as_ref() == Some(recorded));

@@ -50,6 +50,8 @@ pub enum Wrong {
     Twice(Kind, Uuid),
     /// The log of leaves, or a checkpoint, is not what it must be.
     Log(String),
+    /// A view or a function, by which history is shown, is not the one that was shipped; or rows are hidden.
+    Definition(String),
 }
 
 impl Wrong {
@@ -62,6 +64,7 @@ impl Wrong {
             Wrong::Ahead(kind, id) => ("forged", named(*kind, *id)),
             Wrong::Twice(kind, id) => ("twice", named(*kind, *id)),
             Wrong::Log(words) => ("log", words.clone()),
+            Wrong::Definition(words) => ("schema", words.clone()),
         }
     }
 }
@@ -77,12 +80,20 @@ pub struct Verified {
     pub exported: u64,
     /// How many sealed rows have left with old history.
     pub left: u64,
+    /// Since when there is history, if some of it was removed because it was old.
+    pub history_begins: Option<DateTime<Utc>>,
+    /// Whether deliveries from before that time are there all the same: then those that have left did not leave together.
+    pub older_are_there: bool,
     /// When the newest slice was sealed.
     pub sealed_at: Option<DateTime<Utc>>,
     /// How many rows are not sealed yet; it is counted up to 10,000.
     pub unsealed: usize,
     /// How long ago the oldest of them was written.
     pub oldest_unsealed: Option<TimeDelta>,
+    /// Whether views and functions were compared with those that were shipped.
+    pub definitions_compared: bool,
+    /// The keys that signed the log, each with the size of the first checkpoint from which on it did.
+    signers: Vec<(Verifier, u64)>,
     /// How many things are wrong.
     pub wrong_in_all: u64,
     /// What is wrong: the first 1,000.
@@ -99,6 +110,24 @@ impl Verified {
 
     fn log(&mut self, words: String) {
         self.add(Wrong::Log(words));
+    }
+
+    /// Notes who signed the checkpoint of this size. A key that another one has replaced was perhaps stolen.
+    fn signed(&mut self, by: &Verifier, size: u64) {
+        if self.signers.last().is_some_and(|(newest, _)| newest == by) {
+            return;
+        }
+        if self.signers.iter().any(|(earlier, _)| earlier == by) {
+            self.log(format!(
+                "the checkpoint of {size} leaves is signed by a key that another one had replaced before: {by}"
+            ));
+        }
+        self.signers.push((by.clone(), size));
+    }
+
+    /// The key that signed the checkpoint of this size in the log.
+    fn signer_at(&self, size: u64) -> Option<&Verifier> {
+        self.signers.iter().rev().find(|(_, first)| *first <= size).map(|(by, _)| by)
     }
 }
 
@@ -153,6 +182,13 @@ pub async fn verify(store: &Store, keys: &[Verifier], mut progress: impl FnMut(u
     }
     found.sealed = tree.size();
     look_at_the_rest(store, &mut found, end).await?;
+    let definitions = store.definitions().await?;
+    definitions.faults.into_iter().for_each(|fault| found.add(Wrong::Definition(fault)));
+    found.definitions_compared = definitions.compared;
+    found.history_begins = store.pruned_until().await?;
+    if let Some(begins) = found.history_begins {
+        found.older_are_there = store.has_deliveries_before(begins).await?;
+    }
     Ok(found)
 }
 
@@ -203,31 +239,39 @@ fn check_slices(
             return false;
         };
         found.checkpoints += 1;
-        let opened = if keys.is_empty() {
-            Checkpoint::unverified(&slice.checkpoint)
-        } else {
-            Checkpoint::open(&slice.checkpoint, keys)
-        };
-        let size = slice.size;
-        match opened {
-            Err(error) => found.log(format!("the checkpoint of {size} leaves cannot be trusted: {error}")),
-            Ok(Checkpoint { size, root, .. }) if size != tree.size() || root != tree.root() || slice.root != root => {
-                found.log(format!(
-                    "the leaves up to number {} are not those that were signed: their hashes were altered, or some were removed or inserted",
-                    tree.size()
-                ));
-            }
-            Ok(Checkpoint { rows, .. }) if rows != rows_digest(kinds, ids) => found.log(format!(
-                "the rows of the leaves up to number {size} are not those that were signed: their kinds or ids were altered, so which rows \
-                 were removed is not certain"
-            )),
-            Ok(_) if slice.frontier != tree.to_bytes() => found.log(format!(
-                "the frontier behind leaf {size} was altered: nothing is sealed behind it"
-            )),
-            Ok(_) => {}
-        }
+        judge(found, tree, keys, slice, rows_digest(kinds, ids));
     }
     true
+}
+
+/// Compares a checkpoint with the tree of the leaves up to its slice's end. `rows` is the digest of the slice's rows.
+fn judge(found: &mut Verified, tree: &Frontier, keys: &[Verifier], slice: &Slice, rows: Hash) {
+    let opened = if keys.is_empty() {
+        Checkpoint::unverified(&slice.checkpoint).map(|checkpoint| (checkpoint, None))
+    } else {
+        Checkpoint::opened_by(&slice.checkpoint, keys).map(|(checkpoint, key)| (checkpoint, Some(key)))
+    };
+    let size = slice.size;
+    if let Ok((Checkpoint { size, .. }, Some(key))) = &opened {
+        found.signed(key, *size);
+    }
+    match opened.map(|(checkpoint, _)| checkpoint) {
+        Err(error) => found.log(format!("the checkpoint of {size} leaves cannot be trusted: {error}")),
+        Ok(Checkpoint { size, root, .. }) if size != tree.size() || root != tree.root() || slice.root != root => {
+            found.log(format!(
+                "the leaves up to number {} are not those that were signed: their hashes were altered, or some were removed or inserted",
+                tree.size()
+            ));
+        }
+        Ok(Checkpoint { rows: signed, .. }) if signed != rows => found.log(format!(
+            "the rows of the leaves up to number {size} are not those that were signed: their kinds or ids were altered, so which rows \
+             were removed is not certain"
+        )),
+        Ok(_) if slice.frontier != tree.to_bytes() => found.log(format!(
+            "the frontier behind leaf {size} was altered: nothing is sealed behind it"
+        )),
+        Ok(_) => {}
+    }
 }
 
 fn settle(
@@ -350,23 +394,36 @@ pub async fn compare_exported(
     notes: &[&str],
     found: &mut Verified,
 ) -> Result<(), StoreError> {
-    let opened: Vec<Result<Checkpoint, BadNote>> = notes
+    type Opened<'k> = Result<(Checkpoint, Option<&'k Verifier>), BadNote>;
+    let opened: Vec<Opened<'_>> = notes
         .iter()
-        .map(|note| if keys.is_empty() { Checkpoint::unverified(note) } else { Checkpoint::open(note, keys) })
+        .map(|note| {
+            if keys.is_empty() {
+                Checkpoint::unverified(note).map(|checkpoint| (checkpoint, None))
+            } else {
+                Checkpoint::opened_by(note, keys).map(|(checkpoint, key)| (checkpoint, Some(key)))
+            }
+        })
         .collect();
-    let sizes: Vec<i64> = opened.iter().flatten().map(|checkpoint| number(checkpoint.size)).collect();
+    let sizes: Vec<i64> = opened.iter().flatten().map(|(checkpoint, _)| number(checkpoint.size)).collect();
     let roots: HashMap<i64, Vec<u8>> = store.roots_at(&sizes).await?.into_iter().collect();
+    let held = |size| roots.get(&number(size));
     for note in opened {
         found.exported += 1;
         match note {
             Err(error) => found.log(format!("a checkpoint in {place} cannot be trusted: {error}")),
-            Ok(Checkpoint { size, .. }) if size > found.sealed => found.log(format!(
+            // Sealing goes on: it is perhaps newer than what was verified, and in the log by now.
+            Ok((Checkpoint { size, root, .. }, _)) if size > found.sealed && held(size).is_none_or(|held| *held != root) => found.log(format!(
                 "the checkpoint of {size} leaves in {place} is ahead of the log, which has {}: an old backup was restored, or the \
                  newest of the log was removed",
                 found.sealed
             )),
-            Ok(Checkpoint { size, root, .. }) if roots.get(&number(size)).is_none_or(|held| *held != root) => found.log(format!(
+            Ok((Checkpoint { size, root, .. }, _)) if held(size).is_none_or(|held| *held != root) => found.log(format!(
                 "the checkpoint of {size} leaves in {place} is not one of this log: what was sealed before it was replaced"
+            )),
+            // The same leaves under another signature: whoever signed them anew hides that a key had replaced his.
+            Ok((Checkpoint { size, .. }, Some(key))) if size <= found.sealed && found.signer_at(size) != Some(key) => found.log(format!(
+                "the checkpoint of {size} leaves in {place} is signed by another key than in the log: {key}"
             )),
             Ok(_) => {}
         }

@@ -167,7 +167,7 @@ mod tests {
             let token = ClaimToken::new(Uuid::nil(), Uuid::nil());
             let (version, payload) = (VersionKey { action_id: 1, version: 1 }, Payload::Gone);
             let (message_id, enabled, waited) = (Uuid::nil(), true, Duration::ZERO);
-            let claimed = Claimed { token, message_id, version, enabled, waited, payload };
+            let claimed = Claimed { token, message_id, version, enabled, waited, payload, signing: None };
             let span = spans.begin(&claimed, None);
             let ending = Ending::Final(Outcome::answered(200));
             spans.end(span, &claimed.token.complete(ending, AttemptRecord::default()), None);

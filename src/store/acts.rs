@@ -1,4 +1,4 @@
-//! Reading what people did: who published, switched, paused, resumed, replayed and resolved. An auditor's rights suffice.
+//! Reading what people did: who published, switched, paused, resumed, replayed, resolved and changed signing. An auditor's rights suffice.
 
 use chrono::{DateTime, Utc};
 use serde::{Serialize, Serializer};
@@ -135,6 +135,14 @@ macro_rules! newest {
                            reason
                     FROM postcall.resolution
                     WHERE source = 'person' AND ($1::text[] IS NULL OR 'resolved' = ANY ($1))"#
+                + $within
+                + r#"
+                UNION ALL (SELECT * FROM (
+                    SELECT 'signing_' || change AS act, changed_at AS at, ('signing-' || change_id) COLLATE "C" AS record,
+                           NULL::bigint, NULL::integer, agent, NULL::text, NULL::uuid, NULL::uuid, NULL::text, changed_by, db_user,
+                           reason
+                    FROM postcall.signing_change
+                    WHERE ($1::text[] IS NULL OR $1 && ARRAY['signing_enabled', 'signing_rotated', 'signing_disabled'])"#
                 + $within
                 + r#") AS newest
             ORDER BY at DESC, record DESC LIMIT $5

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::StoreError;
 use super::session::Session;
-use crate::domain::claim::{ClaimToken, Claimed, Payload, VersionKey};
+use crate::domain::claim::{ClaimToken, Claimed, ClaimedSigning, Payload, VersionKey};
 
 /// Who makes a claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,7 +110,7 @@ impl Session {
         // - The deliveries seen in each lane are counted once and joined: a count for each row would cost quadratic
         //   time.
         // - action.version decides here, at the last moment, which version is sent. If the action is gone, the version
-        //   is 0, which no action has. A time of insertion that is out of range is replaced by the current time.
+        //   is 0, which no action has. In the same way, the agent's current signing key decides how it is signed. A time of insertion that is out of range is replaced by the current time.
         //   Neither may stop the claim.
         // - The queue is not believed that call and action are of the same agent, because each dispatcher's user may write it: where
         //   they are not, there is no call, and nothing is sent. Both are looked up by key. (Where the action is gone, there is no version.)
@@ -159,7 +159,7 @@ impl Session {
                        CASE WHEN call_bytes IS NULL AND $9
                             THEN (postcall.registration(call_id)).call_sid ELSE call_sid END
                 FROM taken
-                RETURNING delivery_id, call_id, action_id, action_version, call_bytes, created_at, claimed_at
+                RETURNING delivery_id, call_id, agent, action_id, action_version, call_bytes, created_at, claimed_at
             )
             SELECT delivery_id, action_id, action_version,
                    coalesce((SELECT enabled FROM postcall.action WHERE action.action_id = claimed.action_id), true)
@@ -174,6 +174,8 @@ impl Session {
                                 AND outbox.agent = coalesce((SELECT agent FROM postcall.action
                                                              WHERE action.action_id = claimed.action_id), outbox.agent))
                    END AS call,
+                   (SELECT signing_key_id FROM postcall.signing_key
+                    WHERE signing_key.agent = claimed.agent AND signs_until IS NULL) AS signing_key, claimed_at AS "claimed_at!",
                    lane.seen AS "seen!", (SELECT count(*) FROM candidate) AS "seen_in_all!"
             FROM claimed
             JOIN (SELECT id AS action_id, count(*) AS seen FROM candidate GROUP BY id) AS lane USING (action_id)
@@ -200,6 +202,7 @@ impl Session {
                 version: VersionKey { action_id: row.action_id, version: row.action_version },
                 enabled: row.enabled,
                 waited: Duration::try_from_secs_f64(row.waited_seconds.max(0.0)).unwrap_or_default(),
+                signing: row.signing_key.map(|key| ClaimedSigning { key, at: row.claimed_at }),
                 payload: payload(row.call, row.call_bytes, portion),
             })
             .collect();

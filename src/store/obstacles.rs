@@ -7,13 +7,14 @@ use sqlx::PgConnection;
 use super::{Store, StoreError};
 
 /// The roles to which the migrations grant rights. The migrations create a missing role if the user may create roles.
-const ROLES: [&str; 6] = [
+const ROLES: [&str; 7] = [
     "postcall_platform",
     "postcall_dispatcher",
     "postcall_publisher",
     "postcall_auditor",
     "postcall_console_viewer",
     "postcall_console_operator",
+    "postcall_sealer",
 ];
 
 /// Why this user cannot apply migrations to this database now.

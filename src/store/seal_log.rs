@@ -187,6 +187,18 @@ impl Store {
         Ok(until)
     }
 
+    /// Whether a delivery from before this time, by its id, is in history.
+    pub async fn has_deliveries_before(&self, time: DateTime<Utc>) -> Result<bool, StoreError> {
+        // The first entry of the primary key of each partition that is that old.
+        let has = sqlx::query_scalar!(
+            r#"SELECT EXISTS (SELECT FROM postcall.delivery WHERE delivery_id < postcall.uuid_v7_floor($1)) AS "has!""#,
+            time
+        )
+        .fetch_one(&self.pool)
+        .await?;
+        Ok(has)
+    }
+
     /// The number of the next transaction, as rows have it, and the time.
     pub async fn next_transaction(&self) -> Result<(i64, DateTime<Utc>), StoreError> {
         let row = sqlx::query!(

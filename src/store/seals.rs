@@ -61,11 +61,13 @@ pub enum Added {
 impl Session {
     /// Takes the turn to seal, or keeps it, for `lease` from now. Says whether it is the turn of `sealer`.
     pub async fn take_turn_to_seal(&mut self, sealer: Uuid, lease: Duration) -> Result<bool, StoreError> {
-        // By the database's clock. It saves work only: that a leaf is sealed once is held by the log itself.
+        // By the database's clock. It saves work only: that a leaf is sealed once is held by the log itself. Nobody takes the turn for
+        // longer than that: whoever writes that it is his until the end of time keeps nothing from being sealed.
         let statement = sqlx::query!(
             r#"
             UPDATE postcall.seal_turn SET held_by = $1, held_until = clock_timestamp() + make_interval(secs => $2)
             WHERE held_by = $1 OR held_until IS NULL OR held_until < clock_timestamp()
+               OR held_until > clock_timestamp() + make_interval(secs => $2)
             "#,
             sealer,
             lease.as_secs_f64(),
@@ -105,6 +107,21 @@ impl Session {
         // By the primary key.
         let statement = sqlx::query_scalar!("SELECT root FROM postcall.seal_slice WHERE size = $1", size);
         self.fetch_optional(statement).await
+    }
+
+    /// Of the slices that a key signed, the sizes of the log with the first and with the last of them; `None` if there is none. `mark` is how
+    /// the signatures of that key begin (the room `seal` makes it). The signatures themselves are not looked at.
+    pub async fn signed_with(&mut self, mark: &str) -> Result<Option<(i64, i64)>, StoreError> {
+        // Two entries of an index of its own, which has this expression.
+        let statement = sqlx::query!(
+            r#"
+            SELECT min(size) AS first, max(size) AS last FROM postcall.seal_slice
+            WHERE substring(split_part(checkpoint, E'\n\n', 2) FROM '^\S+ (\S+ \S{5})') = $1
+            "#,
+            mark
+        );
+        let row = self.fetch_one(statement).await?;
+        Ok(row.first.zip(row.last))
     }
 
     /// Adds a slice to the log, with the nodes that it completes. If somebody else has added one in its place, nothing is added.

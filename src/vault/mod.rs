@@ -1,4 +1,4 @@
-//! The vault: seals and opens secrets, with the keys of a key file.
+//! The vault: seals and opens secrets, and the keys that sign requests, with the keys of a key file.
 //!
 //! A secret is encrypted with a random key of its own (XChaCha20-Poly1305), and that key with the operator's. So the operator's
 //! key can be changed without a secret being opened, and it encrypts nothing but keys. Agent, name and the format's version go into both
@@ -7,13 +7,16 @@
 //! This room knows neither the database nor templates. Keys and opened values have no `Debug` form, and their memory is wiped.
 
 mod keyring;
+mod signing;
 
 use chacha20poly1305::aead::{Aead, Generate, KeyInit, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
+use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use keyring::KEY_BYTES;
-pub use keyring::{Keyring, KeyringError, new_key_line};
+pub use keyring::{Keyring, KeyringError, new_key_line, read_private};
+pub use signing::{KeyOwner, NewSigningKey, Signer, SigningKey, SigningKeys};
 
 use crate::domain::secret::{Absence, Sealed, SecretValue, most_bytes};
 
@@ -27,6 +30,27 @@ pub struct Owner<'a> {
     pub agent: &'a str,
     /// The secret's name.
     pub name: &'a str,
+}
+
+/// What is sealed, and whose it is. A row that was put in the place of another kind cannot be opened, either.
+#[derive(Clone, Copy, Debug)]
+pub enum Kept<'a> {
+    /// A secret that templates name.
+    Secret(Owner<'a>),
+    /// A key that signs requests.
+    SigningKey(KeyOwner<'a>),
+}
+
+impl<'a> From<Owner<'a>> for Kept<'a> {
+    fn from(owner: Owner<'a>) -> Kept<'a> {
+        Kept::Secret(owner)
+    }
+}
+
+impl<'a> From<KeyOwner<'a>> for Kept<'a> {
+    fn from(owner: KeyOwner<'a>) -> Kept<'a> {
+        Kept::SigningKey(owner)
+    }
 }
 
 /// Why a secret cannot be sealed.
@@ -50,12 +74,15 @@ impl Keyring {
     /// The value is empty or too long, or there are no random bytes.
     pub fn seal(&self, owner: Owner<'_>, value: &str) -> Result<Sealed, SealError> {
         match most_bytes(value) {
-            _ if value.is_empty() => return Err(SealError::Empty),
-            most if value.len() > most => return Err(SealError::TooLong(most)),
-            _ => {}
+            _ if value.is_empty() => Err(SealError::Empty),
+            most if value.len() > most => Err(SealError::TooLong(most)),
+            _ => self.seal_bytes(owner.into(), value.as_bytes()),
         }
+    }
+
+    fn seal_bytes(&self, owner: Kept<'_>, value: &[u8]) -> Result<Sealed, SealError> {
         let data_key = <Key>::try_generate().map(Zeroizing::new).map_err(|_| SealError::NoRandomBytes)?;
-        let sealed_value = encrypt(&data_key, value.as_bytes(), &about("value", owner, ""));
+        let sealed_value = encrypt(&data_key, value, &about("value", owner, ""));
         let first = self.first();
         let wrapped_key = encrypt(first.key(), data_key.as_slice(), &about("key", owner, first.id()));
         let (sealed_value, wrapped_key) = sealed_value.zip(wrapped_key).ok_or(SealError::NoRandomBytes)?;
@@ -67,34 +94,45 @@ impl Keyring {
     /// # Errors
     /// Why it cannot be opened.
     pub fn open(&self, owner: Owner<'_>, sealed: &Sealed) -> Result<SecretValue, Absence> {
-        let data_key = self.unwrap(owner, sealed)?;
-        let value =
-            decrypt(&*key(&data_key).ok_or(Absence::Damaged)?, &sealed.sealed_value, &about("value", owner, ""));
-        let value = value.ok_or(Absence::Damaged)?;
+        let value = self.open_bytes(owner.into(), sealed)?;
         Ok(SecretValue::new(std::str::from_utf8(&value).map_err(|_| Absence::Damaged)?))
     }
 
-    /// Encrypts the key of a secret anew, with the first key. The secret itself stays as it is.
+    fn open_bytes(&self, owner: Kept<'_>, sealed: &Sealed) -> Result<Zeroizing<Vec<u8>>, Absence> {
+        let data_key = self.unwrap(owner, sealed)?;
+        let data_key = key(&data_key).ok_or(Absence::Damaged)?;
+        decrypt(&data_key, &sealed.sealed_value, &about("value", owner, "")).ok_or(Absence::Damaged)
+    }
+
+    /// Encrypts the key of a secret, or of a key that signs, anew, with the first key. What is sealed stays as it is.
     ///
     /// # Errors
     /// Why it cannot be opened; a system without random bytes counts as [`Absence::Damaged`].
-    pub fn rewrap(&self, owner: Owner<'_>, sealed: &Sealed) -> Result<Sealed, Absence> {
+    pub fn rewrap<'a>(&self, owner: impl Into<Kept<'a>>, sealed: &Sealed) -> Result<Sealed, Absence> {
+        let owner = owner.into();
         let data_key = self.unwrap(owner, sealed)?;
         let first = self.first();
         let wrapped_key = encrypt(first.key(), &data_key, &about("key", owner, first.id())).ok_or(Absence::Damaged)?;
         Ok(Sealed { key_id: first.id().to_owned(), wrapped_key, sealed_value: sealed.sealed_value.clone() })
     }
 
-    fn unwrap(&self, owner: Owner<'_>, sealed: &Sealed) -> Result<Zeroizing<Vec<u8>>, Absence> {
+    fn unwrap(&self, owner: Kept<'_>, sealed: &Sealed) -> Result<Zeroizing<Vec<u8>>, Absence> {
         let wrapping = self.with_id(&sealed.key_id).ok_or(Absence::UnknownKey)?;
         decrypt(wrapping.key(), &sealed.wrapped_key, &about("key", owner, wrapping.id())).ok_or(Absence::Damaged)
     }
 }
 
 /// The associated data: each part with its length before it, so that no two lists of parts give the same.
-fn about(what: &str, owner: Owner<'_>, key_id: &str) -> Vec<u8> {
+fn about(what: &str, kept: Kept<'_>, key_id: &str) -> Vec<u8> {
+    let mut text = Uuid::encode_buffer();
+    let (kind, agent, name) = match kept {
+        Kept::Secret(owner) => ("postcall secret, format 1", owner.agent, owner.name),
+        Kept::SigningKey(owner) => {
+            ("postcall signing key, format 1", owner.agent, &*owner.id.hyphenated().encode_lower(&mut text))
+        }
+    };
     let mut bytes = Vec::new();
-    for part in ["postcall secret, format 1", what, owner.agent, owner.name, key_id] {
+    for part in [kind, what, agent, name, key_id] {
         bytes.extend((part.len() as u64).to_be_bytes());
         bytes.extend(part.as_bytes());
     }

@@ -7,6 +7,7 @@ use postcall::domain::action::Method;
 use postcall::domain::action_test::{CallSource, TestErrorKind, TestState};
 use postcall::domain::delivery::{BodyEnd, Failure, Finding, ResolutionSource, State, UnknownReason};
 use postcall::domain::error_kind::ErrorKind;
+use postcall::domain::signature::Scheme;
 use serde_json::json;
 
 use crate::support::database::Database;
@@ -61,7 +62,9 @@ fn known() -> BTreeSet<List> {
         list("resolution a_late_failure_means_certainly_unsent error_kind", Failure::ALL, Failure::as_str),
         list("resolution resolution_body_end_check body_end", BodyEnd::ALL, BodyEnd::as_str),
         list("action_version action_version_method_check method", Method::ALL, Method::as_str),
-        // A trigger writes it, and no part of the program decides by it.
+        list("signing_key signing_key_scheme_is_known scheme", Scheme::ALL, Scheme::as_str),
+        // Triggers write them, and no part of the program decides by them but by `disabled`.
+        list("signing_change signing_change_is_known change", ["enabled", "rotated", "disabled"], |name| name),
         list("secret_change secret_change_is_known change", ["set", "removed"], |name| name),
     ])
 }

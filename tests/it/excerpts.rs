@@ -4,6 +4,7 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use crate::support::database::Database;
+use crate::support::keys::{key_file, new_key, set};
 use crate::support::process::{Dispatcher, postcall_at, postcall_on, stdout};
 use crate::support::receiver::Receiver;
 
@@ -113,4 +114,31 @@ async fn a_lock_on_the_excerpts_keeps_results_waiting_for_half_a_second_at_most(
     database.settled().await;
     assert_eq!(database.number("SELECT count(*) FROM postcall.delivery WHERE state = 'rejected'").await, 3);
     holder.rollback().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_secret_that_a_receiver_sends_back_does_not_get_into_the_database() {
+    let database = Database::new().await;
+    let echoing = Receiver::start(|mut peer| async move {
+        while peer.request().await {
+            let got = format!("you sent s3cr\\\"t and s3cr%22t and s3cr\"t, 16 {}", peer.number());
+            let head = format!("HTTP/1.1 422 Unprocessable\r\ncontent-length: {}\r\n\r\n", got.len());
+            if !peer.write((head + &got).as_bytes()).await {
+                return;
+            }
+        }
+    })
+    .await;
+    let keys = key_file(&[&new_key()]);
+    set(&database, &keys, "a", "K", "s3cr\"t");
+    let action = json!({"method": "POST", "url": echoing.url("/"), "headers": {"x-key": "${secret.K}"}});
+    database.publish("a", "default", &action).await;
+    database.insert_call("a", &json!({})).await;
+    let keys = keys.path().to_str().unwrap();
+    let _dispatcher = Dispatcher::start(&database, &["--keep-responses-days", "3", "--key-file", keys]).await;
+    database.until("SELECT EXISTS (SELECT FROM postcall.response_excerpt)").await;
+    let kept = "SELECT convert_from(beginning, 'UTF8') FROM postcall.response_excerpt";
+    let kept = database.text(kept).await.unwrap();
+    assert!(kept.starts_with("you sent *** and *** and ***, 16 "), "{kept}");
+    assert!(String::from_utf8_lossy(&echoing.received()[0]).contains("s3cr\"t"));
 }

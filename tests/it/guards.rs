@@ -52,6 +52,8 @@ async fn database_with_rows_everywhere() -> Database {
              INSERT INTO postcall.secret (agent, name, key_id, wrapped_key, sealed_value)
              VALUES ('a', 's', '0123456789abcdef', decode(repeat('00', 72), 'hex'), decode(repeat('00', 41), 'hex'));
              INSERT INTO postcall.secret_opening (agent, names, opened_by, reason) VALUES ('a', '{s}', 'Ada', 'r');
+             INSERT INTO postcall.signing_key (signing_key_id, agent, scheme, key_id, wrapped_key, sealed_value)
+             VALUES (postcall.uuid_v7(), 'a', 'v1', '0123456789abcdef', decode(repeat('00', 72), 'hex'), decode(repeat('00', 72), 'hex'));
              INSERT INTO postcall.pause (agent, reason, paused_by) VALUES ('a', 'r', 'Ada'), ('b', 'r', 'Ada');
              INSERT INTO postcall.pause_end (pause_id, reason, resumed_by) VALUES (1, 'r', 'Ada');
              INSERT INTO postcall.response_excerpt VALUES (postcall.uuid_v7(), '', '', 0, now());
@@ -110,7 +112,7 @@ async fn rows_that_are_kept_for_good_are_neither_changed_nor_deleted_by_whatever
                          'postcall.pause_end'::regclass, 'postcall.pruning'::regclass, 'postcall.seal_slice'::regclass,
                          'postcall.seal_node'::regclass, 'postcall.action_test'::regclass,
                          'postcall.action_test_result'::regclass, 'postcall.secret_change'::regclass,
-                         'postcall.secret_opening'::regclass)
+                         'postcall.secret_opening'::regclass, 'postcall.signing_change'::regclass)
                  OR oid IN (SELECT inhrelid FROM pg_inherits WHERE inhparent = 'postcall.delivery'::regclass))";
     for table in tables(&database, kept).await {
         let column = match table.as_str() {
@@ -122,6 +124,7 @@ async fn rows_that_are_kept_for_good_are_neither_changed_nor_deleted_by_whatever
             table if table.contains("action_test") => "test_id",
             "postcall.secret_change" => "name",
             "postcall.secret_opening" => "names",
+            "postcall.signing_change" => "agent",
             table if table.contains("action") => "action_id",
             _ => "delivery_id",
         };

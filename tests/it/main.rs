@@ -93,6 +93,8 @@ mod sessions;
 mod shell;
 mod show;
 mod signals;
+mod signing;
+mod signing_documented;
 mod sizes;
 mod spans;
 mod status;

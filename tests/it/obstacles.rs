@@ -78,7 +78,7 @@ async fn a_user_who_may_not_create_roles_is_told_what_a_superuser_has_to_run_and
         "nothing changed"
     );
     let statements = cure(&words);
-    assert_eq!(statements.matches("CREATE ROLE postcall_").count(), 6, "{words}");
+    assert_eq!(statements.matches("CREATE ROLE postcall_").count(), 7, "{words}");
     execute(&cluster.url_of("voice"), &statements).await;
     migrate(&url);
 
@@ -87,7 +87,7 @@ async fn a_user_who_may_not_create_roles_is_told_what_a_superuser_has_to_run_and
     let objects = "SELECT count(*) FROM pg_class WHERE relnamespace = 'postcall'::regnamespace
                                                    AND relname NOT LIKE '\\_sqlx\\_migrations%'";
     assert_eq!(number(&url, objects).await, 0);
-    assert_eq!(number(&url, "SELECT count(*) FROM pg_roles WHERE rolname LIKE 'postcall\\_%'").await, 6);
+    assert_eq!(number(&url, "SELECT count(*) FROM pg_roles WHERE rolname LIKE 'postcall\\_%'").await, 7);
     sqlx_migrate(&url, root(), &["run"]);
     assert_eq!(migrate(&url), "the schema is up to date\n");
 

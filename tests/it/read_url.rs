@@ -1,5 +1,7 @@
 //! Reading from a hot standby.
 
+use std::time::Duration;
+
 use serde_json::json;
 
 use crate::support::cluster::Cluster;
@@ -8,6 +10,8 @@ use crate::support::database::Database;
 use crate::support::process::{postcall_at, stderr, stdout};
 use crate::support::proxy::Proxy;
 
+/// How long any event is waited for before the test fails.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Nothing listens there.
 const NOWHERE: &str = "postgres://postgres@127.0.0.1:1/postcall";
 
@@ -33,6 +37,7 @@ async fn what_only_reads_asks_the_standby_and_says_until_when_it_shows_what_happ
         (vec!["calls"], call.as_str()),
         (vec!["show", &call], "WAITING"),
         (vec!["status"], "waiting"),
+        (vec!["audit"], "published"),
     ] {
         let asked: Vec<&str> = command.iter().copied().chain(["--read-url", &url]).collect();
         let output = postcall_at(NOWHERE, &asked);
@@ -63,7 +68,6 @@ async fn a_console_reads_from_the_standby_says_so_and_changes_the_primary() {
     assert_eq!(database.number("SELECT count(*) FROM postcall.active_pause").await, 1, "the primary has it");
     assert!(!console.page("/").await.words().contains("their maintenance"));
     standby.execute("SELECT pg_wal_replay_resume()").await;
-    while !console.page("/").await.words().contains("their maintenance") {
-        tokio::task::yield_now().await;
-    }
+    let seen = async { while !console.page("/").await.words().contains("their maintenance") {} };
+    tokio::time::timeout(PATIENCE, seen).await.expect("the standby goes on, and the page shows it");
 }

@@ -80,7 +80,7 @@ async fn columns(database: &Database, table: &str, delivery_id: Uuid) -> Value {
                  - 'claimed_at' - 'finished_at' - 'action_version' - 'dispatcher_id' - 'agent' - 'call_sid'
                  - 'source' - 'resolved_by' - 'resolved_at' - 'reason' - 'db_user'
                  - 'action' - 'queue_ms' - 'dispatcher' - 'message_id' - 'recorded_state' - 'recorded_error_kind'
-                 - 'resolved_from' - 'resolution_reason')::text
+                 - 'resolved_from' - 'resolution_reason' - 'xact')::text
          FROM {table} AS row WHERE delivery_id = '{delivery_id}'"
     );
     serde_json::from_str(&database.text(&sql).await.unwrap()).unwrap()

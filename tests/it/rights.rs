@@ -37,7 +37,7 @@ const RIGHTS: &[&str] = &[
     "dispatcher: SELECT on table replay",
     // Its own lease, and the end of others.
     "dispatcher: SELECT on table dispatcher",
-    "dispatcher: INSERT on columns of dispatcher (knows_secrets, lease_until, name, policy, version)",
+    "dispatcher: INSERT on columns of dispatcher (knows_secrets, knows_signing, lease_until, name, policy, version)",
     "dispatcher: UPDATE on columns of dispatcher (claim_epoch, lease_until, lost_at, stopped_at)",
     // What comes late: with neither time nor user of its choice.
     "dispatcher: SELECT on table resolution",
@@ -73,6 +73,9 @@ const RIGHTS: &[&str] = &[
     "dispatcher: DELETE, INSERT, SELECT, UPDATE on table dispatcher_report",
     // Opens secrets, and is the only one who reads them, encrypted as they are.
     "dispatcher: SELECT on table secret",
+    // Opens the keys that sign requests, as it opens secrets; shows whether a past request was signed.
+    "dispatcher: SELECT on table signing_key",
+    "dispatcher: SELECT on table signing_change",
     // Publishes, switches, replays, resolves. Neither times nor the database user are its to choose, nor the queue to write.
     "publisher: USAGE on schema postcall",
     "publisher: INSERT on columns of action (agent, enabled, name, version)",
@@ -94,6 +97,15 @@ const RIGHTS: &[&str] = &[
     "publisher: INSERT on columns of secret_opening (agent, names, opened_by, reason)",
     "publisher: SELECT on table secret_opening",
     "publisher: EXECUTE on function secrets_for_test",
+    // Enables, rotates and disables signing, and reads back no key; a trigger ends the older ones and writes the record.
+    "publisher: INSERT on columns of signing_key (agent, keep_older_seconds, key_id, public_key, replaces, scheme, sealed_value, \
+     signing_key_id, wrapped_key)",
+    "publisher: DELETE on table signing_key",
+    "publisher: SELECT on columns of signing_key (agent, format, keep_older_seconds, key_id, made_at, public_key, replaces, scheme, \
+     signing_key_id, signs_until)",
+    "publisher: SELECT on table signing_change",
+    // Tests an action of an agent whose requests are signed: as with secrets.
+    "publisher: EXECUTE on function signing_keys_for_test",
     "publisher: SELECT on table pause",
     "publisher: SELECT on table pause_end",
     "publisher: SELECT on table active_pause",
@@ -178,6 +190,10 @@ const RIGHTS: &[&str] = &[
     "auditor: SELECT on columns of secret (agent, format, key_id, name, set_at)",
     "auditor: SELECT on table secret_change",
     "auditor: SELECT on table secret_opening",
+    // Of keys that sign whose they are and the public ones, and who changed them.
+    "auditor: SELECT on columns of signing_key (agent, format, keep_older_seconds, key_id, made_at, public_key, replaces, scheme, \
+     signing_key_id, signs_until)",
+    "auditor: SELECT on table signing_change",
     "auditor: SELECT on table pause",
     "auditor: SELECT on table pause_end",
     "auditor: SELECT on table active_pause",
@@ -219,6 +235,7 @@ const RIGHTS: &[&str] = &[
     "console_operator: SELECT on columns of outbox (action_ids, agent, call_bytes, call_sid, created_at, id)",
     "console_operator: SELECT on table action",
     "console_operator: SELECT on table action_switch",
+    "console_operator: SELECT on table signing_change",
     "console_operator: SELECT on table waiting",
     "console_operator: SELECT on table sending",
     "console_operator: SELECT on table delivery",
@@ -241,9 +258,9 @@ const RIGHTS: &[&str] = &[
 ];
 
 /// Functions that work with the rights of their owner: all of them triggers but those that are granted above.
-const OWNERS_RIGHTS: &str = "admit_action_test, admit_finding, admit_pause, admit_pause_end, await_deliveries, await_replay, \
+const OWNERS_RIGHTS: &str = "admit_action_test, admit_finding, admit_pause, admit_pause_end, admit_signing_key, await_deliveries, await_replay, \
      expire_response_excerpts, identify_replay, lock_deliveries, make_partitions, prune_partition, prune_plan, prune_rows, prune_tests, \
-     record_pruning, record_secret_change, record_switch, register_call, secrets_for_test, version_digest";
+     record_pruning, record_secret_change, record_signing_end, record_switch, register_call, secrets_for_test, signing_keys_for_test, version_digest";
 
 /// Functions whose path is not fixed, because that would cost the platform something at each insert: there is no name in them
 /// that the path could give another meaning.

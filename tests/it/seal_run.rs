@@ -97,6 +97,8 @@ async fn trouble_with_sealing_is_said_and_hinders_no_delivery() {
     database.settled().await;
     assert_eq!(database.number("SELECT count(*) FROM postcall.delivery WHERE state = 'delivered'").await, 1);
     assert_eq!(database.number(SEALED).await, before);
+    // It leaves the turn to others, who perhaps have the right key.
+    database.until("SELECT held_until <= clock_timestamp() FROM postcall.seal_turn").await;
 }
 
 #[tokio::test]
@@ -111,6 +113,7 @@ async fn what_keeps_a_sealer_from_starting_is_said_at_the_start_with_its_cure() 
 
     let (key, public_file) = (key_file.to_str().unwrap(), directory.path().join("public"));
     std::fs::write(&public_file, &public).unwrap();
+    std::fs::set_permissions(&public_file, std::fs::Permissions::from_mode(0o600)).unwrap();
     let both = database.login(&["postcall_dispatcher", "postcall_sealer"]).await;
     let dispatcher = database.login(&["postcall_dispatcher"]).await;
     for (url, arguments, code, words) in [
@@ -122,6 +125,15 @@ async fn what_keeps_a_sealer_from_starting_is_said_at_the_start_with_its_cure() 
     ] {
         let output = postcall_at(url, &[vec!["run"], arguments].concat());
         assert_eq!((output.status.code(), stderr(&output).contains(words)), (Some(code), true), "{}", stderr(&output));
+    }
+    for mode in [0o640, 0o604] {
+        std::fs::set_permissions(&key_file, std::fs::Permissions::from_mode(mode)).unwrap();
+        let open = postcall_at(&both, &["run", "--seal-key-file", key]);
+        assert!(
+            open.status.code() == Some(1) && stderr(&open).contains("others may read the key"),
+            "{}",
+            stderr(&open)
+        );
     }
     let doctor = stdout(&postcall_at(&dispatcher, &["doctor"]));
     assert!(doctor.contains("history is not sealed") && doctor.contains("audit new-key"), "{doctor}");

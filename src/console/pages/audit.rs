@@ -182,6 +182,9 @@ impl From<Act> for Mark {
             Act::Resumed => (Icon::ARROW, Tone::Plain),
             Act::Replayed => (Icon::CLOCK, Tone::Plain),
             Act::Resolved => (Icon::ASK, Tone::Plain),
+            Act::SigningEnabled => (Icon::WELL, Tone::Plain),
+            Act::SigningRotated => (Icon::ARROW, Tone::Plain),
+            Act::SigningDisabled => (Icon::DASH, Tone::Plain),
         };
         Mark { icon, tone, word: act.as_str() }
     }

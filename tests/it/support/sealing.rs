@@ -28,6 +28,13 @@ pub fn sealer_with(database: &Database, signer: Signer, directory: Option<&Path>
     Sealer::new(&database.store, Sealing { keys, checkpoints }, &Arc::default())
 }
 
+/// As [`sealer_with`], by a key that came after this one.
+pub fn sealer_after(database: &Database, signer: Signer, earlier: &Signer, directory: Option<&Path>) -> Sealer {
+    let keys = Arc::new(SealKeys { signer, earlier: vec![earlier.verifier().clone()] });
+    let checkpoints = directory.map(|path| CheckpointDir::open(path).unwrap());
+    Sealer::new(&database.store, Sealing { keys, checkpoints }, &Arc::default())
+}
+
 /// A sealer with the tests' key that exports nothing.
 pub fn sealer(database: &Database) -> Sealer {
     sealer_with(database, key(), None)
@@ -38,20 +45,25 @@ pub async fn seal(database: &Database, directory: Option<&Path>) {
     seal_by(database, &mut sealer_with(database, key(), directory)).await;
 }
 
-/// As [`seal`], by this sealer.
+/// As [`seal`], by this sealer. It begins when all of it can be sealed: otherwise the transactions of other tests would decide into
+/// how many slices it is cut.
 pub async fn seal_by(database: &Database, sealer: &mut Sealer) {
     let newest = database.number(NEWEST).await;
+    let has_ended = format!(
+        "SELECT (pg_snapshot_xmin(pg_current_snapshot())::text::bigint + ahead > {newest})::int::bigint FROM postcall.seal_turn"
+    );
     let mut look = tokio::time::interval(std::time::Duration::from_millis(20));
     for _ in 0..3_000 {
         look.tick().await;
-        database.execute("UPDATE postcall.seal_turn SET held_until = NULL").await;
-        sealer.round().await.unwrap();
-        let through = "SELECT coalesce(max(through_xact), -1) FROM postcall.seal_slice";
-        if database.number(through).await >= newest {
+        if database.number(&has_ended).await == 1 {
+            database.execute("UPDATE postcall.seal_turn SET held_until = NULL").await;
+            sealer.round().await.unwrap();
+            let through = database.number("SELECT coalesce(max(through_xact), -1) FROM postcall.seal_slice").await;
+            assert!(newest <= through, "{newest} {through}");
             return;
         }
     }
-    panic!("waited a minute for the sealing of transaction {newest}");
+    panic!("waited a minute for the end of transaction {newest}");
 }
 
 /// The newest transaction that wrote something that is sealed.

@@ -27,6 +27,19 @@ pub fn earlier_release(version: &str) -> Option<PathBuf> {
     (!path.is_empty()).then(|| PathBuf::from(path))
 }
 
+/// Where Python finds the library standardwebhooks, if `scripts/install-standardwebhooks` can fetch it here.
+pub fn python_library() -> Option<PathBuf> {
+    static FETCHED: LazyLock<PathBuf> = LazyLock::new(|| {
+        built(&mut Command::new("scripts/install-standardwebhooks"));
+        root().join("target/tools/python")
+    });
+    let is_there = FETCHED.join("standardwebhooks").is_dir();
+    if !is_there {
+        println!("NOT TESTED: Python's library standardwebhooks; see scripts/install-standardwebhooks");
+    }
+    is_there.then(|| FETCHED.clone())
+}
+
 /// The program of this file of `examples/`, in the same profile as the tests. `cargo test --test it` alone does not build it.
 pub fn example(name: &str) -> PathBuf {
     static PROGRAMS: LazyLock<PathBuf> = LazyLock::new(|| {
