@@ -112,8 +112,8 @@ impl Session {
         // - action.version decides here, at the last moment, which version is sent. If the action is gone, the version
         //   is 0, which no action has. In the same way, the agent's current signing key decides how it is signed. A time of insertion that is out of range is replaced by the current time.
         //   Neither may stop the claim.
-        // - The queue is not believed that call and action are of the same agent, because each dispatcher's user may write it: where
-        //   they are not, there is no call, and nothing is sent. Both are looked up by key. (Where the action is gone, there is no version.)
+        // - The queue is not believed that call and action are of its agent, because each dispatcher's user may write it: where the action is
+        //   not, there is no version, and where the call is not, there is no call. Nothing is sent then. Both are looked up anyway.
         // - FOR KEY SHARE on the claimant's own row: a claim that was revoked, or whose claimant was declared lost,
         //   takes nothing, however late it arrives. Revoking (FOR UPDATE) waits until the claim has ended. A renewal of
         //   the lease changes no key, so it does not wait for the claim, however long a large answer takes.
@@ -151,7 +151,8 @@ impl Session {
                 INSERT INTO postcall.sending (delivery_id, call_id, agent, action_id, action_version, created_at,
                                               dispatcher_id, claim, claimed_at, call_bytes, sid)
                 SELECT delivery_id, call_id, agent, action_id,
-                       coalesce((SELECT version FROM postcall.action WHERE action.action_id = taken.action_id), 0),
+                       coalesce((SELECT version FROM postcall.action
+                                 WHERE action.action_id = taken.action_id AND action.agent = taken.agent), 0),
                        CASE WHEN created_at >= '2000-01-01Z' AND created_at < '10000-01-01Z' THEN created_at ELSE clock_timestamp() END, $2, $3,
                        clock_timestamp(),
                        CASE WHEN call_bytes IS NULL AND $9
@@ -170,10 +171,7 @@ impl Session {
                    date_part('epoch', claimed_at - created_at) AS "waited_seconds!",
                    CASE WHEN $9 AND coalesce(call_bytes, 0) <= $8
                         THEN (SELECT call::text FROM postcall.outbox
-                              WHERE outbox.id = claimed.call_id
-                                AND outbox.agent = coalesce((SELECT agent FROM postcall.action
-                                                             WHERE action.action_id = claimed.action_id), outbox.agent))
-                   END AS call,
+                              WHERE outbox.id = claimed.call_id AND outbox.agent = claimed.agent) END AS call,
                    (SELECT signing_key_id FROM postcall.signing_key
                     WHERE signing_key.agent = claimed.agent AND signs_until IS NULL) AS signing_key, claimed_at AS "claimed_at!",
                    lane.seen AS "seen!", (SELECT count(*) FROM candidate) AS "seen_in_all!"

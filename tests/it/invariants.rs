@@ -439,7 +439,7 @@ async fn a_view_or_function_that_was_replaced_shows_and_so_does_what_hides_rows(
             "function refuse_change is not the one that was shipped",
         ),
         (
-            "CREATE FUNCTION postcall.kept_since(what unknown, keep_days bigint) RETURNS timestamptz LANGUAGE sql AS 'SELECT now()'",
+            "CREATE FUNCTION postcall.kept_since(what json, keep_days bigint) RETURNS timestamptz LANGUAGE sql AS 'SELECT now()'",
             "function kept_since is there more than once: which one is called depends on its arguments",
         ),
         ("ALTER TABLE postcall.delivery ENABLE ROW LEVEL SECURITY", "delivery: row-level security is on, so that rows are hidden from some"),

@@ -153,7 +153,7 @@ async fn no_text_of_others_in_a_csv_acts_on_a_terminal_or_turns_what_stands_besi
         // Line breaks and tabs stand for themselves, within quotes.
         let acts = |c: char| {
             (c.is_control() && !matches!(c, '\n' | '\r' | '\t'))
-                || matches!(c, '\u{200b}'..='\u{202e}' | '\u{2060}'..='\u{2069}')
+                || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}')
         };
         assert!(text.contains("FORGED") && !text.contains(acts), "{arguments:?}: {text:?}");
         assert!(text.contains(r"\u{202e}"), "{arguments:?}: {text:?}");
