@@ -1,9 +1,8 @@
 //! Verifies history: whether its rows are those that were sealed, and whether the log of what was sealed is the one that was
 //! signed. It reads all of it in portions, so it needs little memory however long history is.
 
+mod checkpoints;
 mod nodes;
-
-use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use hashbrown::HashMap;
@@ -11,12 +10,14 @@ use serde_json::Value;
 use tokio::task::{JoinError, JoinSet};
 use uuid::Uuid;
 
+pub use self::checkpoints::compare_exported;
+use self::checkpoints::judge;
 use self::nodes::{Node, compare_nodes};
 use crate::domain::seal::{Kind, Place, named};
 use crate::seal::key::Verifier;
 use crate::seal::leaf::{self, leaf};
 use crate::seal::nodes::is_kept;
-use crate::seal::note::{BadNote, Checkpoint, rows_digest};
+use crate::seal::note::rows_digest;
 use crate::seal::tree::{Frontier, HASH_BYTES, Hash, leaf_hash};
 use crate::store::seal_log::{Leaves, Slice};
 use crate::store::sealed_rows::SealedRow;
@@ -110,24 +111,6 @@ impl Verified {
 
     fn log(&mut self, words: String) {
         self.add(Wrong::Log(words));
-    }
-
-    /// Notes who signed the checkpoint of this size. A key that another one has replaced was perhaps stolen.
-    fn signed(&mut self, by: &Verifier, size: u64) {
-        if self.signers.last().is_some_and(|(newest, _)| newest == by) {
-            return;
-        }
-        if self.signers.iter().any(|(earlier, _)| earlier == by) {
-            self.log(format!(
-                "the checkpoint of {size} leaves is signed by a key that another one had replaced before: {by}"
-            ));
-        }
-        self.signers.push((by.clone(), size));
-    }
-
-    /// The key that signed the checkpoint of this size in the log.
-    fn signer_at(&self, size: u64) -> Option<&Verifier> {
-        self.signers.iter().rev().find(|(_, first)| *first <= size).map(|(by, _)| by)
     }
 }
 
@@ -244,36 +227,6 @@ fn check_slices(
     true
 }
 
-/// Compares a checkpoint with the tree of the leaves up to its slice's end. `rows` is the digest of the slice's rows.
-fn judge(found: &mut Verified, tree: &Frontier, keys: &[Verifier], slice: &Slice, rows: Hash) {
-    let opened = if keys.is_empty() {
-        Checkpoint::unverified(&slice.checkpoint).map(|checkpoint| (checkpoint, None))
-    } else {
-        Checkpoint::opened_by(&slice.checkpoint, keys).map(|(checkpoint, key)| (checkpoint, Some(key)))
-    };
-    let size = slice.size;
-    if let Ok((Checkpoint { size, .. }, Some(key))) = &opened {
-        found.signed(key, *size);
-    }
-    match opened.map(|(checkpoint, _)| checkpoint) {
-        Err(error) => found.log(format!("the checkpoint of {size} leaves cannot be trusted: {error}")),
-        Ok(Checkpoint { size, root, .. }) if size != tree.size() || root != tree.root() || slice.root != root => {
-            found.log(format!(
-                "the leaves up to number {} are not those that were signed: their hashes were altered, or some were removed or inserted",
-                tree.size()
-            ));
-        }
-        Ok(Checkpoint { rows: signed, .. }) if signed != rows => found.log(format!(
-            "the rows of the leaves up to number {size} are not those that were signed: their kinds or ids were altered, so which rows \
-             were removed is not certain"
-        )),
-        Ok(_) if slice.frontier != tree.to_bytes() => found.log(format!(
-            "the frontier behind leaf {size} was altered: nothing is sealed behind it"
-        )),
-        Ok(_) => {}
-    }
-}
-
 fn settle(
     found: &mut Verified,
     ended: Option<Result<Portion, JoinError>>,
@@ -381,52 +334,4 @@ fn written_at(kind: Kind, record: &[u8]) -> Option<DateTime<Utc>> {
     };
     let (_, row) = leaf::read(&leaf(kind, record).ok()?).ok()?;
     row.get(name).and_then(Value::as_str).and_then(|time| time.parse().ok())
-}
-
-/// Compares checkpoints that were exported with the log, which [`verify`] has verified. `notes` come from the file `place`.
-///
-/// # Errors
-/// Only those of the database.
-pub async fn compare_exported(
-    store: &Store,
-    keys: &[Verifier],
-    place: &Arc<str>,
-    notes: &[&str],
-    found: &mut Verified,
-) -> Result<(), StoreError> {
-    type Opened<'k> = Result<(Checkpoint, Option<&'k Verifier>), BadNote>;
-    let opened: Vec<Opened<'_>> = notes
-        .iter()
-        .map(|note| {
-            if keys.is_empty() {
-                Checkpoint::unverified(note).map(|checkpoint| (checkpoint, None))
-            } else {
-                Checkpoint::opened_by(note, keys).map(|(checkpoint, key)| (checkpoint, Some(key)))
-            }
-        })
-        .collect();
-    let sizes: Vec<i64> = opened.iter().flatten().map(|(checkpoint, _)| number(checkpoint.size)).collect();
-    let roots: HashMap<i64, Vec<u8>> = store.roots_at(&sizes).await?.into_iter().collect();
-    let held = |size| roots.get(&number(size));
-    for note in opened {
-        found.exported += 1;
-        match note {
-            Err(error) => found.log(format!("a checkpoint in {place} cannot be trusted: {error}")),
-            // Sealing goes on: it is perhaps newer than what was verified, and in the log by now.
-            Ok((Checkpoint { size, root, .. }, _)) if size > found.sealed && held(size).is_none_or(|held| *held != root) => found.log(format!(
-                "the checkpoint of {size} leaves in {place} is ahead of the log, which has {}: an old backup was restored, or the \
-                 newest of the log was removed",
-                found.sealed
-            )),
-            Ok((Checkpoint { size, root, .. }, _)) if held(size).is_none_or(|held| *held != root) => found.log(format!(
-                "the checkpoint of {size} leaves in {place} is not one of this log: what was sealed before it was replaced"
-            )),
-            // The same leaves under another signature: whoever signed them anew hides that a key had replaced his.
-            Ok((Checkpoint { size, .. }, Some(key))) if size <= found.sealed && found.signer_at(size) != Some(key) => found.log(format!(
-                "the checkpoint of {size} leaves in {place} is signed by another key than in the log: {key}"
-            )),
-            Ok(_) => {}
-        }
-    }
-    Ok(())
 }

@@ -229,6 +229,7 @@ async fn the_age_of_the_oldest_row_that_is_not_sealed_is_told_where_history_is_s
         crate::support::sealing::seal(&database, None).await;
         assert_eq!(session.oldest_unsealed(false).await.unwrap(), Some(0.0));
     }
+    database.execute("UPDATE postcall.action SET enabled = true").await;
     ended(&database, "delivered", 1).await;
     let url = database.login(&["postcall_dispatcher"]).await;
     let (_dispatcher, scraper) = start(&url, &[]).await;
