@@ -7,6 +7,7 @@ use sqlx::{AssertSqlSafe, PgConnection};
 use crate::support::database::Database;
 use crate::support::inbox::Inbox;
 use crate::support::intruder::attempt;
+use crate::support::keys::{key_file, new_key};
 use crate::support::process::Dispatcher;
 
 const DISPATCHER: &[&str] = &["postcall_dispatcher"];
@@ -177,4 +178,24 @@ async fn the_call_of_one_agent_is_never_sent_by_the_action_of_another_whatever_s
     database.insert_call("a", &json!({})).await;
     inbox.has(1).await;
     assert_eq!(inbox.received()[0].target, "/of-a");
+}
+
+#[tokio::test]
+async fn a_call_is_signed_by_its_action_s_agent_whatever_agent_the_queue_names() {
+    let (database, inbox, keys) = (Database::new().await, Inbox::open().await, key_file(&[&new_key()]));
+    crate::signing::publish(&database, "a", &inbox).await;
+    crate::signing::changed(&database, &keys, &["enable", "a"]);
+    let call = database.insert_call("a", &json!({})).await;
+    database.execute("DELETE FROM postcall.waiting").await;
+    // Of agent b nothing is signed.
+    let mut rogue = database.connect_as(DISPATCHER).await;
+    let forged = format!(
+        "INSERT INTO postcall.waiting (delivery_id, call_id, agent, action_id, created_at, call_bytes)
+         VALUES (gen_random_uuid(), '{call}', 'b', 1, now(), 30)"
+    );
+    does(&mut rogue, &forged).await;
+    let url = database.login(DISPATCHER).await;
+    let _honest = Dispatcher::start_at(&url, &["--key-file", keys.path().to_str().unwrap()]).await;
+    inbox.has(1).await;
+    assert!(inbox.received()[0].header("webhook-signature").is_some());
 }
