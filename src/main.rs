@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use mimalloc::MiMalloc;
-use postcall::cli::Cli;
+use postcall::cli::{Cli, keep_private};
 
 /// Memory that a delivery allocates on one thread is often freed on another; this allocator is fast at that. In return
 /// it uses more memory: a dispatcher's peak is 40 MB instead of 16.
@@ -15,6 +15,7 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 
 #[tokio::main]
 async fn main() -> ExitCode {
+    keep_private();
     let cli = Cli::parse();
     cli.start_logging();
     match cli.run().await {

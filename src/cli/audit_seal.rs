@@ -12,6 +12,7 @@ use serde_json::json;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
+use super::check_invariants::NOT_COMPARED;
 use super::table::{print_json, time};
 use super::{CliError, Database, ONE_CONNECTION, print_line, print_text, read_file};
 use crate::dispatcher::checkpoints::{FILE_PREFIX, FILE_SUFFIX};
@@ -28,6 +29,8 @@ use crate::store::Store;
 const MAX_KEY_BYTES: usize = 64 * 1024;
 /// The largest file of checkpoints: a day has less than 6,000, of some 250 bytes.
 const MAX_CHECKPOINTS_BYTES: usize = 64 * 1024 * 1024;
+/// What is said to whoever gives the key that signs in the place of the one that verifies.
+const KEY_THAT_SIGNS: &str = "--key: this is the key that signs, and it is needed by dispatchers alone: give the one that verifies. Other users of this machine, and its records, may have seen it: make a new key";
 /// How many exported checkpoints are compared at once.
 const COMPARED_AT_ONCE: usize = 1_000;
 
@@ -86,11 +89,14 @@ impl Keys {
                 keys.push(key);
                 continue;
             }
-            let wrong = |error: BadKey| CliError::Problem(format!("--key {}: {error}", visible(given)));
-            // What looks like a key is not taken for the name of a file.
+            // What looks like a key is not taken for the name of a file, and not told: it is perhaps the one that signs.
             if given.contains('+') && !Path::new(given).exists() {
-                return Err(wrong(BadKey::Verifier));
+                return Err(CliError::Problem(match given.parse::<Signer>() {
+                    Ok(_) => KEY_THAT_SIGNS.to_owned(),
+                    Err(_) => format!("--key: {}", BadKey::Verifier),
+                }));
             }
+            let wrong = |error: BadKey| CliError::Problem(format!("--key {}: {error}", visible(given)));
             let text = read_file(Path::new(given), MAX_KEY_BYTES)?;
             for line in text.lines().filter(|line| !line.trim().is_empty()) {
                 keys.push(line.parse().map_err(wrong)?);
@@ -111,7 +117,10 @@ impl Keys {
 ///   inserted    a row was inserted among those that were sealed already
 ///   forged      a row bears the number of a transaction that has not happened, or none
 ///   twice       a row was sealed a second time: it is perhaps not as it was the first time
-///   log         the log of what was sealed, or a checkpoint, is not what was signed
+///   log         the log of what was sealed, or a checkpoint, is not what was signed, or was signed by a
+///               key that another one had replaced before
+///   schema      a view or a function is not the one that was shipped, or rows are hidden: then history
+///               is not shown as it is
 ///
 /// Without --key only the log itself is compared with the rows: whoever can change both is not found.
 /// Without --checkpoints, a backup that was restored is not found: its log ends earlier, and is whole.
@@ -232,6 +241,9 @@ fn print_found(found: &Verified, signed: bool) -> Result<(), CliError> {
         .oldest_unsealed
         .map(|age| format!(", the oldest written {} s ago", age.num_seconds()))
         .unwrap_or_default();
+    if !found.definitions_compared {
+        print_line(NOT_COMPARED)?;
+    }
     print_line(&format!("{} rows are not sealed yet{age}", found.unsealed))
 }
 
@@ -247,6 +259,7 @@ fn as_json(found: &Verified, signed: bool) -> serde_json::Value {
         "left": found.left,
         "history_begins": found.history_begins.map(time),
         "older_are_there": found.older_are_there,
+        "definitions_compared": found.definitions_compared,
         "unsealed": found.unsealed,
         "oldest_unsealed_s": found.oldest_unsealed.map(|age| age.num_seconds()),
         "findings": found.wrong_in_all,

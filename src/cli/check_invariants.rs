@@ -9,6 +9,10 @@ use crate::domain::delivery::State;
 use crate::domain::visible::visible;
 use crate::store::invariants::{Accounts, Ages, Checked, Invariant};
 
+/// What is said where views and functions could not be compared.
+pub(super) const NOT_COMPARED: &str =
+    "views and functions were not compared: nothing can be made here beside them (a standby, or no right TEMPORARY)";
+
 /// Check that every committed call is accounted for. Changes nothing.
 ///
 /// All checks use one snapshot, while platform and dispatchers go on:
@@ -28,7 +32,9 @@ use crate::store::invariants::{Accounts, Ages, Checked, Invariant};
 ///                       (600 s) together
 ///   guards_on           the triggers and constraints that keep rows as they were written exist, are
 ///                       on, and are those that were shipped, on each partition too, and no partition
-///                       is detached. Changes that were made while a guard was off are not found
+///                       is detached; the views and functions are those of the migrations, and no
+///                       rule or row-level security hides rows. Changes that were made while a guard
+///                       was off are not found
 ///
 /// For information, it also prints the ages of the oldest waiting delivery since its call was
 /// inserted, of the oldest in flight since its claim, and of the oldest unknown since it was
@@ -93,6 +99,7 @@ fn as_json(accounts: &Accounts, holds: bool) -> Value {
         "invariants": invariants,
         "oldest_s": ages,
         "calls_not_asked_about": accounts.undecided_calls,
+        "definitions_compared": accounts.definitions_compared,
     })
 }
 
@@ -111,6 +118,7 @@ fn as_text(accounts: &Accounts) -> String {
             None => format!("oldest {state}: none"),
         }))
         .chain([format!("calls from before their actions were kept: {}", accounts.undecided_calls)])
+        .chain((!accounts.definitions_compared).then(|| NOT_COMPARED.to_owned()))
         .collect::<Vec<_>>()
         .join("\n")
 }
@@ -140,6 +148,6 @@ fn meaning(invariant: Invariant) -> &'static str {
         Invariant::NoReplayMissing => "replays without their delivery",
         Invariant::Complete => "deliveries without their call or action",
         Invariant::NoneStuck => "deliveries in flight for too long",
-        Invariant::GuardsOn => "guards that are off, missing, or not those that were shipped",
+        Invariant::GuardsOn => "guards, views and functions that are off, missing, or not those that were shipped",
     }
 }

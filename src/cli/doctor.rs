@@ -8,7 +8,7 @@ use super::migrate::require_current;
 use super::{CliError, ONE_CONNECTION, print_line};
 use crate::domain::checkup::{Check, Verdict};
 use crate::domain::visible::visible;
-use crate::service::doctor::{of_login, of_roots, of_schema};
+use crate::service::doctor::{of_login, of_rights, of_roots, of_schema};
 use crate::store::Store;
 
 /// Look at what an installation needs in order to work, and say what to do about what is wrong.
@@ -16,6 +16,7 @@ use crate::store::Store;
 ///   database      it can be reached
 ///   server        its version is one that is tested
 ///   user          has one of postcall's roles, and does not own the schema
+///   rights        may do no more than its role is for
 ///   clocks        this machine's and the database's agree
 ///   schema        is the one of this program
 ///   guards        the triggers and constraints that keep rows as they were are on
@@ -72,6 +73,7 @@ async fn of_database(store: &Store) -> Result<Vec<Check>, CliError> {
     let login = store.login().await?;
     let mut checks = vec![Check::ok("database", "it can be reached")];
     checks.extend(of_login(&login, this_machine_s_time()));
+    checks.extend(of_rights(&login, &store.excess().await?));
     match require_current(store).await {
         Ok(()) => {
             checks.push(Check::ok("schema", "it is the one of this program"));

@@ -18,6 +18,7 @@ use crate::vault::{KeyringError, SealError};
 use crate::webhook::SetupError;
 
 use database::Database;
+pub use memory::keep_private;
 use text::{Format, print_bytes, print_line, print_text, read_file};
 
 mod action;
@@ -42,6 +43,7 @@ mod history_of_all;
 mod key_file;
 mod limits;
 mod listing;
+mod memory;
 mod migrate;
 mod moment;
 mod pause;
@@ -234,7 +236,7 @@ impl Cli {
             LogFormat::Text => registry.with(lines).init(),
             LogFormat::Json => registry.with(lines.json().flatten_event(true)).init(),
         }
-        std::panic::set_hook(Box::new(log_panic));
+        std::panic::set_hook(Box::new(memory::log_panic));
     }
 
     /// Runs the command.
@@ -309,12 +311,6 @@ impl Command {
             | Command::Replay(_) => "a database user with the role postcall_publisher",
         }
     }
-}
-
-/// Logs where a panic happened, without its message: the message may quote text of a call.
-fn log_panic(panic: &std::panic::PanicHookInfo<'_>) {
-    let place = panic.location().map(ToString::to_string).unwrap_or_default();
-    tracing::error!(place, "a defect of this program: a panic");
 }
 
 #[cfg(test)]

@@ -165,10 +165,11 @@ impl Arguments {
         let metrics: Vec<Metrics> = databases.iter().map(|_| Metrics::default()).collect();
         let stop = StopTokens::default();
         let of_first = metrics.first().cloned().unwrap_or_default();
+        let seals = self.sealing.is_asked_for();
         let (setup, seats, exporter) = self.setup(databases.len(), &of_first)?;
         let scraped = databases.iter().zip(&metrics).map(|(database, metrics)| {
             let store = Store::unconnected(&database.url)?;
-            Ok(metrics::Source { database: database.name.clone(), metrics: metrics.clone(), store })
+            Ok(metrics::Source { database: database.name.clone(), metrics: metrics.clone(), store, seals })
         });
         let scraped = scraped.collect::<Result<Vec<_>, StoreError>>()?;
         let members: Vec<Member> = databases
@@ -237,6 +238,14 @@ impl Arguments {
     }
 }
 
+/// Says what the database user may do that no dispatcher needs, a line for each. It is no reason not to start.
+async fn warn_of_excess(store: &Store) -> Result<(), StoreError> {
+    for excess in store.excess().await? {
+        warn!("the database user {}. No dispatcher needs that: {}", excess.found(), excess.cure());
+    }
+    Ok(())
+}
+
 /// What the dispatcher of each database is set up with.
 #[derive(Clone)]
 pub(super) struct Setup {
@@ -255,6 +264,7 @@ impl Setup {
         if store.is_standby().await? {
             return Err(StoreError::from(Obstacle::Standby).into());
         }
+        warn_of_excess(&store).await?;
         let retention = self.settings.retention;
         if !retention.is_for_ever() {
             // Checked now, so that the error appears at the start and not in the log every hour.

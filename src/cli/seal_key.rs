@@ -37,6 +37,11 @@ pub(super) struct SealArguments {
 }
 
 impl SealArguments {
+    /// Whether history is to be sealed.
+    pub(super) fn is_asked_for(&self) -> bool {
+        !self.seal_key_file.is_empty()
+    }
+
     /// What a sealer needs, if history is to be sealed. If there are several databases, each has a directory of its own for its
     /// checkpoints, named after it.
     pub(super) async fn sealing(&self, store: &Store, database: Option<&str>) -> Result<Option<Sealing>, CliError> {
@@ -84,6 +89,7 @@ fn keys_in(path: &str) -> Result<SealKeys, CliError> {
         KeyringError::Exposed(_) => CliError::Problem(format!(
             "others may read the key that seals, {path}: `chmod 600` it, and make a new key if somebody may have read it"
         )),
+        KeyringError::NotAFile => CliError::Problem(format!("--seal-key-file: {}", KeyringError::NotAFile)),
         KeyringError::Unreadable { source, .. } => CliError::File { path: path.to_owned(), source },
         _ => CliError::Problem(format!("--seal-key-file {path}: the file is larger than {MAX_KEY_BYTES} bytes")),
     })?;

@@ -44,16 +44,16 @@ impl CheckpointDir {
         Ok(directory)
     }
 
-    /// The newest checkpoint that one of the keys signed, in the newest file that has any.
-    pub(super) async fn newest(self, keys: &[Verifier]) -> Result<Option<Checkpoint>, DirError> {
+    /// The newest checkpoint that one of the keys signed, in the newest file that has any, with that key.
+    pub(super) async fn newest(self, keys: &[Verifier]) -> Result<Option<(Checkpoint, Verifier)>, DirError> {
         let keys = keys.to_vec();
         self.beside(move |path| {
             let mut files = files(path)?;
             while let Some(file) = files.pop() {
                 let text = end_of(&file)?;
-                let newest = notes(&text).into_iter().rev().find_map(|note| Checkpoint::open(note, &keys).ok());
-                if newest.is_some() {
-                    return Ok(newest);
+                let newest = notes(&text).into_iter().rev().find_map(|note| Checkpoint::opened_by(note, &keys).ok());
+                if let Some((checkpoint, key)) = newest {
+                    return Ok(Some((checkpoint, key.clone())));
                 }
             }
             Ok(None)

@@ -73,9 +73,11 @@ fn text_of(payload: Payload, max_call_bytes: usize) -> Result<String, Problem> {
     let problem = |code, message: String| Err(Problem::new(code, Field::Call, message));
     match payload {
         Payload::Text(text) => Ok(text),
-        Payload::Gone => {
-            problem(Code::BadCall, "the payload is no longer in the outbox: its partition was dropped".to_owned())
-        }
+        Payload::Gone => problem(
+            Code::BadCall,
+            "the payload is no longer in the outbox (its partition was dropped), or is a call of another agent"
+                .to_owned(),
+        ),
         Payload::TooLarge(bytes) => problem(
             Code::TooLarge,
             format!("the call has {bytes} bytes, more than the {max_call_bytes} of --max-call-bytes"),

@@ -34,8 +34,9 @@ use crate::store::{Store, StoreError};
 
 /// How often history is sealed.
 const EVERY: Duration = Duration::from_secs(15);
-/// For how long a sealer that is gone keeps its turn.
-const TURN: Duration = Duration::from_secs(40);
+/// For how long a sealer that is gone keeps its turn: longer than [`EVERY`], so that one sealer goes on, and so short that what was written
+/// when it died is sealed by another one within a minute.
+const TURN: Duration = Duration::from_secs(20);
 /// The most leaves of a slice: what of history is in memory at the same time, and what is lost if a sealer dies.
 const MOST_LEAVES: usize = 8_192;
 
@@ -68,6 +69,11 @@ pub enum Trouble {
         "the newest checkpoint of the log is not signed by this key or an earlier one: nothing is built on it. `postcall audit verify` says more; if the key was changed, add the earlier key's public line to the key file"
     )]
     NotTrusted,
+    /// The newest slice is signed by a key that another one has replaced.
+    #[error(
+        "the newest checkpoint of the log is signed by a key that another one has replaced: nothing is built on it, because that key was perhaps stolen. `postcall audit verify --key …` says more; a key that was replaced is never used again: make a new one"
+    )]
+    Returned,
     /// The log lacks what was signed.
     #[error(
         "the log does not continue the checkpoint of {size} leaves that was signed before: a backup was restored, or the log was altered. `postcall audit verify` says more"
@@ -104,10 +110,10 @@ pub struct Sealer {
     trusted: Vec<Verifier>,
     /// Who it is, for the turn.
     id: Uuid,
-    /// The newest checkpoint that is known to have been signed.
-    signed: Option<Checkpoint>,
+    /// The newest checkpoint that is known to have been signed, and the key that signed it.
+    signed: Option<(Checkpoint, Verifier)>,
     /// The newest checkpoint that stands in the directory.
-    exported: Option<Checkpoint>,
+    exported: Option<(Checkpoint, Verifier)>,
 }
 
 impl Sealer {
@@ -140,6 +146,8 @@ impl Sealer {
                         error!(error = words, "history is not sealed");
                         told = Some(words);
                     }
+                    // Another one may have the right keys.
+                    stop.run_until_cancelled(self.session.leave_turn_to_seal(self.id)).await;
                 }
             }
         }
@@ -192,15 +200,19 @@ impl Sealer {
         let (frontier, newest) = match end {
             None => (Frontier::default(), None),
             Some(end) => {
-                let newest = Checkpoint::open(&end.checkpoint, &self.trusted).map_err(|_| Trouble::NotTrusted)?;
+                let opened = Checkpoint::opened_by(&end.checkpoint, &self.trusted).map_err(|_| Trouble::NotTrusted)?;
+                let (newest, key) = (opened.0, opened.1.clone());
                 let frontier = Frontier::from_bytes(newest.size, &end.frontier).ok_or(Trouble::NotTrusted)?;
                 if frontier.root() != newest.root || i64::try_from(newest.size) != Ok(end.size) {
                     return Err(Trouble::NotTrusted);
                 }
-                (frontier, Some(newest))
+                if self.is_replaced(&key).await? {
+                    return Err(Trouble::Returned);
+                }
+                (frontier, Some((newest, key)))
             }
         };
-        if let Some(signed) = &self.signed {
+        if let Some((signed, _)) = &self.signed {
             let broken = Trouble::Broken { size: signed.size };
             let size = i64::try_from(signed.size).unwrap_or(i64::MAX);
             if self.session.log_root(size).await?.is_none_or(|root| root != signed.root) {
@@ -210,6 +222,26 @@ impl Sealer {
         // Another dispatcher may have sealed meanwhile.
         self.signed = newest;
         Ok(frontier)
+    }
+
+    /// Whether another key has signed behind the first checkpoint of this one, as far as the log, the directory and this process know: whoever
+    /// has stolen a key that was replaced must not add to the log with it. Its own key is the newest: nothing replaces it.
+    async fn is_replaced(&mut self, key: &Verifier) -> Result<bool, StoreError> {
+        let own = self.sealing.keys.signer.verifier();
+        if key == own {
+            return Ok(false);
+        }
+        let first = self.session.signed_with(&key.mark()).await?.map_or(i64::MAX, |(first, _)| first);
+        let behind = |other: &Verifier, last: i64| other == own || last > first;
+        if self.signed.as_ref().is_some_and(|(signed, by)| by != key && behind(by, number(signed.size))) {
+            return Ok(true);
+        }
+        for other in self.trusted.iter().filter(|other| *other != key) {
+            if self.session.signed_with(&other.mark()).await?.is_some_and(|(_, last)| behind(other, last)) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Adds one slice to the log.
@@ -225,7 +257,7 @@ impl Sealer {
             checkpoint: slice.checkpoint,
             sealed_at,
         };
-        self.signed = Some(checkpoint);
+        self.signed = Some((checkpoint, self.sealing.keys.signer.verifier().clone()));
         self.export(&end).await
     }
 
@@ -243,9 +275,12 @@ impl Sealer {
     }
 }
 
+fn number(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
 /// The slice of these rows behind a log with this frontier, and its checkpoint.
 fn slice_of(mut tree: Frontier, unsealed: Unsealed, key: &Signer) -> Result<(NewSlice, Checkpoint), Unreadable> {
-    let number = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
     let first_leaf = number(tree.size());
     let (mut kinds, mut ids, mut hashes, mut nodes) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for SealedRow { place, record } in unsealed.rows {
@@ -274,4 +309,16 @@ fn slice_of(mut tree: Frontier, unsealed: Unsealed, key: &Signer) -> Result<(New
         nodes,
     };
     Ok((slice, checkpoint))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_written_when_a_sealer_died_is_sealed_by_another_one_in_time() {
+        // It took its turn right before it died, and had sealed nothing since its last round. Another one tries when the turn is over, by its
+        // own round, and has 10 s for the work.
+        assert!(EVERY + TURN + EVERY + Duration::from_secs(10) <= Duration::from_secs(60) && TURN > EVERY);
+    }
 }

@@ -17,6 +17,8 @@ mod fields;
 mod json;
 mod toml;
 
+use std::fmt;
+
 use self::fields::FieldReader;
 use super::action::{ActionSpec, MAX_TIMEOUT_MS, MIN_TIMEOUT_MS, Method, SUSPICIOUS_TIMEOUT_MS};
 use super::problem::{Code, Field, Positions, Problem};
@@ -45,12 +47,19 @@ impl Notation {
 }
 
 /// The text of an action file. A text alone is JSON.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct ActionText<'t> {
     /// The text.
     pub text: &'t str,
     /// How it is written.
     pub notation: Notation,
+}
+
+/// Without the text: tokens are typed into templates.
+impl fmt::Debug for ActionText<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ActionText").field("bytes", &self.text.len()).field("notation", &self.notation).finish()
+    }
 }
 
 impl<'t> From<&'t str> for ActionText<'t> {
@@ -91,7 +100,7 @@ impl ActionFile {
 }
 
 /// What could be read of an action file; `None` stands for a field that is wrong, or missing although it is needed.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Draft {
     /// `method`
     pub method: Option<Method>,
@@ -107,6 +116,13 @@ pub struct Draft {
     pub client_certificate: Option<Option<String>>,
     /// `enabled`, or its default.
     pub enabled: Option<bool>,
+}
+
+/// Without the templates, as [`ActionSpec`].
+impl fmt::Debug for Draft {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Draft").field("method", &self.method).field("enabled", &self.enabled).finish_non_exhaustive()
+    }
 }
 
 impl Draft {

@@ -18,6 +18,7 @@ pub mod delivery;
 pub mod documented;
 pub mod error_kind;
 pub mod excerpt;
+pub mod excess;
 pub mod host;
 pub mod kept;
 pub mod mask;

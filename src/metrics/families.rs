@@ -182,6 +182,13 @@ impl Page<'_> {
         if let Some(partitions) = &figures.partitions {
             self.partitions(partitions)?;
         }
+        if let Some(Some(age)) = figures.oldest_unsealed {
+            self.gauge(
+                "postcall_oldest_unsealed_seconds",
+                "Age of the oldest row of history that is not sealed yet; 0 if all are; left out where history is not sealed",
+                age,
+            )?;
+        }
         if let Some(violations) = &figures.violations {
             self.gauges(
                 "postcall_invariant_violations",

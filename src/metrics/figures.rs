@@ -36,6 +36,8 @@ pub(super) struct DatabaseFigures {
     pub(super) queue: Option<QueueFigures>,
     pub(super) unknown: Option<Count>,
     pub(super) partitions: Option<Vec<PartitionFigures>>,
+    /// Within it, `None` if history is not sealed.
+    pub(super) oldest_unsealed: Option<Option<f64>>,
     pub(super) violations: Option<Vec<(Invariant, i64)>>,
 }
 
@@ -71,12 +73,16 @@ pub(super) struct Figures {
 }
 
 impl Figures {
-    /// Figures of this database. They are read by the returned work.
-    pub(super) fn of(store: &Store, errors: &Arc<AtomicU64>) -> (Figures, impl Future<Output = ()> + use<>) {
+    /// Figures of this database. They are read by the returned work. `seals` says whether this dispatcher seals history.
+    pub(super) fn of(
+        store: &Store,
+        errors: &Arc<AtomicU64>,
+        seals: bool,
+    ) -> (Figures, impl Future<Output = ()> + use<>) {
         let (sender, readings) = watch::channel(None);
         let wanted = Arc::new(Notify::new());
         let session = store.session(STATEMENT_TIMEOUT).counting(errors);
-        let reader = Reader { session, sender, wanted: wanted.clone(), groups: Groups::default() };
+        let reader = Reader { session, sender, wanted: wanted.clone(), groups: Groups { seals, ..Groups::default() } };
         (Figures { readings, wanted }, reader.run())
     }
 
@@ -150,7 +156,10 @@ struct Groups {
     queue: Group<QueueFigures>,
     unknown: Group<Count>,
     partitions: Group<Vec<PartitionFigures>>,
+    oldest_unsealed: Group<Option<f64>>,
     violations: Group<Vec<(Invariant, i64)>>,
+    /// Whether this dispatcher seals history.
+    seals: bool,
 }
 
 impl Groups {
@@ -167,6 +176,10 @@ impl Groups {
             let begun = Instant::now();
             self.partitions.note(begun, session.partition_figures().await);
         }
+        if self.oldest_unsealed.is_due() {
+            let begun = Instant::now();
+            self.oldest_unsealed.note(begun, session.oldest_unsealed(self.seals).await);
+        }
         if self.violations.is_due() {
             let begun = Instant::now();
             self.violations.note(begun, session.cheap_violations().await);
@@ -179,6 +192,7 @@ impl Groups {
             queue: self.queue.value,
             unknown: self.unknown.value,
             partitions: self.partitions.value.clone(),
+            oldest_unsealed: self.oldest_unsealed.value,
             violations: self.violations.value.clone(),
         }
     }

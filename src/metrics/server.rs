@@ -69,7 +69,8 @@ impl Server {
     pub fn start(self, sources: Vec<Source>) {
         let address = self.address;
         let look = |source: Source| {
-            let (figures, reader) = Figures::of(&source.store, source.metrics.counters().errors(Operation::Figures));
+            let (figures, reader) =
+                Figures::of(&source.store, source.metrics.counters().errors(Operation::Figures), source.seals);
             tokio::spawn(reader);
             Watched { database: source.database, metrics: source.metrics, figures }
         };
@@ -87,6 +88,8 @@ pub struct Source {
     pub metrics: Metrics,
     /// Where figures are read.
     pub store: Store,
+    /// Whether its dispatcher seals history.
+    pub seals: bool,
 }
 
 /// Takes connections until the process ends.

@@ -13,6 +13,8 @@ use zeroize::Zeroizing;
 const ED25519_NOTE: u8 = 1;
 /// How a key that signs begins.
 const PRIVATE: &str = "PRIVATE+KEY+";
+/// How many characters of base64 hold nothing but the id of a key.
+const MARKED: usize = 5;
 /// The longest name of a key, in bytes.
 pub const MAX_NAME_BYTES: usize = 100;
 
@@ -59,6 +61,13 @@ impl Verifier {
             .chain_update(self.public)
             .finalize();
         [digest[0], digest[1], digest[2], digest[3]]
+    }
+
+    /// How the line of its signature begins in a note, behind the dash: its name, and what of its id is in whole characters of base64.
+    /// The log is searched by it.
+    pub fn mark(&self) -> String {
+        let id = STANDARD.encode(self.id());
+        format!("{} {}", self.name, &id[..MARKED])
     }
 
     /// Whether this key made this signature of this text.

@@ -66,9 +66,17 @@ impl Checkpoint {
     /// # Errors
     /// If it is not a checkpoint, or no key signed it.
     pub fn open(note: &str, keys: &[Verifier]) -> Result<Checkpoint, BadNote> {
+        Checkpoint::opened_by(note, keys).map(|(checkpoint, _)| checkpoint)
+    }
+
+    /// The same, with the key that signed it.
+    ///
+    /// # Errors
+    /// If it is not a checkpoint, or no key signed it.
+    pub fn opened_by<'k>(note: &str, keys: &'k [Verifier]) -> Result<(Checkpoint, &'k Verifier), BadNote> {
         let (origin, checkpoint, signatures) = read(note).ok_or(BadNote::Damaged)?;
         let text = checkpoint.text(origin);
-        let is_signed = |key: &Verifier| {
+        let is_signed = |key: &&Verifier| {
             let by =
                 |line: &str| line.strip_prefix(key.name()).and_then(|rest| rest.strip_prefix(' ')).map(str::to_owned);
             let signature = signatures.lines().filter_map(|line| line.strip_prefix(SIGNATURE)).find_map(by);
@@ -76,7 +84,8 @@ impl Checkpoint {
             key.name() == origin
                 && bytes.split_first_chunk::<4>().is_some_and(|(id, rest)| *id == key.id() && key.verifies(&text, rest))
         };
-        if keys.iter().any(is_signed) { Ok(checkpoint) } else { Err(BadNote::NotSigned) }
+        let key = keys.iter().find(is_signed).ok_or(BadNote::NotSigned)?;
+        Ok((checkpoint, key))
     }
 
     /// The checkpoint in a note, whoever signed it.

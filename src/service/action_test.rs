@@ -44,7 +44,7 @@ const MOST_TRIES: u32 = 3;
 const BETWEEN_TRIES: Duration = Duration::from_secs(1);
 
 /// What is to be tested.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub enum What<'a> {
     /// A published version; by default the newest.
     Published(Option<i32>),
@@ -55,6 +55,16 @@ pub enum What<'a> {
         /// The file's text.
         text: &'a str,
     },
+}
+
+/// Without the text of the file.
+impl fmt::Debug for What<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            What::Published(version) => write!(f, "Published({version:?})"),
+            What::File { text, .. } => write!(f, "File({} bytes)", text.len()),
+        }
+    }
 }
 
 /// A test that a person wants.

@@ -1,6 +1,7 @@
 //! The call with which an action is tried out: the sample, a text that a person gives, or a past call of the agent.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use uuid::Uuid;
 
@@ -10,7 +11,7 @@ use crate::domain::documented::SAMPLE;
 use crate::store::{Store, StoreError};
 
 /// Which call.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum ChosenCall {
     /// The documented sample, which is a part of the program.
     Sample,
@@ -18,6 +19,17 @@ pub enum ChosenCall {
     Text(String),
     /// A past call of the agent, by its id in the outbox.
     Past(Uuid),
+}
+
+/// Without the text of the call.
+impl fmt::Debug for ChosenCall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ChosenCall::Sample => f.write_str("Sample"),
+            ChosenCall::Text(text) => write!(f, "Text({} bytes)", text.len()),
+            ChosenCall::Past(call_id) => write!(f, "Past({call_id})"),
+        }
+    }
 }
 
 /// Why there is no text of the call.

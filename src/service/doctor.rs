@@ -3,6 +3,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::domain::checkup::Check;
+use crate::domain::excess::Excess;
 use crate::store::checkup::{Living, Login};
 use crate::store::partitions::Headroom;
 use crate::store::seal_log::SealState;
@@ -25,6 +26,20 @@ const NAMED: usize = 5;
 /// Looks at the server, the user and the clocks. `here` is the time by this machine's clock.
 pub fn of_login(login: &Login, here: DateTime<Utc>) -> Vec<Check> {
     vec![of_server(login), of_user(login), of_clocks(here - login.now)]
+}
+
+/// Looks at what the user may do beyond what it is for. A user with the role of dispatchers needs no other.
+pub fn of_rights(login: &Login, excess: &[Excess]) -> Vec<Check> {
+    if login.is_owner {
+        // That is said of the user already.
+        return Vec::new();
+    }
+    let is_dispatcher = login.roles.iter().any(|role| role == "postcall_dispatcher");
+    let beyond = excess.iter().filter(|excess| is_dispatcher || !excess.is_role());
+    let checks: Vec<Check> = beyond
+        .map(|excess| Check::warning("rights", format!("{} {}", login.user, excess.found()), excess.cure()))
+        .collect();
+    if checks.is_empty() { vec![Check::ok("rights", "the user may do no more than its role is for")] } else { checks }
 }
 
 /// Looks at what the schema holds; it must be the one of this program.
@@ -239,6 +254,9 @@ mod tests {
             (of_user(&login(false, &[])), problem),
             (of_clocks(TimeDelta::milliseconds(-5)), ok),
             (of_clocks(TimeDelta::seconds(-61)), warning),
+            (of_rights(&login(false, &["postcall_auditor"]), &[Excess::Auditor]).remove(0), ok),
+            (of_rights(&login(false, &["postcall_auditor"]), &[Excess::BypassRls]).remove(0), warning),
+            (of_rights(&login(false, &["postcall_dispatcher"]), &[Excess::Auditor]).remove(0), warning),
             (of_guards(&[]), ok),
             (of_guards(&vec!["a is missing".to_owned(); 7]), problem),
             (headroom(14, 0), ok),

@@ -2,6 +2,7 @@
 //! what is allowed but is probably not what its author meant.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::ops::Range;
 
 use crate::domain::action::{ActionSpec, naming_problems};
@@ -12,12 +13,19 @@ use crate::render::{CompiledAction, advice, certificate_without_tls, diagnostic}
 use crate::webhook::{TargetRefusal, refused_by_default};
 
 /// A problem with the text to which its position refers.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct LocatedProblem<'t> {
     /// What is wrong, with line and column.
     pub problem: Problem,
     /// The text of the file, or that of a template.
     pub text: Cow<'t, str>,
+}
+
+/// Without the text: tokens are typed into templates.
+impl fmt::Debug for LocatedProblem<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LocatedProblem").field("problem", &self.problem).finish_non_exhaustive()
+    }
 }
 
 impl LocatedProblem<'_> {
@@ -31,12 +39,19 @@ impl LocatedProblem<'_> {
 }
 
 /// A warning with the text to which its range refers.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct LocatedWarning {
     /// What is probably a slip.
     pub warning: Warning,
     /// The text of the field; empty for a field that is no template.
     pub text: String,
+}
+
+/// Without the text, as that of a problem.
+impl fmt::Debug for LocatedWarning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LocatedWarning").field("warning", &self.warning).finish_non_exhaustive()
+    }
 }
 
 impl LocatedWarning {

@@ -1,9 +1,8 @@
 //! Verifies history: whether its rows are those that were sealed, and whether the log of what was sealed is the one that was
 //! signed. It reads all of it in portions, so it needs little memory however long history is.
 
+mod checkpoints;
 mod nodes;
-
-use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use hashbrown::HashMap;
@@ -11,12 +10,14 @@ use serde_json::Value;
 use tokio::task::{JoinError, JoinSet};
 use uuid::Uuid;
 
+pub use self::checkpoints::compare_exported;
+use self::checkpoints::judge;
 use self::nodes::{Node, compare_nodes};
 use crate::domain::seal::{Kind, Place, named};
 use crate::seal::key::Verifier;
 use crate::seal::leaf::{self, leaf};
 use crate::seal::nodes::is_kept;
-use crate::seal::note::{BadNote, Checkpoint, rows_digest};
+use crate::seal::note::rows_digest;
 use crate::seal::tree::{Frontier, HASH_BYTES, Hash, leaf_hash};
 use crate::store::seal_log::{Leaves, Slice};
 use crate::store::sealed_rows::SealedRow;
@@ -50,6 +51,8 @@ pub enum Wrong {
     Twice(Kind, Uuid),
     /// The log of leaves, or a checkpoint, is not what it must be.
     Log(String),
+    /// A view or a function, by which history is shown, is not the one that was shipped; or rows are hidden.
+    Definition(String),
 }
 
 impl Wrong {
@@ -62,6 +65,7 @@ impl Wrong {
             Wrong::Ahead(kind, id) => ("forged", named(*kind, *id)),
             Wrong::Twice(kind, id) => ("twice", named(*kind, *id)),
             Wrong::Log(words) => ("log", words.clone()),
+            Wrong::Definition(words) => ("schema", words.clone()),
         }
     }
 }
@@ -87,6 +91,10 @@ pub struct Verified {
     pub unsealed: usize,
     /// How long ago the oldest of them was written.
     pub oldest_unsealed: Option<TimeDelta>,
+    /// Whether views and functions were compared with those that were shipped.
+    pub definitions_compared: bool,
+    /// The keys that signed the log, each with the size of the first checkpoint from which on it did.
+    signers: Vec<(Verifier, u64)>,
     /// How many things are wrong.
     pub wrong_in_all: u64,
     /// What is wrong: the first 1,000.
@@ -157,6 +165,9 @@ pub async fn verify(store: &Store, keys: &[Verifier], mut progress: impl FnMut(u
     }
     found.sealed = tree.size();
     look_at_the_rest(store, &mut found, end).await?;
+    let definitions = store.definitions().await?;
+    definitions.faults.into_iter().for_each(|fault| found.add(Wrong::Definition(fault)));
+    found.definitions_compared = definitions.compared;
     found.history_begins = store.pruned_until().await?;
     if let Some(begins) = found.history_begins {
         found.older_are_there = store.has_deliveries_before(begins).await?;
@@ -211,29 +222,7 @@ fn check_slices(
             return false;
         };
         found.checkpoints += 1;
-        let opened = if keys.is_empty() {
-            Checkpoint::unverified(&slice.checkpoint)
-        } else {
-            Checkpoint::open(&slice.checkpoint, keys)
-        };
-        let size = slice.size;
-        match opened {
-            Err(error) => found.log(format!("the checkpoint of {size} leaves cannot be trusted: {error}")),
-            Ok(Checkpoint { size, root, .. }) if size != tree.size() || root != tree.root() || slice.root != root => {
-                found.log(format!(
-                    "the leaves up to number {} are not those that were signed: their hashes were altered, or some were removed or inserted",
-                    tree.size()
-                ));
-            }
-            Ok(Checkpoint { rows, .. }) if rows != rows_digest(kinds, ids) => found.log(format!(
-                "the rows of the leaves up to number {size} are not those that were signed: their kinds or ids were altered, so which rows \
-                 were removed is not certain"
-            )),
-            Ok(_) if slice.frontier != tree.to_bytes() => found.log(format!(
-                "the frontier behind leaf {size} was altered: nothing is sealed behind it"
-            )),
-            Ok(_) => {}
-        }
+        judge(found, tree, keys, slice, rows_digest(kinds, ids));
     }
     true
 }
@@ -345,41 +334,4 @@ fn written_at(kind: Kind, record: &[u8]) -> Option<DateTime<Utc>> {
     };
     let (_, row) = leaf::read(&leaf(kind, record).ok()?).ok()?;
     row.get(name).and_then(Value::as_str).and_then(|time| time.parse().ok())
-}
-
-/// Compares checkpoints that were exported with the log, which [`verify`] has verified. `notes` come from the file `place`.
-///
-/// # Errors
-/// Only those of the database.
-pub async fn compare_exported(
-    store: &Store,
-    keys: &[Verifier],
-    place: &Arc<str>,
-    notes: &[&str],
-    found: &mut Verified,
-) -> Result<(), StoreError> {
-    let opened: Vec<Result<Checkpoint, BadNote>> = notes
-        .iter()
-        .map(|note| if keys.is_empty() { Checkpoint::unverified(note) } else { Checkpoint::open(note, keys) })
-        .collect();
-    let sizes: Vec<i64> = opened.iter().flatten().map(|checkpoint| number(checkpoint.size)).collect();
-    let roots: HashMap<i64, Vec<u8>> = store.roots_at(&sizes).await?.into_iter().collect();
-    let held = |size| roots.get(&number(size));
-    for note in opened {
-        found.exported += 1;
-        match note {
-            Err(error) => found.log(format!("a checkpoint in {place} cannot be trusted: {error}")),
-            // Sealing goes on: it is perhaps newer than what was verified, and in the log by now.
-            Ok(Checkpoint { size, root, .. }) if size > found.sealed && held(size).is_none_or(|held| *held != root) => found.log(format!(
-                "the checkpoint of {size} leaves in {place} is ahead of the log, which has {}: an old backup was restored, or the \
-                 newest of the log was removed",
-                found.sealed
-            )),
-            Ok(Checkpoint { size, root, .. }) if held(size).is_none_or(|held| *held != root) => found.log(format!(
-                "the checkpoint of {size} leaves in {place} is not one of this log: what was sealed before it was replaced"
-            )),
-            Ok(_) => {}
-        }
-    }
-    Ok(())
 }

@@ -5,6 +5,9 @@ use std::io::Write;
 
 use serde_json::Value;
 
+use super::export::without_effect;
+use crate::domain::visible::acts;
+
 /// If a cell begins with one of these characters, a spreadsheet may run it as a formula, or strip the character and
 /// then find a formula: the four signs, their full-width forms, which spreadsheets in some languages treat alike, tab
 /// and carriage return.
@@ -15,7 +18,8 @@ const RUN: [char; 10] = ['=', '+', '-', '@', '＝', '＋', '－', '＠', '\t', '
 /// - a number, true or false is written unchanged, and null as nothing;
 /// - text is written in quotes, so that no separator of any language splits it. If it begins with one of the characters that run a formula, or
 ///   with apostrophes and then one of them, an apostrophe is put before it; a program that reads the file removes one
-///   apostrophe from each such cell. Text that is a plain number (`-5`) needs none;
+///   apostrophe from each such cell. Text that is a plain number (`-5`) needs none. Characters that act on a terminal, are invisible or turn
+///   the direction of what stands beside them are written as escapes (`\u{202e}`); line breaks and tabs are kept;
 /// - anything else (a list) is written as JSON, as text.
 ///
 /// # Errors
@@ -34,12 +38,22 @@ fn cell(value: &Value) -> String {
         Value::Number(number) => number.to_string(),
         Value::Bool(truth) => truth.to_string(),
         Value::String(text) => quoted(text),
-        Value::Array(_) | Value::Object(_) => quoted(&value.to_string()),
+        Value::Array(_) | Value::Object(_) => quoted(&without_effect(&value.to_string())),
     }
 }
 
 fn quoted(text: &str) -> String {
-    format!("\"{}\"", harmless(text).replace('"', "\"\""))
+    format!("\"{}\"", plain(&harmless(text)).replace('"', "\"\""))
+}
+
+/// `text` without characters that act on whoever looks at the file. Within the quotes, line breaks and tabs stand for themselves.
+fn plain(text: &str) -> Cow<'_, str> {
+    let is_escaped = |c: char| acts(c) && !matches!(c, '\n' | '\r' | '\t');
+    if !text.contains(is_escaped) {
+        return Cow::Borrowed(text);
+    }
+    let escaped = |c: char| if is_escaped(c) { c.escape_default().to_string() } else { c.to_string() };
+    Cow::Owned(text.chars().map(escaped).collect())
 }
 
 /// `text` in a form that no spreadsheet runs.
@@ -82,6 +96,19 @@ mod tests {
             let read = reader.records().next().unwrap().unwrap();
             assert_eq!((&read[0], &read[1]), (text, "7"), "{line}");
         }
+    }
+
+    #[test]
+    fn no_character_of_a_cell_turns_hides_or_acts_on_what_stands_beside_it() {
+        for (text, cell) in [
+            ("\u{202e}fdp.x", r"\u{202e}fdp.x"),
+            ("a\u{200b}\u{2066}b", r"a\u{200b}\u{2066}b"),
+            ("\u{1b}[2J", r"\u{1b}[2J"),
+        ] {
+            assert_eq!(record(&[json!(text)]), format!("\"{cell}\"\n"));
+        }
+        assert_eq!(record(&[json!(["\u{202e}"])]), "\"[\"\"\\u202e\"\"]\"\n", "JSON in its cell stays JSON");
+        assert_eq!(record(&[json!("שלום, two\nlines\t")]), "\"שלום, two\nlines\t\"\n");
     }
 
     #[test]

@@ -5,6 +5,7 @@ use chrono::{DateTime, Utc};
 use super::invariants::{self, Checked, Invariant};
 use super::partitions::{self, Headroom};
 use super::{Store, StoreError, guards};
+use crate::domain::excess::Excess;
 use crate::domain::policy::Policy;
 
 /// The largest number of living dispatchers whose policies are compared.
@@ -62,6 +63,38 @@ impl Store {
         .fetch_one(&self.pool)
         .await?;
         Ok(login)
+    }
+
+    /// What the user who is logged in may do that a dispatcher does not need, in the order of [`Excess::ALL`]. Of a superuser only
+    /// that it is one, because it may do everything.
+    pub async fn excess(&self) -> Result<Vec<Excess>, StoreError> {
+        // Catalogs that everybody may read. What a role may do that the user can take on counts as well: MEMBER, not USAGE.
+        let names = sqlx::query_scalar!(
+            r#"
+            WITH mine AS MATERIALIZED (
+                SELECT oid, rolname, rolsuper, rolbypassrls, rolcreaterole, rolreplication FROM pg_roles
+                WHERE pg_has_role(session_user, oid, 'MEMBER')
+            )
+            SELECT name AS "name!" FROM (
+                VALUES ('superuser', (SELECT bool_or(rolsuper) FROM mine)),
+                       ('owner', EXISTS (SELECT FROM pg_namespace JOIN mine ON mine.oid = nspowner WHERE nspname = 'postcall')),
+                       ('bypassrls', (SELECT bool_or(rolbypassrls) FROM mine)),
+                       ('createrole', (SELECT bool_or(rolcreaterole) FROM mine)),
+                       ('replication', (SELECT bool_or(rolreplication) FROM mine)),
+                       ('server', EXISTS (SELECT FROM mine WHERE rolname IN ('pg_read_all_data', 'pg_write_all_data',
+                            'pg_read_server_files', 'pg_write_server_files', 'pg_execute_server_program'))),
+                       ('create', (SELECT bool_or(has_database_privilege(oid, current_database(), 'CREATE')) FROM mine))
+            ) AS kind (name, found) WHERE found
+            UNION ALL
+            SELECT rolname::text FROM mine WHERE rolname ~ '^postcall_'
+            "#
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        if names.iter().any(|name| name == Excess::Superuser.as_str()) {
+            return Ok(vec![Excess::Superuser]);
+        }
+        Ok(Excess::ALL.into_iter().filter(|excess| names.iter().any(|name| name == excess.as_str())).collect())
     }
 
     /// For how long the outbox and history have partitions.

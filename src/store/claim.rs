@@ -112,6 +112,9 @@ impl Session {
         // - action.version decides here, at the last moment, which version is sent. If the action is gone, the version
         //   is 0, which no action has. In the same way, the agent's current signing key decides how it is signed. A time of insertion that is out of range is replaced by the current time.
         //   Neither may stop the claim.
+        // - The queue is not believed whose call and action it has, because each dispatcher's user may write it. The action says it: a call of
+        //   another agent is not given, so that nothing is sent, and the action's agent decides which key signs. Both are looked up anyway;
+        //   OFFSET 0 keeps the look-up of the action one by key for each row. Where the action is gone, there is no version.
         // - FOR KEY SHARE on the claimant's own row: a claim that was revoked, or whose claimant was declared lost,
         //   takes nothing, however late it arrives. Revoking (FOR UPDATE) waits until the claim has ended. A renewal of
         //   the lease changes no key, so it does not wait for the claim, however long a large answer takes.
@@ -160,18 +163,20 @@ impl Session {
                 RETURNING delivery_id, call_id, agent, action_id, action_version, call_bytes, created_at, claimed_at
             )
             SELECT delivery_id, action_id, action_version,
-                   coalesce((SELECT enabled FROM postcall.action WHERE action.action_id = claimed.action_id), true)
-                       AS "enabled!",
+                   coalesce(is_enabled, true) AS "enabled!",
                    (SELECT message_id FROM postcall.replay WHERE replay.delivery_id = claimed.delivery_id)
                        AS message_id,
                    coalesce(call_bytes, 0) AS "call_bytes!",
                    date_part('epoch', claimed_at - created_at) AS "waited_seconds!",
                    CASE WHEN $9 AND coalesce(call_bytes, 0) <= $8
-                        THEN (SELECT call::text FROM postcall.outbox WHERE outbox.id = claimed.call_id) END AS call,
+                        THEN (SELECT call::text FROM postcall.outbox
+                              WHERE outbox.id = claimed.call_id AND outbox.agent = coalesce(owner, outbox.agent)) END AS call,
                    (SELECT signing_key_id FROM postcall.signing_key
-                    WHERE signing_key.agent = claimed.agent AND signs_until IS NULL) AS signing_key, claimed_at AS "claimed_at!",
+                    WHERE signing_key.agent = coalesce(owner, claimed.agent) AND signs_until IS NULL) AS signing_key, claimed_at AS "claimed_at!",
                    lane.seen AS "seen!", (SELECT count(*) FROM candidate) AS "seen_in_all!"
             FROM claimed
+            LEFT JOIN LATERAL (SELECT enabled, agent FROM postcall.action WHERE action.action_id = claimed.action_id OFFSET 0)
+                AS acting (is_enabled, owner) ON true
             JOIN (SELECT id AS action_id, count(*) AS seen FROM candidate GROUP BY id) AS lane USING (action_id)
             "#,
             &lanes.iter().map(|lane| limit(lane.deliveries)).collect::<Vec<_>>(),

@@ -88,6 +88,29 @@ impl Session {
         self.keep(connection, read)
     }
 
+    /// How old the oldest row of history is that is not sealed, in seconds; 0 if all are sealed. `None` if history is not sealed: nothing
+    /// ever was, and this dispatcher does not do it (`seals`).
+    pub async fn oldest_unsealed(&mut self, seals: bool) -> Result<Option<f64>, StoreError> {
+        // The newest slice by its key, and of each table the first row behind it by the index of transactions. Removed history
+        // (postcall.pruning), which a dispatcher may not read, is left out.
+        let statement = sqlx::query_scalar!(
+            r#"
+            SELECT CASE WHEN sealed IS NOT NULL THEN greatest(0, coalesce(date_part('epoch', clock_timestamp() - least(
+                       (SELECT finished_at FROM postcall.delivery WHERE xact > sealed ORDER BY xact LIMIT 1),
+                       (SELECT resolved_at FROM postcall.resolution WHERE xact > sealed ORDER BY xact LIMIT 1),
+                       (SELECT created_at FROM postcall.replay WHERE xact > sealed ORDER BY xact LIMIT 1),
+                       (SELECT published_at FROM postcall.action_version WHERE xact > sealed ORDER BY xact LIMIT 1),
+                       (SELECT switched_at FROM postcall.action_switch WHERE xact > sealed ORDER BY xact LIMIT 1),
+                       (SELECT paused_at FROM postcall.pause WHERE xact > sealed ORDER BY xact LIMIT 1),
+                       (SELECT resumed_at FROM postcall.pause_end WHERE xact > sealed ORDER BY xact LIMIT 1))), 0)) END AS age
+            FROM (SELECT coalesce((SELECT through_xact FROM postcall.seal_slice ORDER BY size DESC LIMIT 1),
+                                  CASE WHEN $1 THEN -1::bigint END) AS sealed) AS log
+            "#,
+            seals
+        );
+        self.fetch_one(statement).await
+    }
+
     /// Counts the violations of the invariants that can be checked at any time: that nothing is stuck (it reads
     /// `sending`, which is small), and that all guards are on (it reads the catalog). The others need whole tables.
     pub async fn cheap_violations(&mut self) -> Result<Vec<(Invariant, i64)>, StoreError> {

@@ -31,7 +31,7 @@ pub enum Invariant {
     Complete,
     /// No delivery is in flight for longer than it can be.
     NoneStuck,
-    /// Every trigger and constraint of the schema exists and is on.
+    /// Every trigger and constraint of the schema exists and is on, and the views and functions are those that were shipped.
     GuardsOn,
 }
 
@@ -82,6 +82,8 @@ pub struct Accounts {
     pub ages: Ages,
     /// For information: calls from before `outbox.action_ids` existed. They are not checked.
     pub undecided_calls: i64,
+    /// Whether views and functions were compared ([`super::definitions::Definitions::compared`]).
+    pub definitions_compared: bool,
 }
 
 pub(super) struct Offender {
@@ -97,6 +99,13 @@ impl Checked {
             violations: offenders.first().map_or(0, |offender| offender.total),
             offenders: offenders.into_iter().map(|offender| offender.who).collect(),
         }
+    }
+
+    /// Adds what else is wrong with the guards. A function of a trigger is among both.
+    fn add_definitions(&mut self, faults: Vec<String>) {
+        let new: Vec<String> = faults.into_iter().filter(|fault| !self.offenders.contains(fault)).collect();
+        self.violations += i64::try_from(new.len()).unwrap_or(i64::MAX);
+        self.offenders.extend(new.into_iter().take(NAMED.saturating_sub(self.offenders.len())));
     }
 }
 
@@ -122,11 +131,17 @@ impl Store {
             (Invariant::NoneStuck, stuck(&mut snapshot).await?),
             (Invariant::GuardsOn, unguarded(&mut snapshot).await?),
         ];
-        let checked = found.into_iter().map(|(invariant, offenders)| Checked::from(invariant, offenders)).collect();
+        let checked = found.into_iter().map(|(invariant, offenders)| Checked::from(invariant, offenders));
+        let mut checked: Vec<Checked> = checked.collect();
         let ages = ages(&mut snapshot).await?;
         let undecided_calls = undecided_calls(&mut snapshot).await?;
         snapshot.commit().await?;
-        Ok(Accounts { checked, ages, undecided_calls })
+        // Behind the snapshot, in which nothing can be made.
+        let definitions = self.definitions().await?;
+        if let Some(guards) = checked.iter_mut().find(|checked| checked.invariant == Invariant::GuardsOn) {
+            guards.add_definitions(definitions.faults);
+        }
+        Ok(Accounts { checked, ages, undecided_calls, definitions_compared: definitions.compared })
     }
 }
 

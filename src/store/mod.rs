@@ -21,6 +21,7 @@ pub mod calls;
 pub mod checkup;
 pub mod claim;
 mod connect;
+pub mod definitions;
 pub mod dispatchers;
 pub mod endings;
 pub mod excerpts;

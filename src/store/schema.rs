@@ -12,6 +12,14 @@ use super::{Store, StoreError, settings};
 /// migrations); sqlx-cli reads it, too.
 static MIGRATIONS: Migrator = sqlx::migrate!();
 
+/// The statements of all migrations that lead up, in their order.
+pub(super) fn up_migrations() -> impl Iterator<Item = &'static str> {
+    MIGRATIONS
+        .iter()
+        .filter(|migration| migration.migration_type.is_up_migration())
+        .map(|migration| migration.sql.as_str())
+}
+
 /// How long one statement of a migration may take: some migrations rewrite all rows in `waiting`.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(3_600);
 

@@ -109,6 +109,21 @@ impl Session {
         self.fetch_optional(statement).await
     }
 
+    /// Of the slices that a key signed, the sizes of the log with the first and with the last of them; `None` if there is none. `mark` is how
+    /// the signatures of that key begin (the room `seal` makes it). The signatures themselves are not looked at.
+    pub async fn signed_with(&mut self, mark: &str) -> Result<Option<(i64, i64)>, StoreError> {
+        // Two entries of an index of its own, which has this expression.
+        let statement = sqlx::query!(
+            r#"
+            SELECT min(size) AS first, max(size) AS last FROM postcall.seal_slice
+            WHERE substring(split_part(checkpoint, E'\n\n', 2) FROM '^\S+ (\S+ \S{5})') = $1
+            "#,
+            mark
+        );
+        let row = self.fetch_one(statement).await?;
+        Ok(row.first.zip(row.last))
+    }
+
     /// Adds a slice to the log, with the nodes that it completes. If somebody else has added one in its place, nothing is added.
     pub async fn add_slice(&mut self, slice: &NewSlice) -> Result<Added, StoreError> {
         let levels: Vec<i16> = slice.nodes.iter().map(|(level, ..)| *level).collect();

@@ -48,6 +48,11 @@ pub enum KeyringError {
     /// Others may read the file.
     #[error("others may read the key file {}: `chmod 600` it, and make a new key if somebody may have read it", .0.display())]
     Exposed(PathBuf),
+    /// A key was given in the place of the name of its file. It is not told.
+    #[error(
+        "this is a key, and not the name of a file that holds it. Other users of this machine, and its records, may have seen it: make a new one, and write it to a file that only its owner can read"
+    )]
+    NotAFile,
     /// The file holds no keys.
     #[error("the key file holds no key: `postcall secret new-key` prints one")]
     Empty,
@@ -68,6 +73,9 @@ pub enum KeyringError {
 /// It cannot be read, others may read it, or it is too large.
 pub fn read_private(path: &Path, most: usize) -> Result<Zeroizing<String>, KeyringError> {
     let unreadable = |source| KeyringError::Unreadable { path: path.to_owned(), source };
+    if looks_like_a_key(path) {
+        return Err(KeyringError::NotAFile);
+    }
     let file = File::open(path).map_err(unreadable)?;
     if file.metadata().map_err(unreadable)?.permissions().mode() & 0o077 != 0 {
         return Err(KeyringError::Exposed(path.to_owned()));
@@ -76,6 +84,12 @@ pub fn read_private(path: &Path, most: usize) -> Result<Zeroizing<String>, Keyri
     let mut text = Zeroizing::new(String::with_capacity(2 * most));
     file.take(most as u64 + 1).read_to_string(&mut text).map_err(unreadable)?;
     if text.len() > most { Err(KeyringError::TooLarge) } else { Ok(text) }
+}
+
+/// Whether somebody gave a key in the place of the name of a file: it begins as the keys of secrets or of seals do.
+fn looks_like_a_key(path: &Path) -> bool {
+    path.to_str()
+        .is_some_and(|text| [PREFIX, "PRIVATE+KEY+"].iter().any(|begins| text.trim_start().starts_with(begins)))
 }
 
 impl Keyring {

@@ -249,6 +249,12 @@ impl Webhook {
     /// Connects to a host, with TLS if its URLs say so, and sends nothing. Returns whether that succeeded, or `None` if
     /// nothing was known within [`PROBE_TIMEOUT`].
     pub async fn probe(&self, origin: &Origin) -> Option<bool> {
+        // As of each request, the port and the name are judged here, and the addresses when they are connected to. If the guard refuses the
+        // target, its deliveries must be attempted, so that they end as `blocked`.
+        let url = url::Url::parse(&origin.to_string()).ok();
+        if url.is_none_or(|url| self.guard.check_url(&url).is_err()) {
+            return Some(true);
+        }
         let Ok(host) = url::Host::parse(origin.host.name()) else { return Some(true) };
         let target = Target { tls: origin.tls, host, port: origin.host.port(), client: None };
         let evidence = Evidence::start(SendGate::open());

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use postcall::domain::delivery::{BodyEnd, Ending, Failure, UnknownReason};
+use postcall::domain::host::Origin;
 use postcall::domain::request::Request;
 use postcall::webhook::{Attempt, NameSources, SendGate, TargetRules, Webhook, WebhookSettings};
 use serde_json::json;
@@ -293,4 +294,30 @@ async fn a_proxy_that_cannot_be_used_ends_the_start_and_its_password_is_not_repe
     help.args(["run", "--help"]).env("POSTCALL_EGRESS_PROXY", "http://me:s3cret@p");
     let told = stdout(&help.output().await.unwrap());
     assert!(told.contains("POSTCALL_EGRESS_PROXY") && !told.contains("s3cret"), "{told}");
+}
+
+#[tokio::test]
+async fn a_probe_connects_to_no_port_and_no_name_that_a_request_may_not_have() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let allowed = || TargetRules {
+        allow_http: true,
+        allow_targets: vec!["127.0.0.0/8".parse().unwrap()],
+        ..TargetRules::default()
+    };
+    let client = |targets| Webhook::new(WebhookSettings { targets, ..WebhookSettings::default() }).unwrap();
+    let other_port = client(TargetRules { only_ports: vec!["443".parse().unwrap()], ..allowed() });
+    let denied = client(TargetRules { deny_targets: vec!["localhost".parse().unwrap()], ..allowed() });
+    for (webhook, host) in [(&other_port, "127.0.0.1"), (&denied, "localhost")] {
+        let origin = Origin::of_url(&format!("http://{host}:{port}/")).unwrap();
+        // Its deliveries are attempted, and end as blocked.
+        assert_eq!(webhook.probe(&origin).await, Some(true), "{host}");
+        assert!(listener.accept().is_err(), "{host}: it connected");
+    }
+    assert_eq!(
+        client(allowed()).probe(&Origin::of_url(&format!("http://127.0.0.1:{port}/")).unwrap()).await,
+        Some(true)
+    );
+    assert!(listener.accept().is_ok());
 }

@@ -4,8 +4,8 @@
 use std::collections::BTreeSet;
 
 use nix::sys::signal::Signal;
-use postcall::store::guards;
 use postcall::store::invariants::Invariant;
+use postcall::store::{definitions, guards};
 use serde_json::{Value, json};
 use sqlx::{Connection, PgConnection};
 
@@ -395,4 +395,62 @@ async fn the_report_names_ten_offenders_and_tells_the_ages_and_needs_an_auditor_
     assert!(said.contains("VIOLATED  none_missing: calls without a delivery that they ought to have: 12\n"), "{said}");
     assert!(said.contains("          and 2 more\n") && said.contains("oldest waiting: 0."), "{said}");
     assert!(stderr(&output).contains("1 of 7 invariants are violated"), "{}", stderr(&output));
+}
+
+#[tokio::test]
+async fn every_view_and_function_of_the_schema_is_compared_with_what_the_migrations_define() {
+    let database = Database::new().await;
+    let present = "SELECT string_agg(named, ',' ORDER BY named COLLATE \"C\") FROM (
+                       SELECT 'view ' || relname AS named FROM pg_class WHERE relnamespace = 'postcall'::regnamespace AND relkind IN ('v', 'm')
+                       UNION ALL SELECT 'function ' || proname FROM pg_proc WHERE pronamespace = 'postcall'::regnamespace) AS all_of_them";
+    let shipped: Vec<String> = definitions::shipped().collect();
+    assert_eq!(database.text(present).await.unwrap(), shipped.join(","));
+    let found = database.store.definitions().await.unwrap();
+    assert_eq!((found.faults, found.compared), (Vec::new(), true));
+    // Whoever may make nothing temporary is told so, and accuses nobody.
+    let name = database.url.rsplit('/').next().unwrap().split('?').next().unwrap().to_owned();
+    database.execute(&format!("REVOKE TEMPORARY ON DATABASE \"{name}\" FROM PUBLIC")).await;
+    let output = postcall_at(&database.login(&["postcall_auditor"]).await, &["check-invariants"]);
+    assert!(
+        output.status.success() && stdout(&output).contains("views and functions were not compared"),
+        "{}",
+        stdout(&output)
+    );
+}
+
+#[tokio::test]
+async fn a_view_or_function_that_was_replaced_shows_and_so_does_what_hides_rows() {
+    let view = "SELECT format('CREATE OR REPLACE VIEW postcall.delivery_history AS SELECT * FROM (%s) AS honest WHERE state <> ''failed''',
+                              rtrim(pg_get_viewdef('postcall.delivery_history'::regclass), ';'))";
+    for (change, fault) in [
+        ("the view, without what failed", "view delivery_history is not the one that was shipped"),
+        ("ALTER VIEW postcall.action_target SET (security_barrier)", "view action_target is not the one that was shipped"),
+        ("DROP VIEW postcall.action_test_history", "view action_test_history is missing"),
+        (
+            "CREATE OR REPLACE FUNCTION postcall.version_digest(action_id bigint, version integer) RETURNS bytea LANGUAGE sql STABLE
+                 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 'SELECT sha256('''')'",
+            "function version_digest is not the one that was shipped",
+        ),
+        ("ALTER FUNCTION postcall.secrets_for_test(bigint) RESET ALL", "function secrets_for_test is not the one that was shipped"),
+        ("ALTER FUNCTION postcall.record_switch() SECURITY INVOKER", "function record_switch is not the one that was shipped"),
+        (
+            "CREATE OR REPLACE FUNCTION postcall.refuse_change() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+                 AS 'BEGIN RETURN coalesce(NEW, OLD); END'",
+            "function refuse_change is not the one that was shipped",
+        ),
+        (
+            "CREATE FUNCTION postcall.kept_since(what json, keep_days bigint) RETURNS timestamptz LANGUAGE sql AS 'SELECT now()'",
+            "function kept_since is there more than once: which one is called depends on its arguments",
+        ),
+        ("ALTER TABLE postcall.delivery ENABLE ROW LEVEL SECURITY", "delivery: row-level security is on, so that rows are hidden from some"),
+        (
+            "CREATE RULE lost AS ON INSERT TO postcall.pause_end DO INSTEAD NOTHING",
+            "pause_end: the rule lost is not one of postcall's",
+        ),
+    ] {
+        let database = Database::new().await;
+        let sql = if change.starts_with("the view") { database.text(view).await.unwrap() } else { change.to_owned() };
+        database.execute(&sql).await;
+        assert_eq!(unguarded(&database).await, [fault], "{sql}");
+    }
 }

@@ -207,6 +207,41 @@ async fn every_figure_of_the_database_can_be_read_with_the_rights_of_a_dispatche
 }
 
 #[tokio::test]
+async fn the_age_of_the_oldest_row_that_is_not_sealed_is_told_where_history_is_sealed_and_nowhere_else() {
+    let database = crate::support::sealing::database_with(2).await;
+    let mut session = database.session();
+    assert_eq!(session.oldest_unsealed(false).await.unwrap(), None, "nothing ever was sealed");
+    assert!(session.oldest_unsealed(true).await.unwrap().is_some_and(|age| age > 0.0), "it is this dispatcher's turn");
+    crate::support::sealing::seal(&database, None).await;
+    assert_eq!(session.oldest_unsealed(false).await.unwrap(), Some(0.0));
+    for row in [
+        "INSERT INTO postcall.pause (agent, reason, paused_by, paused_at) VALUES ('a', 'r', 'Ada', now() - interval '1 hour')",
+        "UPDATE postcall.action SET enabled = NOT enabled",
+    ] {
+        // The guard of actions records the switch.
+        match row.starts_with("INSERT") {
+            true => crate::support::sealing::unguarded(&database, row).await,
+            false => database.execute(row).await,
+        }
+        ended(&database, "delivered", 1).await;
+        let age = session.oldest_unsealed(false).await.unwrap().unwrap();
+        assert!(age > 0.0 && (!row.contains("1 hour") || age >= 3_600.0), "{row}: {age}");
+        crate::support::sealing::seal(&database, None).await;
+        assert_eq!(session.oldest_unsealed(false).await.unwrap(), Some(0.0));
+    }
+    database.execute("UPDATE postcall.action SET enabled = true").await;
+    ended(&database, "delivered", 1).await;
+    let url = database.login(&["postcall_dispatcher"]).await;
+    let (_dispatcher, scraper) = start(&url, &[]).await;
+    let scrape = scraper.until(|scrape| scrape.families.contains_key("postcall_invariant_violations")).await;
+    assert!(scrape.value("postcall_oldest_unsealed_seconds", &[]) > 0.0, "{}", scrape.text);
+    let unsealed = Database::new().await;
+    let (_dispatcher, scraper) = start(&unsealed.url, &[]).await;
+    let scrape = scraper.until(|scrape| scrape.families.contains_key("postcall_invariant_violations")).await;
+    assert!(!scrape.families.contains_key("postcall_oldest_unsealed_seconds"), "{}", scrape.text);
+}
+
+#[tokio::test]
 async fn a_figure_that_may_not_be_read_is_told_in_the_log_and_the_others_are_served() {
     let database = Database::new().await;
     database.execute("REVOKE SELECT (created_at) ON postcall.outbox_default FROM postcall_dispatcher").await;

@@ -8,8 +8,8 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
-use crate::support::database::Database;
 use crate::support::scrape::{Family, Scrape, start};
+use crate::support::sealing::{database_with, seal};
 use crate::support::sources::root;
 
 const ALERTS: &str = "deploy/prometheus/alerts.yml";
@@ -23,7 +23,8 @@ fn read(path: &str) -> String {
 
 /// A scrape with everything that there is.
 async fn whole_scrape() -> Scrape {
-    let database = Database::new().await;
+    let database = database_with(1).await;
+    seal(&database, None).await;
     let (_dispatcher, scraper) = start(&database.url, &[]).await;
     scraper.until(|scrape| scrape.families.contains_key("postcall_invariant_violations")).await
 }

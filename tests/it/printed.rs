@@ -142,3 +142,20 @@ async fn no_cell_of_a_csv_runs_in_a_spreadsheet_and_the_header_is_always_there()
     let unresolved = &rows[1][rows[0].iter().position(|column| column == "unresolved").unwrap()];
     assert_eq!(serde_json::from_str::<Value>(unresolved).unwrap(), json!([HOSTILE, "=x"]));
 }
+
+#[tokio::test]
+async fn no_text_of_others_in_a_csv_acts_on_a_terminal_or_turns_what_stands_beside_it() {
+    let (database, _) = hostile().await;
+    for arguments in
+        [&["history", "--format", "csv"][..], &["action", "list", "--format", "csv"], &["audit", "--format", "csv"]]
+    {
+        let text = stdout(&postcall_on(&database, arguments));
+        // Line breaks and tabs stand for themselves, within quotes.
+        let acts = |c: char| {
+            (c.is_control() && !matches!(c, '\n' | '\r' | '\t'))
+                || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}')
+        };
+        assert!(text.contains("FORGED") && !text.contains(acts), "{arguments:?}: {text:?}");
+        assert!(text.contains(r"\u{202e}"), "{arguments:?}: {text:?}");
+    }
+}

@@ -1,8 +1,11 @@
 //! The rights of all roles: the complete list, compared with the catalog in both directions.
 
+use std::collections::BTreeSet;
+
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use crate::support::database::Database;
+use crate::support::intruder::attempt;
 
 /// Every right that somebody other than the owner has, and why. A line that is not here, or is here in vain, is a mistake.
 const RIGHTS: &[&str] = &[
@@ -13,8 +16,11 @@ const RIGHTS: &[&str] = &[
     "platform: EXECUTE on function uuid_v7",
     // Moves deliveries from waiting to sending to history; reads calls and templates.
     "dispatcher: USAGE on schema postcall",
-    "dispatcher: DELETE, INSERT, SELECT, UPDATE on table waiting",
-    "dispatcher: DELETE, INSERT, SELECT, UPDATE on table sending",
+    // To lock rows takes the right to change one column.
+    "dispatcher: DELETE, INSERT, SELECT on table waiting",
+    "dispatcher: UPDATE on columns of waiting (call_sid)",
+    "dispatcher: DELETE, INSERT, SELECT on table sending",
+    "dispatcher: UPDATE on columns of sending (sid)",
     "dispatcher: SELECT on table delivery",
     // All columns but the number of the transaction, by which history is sealed.
     "dispatcher: INSERT on columns of delivery (action_id, action_version, agent, body_end, call_id, call_sid, claim, claimed_at, \
@@ -378,4 +384,161 @@ async fn a_user_who_only_reads_can_back_up_everything() {
     // Row-level security, even one that hides nothing, makes pg_dump fail for such a user.
     let hiding = "SELECT relname::text FROM pg_class WHERE relnamespace = 'postcall'::regnamespace AND relrowsecurity";
     assert_eq!(texts(&database, hiding).await, Vec::<String>::new());
+}
+
+/// A statement that is tried, and the right that it needs, in the form of [`RIGHTS`]: role, privilege, object, column.
+struct Trial {
+    sql: String,
+    needs: Right,
+}
+
+type Right = (String, String, String);
+
+/// What the lines of [`RIGHTS`] allow a role: privilege, object, and column ("" for the whole object).
+fn written(role: &str) -> BTreeSet<Right> {
+    let mut rights = BTreeSet::new();
+    for line in RIGHTS {
+        let (of, rest) = line.split_once(": ").unwrap();
+        let (privileges, object) = rest.split_once(" on ").unwrap();
+        if of != role {
+            continue;
+        }
+        let object = object.strip_prefix("columns of ").unwrap_or_else(|| object.split_once(' ').unwrap().1);
+        let (name, columns) = object.split_once(" (").unwrap_or((object, ")"));
+        for privilege in privileges.split(", ") {
+            for column in columns.trim_end_matches(')').split(", ") {
+                rights.insert((privilege.to_owned(), name.to_owned(), column.to_owned()));
+            }
+        }
+    }
+    rights
+}
+
+/// Everything that can be tried on what the schema holds now. Nothing is changed by it: EXPLAIN checks rights and executes nothing.
+async fn trials(database: &Database) -> Vec<Trial> {
+    let mut trials = Vec::new();
+    let mut add = |privilege: &str, object: &str, column: &str, sql: String| {
+        trials.push(Trial { sql, needs: (privilege.to_owned(), object.to_owned(), column.to_owned()) });
+    };
+    let columns = "SELECT relname::text, attname::text, relkind::text FROM pg_class JOIN pg_attribute ON attrelid = pg_class.oid
+                   WHERE relnamespace = 'postcall'::regnamespace AND relkind IN ('r', 'p', 'v') AND attnum > 0 AND NOT attisdropped";
+    let columns: Vec<(String, String, String)> = sqlx::query_as(columns).fetch_all(&database.pool).await.unwrap();
+    assert!(columns.len() > 200);
+    for (table, column, kind) in &columns {
+        add("SELECT", table, column, format!("EXPLAIN SELECT {column} FROM postcall.{table}"));
+        if kind != "v" {
+            let insert = format!("EXPLAIN INSERT INTO postcall.{table} ({column}) VALUES (DEFAULT)");
+            add("INSERT", table, column, insert);
+            add("UPDATE", table, column, format!("EXPLAIN UPDATE postcall.{table} SET {column} = DEFAULT"));
+        }
+    }
+    let tables: BTreeSet<(&String, &String)> = columns.iter().map(|(table, _, kind)| (table, kind)).collect();
+    for (table, kind) in tables {
+        if kind != "v" {
+            add("DELETE", table, "", format!("EXPLAIN DELETE FROM postcall.{table}"));
+            add("TRUNCATE", table, "", format!("TRUNCATE postcall.{table}"));
+            add(
+                "TRIGGER",
+                table,
+                "",
+                format!("CREATE TRIGGER t BEFORE INSERT ON postcall.{table} EXECUTE FUNCTION mine()"),
+            );
+            add("OWNER", table, "", format!("DROP TABLE postcall.{table}"));
+            add("OWNER", table, "", format!("ALTER TABLE postcall.{table} DISABLE TRIGGER ALL"));
+        }
+    }
+    let functions = "SELECT proname::text, 'EXPLAIN SELECT postcall.' || proname || '(' || coalesce(
+                            (SELECT string_agg('NULL::' || type::regtype, ', ') FROM unnest(proargtypes) AS type), '') || ')'
+                     FROM pg_proc WHERE pronamespace = 'postcall'::regnamespace AND prorettype <> 'trigger'::regtype
+                     UNION ALL
+                     SELECT proname::text, 'CREATE TRIGGER t BEFORE INSERT ON own EXECUTE FUNCTION postcall.' || proname || '()'
+                     FROM pg_proc WHERE pronamespace = 'postcall'::regnamespace AND prorettype = 'trigger'::regtype";
+    for (name, sql) in sqlx::query_as::<_, (String, String)>(functions).fetch_all(&database.pool).await.unwrap() {
+        add("EXECUTE", &name, "", sql);
+    }
+    let sequences =
+        "SELECT relname::text FROM pg_class WHERE relnamespace = 'postcall'::regnamespace AND relkind = 'S'";
+    for sequence in texts(database, sequences).await {
+        add("SELECT", &sequence, "", format!("SELECT last_value FROM postcall.{sequence}"));
+        add("UPDATE", &sequence, "", format!("SELECT setval('postcall.{sequence}', 1)"));
+    }
+    for (what, sql) in BEYOND {
+        add(what, "", "", sql.to_owned());
+    }
+    trials
+}
+
+/// What nobody may but the owner and superusers, beside what the catalog lists.
+const BEYOND: [(&str, &str); 16] = [
+    ("CREATE", "CREATE TABLE postcall.mine ()"),
+    ("CREATE", "CREATE FUNCTION postcall.mine() RETURNS integer LANGUAGE sql RETURN 1"),
+    ("CREATE", "CREATE TABLE public.mine ()"),
+    ("CREATE", "CREATE SCHEMA mine"),
+    ("OWNER", "DROP SCHEMA postcall CASCADE"),
+    ("OWNER", "ALTER FUNCTION postcall.refuse_change() RENAME TO mine"),
+    ("SUPERUSER", "SET session_replication_role = replica"),
+    ("SUPERUSER", "SET log_statement = 'none'"),
+    ("SUPERUSER", "COPY (SELECT 1) TO PROGRAM 'true'"),
+    ("SUPERUSER", "SELECT pg_read_file('PG_VERSION')"),
+    ("SUPERUSER", "SELECT lo_import('/etc/hostname')"),
+    ("SUPERUSER", "SET SESSION AUTHORIZATION postgres"),
+    ("SUPERUSER", "CREATE ROLE mine"),
+    ("SUPERUSER", "SET ROLE postgres"),
+    ("SUPERUSER", "SET ROLE pg_read_all_data"),
+    ("SUPERUSER", "SET ROLE pg_monitor"),
+];
+
+/// Every role of ours.
+const ALL_ROLES: [&str; 7] =
+    ["platform", "dispatcher", "publisher", "sealer", "auditor", "console_viewer", "console_operator"];
+
+/// A user with this role (none, if it is empty) tries everything, and gets what is written in [`RIGHTS`] and nothing else.
+async fn tries_everything(role: &str) {
+    let database = Database::new().await;
+    let name = format!("postcall_{role}");
+    let roles: &[&str] = if role.is_empty() { &[] } else { &[&name] };
+    let mut connection = database.connect_as(roles).await;
+    let own =
+        "CREATE TEMP TABLE own (); CREATE FUNCTION pg_temp.mine() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN END'";
+    sqlx::raw_sql(own).execute(&mut connection).await.unwrap();
+    let allowed = written(role);
+    let (mut wrong, mut gained) = (Vec::new(), 0);
+    for Trial { sql, needs } in trials(&database).await {
+        let (privilege, object, _) = &needs;
+        let whole = (privilege.clone(), object.clone(), String::new());
+        let is_allowed = allowed.contains(&needs) || allowed.contains(&whole);
+        let error = attempt(&mut connection, &sql.replace("FUNCTION mine()", "FUNCTION pg_temp.mine()")).await;
+        let refused = error.as_deref().is_some_and(|error| error.starts_with("42501 "));
+        gained += usize::from(error.is_none());
+        if (is_allowed && error.is_some()) || (!is_allowed && !refused) {
+            wrong.push(format!("{sql}: {}", error.as_deref().unwrap_or("it is done")));
+        }
+    }
+    for other in ALL_ROLES.into_iter().filter(|other| *other != role) {
+        let error = attempt(&mut connection, &format!("SET ROLE postcall_{other}")).await;
+        assert!(error.as_deref().is_some_and(|error| error.starts_with("42501 ")), "SET ROLE {other}: {error:?}");
+    }
+    assert_eq!(wrong, Vec::<String>::new(), "{role}");
+    assert_eq!(gained > 0, !role.is_empty(), "{role}: {gained}");
+}
+
+/// One test for each role, so that each says for itself what is wrong.
+macro_rules! each_role_tries_everything {
+    ($($test:ident = $role:literal,)+) => {$(
+        #[tokio::test]
+        async fn $test() {
+            tries_everything($role).await;
+        }
+    )+};
+}
+
+each_role_tries_everything! {
+    the_platform_tries_everything_and_gets_what_is_written = "platform",
+    a_dispatcher_tries_everything_and_gets_what_is_written = "dispatcher",
+    a_publisher_tries_everything_and_gets_what_is_written = "publisher",
+    a_sealer_tries_everything_and_gets_what_is_written = "sealer",
+    an_auditor_tries_everything_and_gets_what_is_written = "auditor",
+    a_viewer_of_the_console_tries_everything_and_gets_what_is_written = "console_viewer",
+    an_operator_of_the_console_tries_everything_and_gets_what_is_written = "console_operator",
+    a_user_without_a_role_tries_everything_and_gets_nothing = "",
 }

@@ -2,16 +2,19 @@
 //! what is kept beside their hashes.
 
 use postcall::domain::seal::{Kind, Place};
+use postcall::seal::key::Signer;
 use postcall::seal::leaf;
-use postcall::seal::note::notes;
+use postcall::seal::note::{Checkpoint, notes};
 use postcall::service::seal_verify::{compare_exported, verify};
 use serde_json::Value;
 use sqlx::AssertSqlSafe;
 
 use crate::support::database::Database;
 use crate::support::endings::ended;
-use crate::support::process::{file, postcall_on, stderr, stdout};
-use crate::support::sealing::{database_with, key, public, seal, seal_by, sealer, unguarded};
+use crate::support::process::{file, postcall, postcall_at, postcall_on, stderr, stdout};
+use crate::support::sealing::{
+    database_with, key, public, seal, seal_by, sealer, sealer_after, sealer_with, unguarded,
+};
 
 /// What verifying with the tests' key finds, as `word what`, in order.
 fn found(database: &Database) -> Vec<String> {
@@ -296,4 +299,130 @@ async fn whoever_calls_young_history_old_and_removes_a_part_of_it_is_given_away_
     unguarded(&database, "DELETE FROM postcall.delivery").await;
     let told = stdout(&postcall_on(&database, &["audit", "verify", "--key", &public()]));
     assert!(told.contains("10 sealed rows have left") && !told.contains("all the same"), "{told}");
+}
+
+#[tokio::test]
+async fn whoever_shows_other_history_than_there_is_by_a_view_or_a_function_is_named() {
+    let database = database_with(3).await;
+    seal(&database, None).await;
+    assert_eq!(found(&database), [] as [String; 0]);
+    let view =
+        "SELECT format('CREATE OR REPLACE VIEW postcall.delivery_history AS SELECT * FROM (%s) AS honest LIMIT 1',
+                              rtrim(pg_get_viewdef('postcall.delivery_history'::regclass), ';'))";
+    let view = database.text(view).await.unwrap();
+    database.execute(&view).await;
+    let digest = "CREATE OR REPLACE FUNCTION postcall.version_digest(action_id bigint, version integer) RETURNS bytea LANGUAGE sql STABLE
+                      SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$ SELECT postcall.honest_digest(action_id, version) $$";
+    database
+        .execute(&format!("ALTER FUNCTION postcall.version_digest(bigint, integer) RENAME TO honest_digest; {digest}"))
+        .await;
+    let expected = [
+        "schema function version_digest is not the one that was shipped",
+        "schema view delivery_history is not the one that was shipped",
+    ];
+    assert_eq!(found(&database), expected);
+    // An auditor finds the same.
+    let auditor = postcall_at(&database.login(&["postcall_auditor"]).await, &["audit", "verify"]);
+    assert!(
+        expected.iter().all(|line| stdout(&auditor).contains(&line[7..])),
+        "{}{}",
+        stdout(&auditor),
+        stderr(&auditor)
+    );
+}
+
+/// Signs the newest slices anew, from this size of the log on, as somebody can who has stolen the key.
+async fn sign_anew(database: &Database, from: i64, thief: &Signer) {
+    for slice in database.store.slices_after(from - 1, 100).await.unwrap() {
+        let note = Checkpoint::unverified(&slice.checkpoint).unwrap().signed_by(thief);
+        unguarded(
+            database,
+            &format!("UPDATE postcall.seal_slice SET checkpoint = '{note}' WHERE size = {}", slice.size),
+        )
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_another_one_has_replaced_signs_nothing_that_is_trusted() {
+    let (database, directory) = (database_with(3).await, tempfile::tempdir().unwrap());
+    let (old, new) = (key(), || Signer::from_seed("test.example/history", &[11; 32]).unwrap());
+    seal_by(&database, &mut sealer_with(&database, key(), Some(directory.path()))).await;
+    let mut sizes = Vec::new();
+    let mut sealer = sealer_after(&database, new(), &old, Some(directory.path()));
+    for _ in 0..2 {
+        ended(&database, "delivered", 2).await;
+        seal_by(&database, &mut sealer).await;
+        sizes.push(database.number("SELECT max(size) FROM postcall.seal_slice").await);
+    }
+    let (public_of_new, checkpoints) = (new().verifier().to_string(), directory.path().to_str().unwrap().to_owned());
+    let verify = |more: &[&str]| {
+        let keys = public();
+        let arguments = [&["audit", "verify", "--key", &keys, "--key", &public_of_new], more].concat();
+        let output = postcall_on(&database, &arguments);
+        (output.status.success(), stdout(&output))
+    };
+    let well = verify(&["--checkpoints", &checkpoints]);
+    assert!(well.0, "a change of the key is no finding: {}", well.1);
+
+    sign_anew(&database, sizes[1], &old).await;
+    let (holds, said) = verify(&[]);
+    let words =
+        format!("the checkpoint of {} leaves is signed by a key that another one had replaced before", sizes[1]);
+    assert!(!holds && said.contains(&words), "{said}");
+    ended(&database, "delivered", 1).await;
+    // Also a sealer that has just started, and knows the log alone.
+    for mut honest in
+        [sealer_after(&database, new(), &old, None), sealer_after(&database, new(), &old, Some(directory.path()))]
+    {
+        database.execute("UPDATE postcall.seal_turn SET held_until = NULL").await;
+        let error = honest.round().await.unwrap_err().to_string();
+        assert!(error.contains("by a key that another one has replaced"), "{error}");
+    }
+    // Who takes back all that the newer key signed is given away by what was exported alone.
+    sign_anew(&database, sizes[0], &old).await;
+    assert!(verify(&[]).0);
+    let (holds, said) = verify(&["--checkpoints", &checkpoints]);
+    let words = format!("the checkpoint of {} leaves in checkpoints-", sizes[1]);
+    assert!(!holds && said.contains(&words) && said.contains("is signed by another key than in the log"), "{said}");
+    database.execute("UPDATE postcall.seal_turn SET held_until = NULL").await;
+    let mut honest = sealer_after(&database, new(), &old, Some(directory.path()));
+    assert!(honest.round().await.unwrap_err().to_string().contains("by a key that another one has replaced"));
+}
+
+#[tokio::test]
+async fn a_key_that_is_given_in_the_place_of_another_or_of_a_file_is_not_printed() {
+    let signer = key().text_of(&[7; 32]).to_string();
+    let wrapping = stdout(&postcall(&["secret", "new-key"])).trim().to_owned();
+    assert!(wrapping.starts_with("postcall-key-1:"), "{wrapping}");
+    let proof = file("{}");
+    let proof = proof.path().to_str().unwrap();
+    let at = "postgres://nobody@127.0.0.1:1/none";
+    let almost = signer.replace("PRIVATE+KEY+", "PRIVATE-KEY+");
+    for (arguments, key, words) in [
+        (&["audit", "verify", "--database-url", at, "--key", &signer][..], &signer, "this is the key that signs"),
+        (&["audit", "check", proof, "--key", &signer], &signer, "this is the key that signs"),
+        (&["audit", "check", proof, "--key", &almost], &almost, "this is not a key that verifies"),
+        (
+            &["run", "--database-url", at, "--key-file", &wrapping],
+            &wrapping,
+            "this is a key, and not the name of a file",
+        ),
+        (
+            &["secret", "set", "a", "S", "--database-url", at, "--key-file", &wrapping],
+            &wrapping,
+            "this is a key, and not the name of a file",
+        ),
+    ] {
+        let output = postcall(arguments);
+        let said = stdout(&output) + &stderr(&output);
+        assert!(!output.status.success() && said.contains(words) && !said.contains(&key[key.len() - 20..]), "{said}");
+    }
+    let url = crate::support::database::Database::new().await.login(&["postcall_dispatcher", "postcall_sealer"]).await;
+    let output = postcall_at(&url, &["run", "--seal-key-file", &signer]);
+    let said = stdout(&output) + &stderr(&output);
+    assert!(
+        said.contains("this is a key, and not the name of a file") && !said.contains(&signer[signer.len() - 20..]),
+        "{said}"
+    );
 }

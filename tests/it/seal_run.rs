@@ -97,6 +97,8 @@ async fn trouble_with_sealing_is_said_and_hinders_no_delivery() {
     database.settled().await;
     assert_eq!(database.number("SELECT count(*) FROM postcall.delivery WHERE state = 'delivered'").await, 1);
     assert_eq!(database.number(SEALED).await, before);
+    // It leaves the turn to others, who perhaps have the right key.
+    database.until("SELECT held_until <= clock_timestamp() FROM postcall.seal_turn").await;
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@
 use crate::render::output::{Full, Sink};
 
 /// The text between the quotes of a string, not decoded. Its grammar was checked.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub(crate) struct Raw<'c> {
     /// The text between the quotes.
     pub text: &'c str,

@@ -194,6 +194,11 @@ impl Dispatcher {
         self.id
     }
 
+    /// The process.
+    pub fn pid(&self) -> u32 {
+        self.child.id().unwrap()
+    }
+
     /// The most memory that it has held so far, in bytes (Linux).
     pub fn peak_memory(&self) -> usize {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id().unwrap())).unwrap();

@@ -1,0 +1,295 @@
+//! The planted words: a secret, a phone number, a name and a sentence of a transcript go through a whole run, in which deliveries end in
+//! every way, and are looked for everywhere else: outputs, logs, metrics, spans, tables, checkpoints and pages, for each role.
+
+use std::collections::BTreeSet;
+
+use nix::sys::signal::Signal;
+use postcall::domain::action_file::{ActionFile, ActionText, Draft};
+use postcall::domain::call::Call;
+use postcall::domain::secret::Secrets;
+use postcall::render::CompiledAction;
+use postcall::service::action_form::ActionForm;
+use postcall::service::chosen_call::ChosenCall;
+use postcall::service::examination::look_at;
+use postcall::service::past_request::render_again;
+use postcall::store::history::HistoryFilter;
+use serde_json::{Value, json};
+
+use crate::support::collector::{Collector, Manner};
+use crate::support::console::{Console, PASSWORD, ROLES, users};
+use crate::support::database::Database;
+use crate::support::inbox::Inbox;
+use crate::support::keys::{key_file, new_key, set};
+use crate::support::process::{THIS_MACHINE, file, postcall, postcall_at, stderr, stdout};
+use crate::support::receiver::Receiver;
+use crate::support::scrape;
+
+/// A secret in the vault.
+const SECRET: &str = "tok-Qx71Vv";
+/// A token that its author typed into a header of the template.
+const TYPED: &str = "typed-Zz93Kk";
+/// What is in the call and concerns a person: its digits, and parts that survive any escaping.
+const PHONE: &str = "15157845671";
+const PERSON: &str = "Wilhelmina";
+const SAID: &str = "landlord";
+
+/// What nobody sees who may not read calls.
+const OF_CALLS: [&str; 4] = [SECRET, PHONE, PERSON, SAID];
+
+/// What was seen, and where.
+#[derive(Default)]
+struct Seen(Vec<(String, String)>);
+
+impl Seen {
+    fn add(&mut self, place: impl Into<String>, text: impl Into<String>) {
+        self.0.push((place.into(), text.into()));
+    }
+
+    fn add_output(&mut self, url: &str, role: &str, arguments: &[&str]) {
+        let output = postcall_at(url, arguments);
+        self.add(format!("{role}: postcall {}", arguments.join(" ")), stdout(&output) + &stderr(&output));
+    }
+
+    /// The places in which one of the words stands: as it is, percent-encoded, in hexadecimal, or in another case.
+    fn with(&self, words: &[&str]) -> Vec<String> {
+        let mut found = Vec::new();
+        for (place, text) in &self.0 {
+            let decoded = percent_encoding::percent_decode_str(text).decode_utf8_lossy().to_lowercase();
+            for word in words.iter().map(|word| word.to_lowercase()) {
+                if decoded.contains(&word) || decoded.contains(&hex::encode(&word)) {
+                    let at = decoded.find(&word).unwrap_or_default();
+                    let excerpt: String =
+                        decoded.chars().skip(decoded[..at].chars().count().saturating_sub(80)).take(200).collect();
+                    found.push(format!("{word} in {place}: … {excerpt} …"));
+                }
+            }
+        }
+        found
+    }
+}
+
+fn call() -> Value {
+    json!({"callInfo": {"callSid": "CA1", "from": format!("+{PHONE}")}, "customer": {"name": PERSON, "line": format!("a\n{}", PHONE.repeat(7_000))},
+           "transcript": format!("My {SAID} hides three goats, said {PERSON}"), "recording": format!("https://r.example/{PHONE}")})
+}
+
+/// Answers in which the receiver repeats what it got, in the places that history looks at.
+const TELLTALE: &[u8] =
+    b"HTTP/1.1 500 landlord 15157845671\r\ncontent-type: text/Wilhelmina\r\nlocation: /15157845671\r\n\
+    x-said: My landlord\r\ncontent-length: 26\r\n\r\nWilhelmina 15157845671 !!!";
+const RUBBISH: &[u8] = b"My landlord 15157845671 speaks no HTTP\r\n\r\n";
+
+/// Publishes, for agent a, an action for each way in which a delivery ends, with call and secret wherever they can stand.
+async fn publish(database: &Database, inbox: &Inbox) -> (Receiver, Receiver) {
+    let (telltale, rubbish) = (Receiver::answering(TELLTALE).await, Receiver::answering(RUBBISH).await);
+    let nobody = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let path = "/hook/${callInfo.from}/${customer.name}?who=${customer.name}&said=${transcript}&t=${secret.TOKEN}&${callInfo.from}=1&m=${gone.away}#${customer.name}";
+    let (broken_header, plain) = (json!({"x-line": "${customer.line}"}), json!({}));
+    for (name, url, more) in [
+        ("ok", inbox.url(path), &plain),
+        ("telltale", telltale.url(path), &plain),
+        ("rubbish", rubbish.url(path), &plain),
+        ("refused", format!("http://{nobody}{path}"), &plain),
+        ("blocked", format!("https://10.0.0.1{path}"), &plain),
+        ("broken", inbox.url(path), &broken_header),
+        ("too_long", inbox.url(&format!("{path}&l=${{customer.line}}")), &plain),
+        ("no_secret", inbox.url(&format!("{path}&g=${{secret.GONE}}")), &plain),
+    ] {
+        let mut headers = json!({"authorization": format!("Bearer {TYPED}"), "x-from": "${callInfo.from}", "x-key": "${secret.TOKEN}"});
+        headers.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let body = r#"{"said": "${transcript}", "who": "${customer.name}", "token": "${secret.TOKEN}", "missing": "${gone.away}"}"#;
+        database.publish("a", name, &json!({"method": "POST", "url": url, "headers": headers, "body": body})).await;
+    }
+    (telltale, rubbish)
+}
+
+/// A text of each table, row by row. Encrypted columns are printed in hexadecimal, and so looked into as well.
+async fn tables(database: &Database, seen: &mut Seen) {
+    let tables =
+        "SELECT relname::text FROM pg_class WHERE relnamespace = 'postcall'::regnamespace AND relkind IN ('r', 'v')
+                      AND relname !~ '^outbox' ORDER BY 1";
+    let tables: Vec<String> = sqlx::query_scalar(tables).fetch_all(&database.pool).await.unwrap();
+    assert!(tables.len() > 25, "{tables:?}");
+    for table in tables {
+        let rows = format!("SELECT string_agg(t::text, E'\\n') FROM postcall.{table} AS t");
+        seen.add(format!("table {table}"), database.text(&rows).await.unwrap_or_default());
+    }
+}
+
+/// Follows the links of the console from its front page, as a visitor with this cookie.
+async fn pages(console: &Console, role: &str, cookie: &str, seen: &mut Seen) {
+    let (mut known, mut next) = (BTreeSet::new(), vec!["/".to_owned()]);
+    while let Some(target) = next.pop() {
+        let page = console.get_as(cookie, &target).await;
+        let links = page.body.split("href=\"").skip(1).filter_map(|rest| rest.split('"').next());
+        for link in links.map(|link| link.replace("&#38;", "&").replace("&amp;", "&")) {
+            let is_page =
+                link.starts_with('/') && ![".csv", ".jsonl", "/live", "/assets"].iter().any(|not| link.contains(not));
+            if is_page && known.len() < 120 && known.insert(link.clone()) {
+                next.push(link);
+            }
+        }
+        seen.add(format!("console as {role}: {target} {}", page.status), format!("{:?}\n{}", page.headers, page.body));
+    }
+    assert!(known.len() > 5, "{role}: {known:?}");
+}
+
+/// What people do afterwards, as publishers, who do not read calls.
+fn people_act(url: &str, keys: &str, id: &str, unknown: &str, seen: &mut Seen) {
+    let with_call = file(&call().to_string());
+    let call_file = with_call.path().to_str().unwrap();
+    let test =
+        ["action", "test", "a", "--reason", "r", "--by", "Ada", "--call-file", call_file, "--key-file", keys, "--name"];
+    // Testers see the request of the call that they gave, but no secret.
+    let mut of_testers = Seen::default();
+    for name in ["telltale", "rubbish"] {
+        of_testers.add_output(url, "publisher", &[&test[..], &[name], &THIS_MACHINE].concat());
+    }
+    assert_eq!(of_testers.with(&[SECRET, TYPED]), Vec::<String>::new());
+    for arguments in [
+        &["replay", id, "--by", "Ada", "--reason", "r"][..],
+        &["resolve", unknown, "--as", "failed", "--by", "Ada", "--reason", "r"],
+        &["pause", "agent", "b", "--by", "Ada", "--reason", "r"],
+        &["action", "versions", "a", "--name", "ok"],
+        &["audit"],
+    ] {
+        seen.add_output(url, "publisher", arguments);
+    }
+}
+
+#[tokio::test]
+async fn a_whole_run_leaves_no_planted_word_anywhere_but_in_calls_templates_and_requests() {
+    let (database, inbox, collector) =
+        (Database::new().await, Inbox::open().await, Collector::start(Manner::Takes).await);
+    let keys = key_file(&[&new_key()]);
+    let keys_path = keys.path().to_str().unwrap();
+    set(&database, &keys, "a", "TOKEN", SECRET);
+    let directory = tempfile::tempdir().unwrap();
+    let seal_key = directory.path().join("seal.key");
+    let made = postcall(&["audit", "new-key", "planted", seal_key.to_str().unwrap()]);
+    assert!(made.status.success(), "{}", stderr(&made));
+    let _receivers = publish(&database, &inbox).await;
+    database.insert_call("a", &call()).await;
+    let url = database.login(&["postcall_dispatcher", "postcall_sealer"]).await;
+    let arguments = [
+        "--key-file",
+        keys_path,
+        "--log",
+        "trace",
+        "--hold-unreachable",
+        "false",
+        "--otlp-endpoint",
+        &collector.url(),
+        "--seal-key-file",
+        seal_key.to_str().unwrap(),
+        "--checkpoint-dir",
+        directory.path().to_str().unwrap(),
+    ];
+    let (dispatcher, scraper) = scrape::start(&url, &arguments).await;
+    database.settled().await;
+    let mut seen = Seen::default();
+    let publisher = database.login(&["postcall_publisher"]).await;
+    let of = |action: &str| {
+        format!("SELECT delivery_id::text FROM postcall.delivery_history WHERE action = '{action}' LIMIT 1")
+    };
+    let (failed, unknown) =
+        (database.text(&of("refused")).await.unwrap(), database.text(&of("rubbish")).await.unwrap());
+    people_act(&publisher, keys_path, &failed, &unknown, &mut seen);
+    database.settled().await;
+    let states =
+        "SELECT string_agg(DISTINCT state || coalesce(' ' || error_kind, ''), ', ') FROM postcall.delivery_history";
+    let states = database.text(states).await.unwrap();
+    for state in ["delivered", "rejected", "failed connect", "failed blocked", "failed render", "failed"] {
+        assert!(states.contains(state), "{states}");
+    }
+    database.until("SELECT max(size) >= 10 FROM postcall.seal_slice").await;
+    seen.add("metrics", scraper.scrape().await.text);
+    let everything = inbox.received().iter().map(|received| format!("{received:?}")).collect::<String>();
+    dispatcher.signal(Signal::SIGTERM);
+    let (well, log) = dispatcher.ended_saying().await;
+    assert!(well && log.len() > 20, "{log:#?}");
+    seen.add("log of the dispatcher at level trace", log.join("\n"));
+    for word in OF_CALLS.iter().chain(&[TYPED]) {
+        assert!(everything.contains(word), "the receiver gets {word}");
+        assert!(!collector.holds(word), "{word} in a span");
+    }
+    for entry in std::fs::read_dir(directory.path()).unwrap() {
+        let path = entry.unwrap().path();
+        seen.add(format!("{}", path.display()), std::fs::read_to_string(&path).unwrap());
+    }
+    tables(&database, &mut seen).await;
+    commands_and_pages(&database, keys_path, &failed, &mut seen).await;
+    assert_eq!(seen.with(&OF_CALLS), Vec::<String>::new());
+    // The author's own token stands in the template, and is shown to publishers, who wrote it; to nobody else.
+    seen.0.retain(|(place, _)| {
+        place != "table action_version"
+            && !place.starts_with("publisher: ")
+            && !place.starts_with("console as publisher")
+    });
+    assert_eq!(seen.with(&[TYPED]), Vec::<String>::new());
+}
+
+/// What each role gets to see by commands and pages.
+async fn commands_and_pages(database: &Database, keys: &str, id: &str, seen: &mut Seen) {
+    for role in ["auditor", "publisher", "sealer", "platform", "console_viewer", "console_operator"] {
+        let url = database.login(&[&format!("postcall_{role}")]).await;
+        for arguments in [
+            &["show", id][..],
+            &["show", "CA1", "--json"],
+            &["history", "--format", "csv"],
+            &["history", "--format", "json"],
+            &["history"],
+            &["calls"],
+            &["status"],
+            &["audit", "--format", "csv"],
+            &["secret", "list", "a"],
+            &["action", "list"],
+            &["action", "show", "a", "--name", "ok"],
+            &["action", "tests", "a"],
+            &["pause", "list"],
+            &["doctor"],
+            &["check-invariants"],
+        ] {
+            seen.add_output(&url, role, arguments);
+        }
+    }
+    let (users, url) = (users(), database.login(&ROLES).await);
+    let settings = ["--auth", "basic", "--users", users.path().to_str().unwrap(), "--write", "--key-file", keys];
+    let console = Console::start_with(&url, &settings).await;
+    for role in ["viewer", "auditor", "operator", "publisher"] {
+        let cookie = console.log_in(role, PASSWORD).await;
+        pages(&console, role, &cookie, seen).await;
+    }
+}
+
+#[tokio::test]
+async fn the_debug_text_of_no_value_that_holds_a_call_or_a_template_tells_it() {
+    let template = json!({"method": "POST", "url": format!("https://h.example/{TYPED}"), "headers": {"authorization": TYPED},
+                          "body": format!("{{\"who\": \"{TYPED} ${{customer.name}}\", \"t\": \"${{secret.TOKEN}}\"}}")});
+    let text = template.to_string();
+    let file = ActionFile::parse(&text).unwrap();
+    let compiled = CompiledAction::compile(&file.spec).unwrap();
+    let (call_text, secrets) = (call().to_string(), Secrets::Masked);
+    let call_value = Call::new(&call_text).unwrap();
+    let request = compiled.render_with(call_value, &secrets).unwrap();
+    let mut seen = Seen::default();
+    let mut add = |name: &str, value: &dyn std::fmt::Debug| seen.add(name, format!("{value:?} {value:#?}"));
+    add("ActionText", &ActionText::from(&text));
+    add("Draft", &Draft::read(&text));
+    add("ActionFile", &file);
+    add("ActionForm", &ActionForm::of(&file.spec, true));
+    add("Examination", &look_at(&text));
+    add("CompiledAction", &compiled);
+    add("Call", &call_value);
+    add("ChosenCall", &ChosenCall::Text(call_text.clone()));
+    add("Request", &request);
+    let database = Database::new().await;
+    database.publish("a", "default", &template).await;
+    database.insert_call("a", &call()).await;
+    crate::support::endings::end_all(&database, "failed").await;
+    let row = database.store.history(&HistoryFilter::default(), 1).await.unwrap().remove(0);
+    let again = render_again(&database.store, &row).await;
+    assert!(matches!(again, postcall::service::past_request::PastRequest::Rendered { .. }), "{again:?}");
+    add("PastRequest", &again);
+    assert_eq!(seen.with(&[&OF_CALLS[..], &[TYPED]].concat()), Vec::<String>::new());
+}
