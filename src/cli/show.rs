@@ -4,6 +4,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::database::ReadDatabase;
+use super::key_file::KeyFile;
 use super::table::{Table, print_json, time};
 use super::{CliError, Format, ONE_CONNECTION, print_line};
 use crate::domain::delivery::{BodyEnd, State};
@@ -39,11 +40,15 @@ pub struct Arguments {
 
     #[command(flatten)]
     database: ReadDatabase,
+
+    /// For actions whose templates are sealed.
+    #[command(flatten)]
+    key_file: KeyFile,
 }
 
 impl Arguments {
     pub(super) async fn run(self) -> Result<(), CliError> {
-        let store = self.database.open(ONE_CONNECTION).await?;
+        let store = self.key_file.with_templates(self.database.open(ONE_CONNECTION).await?)?;
         match find(&store, &self.id).await? {
             Found::Delivery(row) => {
                 let sent = render_again(&store, &row).await;

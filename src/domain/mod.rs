@@ -31,6 +31,7 @@ pub mod report;
 pub mod request;
 pub mod retention;
 pub mod seal;
+pub mod sealed_version;
 pub mod secret;
 pub mod signature;
 pub mod visible;

@@ -28,6 +28,7 @@ use crate::domain::delivery::{Ending, Failure, Outcome};
 use crate::domain::host::Host;
 use crate::domain::problem::{Code, Field, Problem};
 use crate::domain::request::Request;
+use crate::domain::sealed_version::Unopened;
 use crate::domain::secret::Secrets;
 use crate::domain::signature::unsigned;
 use crate::render::CompiledAction;
@@ -104,6 +105,9 @@ pub enum NotTested {
          POSTCALL_KEY_FILE"
     )]
     NoKeyToSign,
+    /// The templates of the version are sealed, and cannot be opened.
+    #[error(transparent)]
+    Unopened(#[from] Unopened),
     /// A person paused it: whoever did so wants nothing to be sent.
     #[error("it is paused, and nothing is sent")]
     Paused(PauseRecord),
@@ -260,7 +264,7 @@ impl Tester {
             What::Published(version) => {
                 let found = store.actions(Some(wish.agent), Some(wish.action), version).await?.pop();
                 let action = found.ok_or(NotTested::NoSuchAction)?;
-                Ok((action.spec, Tested::Version(action.version)))
+                Ok((action.spec?, Tested::Version(action.version)))
             }
         }
     }

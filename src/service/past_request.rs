@@ -93,7 +93,11 @@ pub async fn render_again(store: &Store, row: &HistoryRow) -> PastRequest {
         Err(error) => return unreadable(&error),
     };
     let Some(action) = actions.pop() else { return PastRequest::Gone("the action's version cannot be found") };
-    let rendered = CompiledAction::compile(&action.spec)
+    let spec = match &action.spec {
+        Ok(spec) => spec,
+        Err(unopened) => return PastRequest::Gone(unopened.why()),
+    };
+    let rendered = CompiledAction::compile(spec)
         .map_err(first)
         .and_then(|compiled| Ok((compiled.render(Call::of_any_length(&payload))?, compiled.body_has_secrets())));
     match rendered {

@@ -8,6 +8,7 @@
 use std::borrow::Cow;
 use std::error::Error;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -48,6 +49,7 @@ pub mod retention;
 pub mod schema;
 pub mod seal_log;
 pub mod sealed_rows;
+pub mod sealed_versions;
 pub mod seals;
 pub mod search;
 pub mod secrets;
@@ -61,6 +63,8 @@ pub mod versions;
 pub mod wake;
 
 use obstacles::Obstacle;
+
+use crate::domain::sealed_version::TemplateKeys;
 
 /// Longest wait for a connection, new or from the pool.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -106,6 +110,9 @@ pub enum StoreError {
          Upgrade all dispatchers first (`postcall status` shows them)"
     )]
     EarlierDispatcher,
+    /// A version is not published, because of what is sealed or would be; nothing was changed.
+    #[error(transparent)]
+    Sealing(#[from] sealed_versions::NotPublished),
     /// Something keeps migrations from being applied; nothing was changed.
     #[error("{0}")]
     Obstacle(Obstacle),
@@ -249,6 +256,8 @@ pub struct Store {
     pool: PgPool,
     /// How long a statement may take, if it has no shorter limit of its own.
     statement_timeout: Duration,
+    /// What seals and opens the templates of versions.
+    template_keys: Option<Arc<dyn TemplateKeys>>,
 }
 
 /// How long a [`Store`] waits.
@@ -339,7 +348,7 @@ impl Store {
         if encoding != "UTF8" {
             return Err(StoreError::NotUtf8(encoding));
         }
-        Ok(Store { pool, statement_timeout })
+        Ok(Store { pool, statement_timeout, template_keys: None })
     }
 
     /// The time by the database's clock.
