@@ -80,6 +80,7 @@ mod rights;
 mod seal;
 mod seal_insider;
 mod seal_run;
+mod sealed_versions;
 mod search;
 mod secrecy;
 mod secrets;
