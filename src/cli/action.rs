@@ -158,7 +158,7 @@ impl Arguments {
                 publish(which, &key_file, &attribution, ActionSource::read(&file)?.text()).await
             }
             Command::List { agent, key_file, format, database } => {
-                let store = key_file.with_templates(database.open(ONE_CONNECTION).await?)?;
+                let store = key_file.with_keys(database.open(ONE_CONNECTION).await?)?;
                 list(&store, agent.as_deref(), format).await
             }
             Command::Show { which, version, key_file } => show(which, version, &key_file).await,
@@ -215,7 +215,7 @@ async fn publish(
     let by = attribution.by()?;
     let ActionFile { spec, enabled } = check_quietly(&which, text, "not published")?;
     warn(&warnings(&spec));
-    let store = key_file.with_templates(which.database.open(ONE_CONNECTION).await?)?;
+    let store = key_file.with_keys(which.database.open(ONE_CONNECTION).await?)?;
     for name in secrets::unset(&store, &which.agent, &spec).await? {
         eprintln!(
             "warning: agent {0} has no secret `{name}`: until `postcall secret set {0} {name}`, its deliveries fail",
@@ -279,7 +279,7 @@ async fn list(store: &Store, agent: Option<&str>, format: Format) -> Result<(), 
 }
 
 async fn show(which: Which, version: Option<i32>, key_file: &KeyFile) -> Result<(), CliError> {
-    let store = key_file.with_templates(which.database.open(ONE_CONNECTION).await?)?;
+    let store = key_file.with_keys(which.database.open(ONE_CONNECTION).await?)?;
     let found = store.actions(Some(&which.agent), Some(&which.name), version).await?.into_iter().next();
     let action = found.ok_or_else(|| no_such_action(&which, version))?;
     eprintln!(

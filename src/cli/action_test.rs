@@ -116,7 +116,7 @@ impl TestArguments {
             warn(&warnings_of_test(spec));
         }
         let (webhook, _policy) = self.targets.webhook(false, false)?;
-        let store = self.which.database.open(ONE_CONNECTION).await?.with_template_keys(keys.clone());
+        let store = self.which.database.open(ONE_CONNECTION).await?.with_keys(keys.clone());
         if let What::Published(version) = what {
             say_warnings(&store, &self.which, version).await?;
         }

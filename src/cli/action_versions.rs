@@ -110,7 +110,7 @@ fn described(version: &VersionRecord) -> Value {
 
 impl DiffArguments {
     pub(super) async fn run(self) -> Result<(), CliError> {
-        let store = self.key_file.with_templates(self.which.database.open(ONE_CONNECTION).await?)?;
+        let store = self.key_file.with_keys(self.which.database.open(ONE_CONNECTION).await?)?;
         let newer = version(&store, &self.which, self.to).await?;
         let before = newer.version.saturating_sub(1);
         if self.from.is_none() && before == 0 {

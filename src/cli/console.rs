@@ -235,7 +235,7 @@ impl RunArguments {
         if let Auth::Nobody(_) = auth {
             let all = async |url: &str, writes: bool| {
                 let store = Store::connect_as(url, CONNECTIONS, PATIENCE, Access { role: None, writes }).await;
-                store.map(|store| store.with_template_keys(keys.clone()))
+                store.map(|store| store.with_keys(keys.clone()))
             };
             let reading = all(url, false).await?;
             migrate::require_current(&reading).await?;
@@ -248,12 +248,12 @@ impl RunArguments {
             as_role(url, Role::Viewer, false).await?,
             as_role(url, Role::Auditor, false).await?,
             as_role(url, Role::Operator, false).await?,
-            as_role(url, Role::Publisher, false).await?.with_template_keys(keys.clone()),
+            as_role(url, Role::Publisher, false).await?.with_keys(keys.clone()),
         ];
         migrate::require_current(&reading[0]).await?;
         let writing = if self.write {
             let publisher = as_role(primary, Role::Publisher, true).await?;
-            Some([as_role(primary, Role::Operator, true).await?, publisher.with_template_keys(keys.clone())])
+            Some([as_role(primary, Role::Operator, true).await?, publisher.with_keys(keys.clone())])
         } else {
             None
         };

@@ -28,8 +28,8 @@ impl KeyFile {
     }
 
     /// The same database, by a handle that seals and opens templates with the keys, if a file is named.
-    pub(super) fn with_templates(&self, store: Store) -> Result<Store, CliError> {
-        Ok(store.with_template_keys(self.keyring()?.map(Arc::new)))
+    pub(super) fn with_keys(&self, store: Store) -> Result<Store, CliError> {
+        Ok(store.with_keys(self.keyring()?.map(Arc::new)))
     }
 
     /// The keys.

@@ -7,6 +7,7 @@ use super::database::ReadDatabase;
 use super::key_file::KeyFile;
 use super::table::{Table, print_json, time};
 use super::{CliError, Format, ONE_CONNECTION, print_line};
+use crate::domain::body_digest;
 use crate::domain::delivery::{BodyEnd, State};
 use crate::domain::error_kind::ErrorKind;
 use crate::domain::excerpt::Excerpt;
@@ -41,14 +42,14 @@ pub struct Arguments {
     #[command(flatten)]
     database: ReadDatabase,
 
-    /// For actions whose templates are sealed.
+    /// For actions whose templates are sealed, and to compare digests that were made with a key.
     #[command(flatten)]
     key_file: KeyFile,
 }
 
 impl Arguments {
     pub(super) async fn run(self) -> Result<(), CliError> {
-        let store = self.key_file.with_templates(self.database.open(ONE_CONNECTION).await?)?;
+        let store = self.key_file.with_keys(self.database.open(ONE_CONNECTION).await?)?;
         match find(&store, &self.id).await? {
             Found::Delivery(row) => {
                 let sent = render_again(&store, &row).await;
@@ -253,7 +254,9 @@ fn request_lines(row: &HistoryRow, sent: &PastRequest) -> Vec<String> {
             request.into_iter().chain([format!("  (not rendered again: {reason}{needed})")]).collect()
         }
     };
-    lines.extend(field("body sha256", row.request_sha256.as_ref()));
+    if let Some((name, digest)) = row.request_sha256.as_deref().map(body_digest::in_words) {
+        lines.extend(field(if name == "SHA-256" { "body sha256" } else { "body hmac" }, Some(digest)));
+    }
     lines.extend(field("placeholders", unresolved));
     lines
 }

@@ -12,7 +12,7 @@ use crate::domain::action::ActionSpec;
 use crate::domain::chain::chain;
 use crate::domain::claim::VersionKey;
 use crate::domain::problem::{Code, Field, Problem};
-use crate::domain::sealed_version::{TemplateKeys, Unopened};
+use crate::domain::sealed_version::{OperatorKeys, Unopened};
 use crate::render::CompiledAction;
 use crate::store::StoreError;
 use crate::store::actions::LoadedVersion;
@@ -110,7 +110,7 @@ impl Templates {
             return Ok(found);
         }
         let keys = self.keys.clone();
-        let opener = keys.as_deref().map(|keys| keys as &dyn TemplateKeys);
+        let opener = keys.as_deref().map(|keys| keys as &dyn OperatorKeys);
         for portion in missing.chunks(PORTION) {
             let loaded = match session.load_versions(portion, opener).await {
                 Err(error) if error.is_about_what_is_stored() => load_one_by_one(session, portion, opener).await?,
@@ -160,7 +160,7 @@ impl Templates {
 async fn load_one_by_one(
     session: &mut Session,
     keys: &[VersionKey],
-    opener: Option<&dyn TemplateKeys>,
+    opener: Option<&dyn OperatorKeys>,
 ) -> Result<Vec<LoadedVersion>, StoreError> {
     let mut loaded = Vec::with_capacity(keys.len());
     for key in keys {

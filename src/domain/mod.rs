@@ -8,6 +8,7 @@ pub mod act;
 pub mod action;
 pub mod action_file;
 pub mod action_test;
+pub mod body_digest;
 pub mod call;
 pub mod chain;
 pub mod checkup;

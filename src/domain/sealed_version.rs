@@ -1,13 +1,14 @@
 //! Sealed versions: the templates of an action's version, encrypted where they are stored.
 //!
 //! Templates are customers' secrets too: tokens typed straight into them, URLs whose path is the password. The room `store` hands what it
-//! reads to [`TemplateKeys`], and knows neither keys nor ciphers. In clear stays the origin, which limits and pauses go by.
+//! reads to [`OperatorKeys`], and knows neither keys nor ciphers. In clear stays the origin, which limits and pauses go by.
 
 use std::fmt;
 
 use zeroize::Zeroizing;
 
 use super::action::{ActionSpec, Method};
+use super::body_digest::KEYED_BYTES;
 use super::host::Host;
 use super::secret::{Absence, Sealed};
 
@@ -41,8 +42,8 @@ pub struct SealedTemplates {
 #[error("the templates cannot be encrypted: the system gives no random bytes")]
 pub struct NotSealed;
 
-/// Seals and opens the templates of versions.
-pub trait TemplateKeys: fmt::Debug + Send + Sync {
+/// The operator's keys, as other rooms use them: they seal and open the templates of versions, and know the bodies that were sent.
+pub trait OperatorKeys: fmt::Debug + Send + Sync {
     /// Encrypts the templates of a version. Its digest says nothing to those who cannot open it.
     ///
     /// # Errors
@@ -59,6 +60,9 @@ pub trait TemplateKeys: fmt::Debug + Send + Sync {
         sealed: &SealedTemplates,
         outline: ActionSpec,
     ) -> Result<ActionSpec, Absence>;
+
+    /// Whether this keyed digest is that of `body`; `None` if its key is not among these.
+    fn is_digest_of(&self, recorded: &[u8; KEYED_BYTES], body: &str) -> Option<bool>;
 }
 
 /// The URL that stands in clear for a sealed one: its origin as it is written, and nothing that can be sent.

@@ -7,7 +7,7 @@ use super::session::Session;
 use super::{Store, StoreError};
 use crate::domain::action::ActionSpec;
 use crate::domain::claim::VersionKey;
-use crate::domain::sealed_version::{TemplateKeys, Unopened, VersionOwner};
+use crate::domain::sealed_version::{OperatorKeys, Unopened, VersionOwner};
 
 /// An action with its current settings and one of its versions.
 #[derive(Debug)]
@@ -124,7 +124,7 @@ impl Store {
         rows.into_iter()
             .map(|row| {
                 let owner = VersionOwner { agent: &row.agent, action_id: row.action_id, version: row.version };
-                let spec = opened_row!(row, owner, self.template_keys.as_deref());
+                let spec = opened_row!(row, owner, self.keys.as_deref());
                 Ok(ActionRecord {
                     agent: row.agent,
                     name: row.name,
@@ -155,7 +155,7 @@ impl Session {
     pub async fn load_versions(
         &mut self,
         keys: &[VersionKey],
-        opener: Option<&dyn TemplateKeys>,
+        opener: Option<&dyn OperatorKeys>,
     ) -> Result<Vec<LoadedVersion>, StoreError> {
         let (actions, versions): (Vec<i64>, Vec<i32>) = keys.iter().map(|key| (key.action_id, key.version)).unzip();
         // One round trip for all the versions that a claim needs. The agent, to which a sealed version is bound, is looked up by key.

@@ -168,7 +168,7 @@ impl Store {
         rows.into_iter()
             .map(|row| {
                 let owner = VersionOwner { agent: &row.agent, action_id: row.action_id, version: row.version };
-                let spec = opened_row!(row, owner, self.template_keys.as_deref());
+                let spec = opened_row!(row, owner, self.keys.as_deref());
                 Ok(Templates { action_id: row.action_id, spec })
             })
             .collect()

@@ -64,7 +64,7 @@ pub mod wake;
 
 use obstacles::Obstacle;
 
-use crate::domain::sealed_version::TemplateKeys;
+use crate::domain::sealed_version::OperatorKeys;
 
 /// Longest wait for a connection, new or from the pool.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -256,8 +256,8 @@ pub struct Store {
     pool: PgPool,
     /// How long a statement may take, if it has no shorter limit of its own.
     statement_timeout: Duration,
-    /// What seals and opens the templates of versions.
-    template_keys: Option<Arc<dyn TemplateKeys>>,
+    /// The operator's keys, if it has them.
+    keys: Option<Arc<dyn OperatorKeys>>,
 }
 
 /// How long a [`Store`] waits.
@@ -348,7 +348,7 @@ impl Store {
         if encoding != "UTF8" {
             return Err(StoreError::NotUtf8(encoding));
         }
-        Ok(Store { pool, statement_timeout, template_keys: None })
+        Ok(Store { pool, statement_timeout, keys: None })
     }
 
     /// The time by the database's clock.

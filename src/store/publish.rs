@@ -6,7 +6,7 @@ use super::actions::{VersionRow, opened_row, read};
 use super::sealed_versions::{SealColumns, Written, opened, refused};
 use super::{Store, StoreError};
 use crate::domain::action::ActionSpec;
-use crate::domain::sealed_version::{TemplateKeys, VersionOwner};
+use crate::domain::sealed_version::{OperatorKeys, VersionOwner};
 
 /// A version that is to be published.
 #[derive(Clone, Copy, Debug)]
@@ -156,7 +156,7 @@ impl Store {
     ) -> Result<Option<Published>, StoreError> {
         let mut transaction = self.pool.begin().await?;
         name_person(&mut transaction, new.by, new.reason).await?;
-        let keys = self.template_keys.as_deref();
+        let keys = self.keys.as_deref();
         let held = hold(&mut transaction, new, keys).await?;
         if over != Over::Any && over != Over::Shown(held.same.map(|_| held.version)) {
             transaction.rollback().await?;
@@ -235,7 +235,7 @@ impl Store {
 async fn hold(
     transaction: &mut PgConnection,
     new: &Publication<'_>,
-    keys: Option<&dyn TemplateKeys>,
+    keys: Option<&dyn OperatorKeys>,
 ) -> Result<Held, StoreError> {
     // ON CONFLICT waits for whoever publishes the same action at this moment, and then locks the row: the update changes
     // nothing else. Claims and the outbox's trigger only read the row, so they do not wait for this lock.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::actions::{VersionRow, read};
 use super::{Store, StoreError};
 use crate::domain::action::ActionSpec;
-use crate::domain::sealed_version::{NotSealed, SealedTemplates, TemplateKeys, Unopened, VersionOwner, outline_url};
+use crate::domain::sealed_version::{NotSealed, OperatorKeys, SealedTemplates, Unopened, VersionOwner, outline_url};
 use crate::domain::secret::{Absence, Sealed};
 
 /// The largest number of versions that are counted.
@@ -37,7 +37,7 @@ pub(super) fn opened(
     owner: VersionOwner<'_>,
     stored: ActionSpec,
     sealed: Option<SealedTemplates>,
-    keys: Option<&dyn TemplateKeys>,
+    keys: Option<&dyn OperatorKeys>,
 ) -> Result<ActionSpec, Unopened> {
     let Some(sealed) = sealed else { return Ok(stored) };
     let opened = keys.ok_or(Absence::NoKey).and_then(|keys| keys.open(owner, &sealed, stored.clone()));
@@ -57,7 +57,7 @@ impl Written {
     pub(super) fn new(
         owner: VersionOwner<'_>,
         spec: &ActionSpec,
-        keys: Option<&dyn TemplateKeys>,
+        keys: Option<&dyn OperatorKeys>,
     ) -> Result<Written, StoreError> {
         let (url, headers, body) = (spec.url.clone(), spec.headers.clone(), spec.body.clone());
         let Some(keys) = keys else { return Ok(Written { url, headers, body, sealed: None }) };
@@ -99,9 +99,14 @@ impl Store {
     /// The same database, by a handle that seals and opens the templates of versions with these keys. Without keys it opens none, and
     /// what it publishes is not sealed.
     #[must_use]
-    pub fn with_template_keys<Keys: TemplateKeys + 'static>(self, keys: Option<Arc<Keys>>) -> Store {
-        let template_keys = keys.map(|keys| keys as Arc<dyn TemplateKeys>);
-        Store { template_keys, ..self }
+    pub fn with_keys<Keys: OperatorKeys + 'static>(self, keys: Option<Arc<Keys>>) -> Store {
+        let keys = keys.map(|keys| keys as Arc<dyn OperatorKeys>);
+        Store { keys, ..self }
+    }
+
+    /// The keys with which it seals and opens.
+    pub fn keys(&self) -> Option<&dyn OperatorKeys> {
+        self.keys.as_deref()
     }
 
     /// How many versions are sealed, and how many are not: of one agent, or of all. At most 100,000 are counted.

@@ -6,6 +6,7 @@
 //!
 //! This room knows neither the database nor templates. Keys and opened values have no `Debug` form, and their memory is wiped.
 
+mod digest;
 mod keyring;
 mod signing;
 mod templates;
@@ -15,6 +16,7 @@ use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
+pub use digest::DigestKey;
 use keyring::KEY_BYTES;
 pub use keyring::{Keyring, KeyringError, new_key_line, read_private};
 pub use signing::{KeyOwner, NewSigningKey, Signer, SigningKey, SigningKeys};

@@ -10,7 +10,8 @@ use zeroize::Zeroizing;
 
 use super::{Kept, Keyring};
 use crate::domain::action::ActionSpec;
-use crate::domain::sealed_version::{NotSealed, SealedTemplates, TemplateKeys, VersionOwner, canonical, outline_url};
+use crate::domain::body_digest::KEYED_BYTES;
+use crate::domain::sealed_version::{NotSealed, OperatorKeys, SealedTemplates, VersionOwner, canonical, outline_url};
 use crate::domain::secret::{Absence, Sealed};
 
 /// Bytes of the key of a digest.
@@ -23,7 +24,7 @@ const PLAIN: u8 = 0;
 /// The key of a digest.
 type DigestKey = Zeroizing<[u8; DIGEST_KEY_BYTES]>;
 
-impl TemplateKeys for Keyring {
+impl OperatorKeys for Keyring {
     fn seal(&self, owner: VersionOwner<'_>, spec: &ActionSpec) -> Result<SealedTemplates, NotSealed> {
         let key = <[u8; DIGEST_KEY_BYTES]>::try_generate().map(Zeroizing::new).map_err(|_| NotSealed)?;
         self.seal_with(owner, spec, Some(&key))
@@ -43,6 +44,10 @@ impl TemplateKeys for Keyring {
         // What stands in clear beside it must be that of the same version.
         let is_whole = digest(&spec, key.as_ref()) == sealed.digest && outline_url(&spec.url) == origin;
         if is_whole { Ok(spec) } else { Err(Absence::Damaged) }
+    }
+
+    fn is_digest_of(&self, recorded: &[u8; KEYED_BYTES], body: &str) -> Option<bool> {
+        self.is_digest_of_body(recorded, body)
     }
 }
 

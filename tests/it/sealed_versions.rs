@@ -114,10 +114,8 @@ async fn what_is_typed_into_templates_is_sent_as_it_was_and_is_nowhere_at_rest()
         let output = postcall_on(&database, &[arguments, &["--key-file", path(&keys)]].concat());
         format!("{}{}", stdout(&output), stderr(&output))
     };
-    let shown: Value = serde_json::from_str(
-        with_key(&["action", "show", "a"]).split_once('\n').unwrap().1.split_once('\n').unwrap().1,
-    )
-    .unwrap();
+    let shown = postcall_on(&database, &["action", "show", "a", "--key-file", path(&keys)]);
+    let shown: Value = serde_json::from_str(&stdout(&shown)).unwrap();
     assert_eq!((&shown["url"], &shown["body"]), (&action(&inbox.url("/"))["url"], &action(&inbox.url("/"))["body"]));
     for (arguments, told) in [
         (&["action", "list"][..], "/services/B0paZ9xQ7"),
@@ -276,6 +274,50 @@ async fn the_digest_of_a_sealed_version_is_not_that_of_its_texts() {
     published(&database, &keys, "a", &action);
     let sealed = database.text(&digest(3)).await.unwrap();
     assert!(sealed != clear && sealed.len() == 64, "{sealed}");
+}
+
+#[tokio::test]
+async fn with_a_key_nobody_can_try_by_its_digest_what_a_body_was_and_show_compares_it_with_the_key() {
+    let (old_key, new_key) = (new_key(), new_key());
+    let (database, inbox) = (Database::new().await, Inbox::open().await);
+    let (old, both, new) = (key_file(&[&old_key]), key_file(&[&new_key, &old_key]), key_file(&[&new_key]));
+    let number = json!({"method": "POST", "url": inbox.url("/"), "body": "\"${callInfo.callSid}\""});
+    database.publish("a", "default", &number).await;
+    let plain = "SELECT encode(sha256('\"CA1\"'), 'hex')";
+    let plain = database.text(plain).await.unwrap();
+    let dispatcher = Dispatcher::start(&database, &[]).await;
+    assert_eq!(ends(&database, "a").await, "delivered");
+    assert!(at_rest(&database).await.contains(&plain), "without a key as before");
+    drop(dispatcher);
+    let _dispatcher = started(&database, &old).await;
+    assert_eq!(ends(&database, "a").await, "delivered");
+    let test = ["action", "test", "a", "--by", "Ada", "--reason", "r", "--key-file", path(&old)];
+    assert!(postcall_on(&database, &[&test[..], &THIS_MACHINE].concat()).status.success());
+    assert_eq!(
+        database.number("SELECT count(*) FROM postcall.action_test WHERE octet_length(request_sha256) = 40").await,
+        1
+    );
+    let last = "SELECT delivery_id::text FROM postcall.delivery ORDER BY delivery_id DESC LIMIT 1";
+    let id = database.text(last).await.unwrap();
+    let same = |arguments: &[&str]| {
+        let output = postcall_on(&database, &[&["show", &id, "--json"], arguments].concat());
+        let shown: Value = serde_json::from_str(&stdout(&output)).unwrap();
+        assert_ne!(shown["request_sha256"], json!(plain));
+        shown["request"]["same_as_sent"].clone()
+    };
+    assert_eq!(same(&[]), Value::Null);
+    assert_eq!(same(&["--key-file", path(&new)]), Value::Null);
+    assert_eq!(same(&["--key-file", path(&old)]), json!(true));
+    assert_eq!(same(&["--key-file", path(&both)]), json!(true));
+    let shown = stdout(&postcall_on(&database, &["show", &id]));
+    assert!(shown.contains("body hmac") && shown.contains("compared with --key-file"), "{shown}");
+    let altered =
+        "UPDATE postcall.delivery SET request_sha256 = set_byte(request_sha256, 39, 255 - get_byte(request_sha256, 39))
+                   WHERE octet_length(request_sha256) = 40";
+    unguarded(&database, altered).await;
+    assert_eq!(same(&["--key-file", path(&old)]), json!(false));
+    seal(&database, None).await;
+    verified(&database);
 }
 
 #[tokio::test]
