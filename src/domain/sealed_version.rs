@@ -48,13 +48,13 @@ pub trait OperatorKeys: fmt::Debug + Send + Sync {
     ///
     /// # Errors
     /// There are no random bytes.
-    fn seal(&self, owner: VersionOwner<'_>, spec: &ActionSpec) -> Result<SealedTemplates, NotSealed>;
+    fn seal_templates(&self, owner: VersionOwner<'_>, spec: &ActionSpec) -> Result<SealedTemplates, NotSealed>;
 
     /// Decrypts the templates of a version, and puts them into `outline`, which has all the rest of the version.
     ///
     /// # Errors
     /// Why they cannot be opened.
-    fn open(
+    fn open_templates(
         &self,
         owner: VersionOwner<'_>,
         sealed: &SealedTemplates,

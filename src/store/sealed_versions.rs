@@ -40,7 +40,7 @@ pub(super) fn opened(
     keys: Option<&dyn OperatorKeys>,
 ) -> Result<ActionSpec, Unopened> {
     let Some(sealed) = sealed else { return Ok(stored) };
-    let opened = keys.ok_or(Absence::NoKey).and_then(|keys| keys.open(owner, &sealed, stored.clone()));
+    let opened = keys.ok_or(Absence::NoKey).and_then(|keys| keys.open_templates(owner, &sealed, stored.clone()));
     opened.map_err(|absence| Unopened::new(stored, absence))
 }
 
@@ -61,7 +61,7 @@ impl Written {
     ) -> Result<Written, StoreError> {
         let (url, headers, body) = (spec.url.clone(), spec.headers.clone(), spec.body.clone());
         let Some(keys) = keys else { return Ok(Written { url, headers, body, sealed: None }) };
-        let sealed = Some(keys.seal(owner, spec).map_err(NotPublished::from)?);
+        let sealed = Some(keys.seal_templates(owner, spec).map_err(NotPublished::from)?);
         Ok(Written { url: outline_url(&url), headers: None, body: None, sealed })
     }
 }

@@ -25,12 +25,12 @@ const PLAIN: u8 = 0;
 type DigestKey = Zeroizing<[u8; DIGEST_KEY_BYTES]>;
 
 impl OperatorKeys for Keyring {
-    fn seal(&self, owner: VersionOwner<'_>, spec: &ActionSpec) -> Result<SealedTemplates, NotSealed> {
+    fn seal_templates(&self, owner: VersionOwner<'_>, spec: &ActionSpec) -> Result<SealedTemplates, NotSealed> {
         let key = <[u8; DIGEST_KEY_BYTES]>::try_generate().map(Zeroizing::new).map_err(|_| NotSealed)?;
         self.seal_with(owner, spec, Some(&key))
     }
 
-    fn open(
+    fn open_templates(
         &self,
         owner: VersionOwner<'_>,
         sealed: &SealedTemplates,
@@ -149,21 +149,21 @@ mod tests {
     fn sealed_templates_are_opened_as_they_were_in_their_own_place_and_in_no_other() {
         let keys = ring();
         for spec in [spec(None, None), spec(Some(""), None), spec(Some("{\"a\": \"s3cret\"}"), Some("é"))] {
-            for sealed in [keys.seal(OWNER, &spec).unwrap(), keys.seal_former(OWNER, &spec).unwrap()] {
-                assert_eq!(keys.open(OWNER, &sealed, outline(&spec)), Ok(spec.clone()));
+            for sealed in [keys.seal_templates(OWNER, &spec).unwrap(), keys.seal_former(OWNER, &spec).unwrap()] {
+                assert_eq!(keys.open_templates(OWNER, &sealed, outline(&spec)), Ok(spec.clone()));
                 assert!(!sealed.sealed.sealed_value.windows(6).any(|bytes| bytes == b"s3cret"));
                 for owner in [
                     VersionOwner { agent: "b", ..OWNER },
                     VersionOwner { action_id: 1, version: 23, ..OWNER },
                     VersionOwner { version: 4, ..OWNER },
                 ] {
-                    assert_eq!(keys.open(owner, &sealed, outline(&spec)), Err(Absence::Damaged), "{owner:?}");
+                    assert_eq!(keys.open_templates(owner, &sealed, outline(&spec)), Err(Absence::Damaged), "{owner:?}");
                 }
-                assert_eq!(ring().open(OWNER, &sealed, outline(&spec)), Err(Absence::UnknownKey));
+                assert_eq!(ring().open_templates(OWNER, &sealed, outline(&spec)), Err(Absence::UnknownKey));
                 let other_host = ActionSpec { url: "https://other.example/${".to_owned(), ..outline(&spec) };
-                assert_eq!(keys.open(OWNER, &sealed, other_host), Err(Absence::Damaged));
+                assert_eq!(keys.open_templates(OWNER, &sealed, other_host), Err(Absence::Damaged));
                 let other_certificate = ActionSpec { client_certificate: Some("c".to_owned()), ..outline(&spec) };
-                assert_eq!(keys.open(OWNER, &sealed, other_certificate), Err(Absence::Damaged));
+                assert_eq!(keys.open_templates(OWNER, &sealed, other_certificate), Err(Absence::Damaged));
             }
         }
     }
@@ -171,12 +171,12 @@ mod tests {
     #[test]
     fn the_digest_of_a_sealed_version_is_not_that_of_its_texts_and_stays_when_the_key_changes() {
         let (keys, spec) = (ring(), spec(None, Some("1")));
-        let sealed = keys.seal(OWNER, &spec).unwrap();
-        assert_ne!(sealed.digest, keys.seal(OWNER, &spec).unwrap().digest, "the same texts");
+        let sealed = keys.seal_templates(OWNER, &spec).unwrap();
+        assert_ne!(sealed.digest, keys.seal_templates(OWNER, &spec).unwrap().digest, "the same texts");
         assert_eq!(keys.seal_former(OWNER, &spec).unwrap().digest, Sha256::digest(&*canonical(&spec)).to_vec());
         let rewrapped = keys.rewrap_version(OWNER, &sealed.sealed).unwrap();
         assert_ne!(rewrapped.wrapped_key, sealed.sealed.wrapped_key);
         let anew = SealedTemplates { sealed: rewrapped, ..sealed };
-        assert_eq!(keys.open(OWNER, &anew, outline(&spec)), Ok(spec));
+        assert_eq!(keys.open_templates(OWNER, &anew, outline(&spec)), Ok(spec));
     }
 }
