@@ -69,7 +69,7 @@ fn verified(database: &Database) {
     assert!(output.status.success(), "{}{}", stdout(&output), stderr(&output));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_typed_into_templates_is_sent_as_it_was_and_is_nowhere_at_rest() {
     let (database, inbox, keys) = (Database::new().await, Inbox::open().await, key_file(&[&new_key()]));
     published(&database, &keys, "a", &action(&inbox.url("/")));
@@ -126,7 +126,7 @@ async fn what_is_typed_into_templates_is_sent_as_it_was_and_is_nowhere_at_rest()
     }
     let test = ["action", "test", "a", "--by", "Ada", "--reason", "r", "--key-file", path(&keys)];
     let tested = postcall_on(&database, &[&test[..], &THIS_MACHINE].concat());
-    assert!(tested.status.success(), "{}", stderr(&tested));
+    assert!(tested.status.success(), "{}{}", stdout(&tested), stderr(&tested));
     assert_eq!(inbox.received()[1].header("authorization"), Some("Bearer hdrT0k3nK2"));
     holds_nothing_planted(&at_rest(&database).await);
 }
@@ -276,7 +276,7 @@ async fn the_digest_of_a_sealed_version_is_not_that_of_its_texts() {
     assert!(sealed != clear && sealed.len() == 64, "{sealed}");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn with_a_key_nobody_can_try_by_its_digest_what_a_body_was_and_show_compares_it_with_the_key() {
     let (old_key, new_key) = (new_key(), new_key());
     let (database, inbox) = (Database::new().await, Inbox::open().await);
@@ -292,7 +292,8 @@ async fn with_a_key_nobody_can_try_by_its_digest_what_a_body_was_and_show_compar
     let _dispatcher = started(&database, &old).await;
     assert_eq!(ends(&database, "a").await, "delivered");
     let test = ["action", "test", "a", "--by", "Ada", "--reason", "r", "--key-file", path(&old)];
-    assert!(postcall_on(&database, &[&test[..], &THIS_MACHINE].concat()).status.success());
+    let tested = postcall_on(&database, &[&test[..], &THIS_MACHINE].concat());
+    assert!(tested.status.success(), "{}{}", stdout(&tested), stderr(&tested));
     assert_eq!(
         database.number("SELECT count(*) FROM postcall.action_test WHERE octet_length(request_sha256) = 40").await,
         1
