@@ -274,6 +274,14 @@ async fn the_digest_of_a_sealed_version_is_not_that_of_its_texts() {
     published(&database, &keys, "a", &action);
     let sealed = database.text(&digest(3)).await.unwrap();
     assert!(sealed != clear && sealed.len() == 64, "{sealed}");
+    let auditor = database.login(&["postcall_auditor"]).await;
+    let listed = stderr(&postcall_at(&auditor, &["secret", "list", "a"]));
+    assert!(listed.contains("2 are sealed with keys of the key file, and 1 are not"), "{listed}");
+    let checked = stdout(&postcall_at(&auditor, &["doctor"]));
+    assert!(checked.contains("postcall action seal"), "{checked}");
+    let texts = ["sealed_value", "wrapped_key", "digest", "url", "body"]
+        .map(|column| format!("SELECT {column} FROM postcall.action_version"));
+    refused(&database, &[EVERYBODY[3]], &texts.each_ref().map(String::as_str)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
