@@ -12,7 +12,7 @@ use crate::support::database::Database;
 use crate::support::inbox::Inbox;
 use crate::support::intruder::{EVERYBODY, refused};
 use crate::support::keys::{key_file, new_key, secret, started};
-use crate::support::process::{Dispatcher, THIS_MACHINE, file, postcall_at, postcall_on, stderr, stdout};
+use crate::support::process::{Dispatcher, THIS_MACHINE, file, postcall, postcall_at, postcall_on, stderr, stdout};
 use crate::support::sealing::{public, seal, unguarded};
 
 /// What a customer typed into the path, a header and the body.
@@ -350,6 +350,10 @@ async fn nothing_is_sealed_while_a_dispatcher_runs_that_cannot_open_it_and_none_
     let error = database.error_of(register).await;
     assert!(error.contains("cannot open them"), "{error}");
     Database::register(&mut session).await;
+    // And if one had a sealed version all the same: no release makes a request of what stands in clear.
+    let outline = file("{\"method\": \"POST\", \"url\": \"https://h.example/${\"}");
+    let checked = postcall(&["action", "check", path(&outline)]);
+    assert!(!checked.status.success() && stderr(&checked).contains("url"), "{}", stderr(&checked));
 }
 
 #[tokio::test]
