@@ -3,8 +3,8 @@
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::table::print_json;
-use super::{CliError, Database, ONE_CONNECTION, print_line};
+use super::databases::{Databases, Heads, print_json_of};
+use super::{CliError, ONE_CONNECTION, print_line};
 use crate::domain::delivery::State;
 use crate::domain::visible::visible;
 use crate::store::invariants::{Accounts, Ages, Checked, Invariant};
@@ -44,22 +44,32 @@ pub struct Arguments {
     json: bool,
 
     #[command(flatten)]
-    database: Database,
+    databases: Databases,
 }
 
 impl Arguments {
     pub(super) async fn run(self) -> Result<(), CliError> {
-        let accounts = self.database.open(ONE_CONNECTION).await?.check_invariants().await?;
-        let violated = accounts.checked.iter().filter(|checked| checked.violations > 0).count();
-        if self.json {
-            print_json(&as_json(&accounts, violated == 0))?
-        } else {
-            print_line(&as_text(&accounts))?
-        }
-        match violated {
-            0 => Ok(()),
-            _ => Err(CliError::Problem(format!("{violated} of {} invariants are violated", accounts.checked.len()))),
-        }
+        let heads = if self.json { Heads::Hidden } else { Heads::Shown };
+        self.databases
+            .each(heads, async |database, name| {
+                let accounts = database.open(ONE_CONNECTION).await?.check_invariants().await?;
+                tell(&accounts, self.json, name)
+            })
+            .await
+    }
+}
+
+/// Prints what was found in a database, and fails if something is wrong.
+fn tell(accounts: &Accounts, json: bool, database: Option<&str>) -> Result<(), CliError> {
+    let violated = accounts.checked.iter().filter(|checked| checked.violations > 0).count();
+    if json {
+        print_json_of(database, as_json(accounts, violated == 0))?
+    } else {
+        print_line(&as_text(accounts))?
+    }
+    match violated {
+        0 => Ok(()),
+        _ => Err(CliError::Problem(format!("{violated} of {} invariants are violated", accounts.checked.len()))),
     }
 }
 

@@ -60,14 +60,14 @@ pub(super) fn read_from<'u>(read_url: &'u Option<String>, database_url: &'u Opti
     read_url.or(database_url.as_deref()).unwrap_or_default()
 }
 
-async fn open(url: &str, connections: u32) -> Result<Store, CliError> {
+pub(super) async fn open(url: &str, connections: u32) -> Result<Store, CliError> {
     let store = Store::connect(url, connections).await?;
     migrate::require_current(&store).await?;
     Ok(store)
 }
 
 /// Says until when a standby shows what happened; nothing of a server that is none.
-async fn say_standby(store: &Store) -> Result<(), CliError> {
+pub(super) async fn say_standby(store: &Store) -> Result<(), CliError> {
     if let Some(standby) = store.standby().await? {
         match standby.shows_until {
             Some(until) => eprintln!(

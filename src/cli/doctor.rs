@@ -3,9 +3,9 @@
 use chrono::{DateTime, Utc};
 use clap::Args;
 
+use super::databases::{Databases, Heads, NamedDatabase, print_json_of};
 use super::migrate::require_current;
-use super::table::print_json;
-use super::{CliError, Database, ONE_CONNECTION, print_line};
+use super::{CliError, ONE_CONNECTION, print_line};
 use crate::domain::checkup::{Check, Verdict};
 use crate::domain::visible::visible;
 use crate::service::doctor::{of_login, of_roots, of_schema};
@@ -35,12 +35,17 @@ pub struct Arguments {
     json: bool,
 
     #[command(flatten)]
-    database: Database,
+    databases: Databases,
 }
 
 impl Arguments {
     pub(super) async fn run(self) -> Result<(), CliError> {
-        let mut checks = match self.database.connect(ONE_CONNECTION).await {
+        let heads = if self.json { Heads::Hidden } else { Heads::Shown };
+        self.databases.each(heads, async |database, name| self.look_at(database, name).await).await
+    }
+
+    async fn look_at(&self, database: &NamedDatabase, name: Option<&str>) -> Result<(), CliError> {
+        let mut checks = match database.connect(ONE_CONNECTION).await {
             Ok(store) => of_database(&store).await?,
             Err(error) => {
                 let cure = "see that the server runs, that --database-url (or DATABASE_URL) names it, and that nothing \
@@ -50,7 +55,7 @@ impl Arguments {
         };
         checks.push(of_roots());
         if self.json {
-            print_json(&checks)?;
+            print_json_of(name, serde_json::to_value(&checks).unwrap_or_default())?;
         } else {
             checks.iter().flat_map(lines).try_for_each(|line| print_line(&line))?;
         }

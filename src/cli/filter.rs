@@ -16,7 +16,7 @@ pub(super) const GROUP: &str = "Filter";
 /// Criteria for deliveries.
 ///
 /// clap makes an argument group with the name of this type: [`GROUP`].
-#[derive(Args)]
+#[derive(Args, Clone)]
 pub(super) struct Filter {
     /// The call's agent.
     #[arg(long)]

@@ -7,8 +7,10 @@ use clap::Args;
 use clap::builder::RangedU64ValueParser;
 use uuid::Uuid;
 
-use super::database::ReadDatabase;
+use super::databases::ReadDatabases;
 use super::filter::Filter;
+use super::history_of_all;
+use super::history_of_all::Extent;
 use super::listing::{Listed, Listing};
 use super::table::{Table, time};
 use super::{CliError, Format, ONE_CONNECTION};
@@ -17,7 +19,7 @@ use crate::store::Store;
 use crate::store::history::{HistoryFilter, HistoryRow};
 
 /// How long `--follow` waits between two looks.
-const FOLLOW_EVERY: Duration = Duration::from_secs(1);
+pub(super) const FOLLOW_EVERY: Duration = Duration::from_secs(1);
 
 /// List deliveries, also those that wait or are in flight, the newest first.
 ///
@@ -39,7 +41,7 @@ const FOLLOW_EVERY: Duration = Duration::from_secs(1);
 #[derive(Args)]
 pub struct Arguments {
     #[command(flatten)]
-    database: ReadDatabase,
+    databases: ReadDatabases,
 
     #[command(flatten)]
     filter: Filter,
@@ -77,7 +79,9 @@ impl Arguments {
                 "--follow prints no JSON array, because it would never end: use --format jsonl",
             ));
         }
-        let store = self.database.open(ONE_CONNECTION).await?;
+        let databases = self.databases.all()?;
+        let [only] = &databases[..] else { return history_of_all::run(&databases, self.listing()).await };
+        let store = only.open_to_read(ONE_CONNECTION).await?;
         let filter = self.filter.resolved(&store).await?;
         if self.follow {
             return follow(&store, filter, self.format).await;
@@ -96,6 +100,18 @@ impl Arguments {
             Next::Nothing => {}
         }
         Ok(())
+    }
+}
+
+impl Arguments {
+    /// What to list of several databases.
+    fn listing(self) -> history_of_all::Wanted {
+        let extent = match (self.follow, self.all) {
+            (true, _) => Extent::Follow,
+            (false, true) => Extent::All,
+            (false, false) => Extent::Page(self.limit),
+        };
+        history_of_all::Wanted { filter: self.filter, after: self.after, extent, format: self.format }
     }
 }
 

@@ -2,7 +2,8 @@
 
 use clap::Args;
 
-use super::{CliError, Database, ONE_CONNECTION, print_line};
+use super::databases::{Databases, Heads};
+use super::{CliError, ONE_CONNECTION, print_line};
 use crate::store::Store;
 use crate::store::schema::SchemaVersion;
 
@@ -14,21 +15,26 @@ use crate::store::schema::SchemaVersion;
 #[derive(Args)]
 pub struct Arguments {
     #[command(flatten)]
-    database: Database,
+    databases: Databases,
 }
 
 impl Arguments {
     pub(super) async fn run(self) -> Result<(), CliError> {
-        let store = self.database.connect(ONE_CONNECTION).await?;
-        let applied = store.migrate().await?;
-        for migration in &applied {
-            print_line(&format!("applied {} {}", migration.version, migration.description))?;
-        }
-        if applied.is_empty() {
-            print_line("the schema is up to date")?;
-        }
-        Ok(())
+        self.databases
+            .each(Heads::Shown, async |database, _| migrate(&database.connect(ONE_CONNECTION).await?).await)
+            .await
     }
+}
+
+async fn migrate(store: &Store) -> Result<(), CliError> {
+    let applied = store.migrate().await?;
+    for migration in &applied {
+        print_line(&format!("applied {} {}", migration.version, migration.description))?;
+    }
+    if applied.is_empty() {
+        print_line("the schema is up to date")?;
+    }
+    Ok(())
 }
 
 /// Returns an error if the schema is not the one that this program was built for.

@@ -5,14 +5,16 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::attribution::Attribution;
+use super::databases::{Databases, Heads, NamedDatabase};
 use super::table::{Table, time};
-use super::{CliError, Database, Format, ONE_CONNECTION, print_line};
+use super::{CliError, Format, ONE_CONNECTION, print_line, print_text};
 use crate::domain::action::DEFAULT_NAME;
 use crate::domain::host::HostPattern;
 use crate::domain::pause::NamedTarget;
 use crate::domain::visible::visible;
 use crate::service::pause::{Missing, is_unused_host, missing, told_missing};
 use crate::service::told;
+use crate::store::Store;
 use crate::store::pauses::{Deed, PauseRecord, Pausing, Resuming};
 
 /// Stop sending for an agent, an action or a host until it is resumed.
@@ -50,7 +52,7 @@ enum Command {
         #[arg(long, value_enum, default_value = "table")]
         format: Format,
         #[command(flatten)]
-        database: Database,
+        databases: Databases,
     },
 }
 
@@ -107,7 +109,7 @@ struct Order {
     #[command(flatten)]
     attribution: Attribution,
     #[command(flatten)]
-    database: Database,
+    databases: Databases,
 }
 
 impl From<AgentOrder> for (NamedTarget, Order) {
@@ -134,9 +136,16 @@ impl Arguments {
             Command::Agent(order) => order.into(),
             Command::Action(order) => order.into(),
             Command::Host(order) => order.into(),
-            Command::List { all, limit, format, database } => return list(&database, all, limit, format).await,
+            Command::List { all, limit, format, databases } => {
+                let heads = if format == Format::Table { Heads::Shown } else { Heads::Hidden };
+                let print = async |database: &NamedDatabase, name: Option<&str>| {
+                    list(&database.open(ONE_CONNECTION).await?, all, limit, format, name).await
+                };
+                return databases.each(heads, print).await;
+            }
         };
-        pause(&target, order).await
+        let Order { attribution, databases } = order;
+        everywhere(&databases.all()?, async |database| pause(&target, &attribution, database).await).await
     }
 
     /// Whether the command changes nothing.
@@ -152,15 +161,43 @@ impl ResumeArguments {
             ResumeCommand::Action(order) => order.into(),
             ResumeCommand::Host(order) => order.into(),
         };
-        resume(&target, order).await
+        let Order { attribution, databases } = order;
+        everywhere(&databases.all()?, async |database| resume(&target, &attribution, database).await).await
     }
 }
 
-async fn pause(target: &NamedTarget, order: Order) -> Result<(), CliError> {
-    let by = order.attribution.by()?;
-    let store = order.database.open(ONE_CONNECTION).await?;
+/// Does the same in all databases. An agent or an action is usually in one of several; so it fails only if it failed in all, or
+/// if a database did not answer.
+async fn everywhere(
+    databases: &[NamedDatabase],
+    work: impl AsyncFn(&NamedDatabase) -> Result<(), CliError>,
+) -> Result<(), CliError> {
+    if let [only] = databases {
+        return work(only).await;
+    }
+    let (mut done, mut unreached) = (0, 0);
+    for database in databases {
+        print_text(&format!("{}: ", database.name))?;
+        match work(database).await {
+            Ok(()) => done += 1,
+            Err(error) => {
+                unreached += usize::from(!matches!(error, CliError::Problem(_)));
+                print_line(&error.for_people())?;
+            }
+        }
+    }
+    match (done, unreached) {
+        (_, 1..) => Err(CliError::Problem(format!("{unreached} of {} databases failed", databases.len()))),
+        (0, 0) => Err(CliError::Problem("nothing was changed in any of the databases".to_owned())),
+        _ => Ok(()),
+    }
+}
+
+async fn pause(target: &NamedTarget, attribution: &Attribution, database: &NamedDatabase) -> Result<(), CliError> {
+    let by = attribution.by()?;
+    let store = database.open(ONE_CONNECTION).await?;
     let shown = visible(&target.to_string()).into_owned();
-    match store.pause(target, &order.attribution.reason, &by).await? {
+    match store.pause(target, &attribution.reason, &by).await? {
         Pausing::Paused { .. } => {
             print_line(&told::paused(target))?;
             if is_unused_host(&store, target).await? {
@@ -191,11 +228,11 @@ fn no_such_target(missing: &Missing) -> CliError {
 /// How many active pauses are named to somebody who resumes a target that is not paused.
 const MOST_NAMED: i64 = 10;
 
-async fn resume(target: &NamedTarget, order: Order) -> Result<(), CliError> {
-    let by = order.attribution.by()?;
-    let store = order.database.open(ONE_CONNECTION).await?;
+async fn resume(target: &NamedTarget, attribution: &Attribution, database: &NamedDatabase) -> Result<(), CliError> {
+    let by = attribution.by()?;
+    let store = database.open(ONE_CONNECTION).await?;
     let shown = visible(&target.to_string()).into_owned();
-    match store.resume(target, &order.attribution.reason, &by).await? {
+    match store.resume(target, &attribution.reason, &by).await? {
         Resuming::Resumed(begun) => print_line(&format!("{shown} is resumed; it was paused {}", told(&begun))),
         Resuming::NotPaused => {
             let paused = store.active_pauses(MOST_NAMED + 1).await?;
@@ -225,8 +262,7 @@ fn by(deed: &Deed) -> String {
     format!("{} (database user {})", deed.by, deed.db_user)
 }
 
-async fn list(database: &Database, all: bool, limit: i64, format: Format) -> Result<(), CliError> {
-    let store = database.open(ONE_CONNECTION).await?;
+async fn list(store: &Store, all: bool, limit: i64, format: Format, database: Option<&str>) -> Result<(), CliError> {
     // One row more than the limit shows whether there are others.
     let mut pauses = if all { store.all_pauses(limit + 1).await? } else { store.active_pauses(limit + 1).await? };
     let listed = usize::try_from(limit).unwrap_or(usize::MAX);
@@ -246,7 +282,10 @@ async fn list(database: &Database, all: bool, limit: i64, format: Format) -> Res
         }
         table.row(cells);
     }
-    let objects: Vec<Value> = pauses.iter().map(described_pause).collect();
+    let mut objects: Vec<Value> = pauses.iter().map(described_pause).collect();
+    if let Some(name) = database {
+        objects.iter_mut().for_each(|object| object["database"] = name.into());
+    }
     table.print(format, &objects)?;
     if is_more {
         eprintln!("more: repeat with a larger --limit");

@@ -9,6 +9,9 @@ use clap::Args;
 use clap::builder::{FalseyValueParser, RangedU64ValueParser};
 use tracing::{info, warn};
 
+use super::CliError;
+use super::databases::{Databases, NamedDatabase};
+use super::fleet::{self, Member};
 use super::key_file::KeyFile;
 use super::limits::LimitArguments;
 use super::prune::Keep;
@@ -16,14 +19,14 @@ use super::seal_key::SealArguments;
 use super::signals::stop_on_signals;
 use super::spans::SpanArguments;
 use super::targets::TargetArguments;
-use super::{CliError, Database};
-use crate::dispatcher::{self, RunError, StopTokens, Tally};
+use crate::dispatcher::{self, DispatcherSettings, RunError, Seat, StopTokens, Tally};
 use crate::domain::chain::chain;
 use crate::domain::retention::ExcerptDays;
 use crate::metrics::{self, Metrics};
-use crate::store::StoreError;
+use crate::spans::Exporter;
 use crate::store::dispatchers::LONGEST_LEASE;
 use crate::store::obstacles::Obstacle;
+use crate::store::{Store, StoreError};
 
 /// Connections of a dispatcher's pool: only the one that listens for new calls. Scout, claimer, finisher, lease,
 /// recovery and reporter each have one outside of the pool, and housekeeping opens one for a moment.
@@ -40,13 +43,15 @@ const MAX_MAX_BYTES_IN_FLIGHT: u64 = 1 << 40;
 
 /// Run a dispatcher: claim waiting deliveries, send them, record their outcomes.
 ///
-/// Any number of dispatchers, on any number of machines, may share one database. After SIGTERM, SIGINT, SIGHUP or
+/// Any number of dispatchers, on any number of machines, may share one database. If the platform keeps its calls in
+/// several databases, one process serves all of them (--database-url more than once, or --databases): each has its own
+/// lease, connections and workers, and the limits hold for all of them together. After SIGTERM, SIGINT, SIGHUP or
 /// SIGQUIT, the dispatcher claims nothing more, finishes what is in flight within the drain time, writes every result,
 /// and logs the totals. A second signal ends the drain at once.
 #[derive(Args)]
 pub struct Arguments {
     #[command(flatten)]
-    database: Database,
+    databases: Databases,
 
     #[command(flatten)]
     limits: LimitArguments,
@@ -154,24 +159,52 @@ impl ListenAddress {
 
 impl Arguments {
     pub(super) async fn run(self) -> Result<(), CliError> {
-        self.check_budget()?;
+        let databases = self.databases.all()?;
+        self.check_budget(databases.len())?;
+        let server = self.metrics_listen.bind().await?;
+        let metrics: Vec<Metrics> = databases.iter().map(|_| Metrics::default()).collect();
+        let stop = StopTokens::default();
+        let of_first = metrics.first().cloned().unwrap_or_default();
+        let (setup, seats, exporter) = self.setup(databases.len(), &of_first)?;
+        let scraped = databases.iter().zip(&metrics).map(|(database, metrics)| {
+            let store = Store::unconnected(&database.url)?;
+            Ok(metrics::Source { database: database.name.clone(), metrics: metrics.clone(), store })
+        });
+        let scraped = scraped.collect::<Result<Vec<_>, StoreError>>()?;
+        let members: Vec<Member> = databases
+            .into_iter()
+            .zip(seats)
+            .zip(metrics)
+            .map(|((database, seat), metrics)| Member { database, seat, metrics })
+            .collect();
+        let ended = match <[Member; 1]>::try_from(members) {
+            Ok([only]) => {
+                let (store, settings) = setup.open(&only.database, None).await?;
+                stop_on_signals(stop.clone())?;
+                start(server, scraped);
+                dispatch(store, only.seat, settings, stop, &only.metrics).await.and_then(say_goodbye)
+            }
+            Err(members) => {
+                stop_on_signals(stop.clone())?;
+                start(server, scraped);
+                fleet::run(members, setup, stop).await
+            }
+        };
+        if let Some(exporter) = exporter {
+            exporter.finish().await;
+        }
+        ended
+    }
+
+    /// What dispatchers of so many databases need, and their seats. Spans are counted in `metrics`.
+    fn setup(self, databases: usize, metrics: &Metrics) -> Result<(Setup, Vec<Seat>, Option<Exporter>), CliError> {
         let retention = self.keep.retention()?;
         let keys = self.key_file.keyring()?.map(Arc::new);
-        let server = self.metrics_listen.bind().await?;
-        let store = self.database.open(CONNECTIONS).await?;
-        if store.is_standby().await? {
-            return Err(StoreError::from(Obstacle::Standby).into());
-        }
-        if !retention.is_for_ever() {
-            // Checked now, so that the error appears at the start and not in the log every hour.
-            store.session(dispatcher::retention::PRUNING_PATIENCE).require_permitted(retention).await?;
-        }
-        let metrics = Metrics::default();
-        let (spans, exporter) = self.spans.start(self.targets.ca_file(), &metrics)?.unzip();
-        let sealing = self.sealing.sealing(&store).await?;
+        let (spans, exporter) = self.spans.start(self.targets.ca_file(), metrics)?.unzip();
         let limits = self.limits.limits();
-        let (webhook, policy) =
-            self.targets.webhook(limits.hold_unreachable, self.keep_responses_days.days().is_some())?;
+        let keep_excerpts = self.keep_responses_days;
+        let (webhook, policy) = self.targets.webhook(limits.hold_unreachable, keep_excerpts.days().is_some())?;
+        let seats = Seat::all(webhook, limits.clone(), databases as u16);
         let settings = dispatcher::DispatcherSettings {
             limits,
             max_unrecorded: self.limits.max_unrecorded,
@@ -180,45 +213,83 @@ impl Arguments {
             policy,
             change_policy: self.change_policy,
             max_call_bytes: self.max_call_bytes,
-            max_bytes_in_flight: self.max_bytes_in_flight,
+            max_bytes_in_flight: self.max_bytes_in_flight / databases,
             retention,
-            keep_excerpts: self.keep_responses_days,
+            keep_excerpts,
             keys,
             spans,
-            sealing,
+            sealing: None,
         };
-        let stop = StopTokens::default();
-        stop_on_signals(stop.clone())?;
-        if let Some(server) = server {
-            // It ends with the process, so that the drain can be watched, too.
-            server.start(metrics.clone(), &store);
-        }
-        let ended = dispatcher::run(store.clone(), webhook, settings, &name(), stop, &metrics).await;
-        store.close().await;
-        if let Some(exporter) = exporter {
-            exporter.finish().await;
-        }
-        match ended {
-            Ok(tally) => say_goodbye(tally),
-            Err(RunError::Stopped { cause, tally }) => {
-                let written = say_goodbye(tally).err().map(|error| format!("; {}", chain(&error))).unwrap_or_default();
-                Err(CliError::Problem(format!("the dispatcher stopped: {cause}{written}")))
-            }
-            Err(RunError::PolicyDiffers(conflict)) => Err(CliError::Problem(format!("{conflict}\n{CURE}"))),
-            Err(RunError::Store(error)) => Err(error.into()),
-        }
+        Ok((Setup { settings, sealing: Arc::new(self.sealing) }, seats, exporter))
     }
 
     /// If the budget could not hold one largest call and one largest body, such a delivery would wait forever.
-    fn check_budget(&self) -> Result<(), CliError> {
-        let least = dispatcher::least_bytes_in_flight(self.max_call_bytes);
+    fn check_budget(&self, databases: usize) -> Result<(), CliError> {
+        let least = dispatcher::least_bytes_in_flight(self.max_call_bytes) * databases;
         if self.max_bytes_in_flight >= least {
             return Ok(());
         }
+        let of_each = if databases == 1 { String::new() } else { format!(" for each of {databases} databases") };
         Err(CliError::Problem(format!(
-            "--max-bytes-in-flight is {}, but a largest call and a largest body need {least}: raise it, or lower --max-call-bytes",
+            "--max-bytes-in-flight is {}, but a largest call and a largest body{of_each} need {least}: raise it, or lower --max-call-bytes",
             self.max_bytes_in_flight
         )))
+    }
+}
+
+/// What the dispatcher of each database is set up with.
+#[derive(Clone)]
+pub(super) struct Setup {
+    settings: DispatcherSettings,
+    sealing: Arc<SealArguments>,
+}
+
+impl Setup {
+    /// Opens a database, and checks that a dispatcher can work in it. `name` is given if there are several.
+    pub(super) async fn open(
+        &self,
+        database: &NamedDatabase,
+        name: Option<&str>,
+    ) -> Result<(Store, DispatcherSettings), CliError> {
+        let store = database.open(CONNECTIONS).await?;
+        if store.is_standby().await? {
+            return Err(StoreError::from(Obstacle::Standby).into());
+        }
+        let retention = self.settings.retention;
+        if !retention.is_for_ever() {
+            // Checked now, so that the error appears at the start and not in the log every hour.
+            store.session(dispatcher::retention::PRUNING_PATIENCE).require_permitted(retention).await?;
+        }
+        let sealing = self.sealing.sealing(&store, name).await?;
+        Ok((store, DispatcherSettings { sealing, ..self.settings.clone() }))
+    }
+}
+
+/// Serves metrics, if they were asked for. The server ends with the process, so that the drain can be watched, too.
+fn start(server: Option<metrics::Server>, scraped: Vec<metrics::Source>) {
+    if let Some(server) = server {
+        server.start(scraped);
+    }
+}
+
+/// Runs a dispatcher until it ends.
+pub(super) async fn dispatch(
+    store: Store,
+    seat: Seat,
+    settings: DispatcherSettings,
+    stop: StopTokens,
+    metrics: &Metrics,
+) -> Result<Tally, CliError> {
+    let ended = dispatcher::run(store.clone(), seat, settings, &name(), stop, metrics).await;
+    store.close().await;
+    match ended {
+        Ok(tally) => Ok(tally),
+        Err(RunError::Stopped { cause, tally }) => {
+            let written = say_goodbye(tally).err().map(|error| format!("; {}", chain(&error))).unwrap_or_default();
+            Err(CliError::Problem(format!("the dispatcher stopped: {cause}{written}")))
+        }
+        Err(RunError::PolicyDiffers(conflict)) => Err(CliError::Problem(format!("{conflict}\n{CURE}"))),
+        Err(RunError::Store(error)) => Err(error.into()),
     }
 }
 
@@ -233,7 +304,8 @@ pub(super) fn name() -> String {
     format!("{}:{}", host.to_string_lossy(), std::process::id())
 }
 
-fn say_goodbye(tally: Tally) -> Result<(), CliError> {
+/// Logs how the claimed deliveries of a dispatcher ended.
+pub(super) fn say_goodbye(tally: Tally) -> Result<(), CliError> {
     info!(
         delivered = tally.delivered,
         rejected = tally.rejected,

@@ -37,8 +37,9 @@ pub(super) struct SealArguments {
 }
 
 impl SealArguments {
-    /// What a sealer needs, if history is to be sealed.
-    pub(super) async fn sealing(&self, store: &Store) -> Result<Option<Sealing>, CliError> {
+    /// What a sealer needs, if history is to be sealed. If there are several databases, each has a directory of its own for its
+    /// checkpoints, named after it.
+    pub(super) async fn sealing(&self, store: &Store, database: Option<&str>) -> Result<Option<Sealing>, CliError> {
         if self.seal_key_file.is_empty() {
             if self.checkpoint_dir.is_empty() {
                 return Ok(None);
@@ -56,10 +57,19 @@ impl SealArguments {
         }
         let checkpoints = match self.checkpoint_dir.as_str() {
             "" => None,
-            path => Some(CheckpointDir::open(Path::new(path)).map_err(|error| CliError::Problem(told(path, &error)))?),
+            path => {
+                let path = database.map_or(Path::new(path).to_owned(), |name| Path::new(path).join(directory_of(name)));
+                let opened = CheckpointDir::open(&path);
+                Some(opened.map_err(|error| CliError::Problem(told(&path.display().to_string(), &error)))?)
+            }
         };
         Ok(Some(Sealing { keys, checkpoints }))
     }
+}
+
+/// A name of a directory for a database.
+fn directory_of(name: &str) -> String {
+    name.replace(['/', ':'], "_")
 }
 
 fn told(path: &str, error: &dyn std::error::Error) -> String {

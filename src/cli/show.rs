@@ -3,9 +3,9 @@
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::database::ReadDatabase;
+use super::databases::{NamedDatabase, ReadDatabases, print_json_of};
 use super::key_file::KeyFile;
-use super::table::{Table, print_json, time};
+use super::table::{Table, time};
 use super::{CliError, Format, ONE_CONNECTION, print_line};
 use crate::domain::body_digest;
 use crate::domain::delivery::{BodyEnd, State};
@@ -40,7 +40,7 @@ pub struct Arguments {
     json: bool,
 
     #[command(flatten)]
-    database: ReadDatabase,
+    databases: ReadDatabases,
 
     /// For actions whose templates are sealed, and to compare digests that were made with a key.
     #[command(flatten)]
@@ -49,24 +49,57 @@ pub struct Arguments {
 
 impl Arguments {
     pub(super) async fn run(self) -> Result<(), CliError> {
-        let store = self.key_file.with_keys(self.database.open(ONE_CONNECTION).await?)?;
-        match find(&store, &self.id).await? {
+        let databases = self.databases.all()?;
+        if let [only] = &databases[..] {
+            return self.show(&self.open(only).await?, None).await;
+        }
+        let mut found = 0;
+        let mut without = Vec::new();
+        for database in &databases {
+            match self.show_in(database).await {
+                Ok(()) => found += 1,
+                Err(error) if error.is_silent() => return Err(error),
+                Err(error) => without.push(format!("{}: {}", database.name, error.for_people())),
+            }
+        }
+        // Where it is not is of interest only if it is nowhere.
+        if found > 0 { Ok(()) } else { Err(CliError::Problem(without.join("\n"))) }
+    }
+
+    async fn show_in(&self, database: &NamedDatabase) -> Result<(), CliError> {
+        self.show(&self.open(database).await?, Some(&database.name)).await
+    }
+
+    async fn open(&self, database: &NamedDatabase) -> Result<Store, CliError> {
+        self.key_file.with_keys(database.open_to_read(ONE_CONNECTION).await?)
+    }
+
+    async fn show(&self, store: &Store, database: Option<&str>) -> Result<(), CliError> {
+        let found = find(store, &self.id).await?;
+        if let (Some(name), false, false) = (database, self.json, matches!(found, Found::Nothing { .. })) {
+            print_line(&format!("== {name}"))?;
+        }
+        match found {
             Found::Delivery(row) => {
-                let sent = render_again(&store, &row).await;
-                let excerpt = excerpt(&store, &row).await?;
+                let sent = render_again(store, &row).await;
+                let excerpt = excerpt(store, &row).await?;
                 if self.json {
-                    print_json(&as_json(&row, &sent, excerpt.as_ref()))
+                    print_json_of(database, as_json(&row, &sent, excerpt.as_ref()))
                 } else {
                     print_line(&as_text(&row, &sent, excerpt.as_ref()))
                 }
             }
-            Found::Deliveries(rows) if self.json => print_json(&rows),
+            Found::Deliveries(rows) if self.json => {
+                print_json_of(database, serde_json::to_value(&rows).unwrap_or_default())
+            }
             Found::Deliveries(rows) => list(&rows),
-            Found::Calls(calls) if self.json => print_json(&calls),
+            Found::Calls(calls) if self.json => {
+                print_json_of(database, serde_json::to_value(&calls).unwrap_or_default())
+            }
             Found::Calls(calls) => calls.iter().try_for_each(|arrived| print_line(&without_delivery(arrived))),
             Found::Nothing { is_older_left } => {
                 let id = visible(&self.id);
-                if let Some(test) = self.test(&store).await {
+                if let Some(test) = self.test(store).await {
                     return Err(CliError::Problem(format!(
                         "{id} is a test and no delivery: postcall action tests {test}"
                     )));

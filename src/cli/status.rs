@@ -1,17 +1,20 @@
 //! `postcall status`: shows the current status.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::io::IsTerminal;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
-use super::database::ReadDatabase;
+use super::databases::{Heads, NamedDatabase, ReadDatabases, each, print_json_of};
 use super::pause::described_pause;
-use super::table::{Table, print_json, print_json_line, time};
+use super::table::{Table, print_json_line, time};
 use super::{CliError, Format, ONE_CONNECTION, print_line, print_text};
 use crate::domain::delivery::State;
 use crate::domain::report::HostCondition;
+use crate::store::Store;
 use crate::store::status::{Count, DispatcherStatus, HeldPause, Life, Oldest, Reported, Status};
 
 /// Show the current status: dispatchers, queue, pauses, and whether the hosts answer.
@@ -47,7 +50,7 @@ pub struct Arguments {
     format: StatusFormat,
 
     #[command(flatten)]
-    database: ReadDatabase,
+    databases: ReadDatabases,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -60,25 +63,67 @@ enum StatusFormat {
 
 impl Arguments {
     pub(super) async fn run(self) -> Result<(), CliError> {
-        let store = self.database.open(ONE_CONNECTION).await?;
+        let databases = self.databases.all()?;
         if !self.watch {
-            let status = store.status().await?;
-            return match self.format {
-                StatusFormat::Table => show(&status),
-                StatusFormat::Json => print_json(&described(&status)),
-            };
+            let heads = if matches!(self.format, StatusFormat::Table) { Heads::Shown } else { Heads::Hidden };
+            return each(&databases, heads, async |database, name| self.once(database, name).await).await;
         }
+        let mut stores = Stores::default();
         loop {
-            let status = store.status().await?;
-            match self.format {
-                StatusFormat::Table if std::io::stdout().is_terminal() => {
-                    print_text(CLEAR)?;
-                    show(&status)?;
-                }
-                StatusFormat::Table => print_line(&on_one_line(&status))?,
-                StatusFormat::Json => print_json_line(&described(&status))?,
+            if self.clears() {
+                print_text(CLEAR)?;
             }
+            let heads = if self.clears() { Heads::Shown } else { Heads::Hidden };
+            each(&databases, heads, async |database, name| {
+                let status = stores.of(database).await?.status().await?;
+                self.watched(&status, name)
+            })
+            .await
+            .or_else(|error| if databases.len() == 1 || error.is_silent() { Err(error) } else { Ok(()) })?;
             tokio::time::sleep(WATCH_EVERY).await;
+        }
+    }
+
+    /// Whether each look takes the place of the one before.
+    fn clears(&self) -> bool {
+        matches!(self.format, StatusFormat::Table) && std::io::stdout().is_terminal()
+    }
+
+    async fn once(&self, database: &NamedDatabase, name: Option<&str>) -> Result<(), CliError> {
+        let status = database.open_to_read(ONE_CONNECTION).await?.status().await?;
+        match self.format {
+            StatusFormat::Table => show(&status),
+            StatusFormat::Json => print_json_of(name, described(&status)),
+        }
+    }
+
+    fn watched(&self, status: &Status, name: Option<&str>) -> Result<(), CliError> {
+        match self.format {
+            StatusFormat::Table if self.clears() => show(status),
+            StatusFormat::Table => {
+                let head = name.map(|name| format!("{name}  ")).unwrap_or_default();
+                print_line(&(head + &on_one_line(status)))
+            }
+            StatusFormat::Json => {
+                let mut object = described(status);
+                if let Some(name) = name {
+                    object["database"] = name.into();
+                }
+                print_json_line(&object)
+            }
+        }
+    }
+}
+
+/// The stores of databases that are looked at again and again: each is opened once.
+#[derive(Default)]
+struct Stores(HashMap<String, Store>);
+
+impl Stores {
+    async fn of(&mut self, database: &NamedDatabase) -> Result<&Store, CliError> {
+        match self.0.entry(database.name.clone()) {
+            Entry::Occupied(open) => Ok(open.into_mut()),
+            Entry::Vacant(none) => Ok(none.insert(database.open_to_read(ONE_CONNECTION).await?)),
         }
     }
 }

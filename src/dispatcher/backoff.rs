@@ -32,6 +32,11 @@ impl Outage {
         Outage { worker, failures: 0, since: None }
     }
 
+    /// Whether there is none.
+    pub(super) fn is_over(&self) -> bool {
+        self.since.is_none()
+    }
+
     /// Notes a failure, says so if it is the first, and waits before the next try.
     pub(super) async fn wait(&mut self, error: &StoreError) {
         self.failures = self.failures.saturating_add(1);

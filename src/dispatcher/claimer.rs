@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use super::backoff::Outage;
 use super::budget::SMALL_TEXT;
+use super::held::HeldTurns;
 use super::in_flight::Places;
 use super::lease::Lease;
 use super::pace::Pace;
@@ -37,6 +38,8 @@ const SMALL_ONLY_PAUSE: Duration = Duration::from_millis(20);
 
 /// How long the claimer waits at most, under load, for more places to come free.
 const GATHERING: Duration = Duration::from_millis(5);
+/// If a claim is not answered for this long, other outboxes of the process may have its places at agents and hosts.
+const LATE: Duration = Duration::from_millis(500);
 
 pub(super) struct Claimer {
     store: Store,
@@ -78,7 +81,7 @@ pub(super) struct Needed {
 
 /// Turns that are claimed together.
 struct Group {
-    turns: Vec<Turn>,
+    turns: HeldTurns,
     /// Whether the claim fetches the calls. It does not for a single delivery whose call the database could not return.
     fetch: bool,
 }
@@ -123,6 +126,12 @@ impl Claimer {
         let drain = self.drain.clone();
         let schedule = self.places.schedule.clone();
         while !drain.is_cancelled() {
+            // No place is taken for a database that does not answer.
+            if let Err(error) = self.make_sure_of_database().await {
+                until(&drain, self.outage.wait(&error)).await;
+                continue;
+            }
+            schedule.resume();
             let turns = schedule.turns(self.pace.deliveries());
             let Some(turns) = drain.run_until_cancelled(turns).await else { break };
             match self.claim_all(turns).await {
@@ -130,8 +139,21 @@ impl Claimer {
                 Ok(Found::Nothing) => {}
                 Ok(Found::NothingSmall) => until(&drain, self.room_for_large()).await,
                 Ok(Found::Closed) => until(&drain, tokio::time::sleep(SMALL_ONLY_PAUSE)).await,
-                Err(error) => until(&drain, self.outage.wait(&error)).await,
+                Err(error) => {
+                    schedule.rest();
+                    until(&drain, self.outage.wait(&error)).await;
+                }
             }
+        }
+        schedule.rest();
+    }
+
+    /// Settles a claim in doubt. During an outage without one, it asks the database for a sign of life.
+    async fn make_sure_of_database(&mut self) -> Result<(), StoreError> {
+        match (self.in_doubt, self.outage.is_over()) {
+            (Some(_), _) => self.settle_doubt().await.map(drop),
+            (None, false) => self.session.ping().await,
+            (None, true) => Ok(()),
         }
     }
 
@@ -142,7 +164,7 @@ impl Claimer {
 
     /// Claims these turns, and starts the attempts. If the database refuses them together, they are claimed in parts,
     /// so that a row that cannot be claimed does not hold up the others.
-    async fn claim_all(&mut self, turns: Vec<Turn>) -> Result<Found, StoreError> {
+    async fn claim_all(&mut self, turns: HeldTurns) -> Result<Found, StoreError> {
         let mut due = vec![Group { turns, fetch: true }];
         let mut found = Found::Nothing;
         while let Some(group) = due.pop() {
@@ -154,11 +176,7 @@ impl Claimer {
                     warn!(error = %chain(&refusal), turns, doubles, "the database refuses a claim; making smaller ones");
                     due.extend(self.smaller(group).await);
                 }
-                Err((group, failure)) => {
-                    due.push(group);
-                    self.places.schedule.give_back(due.into_iter().flat_map(|group| group.turns));
-                    return Err(failure);
-                }
+                Err((_given_back, failure)) => return Err(failure),
             }
         }
         Ok(found)
@@ -170,7 +188,7 @@ impl Claimer {
     async fn smaller(&mut self, mut group: Group) -> Vec<Group> {
         let schedule = &self.places.schedule;
         if group.turns.len() > 1 {
-            let back = group.turns.split_off(group.turns.len() / 2);
+            let back = group.turns.halve();
             return vec![Group { turns: back, fetch: true }, group];
         }
         let Some(turn) = group.turns.first_mut() else { return vec![] };
@@ -178,11 +196,10 @@ impl Claimer {
             (1, true) => vec![Group { fetch: false, ..group }],
             (1, false) => {
                 let lane = turn.lane;
-                if let Ok(Some(first)) = self.session.first_waiting(lane, schedule.after(lane)).await {
+                if let Ok(Some(first)) = self.session.first_waiting(lane.action_id, schedule.after(lane)).await {
                     warn!(delivery.id = %first, "the database refuses to let this delivery be claimed; passing over it for a while");
                     schedule.pass_over(lane, first);
                 }
-                schedule.give_back(group.turns);
                 vec![]
             }
             (quota, _) => {
@@ -193,7 +210,7 @@ impl Claimer {
     }
 
     /// Claims one group. An error returns the group to the caller.
-    async fn claim(&mut self, group: Group) -> Result<Found, (Group, StoreError)> {
+    async fn claim(&mut self, mut group: Group) -> Result<Found, (Group, StoreError)> {
         if let Err(error) = self.settle_doubt().await {
             return Err((group, error));
         }
@@ -203,14 +220,13 @@ impl Claimer {
         // While the send gate is closed, nothing that is claimed now could be sent. The drain is checked again, because the
         // caller waits for the drain and for turns together, and may get the turns although the drain came first.
         if registration.send_gate.is_closed() || self.drain.is_cancelled() {
-            self.places.schedule.give_back(group.turns);
             return Ok(Found::Closed);
         }
         if self.claimant.dispatcher_id != registration.dispatcher_id {
             self.claimant = Claimant { dispatcher_id: registration.dispatcher_id, epoch: FIRST_EPOCH };
         }
         let texts = self.starter.means.budget.reserve_texts();
-        let taken = match self.take(&group, texts.is_some()).await {
+        let taken = match self.take(&mut group, texts.is_some()).await {
             Ok(taken) => taken,
             Err(error) => return Err((group, error)),
         };
@@ -225,12 +241,23 @@ impl Claimer {
         // If an error or a panic stops the starting, the deliveries that were not started go back to `waiting`.
         let unstarted = Unstarted::new(taken.claimed, places, &self.places, self.starter.results.clone());
         self.read_again(&outdated).await;
-        let failed = |error| (Group { turns: vec![], fetch: true }, error);
+        let none_left = self.places.schedule.no_turns();
+        let failed = |error| (Group { turns: none_left, fetch: true }, error);
         let current = unstarted.iter().filter_map(|one| one.signing).map(|signing| signing.key);
-        let signers = self.opened.signing.signers(&mut self.session, current).await.map_err(failed)?;
-        let templates = self.templates(unstarted.iter().map(|one| one.version)).await.map_err(failed)?;
-        self.starter.start_all(unstarted, &Needed { templates, signers }, &registration, texts);
+        let versions = unstarted.iter().map(|one| one.version);
+        let needed = self.needed(current, versions).await.map_err(failed)?;
+        self.starter.start_all(unstarted, &needed, &registration, texts);
         Ok(found)
+    }
+
+    /// What the attempts of these versions need, with the keys that sign.
+    async fn needed(
+        &mut self,
+        current: impl Iterator<Item = Uuid>,
+        versions: impl Iterator<Item = VersionKey>,
+    ) -> Result<Needed, StoreError> {
+        let signers = self.opened.signing.signers(&mut self.session, current).await?;
+        Ok(Needed { signers, templates: self.templates(versions).await? })
     }
 
     /// The templates of these versions, with the secrets that they name.
@@ -258,7 +285,7 @@ impl Claimer {
     }
 
     /// Makes one claim.
-    async fn take(&mut self, group: &Group, room_for_large: bool) -> Result<Taken, StoreError> {
+    async fn take(&mut self, group: &mut Group, room_for_large: bool) -> Result<Taken, StoreError> {
         let token = Uuid::now_v7();
         let max_call_bytes = self.starter.means.budget.max_call_bytes();
         let portion = Portion {
@@ -267,10 +294,12 @@ impl Claimer {
             max_call_bytes,
             fetch: group.fetch,
         };
-        let asks = self.places.schedule.asks(&group.turns);
+        let schedule = self.places.schedule.clone();
+        let asks = schedule.asks(group.turns.as_slice());
         // Noted before the statement, so that the claim is in doubt after a panic, too.
         self.in_doubt = Some(ClaimInDoubt { claimant: self.claimant, token });
-        match self.session.claim(self.claimant, token, &asks, portion).await {
+        let claim = self.session.claim(self.claimant, token, &asks, portion);
+        match noting_lateness(claim, || schedule.lend(&mut group.turns)).await {
             Ok(taken) => {
                 self.in_doubt = None;
                 self.change_pace(|pace| pace.answered(taken.claimed.len()));
@@ -279,7 +308,7 @@ impl Claimer {
             }
             Err(failure) => {
                 if failure.is_about_time() && self.change_pace(Pace::unanswered) {
-                    self.pass_over_what_is_too_slow(&group.turns).await;
+                    self.pass_over_what_is_too_slow(group.turns.as_slice()).await;
                 }
                 Err(failure)
             }
@@ -321,6 +350,18 @@ impl Claimer {
             "a claim whose answer was lost has been given back"
         );
         Ok(Some(revoked))
+    }
+}
+
+/// Waits for the answer to a claim. If it is late, notes that with `late`, and goes on waiting.
+async fn noting_lateness<T>(claim: impl Future<Output = T>, late: impl FnOnce()) -> T {
+    let mut claim = std::pin::pin!(claim);
+    match tokio::time::timeout(LATE, &mut claim).await {
+        Ok(answer) => answer,
+        Err(_elapsed) => {
+            late();
+            claim.await
+        }
     }
 }
 

@@ -12,7 +12,6 @@ use std::time::{Duration, Instant};
 use hashbrown::HashMap;
 use uuid::Uuid;
 
-use crate::scheduler::LaneId;
 use crate::store::lanes::LaneCursor;
 
 /// How many cursors are kept at most, 40 bytes each. A lane without a cursor is claimed from its smallest id.
@@ -24,19 +23,19 @@ const PASSED_OVER_FOR: Duration = Duration::from_secs(60);
 /// In how many lanes deliveries are passed over at most.
 const MAX_PASSED_OVER: usize = 1_000;
 
-/// The cursors. They have no clock of their own: the caller passes the time in.
+/// The cursors of one outbox, by the ids of actions. They have no clock of their own: the caller passes the time in.
 #[derive(Debug, Default)]
 pub(super) struct Cursors {
-    cursors: HashMap<LaneId, (Uuid, Instant)>,
+    cursors: HashMap<i64, (Uuid, Instant)>,
     /// No cursor goes past this id: transactions that inserted ids near a later one may not have committed yet.
     floor: Uuid,
     /// For each lane, the id up to which deliveries are passed over, and until when.
-    passed_over: HashMap<LaneId, (Uuid, Instant)>,
+    passed_over: HashMap<i64, (Uuid, Instant)>,
 }
 
 impl Cursors {
     /// The next claim of a lane looks for ids greater than this one.
-    pub(super) fn after(&mut self, lane: LaneId, now: Instant) -> Uuid {
+    pub(super) fn after(&mut self, lane: i64, now: Instant) -> Uuid {
         let cursor = self.cursors.get(&lane).map_or(Uuid::nil(), |(id, _)| *id);
         match self.passed_over.get(&lane) {
             Some((id, until)) if now < *until => cursor.max(*id),
@@ -54,7 +53,7 @@ impl Cursors {
     }
 
     /// Notes that `last` is the greatest id that a claim took from a lane.
-    pub(super) fn advance(&mut self, lane: LaneId, last: Uuid, now: Instant) {
+    pub(super) fn advance(&mut self, lane: i64, last: Uuid, now: Instant) {
         if self.cursors.len() >= MAX_CURSORS && !self.cursors.contains_key(&lane) {
             return;
         }
@@ -63,14 +62,14 @@ impl Cursors {
     }
 
     /// Notes that the delivery `id` of this lane waits, perhaps at or below its cursor.
-    pub(super) fn go_back(&mut self, lane: LaneId, id: Uuid) {
+    pub(super) fn go_back(&mut self, lane: i64, id: Uuid) {
         if let Some((cursor, _)) = self.cursors.get_mut(&lane) {
             *cursor = (*cursor).min(Uuid::from_u128(id.as_u128().saturating_sub(1)));
         }
     }
 
     /// Passes over the deliveries of a lane up to this id, for [`PASSED_OVER_FOR`].
-    pub(super) fn pass_over(&mut self, lane: LaneId, last: Uuid, now: Instant) {
+    pub(super) fn pass_over(&mut self, lane: i64, last: Uuid, now: Instant) {
         if self.passed_over.len() >= MAX_PASSED_OVER {
             self.passed_over.retain(|_, (_, until)| now < *until);
         }
@@ -138,7 +137,7 @@ mod tests {
     fn cursors_are_bounded_and_those_that_are_not_used_are_dropped() {
         let (mut cursors, now) = (Cursors::default(), Instant::now());
         cursors.raise_floor(id(100));
-        (0..2 * MAX_CURSORS as LaneId).for_each(|lane| cursors.advance(lane, id(50), now));
+        (0..2 * MAX_CURSORS as i64).for_each(|lane| cursors.advance(lane, id(50), now));
         assert_eq!(cursors.cursors.len(), MAX_CURSORS);
         cursors.advance(7, id(60), now + KEPT_FOR / 2);
         assert_eq!(cursors.all(now + KEPT_FOR), [LaneCursor { action_id: 7, after: id(60) }]);

@@ -15,7 +15,8 @@ use std::time::Instant;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use uuid::Uuid;
 
-use super::schedule::{HeldPlace, Schedule};
+use super::held::HeldPlace;
+use super::schedule::Schedule;
 use crate::domain::host::Origin;
 use crate::metrics::Counters;
 use crate::scheduler::{LaneId, Place, Signal};
@@ -35,7 +36,7 @@ impl Losses {
 #[derive(Clone, Debug)]
 pub(super) struct Places {
     /// Decides who gets them.
-    pub(super) schedule: Arc<Schedule>,
+    pub(super) schedule: Schedule,
     /// Holds one slot for each result that may wait to be recorded without a place.
     unrecorded: Arc<Semaphore>,
     /// Counts the deliveries that were dropped without [`InFlight::leave`].
@@ -46,7 +47,7 @@ pub(super) struct Places {
 
 impl Places {
     /// Places of this schedule. `unrecorded` is how many results may wait to be recorded without a place.
-    pub(super) fn new(schedule: Arc<Schedule>, unrecorded: usize, counts: Arc<Counters>) -> Places {
+    pub(super) fn new(schedule: Schedule, unrecorded: usize, counts: Arc<Counters>) -> Places {
         let unrecorded = Arc::new(Semaphore::new(unrecorded.min(Semaphore::MAX_PERMITS)));
         Places { schedule, unrecorded, losses: Losses::default(), counts }
     }
@@ -95,6 +96,11 @@ impl InFlight {
         }
     }
 
+    /// Whether its request may begin. If not, it has to go back.
+    pub(super) fn may_begin(&self) -> bool {
+        self.place.as_ref().is_some_and(HeldPlace::may_begin)
+    }
+
     /// The agent of its action, as long as it has its place.
     pub(super) fn agent(&self) -> Option<Arc<str>> {
         self.place.as_ref().map(|place| place.agent().clone())
@@ -127,22 +133,22 @@ impl Drop for InFlight {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::scheduler::{Edition, Limits, Manner, Owners};
+    use crate::scheduler::{Edition, Limits, Manner, Outbox, Owners};
 
     /// The lane of [`places`].
-    pub(in crate::dispatcher) const LANE: LaneId = 1;
+    pub(in crate::dispatcher) const LANE: LaneId = LaneId { outbox: Outbox::FIRST, action_id: 1 };
 
     /// All places of a dispatcher with `count` of them, and each of them by itself.
     pub(in crate::dispatcher) fn places(count: usize, unrecorded: usize) -> (Places, Vec<Place>) {
         let limits =
             Limits { in_flight: count, per_agent: count, per_host: count, adapt: false, hold_unreachable: false };
-        let schedule = Arc::new(Schedule::new(limits.clone()));
-        let mut scheduler = crate::scheduler::Scheduler::new(limits);
+        let schedule = Schedule::all(limits.clone(), 1).remove(0);
+        let mut scheduler = crate::scheduler::Scheduler::new(limits, 1);
         let owners = Owners { agent: "a".into(), host: None };
         scheduler.admit(LANE, owners, Edition::default(), Manner::Untried, Instant::now());
         scheduler.found(LANE);
-        let turn = scheduler.plan(count, Instant::now()).pop().unwrap();
-        let free = scheduler.claimed(turn, count, false);
+        let turn = scheduler.plan(Outbox::FIRST, count, Instant::now()).pop().unwrap();
+        let free = scheduler.claimed(turn, count, false, Instant::now());
         schedule.take_over(scheduler);
         (Places::new(schedule, unrecorded, Arc::default()), free)
     }

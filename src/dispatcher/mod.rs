@@ -40,7 +40,6 @@ use crate::scheduler::Limits;
 use crate::spans::Spans;
 use crate::store::{Store, StoreError};
 use crate::vault::Keyring;
-use crate::webhook::Webhook;
 use attempt::Means;
 use budget::Budget;
 pub use budget::{DEFAULT_MAX_BYTES_IN_FLIGHT, DEFAULT_MAX_CALL_BYTES, least_bytes_in_flight};
@@ -53,9 +52,9 @@ use lease::{Identity, Lease, LeaseKeeper, Unregistered};
 pub use policy::PolicyConflict;
 use recovery::Recovery;
 use reporter::Reporter;
-use schedule::Schedule;
 use scout::Scout;
 use sealer::{Sealer, Sealing};
+pub use seat::Seat;
 use secrets::SecretCache;
 use signing::SigningCache;
 use starter::Starter;
@@ -72,6 +71,7 @@ mod claimer;
 mod cursors;
 mod excerpts;
 mod finisher;
+mod held;
 mod housekeeping;
 mod idle_wait;
 mod in_flight;
@@ -88,6 +88,7 @@ pub mod retention;
 mod schedule;
 mod scout;
 pub mod sealer;
+mod seat;
 mod secrets;
 mod signing;
 mod starter;
@@ -162,21 +163,24 @@ pub enum RunError {
     },
 }
 
-/// Runs one dispatcher under `name` until `stop` ends it and all its deliveries are settled. Returns how its claimed
+/// Runs one dispatcher under `name`, in its seat, until `stop` ends it and all its deliveries are settled. Returns how its claimed
 /// deliveries ended. What it does meanwhile can be seen in `metrics`.
 ///
 /// # Errors
 /// Returns an error if it cannot register with the database at the start, or if it stops by itself.
 pub async fn run(
     store: Store,
-    webhook: Webhook,
+    seat: Seat,
     settings: DispatcherSettings,
     name: &str,
     stop: StopTokens,
     metrics: &Metrics,
 ) -> Result<Tally, RunError> {
-    let (dispatcher, workers) = Dispatcher::prepare(&store, webhook, settings, name, stop, metrics).await?;
-    dispatcher.supervise(workers).await
+    let schedule = seat.schedule.clone();
+    let (dispatcher, workers) = Dispatcher::prepare(&store, seat, settings, name, stop, metrics).await?;
+    let ended = dispatcher.supervise(workers).await;
+    schedule.forget();
+    ended
 }
 
 /// The work of each worker. It is separate from [`Dispatcher`], so that a test can replace a worker by one that fails.
@@ -212,7 +216,7 @@ impl Dispatcher {
     /// Registers with the database and gets the workers ready. From then on, `metrics` says what is known of it.
     async fn prepare(
         store: &Store,
-        webhook: Webhook,
+        seat: Seat,
         settings: DispatcherSettings,
         name: &str,
         stop: StopTokens,
@@ -228,7 +232,7 @@ impl Dispatcher {
             })?;
         let (stop_trying, all_settled) = (CancellationToken::new(), CancellationToken::new());
         let (attempts, books) = (TaskTracker::new(), Books::default());
-        let schedule = Arc::new(Schedule::new(settings.limits.clone()));
+        let Seat { webhook, schedule } = seat;
         let (concurrency, max_unrecorded) = (settings.limits.in_flight, settings.max_unrecorded);
         let places = Places::new(schedule.clone(), max_unrecorded, counts.clone());
         let losses = places.losses.clone();
@@ -238,7 +242,6 @@ impl Dispatcher {
         let finisher = Finisher::new(session, inbox, concurrency, stop_trying.clone(), counts.clone(), books.clone())
             .keeping_excerpts(settings.keep_excerpts);
         let budget = Arc::new(Budget::new(settings.max_bytes_in_flight, settings.max_call_bytes));
-        let webhook = Arc::new(webhook);
         let (cut, spans) = (stop.cut.clone(), settings.spans.clone());
         let means = Means { webhook: webhook.clone(), budget, cut, spans };
         let scout = Scout::new(store, schedule.clone(), counts);

@@ -23,7 +23,7 @@ const MAX_PROBES: usize = 128;
 const MAX_PROBES_OF_BLACK_HOLES: usize = 128;
 
 /// Probes hosts when their probes are due, until `stop`.
-pub(super) async fn run(schedule: Arc<Schedule>, webhook: Arc<Webhook>, stop: CancellationToken) {
+pub(super) async fn run(schedule: Schedule, webhook: Arc<Webhook>, stop: CancellationToken) {
     let mut probes: JoinSet<(Origin, Probe)> = JoinSet::new();
     let mut silent: HashSet<Origin> = HashSet::new();
     let mut black_holes = 0;

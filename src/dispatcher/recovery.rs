@@ -61,7 +61,8 @@ impl Recovery {
             // left.
             let Some(looked) = stop.run_until_cancelled(self.look_after_others()).await else { return };
             match looked {
-                Ok(()) => self.outage.over(),
+                Ok(true) => self.outage.over(),
+                Ok(false) => {}
                 Err(error) => until(&stop, self.outage.wait(&error)).await,
             }
         }
@@ -72,12 +73,14 @@ impl Recovery {
     /// During an outage of the database, nobody can renew a lease. After it, the others have the length of a full lease
     /// to renew before they are declared lost. So have dispatchers that ran before this one started. This dispatcher's
     /// own renewals show when that time is over: while they have succeeded, the others could renew, too.
-    async fn look_after_others(&mut self) -> Result<(), StoreError> {
+    ///
+    /// Returns whether the database was asked anything.
+    async fn look_after_others(&mut self) -> Result<bool, StoreError> {
         let steady = self.lease.renewed_since().is_some_and(|since| Instant::now() - since >= self.length);
         let lost = if steady { self.session.declare_lost().await? } else { 0 };
         let begun = Instant::now();
         if lost == 0 && begun < self.look_due {
-            return Ok(());
+            return Ok(steady);
         }
         let given_up = self.give_up_all().await;
         // A failed look is repeated at the next check, unless it failed because the statement took too long.
@@ -88,7 +91,7 @@ impl Recovery {
         if lost > 0 || unknown > 0 {
             warn!(lost, unknown, "gave up what lost dispatchers had in flight");
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Gives up all that was left behind, in batches from the smallest id to the largest, so that a delivery that

@@ -1,5 +1,6 @@
-//! The scheduler as the workers of a dispatcher share it: behind a lock that is only held briefly, with a clock, the
-//! cursors of the lanes, and a notification for the claimer.
+//! The scheduler as the workers share it: behind a lock that is only held briefly, with a clock, the cursors of the lanes,
+//! and a notification for each claimer. A [`Schedule`] is what the workers of one outbox see of it. All outboxes that
+//! the process serves share the scheduler, so that its limits hold for all of them together.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -9,22 +10,32 @@ use tokio::sync::Notify;
 use uuid::Uuid;
 
 use super::cursors::Cursors;
+use super::held::HeldTurns;
 use crate::domain::host::Origin;
 use crate::domain::pause::PauseTarget;
 use crate::domain::report::HostReport;
-use crate::scheduler::{Ailing, Edition, LaneId, Limits, Manner, Owners, Place, Probe, Scheduler, Signal, Turn};
+use crate::scheduler::{
+    Ailing, Edition, LaneId, Limits, Manner, Outbox, Owners, Place, Probe, Scheduler, Signal, Turn,
+};
 use crate::store::claim::{Ask, Taken};
 use crate::store::lanes::{LaneAbout, LaneChecked, LaneCursor, LaneSeen};
 
 /// The shortest wait before the schedule looks again for probes that are due but had no room.
 const BETWEEN_PROBES: Duration = Duration::from_millis(100);
 
-/// The schedule of one dispatcher.
-#[derive(Debug)]
+/// The schedule of one outbox.
+#[derive(Clone, Debug)]
 pub(super) struct Schedule {
+    outbox: Outbox,
+    shared: Arc<Shared>,
+}
+
+/// What the schedules of all outboxes share.
+#[derive(Debug)]
+struct Shared {
     inner: Mutex<Inner>,
-    /// Signals that a claim may have become possible.
-    changed: Notify,
+    /// Signals to the claimer of each outbox that a claim may have become possible.
+    changed: Vec<Notify>,
     /// Signals that a host may have become unreachable.
     probe: Notify,
 }
@@ -32,25 +43,85 @@ pub(super) struct Schedule {
 #[derive(Debug)]
 struct Inner {
     scheduler: Scheduler,
-    cursors: Cursors,
+    /// Those of each outbox.
+    cursors: Vec<Cursors>,
 }
 
 impl Schedule {
-    pub(super) fn new(limits: Limits) -> Schedule {
-        let inner = Inner { scheduler: Scheduler::new(limits), cursors: Cursors::default() };
-        Schedule { inner: Mutex::new(inner), changed: Notify::new(), probe: Notify::new() }
+    /// The schedules of so many outboxes, which share these limits. There is at least one.
+    pub(super) fn all(limits: Limits, outboxes: u16) -> Vec<Schedule> {
+        let outboxes = outboxes.max(1);
+        let cursors = Outbox::all(outboxes).map(|_| Cursors::default()).collect();
+        let inner = Mutex::new(Inner { scheduler: Scheduler::new(limits, outboxes), cursors });
+        let changed = Outbox::all(outboxes).map(|_| Notify::new()).collect();
+        let shared = Arc::new(Shared { inner, changed, probe: Notify::new() });
+        Outbox::all(outboxes).map(|outbox| Schedule { outbox, shared: shared.clone() }).collect()
+    }
+
+    /// The lane of this action.
+    fn lane(&self, action_id: i64) -> LaneId {
+        LaneId { outbox: self.outbox, action_id }
+    }
+
+    fn changed(&self) -> &Notify {
+        &self.shared.changed[self.outbox.index()]
+    }
+
+    /// Tells all claimers, because what one outbox leaves may be for another.
+    fn tell_all(&self) {
+        self.shared.changed.iter().for_each(Notify::notify_one);
+    }
+
+    fn cursors<'i>(&self, inner: &'i mut Inner) -> &'i mut Cursors {
+        &mut inner.cursors[self.outbox.index()]
+    }
+
+    /// Keeps no place for this outbox, because its database does not answer, until [`Schedule::resume`]. The other outboxes
+    /// of the process do not wait for it.
+    pub(super) fn rest(&self) {
+        self.lock().scheduler.rest(self.outbox);
+        self.tell_all();
+    }
+
+    /// Ends [`Schedule::rest`].
+    pub(super) fn resume(&self) {
+        self.lock().scheduler.resume(self.outbox);
+    }
+
+    /// Forgets everything about this outbox, because its dispatcher has ended.
+    pub(super) fn forget(&self) {
+        let mut inner = self.lock();
+        inner.scheduler.forget_outbox(self.outbox);
+        *self.cursors(&mut inner) = Cursors::default();
+        drop(inner);
+        self.tell_all();
     }
 
     /// Waits until a claim is possible, and plans it, for `most` deliveries at most. Cancel-safe.
-    pub(super) async fn turns(&self, most: usize) -> Vec<Turn> {
+    pub(super) async fn turns(&self, most: usize) -> HeldTurns {
         loop {
-            let changed = self.changed.notified();
-            let turns = self.lock().scheduler.plan(most, Instant::now());
+            let changed = self.changed().notified();
+            let (turns, concerns_others) = {
+                let scheduler = &mut self.lock().scheduler;
+                let (waited, called) = (scheduler.waits(self.outbox), scheduler.called_elsewhere(self.outbox));
+                let turns = scheduler.plan(self.outbox, most, Instant::now());
+                // Places that were kept for this outbox are free now, or a lane of another one was called for a place.
+                let gave_up = waited && turns.is_empty() && !scheduler.waits(self.outbox);
+                (turns, gave_up || scheduler.called_elsewhere(self.outbox) > called)
+            };
+            if concerns_others {
+                self.tell_all();
+            }
             if !turns.is_empty() {
-                return turns;
+                return HeldTurns::new(turns, self);
             }
             changed.await;
         }
+    }
+
+    /// No turns.
+    pub(super) fn no_turns(&self) -> HeldTurns {
+        HeldTurns::new(Vec::new(), self)
     }
 
     /// Under load, when less than a quarter of the places in reach is free, waits until half of them are free, or until
@@ -65,7 +136,7 @@ impl Schedule {
         }
         let half_are_free = async {
             while !one_part_is_free_in(2) {
-                self.changed.notified().await;
+                self.changed().notified().await;
             }
         };
         tokio::time::timeout(at_most, half_are_free).await.ok();
@@ -75,20 +146,22 @@ impl Schedule {
     pub(super) fn asks(&self, turns: &[Turn]) -> Vec<Ask> {
         let (mut inner, now) = (self.lock(), Instant::now());
         let ask = |turn: &Turn| {
-            let after = inner.cursors.after(turn.lane, now);
-            Ask { action_id: turn.lane, deliveries: turn.quota, after }
+            let action_id = turn.lane.action_id;
+            let after = self.cursors(&mut inner).after(action_id, now);
+            Ask { action_id, deliveries: turn.quota, after }
         };
         turns.iter().map(ask).collect()
     }
 
-    /// Notes what the claim of these turns took. Returns the places of each lane's deliveries. `small_only` says that
+    /// Notes what the claim of these turns took. Returns the places of each action's deliveries. `small_only` says that
     /// the claim left out large calls.
-    pub(super) fn claimed(&self, mut turns: Vec<Turn>, taken: &Taken, small_only: bool) -> HashMap<LaneId, Vec<Place>> {
+    pub(super) fn claimed(&self, turns: HeldTurns, taken: &Taken, small_only: bool) -> HashMap<i64, Vec<Place>> {
         let mut counts: HashMap<LaneId, (usize, Uuid)> = HashMap::with_capacity(turns.len());
         for one in &taken.claimed {
-            let (count, last) = counts.entry(one.version.action_id).or_insert((0, Uuid::nil()));
+            let (count, last) = counts.entry(self.lane(one.version.action_id)).or_insert((0, Uuid::nil()));
             (*count, *last) = (*count + 1, (*last).max(one.token.delivery_id()));
         }
+        let mut turns = turns.take();
         // Lanes that got nothing, because the bytes were used up, go first the next time.
         if taken.cut_short {
             turns.sort_by_key(|turn| counts.contains_key(&turn.lane));
@@ -98,30 +171,39 @@ impl Schedule {
         for turn in turns {
             let (lane, quota) = (turn.lane, turn.quota);
             let (count, last) = counts.get(&lane).copied().unwrap_or_default();
-            let seen = taken.seen.get(&lane).copied().unwrap_or_default();
+            let seen = taken.seen.get(&lane.action_id).copied().unwrap_or_default();
             let more = seen >= quota || seen > count || small_only || (count == 0 && taken.cut_short);
             // If large calls were left out, deliveries before the last claimed one may still wait.
             if count > 0 && !small_only {
-                inner.cursors.advance(lane, last, now);
+                self.cursors(&mut inner).advance(lane.action_id, last, now);
             }
-            let of_lane = inner.scheduler.claimed(turn, count, more);
+            let of_lane = inner.scheduler.claimed(turn, count, more, now);
             if count > 0 {
-                places.insert(lane, of_lane);
+                places.insert(lane.action_id, of_lane);
             }
         }
         drop(inner);
-        self.changed.notify_one();
+        self.tell_all();
         places
     }
 
-    /// Notes that these turns did not take place, and frees their places.
-    pub(super) fn give_back(&self, turns: impl IntoIterator<Item = Turn>) {
+    /// Lends the places of these turns to others, because their claim is not answered for long, and rests.
+    pub(super) fn lend(&self, turns: &mut HeldTurns) {
         let mut inner = self.lock();
+        turns.iter_mut().for_each(|turn| inner.scheduler.lend(turn));
+        inner.scheduler.rest(self.outbox);
+        drop(inner);
+        self.tell_all();
+    }
+
+    /// Notes that these turns did not take place, and frees their places.
+    pub(super) fn give_back(&self, turns: Vec<Turn>) {
+        let (mut inner, now) = (self.lock(), Instant::now());
         for turn in turns {
-            inner.scheduler.claimed(turn, 0, true);
+            inner.scheduler.claimed(turn, 0, true, now);
         }
         drop(inner);
-        self.changed.notify_one();
+        self.tell_all();
     }
 
     /// Reduces a turn to `quota` deliveries. Its other places come free.
@@ -133,14 +215,14 @@ impl Schedule {
     pub(super) fn learn(&self, host: &Origin, started: Instant, signal: Signal) {
         self.lock().scheduler.learn(host, started, signal, Instant::now());
         if matches!(signal, Signal::Unreached(_)) {
-            self.probe.notify_one();
+            self.shared.probe.notify_one();
         }
     }
 
     /// Notes that this place comes free.
     pub(super) fn leave(&self, place: &Place) {
         self.lock().scheduler.leave_place(place);
-        self.changed.notify_one();
+        self.tell_all();
     }
 
     /// Notes that something waits in these lanes. Returns the lanes that are not known, or whose action has changed.
@@ -149,14 +231,15 @@ impl Schedule {
         let mut unknown = Vec::new();
         for lane in lanes {
             let edition = Edition { version: lane.version, enabled: lane.enabled };
-            if inner.scheduler.edition(lane.action_id) == Some(edition) {
-                inner.scheduler.found(lane.action_id);
+            let id = self.lane(lane.action_id);
+            if inner.scheduler.edition(id) == Some(edition) {
+                inner.scheduler.found(id);
             } else {
                 unknown.push(lane);
             }
         }
         drop(inner);
-        self.changed.notify_one();
+        self.tell_all();
         unknown
     }
 
@@ -165,7 +248,7 @@ impl Schedule {
         let mut inner = self.lock();
         for LaneChecked { lane, behind } in &lanes {
             if let Some(id) = behind {
-                inner.cursors.go_back(lane.action_id, *id);
+                self.cursors(&mut inner).go_back(lane.action_id, *id);
             }
         }
         drop(inner);
@@ -176,10 +259,11 @@ impl Schedule {
     /// knows. The claim reads the newest version, and the scout may not have found it yet.
     pub(super) fn outdated(&self, taken: &Taken) -> Vec<LaneSeen> {
         let inner = self.lock();
-        let mut outdated: HashMap<LaneId, LaneSeen> = HashMap::new();
+        let mut outdated: HashMap<i64, LaneSeen> = HashMap::new();
         for one in &taken.claimed {
             let (action_id, version, enabled) = (one.version.action_id, one.version.version, one.enabled);
-            if inner.scheduler.edition(action_id).is_some_and(|known| known != Edition { version, enabled }) {
+            if inner.scheduler.edition(self.lane(action_id)).is_some_and(|known| known != Edition { version, enabled })
+            {
                 outdated.insert(action_id, LaneSeen { action_id, version, enabled });
             }
         }
@@ -188,12 +272,11 @@ impl Schedule {
 
     /// Makes lanes known in which something waits. A lane of `seen` that is missing in `about` has no action.
     pub(super) fn introduce(&self, seen: &[LaneSeen], about: Vec<LaneAbout>) {
-        let mut told: HashMap<LaneId, LaneAbout> =
-            about.into_iter().map(|about| (about.lane.action_id, about)).collect();
+        let mut told: HashMap<i64, LaneAbout> = about.into_iter().map(|about| (about.lane.action_id, about)).collect();
         let (mut inner, now) = (self.lock(), Instant::now());
         for lane in seen {
-            let id = lane.action_id;
-            let (owners, edition, manner) = match told.remove(&id) {
+            let id = self.lane(lane.action_id);
+            let (owners, edition, manner) = match told.remove(&lane.action_id) {
                 Some(LaneAbout { lane, agent, url, answered }) => {
                     let host = if lane.enabled { Origin::of_url(&url) } else { None };
                     let edition = Edition { version: lane.version, enabled: lane.enabled };
@@ -214,42 +297,42 @@ impl Schedule {
             }
         }
         drop(inner);
-        self.changed.notify_one();
+        self.tell_all();
     }
 
     /// Notes that a delivery went back to `waiting`.
     pub(super) fn returned(&self, lane: LaneId, delivery_id: Uuid) {
         let mut inner = self.lock();
-        inner.cursors.go_back(lane, delivery_id);
+        self.cursors(&mut inner).go_back(lane.action_id, delivery_id);
         inner.scheduler.found(lane);
         drop(inner);
-        self.changed.notify_one();
+        self.tell_all();
     }
 
     /// Passes over the deliveries of a lane up to this one, for a while.
     pub(super) fn pass_over(&self, lane: LaneId, last: Uuid) {
-        self.lock().cursors.pass_over(lane, last, Instant::now());
+        self.cursors(&mut self.lock()).pass_over(lane.action_id, last, Instant::now());
     }
 
     /// Notes that ids up to this one were made some time ago.
     pub(super) fn raise_floor(&self, floor: Uuid) {
-        self.lock().cursors.raise_floor(floor);
+        self.cursors(&mut self.lock()).raise_floor(floor);
     }
 
     /// All cursors, in the order of their lanes.
-    pub(super) fn cursors(&self) -> Vec<LaneCursor> {
-        self.lock().cursors.all(Instant::now())
+    pub(super) fn all_cursors(&self) -> Vec<LaneCursor> {
+        self.cursors(&mut self.lock()).all(Instant::now())
     }
 
     /// A claim of this lane looks for ids greater than this one.
     pub(super) fn after(&self, lane: LaneId) -> Uuid {
-        self.lock().cursors.after(lane, Instant::now())
+        self.cursors(&mut self.lock()).after(lane.action_id, Instant::now())
     }
 
     /// Replaces what is paused. Returns whether that changed anything.
     pub(super) fn pause(&self, targets: impl IntoIterator<Item = PauseTarget>) -> bool {
-        let changed = self.lock().scheduler.pause(targets.into_iter().collect());
-        self.changed.notify_one();
+        let changed = self.lock().scheduler.pause(self.outbox, targets.into_iter().collect());
+        self.tell_all();
         changed
     }
 
@@ -257,7 +340,7 @@ impl Schedule {
     /// answer to their last probe, `most_black_holes` at most. Cancel-safe.
     pub(super) async fn probes_due(&self, most: usize, most_black_holes: usize) -> (Vec<Origin>, Vec<Origin>) {
         loop {
-            let probe = self.probe.notified();
+            let probe = self.shared.probe.notified();
             let (hosts, next) = {
                 let mut inner = self.lock();
                 (inner.scheduler.probes_due(most, most_black_holes, Instant::now()), inner.scheduler.next_probe())
@@ -279,47 +362,23 @@ impl Schedule {
     /// Notes the result of a probe.
     pub(super) fn probed(&self, host: &Origin, probe: Probe) {
         self.lock().scheduler.probed(host, probe, Instant::now());
-        self.changed.notify_one();
+        self.tell_all();
     }
 
-    /// The number of requests in flight, and a report about the hosts.
+    /// The number of requests of this outbox in flight, and a report about its hosts.
     pub(super) fn report(&self) -> (usize, Vec<HostReport>) {
         let inner = self.lock();
-        (inner.scheduler.in_flight(), inner.scheduler.report(Instant::now()))
+        (inner.scheduler.in_flight(self.outbox), inner.scheduler.report(self.outbox, Instant::now()))
     }
 
-    /// The number of requests in flight, and how many hosts do not answer.
+    /// The number of requests of this outbox in flight, and how many of its hosts do not answer.
     pub(super) fn in_flight_and_ailing(&self) -> (usize, Ailing) {
         let inner = self.lock();
-        (inner.scheduler.in_flight(), inner.scheduler.ailing(Instant::now()))
+        (inner.scheduler.in_flight(self.outbox), inner.scheduler.ailing(self.outbox, Instant::now()))
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// A place that is given back when this is dropped, whatever happens to the attempt.
-#[derive(Debug)]
-pub(super) struct HeldPlace {
-    place: Place,
-    schedule: Arc<Schedule>,
-}
-
-impl HeldPlace {
-    pub(super) fn new(place: Place, schedule: &Arc<Schedule>) -> HeldPlace {
-        HeldPlace { place, schedule: schedule.clone() }
-    }
-
-    /// The agent whose place it is.
-    pub(super) fn agent(&self) -> &Arc<str> {
-        self.place.agent()
-    }
-}
-
-impl Drop for HeldPlace {
-    fn drop(&mut self) {
-        self.schedule.leave(&self.place);
+        self.shared.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

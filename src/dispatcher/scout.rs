@@ -10,7 +10,6 @@
 //!   seldom the longer it takes.
 //! - **Pauses**: what is paused, once a second.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
@@ -44,7 +43,7 @@ const BUSY_PAUSE: Duration = Duration::from_millis(1);
 /// The scout worker of one dispatcher.
 pub(super) struct Scout {
     session: Session,
-    schedule: Arc<Schedule>,
+    schedule: Schedule,
     idle_wait: IdleWait,
     outage: Outage,
     /// The next look at the arrivals reads ids greater than this one.
@@ -56,7 +55,7 @@ pub(super) struct Scout {
 }
 
 impl Scout {
-    pub(super) fn new(store: &Store, schedule: Arc<Schedule>, counts: &Counters) -> Scout {
+    pub(super) fn new(store: &Store, schedule: Schedule, counts: &Counters) -> Scout {
         let now = Instant::now();
         Scout {
             session: store.session(STATEMENT_TIMEOUT).counting(counts.errors(Operation::Scout)),
@@ -140,7 +139,7 @@ impl Scout {
     /// Makes a round through all lanes, in slices, with a look at the arrivals after each slice. Returns whether any of
     /// those looks found a newer delivery.
     async fn round(&mut self) -> Result<bool, StoreError> {
-        let cursors = self.schedule.cursors();
+        let cursors = self.schedule.all_cursors();
         let mut is_news = false;
         for slice in cursors.chunks(SLICE) {
             let checked = self.session.check_lanes(slice).await?;

@@ -91,7 +91,7 @@ impl Starter {
         };
         // A span that is off still costs: each poll enters it, and the future is moved once more.
         if span.is_disabled() {
-            self.attempts.spawn(attempted);
+            self.attempts.spawn(attempted.in_current_span());
         } else {
             self.attempts.spawn(attempted.instrument(span));
         }

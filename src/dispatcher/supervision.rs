@@ -7,7 +7,7 @@ use std::fmt;
 use std::pin::Pin;
 
 use tokio::task::{Id, JoinError, JoinSet};
-use tracing::error;
+use tracing::{Instrument, error};
 
 use super::policy::PolicyConflict;
 
@@ -71,7 +71,7 @@ impl<Alarm: FnMut(Worker)> Watch<Alarm> {
 
     /// Lets a worker begin its work.
     pub(super) fn start(&mut self, worker: Worker, work: Work) {
-        let task = self.tasks.spawn(work);
+        let task = self.tasks.spawn(work.in_current_span());
         self.running.insert(task.id(), worker);
     }
 

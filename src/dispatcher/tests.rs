@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 use super::*;
 use crate::domain::action_file::ActionFile;
+use crate::webhook::Webhook;
 
 /// How long a test waits for any event before it fails.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -115,10 +116,9 @@ async fn prepared(database: &Database) -> (Dispatcher, Workers) {
         spans: None,
         sealing: None,
     };
-    let webhook = Webhook::new(webhook).unwrap();
+    let seat = Seat::all(Webhook::new(webhook).unwrap(), settings.limits.clone(), 1).remove(0);
     let prepared =
-        Dispatcher::prepare(&database.store, webhook, settings, "test", StopTokens::default(), &Metrics::default())
-            .await;
+        Dispatcher::prepare(&database.store, seat, settings, "test", StopTokens::default(), &Metrics::default()).await;
     prepared.unwrap_or_else(|error| panic!("{error}"))
 }
 

@@ -1,4 +1,6 @@
-//! Deliveries that are claimed and whose attempts have not started, so nothing of them was sent. If an error or a panic stops the starting, the deliveries that are left go back to `waiting`.
+//! Deliveries that are claimed and whose attempts have not started, so nothing of them was sent. If an error or a panic
+//! stops the starting, the deliveries that are left go back to `waiting`. So do those whose places were lent while their
+//! claim was not answered.
 
 use hashbrown::HashMap;
 use tokio::sync::mpsc;
@@ -7,7 +9,7 @@ use super::finisher::PendingResult;
 use super::in_flight::{InFlight, Places};
 use crate::domain::claim::{AttemptRecord, Claimed};
 use crate::domain::delivery::Ending;
-use crate::scheduler::{LaneId, Place};
+use crate::scheduler::Place;
 
 /// The deliveries that one claim took, each in flight at its place.
 pub(super) struct Unstarted {
@@ -19,7 +21,7 @@ impl Unstarted {
     /// Gives each delivery one of the places of its lane. There is one place for each claimed delivery.
     pub(super) fn new(
         claimed: Vec<Claimed>,
-        mut untaken: HashMap<LaneId, Vec<Place>>,
+        mut untaken: HashMap<i64, Vec<Place>>,
         places: &Places,
         results: mpsc::Sender<PendingResult>,
     ) -> Unstarted {
@@ -27,7 +29,10 @@ impl Unstarted {
             let place = untaken.get_mut(&one.version.action_id)?.pop()?;
             Some((one, places.take(place)))
         };
-        Unstarted { left: claimed.into_iter().filter_map(begin).collect::<Vec<_>>().into_iter(), results }
+        let (left, without_place): (Vec<_>, Vec<_>) =
+            claimed.into_iter().filter_map(begin).partition(|(_, in_flight)| in_flight.may_begin());
+        drop(Unstarted { left: without_place.into_iter(), results: results.clone() });
+        Unstarted { left: left.into_iter(), results }
     }
 
     /// The deliveries that are left.
@@ -64,7 +69,7 @@ mod tests {
         Claimed {
             token: ClaimToken::new(Uuid::now_v7(), Uuid::nil()),
             message_id: Uuid::nil(),
-            version: VersionKey { action_id: LANE, version: 1 },
+            version: VersionKey { action_id: LANE.action_id, version: 1 },
             enabled: true,
             waited: std::time::Duration::ZERO,
             payload: crate::domain::claim::Payload::Gone,
@@ -76,7 +81,7 @@ mod tests {
     async fn what_a_panic_keeps_from_starting_goes_back_to_waiting() {
         let (places, untaken) = places(3, 0);
         let (results, mut finisher) = mpsc::channel(3);
-        let untaken = HashMap::from_iter([(LANE, untaken)]);
+        let untaken = HashMap::from_iter([(LANE.action_id, untaken)]);
         let mut unstarted = Unstarted::new(vec![claimed(), claimed(), claimed()], untaken, &places, results);
         let starts = tokio::spawn(async move {
             let (_started, in_flight) = unstarted.next().unwrap();

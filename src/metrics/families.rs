@@ -1,6 +1,7 @@
 //! The families of metrics, each with its name, its type and what it means, and the text of a scrape.
 //! `docs/operating.md` lists them; a test compares the list with a scrape.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use prometheus_client::collector::Collector;
@@ -30,9 +31,11 @@ pub(super) struct Snapshot {
     pub(super) database: Option<DatabaseFigures>,
 }
 
-/// The text of a scrape, in the Prometheus text format.
-pub(super) fn encode(snapshot: Snapshot) -> String {
-    let mut registry = Registry::default();
+/// The text of a scrape, in the Prometheus text format. If a dispatcher serves one of several databases, all its metrics have
+/// the name of that database as a label.
+pub(super) fn encode(snapshot: Snapshot, database: Option<&str>) -> String {
+    let label = database.map(|name| (Cow::from("database"), Cow::from(name.to_owned())));
+    let mut registry = Registry::with_labels(label.into_iter());
     registry.register_collector(Box::new(snapshot));
     let mut text = String::new();
     // Writing to a String does not fail.

@@ -21,10 +21,11 @@ mod counters;
 mod families;
 mod figures;
 mod histogram;
+mod merged;
 mod server;
 
 pub use counters::{Counters, Operation, Totals};
-pub use server::Server;
+pub use server::{Server, Source};
 
 /// What is known of a dispatcher at this moment.
 #[derive(Clone, Copy, Debug, PartialEq)]

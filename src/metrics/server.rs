@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use http::{Method, Request, Response, StatusCode};
 use hyper::server::conn::http1;
@@ -22,6 +23,7 @@ use tracing::{debug, info};
 
 use super::families::{self, Snapshot};
 use super::figures::Figures;
+use super::merged::merge;
 use super::{Metrics, Operation};
 use crate::store::Store;
 
@@ -63,15 +65,28 @@ impl Server {
         Ok(Server { listener, address })
     }
 
-    /// Serves from now on, until the process ends.
-    pub fn start(self, metrics: Metrics, store: &Store) {
+    /// Serves from now on, until the process ends. There is at least one source.
+    pub fn start(self, sources: Vec<Source>) {
         let address = self.address;
-        let (figures, reader) = Figures::of(store, metrics.counters().errors(Operation::Figures));
-        let desk = Arc::new(Desk { metrics, figures, text: Mutex::new(None) });
-        tokio::spawn(reader);
+        let look = |source: Source| {
+            let (figures, reader) = Figures::of(&source.store, source.metrics.counters().errors(Operation::Figures));
+            tokio::spawn(reader);
+            Watched { database: source.database, metrics: source.metrics, figures }
+        };
+        let desk = Arc::new(Desk { watched: sources.into_iter().map(look).collect(), text: Mutex::new(None) });
         tokio::spawn(accept(self.listener, desk));
         info!(%address, "serving metrics");
     }
+}
+
+/// What is measured: a dispatcher, and the database that it serves.
+pub struct Source {
+    /// The name of the database. It is a label, if there are several.
+    pub database: String,
+    /// Those of the dispatcher.
+    pub metrics: Metrics,
+    /// Where figures are read.
+    pub store: Store,
 }
 
 /// Takes connections until the process ends.
@@ -109,8 +124,8 @@ async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, desk: Arc<Desk>) {
 
 /// Answers requests.
 struct Desk {
-    metrics: Metrics,
-    figures: Figures,
+    /// All that is measured.
+    watched: Vec<Watched>,
     /// The text of the last scrape.
     text: Mutex<Option<(Instant, String)>>,
 }
@@ -144,11 +159,36 @@ impl Desk {
         {
             return made.clone();
         }
-        let database = self.figures.get().await;
-        let snapshot = Snapshot { totals: self.metrics.counters().totals(), live: self.metrics.live(), database };
-        let made = families::encode(snapshot);
+        let snapshots = join_all(self.watched.iter().map(Watched::snapshot)).await;
+        let made = match <[Snapshot; 1]>::try_from(snapshots) {
+            Ok([only]) => families::encode(only, None),
+            Err(several) => {
+                let labelled = several.into_iter().zip(&self.watched);
+                merge(labelled.map(|(snapshot, of)| families::encode(snapshot, Some(&of.database))))
+            }
+        };
         *text = Some((Instant::now(), made.clone()));
         made
+    }
+
+    /// Why no dispatcher of this process can do its work now.
+    async fn why_not_ready(&self) -> Option<&'static str> {
+        let reasons = join_all(self.watched.iter().map(Watched::why_not_ready)).await;
+        if reasons.iter().any(Option::is_none) { None } else { reasons.into_iter().flatten().next() }
+    }
+}
+
+/// A dispatcher and its database, while somebody may ask about them.
+struct Watched {
+    database: String,
+    metrics: Metrics,
+    figures: Figures,
+}
+
+impl Watched {
+    async fn snapshot(&self) -> Snapshot {
+        let database = self.figures.get().await;
+        Snapshot { totals: self.metrics.counters().totals(), live: self.metrics.live(), database }
     }
 
     /// Why this dispatcher cannot do its work now.

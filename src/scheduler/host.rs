@@ -1,11 +1,13 @@
 //! A host: how many requests to it may be in flight, whether it answers, and whether it can be reached.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::lane::Ticket;
 use super::limit::AdaptiveLimit;
 use super::place_queue::PlaceQueue;
 use super::reach::Reach;
+use super::ring::Outbox;
 
 /// A host counts as silent if a request has been in flight for this long without any answer from the host.
 pub(super) const QUIET: Duration = Duration::from_secs(1);
@@ -33,13 +35,41 @@ pub(super) struct KnownHost {
     /// The manner under whose shared limit it waits for a place, if it waits there.
     pub(super) waits_as: Option<Manner>,
     /// How many known lanes send to it.
-    pub(super) lanes: usize,
+    pub(super) lanes: LaneCounts,
     /// When the last answer arrived, or when the first request after a pause began.
     heard_at: Instant,
     /// Since when it is silent.
     pub(super) silent_since: Option<Instant>,
     /// Whether the scheduler has noted when to check whether it is silent.
     pub(super) watched: bool,
+}
+
+/// How many known lanes send to a host, for each outbox.
+#[derive(Debug, Default)]
+pub(super) struct LaneCounts(BTreeMap<Outbox, usize>);
+
+impl LaneCounts {
+    pub(super) fn add(&mut self, outbox: Outbox) {
+        *self.0.entry(outbox).or_default() += 1;
+    }
+
+    pub(super) fn remove(&mut self, outbox: Outbox) {
+        if let Some(count) = self.0.get_mut(&outbox) {
+            *count -= 1;
+            if *count == 0 {
+                self.0.remove(&outbox);
+            }
+        }
+    }
+
+    /// How many are of this outbox.
+    pub(super) fn of(&self, outbox: Outbox) -> usize {
+        self.0.get(&outbox).copied().unwrap_or_default()
+    }
+
+    pub(super) fn is_none(&self) -> bool {
+        self.0.is_empty()
+    }
 }
 
 impl KnownHost {
@@ -51,7 +81,7 @@ impl KnownHost {
             reach: Reach::unknown(),
             manner,
             waits_as: None,
-            lanes: 0,
+            lanes: LaneCounts::default(),
             heard_at: now,
             silent_since: (manner == Manner::Silent).then_some(now),
             watched: false,

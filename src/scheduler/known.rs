@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::host::{KnownHost, Manner};
 use super::lane::{Lane, LaneState};
 use super::limit::AdaptiveLimit;
-use super::{Edition, LaneId, MAX_LANES, Owners, Scheduler};
+use super::{Edition, LaneId, MAX_LANES, Outbox, Owners, Scheduler};
 use crate::domain::host::Origin;
 
 impl Scheduler {
@@ -16,9 +16,10 @@ impl Scheduler {
         match self.lanes.get(&lane).map(|known| known.owners == owners) {
             Some(true) => {}
             Some(false) => self.change_owners(lane, owners, manner, now),
-            None if self.lanes.len() >= MAX_LANES && !self.forget_one() => return false,
+            None if self.ring(lane.outbox).lanes >= MAX_LANES && !self.forget_one(lane.outbox) => return false,
             None => {
-                self.join(&owners, manner, now);
+                self.join(lane.outbox, &owners, manner, now);
+                self.ring_mut(lane.outbox).lanes += 1;
                 self.lanes.insert(lane, Lane { owners, edition, state: LaneState::Idle, number: 0 });
                 self.make_idle(lane);
             }
@@ -37,23 +38,25 @@ impl Scheduler {
     /// Notes that nothing is known to wait in this lane.
     pub(super) fn make_idle(&mut self, lane: LaneId) {
         let ticket = self.set(lane, LaneState::Idle);
-        self.idle.extend(ticket);
+        let ring = self.ring_mut(lane.outbox);
+        ring.idle.extend(ticket);
         // Each time a lane becomes idle, it leaves a ticket. Old tickets are removed when the queue has grown to twice
         // the number of lanes.
-        if self.idle.len() > 2 * self.lanes.len() + 64 {
-            let mut idle = std::mem::take(&mut self.idle);
+        if ring.idle.len() > 2 * ring.lanes + 64 {
+            let mut idle = std::mem::take(&mut ring.idle);
             idle.retain(|ticket| self.is_current(*ticket));
-            self.idle = idle;
+            self.ring_mut(lane.outbox).idle = idle;
         }
     }
 
-    /// Forgets the lane that has been idle longest. Returns `false` if no lane is idle.
-    fn forget_one(&mut self) -> bool {
-        while let Some(ticket) = self.idle.pop_front() {
+    /// Forgets the lane of an outbox that has been idle longest. Returns `false` if none is idle.
+    fn forget_one(&mut self, outbox: Outbox) -> bool {
+        while let Some(ticket) = self.ring_mut(outbox).idle.pop_front() {
             if self.is_current(ticket)
                 && let Some(lane) = self.lanes.remove(&ticket.lane)
             {
-                self.leave(&lane.owners);
+                self.ring_mut(outbox).lanes -= 1;
+                self.leave(outbox, &lane.owners);
                 return true;
             }
         }
@@ -63,7 +66,7 @@ impl Scheduler {
     /// Notes that the owners of a lane have changed, because a new version of its action was published, or the action
     /// was enabled or disabled. What waits counts for the new owners; what is in flight keeps its place.
     fn change_owners(&mut self, lane: LaneId, owners: Owners, manner: Manner, now: Instant) {
-        self.join(&owners, manner, now);
+        self.join(lane.outbox, &owners, manner, now);
         let Some(known) = self.lanes.get_mut(&lane) else { return };
         let former = std::mem::replace(&mut known.owners, owners);
         // A turn that is under way ends with the owners it began with. A lane in a queue may now be in the wrong one,
@@ -72,10 +75,10 @@ impl Scheduler {
             LaneState::Held | LaneState::Ready => self.make_ready(lane),
             LaneState::Idle | LaneState::Claiming { .. } => {}
         }
-        self.leave(&former);
+        self.leave(lane.outbox, &former);
     }
 
-    fn join(&mut self, owners: &Owners, manner: Manner, now: Instant) {
+    fn join(&mut self, outbox: Outbox, owners: &Owners, manner: Manner, now: Instant) {
         self.agents.entry(owners.agent.clone()).or_default().lanes += 1;
         if let Some(name) = &owners.host {
             let (most, adapt) = (self.limits.per_host, self.limits.adapt);
@@ -83,11 +86,11 @@ impl Scheduler {
                 true => KnownHost::new(AdaptiveLimit::new(most, now), manner, now),
                 false => KnownHost::new(AdaptiveLimit::fixed(most, now), Manner::Answering, now),
             };
-            self.hosts.entry(name.clone()).or_insert_with(new).lanes += 1;
+            self.hosts.entry(name.clone()).or_insert_with(new).lanes.add(outbox);
         }
     }
 
-    fn leave(&mut self, owners: &Owners) {
+    pub(super) fn leave(&mut self, outbox: Outbox, owners: &Owners) {
         if let Some(agent) = self.agents.get_mut(&owners.agent) {
             agent.lanes -= 1;
             self.forget_agent_if_unused(&owners.agent);
@@ -95,8 +98,8 @@ impl Scheduler {
         if let Some(name) = &owners.host
             && let Some(host) = self.hosts.get_mut(name)
         {
-            host.lanes -= 1;
-            if host.lanes == 0 {
+            host.lanes.remove(outbox);
+            if host.lanes.is_none() {
                 // No lane sends to this host any more, so the tickets in its queue are old.
                 host.queue.forget_waiting();
             }
@@ -111,7 +114,7 @@ impl Scheduler {
     }
 
     pub(super) fn forget_host_if_unused(&mut self, name: &Origin) {
-        if self.hosts.get(name).is_some_and(|host| host.lanes == 0 && host.queue.is_unused()) {
+        if self.hosts.get(name).is_some_and(|host| host.lanes.is_none() && host.queue.is_unused()) {
             self.hosts.remove(name);
         }
     }

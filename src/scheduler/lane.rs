@@ -3,10 +3,17 @@
 
 use std::sync::Arc;
 
+use super::ring::Outbox;
 use crate::domain::host::Origin;
 
-/// The id of the lane's action.
-pub type LaneId = i64;
+/// Which lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LaneId {
+    /// Where its deliveries wait.
+    pub outbox: Outbox,
+    /// The id of its action in that outbox.
+    pub action_id: i64,
+}
 
 /// Whose places a lane uses.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -10,14 +10,17 @@
 //!   number. These are new hosts and silent hosts. Each new host has one request until it answers; the newest and the
 //!   oldest waiting one are tried alternately.
 //!
-//! Lanes that may run take turns, in a ring. Each gets an equal part of the free places, and one at least. A lane for
+//! A dispatcher may serve several outboxes. They share these limits, and each has an equal part of the places if it wants
+//! one (`ring`).
+//!
+//! Lanes that may run take turns, in a ring for each outbox. Each gets an equal part of the free places, and one at least. A lane for
 //! which a limit is reached waits at the `queue` of that limit. When a place comes free there, the lanes that wait are
 //! called in order, and they go before the ring. No step looks at all lanes: each step costs the same with ten lanes
 //! and with ten thousand.
 //!
 //! A lane has one claim under way at most, so its deliveries start in the order of their insertion.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -30,46 +33,38 @@ use host::{Heard, KnownHost};
 pub use lane::{Edition, LaneId, Owners};
 use lane::{Lane, LaneState, Ticket};
 pub use limit::FIRST_LIMIT;
+pub use limits::Limits;
 pub use paused::Paused;
 use place_queue::PlaceQueue;
 pub use probing::Probe;
 pub use reach::FAILURES_IN_A_ROW;
 pub use report::Ailing;
+pub use ring::Outbox;
+use ring::Ring;
 
 mod host;
 mod known;
 mod lane;
 mod limit;
+mod limits;
 mod paused;
 mod place_queue;
 mod places;
 mod probing;
 mod reach;
 mod report;
+mod ring;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_of_outboxes;
 
-/// How many lanes are known at the same time, about 300 bytes each. Beyond that, lanes in which nothing waits are
+/// How many lanes of an outbox are known at the same time, about 300 bytes each. Beyond that, lanes in which nothing waits are
 /// forgotten.
 pub const MAX_LANES: usize = 50_000;
 /// How many lanes one claim asks at most.
 pub const MAX_TURNS: usize = 256;
-
-/// The limits of one dispatcher.
-#[derive(Clone, Debug)]
-pub struct Limits {
-    /// How many requests may be in flight in all, at least 1.
-    pub in_flight: usize,
-    /// How many requests of one agent may be in flight, at least 1.
-    pub per_agent: usize,
-    /// How many requests to one host and port may be in flight, at least 1. The adaptive limit never exceeds it.
-    pub per_host: usize,
-    /// Whether the limits of hosts adapt, and hosts that are not known to answer share a part of the places.
-    pub adapt: bool,
-    /// Whether nothing is sent to unreachable hosts until a probe connects.
-    pub hold_unreachable: bool,
-}
 
 /// A lane's turn: a claim may take `quota` of its deliveries. The places for them are already taken.
 #[derive(Debug, PartialEq, Eq)]
@@ -79,6 +74,8 @@ pub struct Turn {
     /// How many deliveries may be claimed, at least 1.
     pub quota: usize,
     owners: Owners,
+    /// Whether its places at its agent and its host are lent.
+    lent: bool,
 }
 
 /// The place of one claimed delivery. [`Scheduler::leave_place`] gives it back.
@@ -87,6 +84,9 @@ pub struct Place {
     /// The lane of the delivery.
     pub lane: LaneId,
     owners: Owners,
+    /// Whether the request may begin. It may not if the places of its turn were lent and are not free now; then the
+    /// delivery has to go back.
+    pub may_begin: bool,
 }
 
 impl Place {
@@ -141,15 +141,8 @@ pub struct Scheduler {
     untried: PlaceQueue<Origin>,
     /// The queue that all silent hosts share.
     silent: PlaceQueue<Origin>,
-    paused: Paused,
-    /// Lanes that wait because they are paused.
-    held_back: Vec<Ticket>,
-    /// Lanes that a queue has called. They go before the ring.
-    called: VecDeque<(Ticket, Caller)>,
-    /// The ring of lanes that may run.
-    ready: VecDeque<Ticket>,
-    /// Lanes in which nothing waits, the longest idle first. When there are too many lanes, these are forgotten.
-    idle: VecDeque<Ticket>,
+    /// What belongs to each outbox.
+    rings: Vec<Ring>,
     /// When to check which host for silence.
     listening: BTreeSet<(Instant, Origin)>,
     /// When to probe which host.
@@ -172,40 +165,9 @@ struct Agent {
     lanes: usize,
 }
 
-impl Limits {
-    /// How many places all hosts that are not known to answer may have together.
-    fn of_doubtful_hosts(&self) -> usize {
-        (self.in_flight / 2).max(1)
-    }
-
-    /// How many places all hosts of a manner have together. `silent` is how many places silent hosts hold now.
-    ///
-    /// New hosts get a quarter of what silent hosts leave. Within [`host::QUIET`] a new host answers, and then this
-    /// limit does not concern it any more, or it counts as silent. So there is a place for the next new host at almost
-    /// any time, however many new hosts hang.
-    fn of_manner(&self, manner: Manner, silent: usize) -> usize {
-        match manner {
-            Manner::Untried => self.of_doubtful_hosts().saturating_sub(silent).div_ceil(4),
-            Manner::Silent => (self.of_doubtful_hosts() / 2).max(1),
-            Manner::Answering => usize::MAX,
-        }
-    }
-
-    /// Up to how many places hosts that wait for a shared place are called. New hosts wait because other new hosts
-    /// hang, or hang themselves. They leave half of the places to hosts that arrive now.
-    fn of_those_waiting(&self, manner: Manner, silent: usize) -> usize {
-        let limit = self.of_manner(manner, silent);
-        match manner {
-            Manner::Untried if silent < self.of_doubtful_hosts().div_ceil(2) => limit.div_ceil(2),
-            Manner::Untried => limit / 2,
-            Manner::Silent | Manner::Answering => limit,
-        }
-    }
-}
-
 impl Scheduler {
-    /// A scheduler that knows no lanes.
-    pub fn new(limits: Limits) -> Scheduler {
+    /// A scheduler for so many outboxes (at least one) that knows no lanes.
+    pub fn new(limits: Limits, outboxes: u16) -> Scheduler {
         Scheduler {
             limits,
             in_flight: 0,
@@ -214,11 +176,7 @@ impl Scheduler {
             hosts: HashMap::new(),
             untried: PlaceQueue::default(),
             silent: PlaceQueue::default(),
-            paused: Paused::default(),
-            held_back: Vec::new(),
-            called: VecDeque::new(),
-            ready: VecDeque::new(),
-            idle: VecDeque::new(),
+            rings: Outbox::all(outboxes.max(1)).map(|_| Ring::default()).collect(),
             listening: BTreeSet::new(),
             probes: BTreeSet::new(),
             probes_of_black_holes: BTreeSet::new(),
@@ -240,9 +198,9 @@ impl Scheduler {
         (self.free() + self.in_flight).saturating_sub(self.untried.in_flight + self.silent.in_flight)
     }
 
-    /// How many requests are in flight or about to begin.
-    pub fn in_flight(&self) -> usize {
-        self.in_flight
+    /// How many requests of an outbox are in flight or about to begin.
+    pub fn in_flight(&self, outbox: Outbox) -> usize {
+        self.ring(outbox).in_flight
     }
 
     /// Notes that something waits in a lane. Returns `false` if the lane is not known.
@@ -256,23 +214,23 @@ impl Scheduler {
         true
     }
 
-    /// Plans the next claim: which lanes it asks, and for how many deliveries, `most` in all. Takes the places for
-    /// them.
-    pub fn plan(&mut self, most: usize, now: Instant) -> Vec<Turn> {
+    /// Plans the next claim in an outbox: which lanes it asks, and for how many deliveries, `most` in all. Takes the places
+    /// for them.
+    pub fn plan(&mut self, outbox: Outbox, most: usize, now: Instant) -> Vec<Turn> {
         self.listen(now);
-        let mut left = self.free().min(most);
-        let queued = self.called.len() + self.ready.len();
+        let mut left = self.free_to(outbox).min(most);
+        let queued = self.ring(outbox).queued();
         let share = left.div_ceil(queued.max(1)).max(1);
         let mut turns: Vec<Turn> = Vec::with_capacity(queued.min(left).min(MAX_TURNS));
         while left > 0 && turns.len() < MAX_TURNS {
-            let Some((lane, owners, caller)) = self.next_lane() else { break };
-            match self.free_for(lane, &owners) {
+            let Some((lane, owners, caller)) = self.next_lane(outbox) else { break };
+            match self.free_for(lane, &owners, caller.is_some()) {
                 Ok(free) => {
                     let quota = free.min(share).min(left);
                     left -= quota;
-                    self.take(&owners, quota, now);
+                    self.take(outbox, &owners, quota, now);
                     self.set(lane, LaneState::Claiming { found_again: false });
-                    turns.push(Turn { lane, quota, owners });
+                    turns.push(Turn { lane, quota, owners, lent: false });
                 }
                 Err(block) => self.hold(lane, &owners, block),
             }
@@ -280,19 +238,29 @@ impl Scheduler {
         }
         // If fewer lanes may run than stood in the queue, these lanes share the places that are left.
         for turn in &mut turns {
-            let more = self.free_for(turn.lane, &turn.owners).map_or(0, |free| free.min(left));
-            self.take(&turn.owners, more, now);
+            let more = self.free_for(turn.lane, &turn.owners, false).map_or(0, |free| free.min(left));
+            self.take(outbox, &turn.owners, more, now);
             turn.quota += more;
             left -= more;
         }
+        self.note_waiting(outbox, !turns.is_empty());
         turns
     }
 
     /// Notes that a turn's claim took `taken` deliveries, and returns a place for each. `more` says that more deliveries
     /// may wait in the lane. Places that were not needed come free.
-    pub fn claimed(&mut self, turn: Turn, taken: usize, more: bool) -> Vec<Place> {
-        let Turn { lane, quota, owners } = turn;
-        self.release(&owners, quota.saturating_sub(taken));
+    pub fn claimed(&mut self, turn: Turn, taken: usize, more: bool, now: Instant) -> Vec<Place> {
+        let Turn { lane, quota, owners, lent } = turn;
+        let taken = taken.min(quota);
+        let may_begin = if lent {
+            self.release_of_all(lane.outbox, quota - taken);
+            let free = self.free_for(lane, &owners, false).unwrap_or(0).min(taken);
+            self.take_of_owners(&owners, free, now);
+            free
+        } else {
+            self.release(lane.outbox, &owners, quota - taken);
+            taken
+        };
         // If a lane needed fewer places than it was given, it is not known whether the host could take more.
         if taken >= quota
             && let Some(host) = owners.host.as_ref().and_then(|name| self.hosts.get_mut(name))
@@ -305,7 +273,7 @@ impl Scheduler {
                 false => self.make_idle(lane),
             }
         }
-        std::iter::repeat_with(|| Place { lane, owners: owners.clone() }).take(taken.min(quota)).collect()
+        (0..taken).map(|number| Place { lane, owners: owners.clone(), may_begin: number < may_begin }).collect()
     }
 
     /// Notes how an attempt at this host that began at `started` has ended. Its place is still taken. If a new version
@@ -346,23 +314,32 @@ impl Scheduler {
 
     /// Gives a place back.
     pub fn leave_place(&mut self, place: &Place) {
-        self.release(&place.owners, 1);
+        if place.may_begin {
+            self.release(place.lane.outbox, &place.owners, 1);
+        } else {
+            self.release_of_all(place.lane.outbox, 1);
+        }
     }
 
     /// Reduces a turn to `quota` deliveries, at least 1. The other places come free.
     pub fn shrink(&mut self, turn: &mut Turn, quota: usize) {
         let rest = turn.quota.saturating_sub(quota.max(1));
         turn.quota -= rest;
-        self.release(&turn.owners, rest);
+        if turn.lent {
+            self.release_of_all(turn.lane.outbox, rest);
+        } else {
+            self.release(turn.lane.outbox, &turn.owners, rest);
+        }
     }
 
-    /// Replaces what is paused. Returns whether that changed anything.
-    pub fn pause(&mut self, paused: Paused) -> bool {
-        if self.paused == paused {
+    /// Replaces what is paused in an outbox. Returns whether that changed anything.
+    pub fn pause(&mut self, outbox: Outbox, paused: Paused) -> bool {
+        let ring = self.ring_mut(outbox);
+        if ring.paused == paused {
             return false;
         }
-        self.paused = paused;
-        for ticket in std::mem::take(&mut self.held_back) {
+        ring.paused = paused;
+        for ticket in std::mem::take(&mut ring.held_back) {
             if self.is_current(ticket) {
                 self.make_ready(ticket.lane);
             }

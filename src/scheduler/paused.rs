@@ -3,15 +3,15 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::lane::{LaneId, Owners};
+use super::lane::Owners;
 use crate::domain::host::HostPattern;
 use crate::domain::pause::PauseTarget;
 
-/// Everything that is paused now. Looking up a lane costs the same, whatever the number of pauses.
+/// Everything that is paused now in one outbox. Looking up a lane costs the same, whatever the number of pauses.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Paused {
     agents: HashSet<Arc<str>>,
-    lanes: HashSet<LaneId>,
+    actions: HashSet<i64>,
     hosts: HashSet<HostPattern>,
 }
 
@@ -21,7 +21,7 @@ impl FromIterator<PauseTarget> for Paused {
         for target in targets {
             match target {
                 PauseTarget::Agent(agent) => drop(paused.agents.insert(agent)),
-                PauseTarget::Action(lane) => drop(paused.lanes.insert(lane)),
+                PauseTarget::Action(action) => drop(paused.actions.insert(action)),
                 PauseTarget::Host(host) => drop(paused.hosts.insert(host)),
             }
         }
@@ -31,8 +31,8 @@ impl FromIterator<PauseTarget> for Paused {
 
 impl Paused {
     /// Whether a lane is paused, by its action, its agent or its host.
-    pub(super) fn covers(&self, lane: LaneId, owners: &Owners) -> bool {
-        self.lanes.contains(&lane)
+    pub(super) fn covers(&self, action_id: i64, owners: &Owners) -> bool {
+        self.actions.contains(&action_id)
             || self.agents.contains(&owners.agent)
             || (!self.hosts.is_empty()
                 && owners.host.as_ref().is_some_and(|origin| {

@@ -24,10 +24,11 @@ impl<Waiting> PlaceQueue<Waiting> {
         limit.saturating_sub(self.in_flight)
     }
 
-    /// How many places one lane may take: all that are free, except one for each other lane that was called.
-    pub(super) fn free_for_one(&self, limit: usize) -> usize {
+    /// How many places one lane may take: all that are free, except one for each other lane that was called. If it was
+    /// called itself, it may take one in any case.
+    pub(super) fn free_for_one(&self, limit: usize, called: bool) -> usize {
         let free = self.free(limit);
-        free.saturating_sub(self.called).max(free.min(1))
+        free.saturating_sub(self.called).max(free.min(usize::from(called)))
     }
 
     /// Whether one more lane can be called under this limit.

@@ -10,31 +10,33 @@ use std::time::Instant;
 use super::host::{Heard, Manner};
 use super::lane::{LaneState, Ticket};
 use super::place_queue::PlaceQueue;
-use super::{Block, Caller, LaneId, Owners, Scheduler};
+use super::{Block, Caller, LaneId, Outbox, Owners, Scheduler};
 use crate::domain::host::Origin;
 
 impl Scheduler {
-    /// How many places a lane may take now, by all limits except that of the whole dispatcher.
-    pub(super) fn free_for(&self, lane: LaneId, owners: &Owners) -> Result<usize, Block> {
-        if self.paused.covers(lane, owners) {
+    /// How many places a lane may take now, by all limits except that of the whole dispatcher. A lane that was not called
+    /// leaves the places for which lanes of other outboxes were called.
+    pub(super) fn free_for(&self, lane: LaneId, owners: &Owners, called: bool) -> Result<usize, Block> {
+        if self.ring(lane.outbox).paused.covers(lane.action_id, owners) {
             return Err(Block::Paused);
         }
         let of_agent =
-            self.agents.get(&owners.agent).map_or(0, |agent| agent.queue.free_for_one(self.limits.per_agent));
+            self.agents.get(&owners.agent).map_or(0, |agent| agent.queue.free_for_one(self.limits.per_agent, called));
         if of_agent == 0 {
             return Err(Block::Agent);
         }
         let Some(host) = owners.host.as_ref().and_then(|name| self.hosts.get(name)) else { return Ok(of_agent) };
-        let of_host = host.queue.free_for_one(host.limit()).min(self.free_of(host.manner));
+        let of_host = host.queue.free_for_one(host.limit(), called).min(self.free_of(host.manner));
         if of_host == 0 { Err(Block::Host) } else { Ok(of_agent.min(of_host)) }
     }
 
-    /// The next lane to look at: first the lanes that were called, then the ring.
-    pub(super) fn next_lane(&mut self) -> Option<(LaneId, Owners, Option<Caller>)> {
+    /// The next lane of an outbox to look at: first the lanes that were called, then the ring.
+    pub(super) fn next_lane(&mut self, outbox: Outbox) -> Option<(LaneId, Owners, Option<Caller>)> {
         loop {
-            let (ticket, caller) = match self.called.pop_front() {
+            let ring = self.ring_mut(outbox);
+            let (ticket, caller) = match ring.called.pop_front() {
                 Some((ticket, caller)) => (ticket, Some(caller)),
-                None => (self.ready.pop_front()?, None),
+                None => (ring.ready.pop_front()?, None),
             };
             #[cfg(test)]
             {
@@ -51,11 +53,17 @@ impl Scheduler {
     }
 
     /// Takes places for requests that are about to begin.
-    pub(super) fn take(&mut self, owners: &Owners, places: usize, now: Instant) {
+    pub(super) fn take(&mut self, outbox: Outbox, owners: &Owners, places: usize, now: Instant) {
+        self.in_flight += places;
+        self.ring_mut(outbox).in_flight += places;
+        self.take_of_owners(owners, places, now);
+    }
+
+    /// Takes places of an agent and a host.
+    pub(super) fn take_of_owners(&mut self, owners: &Owners, places: usize, now: Instant) {
         if places == 0 {
             return;
         }
-        self.in_flight += places;
         if let Some(agent) = self.agents.get_mut(&owners.agent) {
             agent.queue.in_flight += places;
         }
@@ -68,11 +76,22 @@ impl Scheduler {
     }
 
     /// Gives places back, and calls those that waited for them.
-    pub(super) fn release(&mut self, owners: &Owners, places: usize) {
+    pub(super) fn release(&mut self, outbox: Outbox, owners: &Owners, places: usize) {
+        self.release_of_all(outbox, places);
+        self.release_of_owners(owners, places);
+    }
+
+    /// Gives back what counts for the outbox and in all.
+    pub(super) fn release_of_all(&mut self, outbox: Outbox, places: usize) {
+        self.in_flight -= places;
+        self.ring_mut(outbox).in_flight -= places;
+    }
+
+    /// Gives back places of an agent and a host, and calls those that waited for them.
+    pub(super) fn release_of_owners(&mut self, owners: &Owners, places: usize) {
         if places == 0 {
             return;
         }
-        self.in_flight -= places;
         if let Some(name) = &owners.host
             && let Some(host) = self.hosts.get_mut(name)
         {
@@ -94,7 +113,7 @@ impl Scheduler {
     pub(super) fn hold(&mut self, lane: LaneId, owners: &Owners, block: Block) {
         let Some(ticket) = self.set(lane, LaneState::Held) else { return };
         match (block, &owners.host) {
-            (Block::Paused, _) => self.held_back.push(ticket),
+            (Block::Paused, _) => self.ring_mut(lane.outbox).held_back.push(ticket),
             (Block::Agent, _) => {
                 if let Some(agent) = self.agents.get_mut(&owners.agent) {
                     agent.queue.wait(ticket);
@@ -112,7 +131,7 @@ impl Scheduler {
     }
 
     /// Notes that a lane that a queue has called was looked at.
-    fn looked_at(&mut self, caller: &Caller) {
+    pub(super) fn looked_at(&mut self, caller: &Caller) {
         match caller {
             Caller::Agent(name) => {
                 if let Some(agent) = self.agents.get_mut(name) {
@@ -148,8 +167,13 @@ impl Scheduler {
         while agent.queue.can_call(self.limits.per_agent)
             && let Some(ticket) = agent.queue.next()
         {
+            let ring = &mut self.rings[ticket.lane.outbox.index()];
+            if ring.rests {
+                ring.set_aside.push(ticket);
+                continue;
+            }
             agent.queue.call();
-            self.called.push_back((ticket, Caller::Agent(name.clone())));
+            ring.called.push_back((ticket, Caller::Agent(name.clone())));
         }
     }
 
@@ -166,19 +190,28 @@ impl Scheduler {
         }
         let manner = host.manner;
         let limit = self.limits.of_those_waiting(manner, self.silent.in_flight);
-        if let Some(shared) = manner_queue(&mut self.untried, &mut self.silent, manner) {
-            if !shared.can_call(limit) {
-                if host.waits_as != Some(manner) {
-                    host.waits_as = Some(manner);
-                    shared.wait(name.clone());
-                }
-                return false;
+        if let Some(shared) = manner_queue(&mut self.untried, &mut self.silent, manner)
+            && !shared.can_call(limit)
+        {
+            if host.waits_as != Some(manner) {
+                host.waits_as = Some(manner);
+                shared.wait(name.clone());
             }
+            return false;
+        }
+        loop {
+            let Some(ticket) = host.queue.next() else { return false };
+            let ring = &mut self.rings[ticket.lane.outbox.index()];
+            if !ring.rests {
+                ring.called.push_back((ticket, Caller::Host(name.clone(), manner)));
+                break;
+            }
+            ring.set_aside.push(ticket);
+        }
+        host.queue.call();
+        if let Some(shared) = manner_queue(&mut self.untried, &mut self.silent, manner) {
             shared.call();
         }
-        let Some(ticket) = host.queue.next() else { return false };
-        host.queue.call();
-        self.called.push_back((ticket, Caller::Host(name.clone(), manner)));
         true
     }
 
@@ -278,7 +311,7 @@ impl Scheduler {
 
     pub(super) fn make_ready(&mut self, lane: LaneId) {
         let ticket = self.set(lane, LaneState::Ready);
-        self.ready.extend(ticket);
+        self.ring_mut(lane.outbox).ready.extend(ticket);
     }
 
     pub(super) fn is_current(&self, ticket: Ticket) -> bool {

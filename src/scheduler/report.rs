@@ -2,16 +2,18 @@
 
 use std::time::{Duration, Instant};
 
-use super::Scheduler;
 use super::host::{KnownHost, Manner};
 use super::reach::Reach;
+use super::{Outbox, Scheduler};
 use crate::domain::report::{HostCondition, HostReport};
 
 impl Scheduler {
-    /// All hosts to which something is in flight, for which something waits, or which are silent or unreachable.
-    pub fn report(&self, now: Instant) -> Vec<HostReport> {
+    /// All hosts to which something is in flight, for which something waits, or which are silent or unreachable, of those to
+    /// which lanes of this outbox send. What is in flight and waits there may be of other outboxes, too.
+    pub fn report(&self, outbox: Outbox, now: Instant) -> Vec<HostReport> {
         let is_of_interest = |host: &KnownHost| {
-            host.queue.in_flight + host.queue.waiting() > 0 || host.condition(now) != HostCondition::Answering
+            host.lanes.of(outbox) > 0
+                && (host.queue.in_flight + host.queue.waiting() > 0 || host.condition(now) != HostCondition::Answering)
         };
         self.hosts
             .iter()
@@ -37,10 +39,10 @@ pub struct Ailing {
 }
 
 impl Scheduler {
-    /// How many hosts do not answer. Unlike a report, this copies nothing.
-    pub fn ailing(&self, now: Instant) -> Ailing {
+    /// How many hosts do not answer, of those to which lanes of this outbox send. Unlike a report, this copies nothing.
+    pub fn ailing(&self, outbox: Outbox, now: Instant) -> Ailing {
         let mut ailing = Ailing::default();
-        for host in self.hosts.values() {
+        for host in self.hosts.values().filter(|host| host.lanes.of(outbox) > 0) {
             match host.condition(now) {
                 HostCondition::Answering => {}
                 HostCondition::Silent { .. } => ailing.silent += 1,

@@ -14,39 +14,54 @@ fn origin(number: impl std::fmt::Display) -> Option<Origin> {
     Origin::of_url(&format!("https://h{number}.example/"))
 }
 
+/// How many outboxes the world has.
+const OUTBOXES: u16 = 3;
+
+pub(super) fn outboxes() -> impl Iterator<Item = Outbox> {
+    Outbox::all(OUTBOXES)
+}
+
+/// The lane of this number. The outboxes have every third one.
+pub(super) fn id(number: usize) -> LaneId {
+    let outbox = outboxes().nth(number % usize::from(OUTBOXES)).unwrap();
+    LaneId { outbox, action_id: number as i64 }
+}
+
 /// One request in flight.
-struct Out {
+pub(super) struct Out {
     place: Place,
     started: Instant,
     number: u32,
 }
 
 /// The simulated world: lanes, what waits in them, and the requests in flight.
-struct World {
-    scheduler: Scheduler,
+pub(super) struct World {
+    pub(super) scheduler: Scheduler,
     limits: Limits,
-    now: Instant,
+    pub(super) now: Instant,
     owners: Vec<Owners>,
-    waiting: Vec<u32>,
+    pub(super) waiting: Vec<u32>,
     /// The number of the next delivery of each lane.
     next: Vec<u32>,
-    out: Vec<Out>,
+    pub(super) out: Vec<Out>,
     paused: Paused,
+    /// Outboxes that make no claim.
+    resting: HashSet<Outbox>,
     starts: usize,
     /// How many turns were ever given.
     turns: usize,
 }
 
 impl World {
-    fn new(limits: Limits, lanes: &[(u8, u8)]) -> World {
+    pub(super) fn new(limits: Limits, lanes: &[(u8, u8)]) -> World {
         let now = Instant::now();
-        let mut scheduler = Scheduler::new(limits.clone());
+        let mut scheduler = Scheduler::new(limits.clone(), OUTBOXES);
         let owners: Vec<Owners> = lanes
             .iter()
             .map(|(agent, host)| Owners { agent: format!("agent {agent}").into(), host: origin(*host) })
             .collect();
         for (lane, owners) in owners.iter().enumerate() {
-            assert!(scheduler.admit(lane as LaneId, owners.clone(), Edition::default(), Manner::Untried, now));
+            assert!(scheduler.admit(id(lane), owners.clone(), Edition::default(), Manner::Untried, now));
         }
         let (waiting, next) = (vec![0; lanes.len()], vec![0; lanes.len()]);
         World {
@@ -58,19 +73,30 @@ impl World {
             next,
             out: vec![],
             paused: Paused::default(),
+            resting: HashSet::new(),
             starts: 0,
             turns: 0,
         }
     }
 
-    fn arrive(&mut self, lane: usize, deliveries: u32) {
+    pub(super) fn arrive(&mut self, lane: usize, deliveries: u32) {
         self.waiting[lane] += deliveries;
-        assert!(self.scheduler.found(lane as LaneId));
+        assert!(self.scheduler.found(id(lane)));
     }
 
-    /// Plans, claims what there is, and returns the lanes that started something.
-    fn run(&mut self, most: usize) -> Vec<usize> {
-        let turns = self.scheduler.plan(most, self.now);
+    /// Plans and claims what there is in each outbox, and returns the lanes that started something.
+    pub(super) fn run(&mut self, most: usize) -> Vec<usize> {
+        outboxes()
+            .filter(|outbox| !self.resting.contains(outbox))
+            .collect::<Vec<_>>()
+            .into_iter()
+            .flat_map(|outbox| self.run_in(outbox, most))
+            .collect()
+    }
+
+    pub(super) fn run_in(&mut self, outbox: Outbox, most: usize) -> Vec<usize> {
+        let turns = self.scheduler.plan(outbox, most, self.now);
+        assert!(turns.iter().all(|turn| turn.lane.outbox == outbox));
         let lanes: HashSet<LaneId> = turns.iter().map(|turn| turn.lane).collect();
         assert_eq!(lanes.len(), turns.len(), "a lane has one turn at a time");
         assert!(turns.iter().all(|turn| turn.quota > 0));
@@ -80,11 +106,11 @@ impl World {
         self.turns += turns.len();
         let mut started = vec![];
         for turn in turns {
-            let lane = turn.lane as usize;
+            let lane = turn.lane.action_id as usize;
             let taken = (self.waiting[lane] as usize).min(turn.quota);
             self.waiting[lane] -= taken as u32;
             let more = taken == turn.quota;
-            for place in self.scheduler.claimed(turn, taken, more) {
+            for place in self.scheduler.claimed(turn, taken, more, self.now) {
                 self.out.push(Out { place, started: self.now, number: self.next[lane] });
                 self.next[lane] += 1;
             }
@@ -96,7 +122,7 @@ impl World {
         started
     }
 
-    fn end(&mut self, index: usize, signal: Signal) {
+    pub(super) fn end(&mut self, index: usize, signal: Signal) {
         let Out { place, started, .. } = self.out.swap_remove(index);
         if let Some(host) = &place.owners.host {
             self.scheduler.learn(host, started, signal, self.now);
@@ -105,7 +131,7 @@ impl World {
     }
 
     fn in_flight(&self, of: impl Fn(&Owners) -> bool) -> usize {
-        self.out.iter().filter(|out| of(&self.owners[out.place.lane as usize])).count()
+        self.out.iter().filter(|out| of(&self.owners[out.place.lane.action_id as usize])).count()
     }
 
     /// Whether a lane could start something now, by all limits. The answer comes from the world, not from the queues.
@@ -116,14 +142,15 @@ impl World {
         let of_manner =
             |manner| self.in_flight(|other| self.scheduler.hosts[other.host.as_ref().unwrap()].manner == manner);
         self.waiting[lane] > 0
-            && !self.paused.covers(lane as LaneId, owners)
+            && !self.resting.contains(&id(lane).outbox)
+            && !self.paused.covers(lane as i64, owners)
             && self.in_flight(|other| other.agent == *agent) < self.limits.per_agent
             && self.in_flight(|other| other.host.as_ref() == Some(host)) < known.limit()
             && (known.manner == Manner::Answering
                 || of_manner(known.manner) < self.limits.of_those_waiting(known.manner, of_manner(Manner::Silent)))
     }
 
-    fn assert_limits_hold(&self) {
+    pub(super) fn assert_limits_hold(&self) {
         let scheduler = &self.scheduler;
         assert!(scheduler.in_flight <= self.limits.in_flight);
         for agent in scheduler.agents.values() {
@@ -138,6 +165,10 @@ impl World {
     fn assert_counts_are_right(&self) {
         let scheduler = &self.scheduler;
         assert_eq!(scheduler.in_flight, self.out.len());
+        for outbox in outboxes() {
+            let of_outbox = self.out.iter().filter(|out| out.place.lane.outbox == outbox).count();
+            assert_eq!(scheduler.in_flight(outbox), of_outbox);
+        }
         for (name, agent) in &scheduler.agents {
             assert_eq!(agent.queue.in_flight, self.in_flight(|owners| owners.agent == *name));
         }
@@ -161,6 +192,7 @@ enum Event {
     Pause(u8),
     Probe(bool),
     Publish(usize, u8),
+    Rest(usize, bool),
 }
 
 fn events(lanes: usize) -> impl Strategy<Value = Vec<Event>> {
@@ -171,6 +203,7 @@ fn events(lanes: usize) -> impl Strategy<Value = Vec<Event>> {
         1 => (0..4_u8).prop_map(Event::Pause),
         1 => any::<bool>().prop_map(Event::Probe),
         1 => (0..lanes, 0..6_u8).prop_map(|(lane, host)| Event::Publish(lane, host)),
+        1 => (0..3_usize, any::<bool>()).prop_map(|(outbox, rests)| Event::Rest(outbox, rests)),
     ];
     prop::collection::vec(event, 1..150)
 }
@@ -206,7 +239,9 @@ impl World {
             Event::Time(millis) => self.now += Duration::from_millis(*millis),
             Event::Pause(agent) => {
                 self.paused = Paused::from_iter([PauseTarget::Agent(format!("agent {agent}").into())]);
-                self.scheduler.pause(self.paused.clone());
+                for outbox in outboxes() {
+                    self.scheduler.pause(outbox, self.paused.clone());
+                }
             }
             Event::Probe(connects) => {
                 let (hosts, quiet) = self.scheduler.probes_due(10, 10, self.now);
@@ -215,10 +250,10 @@ impl World {
                 }
             }
             // Nothing of the lane may be in flight, because the world knows only one host per lane.
-            Event::Publish(lane, host) if self.out.iter().all(|out| out.place.lane as usize != *lane) => {
+            Event::Publish(lane, host) if self.out.iter().all(|out| out.place.lane.action_id as usize != *lane) => {
                 self.owners[*lane].host = origin(*host);
                 assert!(self.scheduler.admit(
-                    *lane as LaneId,
+                    id(*lane),
                     self.owners[*lane].clone(),
                     Edition::default(),
                     Manner::Untried,
@@ -226,7 +261,21 @@ impl World {
                 ));
             }
             Event::Publish(..) => {}
+            Event::Rest(outbox, true) => self.happen_to_rest(id(*outbox).outbox),
+            Event::Rest(outbox, false) => self.happen_to_resume(id(*outbox).outbox),
         }
+    }
+}
+
+impl World {
+    pub(super) fn happen_to_rest(&mut self, outbox: Outbox) {
+        self.scheduler.rest(outbox);
+        self.resting.insert(outbox);
+    }
+
+    pub(super) fn happen_to_resume(&mut self, outbox: Outbox) {
+        self.scheduler.resume(outbox);
+        self.resting.remove(&outbox);
     }
 }
 
@@ -247,12 +296,14 @@ proptest! {
             };
             world.happen(&event);
             world.assert_counts_are_right();
-            // Claims are made until there is no turn to give.
-            let mut turns = usize::MAX;
-            while turns != world.turns {
-                turns = world.turns;
+            // Claims are made until there is no turn to give. A plan without turns may leave places to another outbox, or
+            // call a lane of it, so one round without a turn is not enough.
+            let mut rounds_without_turns = 0;
+            while rounds_without_turns < lanes.len() {
+                let turns = world.turns;
                 world.run(1 + seed as usize % 7);
                 world.assert_counts_are_right();
+                rounds_without_turns = if world.turns == turns { rounds_without_turns + 1 } else { 0 };
             }
             if world.scheduler.free() > 0 {
                 let idle: Vec<usize> = (0..lanes.len()).filter(|lane| world.may_run(*lane)).collect();
@@ -268,12 +319,17 @@ proptest! {
         ends in prop::collection::vec(any::<usize>(), 200),
         most in 1..8_usize,
     ) {
+        // An agent has its lanes in one outbox, as a platform keeps it; hosts are those of all.
+        let of_outbox = |(number, (agent, host)): (usize, &(u8, u8))| (agent * 3 + number as u8 % 3, *host);
+        let lanes: Vec<(u8, u8)> = lanes.iter().enumerate().map(of_outbox).collect();
         let mut world = World::new(limits, &lanes);
         (0..lanes.len()).for_each(|lane| world.arrive(lane, 1_000));
         // For each lane, how many turns other lanes had while it could have run, since it last started something.
         let mut passed_over = vec![0; lanes.len()];
         for which in ends {
-            let may_run: Vec<bool> = (0..lanes.len()).map(|lane| world.may_run(lane)).collect();
+            // Beyond its part, an outbox has only what others leave.
+            let has_less = |lane| world.scheduler.in_flight(id(lane).outbox) < world.scheduler.part();
+            let may_run: Vec<bool> = (0..lanes.len()).map(|lane| has_less(lane) && world.may_run(lane)).collect();
             let started = world.run(most);
             for (lane, passed) in passed_over.iter_mut().enumerate() {
                 if started.contains(&lane) {
@@ -281,7 +337,9 @@ proptest! {
                 } else if may_run[lane] {
                     *passed += started.len();
                 }
-                prop_assert!(*passed <= 3 * lanes.len(), "lane {lane} was passed over by {passed} turns");
+                // Each outbox has as many turns as the others, however few lanes it has.
+                let bound = 3 * lanes.len() * usize::from(OUTBOXES);
+                prop_assert!(*passed <= bound, "lane {lane} was passed over by {passed} turns");
             }
             if !world.out.is_empty() {
                 world.end(which % world.out.len(), Signal::Answered);
@@ -313,7 +371,7 @@ fn many(limits: Limits, lanes: usize) -> World {
     let mut world = World::new(limits.clone(), &[]);
     for lane in 0..lanes {
         let owners = Owners { agent: format!("agent {}", lane % 1_000).into(), host: origin(lane % 997) };
-        assert!(world.scheduler.admit(lane as LaneId, owners.clone(), Edition::default(), Manner::Untried, world.now));
+        assert!(world.scheduler.admit(id(lane), owners.clone(), Edition::default(), Manner::Untried, world.now));
         world.owners.push(owners);
         world.waiting.push(0);
         world.next.push(0);
@@ -348,7 +406,7 @@ fn the_effort_of_a_start_does_not_grow_with_the_number_of_lanes() {
 fn hosts_that_never_answer_hold_half_of_all_places_at_most_however_many_they_are() {
     let mut world = many(USUAL, 10_000);
     // 300 of 997 hosts hang; the others answer at once.
-    let hangs = |out: &Out| out.place.lane as usize % 997 < 300;
+    let hangs = |out: &Out| out.place.lane.action_id as usize % 997 < 300;
     let mut longest = 0;
     for step in 0..4_000 {
         world.now += Duration::from_millis(5);
@@ -408,7 +466,7 @@ fn what_is_published_anew_leaves_the_host_that_it_waited_for() {
         }
     }
     world.owners[0].host = origin(1);
-    assert!(world.scheduler.admit(0, world.owners[0].clone(), Edition::default(), Manner::Untried, world.now));
+    assert!(world.scheduler.admit(id(0), world.owners[0].clone(), Edition::default(), Manner::Untried, world.now));
     assert_eq!(world.run(64), [0]);
 }
 
@@ -423,7 +481,7 @@ fn a_host_that_no_lane_sends_to_any_more_is_forgotten_and_not_probed() {
         }
     }
     world.owners[0].host = origin(1);
-    assert!(world.scheduler.admit(0, world.owners[0].clone(), Edition::default(), Manner::Untried, world.now));
+    assert!(world.scheduler.admit(id(0), world.owners[0].clone(), Edition::default(), Manner::Untried, world.now));
     assert_eq!(world.run(64), [0]);
     assert_eq!(world.scheduler.hosts.keys().collect::<Vec<_>>(), [&origin(1).unwrap()]);
     world.now += Duration::from_secs(10);
@@ -441,7 +499,7 @@ fn a_host_whose_last_lane_left_while_it_was_called_is_forgotten() {
     for lane in 0..2 {
         let owners = Owners { host: origin(1), ..world.owners[lane].clone() };
         world.owners[lane] = owners.clone();
-        assert!(world.scheduler.admit(lane as LaneId, owners, Edition::default(), Manner::Untried, world.now));
+        assert!(world.scheduler.admit(id(lane), owners, Edition::default(), Manner::Untried, world.now));
     }
     world.run(64);
     assert_eq!(world.scheduler.hosts.keys().collect::<Vec<_>>(), [&origin(1).unwrap()]);
@@ -451,27 +509,31 @@ fn a_host_whose_last_lane_left_while_it_was_called_is_forgotten() {
 fn idle_lanes_are_forgotten_where_there_are_too_many_and_never_those_with_work() {
     let owners = Owners { agent: "a".into(), host: origin(0) };
     let now = Instant::now();
-    let mut scheduler = Scheduler::new(USUAL);
-    for lane in 0..MAX_LANES as LaneId {
+    let mut scheduler = Scheduler::new(USUAL, 1);
+    let id = |action_id| LaneId { outbox: Outbox::FIRST, action_id };
+    for lane in (0..MAX_LANES as i64).map(id) {
         assert!(scheduler.admit(lane, owners.clone(), Edition::default(), Manner::Untried, now));
         scheduler.found(lane);
     }
-    assert!(!scheduler.admit(-1, owners.clone(), Edition::default(), Manner::Untried, now), "all of them have work");
-    let turns = scheduler.plan(1, now);
+    assert!(
+        !scheduler.admit(id(-1), owners.clone(), Edition::default(), Manner::Untried, now),
+        "all of them have work"
+    );
+    let turns = scheduler.plan(Outbox::FIRST, 1, now);
     let idle = turns[0].lane;
     for turn in turns {
-        scheduler.claimed(turn, 0, false);
+        scheduler.claimed(turn, 0, false, now);
     }
-    assert!(scheduler.admit(-1, owners.clone(), Edition::default(), Manner::Untried, now));
+    assert!(scheduler.admit(id(-1), owners.clone(), Edition::default(), Manner::Untried, now));
     assert_eq!((scheduler.lanes.len(), scheduler.lanes.contains_key(&idle)), (MAX_LANES, false));
     assert!(!scheduler.found(idle));
     for _ in 0..10_000 {
-        scheduler.found(-1);
-        if let Some(turn) = scheduler.plan(MAX_TURNS, now).pop() {
-            scheduler.claimed(turn, 0, false);
+        scheduler.found(id(-1));
+        if let Some(turn) = scheduler.plan(Outbox::FIRST, MAX_TURNS, now).pop() {
+            scheduler.claimed(turn, 0, false, now);
         }
     }
-    assert!(scheduler.idle.len() <= 2 * MAX_LANES + 65, "what is kept of idle lanes is bounded");
+    assert!(scheduler.ring(Outbox::FIRST).idle.len() <= 2 * MAX_LANES + 65, "what is kept of idle lanes is bounded");
 }
 
 #[test]
@@ -479,13 +541,7 @@ fn a_host_that_is_new_and_answers_waits_for_none_of_those_that_hang_however_many
     let mut world = World::new(USUAL, &[]);
     let owners = |number: usize| Owners { agent: format!("agent {number}").into(), host: origin(number) };
     let add = |world: &mut World, number: usize| {
-        assert!(world.scheduler.admit(
-            number as LaneId,
-            owners(number),
-            Edition::default(),
-            Manner::Untried,
-            world.now
-        ));
+        assert!(world.scheduler.admit(id(number), owners(number), Edition::default(), Manner::Untried, world.now));
         world.owners.push(owners(number));
         world.waiting.push(0);
         world.next.push(0);
@@ -502,7 +558,7 @@ fn a_host_that_is_new_and_answers_waits_for_none_of_those_that_hang_however_many
         }
         add(&mut world, number);
         assert!(world.run(64).contains(&number), "after {} s", (number - 300) / 4);
-        let index = world.out.iter().position(|out| out.place.lane as usize == number).unwrap();
+        let index = world.out.iter().position(|out| out.place.lane.action_id as usize == number).unwrap();
         world.end(index, Signal::Answered);
     }
 }

@@ -12,8 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{ConnectOptions, Connection, PgPool};
+use sqlx::PgPool;
 
 pub mod action_tests;
 pub mod actions;
@@ -22,6 +21,7 @@ pub mod agents;
 pub mod calls;
 pub mod checkup;
 pub mod claim;
+mod connect;
 pub mod dispatchers;
 pub mod endings;
 pub mod excerpts;
@@ -62,12 +62,10 @@ mod texts;
 pub mod versions;
 pub mod wake;
 
+pub use connect::{Access, Patience, place};
 use obstacles::Obstacle;
 
 use crate::domain::sealed_version::OperatorKeys;
-
-/// Longest wait for a connection, new or from the pool.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a statement of a command may take. It is long because reading a long history takes time.
 const COMMAND_STATEMENT_TIMEOUT: Duration = Duration::from_secs(300);
@@ -260,97 +258,7 @@ pub struct Store {
     keys: Option<Arc<dyn OperatorKeys>>,
 }
 
-/// How long a [`Store`] waits.
-#[derive(Clone, Copy, Debug)]
-pub struct Patience {
-    /// For a connection, new or from the pool.
-    pub connection: Duration,
-    /// For a statement.
-    pub statement: Duration,
-}
-
-/// What the sessions of a [`Store`] may do.
-#[derive(Clone, Copy, Debug)]
-pub struct Access {
-    /// The role with whose rights they work instead of those of the user who logs in.
-    pub role: Option<&'static str>,
-    /// Whether they may change anything. Otherwise the server refuses it, whatever the role may do.
-    pub writes: bool,
-}
-
-/// How long a session that nobody uses stays open, in a store that has one for each of several roles.
-const IDLE: Duration = Duration::from_secs(60);
-
-/// That of a command, which does one thing, however long it takes.
-const OF_COMMANDS: Patience = Patience { connection: CONNECT_TIMEOUT, statement: COMMAND_STATEMENT_TIMEOUT };
-
 impl Store {
-    /// Connects to the database at `url` with at most `connections` connections. One of them is opened at once, so that
-    /// an unreachable server is reported here.
-    ///
-    /// # Errors
-    /// An unreadable URL, no connection, or a database that is not in UTF8. Where nothing listens, and where there is no
-    /// such host, is said at once.
-    pub async fn connect(url: &str, connections: u32) -> Result<Store, StoreError> {
-        let pool = PgPoolOptions::new()
-            .max_connections(connections)
-            .test_before_acquire(false)
-            .after_connect(|connection, _| Box::pin(settings::prepare_session(connection, COMMAND_STATEMENT_TIMEOUT)));
-        Store::open(url, pool, OF_COMMANDS, None).await
-    }
-
-    /// As [`Store::connect`], for a program that only reads, that goes on while the database is away, and that waits no
-    /// longer than `patience` for anything. The server refuses whatever would change something.
-    ///
-    /// # Errors
-    /// As [`Store::connect`].
-    pub async fn connect_to_read(url: &str, connections: u32, patience: Patience) -> Result<Store, StoreError> {
-        Store::connect_as(url, connections, patience, Access { role: None, writes: false }).await
-    }
-
-    /// As [`Store::connect_to_read`], with the rights of `access` in each session and no others.
-    ///
-    /// # Errors
-    /// As [`Store::connect`]; and if the user may not take on the role ([`StoreError::is_forbidden`]), or there is no such role.
-    pub async fn connect_as(
-        url: &str,
-        connections: u32,
-        patience: Patience,
-        access: Access,
-    ) -> Result<Store, StoreError> {
-        // A connection that broke while it was idle is found before somebody gets it.
-        let pool = PgPoolOptions::new().max_connections(connections).test_before_acquire(true).idle_timeout(IDLE);
-        let limit = patience.statement;
-        let pool = pool.after_connect(move |connection, _| {
-            Box::pin(async move {
-                settings::prepare_session(connection, limit).await?;
-                if let Some(role) = access.role {
-                    settings::take_on(connection, role).await?;
-                }
-                if !access.writes {
-                    settings::only_read(connection).await?;
-                }
-                Ok(())
-            })
-        });
-        Store::open(url, pool, patience, access.role).await
-    }
-
-    async fn open(url: &str, pool: PgPoolOptions, patience: Patience, role: Option<&str>) -> Result<Store, StoreError> {
-        let options: PgConnectOptions = url.parse().map_err(|_| StoreError::BadUrl)?;
-        let options = options.application_name("postcall");
-        try_to_connect(&options, role).await?;
-        let pool = pool.acquire_timeout(patience.connection).connect_with(options).await?;
-        let statement_timeout = patience.statement;
-        // The encoding cannot change while the database exists.
-        let encoding =
-            sqlx::query_scalar!(r#"SELECT current_setting('server_encoding') AS "encoding!""#).fetch_one(&pool).await?;
-        if encoding != "UTF8" {
-            return Err(StoreError::NotUtf8(encoding));
-        }
-        Ok(Store { pool, statement_timeout, keys: None })
-    }
-
     /// The time by the database's clock.
     pub async fn now(&self) -> Result<DateTime<Utc>, StoreError> {
         // The time of the statement: no clock but the database's says when a delivery was created or ended.
@@ -361,35 +269,5 @@ impl Store {
     /// Closes all connections in an orderly way.
     pub async fn close(&self) {
         self.pool.close().await;
-    }
-}
-
-/// Connects once, and takes on the role if there is one, to learn why that fails if it does. A pool does not say it: it tries again until its timeout is over,
-/// and then says that it got no connection.
-async fn try_to_connect(options: &PgConnectOptions, role: Option<&str>) -> Result<(), StoreError> {
-    let unreachable = |source| {
-        let host = options.get_socket().map_or(options.get_host().to_owned(), |socket| socket.display().to_string());
-        StoreError::Unreachable { host, port: options.get_port(), source }
-    };
-    let Ok(connected) = tokio::time::timeout(CONNECT_TIMEOUT, options.connect()).await else {
-        let words = format!("no answer within {} s", CONNECT_TIMEOUT.as_secs());
-        return Err(unreachable(std::io::Error::new(std::io::ErrorKind::TimedOut, words)));
-    };
-    match connected {
-        Ok(mut connection) => {
-            if let Some(role) = role {
-                settings::take_on(&mut connection, role).await?;
-            }
-            Ok(connection.close().await?)
-        }
-        Err(sqlx::Error::Io(source)) => Err(unreachable(source)),
-        // SQLSTATE class 57: the server is starting or stopping, and class 53: it has no connection free. The pool tries
-        // that again for a while, as it should.
-        Err(sqlx::Error::Database(reported))
-            if reported.code().is_some_and(|code| code.starts_with("57") || code.starts_with("53")) =>
-        {
-            Ok(())
-        }
-        Err(other) => Err(other.into()),
     }
 }

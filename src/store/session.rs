@@ -41,6 +41,11 @@ impl Session {
         Session { errors: Some(errors.clone()), ..self }
     }
 
+    /// Returns when the database has answered. It asks for nothing: not even for a column.
+    pub async fn ping(&mut self) -> Result<(), StoreError> {
+        self.execute(sqlx::query!("SELECT")).await.map(drop)
+    }
+
     /// Runs a statement and returns all its rows.
     pub(super) async fn fetch_all<S: Statement>(&mut self, statement: S) -> Result<Vec<S::Row>, StoreError> {
         let mut connection = self.take().await?;

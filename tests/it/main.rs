@@ -87,6 +87,7 @@ mod secrets;
 mod secrets_rekeyed;
 mod secrets_tested;
 mod sessions;
+mod several_databases;
 mod shell;
 mod show;
 mod signals;

@@ -121,7 +121,7 @@ const CASES: [Case; 12] = [
 /// The shortest way to a state in which this rule does not hold, or a run that never ends.
 fn counterexample(scenario: Scenario, title: &'static str, rule: &'static str) -> Option<Story<'static>> {
     if rule == ENDLESS {
-        return runs_that_never_end(&Protocol::of(scenario)).1.map(|endless| endless.story(title));
+        return runs_that_never_end(&Protocol::of(scenario), usize::MAX).1.map(|endless| endless.story(title));
     }
     let protocol = Protocol { only: Some(rule), ..Protocol::of(scenario) };
     let checker = protocol.checker().finish_when(HasDiscoveries::AnyFailures).spawn_bfs().join();

@@ -156,11 +156,13 @@ fn start_dispatcher(store: &Store) -> Result<(StopTokens, Running), CliError> {
         spans: None,
         sealing: None,
     };
+    let seat = dispatcher::Seat::all(webhook, settings.limits.clone(), 1).remove(0);
     let (stop, store) = (StopTokens::default(), store.clone());
     let until = stop.clone();
-    let running = tokio::spawn(async move {
-        dispatcher::run(store, webhook, settings, &run::name(), until, &Metrics::default()).await
-    });
+    let running =
+        tokio::spawn(
+            async move { dispatcher::run(store, seat, settings, &run::name(), until, &Metrics::default()).await },
+        );
     Ok((stop, running))
 }
 

@@ -1,7 +1,7 @@
 //! The promise while things die: real processes, real signals, a real Postgres. Each test ends with the accounts, which
 //! fail if anything was requested twice, lost sight of, or shown as something it was not.
 //!
-//! Decisions left to chance come from a seed that is printed. `scripts/torture` runs these tests longer and larger.
+//! Decisions left to chance come from a seed that is printed. `scripts/torture --faults` runs these tests longer and larger.
 
 use serde_json::json;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
@@ -24,7 +24,7 @@ const CLAIM: &str = "DELETE FROM postcall.waiting";
 const COMPLETION: &str = "WITH done AS";
 
 /// Gives agent `a` an action that sends its calls to `url`, with a timeout that no test comes near.
-async fn send_calls_to(database: &Database, url: &str) {
+pub async fn send_calls_to(database: &Database, url: &str) {
     send_calls_within(database, url, 120_000).await;
 }
 

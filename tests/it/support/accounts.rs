@@ -12,7 +12,7 @@ use super::tally::{Arrivals, Tally};
 use super::traces;
 
 /// How much later than it was sent a request may have been counted, on a machine that is busy with everything else.
-const COUNTED_LATE: Duration = Duration::from_millis(500);
+pub const COUNTED_LATE: Duration = Duration::from_millis(500);
 
 /// What the books say.
 #[derive(Debug, Default)]

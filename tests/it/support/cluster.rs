@@ -134,6 +134,30 @@ impl Cluster {
         self.ready().await;
     }
 
+    /// Stops all its processes where they are, as a machine does that stands still. Connections stay open.
+    pub fn freeze(&self) {
+        self.signal_all(Signal::SIGSTOP);
+    }
+
+    /// Lets them go on.
+    pub fn thaw(&self) {
+        self.signal_all(Signal::SIGCONT);
+    }
+
+    fn signal_all(&self, signal: Signal) {
+        let postmaster = self.postmaster.as_ref().and_then(Child::id).unwrap();
+        // The postmaster is first stopped and last continued, so that it starts no process in between.
+        let children = std::fs::read_to_string(format!("/proc/{postmaster}/task/{postmaster}/children")).unwrap();
+        let children = children.split_whitespace().map(|id| id.parse::<u32>().unwrap());
+        let mut all: Vec<u32> = std::iter::once(postmaster).chain(children).collect();
+        if signal == Signal::SIGCONT {
+            all.reverse();
+        }
+        for id in all {
+            kill(Pid::from_raw(id.try_into().unwrap()), signal).ok();
+        }
+    }
+
     /// Runs a statement as superuser, outside of any test database.
     pub async fn execute(&self, sql: &str) {
         let mut connection = PgConnection::connect(&self.server().url).await.unwrap();
@@ -184,6 +208,7 @@ impl Drop for Cluster {
     fn drop(&mut self) {
         let Some(postmaster) = &mut self.postmaster else { return };
         let Some(id) = postmaster.id() else { return };
+        kill(Pid::from_raw(id.try_into().unwrap()), Signal::SIGCONT).ok();
         kill(Pid::from_raw(id.try_into().unwrap()), Signal::SIGQUIT).ok();
         while let Ok(None) = postmaster.try_wait() {
             std::thread::sleep(Duration::from_millis(5));

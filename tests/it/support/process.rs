@@ -3,8 +3,10 @@
 use std::io::Write;
 use std::path::Path;
 use std::process::{Output, Stdio};
+use std::sync::Mutex;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
@@ -73,6 +75,24 @@ pub fn stdout(output: &Output) -> String {
 /// What a command printed to stderr.
 pub fn stderr(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+/// A signal that a test sent to a dispatcher.
+#[derive(Clone, Copy, Debug)]
+pub struct Sent {
+    /// The process, which a dispatcher has in its name.
+    pub process: u32,
+    pub signal: Signal,
+    pub at: DateTime<Utc>,
+}
+
+/// All signals that the tests of this program sent, in the order in which they did.
+static SIGNALS: Mutex<Vec<Sent>> = Mutex::new(Vec::new());
+
+/// The signals that were sent to this process since then.
+pub fn signals_to(process: u32, since: DateTime<Utc>) -> Vec<Sent> {
+    let signals = SIGNALS.lock().unwrap();
+    signals.iter().filter(|sent| sent.process == process && sent.at >= since).copied().collect()
 }
 
 /// A running `postcall run`, killed when it is dropped.
@@ -193,13 +213,16 @@ impl Dispatcher {
             while let Some(line) = self.log.next_line().await.unwrap() {
                 lines.push(line);
                 if lines.last().is_some_and(|line| line.contains(words)) {
-                    return;
+                    return true;
                 }
             }
-            panic!("the dispatcher ended without saying: {words}");
+            false
         };
-        tokio::time::timeout(PATIENCE, found).await.unwrap_or_else(|_| panic!("waited in vain for: {words}"));
-        lines
+        match tokio::time::timeout(PATIENCE, found).await {
+            Ok(true) => lines,
+            Ok(false) => panic!("the dispatcher ended without saying: {words}\n{}", lines.join("\n")),
+            Err(_) => panic!("waited in vain for: {words}\n{}", lines.join("\n")),
+        }
     }
 
     /// The threads that it has now (Linux).
@@ -209,9 +232,11 @@ impl Dispatcher {
         threads.and_then(|count| count.trim().parse().ok()).expect("a number of threads")
     }
 
-    /// Sends it a signal.
+    /// Sends it a signal, and writes down when.
     pub fn signal(&self, signal: Signal) {
-        kill(Pid::from_raw(self.child.id().unwrap().try_into().unwrap()), signal).unwrap();
+        let process = self.child.id().unwrap();
+        SIGNALS.lock().unwrap().push(Sent { process, signal, at: Utc::now() });
+        kill(Pid::from_raw(process.try_into().unwrap()), signal).unwrap();
     }
 
     /// Waits for its end; whether it ended well, and what it said last.

@@ -161,15 +161,19 @@ impl Scrape {
 
     fn histograms_are_right(&self) -> Result<(), String> {
         for (name, _) in self.families.iter().filter(|(_, family)| family.kind == "histogram") {
-            let buckets: Vec<(f64, f64)> = self
-                .samples
-                .iter()
-                .filter(|(of, _, _)| *of == format!("{name}_bucket"))
-                .map(|(_, labels, value)| (labels["le"].replace("+Inf", "inf").parse().unwrap(), *value))
-                .collect();
-            let last = buckets.last().copied();
-            if !buckets.is_sorted() || last != Some((f64::INFINITY, self.value(&format!("{name}_count"), &[]))) {
-                return Err(format!("{name}: {buckets:?}"));
+            // One histogram for each database.
+            let of_name = |end: &str| {
+                let wanted = format!("{name}{end}");
+                self.samples.iter().filter(move |(of, _, _)| *of == wanted)
+            };
+            for (_, of_all, count) in of_name("_count") {
+                let buckets: Vec<(f64, f64)> = of_name("_bucket")
+                    .filter(|(_, labels, _)| labels.get("database") == of_all.get("database"))
+                    .map(|(_, labels, value)| (labels["le"].replace("+Inf", "inf").parse().unwrap(), *value))
+                    .collect();
+                if !buckets.is_sorted() || buckets.last().copied() != Some((f64::INFINITY, *count)) {
+                    return Err(format!("{name}: {buckets:?}"));
+                }
             }
         }
         Ok(())

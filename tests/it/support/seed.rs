@@ -12,7 +12,7 @@ pub fn chance(name: &str) -> fastrand::Rng {
     fastrand::Rng::with_seed(seed)
 }
 
-/// `usual` in an ordinary run, `long` where `scripts/torture` asks for it.
+/// `usual` in an ordinary run, `long` where `scripts/torture --faults` asks for it.
 pub fn sized(usual: usize, long: usize) -> usize {
     if env::var_os("POSTCALL_TORTURE").is_some() { long } else { usual }
 }

@@ -112,11 +112,12 @@ enum Colour {
 }
 
 /// Explores a scenario from its beginning. From every state, every run of the world that behaves must end well: it comes to
-/// a state with no further step, and there everything has ended. Returns the number of states, and a run that does not.
+/// a state with no further step, and there everything has ended. Returns the number of states, and a run that does not. After
+/// so many states it looks no farther.
 ///
 /// stateright's own `eventually` does not see runs that go in a circle; this search does: the steps of the world that
 /// behaves must form no circle.
-pub fn runs_that_never_end(protocol: &Protocol) -> (usize, Option<Endless>) {
+pub fn runs_that_never_end(protocol: &Protocol, most: usize) -> (usize, Option<Endless>) {
     let first = beginning(&protocol.scenario);
     let mut parents: HashMap<u64, Option<(u64, Action)>> = HashMap::from([(first.common_number(), None)]);
     let mut due = vec![first];
@@ -127,6 +128,9 @@ pub fn runs_that_never_end(protocol: &Protocol) -> (usize, Option<Endless>) {
             let mut steps = path(&parents, from);
             steps.extend(after);
             return (parents.len(), Some(Endless { steps, circle }));
+        }
+        if parents.len() >= most {
+            break;
         }
         for action in protocol.steps(&world) {
             let next = protocol.after(&world, action);

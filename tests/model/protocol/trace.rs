@@ -8,12 +8,14 @@ use postcall::domain::delivery::State;
 use super::actions::Action;
 use super::explore::Protocol;
 use super::scenario::{Ask, Scenario, asks};
-use super::state::World;
+use super::state::{Attempt, CLAIMS, Phase, World};
 use super::steps::beginning;
 
 /// Something that was seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Seen {
+    /// The platform committed its call.
+    Inserted,
     /// The claim under which it ended was committed. (Of claims that were revoked or released, nothing is left to see.)
     Claimed,
     /// The receiver got a request.
@@ -26,6 +28,12 @@ pub enum Seen {
     Evidence(State),
     /// A person said what became of it.
     Found(State),
+    /// The dispatcher that holds it was killed.
+    Killed,
+    /// The dispatcher that holds it was stopped, and may have gone on later.
+    Paused,
+    /// A person replayed it. Requests of the replay are seen as requests, too: they are of the same message.
+    Replayed,
 }
 
 /// What was seen of one delivery.
@@ -41,7 +49,7 @@ pub struct Trace {
 
 /// The most that may have been seen of one delivery.
 pub const MOST_SEEN: usize = 32;
-/// One fault explains whatever can be seen of a delivery. Further ones leave nothing to see.
+/// One fault, seen or not, explains whatever else can be seen of a delivery. Further ones leave nothing to see.
 const MOST_FAULTS: u8 = 1;
 
 impl Trace {
@@ -53,17 +61,23 @@ impl Trace {
 
     /// Whether the model has such a run. Looks for one with few faults first.
     pub fn is_accepted(&self) -> bool {
-        self.seen.len() <= MOST_SEEN && (0..=MOST_FAULTS).any(|faults| self.is_run_with(faults))
+        let faults = self.count(|seen| matches!(seen, Seen::Killed | Seen::Paused));
+        self.seen.len() <= MOST_SEEN && (faults..=faults.max(MOST_FAULTS)).any(|faults| self.is_run_with(faults))
+    }
+
+    fn count(&self, of: impl Fn(&Seen) -> bool) -> u8 {
+        self.seen.iter().filter(|seen| of(seen)).count() as u8
     }
 
     fn is_run_with(&self, faults: u8) -> bool {
-        let ordered = |seen: &Seen| matches!(seen, Seen::Found(_) | Seen::Recorded(State::Skipped));
+        let found = self.count(|seen| matches!(seen, Seen::Found(_) | Seen::Recorded(State::Skipped))).min(1);
         let scenario = Scenario {
             name: "a run of the program",
+            inserts: self.seen.contains(&Seen::Inserted),
             faults,
             wrong: u32::MAX,
-            orders: u8::from(self.seen.iter().any(ordered)),
-            ordered: asks(&[Ask::Find, Ask::Disable]),
+            orders: found + self.count(|seen| *seen == Seen::Replayed),
+            ordered: asks(&[Ask::Find, Ask::Disable, Ask::Replay]),
             refuses: true,
             ..Scenario::NOTHING
         };
@@ -76,7 +90,12 @@ impl Trace {
             }
             for action in protocol.steps(&world) {
                 let next = protocol.after(&world, action);
-                for done in self.after(done, sight(&world, action, &next)) {
+                let mut after = self.after(done, sight(&world, action, &next));
+                // Whoever is cut off from everybody else seems to stand still, and nobody has stopped it.
+                if matches!(action, Action::Pause(_)) {
+                    after.push(done);
+                }
+                for done in after {
                     if tried.insert((next.common_number(), done)) {
                         due.push((next, done));
                     }
@@ -108,8 +127,14 @@ impl Trace {
 
 /// What is seen of a step.
 fn sight(before: &World, action: Action, after: &World) -> Option<Seen> {
-    if let Action::Begin(..) = action {
-        return Some(Seen::Requested);
+    match action {
+        Action::Begin(..) => return Some(Seen::Requested),
+        Action::Kill(p) if holds(before, p) => return Some(Seen::Killed),
+        Action::Pause(p) if holds(before, p) => return Some(Seen::Paused),
+        _ => {}
+    }
+    if before.replay(0).is_none() && after.replay(0).is_some() {
+        return Some(Seen::Replayed);
     }
     let (was, is) = (&before.database.rows[0], &after.database.rows[0]);
     if let (None, Some(ended)) = (was.ended, is.ended) {
@@ -121,5 +146,20 @@ fn sight(before: &World, action: Action, after: &World) -> Option<Seen> {
     if was.finding != is.finding {
         return is.finding.map(Seen::Found);
     }
+    if let Action::Insert(0) = action {
+        return Some(Seen::Inserted);
+    }
     (was.sending.is_none() && is.sending.is_some()).then_some(Seen::Claimed)
+}
+
+/// Whether a process holds the delivery: in the database, in its memory, or by a claim that is about to be committed.
+fn holds(world: &World, p: u8) -> bool {
+    let registration = world.processes[usize::from(p)].registration;
+    let sending = world.database.rows[0].sending.is_some_and(|sending| sending.registration == registration);
+    let claims = |c: usize| {
+        let locks = matches!(world.claims[c].phase, Phase::Running(rows) if rows & 1 != 0);
+        locks && world.claims[c].registration == registration
+    };
+    let tries = |c: usize| world.holder(c) == usize::from(p) && world.attempts[c][0] != Attempt::None;
+    sending || (0..CLAIMS).any(|c| claims(c) || tries(c))
 }
