@@ -46,4 +46,4 @@ COMMENT ON FUNCTION postcall.register_call() IS
 COMMENT ON FUNCTION postcall.secrets_for_test(bigint) IS
     'The encrypted secrets of a row of secret_opening, for who recorded it, within a minute';
 COMMENT ON FUNCTION postcall.version_digest(bigint, integer) IS
-    'The SHA-256 of a version''s URL, headers and body as written, and of the secret that it names as its certificate';
+    'What history knows a version by: the SHA-256 of its URL, headers and body as written, and of the secret that it names as its certificate; of a sealed version its column digest';

@@ -5,10 +5,12 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
+use super::action_seal::SealArguments;
 use super::action_source::ActionSource;
 use super::action_test::{TestArguments, TestsArguments};
 use super::action_versions::{DiffArguments, VersionsArguments};
 use super::attribution::OptionalAttribution;
+use super::key_file::KeyFile;
 use super::signing::SigningArguments;
 use super::table::{Table, print_json, time};
 use super::{CliError, Database, Format, ONE_CONNECTION, print_line};
@@ -20,6 +22,7 @@ use crate::service::remarks::remarks;
 use crate::service::secrets;
 use crate::service::stored_action::{as_file, described};
 use crate::service::told;
+use crate::store::Store;
 use crate::store::publish::{Publication, Switching};
 
 /// Check, publish and look at actions: what is sent for an agent's calls.
@@ -65,9 +68,14 @@ enum Command {
     /// From now on this version is sent, also for calls that already wait. Versions are immutable:
     /// to go back, publish the older file again. If the newest version is the same, none is made, and this is
     /// said. `enabled` is set all the same.
+    ///
+    /// With --key-file, the URL, headers and body are stored encrypted (sealed), and only with the key file can a dispatcher
+    /// send them and anybody see them. Once one version is sealed, none is published without the key file.
     Publish {
         #[command(flatten)]
         which: Which,
+        #[command(flatten)]
+        key_file: KeyFile,
         /// The action file, JSON or TOML; `-` for standard input.
         file: PathBuf,
         #[command(flatten)]
@@ -77,6 +85,8 @@ enum Command {
     List {
         /// Only the actions of this agent.
         agent: Option<String>,
+        #[command(flatten)]
+        key_file: KeyFile,
         /// How to print them.
         #[arg(long, value_enum, default_value = "table")]
         format: Format,
@@ -90,6 +100,8 @@ enum Command {
         /// The version to print. By default the newest.
         #[arg(long, value_name = "N")]
         version: Option<i32>,
+        #[command(flatten)]
+        key_file: KeyFile,
     },
     /// List the versions of an action, the newest first: when, by whom and why each was published, and what it changed.
     Versions(VersionsArguments),
@@ -110,6 +122,7 @@ enum Command {
     /// List the tests of an agent's actions, the newest first.
     Tests(TestsArguments),
     Signing(Box<SigningArguments>),
+    Seal(SealArguments),
     /// Enable an action, so that it is sent for new calls.
     Enable(Switch),
     /// Disable an action, so that it is no longer sent. Deliveries that already wait are recorded as skipped.
@@ -141,16 +154,20 @@ impl Arguments {
     pub(super) async fn run(self) -> Result<(), CliError> {
         match self.command {
             Command::Check { file, json } => check(ActionSource::read(&file)?.text(), json),
-            Command::Publish { which, file, attribution } => {
-                publish(which, &attribution, ActionSource::read(&file)?.text()).await
+            Command::Publish { which, key_file, file, attribution } => {
+                publish(which, &key_file, &attribution, ActionSource::read(&file)?.text()).await
             }
-            Command::List { agent, format, database } => list(agent.as_deref(), format, &database).await,
-            Command::Show { which, version } => show(which, version).await,
+            Command::List { agent, key_file, format, database } => {
+                let store = key_file.with_keys(database.open(ONE_CONNECTION).await?)?;
+                list(&store, agent.as_deref(), format).await
+            }
+            Command::Show { which, version, key_file } => show(which, version, &key_file).await,
             Command::Versions(arguments) => arguments.run().await,
             Command::Diff(arguments) => arguments.run().await,
             Command::Test(arguments) => arguments.run().await,
             Command::Tests(arguments) => arguments.run().await,
             Command::Signing(arguments) => arguments.run().await,
+            Command::Seal(arguments) => arguments.run().await,
             Command::Enable(action) => switch(action, true).await,
             Command::Disable(action) => switch(action, false).await,
         }
@@ -163,6 +180,11 @@ impl Arguments {
             Command::Signing(arguments) => arguments.only_reads(),
             _ => false,
         }
+    }
+
+    /// Whether the command needs the owner of the schema.
+    pub(super) fn needs_owner(&self) -> bool {
+        matches!(self.command, Command::Seal(_))
     }
 }
 
@@ -184,11 +206,16 @@ fn check(text: ActionText<'_>, as_json: bool) -> Result<(), CliError> {
     }
 }
 
-async fn publish(which: Which, attribution: &OptionalAttribution, text: ActionText<'_>) -> Result<(), CliError> {
+async fn publish(
+    which: Which,
+    key_file: &KeyFile,
+    attribution: &OptionalAttribution,
+    text: ActionText<'_>,
+) -> Result<(), CliError> {
     let by = attribution.by()?;
     let ActionFile { spec, enabled } = check_quietly(&which, text, "not published")?;
     warn(&warnings(&spec));
-    let store = which.database.open(ONE_CONNECTION).await?;
+    let store = key_file.with_keys(which.database.open(ONE_CONNECTION).await?)?;
     for name in secrets::unset(&store, &which.agent, &spec).await? {
         eprintln!(
             "warning: agent {0} has no secret `{name}`: until `postcall secret set {0} {name}`, its deliveries fail",
@@ -224,27 +251,35 @@ pub(super) fn warn(warnings: &[LocatedWarning]) {
     }
 }
 
-async fn list(agent: Option<&str>, format: Format, database: &Database) -> Result<(), CliError> {
-    let actions = database.open(ONE_CONNECTION).await?.actions(agent, None, None).await?;
+async fn list(store: &Store, agent: Option<&str>, format: Format) -> Result<(), CliError> {
+    let actions = store.actions(agent, None, None).await?;
     let mut table = Table::new(&["agent", "action", "version", "enabled", "method", "url", "timeout ms", "published"]);
     for action in &actions {
+        let (method, url, timeout_ms) = match &action.spec {
+            Ok(spec) => (spec.method, spec.url.clone(), spec.timeout_ms),
+            Err(sealed) => (sealed.method, format!("{}/… (sealed)", sealed.origin), sealed.timeout_ms),
+        };
         table.row(vec![
             action.agent.clone(),
             action.name.clone(),
             action.version.to_string(),
             action.enabled.to_string(),
-            action.spec.method.to_string(),
-            action.spec.url.clone(),
-            action.spec.timeout_ms.to_string(),
+            method.to_string(),
+            url,
+            timeout_ms.to_string(),
             time(action.published_at),
         ]);
     }
     let objects: Vec<Value> = actions.iter().map(described).collect();
-    table.print(format, &objects)
+    table.print(format, &objects)?;
+    if let Some(sealed) = actions.iter().find_map(|action| action.spec.as_ref().err()) {
+        eprintln!("(sealed): {sealed}");
+    }
+    Ok(())
 }
 
-async fn show(which: Which, version: Option<i32>) -> Result<(), CliError> {
-    let store = which.database.open(ONE_CONNECTION).await?;
+async fn show(which: Which, version: Option<i32>, key_file: &KeyFile) -> Result<(), CliError> {
+    let store = key_file.with_keys(which.database.open(ONE_CONNECTION).await?)?;
     let found = store.actions(Some(&which.agent), Some(&which.name), version).await?.into_iter().next();
     let action = found.ok_or_else(|| no_such_action(&which, version))?;
     eprintln!(
@@ -263,7 +298,7 @@ async fn show(which: Which, version: Option<i32>) -> Result<(), CliError> {
         let why = because(action.switched_reason.as_deref());
         eprintln!("{state} since {at} by {}{}", visible(&by), visible(&why));
     }
-    print_json(&as_file(&action))
+    print_json(&as_file(action.spec.as_ref()?, action.enabled))
 }
 
 /// Who did something: the name that the person gave, and the database user, which the person cannot choose.

@@ -116,7 +116,7 @@ impl TestArguments {
             warn(&warnings_of_test(spec));
         }
         let (webhook, _policy) = self.targets.webhook(false, false)?;
-        let store = self.which.database.open(ONE_CONNECTION).await?;
+        let store = self.which.database.open(ONE_CONNECTION).await?.with_keys(keys.clone());
         if let What::Published(version) = what {
             say_warnings(&store, &self.which, version).await?;
         }
@@ -151,7 +151,7 @@ fn warnings_of_test(spec: &ActionSpec) -> Vec<LocatedWarning> {
 async fn say_warnings(store: &Store, which: &Which, version: Option<i32>) -> Result<(), CliError> {
     let found = store.actions(Some(&which.agent), Some(&which.name), version).await?.pop();
     let action = found.ok_or_else(|| no_such_action(which, version))?;
-    warn(&warnings_of_test(&action.spec));
+    warn(&warnings_of_test(action.spec.as_ref()?));
     Ok(())
 }
 

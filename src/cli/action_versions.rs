@@ -5,6 +5,7 @@ use clap::builder::RangedI64ValueParser;
 use serde_json::{Value, json};
 
 use super::action::{Which, attribution, because, no_such_action};
+use super::key_file::KeyFile;
 use super::table::{Table, time};
 use super::{CliError, Format, ONE_CONNECTION, print_line};
 use crate::domain::visible::visible;
@@ -37,6 +38,8 @@ pub(super) struct DiffArguments {
     from: Option<i32>,
     /// The newer version. By default the newest.
     to: Option<i32>,
+    #[command(flatten)]
+    key_file: KeyFile,
 }
 
 impl VersionsArguments {
@@ -74,12 +77,14 @@ fn in_words(change: &Change) -> String {
         change.headers.then(|| "headers".to_owned()),
         change.body.then(|| "body".to_owned()),
         change.client_certificate.then(|| "client_certificate".to_owned()),
+        change.sealed.then(|| "perhaps its sealed templates (postcall action diff)".to_owned()),
     ];
     let parts: Vec<String> = parts.into_iter().flatten().collect();
     if parts.is_empty() { "nothing".to_owned() } else { parts.join(", ") }
 }
 
 /// A version as JSON. `changed` names the fields that differ from the version before; it is null for the first version.
+/// `sealed` stands for url, headers and body of sealed versions, which are not compared.
 fn described(version: &VersionRecord) -> Value {
     let changed = version.change.map(|change| {
         let fields = [
@@ -89,6 +94,7 @@ fn described(version: &VersionRecord) -> Value {
             ("headers", change.headers),
             ("body", change.body),
             ("client_certificate", change.client_certificate),
+            ("sealed", change.sealed),
         ];
         fields.into_iter().filter(|(_, differs)| *differs).map(|(field, _)| field).collect::<Vec<_>>()
     });
@@ -104,14 +110,14 @@ fn described(version: &VersionRecord) -> Value {
 
 impl DiffArguments {
     pub(super) async fn run(self) -> Result<(), CliError> {
-        let store = self.which.database.open(ONE_CONNECTION).await?;
+        let store = self.key_file.with_keys(self.which.database.open(ONE_CONNECTION).await?)?;
         let newer = version(&store, &self.which, self.to).await?;
         let before = newer.version.saturating_sub(1);
         if self.from.is_none() && before == 0 {
             return Err(CliError::Problem("version 1 is the first one; there is none to compare it with".to_owned()));
         }
         let older = version(&store, &self.which, Some(self.from.unwrap_or(before))).await?;
-        let differences = differences(&older.spec, &newer.spec);
+        let differences = differences(older.spec.as_ref()?, newer.spec.as_ref()?);
         if differences.is_empty() {
             return print_line(&format!("versions {} and {} are the same", older.version, newer.version));
         }

@@ -23,6 +23,7 @@ use crate::dispatcher::StopTokens;
 use crate::domain::chain::chain;
 use crate::service::action_test::Tester;
 use crate::store::{Access, Store};
+use crate::vault::Keyring;
 
 /// Show in a browser what goes on: what needs somebody, deliveries with their stories, agents.
 ///
@@ -119,7 +120,8 @@ struct RunArguments {
     #[command(flatten)]
     targets: TargetArguments,
 
-    /// With `--write`, for tests of actions that name a secret. Without it, they are refused.
+    /// For templates that are sealed: with it, publishers see and change them. With `--write`, also for tests of actions that name
+    /// a secret. Without it, both are refused.
     #[command(flatten)]
     key_file: KeyFile,
 }
@@ -152,7 +154,7 @@ impl Arguments {
 impl RunArguments {
     async fn run(self) -> Result<(), CliError> {
         let settings = self.settings()?;
-        let stores = self.stores(&settings.auth).await?;
+        let stores = self.stores(&settings.auth, &self.key_file.keyring()?.map(Arc::new)).await?;
         let stop = StopTokens::default();
         stop_on_signals(stop.clone())?;
         let public = settings.public.clone();
@@ -226,13 +228,14 @@ impl RunArguments {
     }
 
     /// The database by sessions for each role. Where nobody is told apart, all have the rights of the user who logs in.
-    async fn stores(&self, auth: &Auth) -> Result<Stores, CliError> {
+    async fn stores(&self, auth: &Auth, keys: &Option<Arc<Keyring>>) -> Result<Stores, CliError> {
         let primary = self.database_url.as_deref().unwrap_or_default();
         let url = read_from(&self.read_url, &self.database_url);
         let health = Store::connect_to_read(url, 1, PATIENCE).await?;
         if let Auth::Nobody(_) = auth {
             let all = async |url: &str, writes: bool| {
-                Store::connect_as(url, CONNECTIONS, PATIENCE, Access { role: None, writes }).await
+                let store = Store::connect_as(url, CONNECTIONS, PATIENCE, Access { role: None, writes }).await;
+                store.map(|store| store.with_keys(keys.clone()))
             };
             let reading = all(url, false).await?;
             migrate::require_current(&reading).await?;
@@ -245,11 +248,12 @@ impl RunArguments {
             as_role(url, Role::Viewer, false).await?,
             as_role(url, Role::Auditor, false).await?,
             as_role(url, Role::Operator, false).await?,
-            as_role(url, Role::Publisher, false).await?,
+            as_role(url, Role::Publisher, false).await?.with_keys(keys.clone()),
         ];
         migrate::require_current(&reading[0]).await?;
         let writing = if self.write {
-            Some([as_role(primary, Role::Operator, true).await?, as_role(primary, Role::Publisher, true).await?])
+            let publisher = as_role(primary, Role::Publisher, true).await?;
+            Some([as_role(primary, Role::Operator, true).await?, publisher.with_keys(keys.clone())])
         } else {
             None
         };

@@ -1,16 +1,18 @@
 //! The argument that names the key file. Commands that seal or open secrets share it.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use clap::Args;
 
 use super::CliError;
+use crate::store::Store;
 use crate::vault::Keyring;
 
 /// Where the keys are.
 #[derive(Args)]
 pub(super) struct KeyFile {
-    /// The key file, with which secrets are encrypted: `postcall-key-1:…`, one key a line, the first one encrypts. Nobody
+    /// The key file, with which secrets and the templates of actions are encrypted: `postcall-key-1:…`, one key a line, the first one encrypts. Nobody
     /// but its owner may read it. `postcall secret new-key` makes a key.
     #[arg(long, env = "POSTCALL_KEY_FILE", value_name = "FILE", default_value = "", hide_default_value = true)]
     key_file: String,
@@ -23,6 +25,11 @@ impl KeyFile {
             return Ok(None);
         }
         Ok(Some(Keyring::read(Path::new(&self.key_file))?))
+    }
+
+    /// The same database, by a handle that seals and opens templates with the keys, if a file is named.
+    pub(super) fn with_keys(&self, store: Store) -> Result<Store, CliError> {
+        Ok(store.with_keys(self.keyring()?.map(Arc::new)))
     }
 
     /// The keys.

@@ -12,6 +12,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::domain::chain::chain;
+use crate::domain::sealed_version::Unopened;
 use crate::domain::visible::visible_lines;
 use crate::store::StoreError;
 use crate::vault::{KeyringError, SealError};
@@ -22,6 +23,7 @@ pub use memory::keep_private;
 use text::{Format, print_bytes, print_line, print_text, read_file};
 
 mod action;
+mod action_seal;
 mod action_source;
 mod action_test;
 mod action_versions;
@@ -186,6 +188,12 @@ pub enum CliError {
     Said,
 }
 
+impl From<&Unopened> for CliError {
+    fn from(unopened: &Unopened) -> CliError {
+        CliError::Problem(unopened.to_string())
+    }
+}
+
 impl CliError {
     /// The message for a terminal; it contains no characters that act on a terminal.
     pub fn for_people(&self) -> String {
@@ -295,6 +303,7 @@ impl Command {
             Command::Action(arguments) if arguments.only_reads() => READER,
             Command::Secret(arguments) if arguments.only_reads() => READER,
             Command::Secret(arguments) if arguments.needs_owner() => "the owner of the schema",
+            Command::Action(arguments) if arguments.needs_owner() => "the owner of the schema",
             Command::Status(_)
             | Command::Console(_)
             | Command::Calls(_)

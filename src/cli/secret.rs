@@ -16,6 +16,7 @@ use crate::domain::secret::{self, MAX_CERTIFICATE_BYTES};
 use crate::domain::signature::unsigned;
 use crate::domain::visible::visible;
 use crate::store::Store;
+use crate::store::sealed_versions::VersionCounts;
 use crate::store::secrets::SecretChange;
 use crate::vault::{KeyOwner, Keyring, Owner, new_key_line};
 
@@ -64,7 +65,7 @@ enum Command {
         #[command(flatten)]
         attribution: OptionalAttribution,
     },
-    /// Encrypt all secrets with the first key of the key file.
+    /// Encrypt all secrets, keys that sign and sealed templates with the first key of the key file.
     ///
     /// Put the new key on the first line of the key file of every dispatcher, before the old one, and restart them. Then
     /// run this as the owner of the schema, while dispatchers run. If it is interrupted, run it again. When it says that none
@@ -145,7 +146,8 @@ fn value_from_stdin() -> Result<Zeroizing<String>, CliError> {
 }
 
 async fn list(agent: &str, format: Format, database: &Database) -> Result<(), CliError> {
-    let secrets = database.open(ONE_CONNECTION).await?.secrets(agent, MOST_LISTED).await?;
+    let store = database.open(ONE_CONNECTION).await?;
+    let secrets = store.secrets(agent, MOST_LISTED).await?;
     let mut table = Table::new(&["name", "set", "by", "reason", "key"]);
     let mut objects = Vec::with_capacity(secrets.len());
     for one in &secrets {
@@ -157,7 +159,14 @@ async fn list(agent: &str, format: Format, database: &Database) -> Result<(), Cl
             "key_id": one.key_id,
         }));
     }
-    table.print(format, &objects)
+    table.print(format, &objects)?;
+    let VersionCounts { sealed, clear } = store.version_counts(Some(agent)).await?;
+    if sealed > 0 {
+        eprintln!(
+            "of the versions of the agent's actions, {sealed} are sealed with keys of the key file, and {clear} are not"
+        );
+    }
+    Ok(())
 }
 
 async fn remove(which: Which, attribution: &OptionalAttribution) -> Result<(), CliError> {
@@ -194,13 +203,15 @@ async fn rekey(key_file: &KeyFile, database: &Database) -> Result<(), CliError> 
         }
         eprintln!("{done} encrypted with the first key, {} could not be opened", left.len());
     }
-    let done = match signing_keys {
-        0 => format!("{done} secrets"),
-        signing_keys => format!("{done} secrets and {signing_keys} signing keys"),
-    };
     left.extend(unopened);
+    let (versions, unopened) = rekey_versions(&keys, &store).await?;
+    left.extend(unopened);
+    let kinds = [(signing_keys, "signing keys"), (versions, "sealed versions of actions")];
+    let others = kinds.into_iter().filter(|(count, _)| *count > 0).map(|(count, kind)| format!(" and {count} {kind}"));
+    let done = format!("{done} secrets{}", others.collect::<String>());
     let remaining = store.secrets_to_rewrap(keys.first_id(), ("", ""), BATCH).await?.len()
-        + store.signing_keys_to_rewrap(keys.first_id(), Uuid::nil(), BATCH).await?.len();
+        + store.signing_keys_to_rewrap(keys.first_id(), Uuid::nil(), BATCH).await?.len()
+        + store.versions_to_rewrap(keys.first_id(), (0, 0), BATCH).await?.len();
     if remaining == 0 {
         return print_line(&format!(
             "{done} are encrypted with the first key, and none is left: the other keys can go"
@@ -226,5 +237,24 @@ async fn rekey_signing_keys(keys: &Keyring, store: &Store) -> Result<(usize, Vec
             }
         }
         eprintln!("{done} signing keys encrypted with the first key, {} could not be opened", left.len());
+    }
+}
+
+/// Encrypts the keys of sealed versions with the first key. Returns how many, and what there is to say of those that cannot be opened.
+async fn rekey_versions(keys: &Keyring, store: &Store) -> Result<(usize, Vec<String>), CliError> {
+    let (mut done, mut left, mut after) = (0, Vec::new(), (0, 0));
+    loop {
+        let batch = store.versions_to_rewrap(keys.first_id(), after, BATCH).await?;
+        let Some(last) = batch.last() else { return Ok((done, left)) };
+        after = (last.action_id, last.version);
+        for one in &batch {
+            match keys.rewrap_version(one.owner(), &one.content) {
+                Ok(sealed) => done += usize::from(store.rewrap_version(one, &sealed).await?),
+                Err(_) => {
+                    left.push(format!("Version {} of an action of {} is one of them", one.version, visible(&one.agent)))
+                }
+            }
+        }
+        eprintln!("{done} sealed versions encrypted with the first key, {} could not be opened", left.len());
     }
 }

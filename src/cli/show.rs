@@ -4,8 +4,10 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::databases::{NamedDatabase, ReadDatabases, print_json_of};
+use super::key_file::KeyFile;
 use super::table::{Table, time};
 use super::{CliError, Format, ONE_CONNECTION, print_line};
+use crate::domain::body_digest;
 use crate::domain::delivery::{BodyEnd, State};
 use crate::domain::error_kind::ErrorKind;
 use crate::domain::excerpt::Excerpt;
@@ -39,13 +41,17 @@ pub struct Arguments {
 
     #[command(flatten)]
     databases: ReadDatabases,
+
+    /// For actions whose templates are sealed, and to compare digests that were made with a key.
+    #[command(flatten)]
+    key_file: KeyFile,
 }
 
 impl Arguments {
     pub(super) async fn run(self) -> Result<(), CliError> {
         let databases = self.databases.all()?;
         if let [only] = &databases[..] {
-            return self.show(&only.open_to_read(ONE_CONNECTION).await?, None).await;
+            return self.show(&self.open(only).await?, None).await;
         }
         let mut found = 0;
         let mut without = Vec::new();
@@ -61,7 +67,11 @@ impl Arguments {
     }
 
     async fn show_in(&self, database: &NamedDatabase) -> Result<(), CliError> {
-        self.show(&database.open_to_read(ONE_CONNECTION).await?, Some(&database.name)).await
+        self.show(&self.open(database).await?, Some(&database.name)).await
+    }
+
+    async fn open(&self, database: &NamedDatabase) -> Result<Store, CliError> {
+        self.key_file.with_keys(database.open_to_read(ONE_CONNECTION).await?)
     }
 
     async fn show(&self, store: &Store, database: Option<&str>) -> Result<(), CliError> {
@@ -277,7 +287,9 @@ fn request_lines(row: &HistoryRow, sent: &PastRequest) -> Vec<String> {
             request.into_iter().chain([format!("  (not rendered again: {reason}{needed})")]).collect()
         }
     };
-    lines.extend(field("body sha256", row.request_sha256.as_ref()));
+    if let Some((name, digest)) = row.request_sha256.as_deref().map(body_digest::in_words) {
+        lines.extend(field(if name == "SHA-256" { "body sha256" } else { "body hmac" }, Some(digest)));
+    }
     lines.extend(field("placeholders", unresolved));
     lines
 }

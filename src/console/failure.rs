@@ -13,6 +13,7 @@ use super::live::MOST_VIEWERS;
 use super::people::{NoVisitor, Role};
 use super::words;
 use crate::domain::chain::chain;
+use crate::domain::sealed_version::Unopened;
 use crate::store::StoreError;
 
 /// The database user that the console needs for what is not a call's content or a template.
@@ -77,7 +78,9 @@ impl From<&StoreError> for Trouble {
     fn from(error: &StoreError) -> Trouble {
         let trouble = match error {
             error if error.is_forbidden() => return Trouble::Forbidden,
-            StoreError::EarlierDispatcher => return Trouble::NotDone(format!("Nothing was published: {error}.")),
+            StoreError::EarlierDispatcher | StoreError::Sealing(_) => {
+                return Trouble::NotDone(format!("Nothing was published: {error}."));
+            }
             error if error.is_about_time() => Trouble::TooSlow,
             error if error.is_about_what_is_stored() => Trouble::Defect,
             _ => Trouble::Away,
@@ -85,6 +88,12 @@ impl From<&StoreError> for Trouble {
         // The driver's text quotes no row.
         warn!(error = %chain(error), "a page cannot be shown");
         trouble
+    }
+}
+
+impl From<&Unopened> for Trouble {
+    fn from(unopened: &Unopened) -> Trouble {
+        Trouble::NotDone(format!("{}.", unopened.why()))
     }
 }
 

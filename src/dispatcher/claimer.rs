@@ -51,7 +51,6 @@ pub(super) struct Claimer {
     places: Places,
     starter: Starter,
     drain: CancellationToken,
-    templates: Templates,
     opened: Caches,
     outage: Outage,
     /// A claim whose answer was lost. None of its deliveries was sent. It must be revoked before the next claim.
@@ -65,8 +64,9 @@ struct ClaimInDoubt {
     token: Uuid,
 }
 
-/// What has been opened with the operator's keys.
+/// What has been loaded, and opened with the operator's keys.
 pub(super) struct Caches {
+    pub(super) templates: Templates,
     pub(super) secrets: SecretCache,
     pub(super) signing: SigningCache,
 }
@@ -105,7 +105,6 @@ impl Claimer {
             places,
             starter,
             drain,
-            templates: Templates::new(),
             opened,
             outage: Outage::none("claimer"),
             in_doubt: None,
@@ -266,7 +265,7 @@ impl Claimer {
         &mut self,
         versions: impl Iterator<Item = VersionKey>,
     ) -> Result<HashMap<VersionKey, Ready>, StoreError> {
-        let templates = self.templates.get(&mut self.session, versions).await?;
+        let templates = self.opened.templates.get(&mut self.session, versions).await?;
         self.opened.secrets.complete(&mut self.session, templates).await
     }
 

@@ -60,6 +60,7 @@ use signing::SigningCache;
 use starter::Starter;
 pub use supervision::{StopCause, Worker};
 use supervision::{Watch, Work};
+use templates::Templates;
 
 mod attempt;
 mod backoff;
@@ -248,6 +249,7 @@ impl Dispatcher {
         metrics.watch(live::look(&settings, &stop, &lease, &places));
         let minutes = minute::run(places.clone(), max_unrecorded, stop.drain.clone());
         let opened = Caches {
+            templates: Templates::new(settings.keys.clone()),
             secrets: SecretCache::new(settings.keys.clone()),
             signing: SigningCache::new(settings.keys.clone()),
         };

@@ -10,6 +10,7 @@ use tracing::{Span, error};
 use super::budget::{Budget, SMALL_BODY, SMALL_TEXT, Share};
 use super::secrets::Ready;
 use super::signing::Signing;
+use crate::domain::body_digest::BodyDigest;
 use crate::domain::call::Call;
 use crate::domain::claim::{Payload, SentRequest};
 use crate::domain::delivery::{Ending, Failure, Outcome};
@@ -95,7 +96,10 @@ fn render_now(text: &str, ready: &Ready) -> Result<Rendered, Problem> {
         method: request.method,
         url: action.recorded_url().to_owned(),
         body_bytes: request.body.as_ref().map(String::len),
-        body_sha256: request.body.as_ref().map(|body| Sha256::digest(body).into()),
+        body_digest: request.body.as_ref().map(|body| match &ready.digests {
+            Some(key) => key.digest(body),
+            None => BodyDigest::Plain(Sha256::digest(body).into()),
+        }),
         unresolved: std::mem::take(&mut request.unresolved),
     };
     // Here, because a large body is signed as slowly as it is rendered.

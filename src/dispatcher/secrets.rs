@@ -19,7 +19,7 @@ use crate::domain::secret::{Absence, MAX_BYTES, MAX_CERTIFICATE_BYTES, MAX_NAMED
 use crate::store::StoreError;
 use crate::store::secrets::NamedSecret;
 use crate::store::session::Session;
-use crate::vault::{Keyring, Owner};
+use crate::vault::{DigestKey, Keyring, Owner};
 
 /// How long opened secrets are used before they are read again.
 const FRESH: Duration = Duration::from_secs(5);
@@ -36,11 +36,14 @@ pub(super) struct Ready {
     pub(super) secrets: Arc<Secrets>,
     /// How the delivery is signed; [`Signing::Unsigned`] for a version that stands for no delivery yet.
     pub(super) signing: Signing,
+    /// Makes the digest that history keeps of the body; without it, that is a SHA-256.
+    pub(super) digests: Option<Arc<DigestKey>>,
 }
 
 /// The opened secrets. They belong to the claimer alone, so they need no lock.
 pub(super) struct SecretCache {
     keys: Option<Arc<Keyring>>,
+    digests: Option<Arc<DigestKey>>,
     kept: LruCache<VersionKey, (Arc<Secrets>, Instant)>,
     none: Arc<Secrets>,
     unopened: OnceAMinute,
@@ -49,6 +52,7 @@ pub(super) struct SecretCache {
 impl SecretCache {
     pub(super) fn new(keys: Option<Arc<Keyring>>) -> SecretCache {
         SecretCache {
+            digests: keys.as_ref().map(|keys| keys.digest_key()),
             keys,
             kept: LruCache::unbounded(),
             none: Arc::new(Secrets::NONE),
@@ -73,7 +77,7 @@ impl SecretCache {
             let kept =
                 self.kept.get(&key).filter(|(_, read)| read.elapsed() < FRESH).map(|(secrets, _)| secrets.clone());
             match kept.or_else(|| names_none.then(|| self.none.clone())) {
-                Some(secrets) => drop(ready.insert(key, Ready { template, secrets, signing: Signing::Unsigned })),
+                Some(secrets) => drop(ready.insert(key, self.ready(template, secrets))),
                 None => missing.push((key, template)),
             }
         }
@@ -81,13 +85,17 @@ impl SecretCache {
             for ((key, template), secrets) in portion.iter().zip(self.read(session, portion).await?) {
                 let secrets = Arc::new(secrets);
                 self.kept.put(*key, (secrets.clone(), Instant::now()));
-                ready.insert(*key, Ready { template: template.clone(), secrets, signing: Signing::Unsigned });
+                ready.insert(*key, self.ready(template.clone(), secrets));
             }
             while self.kept.len() > CAPACITY {
                 self.kept.pop_lru();
             }
         }
         Ok(ready)
+    }
+
+    fn ready(&self, template: Template, secrets: Arc<Secrets>) -> Ready {
+        Ready { template, secrets, signing: Signing::Unsigned, digests: self.digests.clone() }
     }
 
     /// Reads and opens the secrets of each of these versions, in their order.

@@ -48,6 +48,7 @@ impl Starter {
                 template: Arc::new(Compiled::unloadable()),
                 secrets: Arc::new(Secrets::NONE),
                 signing: Signing::Unsigned,
+                digests: None,
             };
             let mut ready = needed.templates.get(&claimed.version).cloned().unwrap_or_else(unloadable);
             ready.signing = needed.signers.signing(&claimed);

@@ -2,17 +2,22 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use lru::LruCache;
 use tracing::warn;
 
+use super::blocked::OnceAMinute;
 use crate::domain::action::ActionSpec;
 use crate::domain::chain::chain;
 use crate::domain::claim::VersionKey;
 use crate::domain::problem::{Code, Field, Problem};
+use crate::domain::sealed_version::{OperatorKeys, Unopened};
 use crate::render::CompiledAction;
 use crate::store::StoreError;
+use crate::store::actions::LoadedVersion;
 use crate::store::session::Session;
+use crate::vault::Keyring;
 
 /// The compiled templates of one version, shared by the attempts that use them.
 pub(super) type Template = Arc<Compiled>;
@@ -42,6 +47,11 @@ impl Compiled {
         Compiled { action: Err(unloadable()) }
     }
 
+    /// Stands for a sealed version that cannot be opened.
+    fn unopened(unopened: &Unopened) -> Compiled {
+        Compiled { action: Err(Problem::new(Code::NoSecret, Field::Action, unopened.why())) }
+    }
+
     /// The compiled action, or the problem because of which there is none.
     pub(super) fn action(&self) -> Result<&CompiledAction, Problem> {
         self.action.as_ref().map_err(Problem::clone)
@@ -67,11 +77,14 @@ impl Compiled {
 pub(super) struct Templates {
     kept: LruCache<VersionKey, (Template, usize)>,
     bytes: usize,
+    /// What opens sealed versions.
+    keys: Option<Arc<Keyring>>,
+    unopened: OnceAMinute,
 }
 
 impl Templates {
-    pub(super) fn new() -> Templates {
-        Templates { kept: LruCache::unbounded(), bytes: 0 }
+    pub(super) fn new(keys: Option<Arc<Keyring>>) -> Templates {
+        Templates { kept: LruCache::unbounded(), bytes: 0, keys, unopened: OnceAMinute::default() }
     }
 
     /// The templates of all `keys`. Versions that are not kept yet are loaded, [`PORTION`] of them in one round trip.
@@ -96,21 +109,41 @@ impl Templates {
         if missing.is_empty() {
             return Ok(found);
         }
+        let keys = self.keys.clone();
+        let opener = keys.as_deref().map(|keys| keys as &dyn OperatorKeys);
         for portion in missing.chunks(PORTION) {
-            let loaded = match session.load_versions(portion).await {
-                Err(error) if error.is_about_what_is_stored() => load_one_by_one(session, portion).await?,
+            let loaded = match session.load_versions(portion, opener).await {
+                Err(error) if error.is_about_what_is_stored() => load_one_by_one(session, portion, opener).await?,
                 loaded => loaded?,
             };
             for (key, spec) in loaded {
-                let template: Template = Arc::new(Compiled::new(&spec));
-                self.keep(key, template.clone(), weight(&spec));
-                found.insert(key, template);
+                found.insert(key, self.compiled(key, spec));
             }
         }
         for key in missing {
             found.entry(key).or_insert_with(|| Arc::new(Compiled::unloadable()));
         }
         Ok(found)
+    }
+
+    /// The compiled version. What cannot be opened is not kept: its key may be encrypted anew at any moment.
+    fn compiled(&mut self, key: VersionKey, spec: Result<ActionSpec, Unopened>) -> Template {
+        let count = self.unopened.due(usize::from(spec.is_err()), Instant::now());
+        if let Some(count) = count {
+            warn!(
+                count,
+                "actions have sealed templates that cannot be opened; their deliveries fail. Is --key-file what it should be? See \
+                 `postcall history --error-kind render`"
+            );
+        }
+        match spec {
+            Ok(spec) => {
+                let template: Template = Arc::new(Compiled::new(&spec));
+                self.keep(key, template.clone(), weight(&spec));
+                template
+            }
+            Err(unopened) => Arc::new(Compiled::unopened(&unopened)),
+        }
     }
 
     fn keep(&mut self, key: VersionKey, template: Template, weight: usize) {
@@ -127,10 +160,11 @@ impl Templates {
 async fn load_one_by_one(
     session: &mut Session,
     keys: &[VersionKey],
-) -> Result<Vec<(VersionKey, ActionSpec)>, StoreError> {
+    opener: Option<&dyn OperatorKeys>,
+) -> Result<Vec<LoadedVersion>, StoreError> {
     let mut loaded = Vec::with_capacity(keys.len());
     for key in keys {
-        match session.load_versions(&[*key]).await {
+        match session.load_versions(&[*key], opener).await {
             Err(error) if error.is_about_what_is_stored() => {
                 warn!(action.id = key.action_id, action.version = key.version, error = %chain(&error), "a version cannot be loaded");
             }
@@ -170,7 +204,7 @@ mod tests {
             body,
             client_certificate: None,
         };
-        let (mut templates, template) = (Templates::new(), Arc::new(Compiled::new(&spec)));
+        let (mut templates, template) = (Templates::new(None), Arc::new(Compiled::new(&spec)));
         for action_id in 0..1_000 {
             templates.keep(VersionKey { action_id, version: 1 }, template.clone(), weight(&spec));
         }

@@ -9,6 +9,7 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::action::Method;
+use super::body_digest::BodyDigest;
 use super::delivery::{Ending, Outcome, Timing};
 
 /// One published version of one action. It is the key under which compiled templates are cached.
@@ -182,8 +183,8 @@ pub struct SentRequest {
     pub url: String,
     /// Bytes of the body, if there was one.
     pub body_bytes: Option<usize>,
-    /// SHA-256 of the body, if there was one.
-    pub body_sha256: Option<[u8; 32]>,
+    /// The digest of the body, if there was one.
+    pub body_digest: Option<BodyDigest>,
     /// Placeholders that found no value in the call.
     pub unresolved: Vec<String>,
 }

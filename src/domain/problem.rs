@@ -56,7 +56,7 @@ pub enum Code {
     BadAction,
     /// The call is invalid: not JSON, not an object, or nested too deep.
     BadCall,
-    /// A secret that a template names has no value, or cannot be opened.
+    /// A secret that a template names has no value, or cannot be opened; or the templates themselves are sealed and cannot be opened.
     NoSecret,
     /// The key that signs the agent's requests cannot be opened.
     NoSigningKey,

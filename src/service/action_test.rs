@@ -22,12 +22,14 @@ use super::secrets;
 use super::signing;
 use crate::domain::action::ActionSpec;
 use crate::domain::action_test::{TestResult, TestState};
+use crate::domain::body_digest::BodyDigest;
 use crate::domain::call::Call;
 use crate::domain::claim::{AttemptRecord, SentRequest};
 use crate::domain::delivery::{Ending, Failure, Outcome};
 use crate::domain::host::Host;
 use crate::domain::problem::{Code, Field, Problem};
 use crate::domain::request::Request;
+use crate::domain::sealed_version::Unopened;
 use crate::domain::secret::Secrets;
 use crate::domain::signature::unsigned;
 use crate::render::CompiledAction;
@@ -35,7 +37,7 @@ use crate::store::action_tests::{Begun, LONGEST_START, MOST_A_MINUTE, MOST_IN_FL
 use crate::store::pauses::PauseRecord;
 use crate::store::secrets::Opening;
 use crate::store::{Store, StoreError};
-use crate::vault::{Keyring, Signer};
+use crate::vault::{DigestKey, Keyring, Signer};
 use crate::webhook::{Moment, SendGate, Webhook};
 
 /// How often recording a result is tried.
@@ -114,6 +116,9 @@ pub enum NotTested {
          POSTCALL_KEY_FILE"
     )]
     NoKeyToSign,
+    /// The templates of the version are sealed, and cannot be opened.
+    #[error(transparent)]
+    Unopened(#[from] Unopened),
     /// A person paused it: whoever did so wants nothing to be sent.
     #[error("it is paused, and nothing is sent")]
     Paused(PauseRecord),
@@ -215,7 +220,8 @@ impl Tester {
         let text = wish.call.text(store, wish.agent).await?.into_owned();
         let timeout_ms = spec.timeout_ms;
         let secrets = self.secrets(store, wish, &spec).await?;
-        let (mut ready, mut signer) = (rendered(spec, text, secrets).await, None);
+        let digests = self.keys.as_ref().map(|keys| keys.digest_key());
+        let (mut ready, mut signer) = (rendered(spec, text, secrets, digests).await, None);
         match self.signer(store, wish).await? {
             Ok(found) => signer = found,
             Err(problem) => ready = ready.and(Err(problem)),
@@ -270,7 +276,7 @@ impl Tester {
             What::Published(version) => {
                 let found = store.actions(Some(wish.agent), Some(wish.action), version).await?.pop();
                 let action = found.ok_or(NotTested::NoSuchAction)?;
-                Ok((action.spec, Tested::Version(action.version)))
+                Ok((action.spec?, Tested::Version(action.version)))
             }
         }
     }
@@ -317,7 +323,12 @@ impl Tester {
 }
 
 /// Renders on a thread on which nothing else waits: a large call takes milliseconds.
-async fn rendered(spec: ActionSpec, text: String, secrets: Secrets) -> Result<Ready, Problem> {
+async fn rendered(
+    spec: ActionSpec,
+    text: String,
+    secrets: Secrets,
+    digests: Option<Arc<DigestKey>>,
+) -> Result<Ready, Problem> {
     let render = move || {
         let action = CompiledAction::compile(&spec).map_err(first)?;
         let call = Call::new(&text)?;
@@ -327,7 +338,10 @@ async fn rendered(spec: ActionSpec, text: String, secrets: Secrets) -> Result<Re
             method: request.method,
             url: action.recorded_url().to_owned(),
             body_bytes: request.body.as_ref().map(String::len),
-            body_sha256: request.body.as_ref().map(|body| Sha256::digest(body).into()),
+            body_digest: request.body.as_ref().map(|body| match &digests {
+                Some(key) => key.digest(body),
+                None => BodyDigest::Plain(Sha256::digest(body).into()),
+            }),
             unresolved: std::mem::take(&mut request.unresolved),
         };
         Ok(Ready { request, sent, shown })

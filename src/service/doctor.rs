@@ -7,6 +7,7 @@ use crate::domain::excess::Excess;
 use crate::store::checkup::{Living, Login};
 use crate::store::partitions::Headroom;
 use crate::store::seal_log::SealState;
+use crate::store::sealed_versions::VersionCounts;
 use crate::store::{Store, StoreError};
 use crate::webhook::root_certificates;
 
@@ -54,6 +55,7 @@ pub async fn of_schema(store: &Store) -> Result<Vec<Check>, StoreError> {
     }
     checks.push(of_policies(&store.living_dispatchers().await?));
     checks.push(of_seals(&store.sealing().await?));
+    checks.push(of_templates(store.version_counts(None).await?));
     Ok(checks)
 }
 
@@ -147,6 +149,20 @@ fn of_seals(sealing: &SealState) -> Check {
             Check::warning("seals", found, cure)
         }
         (Some(at), _) => Check::ok("seals", format!("history is sealed, last at {}", at.format("%Y-%m-%dT%H:%M:%SZ"))),
+    }
+}
+
+fn of_templates(VersionCounts { sealed, clear }: VersionCounts) -> Check {
+    match (sealed, clear) {
+        (0, _) => {
+            Check::ok("templates", format!("{clear} versions of actions, none of which is sealed (docs/secrets.md)"))
+        }
+        (_, 0) => Check::ok("templates", format!("{sealed} versions of actions, all of which are sealed")),
+        _ => Check::warning(
+            "templates",
+            format!("{clear} versions of actions are in clear, and {sealed} are sealed"),
+            "seal the others, as the owner of the schema: postcall action seal --key-file FILE",
+        ),
     }
 }
 

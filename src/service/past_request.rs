@@ -8,10 +8,12 @@ use sha2::{Digest, Sha256};
 
 use super::preview::first;
 use crate::domain::action::Method;
+use crate::domain::body_digest::KEYED_BYTES;
 use crate::domain::call::Call;
 use crate::domain::mask;
 use crate::domain::problem::Problem;
 use crate::domain::request::Request;
+use crate::domain::sealed_version::OperatorKeys;
 use crate::domain::signature::{SIGNATURE_HEADER, TIMESTAMP_HEADER};
 use crate::render::CompiledAction;
 use crate::store::history::HistoryRow;
@@ -24,7 +26,8 @@ pub enum PastRequest {
     Rendered {
         /// As people may see it.
         request: Box<MaskedRequest>,
-        /// Whether its body has the recorded digest; `None` if no digest was recorded, or if it has secrets.
+        /// Whether its body has the recorded digest; `None` if no digest was recorded, if it has secrets, or if the key of the digest is
+        /// not there.
         same: Option<bool>,
     },
     /// Rendering fails for this call and action.
@@ -106,7 +109,11 @@ pub async fn render_again(store: &Store, row: &HistoryRow) -> PastRequest {
         Err(error) => return unreadable(&error),
     };
     let Some(action) = actions.pop() else { return PastRequest::Gone("the action's version cannot be found") };
-    let rendered = CompiledAction::compile(&action.spec)
+    let spec = match &action.spec {
+        Ok(spec) => spec,
+        Err(unopened) => return PastRequest::Gone(unopened.why()),
+    };
+    let rendered = CompiledAction::compile(spec)
         .map_err(first)
         .and_then(|compiled| Ok((compiled.render(Call::of_any_length(&payload))?, compiled.body_has_secrets())));
     match rendered {
@@ -122,7 +129,7 @@ pub async fn render_again(store: &Store, row: &HistoryRow) -> PastRequest {
             }
             // A body whose secrets are masked has another digest than what was sent.
             let recorded = row.request_sha256.as_ref().filter(|_| !has_secrets);
-            let same = recorded.map(|recorded| digest(&request).as_ref() == Some(recorded));
+            let same = recorded.and_then(|recorded| is_recorded(recorded, &request, store.keys()));
             PastRequest::Rendered { request: Box::new(MaskedRequest::of(request)), same }
         }
         Err(problem) => PastRequest::Refused(problem),
@@ -138,9 +145,14 @@ fn unreadable(error: &StoreError) -> PastRequest {
     }
 }
 
-/// The digest of the body, as history shows it.
-fn digest(request: &Request) -> Option<String> {
-    request.body.as_ref().map(|body| hex::encode(Sha256::digest(body)))
+/// Whether the body has the recorded digest, which is in hexadecimal; `None` if its key is not there.
+fn is_recorded(recorded: &str, request: &Request, keys: Option<&dyn OperatorKeys>) -> Option<bool> {
+    let recorded = hex::decode(recorded).unwrap_or_default();
+    let Some(body) = &request.body else { return Some(false) };
+    match <&[u8; KEYED_BYTES]>::try_from(recorded.as_slice()) {
+        Ok(keyed) => keys?.is_digest_of(keyed, body),
+        Err(_) => Some(recorded == *Sha256::digest(body)),
+    }
 }
 
 #[cfg(test)]

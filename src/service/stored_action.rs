@@ -2,11 +2,24 @@
 
 use serde_json::{Value, json};
 
+use crate::domain::action::ActionSpec;
 use crate::store::actions::ActionRecord;
 
-/// An action as JSON: the fields of its file, and what else the database knows about it.
+/// An action as JSON: the fields of its file, and what else the database knows about it. Of a version whose templates cannot be seen there
+/// is the origin instead, and why.
 pub fn described(action: &ActionRecord) -> Value {
-    let mut object = as_file(action);
+    let mut object = match &action.spec {
+        Ok(spec) => as_file(spec, action.enabled),
+        Err(unopened) => json!({
+            "method": unopened.method,
+            "url": null,
+            "origin": unopened.origin,
+            "sealed": unopened.why(),
+            "timeout": unopened.timeout_ms,
+            "client_certificate": unopened.client_certificate,
+            "enabled": action.enabled,
+        }),
+    };
     object["agent"] = json!(action.agent);
     object["name"] = json!(action.name);
     object["version"] = json!(action.version);
@@ -22,9 +35,8 @@ pub fn described(action: &ActionRecord) -> Value {
 }
 
 /// An action in the form of an action file, which can be published again.
-pub fn as_file(action: &ActionRecord) -> Value {
-    let mut file = json!({ "method": action.spec.method, "url": action.spec.url, "timeout": action.spec.timeout_ms });
-    let spec = &action.spec;
+pub fn as_file(spec: &ActionSpec, enabled: bool) -> Value {
+    let mut file = json!({ "method": spec.method, "url": spec.url, "timeout": spec.timeout_ms });
     for (field, text) in
         [("headers", &spec.headers), ("body", &spec.body), ("client_certificate", &spec.client_certificate)]
     {
@@ -32,6 +44,6 @@ pub fn as_file(action: &ActionRecord) -> Value {
             file[field] = json!(text);
         }
     }
-    file["enabled"] = json!(action.enabled);
+    file["enabled"] = json!(enabled);
     file
 }

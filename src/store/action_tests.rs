@@ -162,7 +162,7 @@ impl Store {
             sent.map(|sent| sent.method) as Option<Method>,
             sent.map(|sent| kept::url(&sent.url)) as Option<Cow<'_, str>>,
             sent.and_then(|sent| sent.body_bytes).map(|bytes| i32::try_from(bytes).unwrap_or(i32::MAX)),
-            sent.and_then(|sent| sent.body_sha256.as_ref()).map(|digest| digest.as_slice()),
+            sent.and_then(|sent| sent.body_digest.as_ref()).map(|digest| digest.as_slice()),
             unresolved,
             order.by,
             order.reason,

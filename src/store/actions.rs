@@ -2,10 +2,12 @@
 
 use chrono::{DateTime, Utc};
 
+use super::sealed_versions::{SealColumns, opened};
 use super::session::Session;
 use super::{Store, StoreError};
 use crate::domain::action::ActionSpec;
 use crate::domain::claim::VersionKey;
+use crate::domain::sealed_version::{OperatorKeys, Unopened, VersionOwner};
 
 /// An action with its current settings and one of its versions.
 #[derive(Debug)]
@@ -20,8 +22,8 @@ pub struct ActionRecord {
     pub newest_version: i32,
     /// The version that `spec` describes.
     pub version: i32,
-    /// The content of that version.
-    pub spec: ActionSpec,
+    /// The content of that version, if its templates can be seen.
+    pub spec: Result<ActionSpec, Unopened>,
     /// When it was published.
     pub published_at: DateTime<Utc>,
     /// Who published it, in that person's own words.
@@ -40,25 +42,49 @@ pub struct ActionRecord {
     pub switched_reason: Option<String>,
 }
 
+/// The columns of a version that say what is sent.
+pub(super) struct VersionRow {
+    pub(super) method: String,
+    pub(super) url: String,
+    pub(super) timeout_ms: i32,
+    pub(super) headers: Option<String>,
+    pub(super) body: Option<String>,
+    pub(super) client_certificate: Option<String>,
+}
+
 /// Converts a version's columns into a spec. The CHECK constraints allow only valid values; any other value is reported
 /// as an error.
-fn spec(
-    method: &str,
-    url: String,
-    timeout_ms: i32,
-    headers: Option<String>,
-    body: Option<String>,
-    client_certificate: Option<String>,
-) -> Result<ActionSpec, StoreError> {
+pub(super) fn read(row: VersionRow) -> Result<ActionSpec, StoreError> {
     let undecodable = |column: &str| StoreError::from(sqlx::Error::Decode(column.into()));
     Ok(ActionSpec {
-        method: method.parse().map_err(|_| undecodable("action_version.method"))?,
-        url,
-        timeout_ms: u32::try_from(timeout_ms).map_err(|_| undecodable("action_version.timeout_ms"))?,
-        headers,
-        body,
-        client_certificate,
+        method: row.method.parse().map_err(|_| undecodable("action_version.method"))?,
+        url: row.url,
+        timeout_ms: u32::try_from(row.timeout_ms).map_err(|_| undecodable("action_version.timeout_ms"))?,
+        headers: row.headers,
+        body: row.body,
+        client_certificate: row.client_certificate,
     })
+}
+
+/// Converts a row with the columns of a version, and of what encrypts it, into a spec, and opens it.
+macro_rules! opened_row {
+    ($row:expr, $owner:expr, $keys:expr) => {{
+        let seals = SealColumns {
+            key_id: $row.key_id,
+            wrapped_key: $row.wrapped_key,
+            sealed_value: $row.sealed_value,
+            digest: $row.digest,
+        };
+        let stored = read(VersionRow {
+            method: $row.method,
+            url: $row.url,
+            timeout_ms: $row.timeout_ms,
+            headers: $row.headers,
+            body: $row.body,
+            client_certificate: $row.client_certificate,
+        })?;
+        opened($owner, stored, seals.sealed(), $keys)
+    }};
 }
 
 impl Store {
@@ -73,8 +99,8 @@ impl Store {
         // The last change of `enabled` is looked up by index, once for each requested action.
         let rows = sqlx::query!(
             r#"
-            SELECT agent, name, action.enabled, action.version AS newest_version, action_version.version, method, url,
-                   timeout_ms, headers, body, client_certificate, published_at, published_by,
+            SELECT action_id, agent, name, action.enabled, action.version AS newest_version, action_version.version, method, url,
+                   timeout_ms, headers, body, client_certificate, key_id, wrapped_key, sealed_value, digest, published_at, published_by,
                    action_version.db_user AS published_db_user, action_version.reason AS published_reason,
                    switch.switched_at AS "switched_at?", switch.switched_by, switch.db_user AS switched_db_user,
                    switch.reason AS switched_reason
@@ -97,13 +123,15 @@ impl Store {
         .await?;
         rows.into_iter()
             .map(|row| {
+                let owner = VersionOwner { agent: &row.agent, action_id: row.action_id, version: row.version };
+                let spec = opened_row!(row, owner, self.keys.as_deref());
                 Ok(ActionRecord {
                     agent: row.agent,
                     name: row.name,
                     enabled: row.enabled,
                     newest_version: row.newest_version,
                     version: row.version,
-                    spec: spec(&row.method, row.url, row.timeout_ms, row.headers, row.body, row.client_certificate)?,
+                    spec,
                     published_at: row.published_at,
                     published_by: row.published_by,
                     published_db_user: row.published_db_user,
@@ -118,17 +146,26 @@ impl Store {
     }
 }
 
+/// A version as a dispatcher gets it.
+pub type LoadedVersion = (VersionKey, Result<ActionSpec, Unopened>);
+
 impl Session {
-    /// Returns the specs of the versions `keys`, in no particular order. Versions are immutable, so the caller may
-    /// cache them without a limit in time.
-    pub async fn load_versions(&mut self, keys: &[VersionKey]) -> Result<Vec<(VersionKey, ActionSpec)>, StoreError> {
+    /// Returns the specs of the versions `keys`, in no particular order, and opens the sealed ones with `opener`. Versions are
+    /// immutable, so the caller may cache what was opened without a limit in time.
+    pub async fn load_versions(
+        &mut self,
+        keys: &[VersionKey],
+        opener: Option<&dyn OperatorKeys>,
+    ) -> Result<Vec<LoadedVersion>, StoreError> {
         let (actions, versions): (Vec<i64>, Vec<i32>) = keys.iter().map(|key| (key.action_id, key.version)).unzip();
-        // One round trip for all the versions that a claim needs.
+        // One round trip for all the versions that a claim needs. The agent, to which a sealed version is bound, is looked up by key.
         let statement = sqlx::query!(
             r#"
-            SELECT action_id, version, method, url, timeout_ms, headers, body, client_certificate
+            SELECT action_id, action_version.version, agent, method, url, timeout_ms, headers, body, client_certificate,
+                   key_id, wrapped_key, sealed_value, digest
             FROM postcall.action_version
             JOIN unnest($1::bigint[], $2::int[]) AS wanted (action_id, version) USING (action_id, version)
+            JOIN postcall.action USING (action_id)
             "#,
             &actions,
             &versions,
@@ -138,8 +175,11 @@ impl Session {
             .into_iter()
             .map(|row| {
                 let key = VersionKey { action_id: row.action_id, version: row.version };
-                Ok((key, spec(&row.method, row.url, row.timeout_ms, row.headers, row.body, row.client_certificate)?))
+                let owner = VersionOwner { agent: &row.agent, action_id: row.action_id, version: row.version };
+                Ok((key, opened_row!(row, owner, opener)))
             })
             .collect()
     }
 }
+
+pub(super) use opened_row;

@@ -2,8 +2,12 @@
 
 use chrono::{DateTime, Utc};
 
+use super::actions::{VersionRow, opened_row, read};
+use super::sealed_versions::{SealColumns, opened};
 use super::{Store, StoreError};
+use crate::domain::action::ActionSpec;
 use crate::domain::claim::VersionKey;
+use crate::domain::sealed_version::{Unopened, VersionOwner};
 
 /// An agent that has actions.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,12 +48,8 @@ pub struct ActionSummary {
 pub struct Templates {
     /// The action.
     pub action_id: i64,
-    /// The URL template.
-    pub url: String,
-    /// Template whose rendered text is one JSON object.
-    pub headers: Option<String>,
-    /// Template whose rendered text is JSON; absent means the whole call.
-    pub body: Option<String>,
+    /// The content of the version, if its templates can be seen.
+    pub spec: Result<ActionSpec, Unopened>,
 }
 
 /// From where on a page is read.
@@ -151,19 +151,26 @@ impl Store {
     /// Returns the database's error, also if the user may not read templates, as an auditor may not.
     pub async fn templates(&self, keys: &[VersionKey]) -> Result<Vec<Templates>, StoreError> {
         let (actions, versions): (Vec<i64>, Vec<i32>) = keys.iter().map(|key| (key.action_id, key.version)).unzip();
-        // By the primary key, one look-up for each.
-        let templates = sqlx::query_as!(
-            Templates,
+        // By primary keys, two look-ups for each.
+        let rows = sqlx::query!(
             r#"
-            SELECT action_id, url, headers, body
+            SELECT action_id, action_version.version, agent, method, url, timeout_ms, headers, body, client_certificate,
+                   key_id, wrapped_key, sealed_value, digest
             FROM postcall.action_version
             JOIN unnest($1::bigint[], $2::int[]) AS wanted (action_id, version) USING (action_id, version)
+            JOIN postcall.action USING (action_id)
             "#,
             &actions,
             &versions,
         )
         .fetch_all(&self.pool)
         .await?;
-        Ok(templates)
+        rows.into_iter()
+            .map(|row| {
+                let owner = VersionOwner { agent: &row.agent, action_id: row.action_id, version: row.version };
+                let spec = opened_row!(row, owner, self.keys.as_deref());
+                Ok(Templates { action_id: row.action_id, spec })
+            })
+            .collect()
     }
 }

@@ -92,7 +92,7 @@ impl Store {
     /// An unreadable URL.
     pub fn unconnected(url: &str) -> Result<Store, StoreError> {
         let pool = PgPoolOptions::new().connect_lazy_with(options(url)?);
-        Ok(Store { pool, statement_timeout: COMMAND_STATEMENT_TIMEOUT })
+        Ok(Store { pool, statement_timeout: COMMAND_STATEMENT_TIMEOUT, keys: None })
     }
 
     async fn open(url: &str, pool: PgPoolOptions, patience: Patience, role: Option<&str>) -> Result<Store, StoreError> {
@@ -106,7 +106,7 @@ impl Store {
         if encoding != "UTF8" {
             return Err(StoreError::NotUtf8(encoding));
         }
-        Ok(Store { pool, statement_timeout })
+        Ok(Store { pool, statement_timeout, keys: None })
     }
 }
 

@@ -197,8 +197,8 @@ async fn insert_dispatcher(
               AND policy IS DISTINCT FROM $4
         ),
         registered AS (
-            INSERT INTO postcall.dispatcher (name, version, lease_until, policy, knows_secrets, knows_signing)
-            SELECT $1, $2, clock_timestamp() + $3 * interval '1 millisecond', $4, true, true
+            INSERT INTO postcall.dispatcher (name, version, lease_until, policy, knows_secrets, knows_signing, knows_sealed_versions)
+            SELECT $1, $2, clock_timestamp() + $3 * interval '1 millisecond', $4, true, true, true
             WHERE NOT EXISTS (SELECT FROM neighbour WHERE decides)
             RETURNING dispatcher_id
         )

@@ -8,6 +8,7 @@
 use std::borrow::Cow;
 use std::error::Error;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -49,6 +50,7 @@ pub mod retention;
 pub mod schema;
 pub mod seal_log;
 pub mod sealed_rows;
+pub mod sealed_versions;
 pub mod seals;
 pub mod search;
 pub mod secrets;
@@ -63,6 +65,8 @@ pub mod wake;
 
 pub use connect::{Access, Patience, place};
 use obstacles::Obstacle;
+
+use crate::domain::sealed_version::OperatorKeys;
 
 /// How long a statement of a command may take. It is long because reading a long history takes time.
 const COMMAND_STATEMENT_TIMEOUT: Duration = Duration::from_secs(300);
@@ -105,6 +109,9 @@ pub enum StoreError {
          Upgrade all dispatchers first (`postcall status` shows them)"
     )]
     EarlierDispatcher,
+    /// A version is not published, because of what is sealed or would be; nothing was changed.
+    #[error(transparent)]
+    Sealing(#[from] sealed_versions::NotPublished),
     /// Something keeps migrations from being applied; nothing was changed.
     #[error("{0}")]
     Obstacle(Obstacle),
@@ -248,6 +255,8 @@ pub struct Store {
     pool: PgPool,
     /// How long a statement may take, if it has no shorter limit of its own.
     statement_timeout: Duration,
+    /// The operator's keys, if it has them.
+    keys: Option<Arc<dyn OperatorKeys>>,
 }
 
 impl Store {

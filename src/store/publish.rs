@@ -2,8 +2,11 @@
 
 use sqlx::PgConnection;
 
+use super::actions::{VersionRow, opened_row, read};
+use super::sealed_versions::{SealColumns, Written, opened, refused};
 use super::{Store, StoreError};
 use crate::domain::action::ActionSpec;
+use crate::domain::sealed_version::{OperatorKeys, VersionOwner};
 
 /// A version that is to be published.
 #[derive(Clone, Copy, Debug)]
@@ -153,7 +156,8 @@ impl Store {
     ) -> Result<Option<Published>, StoreError> {
         let mut transaction = self.pool.begin().await?;
         name_person(&mut transaction, new.by, new.reason).await?;
-        let held = hold(&mut transaction, new).await?;
+        let keys = self.keys.as_deref();
+        let held = hold(&mut transaction, new, keys).await?;
         if over != Over::Any && over != Over::Shown(held.same.map(|_| held.version)) {
             transaction.rollback().await?;
             return Ok(None);
@@ -179,7 +183,8 @@ impl Store {
             }
         }
         if let Published::New { version } = published {
-            insert_version(&mut transaction, held.action_id, version, new).await?;
+            let owner = VersionOwner { agent: new.agent, action_id: held.action_id, version };
+            insert_version(&mut transaction, owner, new, Written::new(owner, new.spec, keys)?).await?;
         }
         transaction.commit().await?;
         Ok(Some(published))
@@ -227,7 +232,11 @@ impl Store {
 }
 
 /// Makes the action if there is none, locks it, and compares its newest version.
-async fn hold(transaction: &mut PgConnection, new: &Publication<'_>) -> Result<Held, StoreError> {
+async fn hold(
+    transaction: &mut PgConnection,
+    new: &Publication<'_>,
+    keys: Option<&dyn OperatorKeys>,
+) -> Result<Held, StoreError> {
     // ON CONFLICT waits for whoever publishes the same action at this moment, and then locks the row: the update changes
     // nothing else. Claims and the outbox's trigger only read the row, so they do not wait for this lock.
     let action = sqlx::query!(
@@ -242,54 +251,54 @@ async fn hold(transaction: &mut PgConnection, new: &Publication<'_>) -> Result<H
     .await?;
     // A statement of its own: what the statement above sees of other tables is older than the end of its wait, and would not
     // have the version that was waited for. One row by its key.
-    let same = sqlx::query_scalar!(
-        r#"
-        SELECT (method, url, timeout_ms, headers, body, client_certificate)
-            IS NOT DISTINCT FROM ($3::text, $4::text, $5::integer, $6::text, $7::text, $8::text) AS "same!"
-        FROM postcall.action_version WHERE action_id = $1 AND version = $2
-        "#,
+    let newest = sqlx::query!(
+        "SELECT version, method, url, timeout_ms, headers, body, client_certificate, key_id, wrapped_key, sealed_value, digest
+         FROM postcall.action_version WHERE action_id = $1 AND version = $2",
         action.action_id,
         action.version,
-        new.spec.method.as_str(),
-        new.spec.url,
-        milliseconds(new.spec),
-        new.spec.headers,
-        new.spec.body,
-        new.spec.client_certificate,
     )
     .fetch_optional(&mut *transaction)
     .await?;
+    let same = newest.map(|newest| {
+        let owner = VersionOwner { agent: new.agent, action_id: action.action_id, version: newest.version };
+        // What cannot be opened may be anything else.
+        Ok::<_, StoreError>(opened_row!(newest, owner, keys).is_ok_and(|spec| spec == *new.spec))
+    });
+    let same = same.transpose()?;
     Ok(Held { action_id: action.action_id, version: action.version, enabled: action.enabled, same })
 }
 
 /// One row; who and when are the database's own to fill in.
 async fn insert_version(
     transaction: &mut PgConnection,
-    action_id: i64,
-    version: i32,
+    owner: VersionOwner<'_>,
     new: &Publication<'_>,
+    written: Written,
 ) -> Result<(), StoreError> {
+    let (sealed, digest) = written.sealed.map(|sealed| (sealed.sealed, sealed.digest)).unzip();
     sqlx::query!(
         "INSERT INTO postcall.action_version
-             (action_id, version, method, url, timeout_ms, headers, body, published_by, reason, client_certificate)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
-        action_id,
-        version,
+             (action_id, version, method, url, timeout_ms, headers, body, published_by, reason, client_certificate, key_id,
+              wrapped_key, sealed_value, digest)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
+        owner.action_id,
+        owner.version,
         new.spec.method.as_str(),
-        new.spec.url,
+        written.url,
         milliseconds(new.spec),
-        new.spec.headers,
-        new.spec.body,
+        written.headers,
+        written.body,
         new.by,
         new.reason,
         new.spec.client_certificate,
+        sealed.as_ref().map(|sealed| sealed.key_id.as_str()),
+        sealed.as_ref().map(|sealed| sealed.wrapped_key.as_slice()),
+        sealed.as_ref().map(|sealed| sealed.sealed_value.as_slice()),
+        digest,
     )
     .execute(transaction)
     .await
-    .map_err(|error| match error.as_database_error().and_then(|reported| reported.constraint()) {
-        Some("dispatchers_know_secrets") => StoreError::EarlierDispatcher,
-        _ => error.into(),
-    })?;
+    .map_err(refused)?;
     Ok(())
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use crate::domain::action::Method;
+use crate::domain::body_digest::BodyDigest;
 use crate::domain::claim::{Finished, Texts};
 use crate::domain::delivery::{Answer, BodyEnd, Outcome, State};
 use crate::domain::error_kind::ErrorKind;
@@ -155,7 +156,7 @@ impl<'a> ResultRows<'a> {
         }));
         self.request_bytes
             .push(sent.and_then(|sent| sent.body_bytes).map(|bytes| i32::try_from(bytes).unwrap_or(i32::MAX)));
-        self.request_sha256.push(sent.and_then(|sent| sent.body_sha256.as_ref()).map(|digest| digest.as_slice()));
+        self.request_sha256.push(sent.and_then(|sent| sent.body_digest.as_ref()).map(BodyDigest::as_slice));
         self.unresolved.push(sent.filter(|_| texts_kept).and_then(|sent| kept::unresolved(&sent.unresolved)));
         self.latency_ms.push(timing.map(|timing| millis(timing.latency)));
         self.dns_ms.push(timing.and_then(|timing| timing.dns).map(millis));
@@ -187,7 +188,7 @@ mod tests {
             method: Method::Post,
             url: String::new(),
             body_bytes: Some(usize::MAX),
-            body_sha256: None,
+            body_digest: None,
             unresolved: Vec::new(),
         };
         let longest = Some(Duration::MAX);

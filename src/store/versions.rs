@@ -40,6 +40,8 @@ pub struct Change {
     pub body: bool,
     /// Whether the client's certificate is another secret.
     pub client_certificate: bool,
+    /// Whether one of the two versions is sealed, so that their templates are not compared.
+    pub sealed: bool,
 }
 
 impl Store {
@@ -60,6 +62,7 @@ impl Store {
             SELECT newer.version, newer.published_at, newer.published_by, newer.db_user, newer.reason,
                    newer.method AS "method: Method", newer.timeout_ms,
                    older.method AS "old_method?: Method", older.timeout_ms AS "old_timeout_ms?",
+                   (newer.key_id IS NOT NULL OR older.key_id IS NOT NULL) AS "sealed!",
                    newer.url IS DISTINCT FROM older.url AS "url!",
                    newer.headers IS DISTINCT FROM older.headers AS "headers!",
                    newer.body IS DISTINCT FROM older.body AS "body!",
@@ -98,10 +101,11 @@ impl Store {
                 change: row.old_method.zip(row.old_timeout_ms).map(|(method, timeout_ms)| Change {
                     method: (method != row.method).then_some((method, row.method)),
                     timeout_ms: (timeout_ms != row.timeout_ms).then_some((timeout_ms, row.timeout_ms)),
-                    url: row.url,
-                    headers: row.headers,
-                    body: row.body,
+                    url: row.url && !row.sealed,
+                    headers: row.headers && !row.sealed,
+                    body: row.body && !row.sealed,
                     client_certificate: row.client_certificate,
+                    sealed: row.sealed,
                 }),
             })
             .collect())

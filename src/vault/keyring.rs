@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -12,6 +13,9 @@ use chacha20poly1305::aead::Generate;
 use secrecy::{ExposeSecret, SecretBox};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
+
+use super::digest::DigestKey;
+use crate::domain::body_digest::KEY_ID_BYTES;
 
 /// What each line of a key file begins with: the version of its format.
 const PREFIX: &str = "postcall-key-1:";
@@ -32,6 +36,7 @@ pub struct Keyring {
 pub(super) struct WrappingKey {
     id: String,
     bytes: SecretBox<[u8; KEY_BYTES]>,
+    digests: Arc<DigestKey>,
 }
 
 /// Why there are no keys.
@@ -124,9 +129,14 @@ impl Keyring {
         &self.first.id
     }
 
+    /// All keys, the one that encrypts first.
+    pub(super) fn all(&self) -> impl Iterator<Item = &WrappingKey> {
+        std::iter::once(&self.first).chain(&self.others)
+    }
+
     /// The key with this id.
     pub(super) fn with_id(&self, id: &str) -> Option<&WrappingKey> {
-        std::iter::once(&self.first).chain(&self.others).find(|key| key.id == id)
+        self.all().find(|key| key.id == id)
     }
 }
 
@@ -136,11 +146,17 @@ impl WrappingKey {
         let bytes = <[u8; KEY_BYTES]>::try_from(decoded.as_slice()).ok()?;
         // An id that says nothing about the key, and that no two keys share.
         let digest = Sha256::new().chain_update(b"postcall key id").chain_update(bytes).finalize();
-        Some(WrappingKey { id: hex::encode(&digest[..8]), bytes: SecretBox::new(Box::new(bytes)) })
+        let id = *digest.first_chunk::<KEY_ID_BYTES>()?;
+        let digests = Arc::new(DigestKey::derived(id, &decoded)?);
+        Some(WrappingKey { id: hex::encode(id), bytes: SecretBox::new(Box::new(bytes)), digests })
     }
 
     pub(super) fn id(&self) -> &str {
         &self.id
+    }
+
+    pub(super) fn digest_key(&self) -> &Arc<DigestKey> {
+        &self.digests
     }
 
     pub(super) fn key(&self) -> &[u8; KEY_BYTES] {
@@ -150,7 +166,7 @@ impl WrappingKey {
 
 impl fmt::Debug for Keyring {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ids: Vec<&str> = std::iter::once(&self.first).chain(&self.others).map(|key| &*key.id).collect();
+        let ids: Vec<&str> = self.all().map(|key| &*key.id).collect();
         f.debug_struct("Keyring").field("ids", &ids).finish_non_exhaustive()
     }
 }

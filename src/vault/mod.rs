@@ -1,4 +1,4 @@
-//! The vault: seals and opens secrets, and the keys that sign requests, with the keys of a key file.
+//! The vault: seals and opens secrets, the keys that sign requests, and the templates of versions, with the keys of a key file.
 //!
 //! A secret is encrypted with a random key of its own (XChaCha20-Poly1305), and that key with the operator's. So the operator's
 //! key can be changed without a secret being opened, and it encrypts nothing but keys. Agent, name and the format's version go into both
@@ -6,18 +6,22 @@
 //!
 //! This room knows neither the database nor templates. Keys and opened values have no `Debug` form, and their memory is wiped.
 
+mod digest;
 mod keyring;
 mod signing;
+mod templates;
 
 use chacha20poly1305::aead::{Aead, Generate, KeyInit, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
+pub use digest::DigestKey;
 use keyring::KEY_BYTES;
 pub use keyring::{Keyring, KeyringError, new_key_line, read_private};
 pub use signing::{KeyOwner, NewSigningKey, Signer, SigningKey, SigningKeys};
 
+use crate::domain::sealed_version::VersionOwner;
 use crate::domain::secret::{Absence, Sealed, SecretValue, most_bytes};
 
 /// Bytes of a nonce, which stands before what it was used for. 24 random bytes do not repeat.
@@ -39,6 +43,8 @@ pub enum Kept<'a> {
     Secret(Owner<'a>),
     /// A key that signs requests.
     SigningKey(KeyOwner<'a>),
+    /// The templates of a version.
+    Version(VersionOwner<'a>),
 }
 
 impl<'a> From<Owner<'a>> for Kept<'a> {
@@ -125,10 +131,15 @@ impl Keyring {
 /// The associated data: each part with its length before it, so that no two lists of parts give the same.
 fn about(what: &str, kept: Kept<'_>, key_id: &str) -> Vec<u8> {
     let mut text = Uuid::encode_buffer();
+    let version;
     let (kind, agent, name) = match kept {
         Kept::Secret(owner) => ("postcall secret, format 1", owner.agent, owner.name),
         Kept::SigningKey(owner) => {
             ("postcall signing key, format 1", owner.agent, &*owner.id.hyphenated().encode_lower(&mut text))
+        }
+        Kept::Version(owner) => {
+            version = format!("{} {}", owner.action_id, owner.version);
+            ("postcall templates, format 1", owner.agent, version.as_str())
         }
     };
     let mut bytes = Vec::new();

@@ -184,7 +184,7 @@ fn delivered(token: ClaimToken) -> Completion {
         method: postcall::domain::action::Method::Get,
         url: "https://receiver.example/".to_owned(),
         body_bytes: None,
-        body_sha256: None,
+        body_digest: None,
         unresolved: Vec::new(),
     };
     let record = AttemptRecord { sent: Some(sent), timing: Some(Default::default()) };

@@ -84,6 +84,7 @@ mod rogue_dispatcher;
 mod seal;
 mod seal_insider;
 mod seal_run;
+mod sealed_versions;
 mod search;
 mod secrecy;
 mod secrets;

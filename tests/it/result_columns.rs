@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use postcall::domain::action::Method;
+use postcall::domain::body_digest::BodyDigest;
 use postcall::domain::claim::{AttemptRecord, ClaimToken, Completion, Finished, SentRequest};
 use postcall::domain::delivery::{Answer, BodyEnd, Ending, Failure, Outcome, Timing};
 use postcall::store::claim::{Claimant, Portion};
@@ -18,7 +19,7 @@ fn distinct(token: ClaimToken, outcome: Outcome) -> Finished {
         method: Method::Put,
         url: "https://receiver.example/distinct".to_owned(),
         body_bytes: Some(11),
-        body_sha256: Some([12; 32]),
+        body_digest: Some(BodyDigest::Plain([12; 32])),
         unresolved: vec!["first".to_owned(), "second".to_owned()],
     };
     let millis = Duration::from_millis;

@@ -37,7 +37,8 @@ const RIGHTS: &[&str] = &[
     "dispatcher: SELECT on table replay",
     // Its own lease, and the end of others.
     "dispatcher: SELECT on table dispatcher",
-    "dispatcher: INSERT on columns of dispatcher (knows_secrets, knows_signing, lease_until, name, policy, version)",
+    "dispatcher: INSERT on columns of dispatcher (knows_sealed_versions, knows_secrets, knows_signing, lease_until, name, \
+     policy, version)",
     "dispatcher: UPDATE on columns of dispatcher (claim_epoch, lease_until, lost_at, stopped_at)",
     // What comes late: with neither time nor user of its choice.
     "dispatcher: SELECT on table resolution",
@@ -80,8 +81,8 @@ const RIGHTS: &[&str] = &[
     "publisher: USAGE on schema postcall",
     "publisher: INSERT on columns of action (agent, enabled, name, version)",
     "publisher: UPDATE on columns of action (enabled, version)",
-    "publisher: INSERT on columns of action_version (action_id, body, client_certificate, headers, method, published_by, \
-     reason, timeout_ms, url, version)",
+    "publisher: INSERT on columns of action_version (action_id, body, client_certificate, digest, headers, key_id, method, \
+     published_by, reason, sealed_value, timeout_ms, url, version, wrapped_key)",
     "publisher: INSERT on columns of replay (reason, replay_of, replayed_by)",
     "publisher: INSERT on columns of resolution (delivery_id, reason, resolved_by, state)",
     "publisher: EXECUTE on function lock_deliveries",
@@ -174,7 +175,7 @@ const RIGHTS: &[&str] = &[
     "auditor: SELECT on table seal_node",
     "auditor: SELECT on table seal_turn",
     "auditor: EXECUTE on function version_digest",
-    "auditor: SELECT on columns of action_version (action_id, db_user, method, published_at, published_by, reason, \
+    "auditor: SELECT on columns of action_version (action_id, db_user, key_id, method, published_at, published_by, reason, \
      timeout_ms, version, xact)",
     "auditor: SELECT on columns of outbox (action_ids, agent, call_bytes, call_sid, created_at, id)",
     "auditor: SELECT on table action",

@@ -11,11 +11,12 @@ use crate::console::failure::{Part, READER, Trouble};
 use crate::console::people::{Role, Visit};
 use crate::console::query::Parameters;
 use crate::console::words::{Here, Icon, Mark, ShortTime, Time, Tone, agent_address, number, shown, shown_lines};
-use crate::domain::action::Method;
+use crate::domain::action::ActionSpec;
 use crate::domain::claim::VersionKey;
 use crate::domain::host::{Host, HostPattern};
 use crate::domain::mask;
 use crate::domain::pause::{MOST_PAUSES, NamedTarget};
+use crate::domain::sealed_version::Unopened;
 use crate::service::history;
 use crate::store::agents::{ActionSummary, Templates};
 use crate::store::history::HistoryFilter;
@@ -70,6 +71,8 @@ struct ActionView {
     published_at: Time,
     published_by: String,
     templates: Option<TemplatesView>,
+    /// Why its templates are not shown, if they are sealed.
+    sealed: Option<&'static str>,
 }
 
 struct TemplatesView {
@@ -207,14 +210,15 @@ impl ActionView {
             target: shown(action.target.as_deref().unwrap_or("nowhere that can be sent to")).into_owned(),
             published_at: Time(action.published_at),
             published_by: shown(&action.published_by).into_owned(),
-            templates: templates.map(|templates| TemplatesView::of(templates, &action.method)),
+            templates: templates.and_then(|found| found.spec.as_ref().ok()).map(TemplatesView::of),
+            sealed: templates.and_then(|found| found.spec.as_ref().err()).map(Unopened::why),
         }
     }
 }
 
 impl TemplatesView {
-    fn of(templates: &Templates, method: &str) -> TemplatesView {
-        let has_body = Method::named(method).is_none_or(Method::has_body);
+    fn of(templates: &ActionSpec) -> TemplatesView {
+        let has_body = templates.method.has_body();
         TemplatesView {
             url: shown(&mask::url(&templates.url)).into_owned(),
             headers: templates.headers.as_deref().map_or_else(|| "none".to_owned(), header_names),

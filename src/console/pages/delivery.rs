@@ -9,6 +9,7 @@ use crate::console::answer::Answer;
 use crate::console::failure::{Part, READER, Trouble};
 use crate::console::people::{Role, Visit};
 use crate::console::words::{Here, Mark, agent_address, number, shown, shown_lines};
+use crate::domain::body_digest;
 use crate::domain::delivery::{BodyEnd, State};
 use crate::service::past_request::{PastRequest, render_again_within};
 use crate::store::history::{HistoryRow, ReplayLink};
@@ -117,10 +118,16 @@ fn facts(row: &HistoryRow) -> Vec<Fact> {
     .collect()
 }
 
+/// The digest of a body that was sent, with its name.
+fn digest_of_body(recorded: &str) -> Option<Fact> {
+    let (name, digest) = body_digest::in_words(recorded);
+    Fact::new(if name == "SHA-256" { "SHA-256 of the body" } else { "HMAC-SHA256 of the body" }, Some(digest))
+}
+
 fn sent_facts(row: &HistoryRow) -> Vec<Fact> {
     [
         Fact::new("body", row.request_bytes.map(|bytes| format!("{} bytes", number(bytes.into())))),
-        Fact::new("SHA-256 of the body", row.request_sha256.as_ref()),
+        row.request_sha256.as_deref().and_then(digest_of_body),
         Fact::new("placeholders that found nothing", row.unresolved.as_ref().map(|paths| paths.join(", "))),
     ]
     .into_iter()

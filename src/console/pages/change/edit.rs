@@ -132,7 +132,7 @@ pub(in crate::console::pages) async fn form(query: &str, visit: &Visit<'_>) -> R
     };
     let is_old = known.version != known.newest_version;
     let reason = if is_old { format!("back to version {}", known.version) } else { String::new() };
-    let form = ActionForm::of(&known.spec, known.enabled);
+    let form = ActionForm::of(known.spec.as_ref()?, known.enabled);
     let help = Help::of(visit, &agent, None).await;
     let mut page = EditPage::new(Typed { agent, name, form, reason, over: Some(known.newest_version) }, true, help);
     if is_old {
@@ -269,7 +269,8 @@ async fn review(store: &Store, typed: Typed, file: &ActionFile, notice: String) 
         true => "Somebody has published in the meantime. This is what you would change now.".to_owned(),
         false => notice,
     };
-    let diff = newest.as_ref().map(|newest| differences(&newest.spec, &file.spec)).unwrap_or_else(|| {
+    let diff = newest.as_ref().map(|newest| newest.spec.as_ref()).transpose()?;
+    let diff = diff.map(|newest| differences(newest, &file.spec)).unwrap_or_else(|| {
         // All of it is new.
         let url = format!("+url: {}\n", file.spec.url.replace('\n', "\\n"));
         format!("+method: {}\n{url}+timeout: {}\n", file.spec.method, file.spec.timeout_ms)

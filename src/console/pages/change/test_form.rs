@@ -81,7 +81,8 @@ async fn page(
     let store = visit.agent(&typed.agent)?;
     let found = store.actions(Some(&typed.agent), Some(&typed.name), typed.version).await?.pop();
     let action = found.ok_or_else(|| no_such_action(&typed))?;
-    let line = format!("{} {}", action.spec.method, mask::url(&action.spec.url));
+    let spec = action.spec.as_ref()?;
+    let line = format!("{} {}", spec.method, mask::url(&spec.url));
     let page = TestPage {
         here: Here::Agents,
         form: testing.new_form(&visit.visitor).ok_or(Trouble::Defect)?,
@@ -90,9 +91,9 @@ async fn page(
         name: shown(&typed.name).into_owned(),
         version: action.version,
         line: shown(&line).into_owned(),
-        timeout: format!("{} ms", number(action.spec.timeout_ms.into())),
+        timeout: format!("{} ms", number(spec.timeout_ms.into())),
         is_enabled: action.enabled,
-        warnings: warnings(&action.spec).iter().map(|warning| shown(&warning.shown()).into_owned()).collect(),
+        warnings: warnings(spec).iter().map(|warning| shown(&warning.shown()).into_owned()).collect(),
         typed,
         wrong,
     };
