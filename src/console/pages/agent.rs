@@ -20,6 +20,7 @@ use crate::service::history;
 use crate::store::agents::{ActionSummary, Templates};
 use crate::store::history::HistoryFilter;
 use crate::store::pauses::PauseRecord;
+use crate::store::switches::LastSwitch;
 use crate::store::{Store, StoreError};
 
 /// Actions on a page. Each has up to 192 KiB of templates.
@@ -40,6 +41,7 @@ struct AgentPage {
     actions: Part<Vec<ActionView>>,
     next: Option<String>,
     withheld: Option<String>,
+    switches_withheld: Option<String>,
     pauses: Part<Vec<PauseView>>,
     deliveries: Part<Vec<DeliveryRow>>,
     /// The forms that pause the agent, or resume what concerns it; empty for those who may not.
@@ -63,6 +65,8 @@ struct ActionView {
     /// Where it is tested; `None` for those who may not.
     test: Option<String>,
     enabled: Mark,
+    /// Who disabled it, if it is disabled.
+    disabled: Option<SwitchView>,
     version: i32,
     method: String,
     timeout: String,
@@ -70,6 +74,13 @@ struct ActionView {
     published_at: Time,
     published_by: String,
     templates: Option<TemplatesView>,
+}
+
+/// Who switched an action, when and why.
+pub(super) struct SwitchView {
+    pub(super) at: Time,
+    pub(super) by: String,
+    pub(super) reason: String,
 }
 
 struct TemplatesView {
@@ -105,12 +116,20 @@ pub(super) async fn page(agent: &str, mut parameters: Parameters, visit: &Visit<
     }
     let known = summaries.shown().map(Vec::as_slice).unwrap_or_default();
     let templates = Part::of(store.templates(&keys(known)).await, TEMPLATE_READER)?;
+    let disabled: Vec<String> =
+        known.iter().filter(|action| !action.enabled).map(|action| action.name.clone()).collect();
+    let switches = Part::of(store.last_switches(agent, &disabled).await, READER)?;
+    let switches_withheld = match &switches {
+        Part::Withheld(why) if !disabled.is_empty() => Some(why.clone()),
+        _ => None,
+    };
     let pauses = Part::of(store.active_pauses(PAUSES).await, READER)?.map(|pauses| concerning(agent, known, pauses));
     let orders = orders(agent, &pauses, visit);
     let pauses = pauses.map(|pauses| pauses.iter().map(PauseView::of).collect());
     let deliveries = Part::of(last_deliveries(agent, store).await, READER)?;
     let withheld = if let Part::Withheld(why) = &templates { Some(why.clone()) } else { None };
     let templates = templates.shown().map(Vec::as_slice).unwrap_or_default();
+    let switches = switches.shown().map(Vec::as_slice).unwrap_or_default();
     let query = url::form_urlencoded::Serializer::new(String::new()).append_pair("agent", agent).finish();
     written(&AgentPage {
         here: Here::Agents,
@@ -118,13 +137,15 @@ pub(super) async fn page(agent: &str, mut parameters: Parameters, visit: &Visit<
         deliveries_address: format!("/deliveries?{query}"),
         next,
         withheld,
+        switches_withheld,
         pauses,
         deliveries,
         orders,
         new_action: visit.may(Role::Publisher).then(|| format!("/change/action?{query}")),
         tests: (visit.visitor.role >= Role::Auditor).then(|| tests_address(agent)),
         actions: summaries
-            .map(|actions| actions.iter().map(|action| ActionView::of(agent, action, templates, visit)).collect()),
+            .map(|actions| actions.iter().map(|action| ActionView::of(agent, action, templates, visit)).collect())
+            .map(|actions: Vec<ActionView>| actions.into_iter().map(|action| action.with_switch(switches)).collect()),
     })
 }
 
@@ -201,6 +222,7 @@ impl ActionView {
             edit: visit.may(Role::Publisher).then(|| (format!("/change/action?{query}"), format!("/versions?{query}"))),
             test: visit.may(Role::Publisher).then(|| format!("/change/test?{query}")),
             enabled,
+            disabled: None,
             version: action.version,
             method: shown(&action.method).into_owned(),
             timeout: format!("{} ms", number(action.timeout_ms.into())),
@@ -208,6 +230,24 @@ impl ActionView {
             published_at: Time(action.published_at),
             published_by: shown(&action.published_by).into_owned(),
             templates: templates.map(|templates| TemplatesView::of(templates, &action.method)),
+        }
+    }
+}
+
+impl ActionView {
+    /// The same, with who disabled it.
+    fn with_switch(self, switches: &[LastSwitch]) -> ActionView {
+        let own = switches.iter().find(|switch| switch.name == self.raw_name && !self.is_enabled && !switch.enabled);
+        ActionView { disabled: own.map(SwitchView::of), ..self }
+    }
+}
+
+impl SwitchView {
+    pub(super) fn of(switch: &LastSwitch) -> SwitchView {
+        SwitchView {
+            at: Time(switch.at),
+            by: shown(switch.by.as_deref().unwrap_or("somebody whose name was not recorded")).into_owned(),
+            reason: switch.reason.as_deref().map(shown).unwrap_or_default().into_owned(),
         }
     }
 }
