@@ -15,13 +15,14 @@ use crate::service::audit::{WholeAudit, object, who};
 use crate::store::Store;
 use crate::store::acts::{ActFilter, ActRow, ActsFound};
 
-/// List what people did, the newest first: who published, enabled, disabled, paused, resumed, replayed and resolved, and why.
+/// List what people did, the newest first: who published, enabled, disabled, paused, resumed, replayed, resolved and tested, and why.
 ///
 ///   published             a version of an action
 ///   enabled, disabled     an action; its first version enables it, or leaves it disabled
 ///   paused, resumed       an agent, an action or a host
 ///   replayed              a delivery, as another one
 ///   resolved              an unknown delivery, by what a person found out
+///   tested                an action or an action file, with what became of the test
 ///
 /// Who did it stands there twice: the name that the person gave, and the user who was logged into the
 /// database, whom the person cannot choose; the table shows the latter where nobody gave a name. What
@@ -29,7 +30,8 @@ use crate::store::acts::{ActFilter, ActRow, ActsFound};
 /// it is kept; replays and findings go when the history goes that they belong to.
 ///
 /// One look reads at most 10,000 acts; if fewer than a page match among them, stderr says how to go
-/// on. --all prints everything. The role postcall_auditor suffices.
+/// on. --all prints everything. The role postcall_auditor suffices; a user who has only the role
+/// postcall_dispatcher sees no tests.
 ///
 /// The commands below are about history that proves itself (docs/auditing.md): `verify` names every row
 /// that is not as it was when it was sealed, `prove` writes a proof for one delivery, `check` checks it

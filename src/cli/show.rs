@@ -165,7 +165,7 @@ fn as_json(row: &HistoryRow, sent: &PastRequest, excerpt: Option<&Excerpt>) -> V
     let mut object = serde_json::to_value(row).unwrap_or_default();
     object["response_excerpt"] = excerpt.map(Excerpt::text).into();
     object["request"] = match sent {
-        PastRequest::Rendered { request, same } => json!({
+        PastRequest::Rendered { request, same, .. } => json!({
             "method": request.method,
             "url": request.url,
             "headers": request.headers,
@@ -268,7 +268,7 @@ fn recorded(row: &HistoryRow) -> String {
 fn request_lines(row: &HistoryRow, sent: &PastRequest) -> Vec<String> {
     let unresolved = row.unresolved.as_ref().map(|paths| format!("found nothing for {}", paths.join(", ")));
     let mut lines: Vec<String> = match sent {
-        PastRequest::Rendered { request, same } => {
+        PastRequest::Rendered { request, same, .. } => {
             let mut lines = masked_lines(request);
             if *same == Some(false) {
                 lines.push("  WARNING: this is not the body that was recorded as sent".to_owned());

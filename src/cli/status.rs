@@ -15,6 +15,7 @@ use super::{CliError, Format, ONE_CONNECTION, print_line, print_text};
 use crate::domain::delivery::State;
 use crate::domain::report::HostCondition;
 use crate::store::Store;
+use crate::store::standby::Standby;
 use crate::store::status::{Count, DispatcherStatus, HeldPause, Life, Oldest, Reported, Status};
 
 /// Show the current status: dispatchers, queue, pauses, and whether the hosts answer.
@@ -75,8 +76,8 @@ impl Arguments {
             }
             let heads = if self.clears() { Heads::Shown } else { Heads::Hidden };
             each(&databases, heads, async |database, name| {
-                let status = stores.of(database).await?.status().await?;
-                self.watched(&status, name)
+                let store = stores.of(database).await?;
+                self.watched(&store.status().await?, store.standby().await?, name)
             })
             .await
             .or_else(|error| if databases.len() == 1 || error.is_silent() { Err(error) } else { Ok(()) })?;
@@ -90,14 +91,15 @@ impl Arguments {
     }
 
     async fn once(&self, database: &NamedDatabase, name: Option<&str>) -> Result<(), CliError> {
-        let status = database.open_to_read(ONE_CONNECTION).await?.status().await?;
+        let store = database.open_to_read(ONE_CONNECTION).await?;
+        let status = store.status().await?;
         match self.format {
             StatusFormat::Table => show(&status),
-            StatusFormat::Json => print_json_of(name, described(&status)),
+            StatusFormat::Json => print_json_of(name, described(&status, store.standby().await?)),
         }
     }
 
-    fn watched(&self, status: &Status, name: Option<&str>) -> Result<(), CliError> {
+    fn watched(&self, status: &Status, standby: Option<Standby>, name: Option<&str>) -> Result<(), CliError> {
         match self.format {
             StatusFormat::Table if self.clears() => show(status),
             StatusFormat::Table => {
@@ -105,7 +107,7 @@ impl Arguments {
                 print_line(&(head + &on_one_line(status)))
             }
             StatusFormat::Json => {
-                let mut object = described(status);
+                let mut object = described(status, standby);
                 if let Some(name) = name {
                     object["database"] = name.into();
                 }
@@ -278,7 +280,8 @@ fn long(ms: i64) -> String {
     }
 }
 
-fn described(status: &Status) -> Value {
+/// A server that is no standby says nothing of it.
+fn described(status: &Status, standby: Option<Standby>) -> Value {
     let paused: Vec<Value> = status
         .paused
         .iter()
@@ -288,7 +291,7 @@ fn described(status: &Status) -> Value {
             object
         })
         .collect();
-    json!({
+    let mut object = json!({
         "dispatchers": status.dispatchers.iter().map(described_dispatcher).collect::<Vec<Value>>(),
         (State::Waiting.as_str()): described_count(status.waiting),
         "oldest_waiting": status.oldest_waiting.map(|oldest| {
@@ -298,7 +301,11 @@ fn described(status: &Status) -> Value {
         (State::Unknown.as_str()): described_count(status.in_doubt),
         "paused": paused,
         "pauses_left_out": status.pauses_left_out(),
-    })
+    });
+    if let Some(Standby { shows_until, age_ms }) = standby {
+        object["standby"] = json!({ "shows_until": shows_until, "age_ms": age_ms });
+    }
+    object
 }
 
 fn described_count(Count { counted, is_more }: Count) -> Value {

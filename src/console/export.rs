@@ -21,6 +21,7 @@ use crate::service::history::Whole;
 use crate::store::Store;
 use crate::store::acts::ActRow;
 use crate::store::history::HistoryRow;
+use crate::store::standby::Standby;
 
 /// The most exports at the same time; each has one session while it reads.
 pub(super) const EXPORTS: usize = 2;
@@ -89,6 +90,8 @@ pub(super) async fn begin(
     permit: OwnedSemaphorePermit,
     streams: &TaskTracker,
 ) -> Result<Answer, Trouble> {
+    // Asked before anything is read: what is committed until then is in the file, if it matches.
+    let source = store.standby().await?.map(|standby| of_standby(&standby)).unwrap_or_default();
     let mut text = exported.head(form)?;
     let first = exported.step(&store, form).await?;
     let is_over = first.is_none();
@@ -102,7 +105,7 @@ pub(super) async fn begin(
         Form::Csv => "csv",
         Form::JsonLines => "jsonl",
     };
-    let file = format!("attachment; filename=\"{}.{file}\"", exported.name());
+    let file = format!("attachment; filename=\"{}{source}.{file}\"", exported.name());
     streams.spawn(async move {
         let _permit = permit;
         send(exported, form, &store, text, is_over, pieces).await;
@@ -111,6 +114,12 @@ pub(super) async fn begin(
         Ok(file) => Ok(answer.with(header::CONTENT_DISPOSITION, file)),
         Err(_) => Ok(answer),
     }
+}
+
+/// What the name of a file says if it is read from a standby: it may lack what was committed later.
+fn of_standby(standby: &Standby) -> String {
+    let until = standby.shows_until.map(|until| format!("-until-{}", until.format("%Y-%m-%dT%H%M%SZ")));
+    format!("-from-standby{}", until.unwrap_or_default())
 }
 
 async fn send(

@@ -21,6 +21,7 @@
 //! failure   what is said where a page cannot be shown
 //! live      what comes to an end, as it comes
 //! testing   tests of actions that are in flight, and which form made which
+//! marked    texts of a request, with the places that lack a value
 //! words     how times, numbers, states and texts of others are written
 //! ```
 //!
@@ -43,6 +44,7 @@ mod frame;
 mod gate;
 mod glance;
 mod live;
+mod marked;
 mod notes;
 mod pages;
 mod people;

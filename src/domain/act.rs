@@ -24,6 +24,8 @@ closed_set! {
         Replayed = "replayed",
         /// Found out what had become of an unknown delivery.
         Resolved = "resolved",
+        /// Tested an action, or an action file: one real request.
+        Tested = "tested",
         /// Had an agent's requests signed.
         SigningEnabled = "signing_enabled",
         /// Gave an agent a new key that signs its requests.

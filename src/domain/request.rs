@@ -1,6 +1,7 @@
 //! The request as it will be sent: the result of rendering and the input of sending.
 
 use std::fmt;
+use std::ops::Range;
 
 use super::action::Method;
 use super::client_certificate::ClientCertificate;
@@ -36,6 +37,26 @@ impl fmt::Debug for Request {
             .field("body_bytes", &self.body.as_ref().map(String::len))
             .finish_non_exhaustive()
     }
+}
+
+/// A place in a text of a request at which a placeholder found no value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gap {
+    /// The path of the placeholder.
+    pub path: String,
+    /// The bytes that stand in place of a value; often none.
+    pub range: Range<usize>,
+}
+
+/// Where the texts of a request lack values, each in the order of its text. There are no more than placeholders in the templates.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Gaps {
+    /// In the URL.
+    pub url: Vec<Gap>,
+    /// In the value of each of the author's headers that are sent, in their order.
+    pub headers: Vec<Vec<Gap>>,
+    /// In the body.
+    pub body: Vec<Gap>,
 }
 
 /// The first of `paths`, at most [`MAX_UNRESOLVED`] of them and [`MAX_UNRESOLVED_BYTES`] together. If there are more,

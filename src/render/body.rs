@@ -217,8 +217,14 @@ fn write_pieces(pieces: &[Piece], found: &Found<'_>, output: &mut Output) -> Res
     for piece in pieces {
         match piece {
             Piece::Text(text) => output.write(text)?,
-            Piece::InString(slot) => write_text(found.value(*slot), &mut JsonString(output))?,
-            Piece::Bare(slot) => write_bare(found.value(*slot), output)?,
+            Piece::InString(slot) => {
+                found.note(*slot, output.mark(), 0);
+                write_text(found.value(*slot), &mut JsonString(output))?;
+            }
+            Piece::Bare(slot) => {
+                found.note(*slot, output.mark(), "null".len());
+                write_bare(found.value(*slot), output)?;
+            }
             Piece::Number(number) => {
                 let start = output.mark();
                 write_pieces(&number.pieces, found, output)?;

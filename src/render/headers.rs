@@ -185,7 +185,9 @@ impl Headers {
             // The bytes of name and value are counted, because receivers count them for their own limits.
             let spent = header.name.len() + output.mark();
             room = room.checked_sub(spent).ok_or_else(too_large)?;
-            rendered.push((header.name.clone(), trimmed(output.into_text())));
+            let text = output.into_text();
+            found.end_text(&text);
+            rendered.push((header.name.clone(), trimmed(text)));
         }
         Ok(rendered)
     }
@@ -225,7 +227,10 @@ fn write_pieces(pieces: &[Piece], found: &Found<'_>, output: &mut Output) -> Res
         .iter()
         .try_for_each(|piece| match piece {
             Piece::Text(text) => output.write(text),
-            Piece::Value(slot) => write_text(found.value(*slot), &mut HeaderText(output)),
+            Piece::Value(slot) => {
+                found.note(*slot, output.mark(), 0);
+                write_text(found.value(*slot), &mut HeaderText(output))
+            }
         })
         .map_err(|Full| too_large())
 }

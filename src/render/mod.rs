@@ -15,7 +15,7 @@
 //! json      reads a call in place                 paths        finds all paths of an action in one pass
 //! value     writes a value of the call            output       the target: encodings and size limit
 //! limits    the size limits                       diagnostic   shows a problem to people
-//! advice    warns of what is probably a slip
+//! advice    warns of what is probably a slip       gaps         where a rendered request lacks values
 //! ```
 //!
 //! A call is never parsed into a tree. Besides its text, rendering holds only the request and one position in the text
@@ -28,6 +28,7 @@
 pub mod advice;
 mod body;
 pub mod diagnostic;
+mod gaps;
 mod header_name;
 mod headers;
 mod json;

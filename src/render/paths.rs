@@ -4,10 +4,12 @@
 //! the names of an object only if a path leads into the object, and skips everything else. For each value that it
 //! finds, it stores only the position in the text. So a call needs no memory beyond its text, however large it is.
 
+pub(super) mod gaps;
 mod secrets;
 
 use std::collections::HashMap;
 
+use self::gaps::Notes;
 use super::json::scan::{NotJson, Scanner};
 use super::json::string::Raw;
 use super::json::{MAX_DEPTH, Unreadable};
@@ -124,7 +126,7 @@ impl Paths {
 
     /// Wraps the call `text` without reading or checking it, for an action without paths.
     pub fn unread<'c>(&'c self, text: &'c str) -> Found<'c> {
-        Found { paths: self, text, values: Vec::new(), name_twice: false, masked: false }
+        Found { paths: self, text, values: Vec::new(), name_twice: false, masked: false, notes: None }
     }
 
     /// Reads the call `text` and finds the value of each path.
@@ -137,7 +139,7 @@ impl Paths {
         let mut search = Search { paths: self, root: scanner.at(), hits: vec![None; self.nodes.len()] };
         scanner.document(|scanner| search.follow(ROOT, scanner))?;
         let values: Vec<_> = self.routes.iter().map(|route| search.value(route, text)).collect();
-        Ok(Found { paths: self, text, values, name_twice: scanner.met_a_name_twice(), masked: false })
+        Ok(Found { paths: self, text, values, name_twice: scanner.met_a_name_twice(), masked: false, notes: None })
     }
 }
 
@@ -258,6 +260,7 @@ pub(super) struct Found<'c> {
     name_twice: bool,
     /// Whether secrets are masked.
     masked: bool,
+    notes: Option<&'c Notes>,
 }
 
 impl<'c> Found<'c> {

@@ -192,7 +192,10 @@ fn write_piece(piece: &Piece, found: &Found<'_>, output: &mut Output) -> Result<
         Piece::InPath(slot, _) | Piece::InQuery(slot) if found.mask(*slot).is_some() => {
             output.write(found.mask(*slot).unwrap_or_default()).map_err(too_large)
         }
-        Piece::InQuery(slot) => write_text(found.value(*slot), &mut Percent(output)).map_err(too_large),
+        Piece::InQuery(slot) => {
+            found.note(*slot, output.mark(), 0);
+            write_text(found.value(*slot), &mut Percent(output)).map_err(too_large)
+        }
         Piece::InPath(slot, position) => write_path_value(*slot, *position, found, output),
         Piece::Segment(pieces, position) => {
             let start = output.mark();

@@ -1,4 +1,4 @@
-//! What people did: who published, switched, paused, resumed, replayed and resolved, in pages and as a whole.
+//! What people did: who published, switched, paused, resumed, replayed, resolved and tested, in pages and as a whole.
 
 use super::export::Record;
 use crate::domain::act::{Act, ActKey};
@@ -60,6 +60,13 @@ pub fn object(row: &ActRow) -> String {
         },
         Act::Resolved => {
             format!("a delivery as {}", row.resolved_as.map_or("?", |state| state.as_str()))
+        }
+        Act::Tested => {
+            let end = row.test_state.map_or("?", |state| state.as_str());
+            match row.version {
+                Some(version) => format!("version {version} of {}: {end}", action()),
+                None => format!("a file as {}: {end}", action()),
+            }
         }
         Act::SigningEnabled | Act::SigningRotated | Act::SigningDisabled => "the whole agent".to_owned(),
     }

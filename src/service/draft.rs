@@ -5,13 +5,14 @@ use serde::Serialize;
 
 use super::chosen_call::{ChosenCall, NoCall};
 use super::examination::{LocatedProblem, look_at};
-use super::past_request::MaskedRequest;
+use super::past_request::{MaskedRequest, masked_with};
 use super::preview::first;
 use super::remarks::{Characters, Remark, characters, remarks};
 use crate::domain::action::ActionSpec;
 use crate::domain::action_file::ActionText;
 use crate::domain::call::Call;
 use crate::domain::problem::{Code, Field, Problem};
+use crate::domain::request::Gaps;
 use crate::render::CompiledAction;
 use crate::render::used::placeholders;
 use crate::store::Store;
@@ -47,6 +48,9 @@ pub struct Place {
 pub struct DraftRequest {
     /// The request, masked. The body is cut to [`MOST_BODY_BYTES`].
     pub request: MaskedRequest,
+    /// Where its texts lack values, as they are shown.
+    #[serde(skip)]
+    pub gaps: Gaps,
     /// How many bytes the whole body has.
     pub body_bytes: Option<usize>,
     /// The placeholders that found no value, at most [`MOST_UNRESOLVED`].
@@ -96,16 +100,17 @@ pub async fn draft_request(
 fn rendered(spec: &ActionSpec, call: &str) -> Result<DraftRequest, Problem> {
     let compiled = CompiledAction::compile(spec).map_err(first)?;
     let call = Call::new(call)?;
-    let request = compiled.render(call)?;
+    let (request, gaps) = compiled.render_with_gaps(call)?;
     let missing = compiled.unresolved(call)?;
     let body_bytes = request.body.as_ref().map(String::len);
-    let mut request = MaskedRequest::of(request);
+    let (mut request, mut gaps) = masked_with(request, gaps);
     if let Some(body) = &mut request.body {
         body.truncate(body.floor_char_boundary(MOST_BODY_BYTES));
+        gaps.body.retain(|gap| gap.range.end <= body.len());
     }
     let unresolved_left_out = missing.len().saturating_sub(MOST_UNRESOLVED);
     let unresolved = with_places(spec, missing.into_iter().take(MOST_UNRESOLVED).collect());
-    Ok(DraftRequest { request, body_bytes, unresolved, unresolved_left_out, remarks: Vec::new() })
+    Ok(DraftRequest { request, gaps, body_bytes, unresolved, unresolved_left_out, remarks: Vec::new() })
 }
 
 fn with_places(spec: &ActionSpec, missing: Vec<String>) -> Vec<Unresolved> {
@@ -154,6 +159,31 @@ mod tests {
         assert_eq!(draft.unresolved, expected);
         assert_eq!(draft.request.body.as_deref(), Some("[\"é\", null, \"qualified_lead\"]"));
         assert_ne!(draft.request.headers[0].1, "Bearer ", "it is masked");
+    }
+
+    #[test]
+    fn the_places_without_a_value_are_told_in_each_text_of_the_request_as_it_is_shown() {
+        let headers =
+            r#"{"authorization": "Bearer ${context.no}", "x-left-out": ${context.no}, "x-a": "  é${context.no}; "}"#;
+        let body = "[\"é${context.no}\", ${context.nor}, ${outcome}, \"${context.nor}\"]";
+        let url = "https://h/é/?key=s3cret-${context.no}&x=${context.no}${outcome}";
+        let spec = ActionSpec { headers: Some(headers.to_owned()), ..spec(url, body) };
+        // A name twice in what is used: the request is that of another text.
+        for call in [SAMPLE, r#"{"outcome": "qualified_lead", "context": {"a": {"b": 1, "b": 2}}}"#] {
+            let draft = rendered(&spec, call).unwrap();
+            let (request, gaps) = (draft.request, draft.gaps);
+            let before = |text: &str, gap: &crate::domain::request::Gap| {
+                (text[..gap.range.start].chars().rev().take(2).collect::<String>(), text[gap.range.clone()].to_owned())
+            };
+            let of = |text: &str, gaps: &[_]| gaps.iter().map(|gap| before(text, gap)).collect::<Vec<_>>();
+            let two = |before: &str, instead: &str| (before.to_owned(), instead.to_owned());
+            assert_eq!(of(&request.url, &gaps.url), [two("**", ""), two("=x", "")], "{}", request.url);
+            assert_eq!(of(&request.headers[0].1, &gaps.headers[0]), [two("**", "")]);
+            assert_eq!(of(&request.headers[1].1, &gaps.headers[1]), [two("é", "")], "{:?}", request.headers);
+            let expected = [two("é\"", ""), two(" ,", "null"), two("\" ", "")];
+            assert_eq!(of(request.body.as_deref().unwrap(), &gaps.body), expected);
+            assert_eq!(gaps.body[1].path, "context.nor");
+        }
     }
 
     #[test]

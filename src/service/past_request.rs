@@ -12,7 +12,7 @@ use crate::domain::body_digest::KEYED_BYTES;
 use crate::domain::call::Call;
 use crate::domain::mask;
 use crate::domain::problem::Problem;
-use crate::domain::request::Request;
+use crate::domain::request::{Gap, Gaps, Request};
 use crate::domain::sealed_version::OperatorKeys;
 use crate::domain::signature::{SIGNATURE_HEADER, TIMESTAMP_HEADER};
 use crate::render::CompiledAction;
@@ -26,6 +26,8 @@ pub enum PastRequest {
     Rendered {
         /// As people may see it.
         request: Box<MaskedRequest>,
+        /// Where it lacks values, in its texts as people may see them.
+        gaps: Gaps,
         /// Whether its body has the recorded digest; `None` if no digest was recorded, if it has secrets, or if the key of the digest is
         /// not there.
         same: Option<bool>,
@@ -88,6 +90,39 @@ impl MaskedRequest {
     }
 }
 
+/// Masks a request, and says where its texts lack values as they are shown. Of a value that is masked, this is its end.
+pub(super) fn masked_with(request: Request, gaps: Gaps) -> (MaskedRequest, Gaps) {
+    let url = request.url.clone();
+    let masked = MaskedRequest::of(request);
+    let of_url = moved(gaps.url, |at| in_masked_url(&url, &masked.url, at));
+    let of_header = |(index, gaps): (usize, Vec<Gap>)| {
+        let Some((name, value)) = masked.headers.get(index) else { return Vec::new() };
+        moved(gaps, |at| if mask::is_secret(name) { value.len() } else { at })
+    };
+    let headers = gaps.headers.into_iter().enumerate().map(of_header).collect();
+    (masked, Gaps { url: of_url, headers, body: gaps.body })
+}
+
+fn moved(gaps: Vec<Gap>, to: impl Fn(usize) -> usize) -> Vec<Gap> {
+    gaps.into_iter().map(|Gap { path, range }| Gap { path, range: to(range.start)..to(range.end) }).collect()
+}
+
+/// Where the byte `at` of a URL stands when its parameters are masked, each for itself.
+fn in_masked_url(url: &str, masked: &str, at: usize) -> usize {
+    let parameters = |url: &str| url.find('?').map_or(url.len(), |mark| mark + 1);
+    if at < parameters(url) {
+        return at;
+    }
+    let (mut before, mut after) = (parameters(url), parameters(masked));
+    for (plain, shown) in url[before..].split('&').zip(masked[after..].split('&')) {
+        if at <= before + plain.len() {
+            return if plain == shown { after + (at - before) } else { after + shown.len() };
+        }
+        (before, after) = (before + plain.len() + 1, after + shown.len() + 1);
+    }
+    masked.len()
+}
+
 /// As [`render_again`], unless the call's payload is larger than `most_bytes`.
 pub async fn render_again_within(store: &Store, row: &HistoryRow, most_bytes: i64) -> PastRequest {
     match store.payload_bytes(row.call_id).await {
@@ -113,11 +148,11 @@ pub async fn render_again(store: &Store, row: &HistoryRow) -> PastRequest {
         Ok(spec) => spec,
         Err(unopened) => return PastRequest::Gone(unopened.why()),
     };
-    let rendered = CompiledAction::compile(spec)
-        .map_err(first)
-        .and_then(|compiled| Ok((compiled.render(Call::of_any_length(&payload))?, compiled.body_has_secrets())));
+    let rendered = CompiledAction::compile(spec).map_err(first).and_then(|compiled| {
+        Ok((compiled.render_with_gaps(Call::of_any_length(&payload))?, compiled.body_has_secrets()))
+    });
     match rendered {
-        Ok((mut request, has_secrets)) => {
+        Ok(((mut request, gaps), has_secrets)) => {
             // What it was signed with is not kept, and the keys are not opened for this.
             let signed = match store.was_signed(&row.agent, row.claimed_at).await {
                 Ok(signed) => signed,
@@ -130,7 +165,8 @@ pub async fn render_again(store: &Store, row: &HistoryRow) -> PastRequest {
             // A body whose secrets are masked has another digest than what was sent.
             let recorded = row.request_sha256.as_ref().filter(|_| !has_secrets);
             let same = recorded.and_then(|recorded| is_recorded(recorded, &request, store.keys()));
-            PastRequest::Rendered { request: Box::new(MaskedRequest::of(request)), same }
+            let (request, gaps) = masked_with(request, gaps);
+            PastRequest::Rendered { request: Box::new(request), gaps, same }
         }
         Err(problem) => PastRequest::Refused(problem),
     }
@@ -176,5 +212,15 @@ mod tests {
         assert_eq!(masked.headers, headers.map(|(name, value)| (name.to_owned(), value.to_owned())));
         assert_eq!(masked.url, format!("https://a.test/?token={}&id=CA1", mask::MASK));
         assert_eq!((masked.method, masked.body.as_deref()), (Method::Post, Some("{}")));
+    }
+
+    #[test]
+    fn a_gap_keeps_its_place_however_long_what_is_masked_before_it_was() {
+        let url = "https://a.test/?x=&token=abcdef?g&token=a&y=1";
+        let masked = mask::url(url);
+        for (at, before) in [(18, "x="), (25, "***"), (30, "***"), (url.len() - 1, "&y="), (url.len(), "&y=1")] {
+            let place = in_masked_url(url, &masked, at);
+            assert!(masked[..place].ends_with(before), "{at}: {}", &masked[..place]);
+        }
     }
 }

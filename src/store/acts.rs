@@ -1,14 +1,18 @@
-//! Reading what people did: who published, switched, paused, resumed, replayed, resolved and changed signing. An auditor's rights suffice.
+//! Reading what people did: who published, switched, paused, resumed, replayed, resolved, tested and changed
+//! signing. An auditor's rights suffice.
 
-use chrono::{DateTime, Utc};
+use std::collections::HashMap;
+
+use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Serialize, Serializer};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::history::named_columns;
+use super::history::{floor, named_columns};
 use super::matching::prepare;
 use super::{LOOK_TIMEOUT, Store, StoreError};
 use crate::domain::act::{Act, ActKey};
+use crate::domain::action_test::TestState;
 use crate::domain::delivery::State;
 
 /// The largest number of acts that one look reads: with a rare agent or person, it may find none among them.
@@ -47,6 +51,8 @@ named_columns! {
         db_user: Option<String>,
         reason: Option<String>,
         key: Key,
+        test_id: Option<Uuid>,
+        test_state: Option<TestState>,
     }
 }
 
@@ -72,9 +78,33 @@ pub struct ActsFound {
 /// Makes a statement about the newest acts before the key `$before`. `$select` and `$behind` are the SQL before and after
 /// them.
 macro_rules! newest {
-    ($row:path, $select:literal, $filter:expr, $before:expr, $behind:literal $(, $more:expr)*) => {
+    // Tests in the order of their ids, which is that of their times and records: by the primary key, up to the limit. The bounds are
+    // ids, too.
+    (with_tests, $($rest:tt)*) => {
         newest!(
-            @ $row, $select, $filter, $before, $behind, [$($more),*],
+            r#"
+                UNION ALL (SELECT 'tested', to_timestamp(('x' || left(replace(test_id::text, '-', ''), 12))::bit(48)::bigint / 1000.0),
+                           ('test-' || test_id) COLLATE "C", NULL::bigint, action_version, agent, NULL::text, NULL::uuid, NULL::uuid,
+                           NULL::text, tested_by, db_user, reason
+                    FROM (SELECT * FROM postcall.action_test
+                          WHERE test_id >= $6 AND test_id < $7 AND ($1::text[] IS NULL OR 'tested' = ANY ($1))
+                          ORDER BY test_id DESC LIMIT $5) AS test)"#,
+            $($rest)*
+        )
+    };
+    // For users who may not read tests: the database refuses a statement that only names them.
+    (without_tests, $($rest:tt)*) => {
+        newest!(
+            r#"
+                UNION ALL (SELECT 'tested', NULL::timestamptz, NULL::text COLLATE "C", NULL::bigint, NULL::integer, NULL::text,
+                                  NULL::text, NULL::uuid, NULL::uuid, NULL::text, NULL::text, NULL::text, NULL::text
+                           WHERE false AND $6::uuid < $7::uuid)"#,
+            $($rest)*
+        )
+    };
+    ($tests:literal, $row:path, $select:literal, $filter:expr, $before:expr, $behind:literal $(, $more:expr)*) => {
+        newest!(
+            @ $tests, $row, $select, $filter, $before, $behind, [$($more),*],
             // - Each arm reads one table's index by time backwards, up to the limit of the look; so a page costs as much as is
             //   looked at, however many acts there are. Without limits of their own, the arms would be read completely.
             // - Records of one moment are in the order of their names, bytewise, whatever the database's collation is.
@@ -82,7 +112,7 @@ macro_rules! newest {
             r#") AS act WHERE at >= $2 AND at <= $3 AND (at < $3 OR record < $4) ORDER BY at DESC, record DESC LIMIT $5)"#
         )
     };
-    (@ $row:path, $select:literal, $filter:expr, $before:expr, $behind:literal, [$($more:expr),*], $within:literal) => {
+    (@ $tests:literal, $row:path, $select:literal, $filter:expr, $before:expr, $behind:literal, [$($more:expr),*], $within:literal) => {
         sqlx::query_as!(
             $row,
             $select
@@ -144,6 +174,7 @@ macro_rules! newest {
                     FROM postcall.signing_change
                     WHERE ($1::text[] IS NULL OR $1 && ARRAY['signing_enabled', 'signing_rotated', 'signing_disabled'])"#
                 + $within
+                + $tests
                 + r#") AS newest
             ORDER BY at DESC, record DESC LIMIT $5
             ) AS newest "#
@@ -152,7 +183,9 @@ macro_rules! newest {
             $filter.since.unwrap_or(DateTime::UNIX_EPOCH),
             $before.at,
             $before.record,
-            MOST_LOOKED_AT
+            MOST_LOOKED_AT,
+            first_test($filter),
+            tests_before($before)
             $(, $more)*
         )
     };
@@ -192,14 +225,76 @@ impl Store {
         // One snapshot, so that what was looked at is what was counted.
         let mut snapshot = self.pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
         prepare(&mut snapshot, LOOK_TIMEOUT.min(self.statement_timeout)).await?;
-        let acts = matching(&mut snapshot, filter, &before, limit).await?;
+        // Dispatchers may read all acts but tests. Whoever asks for tests by name is refused by the database.
+        let tests = match filter.acts.as_deref() {
+            Some(acts) => acts.contains(&Act::Tested),
+            None => may_read_tests(&mut snapshot).await?,
+        };
+        let mut acts = matching(&mut snapshot, filter, &before, (limit, tests)).await?;
+        if tests {
+            add_tests(&mut snapshot, &mut acts).await?;
+        }
         let rest_after = match acts.last() {
             Some(last) if acts.len() >= limit => Some(last.key.0.clone()),
-            _ => last_looked_at(&mut snapshot, filter, &before).await?,
+            _ => last_looked_at(&mut snapshot, filter, &before, tests).await?,
         };
         snapshot.commit().await?;
         Ok(ActsFound { acts, rest_after })
     }
+}
+
+/// What the records of tests begin with; behind it stands the test's id.
+const TEST: &str = "test-";
+
+/// The id at which the tests begin that were made at the time from which acts are looked for.
+fn first_test(filter: &ActFilter) -> Uuid {
+    let since = filter.since.unwrap_or(DateTime::UNIX_EPOCH);
+    // An id has the millisecond in which it was made, and counts as its beginning.
+    floor(if since.timestamp_subsec_micros() % 1_000 > 0 { since + TimeDelta::milliseconds(1) } else { since })
+}
+
+/// The id before which those tests end that come before this act.
+fn tests_before(before: &ActKey) -> Uuid {
+    if let Some(id) = before.record.strip_prefix(TEST).and_then(|id| id.parse().ok()) {
+        return id;
+    }
+    let is_behind = before.at.timestamp_subsec_micros() % 1_000 > 0 || TEST < before.record.as_str();
+    floor(if is_behind { before.at + TimeDelta::milliseconds(1) } else { before.at })
+}
+
+async fn may_read_tests(snapshot: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    // Asks the catalog only.
+    sqlx::query_scalar!(r#"SELECT has_table_privilege('postcall.action_test_history', 'SELECT') AS "may!""#)
+        .fetch_one(snapshot)
+        .await
+}
+
+/// Says of each test among `acts` which action it was, and what became of it.
+async fn add_tests(snapshot: &mut PgConnection, acts: &mut [ActRow]) -> Result<(), sqlx::Error> {
+    let id = |act: &ActRow| act.key.0.record.strip_prefix(TEST).and_then(|id| id.parse::<Uuid>().ok());
+    let ids: Vec<Uuid> = acts.iter().filter_map(id).collect();
+    if ids.is_empty() {
+        return Ok(());
+    }
+    // By the primary key, one look-up for each.
+    let tests = sqlx::query!(
+        r#"
+        SELECT test_id AS "test_id!", action AS "action!", state AS "state!: TestState"
+        FROM postcall.action_test_history WHERE test_id = ANY ($1)
+        "#,
+        &ids,
+    )
+    .fetch_all(snapshot)
+    .await?;
+    let tests: HashMap<Uuid, _> = tests.into_iter().map(|test| (test.test_id, test)).collect();
+    for act in acts {
+        if let Some(test) = id(act).and_then(|id| tests.get(&id)) {
+            act.test_id = Some(test.test_id);
+            act.action = Some(test.action.clone());
+            act.test_state = Some(test.state);
+        }
+    }
+    Ok(())
 }
 
 /// The key before which acts are looked for.
@@ -219,13 +314,16 @@ async fn matching(
     snapshot: &mut PgConnection,
     filter: &ActFilter,
     before: &ActKey,
-    limit: usize,
+    (limit, tests): (usize, bool),
 ) -> Result<Vec<ActRow>, sqlx::Error> {
     // The action of a delivery is looked up by key, in scalar subqueries: of a join, the planner could make one that reads
     // all of history. A replay may outlive what it repeats.
-    let found = newest!(
-        Found,
-        r#"
+    macro_rules! found {
+        ($tests:ident) => {
+            newest!(
+                $tests,
+                Found,
+                r#"
         SELECT at AS "at!", act AS "act!: Act", record AS "record!",
                coalesce(agent, (SELECT action.agent FROM postcall.action WHERE action.action_id = known.action_id)) AS agent,
                (SELECT action.name FROM postcall.action WHERE action.action_id = known.action_id) AS action,
@@ -237,21 +335,24 @@ async fn matching(
                          (SELECT ended.action_id FROM postcall.delivery AS ended WHERE ended.delivery_id = newest.delivery_id),
                          (SELECT ended.action_id FROM postcall.delivery AS ended WHERE ended.delivery_id = newest.replayed_as)
                      ) AS action_id"#,
-        filter,
-        before,
-        r#"
-            WHERE ($1::text[] IS NULL OR act = ANY ($1)) AND ($6::text IS NULL OR person = $6 OR db_user = $6)
+                filter,
+                before,
+                r#"
+            WHERE ($1::text[] IS NULL OR act = ANY ($1)) AND ($8::text IS NULL OR person = $8 OR db_user = $8)
         ) AS known
-        WHERE $7::text IS NULL OR agent = $7
-           OR action_id = ANY (ARRAY(SELECT action.action_id FROM postcall.action WHERE action.agent = $7))
-        ORDER BY at DESC, record DESC LIMIT $8
+        WHERE $9::text IS NULL OR agent = $9
+           OR action_id = ANY (ARRAY(SELECT action.action_id FROM postcall.action WHERE action.agent = $9))
+        ORDER BY at DESC, record DESC LIMIT $10
         "#,
-        filter.by,
-        filter.agent,
-        i64::try_from(limit).unwrap_or(i64::MAX)
-    )
-    .fetch_all(snapshot)
-    .await?;
+                filter.by,
+                filter.agent,
+                i64::try_from(limit).unwrap_or(i64::MAX)
+            )
+            .fetch_all(snapshot)
+            .await?
+        };
+    }
+    let found = if tests { found!(with_tests) } else { found!(without_tests) };
     Ok(found.into_iter().map(ActRow::from).collect())
 }
 
@@ -260,17 +361,24 @@ async fn last_looked_at(
     snapshot: &mut PgConnection,
     filter: &ActFilter,
     before: &ActKey,
+    tests: bool,
 ) -> Result<Option<ActKey>, sqlx::Error> {
     // The same look, to its end.
-    let last = newest!(
-        Looked,
-        r#"SELECT at AS "at!", record AS "record!""#,
-        filter,
-        before,
-        "ORDER BY at DESC, record DESC OFFSET $5 - 1 LIMIT 1"
-    )
-    .fetch_optional(snapshot)
-    .await?;
+    macro_rules! last {
+        ($tests:ident) => {
+            newest!(
+                $tests,
+                Looked,
+                r#"SELECT at AS "at!", record AS "record!""#,
+                filter,
+                before,
+                "ORDER BY at DESC, record DESC OFFSET $5 - 1 LIMIT 1"
+            )
+            .fetch_optional(snapshot)
+            .await?
+        };
+    }
+    let last = if tests { last!(with_tests) } else { last!(without_tests) };
     Ok(last.map(|Looked { at, record }| ActKey { at, record }))
 }
 
@@ -290,6 +398,8 @@ impl From<Found> for ActRow {
             db_user: found.db_user,
             reason: found.reason,
             key: Key(ActKey { at: found.at, record: found.record }),
+            test_id: None,
+            test_state: None,
         }
     }
 }

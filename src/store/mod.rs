@@ -59,6 +59,7 @@ mod settings;
 pub mod signing;
 pub mod standby;
 pub mod status;
+pub mod switches;
 mod texts;
 pub mod versions;
 pub mod wake;

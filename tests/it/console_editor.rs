@@ -124,3 +124,49 @@ async fn the_request_is_shown_for_the_sample_or_a_chosen_call_with_what_found_no
     let gone = shown("0192f0c1-0000-7000-8000-000000000001").await.words();
     assert!(gone.contains("There is no call 0192f0c1"), "{gone}");
 }
+
+#[tokio::test]
+async fn each_place_without_a_value_is_marked_in_the_request_by_a_sign_and_in_words() {
+    let (_database, console) = console().await;
+    let headers = "{\"x-lead\": \"lead ${context.lead}\", \"authorization\": \"Bearer ${context.token}\"}";
+    let body = "{\"lead\": \"${context.lead}\", \"n\": ${context.n}, \"from\": \"${callInfo.from}\"}";
+    let mut fields = form("https://a.test/?key=s3cret${context.no}&x=${context.<b>x}", "15000", headers, body);
+    fields.push(("step", "preview"));
+    let page = console.sends("", "/change/action", &fields).await;
+    assert_eq!(page.status, 200, "{}", page.words());
+    let preview = page.body.split_once("<section id=\"preview\"").unwrap().1.split_once("</section>").unwrap().0;
+    let mark = |path: &str, instead: &str| {
+        format!("<mark class=\"gap\" title=\"no value: {path}\"><span>[no value for {path}] </span>{instead}</mark>")
+    };
+    let no = |path| mark(path, "");
+    for expected in [
+        format!("POST https://a.test/?key=***{}&#38;x={}</code>", no("context.no"), no("context.&#60;b&#62;x")),
+        format!("lead{}</dd>", no("context.lead")),
+        format!("***{}</dd>", no("context.token")),
+        format!("&#34;lead&#34;: &#34;{}&#34;, &#34;n&#34;: {}, ", no("context.lead"), mark("context.n", "null")),
+    ] {
+        assert!(preview.contains(&expected), "no {expected} in {preview}");
+    }
+    assert_eq!(preview.matches("<mark").count(), 6, "what found a value is not marked: {preview}");
+    assert!(!preview.contains("s3cret"), "{preview}");
+}
+
+#[tokio::test]
+async fn the_chosen_call_stays_on_the_way_over_the_comparison() {
+    let (database, console) = console().await;
+    let call_id = database.insert_call("a", &json!({})).await.to_string();
+    let mut fields = form("https://a.test/", "15000", "", "{\"x\": 1}");
+    fields.extend([("call", call_id.as_str()), ("step", "review")]);
+    let review = console.sends("", "/change/action", &fields).await;
+    assert_eq!(review.status, 200, "{}", review.words());
+    // What a browser sends from that page, with "Back to the form".
+    let hidden = review.body.split("<input type=\"hidden\" name=\"").skip(1).map(|input| {
+        let (name, rest) = input.split_once("\" value=\"").unwrap();
+        (name, rest.split_once('"').unwrap().0.replace("&#34;", "\""))
+    });
+    let hidden: Vec<(&str, String)> = hidden.collect();
+    let mut back: Vec<(&str, &str)> = hidden.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    back.extend([("reason", ""), ("step", "edit")]);
+    let form = console.sends("", "/change/action", &back).await;
+    assert!(form.body.contains(&format!("name=\"call\" value=\"{call_id}\"")), "{}", form.body);
+}

@@ -345,3 +345,26 @@ async fn where_a_right_is_missing_the_page_says_which_role_it_needs_and_shows_th
     assert_eq!(refused.status, 403);
     says(&refused.words(), &["A right is missing", "postcall_auditor"]);
 }
+
+#[tokio::test]
+async fn of_a_disabled_action_its_pages_say_who_disabled_it_when_and_why() {
+    let life = Life::new().await;
+    let order =
+        ["action", "disable", "voice-support", "crm", "--by", "Ada Lovelace", "--reason", "their <b>form</b> changed"];
+    let output = crate::support::process::postcall_on(&life.database, &order);
+    assert!(output.status.success(), "{}", crate::support::process::stderr(&output));
+    let said = "by Ada Lovelace: their <b>form</b> changed";
+    let auditor = Console::start(&life.database.login(&["postcall_auditor"]).await).await;
+    let words = auditor.page("/agents/voice-support").await.words();
+    says(&words, &["crm disabled", "disabled since 20", said]);
+    assert_eq!(words.matches("disabled since 20").count(), 2, "what is enabled is not disabled by anybody: {words}");
+    let author = Console::start_with(&life.database.url, &["--write", "--as", "Grace"]).await;
+    for page in ["/versions", "/change/action"] {
+        let page = author.page(&format!("{page}?agent=voice-support&name=crm")).await.words();
+        says(&page, &["Disabled since 20", said]);
+    }
+    let viewer = Console::start(&life.database.login(&["postcall_console_viewer"]).await).await;
+    let words = viewer.page("/agents/voice-support").await.words();
+    says(&words, &["crm disabled", "Who disabled actions:", "the role postcall_auditor"]);
+    assert!(!words.contains("Ada Lovelace"), "{words}");
+}

@@ -102,6 +102,7 @@ mod spans;
 mod status;
 mod support;
 mod targets;
+mod tested_acts;
 mod toml_actions;
 mod two_phase;
 mod upgrade;

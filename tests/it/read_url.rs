@@ -71,3 +71,28 @@ async fn a_console_reads_from_the_standby_says_so_and_changes_the_primary() {
     let seen = async { while !console.page("/").await.words().contains("their maintenance") {} };
     tokio::time::timeout(PATIENCE, seen).await.expect("the standby goes on, and the page shows it");
 }
+
+#[tokio::test]
+async fn what_programs_get_from_a_standby_says_so_too() {
+    let (_primary, database, _line, standby) = with_standby().await;
+    let url = standby.url_of("postcall");
+    let status = |url: &str| -> serde_json::Value {
+        let output = postcall_at(url, &["status", "--format", "json"]);
+        serde_json::from_str(&stdout(&output)).unwrap()
+    };
+    let of_standby = status(&url);
+    assert!(of_standby["standby"]["shows_until"].as_str().is_some_and(|at| at.starts_with("20")), "{of_standby}");
+    assert!(of_standby["standby"]["age_ms"].is_i64(), "{of_standby}");
+    assert_eq!(status(&database.url).get("standby"), None, "a primary is none");
+    let name = async |url: &str, export: &str| {
+        let console = Console::start(url).await;
+        let answer = console.get(export).await;
+        assert_eq!(answer.status, 200);
+        answer.header("content-disposition").unwrap().to_owned()
+    };
+    for (export, file) in [("/deliveries.csv", "deliveries"), ("/audit.jsonl", "audit")] {
+        let of_standby = name(&url, export).await;
+        assert!(of_standby.contains(&format!("filename=\"{file}-from-standby-until-20")), "{of_standby}");
+        assert!(!name(&database.url, export).await.contains("standby"));
+    }
+}

@@ -21,6 +21,7 @@ use crate::service::history;
 use crate::store::agents::{ActionSummary, Templates};
 use crate::store::history::HistoryFilter;
 use crate::store::pauses::PauseRecord;
+use crate::store::switches::LastSwitch;
 use crate::store::{Store, StoreError};
 
 /// Actions on a page. Each has up to 192 KiB of templates.
@@ -41,6 +42,7 @@ struct AgentPage {
     actions: Part<Vec<ActionView>>,
     next: Option<String>,
     withheld: Option<String>,
+    switches_withheld: Option<String>,
     pauses: Part<Vec<PauseView>>,
     deliveries: Part<Vec<DeliveryRow>>,
     /// The forms that pause the agent, or resume what concerns it; empty for those who may not.
@@ -64,6 +66,8 @@ struct ActionView {
     /// Where it is tested; `None` for those who may not.
     test: Option<String>,
     enabled: Mark,
+    /// Who disabled it, if it is disabled.
+    disabled: Option<SwitchView>,
     version: i32,
     method: String,
     timeout: String,
@@ -73,6 +77,13 @@ struct ActionView {
     templates: Option<TemplatesView>,
     /// Why its templates are not shown, if they are sealed.
     sealed: Option<&'static str>,
+}
+
+/// Who switched an action, when and why.
+pub(super) struct SwitchView {
+    pub(super) at: Time,
+    pub(super) by: String,
+    pub(super) reason: String,
 }
 
 struct TemplatesView {
@@ -108,12 +119,20 @@ pub(super) async fn page(agent: &str, mut parameters: Parameters, visit: &Visit<
     }
     let known = summaries.shown().map(Vec::as_slice).unwrap_or_default();
     let templates = Part::of(store.templates(&keys(known)).await, TEMPLATE_READER)?;
+    let disabled: Vec<String> =
+        known.iter().filter(|action| !action.enabled).map(|action| action.name.clone()).collect();
+    let switches = Part::of(store.last_switches(agent, &disabled).await, READER)?;
+    let switches_withheld = match &switches {
+        Part::Withheld(why) if !disabled.is_empty() => Some(why.clone()),
+        _ => None,
+    };
     let pauses = Part::of(store.active_pauses(PAUSES).await, READER)?.map(|pauses| concerning(agent, known, pauses));
     let orders = orders(agent, &pauses, visit);
     let pauses = pauses.map(|pauses| pauses.iter().map(PauseView::of).collect());
     let deliveries = Part::of(last_deliveries(agent, store).await, READER)?;
     let withheld = if let Part::Withheld(why) = &templates { Some(why.clone()) } else { None };
     let templates = templates.shown().map(Vec::as_slice).unwrap_or_default();
+    let switches = switches.shown().map(Vec::as_slice).unwrap_or_default();
     let query = url::form_urlencoded::Serializer::new(String::new()).append_pair("agent", agent).finish();
     written(&AgentPage {
         here: Here::Agents,
@@ -121,13 +140,15 @@ pub(super) async fn page(agent: &str, mut parameters: Parameters, visit: &Visit<
         deliveries_address: format!("/deliveries?{query}"),
         next,
         withheld,
+        switches_withheld,
         pauses,
         deliveries,
         orders,
         new_action: visit.may(Role::Publisher).then(|| format!("/change/action?{query}")),
         tests: (visit.visitor.role >= Role::Auditor).then(|| tests_address(agent)),
         actions: summaries
-            .map(|actions| actions.iter().map(|action| ActionView::of(agent, action, templates, visit)).collect()),
+            .map(|actions| actions.iter().map(|action| ActionView::of(agent, action, templates, visit)).collect())
+            .map(|actions: Vec<ActionView>| actions.into_iter().map(|action| action.with_switch(switches)).collect()),
     })
 }
 
@@ -204,6 +225,7 @@ impl ActionView {
             edit: visit.may(Role::Publisher).then(|| (format!("/change/action?{query}"), format!("/versions?{query}"))),
             test: visit.may(Role::Publisher).then(|| format!("/change/test?{query}")),
             enabled,
+            disabled: None,
             version: action.version,
             method: shown(&action.method).into_owned(),
             timeout: format!("{} ms", number(action.timeout_ms.into())),
@@ -212,6 +234,24 @@ impl ActionView {
             published_by: shown(&action.published_by).into_owned(),
             templates: templates.and_then(|found| found.spec.as_ref().ok()).map(TemplatesView::of),
             sealed: templates.and_then(|found| found.spec.as_ref().err()).map(Unopened::why),
+        }
+    }
+}
+
+impl ActionView {
+    /// The same, with who disabled it.
+    fn with_switch(self, switches: &[LastSwitch]) -> ActionView {
+        let own = switches.iter().find(|switch| switch.name == self.raw_name && !self.is_enabled && !switch.enabled);
+        ActionView { disabled: own.map(SwitchView::of), ..self }
+    }
+}
+
+impl SwitchView {
+    pub(super) fn of(switch: &LastSwitch) -> SwitchView {
+        SwitchView {
+            at: Time(switch.at),
+            by: shown(switch.by.as_deref().unwrap_or("somebody whose name was not recorded")).into_owned(),
+            reason: switch.reason.as_deref().map(shown).unwrap_or_default().into_owned(),
         }
     }
 }

@@ -7,11 +7,13 @@ use super::story::{Step, When, command, outcome, steps};
 use super::written;
 use crate::console::answer::Answer;
 use crate::console::failure::{Part, READER, Trouble};
+use crate::console::marked::{Piece, pieces};
 use crate::console::people::{Role, Visit};
-use crate::console::words::{Here, Mark, agent_address, number, shown, shown_lines};
+use crate::console::words::{Here, LONGEST_TEXT, Mark, agent_address, number, shown, shown_lines};
 use crate::domain::body_digest;
 use crate::domain::delivery::{BodyEnd, State};
-use crate::service::past_request::{PastRequest, render_again_within};
+use crate::domain::request::Gaps;
+use crate::service::past_request::{MaskedRequest, PastRequest, render_again_within};
 use crate::store::history::{HistoryRow, ReplayLink};
 
 /// The largest call that is rendered again, in bytes. `postcall show` has no such limit.
@@ -59,9 +61,9 @@ impl Fact {
 
 /// The request, as far as it can be shown.
 struct Sent {
-    line: Option<String>,
-    headers: Vec<(String, String)>,
-    body: Option<(String, usize)>,
+    line: Option<Vec<Piece>>,
+    headers: Vec<(String, Vec<Piece>)>,
+    body: Option<(Vec<Piece>, usize)>,
     notice: Option<String>,
     warning: Option<&'static str>,
 }
@@ -152,14 +154,14 @@ fn answer_facts(row: &HistoryRow) -> Vec<Fact> {
 impl Sent {
     fn of(row: &HistoryRow, sent: PastRequest) -> Sent {
         let recorded = row.method.as_ref().zip(row.url.as_ref());
-        let line = recorded.map(|(method, url)| format!("{} {}", shown(method), shown(url)));
+        let line = recorded.map(|(method, url)| pieces(&format!("{method} {url}"), &[], own));
         let nothing = Sent { line, headers: Vec::new(), body: None, notice: None, warning: None };
         let notice = match sent {
-            PastRequest::Rendered { request, same } => {
+            PastRequest::Rendered { request, gaps, same } => {
                 return Sent {
-                    line: Some(format!("{} {}", request.method, shown(&request.url))),
-                    headers: request.headers.iter().map(|(name, value)| (own(name), own(value))).collect(),
-                    body: request.body.as_deref().map(shown_lines),
+                    line: Some(request_line(&request, &gaps)),
+                    headers: marked_headers(&request, &gaps),
+                    body: request.body.as_deref().map(|body| marked_body(body, &gaps)),
                     notice: None,
                     warning: (same == Some(false)).then_some("This is not the body that was recorded as sent."),
                 };
@@ -175,6 +177,25 @@ impl Sent {
         };
         Sent { notice: Some(notice), ..nothing }
     }
+}
+
+/// The method and the URL of a request.
+pub(super) fn request_line(request: &MaskedRequest, gaps: &Gaps) -> Vec<Piece> {
+    let method = Piece { text: format!("{} ", request.method), gap: None };
+    std::iter::once(method).chain(pieces(&request.url, &gaps.url, own)).collect()
+}
+
+/// The headers of a request.
+pub(super) fn marked_headers(request: &MaskedRequest, gaps: &Gaps) -> Vec<(String, Vec<Piece>)> {
+    let of_header = |index| gaps.headers.get(index).map(Vec::as_slice).unwrap_or_default();
+    let headers = request.headers.iter().enumerate();
+    headers.map(|(index, (name, value))| (own(name), pieces(value, of_header(index), own))).collect()
+}
+
+/// The body of a request, and how many bytes of it are left out.
+pub(super) fn marked_body(body: &str, gaps: &Gaps) -> (Vec<Piece>, usize) {
+    let text = &body[..body.floor_char_boundary(LONGEST_TEXT)];
+    (pieces(text, &gaps.body, |part| shown_lines(part).0), body.len() - text.len())
 }
 
 fn own(text: &str) -> String {

@@ -9,6 +9,7 @@ use super::{reason_if_any, sentence};
 use crate::console::answer::Answer;
 use crate::console::failure::Trouble;
 use crate::console::form::Form;
+use crate::console::pages::agent::SwitchView;
 use crate::console::pages::written;
 use crate::console::people::{Role, Visit};
 use crate::console::policy::Policy;
@@ -35,6 +36,8 @@ pub(super) struct Typed {
     name: String,
     pub(super) form: ActionForm,
     reason: String,
+    /// The call to show the request for, as it was typed.
+    call: String,
     /// The newest version that its author has seen; `None` for an action that there was not.
     over: Option<i32>,
 }
@@ -49,6 +52,8 @@ struct EditPage {
     is_known: bool,
     notice: String,
     wrong: Vec<Wrong>,
+    /// Who disabled the action, if it is disabled.
+    disabled: Option<SwitchView>,
     help: Help,
 }
 
@@ -78,6 +83,8 @@ struct VersionsPage {
     agent_address: String,
     name: String,
     versions: Vec<VersionView>,
+    /// Who disabled the action, if it is disabled.
+    disabled: Option<SwitchView>,
     next: Option<String>,
 }
 
@@ -94,7 +101,7 @@ impl EditPage {
     fn new(typed: Typed, is_known: bool, help: Help) -> EditPage {
         let methods = Method::ALL.map(|method| (method.as_str(), method.as_str() == typed.form.method)).to_vec();
         let (here, notice) = (Here::Agents, String::new());
-        EditPage { here, typed, methods, is_known, notice, wrong: Vec::new(), help }
+        EditPage { here, typed, methods, is_known, notice, wrong: Vec::new(), disabled: None, help }
     }
 
     /// The page, on which the editor may run.
@@ -126,19 +133,29 @@ pub(in crate::console::pages) async fn form(query: &str, visit: &Visit<'_>) -> R
     };
     let name = name.unwrap_or_else(|| DEFAULT_NAME.to_owned());
     let Some(known) = known else {
-        let typed = Typed { agent, name, form: ActionForm::new(), reason: String::new(), over: None };
+        let typed =
+            Typed { agent, name, form: ActionForm::new(), reason: String::new(), call: String::new(), over: None };
         let help = Help::of(visit, &typed.agent, None).await;
         return EditPage::new(typed, false, help).answer(StatusCode::OK);
     };
     let is_old = known.version != known.newest_version;
     let reason = if is_old { format!("back to version {}", known.version) } else { String::new() };
     let form = ActionForm::of(known.spec.as_ref()?, known.enabled);
+    let disabled = disabled(change.store, &agent, &name).await?;
     let help = Help::of(visit, &agent, None).await;
-    let mut page = EditPage::new(Typed { agent, name, form, reason, over: Some(known.newest_version) }, true, help);
+    let typed = Typed { agent, name, form, reason, call: String::new(), over: Some(known.newest_version) };
+    let mut page = EditPage::new(typed, true, help);
+    page.disabled = disabled;
     if is_old {
         page.notice = format!("This is version {} as it was. The newest is {}.", known.version, known.newest_version);
     }
     page.answer(StatusCode::OK)
+}
+
+/// Who disabled an action; `None` if it is enabled.
+async fn disabled(store: &Store, agent: &str, name: &str) -> Result<Option<SwitchView>, Trouble> {
+    let switches = store.last_switches(agent, &[name.to_owned()]).await?;
+    Ok(switches.iter().find(|switch| !switch.enabled).map(SwitchView::of))
 }
 
 fn no_such_version(version: &str) -> Trouble {
@@ -163,7 +180,8 @@ pub(super) fn typed(form: &Form) -> Result<Typed, Trouble> {
         client_certificate: form.text("client_certificate").unwrap_or_default().to_owned(),
         enabled: form.is_checked("enabled"),
     };
-    Ok(Typed { agent: text("agent")?, name: text("name")?, form: fields, reason: text("reason")?, over })
+    let call = form.text("call").unwrap_or_default().trim().to_owned();
+    Ok(Typed { agent: text("agent")?, name: text("name")?, form: fields, reason: text("reason")?, call, over })
 }
 
 /// Takes the form: shows it again, or what would be changed, or publishes.
@@ -303,7 +321,8 @@ pub(in crate::console::pages) async fn versions(query: &str, visit: &Visit<'_>) 
     let (agent, name) = (all.one("agent")?.unwrap_or_default(), all.one("name")?.unwrap_or_default());
     let before = all.one("before")?.map(|before| before.parse().map_err(|_| no_such_version(&before))).transpose()?;
     all.end()?;
-    let versions = visit.agent(&agent)?.versions(&agent, &name, before, VERSIONS).await?;
+    let store = visit.agent(&agent)?;
+    let versions = store.versions(&agent, &name, before, VERSIONS).await?;
     if versions.is_empty() && before.is_none() {
         return Err(Trouble::Missing(format!("Agent {} has no action {}.", shown(&agent), shown(&name))));
     }
@@ -327,6 +346,7 @@ pub(in crate::console::pages) async fn versions(query: &str, visit: &Visit<'_>) 
     written(&VersionsPage {
         here: Here::Agents,
         versions: versions.iter().map(view).collect(),
+        disabled: disabled(store, &agent, &name).await?,
         next: next.map(|last| address("/versions", "before", last)),
         agent_address: agent_address(&agent),
         agent: shown(&agent).into_owned(),

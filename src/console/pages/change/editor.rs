@@ -8,8 +8,10 @@ use super::edit::typed;
 use crate::console::answer::Answer;
 use crate::console::failure::Trouble;
 use crate::console::form::Form;
+use crate::console::marked::Piece;
+use crate::console::pages::delivery::{marked_body, marked_headers, request_line};
 use crate::console::people::{Role, Visit};
-use crate::console::words::{Icon, Mark, Tone, number, shown, shown_lines};
+use crate::console::words::{Icon, Mark, Tone, number, shown};
 use crate::domain::documented;
 use crate::service::action_form::ActionForm;
 use crate::service::chosen_call::ChosenCall;
@@ -36,9 +38,9 @@ pub(super) enum Preview {
 
 /// A request, as it would be sent for a call.
 pub(super) struct RequestView {
-    pub(super) line: String,
-    pub(super) headers: Vec<(String, String)>,
-    pub(super) body: Option<String>,
+    pub(super) line: Vec<Piece>,
+    pub(super) headers: Vec<(String, Vec<Piece>)>,
+    pub(super) body: Option<Vec<Piece>>,
     pub(super) body_bytes: String,
     pub(super) is_cut: bool,
     pub(super) mark: Mark,
@@ -97,7 +99,6 @@ impl RequestView {
             fields.dedup();
             fields.join(", ")
         };
-        let line = format!("{} {}", request.method, request.url);
         let is_whole = draft.unresolved.is_empty();
         let mark = match is_whole {
             true => Mark { icon: Icon::WELL, tone: Tone::Well, word: "every placeholder found a value" },
@@ -105,14 +106,10 @@ impl RequestView {
         };
         let shown_bytes = request.body.as_ref().map_or(0, String::len);
         RequestView {
-            line: shown(&line).into_owned(),
-            headers: request
-                .headers
-                .iter()
-                .map(|(name, value)| (shown(name).into_owned(), shown(value).into_owned()))
-                .collect(),
+            line: request_line(&request, &draft.gaps),
+            headers: marked_headers(&request, &draft.gaps),
             is_cut: draft.body_bytes.unwrap_or(0) > shown_bytes,
-            body: request.body.as_deref().map(|body| shown_lines(body).0),
+            body: request.body.as_deref().map(|body| marked_body(body, &draft.gaps).0),
             body_bytes: number(draft.body_bytes.and_then(|bytes| i64::try_from(bytes).ok()).unwrap_or(0)),
             mark,
             unresolved: draft
