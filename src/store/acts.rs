@@ -250,7 +250,8 @@ const TEST: &str = "test-";
 fn first_test(filter: &ActFilter) -> Uuid {
     let since = filter.since.unwrap_or(DateTime::UNIX_EPOCH);
     // An id has the millisecond in which it was made, and counts as its beginning.
-    floor(if since.timestamp_subsec_micros() % 1_000 > 0 { since + TimeDelta::milliseconds(1) } else { since })
+    let is_whole = since.timestamp_subsec_micros().is_multiple_of(1_000);
+    floor(if is_whole { since } else { since + TimeDelta::milliseconds(1) })
 }
 
 /// The id before which those tests end that come before this act.
@@ -258,7 +259,7 @@ fn tests_before(before: &ActKey) -> Uuid {
     if let Some(id) = before.record.strip_prefix(TEST).and_then(|id| id.parse().ok()) {
         return id;
     }
-    let is_behind = before.at.timestamp_subsec_micros() % 1_000 > 0 || TEST < before.record.as_str();
+    let is_behind = !before.at.timestamp_subsec_micros().is_multiple_of(1_000) || TEST < before.record.as_str();
     floor(if is_behind { before.at + TimeDelta::milliseconds(1) } else { before.at })
 }
 
