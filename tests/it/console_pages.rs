@@ -374,6 +374,6 @@ async fn of_a_disabled_action_its_pages_say_who_disabled_it_when_and_why() {
     }
     let viewer = Console::start(&life.database.login(&["postcall_console_viewer"]).await).await;
     let words = viewer.page("/agents/voice-support").await.words();
-    says(&words, &["crm disabled", "Who disabled actions:", "the role postcall_auditor"]);
+    says(&words, &["Who disabled actions:", "the role postcall_auditor", "crm disabled"]);
     assert!(!words.contains("Ada Lovelace"), "{words}");
 }
