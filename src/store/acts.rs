@@ -78,8 +78,7 @@ pub struct ActsFound {
 /// Makes a statement about the newest acts before the key `$before`. `$select` and `$behind` are the SQL before and after
 /// them.
 macro_rules! newest {
-    // Tests in the order of their ids, which is that of their times and records: by the primary key, up to the limit. The bounds are
-    // ids, too.
+    // Tests in the order of their ids, which is that of their times and records: by the primary key, up to the limit.
     (with_tests, $($rest:tt)*) => {
         newest!(
             r#"
@@ -243,14 +242,15 @@ impl Store {
     }
 }
 
-/// What the records of tests begin with; behind it stands the test's id.
+/// What the records of tests begin with, before the test's id.
 const TEST: &str = "test-";
 
 /// The id at which the tests begin that were made at the time from which acts are looked for.
 fn first_test(filter: &ActFilter) -> Uuid {
     let since = filter.since.unwrap_or(DateTime::UNIX_EPOCH);
     // An id has the millisecond in which it was made, and counts as its beginning.
-    floor(if since.timestamp_subsec_micros() % 1_000 > 0 { since + TimeDelta::milliseconds(1) } else { since })
+    let is_whole = since.timestamp_subsec_micros().is_multiple_of(1_000);
+    floor(if is_whole { since } else { since + TimeDelta::milliseconds(1) })
 }
 
 /// The id before which those tests end that come before this act.
@@ -258,24 +258,20 @@ fn tests_before(before: &ActKey) -> Uuid {
     if let Some(id) = before.record.strip_prefix(TEST).and_then(|id| id.parse().ok()) {
         return id;
     }
-    let is_behind = before.at.timestamp_subsec_micros() % 1_000 > 0 || TEST < before.record.as_str();
-    floor(if is_behind { before.at + TimeDelta::milliseconds(1) } else { before.at })
+    let is_later = !before.at.timestamp_subsec_micros().is_multiple_of(1_000) || TEST < before.record.as_str();
+    floor(if is_later { before.at + TimeDelta::milliseconds(1) } else { before.at })
 }
 
 async fn may_read_tests(snapshot: &mut PgConnection) -> Result<bool, sqlx::Error> {
     // Asks the catalog only.
-    sqlx::query_scalar!(r#"SELECT has_table_privilege('postcall.action_test_history', 'SELECT') AS "may!""#)
-        .fetch_one(snapshot)
-        .await
+    let may = sqlx::query_scalar!(r#"SELECT has_table_privilege('postcall.action_test_history', 'SELECT') AS "may!""#);
+    may.fetch_one(snapshot).await
 }
 
 /// Says of each test among `acts` which action it was, and what became of it.
 async fn add_tests(snapshot: &mut PgConnection, acts: &mut [ActRow]) -> Result<(), sqlx::Error> {
     let id = |act: &ActRow| act.key.0.record.strip_prefix(TEST).and_then(|id| id.parse::<Uuid>().ok());
     let ids: Vec<Uuid> = acts.iter().filter_map(id).collect();
-    if ids.is_empty() {
-        return Ok(());
-    }
     // By the primary key, one look-up for each.
     let tests = sqlx::query!(
         r#"
@@ -289,9 +285,8 @@ async fn add_tests(snapshot: &mut PgConnection, acts: &mut [ActRow]) -> Result<(
     let tests: HashMap<Uuid, _> = tests.into_iter().map(|test| (test.test_id, test)).collect();
     for act in acts {
         if let Some(test) = id(act).and_then(|id| tests.get(&id)) {
-            act.test_id = Some(test.test_id);
+            (act.test_id, act.test_state) = (Some(test.test_id), Some(test.state));
             act.action = Some(test.action.clone());
-            act.test_state = Some(test.state);
         }
     }
     Ok(())

@@ -130,7 +130,7 @@ async fn each_place_without_a_value_is_marked_in_the_request_by_a_sign_and_in_wo
     let (_database, console) = console().await;
     let headers = "{\"x-lead\": \"lead ${context.lead}\", \"authorization\": \"Bearer ${context.token}\"}";
     let body = "{\"lead\": \"${context.lead}\", \"n\": ${context.n}, \"from\": \"${callInfo.from}\"}";
-    let mut fields = form("https://a.test/?key=s3cret${context.no}&x=${context.<b>x}", "15000", headers, body);
+    let mut fields = form("https://a.test/?key=s3cret${context.no}&x=${context['<b>x']}", "15000", headers, body);
     fields.push(("step", "preview"));
     let page = console.sends("", "/change/action", &fields).await;
     assert_eq!(page.status, 200, "{}", page.words());
@@ -140,7 +140,11 @@ async fn each_place_without_a_value_is_marked_in_the_request_by_a_sign_and_in_wo
     };
     let no = |path| mark(path, "");
     for expected in [
-        format!("POST https://a.test/?key=***{}&#38;x={}</code>", no("context.no"), no("context.&#60;b&#62;x")),
+        format!(
+            "POST https://a.test/?key=***{}&#38;x={}</code>",
+            no("context.no"),
+            no("context[&#39;&#60;b&#62;x&#39;]")
+        ),
         format!("lead{}</dd>", no("context.lead")),
         format!("***{}</dd>", no("context.token")),
         format!("&#34;lead&#34;: &#34;{}&#34;, &#34;n&#34;: {}, ", no("context.lead"), mark("context.n", "null")),

@@ -349,8 +349,17 @@ async fn where_a_right_is_missing_the_page_says_which_role_it_needs_and_shows_th
 #[tokio::test]
 async fn of_a_disabled_action_its_pages_say_who_disabled_it_when_and_why() {
     let life = Life::new().await;
-    let order =
-        ["action", "disable", "voice-support", "crm", "--by", "Ada Lovelace", "--reason", "their <b>form</b> changed"];
+    let order = [
+        "action",
+        "disable",
+        "voice-support",
+        "--name",
+        "crm",
+        "--by",
+        "Ada Lovelace",
+        "--reason",
+        "their <b>form</b> changed",
+    ];
     let output = crate::support::process::postcall_on(&life.database, &order);
     assert!(output.status.success(), "{}", crate::support::process::stderr(&output));
     let said = "by Ada Lovelace: their <b>form</b> changed";
@@ -365,6 +374,6 @@ async fn of_a_disabled_action_its_pages_say_who_disabled_it_when_and_why() {
     }
     let viewer = Console::start(&life.database.login(&["postcall_console_viewer"]).await).await;
     let words = viewer.page("/agents/voice-support").await.words();
-    says(&words, &["crm disabled", "Who disabled actions:", "the role postcall_auditor"]);
+    says(&words, &["Who disabled actions:", "the role postcall_auditor", "crm disabled"]);
     assert!(!words.contains("Ada Lovelace"), "{words}");
 }

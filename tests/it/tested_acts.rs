@@ -63,7 +63,7 @@ async fn who_tested_what_and_what_became_of_it_is_an_act_for_all_who_may_read_te
     assert_eq!(listed(&database, "postcall_auditor", &["--act", "tested", "--agent", "b"]).await.unwrap().len(), 1);
     // A dispatcher's user may read all acts but these.
     let acts = listed(&database, "postcall_dispatcher", &[]).await.unwrap();
-    assert_eq!(acts.iter().map(|act| &act["act"]).collect::<Vec<_>>(), ["published", "enabled"]);
+    assert_eq!(acts.iter().map(|act| &act["act"]).collect::<Vec<_>>(), ["enabled", "published"]);
     let refused = listed(&database, "postcall_dispatcher", &["--act", "tested"]).await.unwrap_err();
     assert!(refused.contains("may not") || refused.contains("permission denied"), "{refused}");
 
