@@ -117,8 +117,8 @@ impl Keys {
 ///   inserted    a row was inserted among those that were sealed already
 ///   forged      a row bears the number of a transaction that has not happened, or none
 ///   twice       a row was sealed a second time: it is perhaps not as it was the first time
-///   log         the log of what was sealed, or a checkpoint, is not what was signed, or was signed by a
-///               key that another one had replaced before
+///   log         the log of what was sealed, or a checkpoint, is not what was signed, or was signed by
+///               a key that another one had replaced before
 ///   schema      a view or a function is not the one that was shipped, or rows are hidden: then history
 ///               is not shown as it is
 ///

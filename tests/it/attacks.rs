@@ -226,7 +226,7 @@ async fn no_time_that_a_client_cannot_read_gets_into_what_all_read() {
     for time in ["infinity", "-infinity", "294276-12-31 23:59:59Z", "10000-01-01Z", "4713-01-01 BC"] {
         for (sql, constraint) in [
             (format!("INSERT INTO postcall.waiting SELECT gen_random_uuid(), gen_random_uuid(), 'a', 1, '{time}'"), "waiting_times_are_in_range"),
-            (format!("UPDATE postcall.waiting SET created_at = '{time}'"), "waiting_times_are_in_range"),
+            (format!("UPDATE postcall.waiting SET created_at = '{time}'"), "42501"),
             (format!("INSERT INTO postcall.sending (delivery_id, call_id, agent, action_id, action_version, created_at,
                           dispatcher_id, claim, claimed_at)
                       SELECT delivery_id, call_id, agent, action_id, 1, created_at, 1, delivery_id, '{time}' FROM postcall.waiting"),
@@ -235,13 +235,18 @@ async fn no_time_that_a_client_cannot_read_gets_into_what_all_read() {
                           finished_at, action_version, dispatcher_id, latency_ms, dns_ms, connected_ms, head_ms, request_bytes,
                           response_bytes, response_code, agent, state, error_kind FROM postcall.delivery"),
              "delivery_times_are_in_range"),
-            (format!("INSERT INTO postcall.dispatcher (name, version, lease_until) VALUES ('d', '1', '{time}')"),
-             "dispatcher_times_are_in_range"),
         ] {
             let error = attempt(&mut dispatcher, &sql).await.unwrap_or_default();
             assert!(error.contains(constraint), "{sql}: {error}");
         }
+        // A lease that is too long is cut; one of long ago is refused.
+        let lease = format!("INSERT INTO postcall.dispatcher (name, version, lease_until) VALUES ('d', '1', '{time}')");
+        let error = attempt(&mut dispatcher, &lease).await.unwrap_or_default();
+        assert!(error.is_empty() || error.contains("dispatcher_times_are_in_range"), "{time}: {error}");
     }
+    let beyond = "SELECT count(*) FROM postcall.dispatcher
+                  WHERE lease_until NOT BETWEEN now() - interval '1 day' AND now() + interval '12 minutes'";
+    assert_eq!(database.number(beyond).await, 0);
     let output = postcall_at(&database.url, &["history"]);
     assert!(output.status.success() && stdout(&output).lines().count() == 4, "{}", stderr(&output));
 }
