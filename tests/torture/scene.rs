@@ -76,8 +76,8 @@ impl Agent {
         let Some(agent) = AGENTS.iter().find(|agent| agent.name == name) else { return false };
         match (agent.kind, agent.manner) {
             (Kind::Unrenderable | Kind::TooLarge | Kind::Damaged, _) => state == "failed",
-            (_, Manner::Refuses) => matches!(state, "rejected" | "failed"),
-            // A person may have found that a request without an answer was taken.
+            // A person may have found that a request without an answer arrived.
+            (_, Manner::Refuses) => matches!(state, "rejected" | "failed" | "delivered"),
             _ => matches!(state, "delivered" | "failed"),
         }
     }
