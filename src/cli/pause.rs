@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::attribution::Attribution;
 use super::databases::{Databases, Heads, NamedDatabase};
 use super::table::{Table, time};
-use super::{CliError, Format, ONE_CONNECTION, print_line, print_text};
+use super::{CliError, Format, ONE_CONNECTION, print_line};
 use crate::domain::action::DEFAULT_NAME;
 use crate::domain::host::HostPattern;
 use crate::domain::pause::NamedTarget;
@@ -177,7 +177,7 @@ async fn everywhere(
     }
     let (mut done, mut unreached) = (0, 0);
     for database in databases {
-        print_text(&format!("{}: ", database.name))?;
+        print_line(&format!("== {}", database.name))?;
         match work(database).await {
             Ok(()) => done += 1,
             Err(error) => {

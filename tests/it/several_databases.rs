@@ -228,7 +228,7 @@ async fn what_is_asked_of_all_databases_says_of_each_row_where_it_is_and_shows_t
     assert!(on_all(&["history", "--format", "csv"]).starts_with("\"database\",\"delivery_id\","));
     assert!(on_all(&["show", "CA1"]).starts_with(&format!("== south\ndelivery {}", ids[1])));
     let paused = on_all(&["pause", "agent", "b", "--reason", "their maintenance"]);
-    assert!(paused.contains("north: not paused") && paused.contains("south: agent b is paused"), "{paused}");
+    assert!(paused.contains("== north\nnot paused") && paused.contains("== south\nagent b is paused"), "{paused}");
     assert_eq!(south.number("SELECT count(*) FROM postcall.active_pause").await, 1);
     let status = on_all(&["status", "--format", "json"]);
     let status: Vec<serde_json::Value> = status.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
