@@ -25,7 +25,7 @@ impl Limits {
 
     /// How many places all hosts of a manner have together. `silent` is how many places silent hosts hold now.
     ///
-    /// New hosts get a quarter of what silent hosts leave. Within [`host::QUIET`] a new host answers, and then this
+    /// New hosts get a quarter of what silent hosts leave. Within [`super::host::QUIET`] a new host answers, and then this
     /// limit does not concern it any more, or it counts as silent. So there is a place for the next new host at almost
     /// any time, however many new hosts hang.
     pub(super) fn of_manner(&self, manner: Manner, silent: usize) -> usize {
