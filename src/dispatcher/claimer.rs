@@ -114,6 +114,7 @@ impl Claimer {
     /// Claims until the drain begins. A claim that has begun is never abandoned: what it took is attempted.
     pub(super) async fn run(mut self) {
         let ended = AssertUnwindSafe(self.claim_until_drained()).catch_unwind().await;
+        self.places.schedule.rest();
         // This is the last chance to revoke a claim in doubt. If that fails, its deliveries are given up when this
         // dispatcher retires.
         self.settle_doubt().await.ok();
@@ -145,7 +146,6 @@ impl Claimer {
                 }
             }
         }
-        schedule.rest();
     }
 
     /// Settles a claim in doubt. During an outage without one, it asks the database for a sign of life.

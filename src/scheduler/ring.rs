@@ -145,7 +145,7 @@ impl Scheduler {
     }
 
     /// Forgets all lanes and pauses of an outbox, because its dispatcher has ended. Places that it still holds are given back
-    /// one by one, as always.
+    /// one by one, as always. It rests until [`Scheduler::resume`].
     pub fn forget_outbox(&mut self, outbox: Outbox) {
         self.rest(outbox);
         let lanes: Vec<_> = self.lanes.keys().copied().filter(|lane| lane.outbox == outbox).collect();
@@ -155,6 +155,7 @@ impl Scheduler {
             }
         }
         let in_flight = self.ring(outbox).in_flight;
-        *self.ring_mut(outbox) = Ring { in_flight, ..Ring::default() };
+        // It goes on resting: its old tickets still stand in the queues of hosts and agents, and nobody would look at them.
+        *self.ring_mut(outbox) = Ring { in_flight, rests: true, ..Ring::default() };
     }
 }

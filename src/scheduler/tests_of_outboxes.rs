@@ -113,3 +113,16 @@ fn of_an_outbox_that_is_forgotten_nothing_is_left_but_its_places_until_they_are_
     assert_eq!((in_flight(&world), world.scheduler.hosts.len()), (vec![0, 0, 0], 2));
     assert!(world.scheduler.ring(id(0).outbox).queued() == 0 && world.scheduler.ring(id(0).outbox).lanes == 0);
 }
+
+#[test]
+fn the_old_tickets_of_a_forgotten_outbox_keep_a_host_from_nobody() {
+    let mut world = World::new(Limits { per_host: 1, ..LIMITS }, &[(0, 0), (1, 0), (2, 0)]);
+    (0..3).for_each(|lane| world.arrive(lane, 100));
+    assert_eq!(world.run(64), [0]);
+    // The lanes of the second and the third outbox wait for the host, in this order.
+    world.scheduler.forget_outbox(id(1).outbox);
+    world.waiting[1] = 0;
+    world.end(0, Signal::Answered);
+    let started: Vec<usize> = [0, 2].into_iter().flat_map(|lane| world.run_in(id(lane).outbox, 64)).collect();
+    assert_eq!(started, [2]);
+}
