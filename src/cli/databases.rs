@@ -1,13 +1,14 @@
 //! Several databases of one platform, for commands that work on all of them.
 
 use std::collections::HashSet;
+use std::path::Path;
 
 use clap::Args;
 use serde_json::{Value, json};
 
 use super::database::{self, say_standby};
 use super::table::{print_json, print_json_line};
-use super::{CliError, print_line};
+use super::{CliError, print_line, read_file};
 use crate::store::{Store, place};
 
 /// The databases of a platform that has several, for commands that work on all of them.
@@ -32,6 +33,8 @@ pub(crate) struct Databases {
 
 /// The largest number of databases that one process works on. Each costs about ten connections.
 const MOST_DATABASES: usize = 64;
+/// The largest file that lists databases, in bytes.
+const MAX_LIST_BYTES: usize = 256 * 1024;
 /// The longest name of a database, in bytes.
 const LONGEST_NAME: usize = 64;
 
@@ -89,7 +92,10 @@ fn named(urls: &[String], list: &str) -> Result<Vec<NamedDatabase>, CliError> {
 }
 
 fn listed_in(path: &str) -> Result<Vec<NamedDatabase>, CliError> {
-    let text = std::fs::read_to_string(path).map_err(|source| CliError::File { path: path.to_owned(), source })?;
+    let text = read_file(Path::new(path), MAX_LIST_BYTES)?;
+    if text.len() > MAX_LIST_BYTES {
+        return Err(CliError::WrongUsage(format!("{path} has more than {MAX_LIST_BYTES} bytes")));
+    }
     let is_name = |name: &str| {
         (1..=LONGEST_NAME).contains(&name.len())
             && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))

@@ -1,8 +1,10 @@
 //! `postcall run` with several databases: a dispatcher for each, in one process. They share the HTTP client and the limits of
 //! requests in flight, and nothing else. A database that cannot be served is tried again and again; the others go on.
 
+use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::task::JoinSet;
 use tracing::{Instrument, error_span, warn};
 
@@ -37,7 +39,7 @@ pub(super) async fn run(members: Vec<Member>, setup: Setup, stop: StopTokens) ->
     while let Some(ended) = serving.join_next().await {
         match ended {
             Ok(unwritten) => lost += unwritten,
-            // The panic has been logged. The others go on until they are told to stop.
+            // Nothing is known of its results.
             Err(_panic) => lost += 1,
         }
     }
@@ -49,7 +51,9 @@ impl Member {
     async fn serve(self, setup: Setup, stop: StopTokens) -> u64 {
         let mut lost = 0;
         while !stop.drain.is_cancelled() {
-            match self.run_once(&setup, &stop).await {
+            // A panic is a defect of postcall, and has been logged. The database is served again.
+            let run = AssertUnwindSafe(self.run_once(&setup, &stop)).catch_unwind().await;
+            match run.unwrap_or_else(|_| Err(CliError::Problem("a defect of this program: a panic".to_owned()))) {
                 Ok(tally) => {
                     lost += tally.unwritten as u64;
                     say_goodbye(tally).ok();
