@@ -142,6 +142,8 @@ pub enum Subject {
     Monitoring,
     /// Honest agents beside receivers that hang, are slow or are down. 30 minutes; one --case takes 3 to 11.
     Fair,
+    /// Whether databases that stop, stand still or fail over slow down another one of the same process. 3 minutes.
+    Several,
     /// Whether a delivery costs the same beside a long history and queue and under a held snapshot. 45 minutes.
     Flat,
     /// What a dispatcher under full load loses while people look at the console. 4 minutes.

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use postcall::store::Store;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool, Postgres, Transaction};
 
 use crate::calls;
 use crate::lanes::{Body, Lane};
@@ -102,12 +102,26 @@ impl Database {
 
     /// Commits `count` small calls of the usual agents at once.
     pub async fn fill(&self, count: usize) {
-        let agents: Vec<String> = (0..calls::AGENTS).map(calls::agent_of).collect();
-        self.fill_with(0..count, &agents, &calls::all()).await;
+        self.inserted_calls(count).await.commit().await.unwrap();
     }
 
     /// Commits the calls of these numbers at once, one for each agent in turn.
     pub async fn fill_with(&self, numbers: Range<usize>, agents: &[String], texts: &[String]) {
+        self.inserted(numbers, agents, texts).await.commit().await.unwrap();
+    }
+
+    /// Inserts `count` small calls of the usual agents. They arrive with the commit of what is returned.
+    pub async fn inserted_calls(&self, count: usize) -> Transaction<'static, Postgres> {
+        let agents: Vec<String> = (0..calls::AGENTS).map(calls::agent_of).collect();
+        self.inserted(0..count, &agents, &calls::all()).await
+    }
+
+    async fn inserted(
+        &self,
+        numbers: Range<usize>,
+        agents: &[String],
+        texts: &[String],
+    ) -> Transaction<'static, Postgres> {
         let mut transaction = self.pool.begin().await.unwrap();
         for start in numbers.clone().step_by(FILL_BATCH) {
             let range = start..numbers.end.min(start + FILL_BATCH);
@@ -123,7 +137,7 @@ impl Database {
             .await
             .unwrap();
         }
-        transaction.commit().await.unwrap();
+        transaction
     }
 
     /// Commits the calls of these numbers, of some 130 bytes each, one for each of the first `agents` agents in turn.

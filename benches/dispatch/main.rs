@@ -41,6 +41,8 @@ mod process;
 mod prune;
 mod queue;
 mod receiver;
+mod servers;
+mod several;
 mod soak;
 mod stream;
 mod throughput;
@@ -105,6 +107,7 @@ async fn measure(subject: Subject, programs: &[&Program], arguments: &Arguments)
             latency::measure(programs, arguments.stream_seconds, idle, concurrency, rounds).await;
         }
         Subject::Monitoring => monitoring::measure(arguments.calls, concurrency, rounds).await,
+        Subject::Several => several::measure(arguments.calls, concurrency, rounds).await,
         Subject::Fair => fair::measure(programs, &arguments.cases, arguments.fair()).await,
         Subject::Flat => flat::measure(arguments.flat()).await,
         Subject::Console => {

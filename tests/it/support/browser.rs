@@ -115,10 +115,14 @@ impl Browser {
         result["result"]["value"].clone()
     }
 
-    /// Presses a key: `Tab`, `Enter`.
+    /// Presses a key: `Tab`, `Enter`, `Delete`.
     pub async fn presses(&self, key: &str) {
         for kind in ["rawKeyDown", "keyUp"] {
-            let code = if key == "Tab" { 9 } else { 13 };
+            let code = match key {
+                "Tab" => 9,
+                "Delete" => 46,
+                _ => 13,
+            };
             let parameters = json!({ "type": kind, "key": key, "code": key, "windowsVirtualKeyCode": code });
             self.devtools("Input.dispatchKeyEvent", parameters).await;
         }
