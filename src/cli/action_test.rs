@@ -20,6 +20,7 @@ use super::{CliError, Database, Format, ONE_CONNECTION, print_line, read_file};
 use crate::domain::action::ActionSpec;
 use crate::domain::action_file::ActionFile;
 use crate::domain::action_test::{CallSource, TestState};
+use crate::domain::body_digest;
 use crate::domain::call::MAX_CALL_BYTES;
 use crate::domain::delivery::BodyEnd;
 use crate::domain::visible::visible;
@@ -233,7 +234,7 @@ fn answer(record: &TestRecord) -> Vec<String> {
 fn tested(record: &TestRecord) -> String {
     match (record.action_version, &record.file_sha256) {
         (Some(version), _) => format!("version {version}"),
-        (None, Some(digest)) => format!("file {}", digest.get(..12).unwrap_or(digest)),
+        (None, Some(digest)) => format!("file {:.12}", body_digest::in_words(digest).1),
         (None, None) => String::new(),
     }
 }

@@ -1,13 +1,13 @@
-//! The digest of a request's body, which history keeps instead of the body.
+//! The digest of a request's body, or of an action file that was tested, which history keeps instead of the text.
 //!
-//! Whoever reads a plain digest can try what the body was: a phone number is one of few. So it is keyed, where there is a key.
+//! Whoever reads a plain digest can try what the text was: a phone number is one of few. So it is keyed, where there is a key.
 
 /// Bytes of the id of an operator's key.
 pub const KEY_ID_BYTES: usize = 8;
 /// Bytes of a keyed digest: the id of its key, and an HMAC-SHA256.
 pub const KEYED_BYTES: usize = KEY_ID_BYTES + 32;
 
-/// The digest of a body as history keeps it. Its length says which kind it is.
+/// The digest of a body or a file as history keeps it. Its length says which kind it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BodyDigest {
     /// SHA-256.

@@ -220,7 +220,7 @@ impl Tester {
         let text = wish.call.text(store, wish.agent).await?.into_owned();
         let timeout_ms = spec.timeout_ms;
         let secrets = self.secrets(store, wish, &spec).await?;
-        let digests = self.keys.as_ref().map(|keys| keys.digest_key());
+        let digests = self.digest_key();
         let (mut ready, mut signer) = (rendered(spec, text, secrets, digests).await, None);
         match self.signer(store, wish).await? {
             Ok(found) => signer = found,
@@ -269,10 +269,15 @@ impl Tester {
         Ok(TestReport { record, request })
     }
 
+    /// The key of digests, if there are keys.
+    fn digest_key(&self) -> Option<Arc<DigestKey>> {
+        self.keys.as_ref().map(|keys| keys.digest_key())
+    }
+
     /// The content that is tested, and what it is.
     async fn tested(&self, store: &Store, wish: &Wish<'_>) -> Result<(ActionSpec, Tested), NotTested> {
         match wish.what {
-            What::File { spec, text } => Ok((spec.clone(), Tested::File(Sha256::digest(text).into()))),
+            What::File { spec, text } => Ok((spec.clone(), Tested::File(digest(text, self.digest_key().as_deref())))),
             What::Published(version) => {
                 let found = store.actions(Some(wish.agent), Some(wish.action), version).await?.pop();
                 let action = found.ok_or(NotTested::NoSuchAction)?;
@@ -322,6 +327,11 @@ impl Tester {
     }
 }
 
+/// The digest of a text that is kept: keyed, if there is a key.
+fn digest(text: &str, key: Option<&DigestKey>) -> BodyDigest {
+    key.map_or_else(|| BodyDigest::Plain(Sha256::digest(text).into()), |key| key.digest(text))
+}
+
 /// Renders on a thread on which nothing else waits: a large call takes milliseconds.
 async fn rendered(
     spec: ActionSpec,
@@ -338,10 +348,7 @@ async fn rendered(
             method: request.method,
             url: action.recorded_url().to_owned(),
             body_bytes: request.body.as_ref().map(String::len),
-            body_digest: request.body.as_ref().map(|body| match &digests {
-                Some(key) => key.digest(body),
-                None => BodyDigest::Plain(Sha256::digest(body).into()),
-            }),
+            body_digest: request.body.as_ref().map(|body| digest(body, digests.as_deref())),
             unresolved: std::mem::take(&mut request.unresolved),
         };
         Ok(Ready { request, sent, shown })

@@ -12,6 +12,7 @@ use super::pauses::PauseRecord;
 use super::{Store, StoreError};
 use crate::domain::action::Method;
 use crate::domain::action_test::{CallSource, TestErrorKind, TestResult, TestState};
+use crate::domain::body_digest::BodyDigest;
 use crate::domain::claim::SentRequest;
 use crate::domain::delivery::{Answer, BodyEnd, Ending, Outcome};
 use crate::domain::host::{Host, HostPattern};
@@ -32,8 +33,8 @@ pub const MOST_TESTS: i64 = 1_000;
 pub enum Tested {
     /// A published version.
     Version(i32),
-    /// A file with this SHA-256, which need not be published.
-    File([u8; 32]),
+    /// A file with this digest, which need not be published.
+    File(BodyDigest),
 }
 
 /// A test that is about to begin.

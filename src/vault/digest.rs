@@ -1,4 +1,4 @@
-//! Keyed digests of bodies: HMAC-SHA256 under a key that is derived from an operator's key (HKDF, RFC 5869), and its id before it.
+//! Keyed digests of bodies and tested files: HMAC-SHA256 under a key that is derived from an operator's key (HKDF, RFC 5869), and its id before it.
 
 use std::fmt;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ impl DigestKey {
         Some(DigestKey { id, key })
     }
 
-    /// The digest of a body.
+    /// The digest of a body or a file.
     pub fn digest(&self, body: &str) -> BodyDigest {
         let mut keyed = [0; KEYED_BYTES];
         keyed[..KEY_ID_BYTES].copy_from_slice(&self.id);

@@ -5,6 +5,7 @@ use std::process::Output;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use postcall::domain::action_test::{CallSource, TestResult};
+use postcall::domain::body_digest::BodyDigest;
 use postcall::domain::claim::AttemptRecord;
 use postcall::domain::delivery::{Ending, Failure, Outcome};
 use postcall::store::Store;
@@ -15,6 +16,7 @@ use tokio::process::{Child, Command};
 use uuid::Uuid;
 
 use crate::support::database::Database;
+use crate::support::keys::{key_file, new_key};
 use crate::support::process::{POSTCALL, THIS_MACHINE, file, postcall_at, stderr, stdout};
 use crate::support::receiver::Receiver;
 use crate::support::silent::{arrives, silent};
@@ -79,7 +81,7 @@ fn order(agent: &str) -> TestOrder<'_> {
     TestOrder {
         agent,
         action: "default",
-        tested: Tested::File([7; 32]),
+        tested: Tested::File(BodyDigest::Plain([7; 32])),
         source: CallSource::Sample,
         call_id: None,
         timeout_ms: 1_000,
@@ -304,10 +306,16 @@ async fn a_file_is_tested_before_it_is_published_and_told_by_its_digest() {
     assert_eq!(report["file_sha256"].as_str().map(str::len), Some(64));
     assert_eq!((&report["unresolved"], &report["request"]["body"]), (&json!(["context.no"]), &json!("[null]")));
     assert_eq!(database.number("SELECT count(*) FROM postcall.action").await, 0);
+    // A short token in the file could be guessed from a plain digest of it.
+    let key = key_file(&[&new_key()]);
+    let with_key = ["--file", action, "--call-file", call, "--key-file", key.path().to_str().unwrap()];
+    let (output, report) = tested(&database.url, test("a", &with_key)).await;
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert_eq!(report["file_sha256"].as_str().map(str::len), Some(80));
     let wrong = file("{}");
     let (output, _) = tested(&database.url, test("a", &["--file", wrong.path().to_str().unwrap()])).await;
     assert!(stderr(&output).contains("not tested"), "{}", stderr(&output));
-    assert_eq!(receiver.received().len(), 1);
+    assert_eq!(receiver.received().len(), 2);
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use postcall::domain::act::Act;
 use postcall::domain::action_test::CallSource;
+use postcall::domain::body_digest::BodyDigest;
 use postcall::store::action_tests::{Begun, TestOrder, Tested};
 use postcall::store::acts::ActFilter;
 use serde_json::{Value, json};
@@ -46,7 +47,7 @@ async fn who_tested_what_and_what_became_of_it_is_an_act_for_all_who_may_read_te
     let database = Database::new().await;
     database.publish("a", "crm", &json!({"method": "POST", "url": "https://r.example/"})).await;
     let of_version = test(&database, "a", Tested::Version(1)).await;
-    let of_file = test(&database, "b", Tested::File([7; 32])).await;
+    let of_file = test(&database, "b", Tested::File(BodyDigest::Plain([7; 32]))).await;
     for role in ["postcall_auditor", "postcall_console_operator", "postcall_publisher"] {
         let acts = listed(&database, role, &["--by", "Grace Hopper"]).await.unwrap();
         assert_eq!(acts.iter().map(|act| &act["act"]).collect::<Vec<_>>(), ["tested", "tested"], "{role}");
@@ -83,7 +84,7 @@ async fn pages_of_acts_lose_no_test_and_repeat_none_wherever_they_end() {
     for agent in ["a", "b", "c"] {
         database.publish(agent, "crm", &json!({"method": "POST", "url": "https://r.example/"})).await;
         for _ in 0..4 {
-            tests.insert(test(&database, agent, Tested::File([1; 32])).await);
+            tests.insert(test(&database, agent, Tested::File(BodyDigest::Plain([1; 32]))).await);
         }
     }
     for acts in [None, Some(vec![Act::Tested])] {

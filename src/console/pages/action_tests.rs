@@ -10,6 +10,7 @@ use crate::console::people::Visit;
 use crate::console::query::Parameters;
 use crate::console::words::{Here, Icon, Mark, ShortTime, Time, Tone, agent_address, number, shown};
 use crate::domain::action_test::{CallSource, TestState};
+use crate::domain::body_digest;
 use crate::domain::delivery::BodyEnd;
 use crate::service::action_test::in_words;
 use crate::store::action_tests::TestRecord;
@@ -139,10 +140,11 @@ fn facts(test: &TestRecord) -> Vec<Fact> {
 }
 
 fn sent_facts(test: &TestRecord) -> Vec<Fact> {
+    let digest = test.request_sha256.as_deref().map(body_digest::in_words);
     some([
         Fact::new("timeout", ms(Some(test.timeout_ms))),
         Fact::new("body", test.request_bytes.map(|bytes| format!("{} bytes", number(bytes.into())))),
-        Fact::new("SHA-256 of the body", test.request_sha256.as_ref()),
+        Fact::new("digest of the body", digest.map(|(name, digest)| format!("{name} {digest}"))),
         Fact::new("placeholders that found nothing", test.unresolved.as_ref().map(|paths| paths.join(", "))),
     ])
 }
@@ -174,7 +176,10 @@ fn some<const N: usize>(facts: [Option<Fact>; N]) -> Vec<Fact> {
 fn tested(test: &TestRecord) -> String {
     match (test.action_version, &test.file_sha256) {
         (Some(version), _) => format!("version {version}"),
-        (None, Some(digest)) => format!("a file, SHA-256 {}", digest.get(..12).unwrap_or(digest)),
+        (None, Some(digest)) => {
+            let (name, digest) = body_digest::in_words(digest);
+            format!("a file, {name} {digest:.12}")
+        }
         (None, None) => String::new(),
     }
 }
