@@ -68,7 +68,8 @@ mod tests {
 
     #[test]
     fn new_hosts_have_a_quarter_of_what_silent_ones_leave_and_those_that_wait_leave_half_of_it_to_those_that_arrive() {
-        for (silent, all, waiting) in [(0, 5, 3), (1, 5, 3), (9, 3, 2), (10, 3, 1), (12, 2, 1), (16, 1, 0), (20, 0, 0)] {
+        for (silent, all, waiting) in [(0, 5, 3), (1, 5, 3), (9, 3, 2), (10, 3, 1), (12, 2, 1), (16, 1, 0), (20, 0, 0)]
+        {
             let limits = of(40);
             let (of_manner, of_those_waiting) =
                 (limits.of_manner(Manner::Untried, silent), limits.of_those_waiting(Manner::Untried, silent));

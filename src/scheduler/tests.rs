@@ -380,7 +380,8 @@ fn many(limits: Limits, lanes: usize) -> World {
     world
 }
 
-pub(super) const USUAL: Limits = Limits { in_flight: 256, per_agent: 64, per_host: 64, adapt: true, hold_unreachable: true };
+pub(super) const USUAL: Limits =
+    Limits { in_flight: 256, per_agent: 64, per_host: 64, adapt: true, hold_unreachable: true };
 
 #[test]
 fn the_effort_of_a_start_does_not_grow_with_the_number_of_lanes() {

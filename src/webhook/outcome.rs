@@ -262,7 +262,11 @@ mod tests {
                 Failure::Blocked,
                 "port 22 is not for web servers; --allow-port permits it",
             ),
-            (no_connection(NoConnection::Tcp(refused.clone())), Failure::Connect, "no TCP connection: connection refused"),
+            (
+                no_connection(NoConnection::Tcp(refused.clone())),
+                Failure::Connect,
+                "no TCP connection: connection refused",
+            ),
             (no_connection(NoConnection::Tcp(Fault::default())), Failure::Connect, "no TCP connection"),
             (
                 no_connection(NoConnection::Tls(untrusted)),
