@@ -1,3 +1,5 @@
+//! Tests of what requests that come together may open at once.
+
 use futures_util::FutureExt;
 use url::Host;
 
@@ -98,19 +100,21 @@ fn only_a_limit_that_nobody_has_used_for_a_while_is_forgotten() {
 
 #[test]
 fn the_table_grows_only_with_the_targets_that_are_in_use() {
+    // More than there may be before unused ones are looked for.
+    const USED: u16 = 1_100;
     let limits = Arc::new(ConnectLimits::new(true));
     let of = |port| Target { port, ..target() };
     let mut in_use = vec![];
     for port in 1..=10_000 {
         let waiting = limits.wait(&of(port)).unwrap();
-        if port <= 10 {
+        if port <= USED {
             in_use.push(waiting);
         }
         limits.lock().unwrap().get_mut(&of(port)).unwrap().used = Moment::from_nanos(0);
     }
     let table = limits.lock().unwrap();
     assert!(table.len() < 4 * MANY, "{}", table.len());
-    assert!((1..=10).all(|port| table.contains_key(&of(port))), "those that wait lose nothing");
+    assert!((1..=USED).all(|port| table.contains_key(&of(port))), "those that wait lose nothing");
 }
 
 #[test]
@@ -153,4 +157,23 @@ fn a_signal_that_one_cannot_use_any_more_goes_to_the_next() {
     assert!(matches!(second.as_mut().now_or_never(), Some(Ok(Way::Ready(7)))));
     drop(second);
     assert_eq!(limits.lock().unwrap()[&target].waiting, 0);
+}
+
+#[test]
+fn below_the_first_number_each_connection_makes_it_larger_and_above_it_every_fourth_up_to_a_bound() {
+    let mut limit = ConnectLimit::new();
+    limit.failed();
+    assert_eq!(limit.most, 1);
+    for most in 2..=FIRST {
+        limit.connected();
+        assert_eq!(limit.most, most);
+    }
+    for most in FIRST..MOST {
+        for _ in 0..OPENED_TO_GROW {
+            assert_eq!(limit.most, most);
+            limit.connected();
+        }
+    }
+    (0..100).for_each(|_| limit.connected());
+    assert_eq!(limit.most, MOST);
 }
