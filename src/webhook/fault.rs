@@ -194,7 +194,7 @@ mod tests {
             hyper::client::conn::http1::handshake(hyper_util::rt::TokioIo::new(ours)).await.unwrap();
         let request = http::Request::get("/").body(String::new()).unwrap();
         let answering = async {
-            theirs.read(&mut [0; 1_024]).await.unwrap();
+            assert!(theirs.read(&mut [0; 1_024]).await.unwrap() > 0, "the request");
             theirs.write_all(answer).await.unwrap();
             drop(theirs);
         };
