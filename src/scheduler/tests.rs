@@ -401,6 +401,7 @@ fn the_effort_of_a_start_does_not_grow_with_the_number_of_lanes() {
     };
     let (few, lots) = (looks_per_start(300), looks_per_start(10_000));
     assert!(few < 3.0 && lots < 3.0, "{few} looks a start with few lanes, {lots} with many");
+    assert!(few > 0.0 && lots > 0.0, "the looks are counted");
 }
 
 #[test]
