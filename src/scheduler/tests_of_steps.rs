@@ -233,3 +233,30 @@ fn an_agent_stays_known_as_long_as_it_has_a_lane() {
     world.arrive(1, 1);
     assert_eq!(world.run(64), [1]);
 }
+
+#[test]
+fn of_the_new_hosts_that_wait_the_newest_and_the_oldest_are_tried_alternately() {
+    let limits = Limits { in_flight: 40, per_agent: 40, per_host: 40, adapt: true, hold_unreachable: true };
+    // Each has an agent and a host of its own; those of the first outbox have one delivery each.
+    let lanes: Vec<(u8, u8)> = (0..60).map(|number| (number, number)).collect();
+    let mut world = World::new(limits.clone(), &lanes);
+    (0..60).step_by(3).for_each(|lane| world.arrive(lane, 1));
+    let start = |world: &mut World| -> Vec<Place> {
+        let turns = world.scheduler.plan(id(0).outbox, 64, world.now);
+        turns.into_iter().flat_map(|turn| world.scheduler.claimed(turn, 1, false, world.now)).collect()
+    };
+    let mut out = start(&mut world);
+    assert_eq!(out.len(), limits.of_manner(Manner::Untried, 0));
+    let mut waiting: Vec<i64> = (0..60).step_by(3).skip(out.len()).collect();
+    for turn in 0..waiting.len() {
+        // They leave some places to hosts that arrive now.
+        while out.len() >= limits.of_those_waiting(Manner::Untried, 0) {
+            assert!(start(&mut world).is_empty());
+            world.scheduler.leave_place(&out.remove(0));
+        }
+        let expected = if turn % 2 == 0 { waiting.pop().unwrap() } else { waiting.remove(0) };
+        let started = start(&mut world);
+        assert_eq!(started.iter().map(|place| place.lane.action_id).collect::<Vec<_>>(), [expected], "turn {turn}");
+        out.extend(started);
+    }
+}
