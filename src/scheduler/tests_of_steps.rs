@@ -241,15 +241,20 @@ fn of_the_new_hosts_that_wait_the_newest_and_the_oldest_are_tried_alternately() 
     let lanes: Vec<(u8, u8)> = (0..60).map(|number| (number, number)).collect();
     let mut world = World::new(limits.clone(), &lanes);
     (0..60).step_by(3).for_each(|lane| world.arrive(lane, 1));
-    let start = |world: &mut World| -> Vec<Place> {
-        let turns = world.scheduler.plan(id(0).outbox, 64, world.now);
+    let start_in = |world: &mut World, lane: usize| -> Vec<Place> {
+        let turns = world.scheduler.plan(id(lane).outbox, 64, world.now);
         turns.into_iter().flat_map(|turn| world.scheduler.claimed(turn, 1, false, world.now)).collect()
     };
+    let start = |world: &mut World| start_in(world, 0);
     let mut out = start(&mut world);
     assert_eq!(out.len(), limits.of_manner(Manner::Untried, 0));
     let mut waiting: Vec<i64> = (0..60).step_by(3).skip(out.len()).collect();
     for turn in 0..waiting.len() {
-        // They leave some places to hosts that arrive now.
+        // They leave some places to hosts that arrive now, as one of another outbox does at some of the turns.
+        if turn % 3 == 1 {
+            world.arrive(3 * turn + 1, 1);
+            out.extend(start_in(&mut world, 1));
+        }
         while out.len() >= limits.of_those_waiting(Manner::Untried, 0) {
             assert!(start(&mut world).is_empty());
             world.scheduler.leave_place(&out.remove(0));
