@@ -129,4 +129,11 @@ mod tests {
         let error = retention("", "7").unwrap_err().to_string();
         assert!(error.ends_with("--keep-history-days is 7, --keep-calls-days is forever"), "{error}");
     }
+
+    #[test]
+    fn excerpts_are_kept_for_a_year_at_most_and_not_at_all_unless_that_is_said() {
+        let days = |text: &str| text.parse::<ExcerptDays>().map(ExcerptDays::days);
+        assert_eq!([days(""), days("1"), days(" 366 ")], [Ok(None), Ok(Some(1)), Ok(Some(366))]);
+        assert!(days("0").is_err() && days("367").is_err() && days("ever").is_err());
+    }
 }

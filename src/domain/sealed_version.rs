@@ -157,4 +157,30 @@ mod tests {
             assert_eq!(Host::of_url(outline), Host::of_url(url), "{url}");
         }
     }
+
+    #[test]
+    fn different_versions_have_different_canonical_bytes_and_a_text_that_is_empty_is_not_none() {
+        let spec = |url: &str, headers: Option<&str>, body: Option<&str>, certificate: Option<&str>| {
+            let owned = |text: Option<&str>| text.map(str::to_owned);
+            canonical(&ActionSpec {
+                method: Method::Post,
+                url: url.to_owned(),
+                timeout_ms: 1_000,
+                headers: owned(headers),
+                body: owned(body),
+                client_certificate: owned(certificate),
+            })
+            .to_vec()
+        };
+        assert_eq!(spec("u", None, Some("bc"), None), b"\0\0\0\x01u\xff\xff\xff\xff\0\0\0\x02bc");
+        assert_eq!(spec("u", None, None, Some("c")), b"\0\0\0\x01u\xff\xff\xff\xff\xff\xff\xff\xff\0\0\0\x01c");
+        let all = [
+            spec("u", Some(""), None, None),
+            spec("u", None, Some(""), None),
+            spec("u", None, None, None),
+            spec("ub", Some("c"), None, None),
+            spec("u", Some("bc"), None, None),
+        ];
+        assert!((0..all.len()).all(|one| (0..one).all(|other| all[one] != all[other])));
+    }
 }

@@ -226,4 +226,19 @@ mod tests {
         assert!(!format!("{opened:?}").contains("s3cret"));
         assert_eq!(opened.get("b").unwrap_err(), Absence::NotSet);
     }
+
+    #[test]
+    fn why_there_is_no_value_is_told_with_the_name_and_to_whom_it_can_mend() {
+        for (absence, part, operator) in [
+            (Absence::NotSet, "postcall secret set AGENT TOKEN", false),
+            (Absence::NoKey, "--key-file", true),
+            (Absence::UnknownKey, "lacks the key", true),
+            (Absence::OnlyCertificate, "client_certificate", false),
+            (Absence::Damaged, "Set it anew", true),
+        ] {
+            let told = absence.told("TOKEN");
+            assert!(told.contains("`TOKEN`") && told.contains(part), "{told}");
+            assert_eq!(absence.concerns_operator(), operator, "{absence:?}");
+        }
+    }
 }

@@ -345,6 +345,8 @@ mod tests {
         render_text("[${a},${a}]", "{}").unwrap();
         let whole = r#"{"":[1e5,1e5,1e5,1e5,1e5,1e5,1e5,1e5,1e5]}"#;
         assert!(whole_call(whole).unwrap().unwrap().len() <= Body::WholeCall.bound(whole.len()));
+        assert_eq!(Body::WholeCall.bound(900), 1_200, "and no more is kept free than a call can need");
+        assert_eq!(Body::WholeCall.bound(usize::MAX), MAX_BODY_BYTES);
     }
 
     #[test]

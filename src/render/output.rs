@@ -157,4 +157,14 @@ mod tests {
             assert!(output.mark() + 7 > limit && output.text.capacity() <= limit);
         }
     }
+
+    #[test]
+    fn an_output_that_grows_has_room_for_what_comes_and_still_no_more_than_its_limit() {
+        let mut output = Output::new(1_000, 300);
+        for text in ["x".to_owned(), "y".repeat(700)] {
+            output.write(&text).unwrap();
+            assert!(output.text.capacity() <= 1_000, "{}", output.text.capacity());
+        }
+        assert_eq!(output.mark(), 701);
+    }
 }

@@ -24,6 +24,8 @@ const FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
 #[derive(Clone, Debug)]
 pub(super) struct AdaptiveLimit {
     limit: usize,
+    /// Where it begins, and begins again.
+    first: usize,
     /// The configured limit, which the adaptive limit never exceeds.
     most: usize,
     /// Below this value each answer raises the limit by one. From here on a whole round does.
@@ -40,13 +42,22 @@ pub(super) struct AdaptiveLimit {
 
 impl AdaptiveLimit {
     pub(super) fn new(most: usize, now: Instant) -> AdaptiveLimit {
-        let limit = FIRST_LIMIT.min(most);
-        AdaptiveLimit { limit, most, fast_until: most, credit: 0, answers: 0, halved_at: None, used_at: now }
+        let first = FIRST_LIMIT.min(most);
+        AdaptiveLimit {
+            limit: first,
+            first,
+            most,
+            fast_until: most,
+            credit: 0,
+            answers: 0,
+            halved_at: None,
+            used_at: now,
+        }
     }
 
-    /// A limit that does not adapt.
+    /// A limit that does not adapt. It has nothing to begin anew: nobody tells it of answers, with which it would grow.
     pub(super) fn fixed(most: usize, now: Instant) -> AdaptiveLimit {
-        AdaptiveLimit { limit: most, fast_until: 0, ..AdaptiveLimit::new(most, now) }
+        AdaptiveLimit { limit: most, first: most, ..AdaptiveLimit::new(most, now) }
     }
 
     pub(super) fn get(&self) -> usize {
@@ -69,9 +80,9 @@ impl AdaptiveLimit {
         }
     }
 
-    /// Makes the limit small again, because the host is about to be tried anew.
+    /// Makes the limit as small again as it was first, because the host is about to be tried anew.
     pub(super) fn begin_small(&mut self) {
-        self.limit = self.limit.min(FIRST_LIMIT);
+        self.limit = self.limit.min(self.first);
         (self.fast_until, self.credit, self.answers) = (self.most, 0, 0);
     }
 
@@ -136,10 +147,22 @@ mod tests {
         // The requests that were in flight when the limit was halved are answered after all.
         (0..32).for_each(|_| limit.answered());
         assert_eq!(limit.get(), 32);
-        round(&mut limit, 32, later);
+        round(&mut limit, 31, later);
+        limit.filled(32);
+        (0..31).for_each(|_| limit.answered());
+        assert_eq!(limit.get(), 32, "one answer of the round is missing");
+        limit.answered();
         assert_eq!(limit.get(), 33);
         limit.timed_out(later, later + Duration::from_secs(15));
         assert_eq!(limit.get(), 16);
+    }
+
+    #[test]
+    fn each_time_that_it_is_reached_as_many_answers_count_as_it_allowed_requests() {
+        let mut limit = AdaptiveLimit::new(100, Instant::now());
+        limit.filled(FIRST_LIMIT);
+        (0..50).for_each(|_| limit.answered());
+        assert_eq!(limit.get(), 2 * FIRST_LIMIT);
     }
 
     #[test]

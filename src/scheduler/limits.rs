@@ -47,3 +47,33 @@ impl Limits {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(in_flight: usize) -> Limits {
+        Limits { in_flight, per_agent: in_flight, per_host: in_flight, adapt: true, hold_unreachable: true }
+    }
+
+    #[test]
+    fn hosts_that_are_not_known_to_answer_have_half_of_all_places_and_silent_ones_half_of_these() {
+        for (in_flight, doubtful, silent) in [(1, 1, 1), (2, 1, 1), (4, 2, 1), (12, 6, 3), (256, 128, 64)] {
+            assert_eq!(of(in_flight).of_doubtful_hosts(), doubtful);
+            assert_eq!(of(in_flight).of_manner(Manner::Silent, 0), silent);
+            assert_eq!(of(in_flight).of_those_waiting(Manner::Silent, 1), silent, "all of them may be called");
+            assert!(of(in_flight).of_manner(Manner::Answering, doubtful) > in_flight);
+        }
+    }
+
+    #[test]
+    fn new_hosts_have_a_quarter_of_what_silent_ones_leave_and_those_that_wait_leave_half_of_it_to_those_that_arrive() {
+        for (silent, all, waiting) in [(0, 5, 3), (1, 5, 3), (9, 3, 2), (10, 3, 1), (12, 2, 1), (16, 1, 0), (20, 0, 0)]
+        {
+            let limits = of(40);
+            let (of_manner, of_those_waiting) =
+                (limits.of_manner(Manner::Untried, silent), limits.of_those_waiting(Manner::Untried, silent));
+            assert_eq!((of_manner, of_those_waiting), (all, waiting), "silent hosts hold {silent} of 20");
+        }
+    }
+}

@@ -59,6 +59,8 @@ mod ring;
 mod tests;
 #[cfg(test)]
 mod tests_of_outboxes;
+#[cfg(test)]
+mod tests_of_steps;
 
 /// How many lanes of an outbox are known at the same time, about 300 bytes each. Beyond that, lanes in which nothing waits are
 /// forgotten.

@@ -10,7 +10,7 @@ use super::host::QUIET;
 use super::*;
 use crate::domain::pause::PauseTarget;
 
-fn origin(number: impl std::fmt::Display) -> Option<Origin> {
+pub(super) fn origin(number: impl std::fmt::Display) -> Option<Origin> {
     Origin::of_url(&format!("https://h{number}.example/"))
 }
 
@@ -380,7 +380,8 @@ fn many(limits: Limits, lanes: usize) -> World {
     world
 }
 
-const USUAL: Limits = Limits { in_flight: 256, per_agent: 64, per_host: 64, adapt: true, hold_unreachable: true };
+pub(super) const USUAL: Limits =
+    Limits { in_flight: 256, per_agent: 64, per_host: 64, adapt: true, hold_unreachable: true };
 
 #[test]
 fn the_effort_of_a_start_does_not_grow_with_the_number_of_lanes() {
@@ -400,6 +401,7 @@ fn the_effort_of_a_start_does_not_grow_with_the_number_of_lanes() {
     };
     let (few, lots) = (looks_per_start(300), looks_per_start(10_000));
     assert!(few < 3.0 && lots < 3.0, "{few} looks a start with few lanes, {lots} with many");
+    assert!(few > 0.0 && lots > 0.0, "the looks are counted");
 }
 
 #[test]
@@ -527,6 +529,7 @@ fn idle_lanes_are_forgotten_where_there_are_too_many_and_never_those_with_work()
     assert!(scheduler.admit(id(-1), owners.clone(), Edition::default(), Manner::Untried, now));
     assert_eq!((scheduler.lanes.len(), scheduler.lanes.contains_key(&idle)), (MAX_LANES, false));
     assert!(!scheduler.found(idle));
+    assert_eq!(scheduler.ring(Outbox::FIRST).lanes, MAX_LANES);
     for _ in 0..10_000 {
         scheduler.found(id(-1));
         if let Some(turn) = scheduler.plan(Outbox::FIRST, MAX_TURNS, now).pop() {

@@ -156,4 +156,18 @@ mod tests {
         assert_eq!(nodes.path(0, 2), None);
         assert_eq!(nodes.path(2, 2), None);
     }
+
+    #[test]
+    fn every_eighth_level_is_kept_above_the_leaves_and_up_to_the_highest() {
+        let kept: Vec<u32> = (0..=64).filter(|level| is_kept(*level)).collect();
+        assert_eq!(kept, [8, 16, 24, 32]);
+    }
+
+    #[test]
+    fn of_a_very_large_tree_the_highest_level_is_read_as_a_whole() {
+        let (index, size) = (5 << 30, 7 << 32);
+        let spans = needed(index, size);
+        assert!(spans.contains(&Span { level: HIGHEST_LEVEL, from: 0, to: 7 }), "{spans:?}");
+        assert!(spans.contains(&Span { level: 24, from: 256, to: 512 }), "{spans:?}");
+    }
 }

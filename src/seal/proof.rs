@@ -119,6 +119,12 @@ mod tests {
         assert_eq!(altered(&STANDARD.encode(leaf), &forged), Err(Refused::NotIncluded));
         assert_eq!(altered("\"index\":0", "\"index\":1"), Err(Refused::NotIncluded));
         assert_eq!(altered(&STANDARD.encode(other), ""), Err(Refused::NotIncluded));
+        for (steps, refused) in
+            [(MOST_STEPS, Refused::NotIncluded), (MOST_STEPS + 1, Refused::Form), (99, Refused::Form)]
+        {
+            let path = STANDARD.encode([7; HASH_BYTES].repeat(steps));
+            assert_eq!(altered(&STANDARD.encode(other), &path), Err(refused), "{steps} steps");
+        }
         assert_eq!(altered("log\\n2", "log\\n3"), Err(Refused::Checkpoint(BadNote::NotSigned)));
         assert_eq!(altered("proof-1", "proof-2"), Err(Refused::Form));
     }

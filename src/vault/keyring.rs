@@ -210,4 +210,18 @@ mod tests {
             assert_eq!(Keyring::read(&path).is_ok(), read, "{mode:o}");
         }
     }
+
+    #[test]
+    fn a_file_is_read_up_to_its_limit_and_not_past_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("key");
+        for (bytes, read) in [(0, true), (9, true), (10, true), (11, false), (12, false), (1_000, false)] {
+            std::fs::write(&path, "x".repeat(bytes)).unwrap();
+            std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).unwrap();
+            match read_private(&path, 10) {
+                Ok(text) => assert!(read && text.len() == bytes, "{bytes}"),
+                Err(error) => assert!(!read && matches!(error, KeyringError::TooLarge), "{bytes}"),
+            }
+        }
+    }
 }

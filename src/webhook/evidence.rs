@@ -114,4 +114,23 @@ mod tests {
         assert!(!late.take() && !late.is_taken());
         assert!(early.is_taken());
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_times_of_the_lookup_and_of_the_connection_are_those_at_which_each_was_over() {
+        let evidence = Evidence::start(SendGate::open());
+        let began = evidence.started();
+        let second = Duration::from_secs(1);
+        for (phase, dns, connected) in [
+            (Phase::LookingUp, None, None),
+            (Phase::Connecting, Some(2 * second), None),
+            (Phase::Handshaking, Some(2 * second), None),
+            (Phase::Connected, Some(2 * second), Some(4 * second)),
+        ] {
+            tokio::time::advance(second).await;
+            evidence.note(phase);
+            let progress = evidence.progress();
+            assert_eq!((progress.phase, progress.dns, progress.connected), (phase, dns, connected));
+        }
+        assert_eq!((evidence.elapsed(), evidence.started()), (4 * second, began));
+    }
 }

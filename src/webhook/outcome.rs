@@ -213,6 +213,109 @@ mod tests {
         }
     }
 
+    fn failure(phase: Phase, cause: Cause) -> (Failure, String) {
+        match without_head(false, phase, cause) {
+            Ending::Final(Outcome::Failed { kind, detail }) => (kind, detail),
+            ending => panic!("{ending:?}"),
+        }
+    }
+
+    fn doubt(cause: Cause) -> (UnknownReason, String) {
+        match without_head(true, Phase::Connected, cause) {
+            Ending::Final(Outcome::Unknown { kind, detail }) => (kind, detail),
+            ending => panic!("{ending:?}"),
+        }
+    }
+
+    fn broken(unusable: Option<Unusable>, fault: Fault) -> Cause {
+        Cause::NoHead(NoHead::Broken(Broken { unusable, fault }))
+    }
+
+    fn no_connection(reason: NoConnection) -> Cause {
+        Cause::NoHead(NoHead::NoConnection(reason))
+    }
+
+    #[test]
+    fn a_deadline_before_the_request_was_taken_is_laid_to_the_step_that_took_so_long() {
+        for (phase, kind, part) in [
+            (Phase::Idle, Failure::Connect, "TCP"),
+            (Phase::LookingUp, Failure::Dns, "name"),
+            (Phase::Connecting, Failure::Connect, "TCP"),
+            (Phase::ReachingProxy, Failure::Connect, "proxy was reached"),
+            (Phase::Tunnelling, Failure::Connect, "proxy had answered"),
+            (Phase::Handshaking, Failure::Tls, "TLS"),
+            (Phase::Connected, Failure::Connect, "could be written"),
+        ] {
+            let (judged, detail) = failure(phase, Cause::Stopped(StopReason::Deadline));
+            assert!(judged == kind && detail.contains(part), "{phase:?}: {judged:?}, {detail}");
+        }
+    }
+
+    #[test]
+    fn what_kept_a_connection_from_being_made_is_told_with_what_is_known_of_it() {
+        let refused = Fault { io: Some(std::io::ErrorKind::ConnectionRefused), ..Fault::default() };
+        let untrusted = Fault { certificate: Some("it has expired".to_owned()), ..Fault::default() };
+        for (cause, kind, detail) in [
+            (no_connection(NoConnection::Unresolved("no such name".to_owned())), Failure::Dns, "no such name"),
+            (
+                no_connection(NoConnection::Blocked(TargetRefusal::Port(22))),
+                Failure::Blocked,
+                "port 22 is not for web servers; --allow-port permits it",
+            ),
+            (
+                no_connection(NoConnection::Tcp(refused.clone())),
+                Failure::Connect,
+                "no TCP connection: connection refused",
+            ),
+            (no_connection(NoConnection::Tcp(Fault::default())), Failure::Connect, "no TCP connection"),
+            (
+                no_connection(NoConnection::Tls(untrusted)),
+                Failure::Tls,
+                "the server's certificate was not accepted: it has expired",
+            ),
+            (
+                no_connection(NoConnection::Tls(Fault { tls: Some("the server refused it"), ..refused.clone() })),
+                Failure::Tls,
+                "the TLS handshake failed: the server refused it",
+            ),
+            (no_connection(NoConnection::Tls(refused)), Failure::Tls, "the TLS handshake failed: connection refused"),
+            (
+                broken(Some(Unusable::SpokeFirst), Fault::default()),
+                Failure::Connect,
+                "the host spoke first, as no HTTP server does; nothing was written",
+            ),
+            (
+                broken(Some(Unusable::Ended), Fault::default()),
+                Failure::Connect,
+                "the connection ended before the request was written",
+            ),
+        ] {
+            assert_eq!(failure(Phase::Connecting, cause), (kind, detail.to_owned()));
+        }
+    }
+
+    #[test]
+    fn what_was_taken_and_has_no_response_is_unknown_with_the_reason() {
+        let not_http = Fault { not_http: true, ..Fault::default() };
+        let reset = Fault { io: Some(std::io::ErrorKind::ConnectionReset), ..Fault::default() };
+        let wants = Fault { tls: Some(WANTS_CERTIFICATE), ..reset.clone() };
+        let refused = Fault { tls: Some("the server refused it"), ..reset.clone() };
+        for (cause, reason, part) in [
+            (Cause::Stopped(StopReason::Deadline), UnknownReason::Timeout, "the deadline passed"),
+            (Cause::Stopped(StopReason::Cut), UnknownReason::DispatcherLost, "the dispatcher stopped"),
+            (broken(Some(Unusable::Excess), Fault::default()), UnknownReason::Protocol, "too long"),
+            (broken(None, not_http.clone()), UnknownReason::Protocol, "not an HTTP response"),
+            (broken(Some(Unusable::Ended), not_http), UnknownReason::Protocol, "not an HTTP response"),
+            (broken(None, Fault::default()), UnknownReason::Reset, "before a response arrived"),
+            (broken(Some(Unusable::Ended), reset), UnknownReason::Reset, "arrived: connection reset"),
+            (broken(None, wants), UnknownReason::Reset, WANTS_CERTIFICATE),
+            (broken(None, refused), UnknownReason::Reset, "arrived: connection reset"),
+        ] {
+            let (kind, detail) = doubt(cause);
+            assert!(kind == reason && detail.contains(part), "{kind:?}: {detail}; {part}");
+        }
+    }
+
     #[test]
     fn only_a_cut_sends_a_delivery_back_to_waiting() {
         for phase in PHASES {

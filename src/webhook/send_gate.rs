@@ -84,4 +84,23 @@ mod tests {
         send_gate.closes().await;
         assert!(!SendGate::open().is_closed());
     }
+
+    #[tokio::test]
+    async fn a_gate_that_is_closed_says_so_to_all_who_hold_it_even_if_it_would_never_have_closed() {
+        let send_gate = SendGate::open();
+        assert_eq!(send_gate.left(), None);
+        let waiting = send_gate.clone();
+        let mut closes = std::pin::pin!(waiting.closes());
+        assert!(futures_util::poll!(closes.as_mut()).is_pending());
+        send_gate.close();
+        assert!(waiting.is_closed() && waiting.left() == Some(Duration::ZERO));
+        closes.await;
+    }
+
+    #[test]
+    fn the_latest_moment_of_all_is_a_moment_and_not_never() {
+        let send_gate = SendGate::open();
+        send_gate.move_to(Moment::from_nanos(u64::MAX));
+        assert!(send_gate.left().is_some_and(|left| left > Duration::from_secs(1_000_000)));
+    }
 }
