@@ -10,7 +10,7 @@ use super::form::MOST_FORM_BYTES;
 use super::frame;
 use super::gate::{LONGEST_ADDRESS, Refusal, Takes};
 use super::live::MOST_VIEWERS;
-use super::people::{NoVisitor, Role};
+use super::people::{LinkRefused, NoVisitor, Role};
 use super::words;
 use crate::domain::chain::chain;
 use crate::domain::sealed_version::Unopened;
@@ -44,8 +44,8 @@ pub(super) enum Trouble {
     NeedsRole(Role),
     /// The console only reads, or has no name that could be recorded.
     ReadOnly,
-    /// The link shows nothing; whether its time is over.
-    Link(bool),
+    /// The link shows nothing.
+    Link(LinkRefused),
     /// The change was not made: a sentence for people.
     NotDone(String),
     /// There is no such page.
@@ -62,6 +62,8 @@ pub(super) enum Trouble {
     TooSlow,
     /// The database does not answer.
     Away,
+    /// The database could not be opened so far.
+    NotOpened,
     /// The database user lacks a right.
     Forbidden,
     /// Something else.
@@ -130,11 +132,16 @@ impl Trouble {
             Trouble::NoForm | Trouble::TooLarge | Trouble::TooSlowToArrive => {
                 answer.with(header::CONNECTION, HeaderValue::from_static("close"))
             }
-            Trouble::Busy | Trouble::Crowded | Trouble::Away => {
+            Trouble::Busy | Trouble::Crowded | Trouble::Away | Trouble::NotOpened => {
                 answer.with(header::RETRY_AFTER, HeaderValue::from_static("5"))
             }
             _ => answer,
         }
+    }
+
+    /// What it is, in a few words.
+    pub(super) fn title(&self) -> &'static str {
+        self.told().0
     }
 
     fn status(&self) -> StatusCode {
@@ -157,7 +164,9 @@ impl Trouble {
             Trouble::NotDone(_) => StatusCode::CONFLICT,
             Trouble::NoPage | Trouble::Missing(_) => StatusCode::NOT_FOUND,
             Trouble::Wrong(_) => StatusCode::BAD_REQUEST,
-            Trouble::Busy | Trouble::Crowded | Trouble::TooSlow | Trouble::Away => StatusCode::SERVICE_UNAVAILABLE,
+            Trouble::Busy | Trouble::Crowded | Trouble::TooSlow | Trouble::Away | Trouble::NotOpened => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Trouble::Defect => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -208,8 +217,10 @@ impl Trouble {
                 "This console changes nothing.",
                 "Change things by the command line, or start the console with --write.",
             ),
-            Trouble::Link(true) => ("The link is over", "The time of this link is over.", "Ask for a new one."),
-            Trouble::Link(false) => (
+            Trouble::Link(LinkRefused::Over) => {
+                ("The link is over", "The time of this link is over.", "Ask for a new one.")
+            }
+            Trouble::Link(LinkRefused::Forged) => (
                 "No such link",
                 "This is not a link of this console, or it was changed on its way.",
                 "Copy the whole link, or ask for a new one.",
@@ -301,6 +312,11 @@ impl Trouble {
                 "The database does not answer",
                 "The console is running, and gets no answer from its database.",
                 "Reload the page when the database is back; the console need not be restarted. Its log has the error.",
+            ),
+            Trouble::NotOpened | Trouble::Link(LinkRefused::NoClock) => (
+                "This database is not served",
+                "It could not be opened since the console was started. This is tried again every few seconds.",
+                "Its standard error says why. Reload the page when that is mended; the console need not be restarted.",
             ),
             Trouble::Forbidden if frame::current().has_roles => {
                 let cause = format!("{} may not do this.", who());
