@@ -160,13 +160,16 @@ impl Trouble {
             | Trouble::OneAgentOnly
             | Trouble::NeedsRole(_)
             | Trouble::ReadOnly
-            | Trouble::Link(_) => StatusCode::FORBIDDEN,
+            | Trouble::Link(LinkRefused::Forged | LinkRefused::Over) => StatusCode::FORBIDDEN,
             Trouble::NotDone(_) => StatusCode::CONFLICT,
             Trouble::NoPage | Trouble::Missing(_) => StatusCode::NOT_FOUND,
             Trouble::Wrong(_) => StatusCode::BAD_REQUEST,
-            Trouble::Busy | Trouble::Crowded | Trouble::TooSlow | Trouble::Away | Trouble::NotOpened => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Trouble::Busy
+            | Trouble::Crowded
+            | Trouble::TooSlow
+            | Trouble::Away
+            | Trouble::NotOpened
+            | Trouble::Link(LinkRefused::NoClock) => StatusCode::SERVICE_UNAVAILABLE,
             Trouble::Defect => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
