@@ -18,6 +18,7 @@ use super::frame::{Choice, Frame, Of};
 use super::glance::Glances;
 use super::live::Live;
 use super::people::{LinkRefused, Stores};
+use super::route::Address;
 use super::testing::Testing;
 use super::words::shown;
 use crate::domain::percent::encoded;
@@ -93,6 +94,17 @@ impl Databases {
         opened.map(|opened| opened.clock.now()).ok_or(LinkRefused::NoClock)
     }
 
+    /// The frame of what is said before it is known who asks: it has no more than the address itself.
+    pub(super) fn frame_of(&self, address: Option<&Address>) -> Frame {
+        if !self.are_several() {
+            return Frame::default();
+        }
+        match address.and_then(|address| address.database.as_deref()) {
+            Some(name) => Frame { root: root_of(name), ..Frame::default() },
+            None => Frame { of: Of::All, ..Frame::default() },
+        }
+    }
+
     /// The frame of what is about this database; without one, of what is about all.
     pub(super) fn frame(&self, about: Option<&Database>, has_roles: bool) -> Frame {
         let choice = |database: &Arc<Database>| {
@@ -116,7 +128,7 @@ impl Databases {
 
 impl Database {
     fn new(name: Option<String>, tester: Option<Arc<Tester>>) -> Database {
-        let root = name.as_ref().map(|name| format!("/in/{}", encoded(name))).unwrap_or_default();
+        let root = name.as_deref().map(root_of).unwrap_or_default();
         let most = if name.is_some() { MOST_PAGES_OF_ONE } else { usize::MAX };
         Database {
             live: Live::new(root.clone()),
@@ -170,6 +182,11 @@ impl Database {
     pub(super) fn there(&self) -> Result<There<'_>, Trouble> {
         self.places.there()
     }
+}
+
+/// What stands before the path of each page of the database with this name.
+fn root_of(name: &str) -> String {
+    format!("/in/{}", encoded(name))
 }
 
 /// Places for pages, of which so many are read at the same time, and so many more may wait.

@@ -319,7 +319,7 @@ impl Trouble {
             Trouble::NotOpened | Trouble::Link(LinkRefused::NoClock) => (
                 "This database is not served",
                 "It could not be opened since the console was started. This is tried again every few seconds.",
-                "Its standard error says why. Reload the page when that is mended; the console need not be restarted.",
+                "The standard error of the console says why. Reload the page when that is mended; the console need not be restarted.",
             ),
             Trouble::Forbidden if frame::current().has_roles => {
                 let cause = format!("{} may not do this.", who());

@@ -244,14 +244,12 @@ impl Shared {
     ) -> Result<Answer, Trouble> {
         let (head, body) = request.into_parts();
         let address = Address::of(head.uri.path());
+        frame::set(self.databases.frame_of(address.as_ref()));
         // Where nothing is, there is nothing but to say so.
         let takes = address.as_ref().map_or(Takes::Reading, |address| address.route.takes());
-        gate::admit(&head.method, &head.uri, &head.headers, takes, self.door.site()).map_err(
-            |refusal| match refusal {
-                Refusal::Method => Trouble::Method(takes),
-                other => Trouble::Refused(other),
-            },
-        )?;
+        gate::admit(&head.method, &head.uri, &head.headers, takes, self.door.site()).map_err(|refusal| {
+            if refusal == Refusal::Method { Trouble::Method(takes) } else { Trouble::Refused(refusal) }
+        })?;
         let address = address.ok_or(Trouble::NoPage)?;
         match &address.route {
             Route::Style => Ok(Answer::kept("text/css; charset=utf-8", STYLE.as_bytes())),

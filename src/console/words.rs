@@ -240,8 +240,12 @@ pub(super) fn long(ms: i64) -> String {
 /// parameters.
 pub(super) fn agent_address(agent: &str) -> String {
     let encoded = encoded(agent);
-    let is_step = matches!(agent, "." | "..");
-    frame::inside(&if is_step { format!("/agents?agent={encoded}") } else { format!("/agents/{encoded}") })
+    frame::inside(&match agent {
+        // A form that names none yet.
+        "" => "/agents".to_owned(),
+        "." | ".." => format!("/agents?agent={encoded}"),
+        _ => format!("/agents/{encoded}"),
+    })
 }
 
 #[cfg(test)]

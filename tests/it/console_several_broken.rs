@@ -4,7 +4,7 @@
 use futures_util::future::join_all;
 use serde_json::json;
 
-use crate::console_several::{console_of, until};
+use crate::console_several::{console_of, until_shown};
 use crate::several_databases::listed;
 use crate::support::cluster::Cluster;
 use crate::support::console::{Console, PASSWORD, ROLES, users};
@@ -75,7 +75,7 @@ async fn databases_that_are_stopped_or_frozen_touch_no_page_of_another_and_are_s
     frozen.thaw();
     stopped.start_again().await;
     for name in ["stopped", "frozen"] {
-        until(&console, &format!("/in/{name}/deliveries"), |status| status == 200).await;
+        until_shown(&console, "", &format!("/in/{name}/deliveries")).await;
     }
     let list = console.page("/deliveries").await;
     assert!(!list.words().contains("not in this list"), "{}", list.words());
@@ -105,8 +105,7 @@ async fn a_database_that_cannot_be_opened_is_said_on_stderr_and_served_once_it_c
     assert!(said.contains("is not served, and is tried again every 5 s"), "{said}");
     assert!(!said.contains("postcall: here") && !said.contains("Xyzzy"), "{said}");
     let cookie = console.log_in("publisher", PASSWORD).await;
-    let page = console.get_as(&cookie, &format!("/in/here/deliveries/{id}")).await;
-    assert_eq!(page.status, 200, "{}", page.words());
+    until_shown(&console, &cookie, &format!("/in/here/deliveries/{id}")).await;
     for name in ["late", "foreign", "nowhere"] {
         let page = console.get_as(&cookie, &format!("/in/{name}/deliveries")).await;
         assert!(page.status == 503 && page.words().contains("This database is not served"), "{}", page.words());
