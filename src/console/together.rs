@@ -56,3 +56,31 @@ impl<'s> All<'s> {
         Ok(Entered { visit: Visit::new(self.visitor.clone(), stores, self.notes), _place: place })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::console::people::{Role, Scope};
+
+    #[tokio::test(start_paused = true)]
+    async fn databases_that_do_not_answer_delay_the_others_by_one_time_however_many_they_are() {
+        let names = (0..64).map(|number| number.to_string()).collect();
+        let (databases, notes) = (Databases::several(names, None), Notes::default());
+        let visitor =
+            Visitor { name: None, role: Role::Publisher, scope: Scope::Everything, database: None, has_session: false };
+        let all = All { visitor: &visitor, databases: &databases, notes: &notes };
+        let begun = Instant::now();
+        let answers = all.ask(async |database: &Database| match database.name() {
+            Some("7") => Ok(7),
+            _ => std::future::pending().await,
+        });
+        let answers = answers.await;
+        assert_eq!(begun.elapsed(), ANSWER_TIME);
+        let answered: Vec<_> =
+            answers.iter().filter_map(|(database, answer)| Some((database.name(), answer.as_ref().ok()?))).collect();
+        assert_eq!((answered, answers.len()), (vec![(Some("7"), &7)], 64));
+        assert!(answers.iter().all(|(_, answer)| matches!(answer, Ok(7) | Err(Trouble::Away))));
+    }
+}
