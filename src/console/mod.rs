@@ -20,6 +20,7 @@
 //! frame     what stands around every page
 //! answer    the response, with the headers that every answer has
 //! failure   what is said where a page cannot be shown
+//! part      a part of a page, or why it is not shown
 //! live      what comes to an end, as it comes
 //! testing   tests of actions that are in flight, and which form made which
 //! marked    texts of a request, with the places that lack a value
@@ -50,6 +51,7 @@ mod live;
 mod marked;
 mod notes;
 mod pages;
+mod part;
 mod people;
 mod policy;
 mod query;

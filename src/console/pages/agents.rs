@@ -4,8 +4,9 @@ use askama::Template;
 
 use super::{agent, written};
 use crate::console::answer::Answer;
-use crate::console::failure::{Part, READER, Trouble};
+use crate::console::failure::{READER, Trouble};
 use crate::console::frame;
+use crate::console::part::Part;
 use crate::console::people::{Role, Visit};
 use crate::console::query::Parameters;
 use crate::console::words::{Here, agent_address, number, shown};

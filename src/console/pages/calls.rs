@@ -6,8 +6,9 @@ use uuid::Uuid;
 
 use super::written;
 use crate::console::answer::Answer;
-use crate::console::failure::{Part, READER, Trouble};
+use crate::console::failure::{READER, Trouble};
 use crate::console::frame;
+use crate::console::part::Part;
 use crate::console::people::Visit;
 use crate::console::query::Parameters;
 use crate::console::words::{Here, Icon, Mark, ShortTime, Tone, agent_address, count, long, number, shown};

@@ -11,9 +11,10 @@ use super::needs::{MOST_COUNTED, Need, needs, up_to};
 use super::written;
 use crate::console::answer::Answer;
 use crate::console::databases::Database;
-use crate::console::failure::{Part, READER, Trouble};
+use crate::console::failure::{READER, Trouble};
 use crate::console::frame;
 use crate::console::glance::KEPT_SECONDS;
+use crate::console::part::Part;
 use crate::console::together::{ANSWER_TIME, All, Answered};
 use crate::console::words::{Here, Icon, Mark, Time, Tone, count, long, number, shown};
 use crate::domain::delivery::State;
@@ -124,8 +125,8 @@ impl Row {
                 };
                 let needs = match things {
                     0 => String::new(),
-                    1 => "1 thing needs somebody".to_owned(),
-                    things => format!("{things} things need somebody"),
+                    1 => "1 thing".to_owned(),
+                    things => format!("{things} things"),
                 };
                 (mark, needs, Some(frame::under(database.root(), || cells(&look))))
             }
