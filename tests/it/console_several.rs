@@ -228,7 +228,7 @@ async fn no_link_form_or_script_of_one_database_leads_out_of_it() {
 async fn what_is_changed_in_one_database_is_changed_there_only_and_said_there() {
     let (north, south) = (with_agent("a").await, with_agent("a").await);
     let failed = ended(&south, "failed", 2).await;
-    ended(&north, "failed", 2).await;
+    let of_north = ended(&north, "failed", 2).await;
     let console = console_of(&[("north", &north.url), ("south", &south.url)], &["--write", "--as", "Ada"]).await;
     let reason = ("reason", "r");
     let pause = [("order", "pause"), ("target", "agent"), ("agent", "a"), reason];
@@ -253,8 +253,11 @@ async fn what_is_changed_in_one_database_is_changed_there_only_and_said_there() 
     assert_eq!((south.number(count).await, north.number(count).await), (5, 0));
     // A form without its database is no form of all.
     assert_eq!(console.sends("", "/change/pause", &pause).await.status, 404);
-    let export = console.page("/in/north/deliveries.jsonl").await;
-    assert_eq!(export.body.lines().count(), 2, "{}", export.body);
+    let mut export = console.follow_at("/in/north/deliveries.jsonl", None).await;
+    for id in &of_north {
+        export.until(id).await;
+    }
+    assert!(!failed.iter().any(|id| export.seen.contains(id)), "{}", export.seen);
 }
 
 #[tokio::test]
@@ -338,6 +341,20 @@ async fn a_link_shows_its_agent_in_its_database_and_nothing_of_the_others_not_ev
     let fields = [("name", "viewer"), ("password", PASSWORD), ("to", "/in/north/calls")];
     assert_eq!(console.sends("", "/log-in", &fields).await.header("location"), Some("/in/north/calls"));
     assert!(!console.page("/log-in").await.body.contains("north"));
+    // Roles hold in each database, and for what is shown of all.
+    let viewer = console.log_in("viewer", PASSWORD).await;
+    for (path, status, words) in [
+        ("/", 200, "All 2 databases answer."),
+        ("/deliveries", 200, "The deliveries of north are not in this list. A right is missing."),
+        (&format!("/in/north/deliveries/{of_north}"), 403, "A right is missing"),
+        ("/in/nowhere/", 404, "No such page"),
+    ] {
+        let answer = console.get_as(&viewer, path).await;
+        assert!(answer.status == status && answer.words().contains(words), "{path}: {}", answer.words());
+    }
+    let auditor = console.log_in("auditor", PASSWORD).await;
+    let page = console.get_as(&auditor, "/deliveries").await;
+    assert!([&of_north, &of_south].iter().all(|id| page.body.contains(*id)), "{}", page.words());
 }
 
 #[test]
