@@ -28,8 +28,8 @@ use crate::service::action_test::Tester;
 pub const PAGES: usize = 4;
 /// How long a page waits until it may be read.
 pub(super) const WAIT: Duration = Duration::from_secs(5);
-/// The most pages of one of several databases that are read, and exports that begin, together with those that wait for it. A further one is refused at once, so that a
-/// database that does not answer has no more than these of the connections of browsers.
+/// The most pages of one of several databases that are read, and exports that begin, together with those that wait for it. A
+/// further one is refused at once, so that a database that does not answer has no more than these of the connections of browsers.
 pub(super) const MOST_PAGES_OF_ONE: usize = 14;
 
 /// One database, with what belongs to it alone.
