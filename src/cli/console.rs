@@ -9,21 +9,17 @@ use http::HeaderName;
 use ipnet::IpNet;
 
 use super::attribution::named;
+use super::console_opening::{Opening, Source, keep_opening, names_in_addresses};
 use super::console_people::{HashArguments, LinkArguments};
-use super::database::read_from;
+use super::databases::Databases;
 use super::key_file::KeyFile;
 use super::signals::stop_on_signals;
 use super::targets::TargetArguments;
-use super::{CliError, migrate, print_line};
-use crate::console::{
-    Auth, CONNECTIONS, Console, LinkKey, Loopback, NotLoopback, PATIENCE, Proxy, PublicUrl, Role, Settings, Stores,
-    UsersFile,
-};
+use super::{CliError, print_line};
+use crate::console::{Auth, Console, LinkKey, Loopback, NotLoopback, Proxy, PublicUrl, Settings, UsersFile};
 use crate::dispatcher::StopTokens;
 use crate::domain::chain::chain;
 use crate::service::action_test::Tester;
-use crate::store::{Access, Store};
-use crate::vault::Keyring;
 
 /// Show in a browser what goes on: what needs somebody, deliveries with their stories, agents.
 ///
@@ -41,7 +37,10 @@ use crate::vault::Keyring;
 /// targets as them. An action that names a secret is tested only with `--key-file`: then the process of the console can open
 /// every secret of every agent, and each time that it does is recorded.
 ///
-/// It ends with SIGTERM, SIGINT, SIGHUP or SIGQUIT. `/health` answers 200 if the database answers.
+/// With several databases (`--database-url` more than once, or `--databases`), `/` is an overview of all, `/deliveries` searches
+/// all, and the pages of each are below `/in/NAME/`. One that does not answer is shown as such, and tried again.
+///
+/// It ends with SIGTERM, SIGINT, SIGHUP or SIGQUIT. `/health` answers 200 if the database, or any of several, answers.
 #[derive(Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct Arguments {
@@ -60,14 +59,13 @@ enum Command {
 
 /// How the console is run.
 #[derive(Args)]
-struct RunArguments {
-    /// Postgres URL, such as postgres://user@host:5432/database.
-    // Not as elsewhere: the commands below this one have one of their own, or none.
-    #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL", required = true)]
-    database_url: Option<String>,
+pub(super) struct RunArguments {
+    #[command(flatten)]
+    databases: Databases,
 
     /// Read pages from this server: a hot standby of the other one. Each page says how far it is behind; what is changed is changed at
-    /// --database-url, and seen when the standby has it.
+    /// --database-url, and seen when the standby has it. Only if one database is served: of several that are only read, list the
+    /// standbys in a file (--databases).
     #[arg(long, env = "POSTCALL_READ_URL", hide_env_values = true, value_name = "URL")]
     read_url: Option<String>,
 
@@ -83,7 +81,7 @@ struct RunArguments {
 
     /// Let people change things.
     #[arg(long, env = "POSTCALL_CONSOLE_WRITE")]
-    write: bool,
+    pub(super) write: bool,
 
     /// With `--auth none`: the name that is recorded with what is changed.
     #[arg(long = "as", env = "POSTCALL_CONSOLE_AS", value_name = "NAME", value_parser = named)]
@@ -123,7 +121,7 @@ struct RunArguments {
     /// For templates that are sealed: with it, publishers see and change them. With `--write`, also for tests of actions that name
     /// a secret. Without it, both are refused.
     #[command(flatten)]
-    key_file: KeyFile,
+    pub(super) key_file: KeyFile,
 }
 
 /// How the console knows who visits it.
@@ -154,13 +152,33 @@ impl Arguments {
 impl RunArguments {
     async fn run(self) -> Result<(), CliError> {
         let settings = self.settings()?;
-        let stores = self.stores(&settings.auth, &self.key_file.keyring()?.map(Arc::new)).await?;
+        let opening = Arc::new(Opening::of(&self, &settings.auth)?);
+        let mut databases = self.databases.all()?;
         let stop = StopTokens::default();
         stop_on_signals(stop.clone())?;
         let public = settings.public.clone();
-        let now = stores.now().await?;
-        let console = Console::listen(settings, stores, now);
-        let console = console.await.map_err(|source| CliError::System { what: "listen for browsers", source })?;
+        let listens = |source| CliError::System { what: "listen for browsers", source };
+        let console = if databases.len() == 1 {
+            let only = Source { primary: databases.swap_remove(0).url, read_url: self.read_url().map(str::to_owned) };
+            let (stores, now) = opening.stores(&only).await?;
+            Console::listen(settings, stores, now).await.map_err(listens)?
+        } else {
+            let names = names_in_addresses(&databases)?;
+            if self.read_url().is_some() {
+                return Err(CliError::Usage(
+                    "--read-url is one server: for several databases, list their standbys in a file (--databases)",
+                ));
+            }
+            Console::listen_for_several(settings, names).await.map_err(listens)?
+        };
+        // Empty if there is one only.
+        for (database, served) in databases.into_iter().zip(console.databases().to_vec()) {
+            tokio::spawn(stop.drain.clone().run_until_cancelled_owned(keep_opening(
+                database,
+                Arc::clone(&opening),
+                served,
+            )));
+        }
         match public {
             Some(public) => {
                 let listens = console.address();
@@ -227,57 +245,10 @@ impl RunArguments {
         Ok(Auth::Proxy(Proxy { user: user.clone(), roles: roles.clone() }))
     }
 
-    /// The database by sessions for each role. Where nobody is told apart, all have the rights of the user who logs in.
-    async fn stores(&self, auth: &Auth, keys: &Option<Arc<Keyring>>) -> Result<Stores, CliError> {
-        let primary = self.database_url.as_deref().unwrap_or_default();
-        let url = read_from(&self.read_url, &self.database_url);
-        let health = Store::connect_to_read(url, 1, PATIENCE).await?;
-        if let Auth::Nobody(_) = auth {
-            let all = async |url: &str, writes: bool| {
-                let store = Store::connect_as(url, CONNECTIONS, PATIENCE, Access { role: None, writes }).await;
-                store.map(|store| store.with_keys(keys.clone()))
-            };
-            let reading = all(url, false).await?;
-            migrate::require_current(&reading).await?;
-            let writing = if self.write { Some(all(primary, true).await?) } else { None };
-            let writing = writing.map(|store| [store.clone(), store]);
-            let tail = Store::connect_to_read(url, 1, PATIENCE).await?;
-            return Ok(Stores::new(std::array::from_fn(|_| reading.clone()), writing, health, tail));
-        }
-        let reading = [
-            as_role(url, Role::Viewer, false).await?,
-            as_role(url, Role::Auditor, false).await?,
-            as_role(url, Role::Operator, false).await?,
-            as_role(url, Role::Publisher, false).await?.with_keys(keys.clone()),
-        ];
-        migrate::require_current(&reading[0]).await?;
-        let writing = if self.write {
-            let publisher = as_role(primary, Role::Publisher, true).await?;
-            Some([as_role(primary, Role::Operator, true).await?, publisher.with_keys(keys.clone())])
-        } else {
-            None
-        };
-        let tail = connected(url, Role::Auditor, 1, false).await?;
-        Ok(Stores::new(reading, writing, health, tail))
+    /// The server from which is read instead. An unset variable in a compose file is empty.
+    fn read_url(&self) -> Option<&str> {
+        self.read_url.as_deref().filter(|url| !url.is_empty())
     }
-}
-
-async fn as_role(url: &str, role: Role, writes: bool) -> Result<Store, CliError> {
-    connected(url, role, CONNECTIONS, writes).await
-}
-
-async fn connected(url: &str, role: Role, connections: u32, writes: bool) -> Result<Store, CliError> {
-    let access = Access { role: Some(role.of_database()), writes };
-    Store::connect_as(url, connections, PATIENCE, access).await.map_err(|error| {
-        if error.is_forbidden() || error.is_about_the_data() {
-            let role = role.of_database();
-            return CliError::Problem(format!(
-                "{}. The console's database user has to be a member of the roles of its visitors: GRANT {role} TO …",
-                chain(&error)
-            ));
-        }
-        error.into()
-    })
 }
 
 /// A problem with what a setting names.

@@ -7,7 +7,8 @@ use clap::Args;
 
 use super::attribution::named;
 use super::console::{read_key, told};
-use super::{CliError, Database, ONE_CONNECTION, print_line};
+use super::databases::Databases;
+use super::{CliError, ONE_CONNECTION, print_line};
 use crate::console::{LONGEST_LINK, PublicUrl, hash, line};
 use crate::domain::moment;
 use crate::domain::visible::visible;
@@ -54,8 +55,13 @@ pub(super) struct LinkArguments {
     #[arg(long, env = "POSTCALL_CONSOLE_PUBLIC_URL", default_value = "http://127.0.0.1:8088", value_name = "URL")]
     public_url: PublicUrl,
 
+    /// The database of the agent, if the console serves several: its name, as the console has it. The link shows nothing of the
+    /// others.
+    #[arg(long = "in", value_name = "NAME")]
+    database: Option<String>,
+
     #[command(flatten)]
-    database: Database,
+    databases: Databases,
 }
 
 fn span(text: &str) -> Result<i64, String> {
@@ -82,7 +88,8 @@ impl HashArguments {
 impl LinkArguments {
     pub(super) async fn run(self) -> Result<(), CliError> {
         let key = read_key(&self.link_key_file)?;
-        let store = self.database.open(ONE_CONNECTION).await?;
+        let database = self.databases.one_of_all(self.database.as_deref())?;
+        let store = database.open(ONE_CONNECTION).await?;
         if store.action_summaries(&self.agent, None, 1).await?.is_empty() {
             let agent = visible(&self.agent);
             return Err(CliError::Problem(format!(
@@ -91,6 +98,6 @@ impl LinkArguments {
         }
         // The console, too, goes by the database's clock.
         let until = store.now().await?.timestamp().saturating_add(self.seconds);
-        print_line(&self.public_url.of(&format!("/link/{}", key.token(&self.agent, until))))
+        print_line(&self.public_url.of(&format!("/link/{}", key.token(self.database.as_deref(), &self.agent, until))))
     }
 }

@@ -67,6 +67,25 @@ impl Databases {
         named(&self.urls, &self.databases)
     }
 
+    /// The one with this name. Without a name, there must be one only.
+    ///
+    /// # Errors
+    /// As [`Databases::all`]; and if there is none of that name, or none was named of several.
+    pub(super) fn one_of_all(&self, name: Option<&str>) -> Result<NamedDatabase, CliError> {
+        let mut all = self.all()?;
+        match name {
+            Some(name) => match all.iter().position(|database| database.name == name) {
+                Some(at) => Ok(all.swap_remove(at)),
+                None => {
+                    let names: Vec<_> = all.iter().map(|database| database.name.as_str()).collect();
+                    Err(CliError::WrongUsage(format!("--in: expected one of {}", names.join(", "))))
+                }
+            },
+            None if all.len() == 1 => Ok(all.swap_remove(0)),
+            None => Err(CliError::Usage("several databases are given: name one of them with --in")),
+        }
+    }
+
     /// Does `work` on each of them, as [`each`] says.
     pub(super) async fn each(&self, heads: Heads, work: impl Work) -> Result<(), CliError> {
         each(&self.all()?, heads, work).await

@@ -33,6 +33,7 @@ mod audit_seal;
 mod calls;
 mod check_invariants;
 mod console;
+mod console_opening;
 mod console_people;
 mod database;
 mod databases;

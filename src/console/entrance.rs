@@ -14,8 +14,8 @@ use super::form::Form;
 use super::gate::{Takes, only};
 use super::people::{Door, NotLetIn};
 use super::query::Parameters;
-use super::route::Route;
-use super::words::{Here, agent_address};
+use super::route::{Address, Route};
+use super::words::Here;
 
 #[derive(Template)]
 #[template(path = "log_in.html")]
@@ -73,7 +73,8 @@ fn log_in_page(status: StatusCode, name: String, to: &str, wrong: String) -> Res
 fn own_page(to: &str) -> Option<&str> {
     let path = to.split('?').next().unwrap_or_default();
     let is_plain = to.bytes().all(|byte| byte.is_ascii_graphic());
-    let leads = Route::of(path).is_some_and(|route| route.takes() != Takes::Form && !matches!(route, Route::Link(_)));
+    let leads = Address::of(path)
+        .is_some_and(|Address { route, .. }| route.takes() != Takes::Form && !matches!(route, Route::Link(_)));
     (is_plain && leads).then_some(to)
 }
 
@@ -108,8 +109,8 @@ pub(super) fn log_out(door: &Door, headers: &HeaderMap) -> Answer {
 /// Takes a link for a cookie, and leads on, so that the link does not stay in the address. It leads by a page, because a browser
 /// that comes from another site would not send the cookie if it were only redirected.
 pub(super) fn enter(door: &Door, token: &str) -> Result<Answer, Trouble> {
-    let (agent, cookie) = door.enter(token).map_err(Trouble::Link)?;
-    Ok(onward("One moment", &agent_address(&agent))?.with(header::SET_COOKIE, cookie))
+    let (to, cookie) = door.enter(token).map_err(Trouble::Link)?;
+    Ok(onward("One moment", &to)?.with(header::SET_COOKIE, cookie))
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use super::form::MOST_FORM_BYTES;
 use super::frame;
 use super::gate::{LONGEST_ADDRESS, Refusal, Takes};
 use super::live::MOST_VIEWERS;
-use super::people::{NoVisitor, Role};
+use super::people::{LinkRefused, NoVisitor, Role};
 use super::words;
 use crate::domain::chain::chain;
 use crate::domain::sealed_version::Unopened;
@@ -44,8 +44,8 @@ pub(super) enum Trouble {
     NeedsRole(Role),
     /// The console only reads, or has no name that could be recorded.
     ReadOnly,
-    /// The link shows nothing; whether its time is over.
-    Link(bool),
+    /// The link shows nothing.
+    Link(LinkRefused),
     /// The change was not made: a sentence for people.
     NotDone(String),
     /// There is no such page.
@@ -62,6 +62,8 @@ pub(super) enum Trouble {
     TooSlow,
     /// The database does not answer.
     Away,
+    /// The database could not be opened so far.
+    NotOpened,
     /// The database user lacks a right.
     Forbidden,
     /// Something else.
@@ -130,11 +132,16 @@ impl Trouble {
             Trouble::NoForm | Trouble::TooLarge | Trouble::TooSlowToArrive => {
                 answer.with(header::CONNECTION, HeaderValue::from_static("close"))
             }
-            Trouble::Busy | Trouble::Crowded | Trouble::Away => {
+            Trouble::Busy | Trouble::Crowded | Trouble::Away | Trouble::NotOpened => {
                 answer.with(header::RETRY_AFTER, HeaderValue::from_static("5"))
             }
             _ => answer,
         }
+    }
+
+    /// What it is, in a few words.
+    pub(super) fn title(&self) -> &'static str {
+        self.told().0
     }
 
     fn status(&self) -> StatusCode {
@@ -153,11 +160,16 @@ impl Trouble {
             | Trouble::OneAgentOnly
             | Trouble::NeedsRole(_)
             | Trouble::ReadOnly
-            | Trouble::Link(_) => StatusCode::FORBIDDEN,
+            | Trouble::Link(LinkRefused::Forged | LinkRefused::Over) => StatusCode::FORBIDDEN,
             Trouble::NotDone(_) => StatusCode::CONFLICT,
             Trouble::NoPage | Trouble::Missing(_) => StatusCode::NOT_FOUND,
             Trouble::Wrong(_) => StatusCode::BAD_REQUEST,
-            Trouble::Busy | Trouble::Crowded | Trouble::TooSlow | Trouble::Away => StatusCode::SERVICE_UNAVAILABLE,
+            Trouble::Busy
+            | Trouble::Crowded
+            | Trouble::TooSlow
+            | Trouble::Away
+            | Trouble::NotOpened
+            | Trouble::Link(LinkRefused::NoClock) => StatusCode::SERVICE_UNAVAILABLE,
             Trouble::Defect => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -208,8 +220,10 @@ impl Trouble {
                 "This console changes nothing.",
                 "Change things by the command line, or start the console with --write.",
             ),
-            Trouble::Link(true) => ("The link is over", "The time of this link is over.", "Ask for a new one."),
-            Trouble::Link(false) => (
+            Trouble::Link(LinkRefused::Over) => {
+                ("The link is over", "The time of this link is over.", "Ask for a new one.")
+            }
+            Trouble::Link(LinkRefused::Forged) => (
                 "No such link",
                 "This is not a link of this console, or it was changed on its way.",
                 "Copy the whole link, or ask for a new one.",
@@ -302,6 +316,11 @@ impl Trouble {
                 "The console is running, and gets no answer from its database.",
                 "Reload the page when the database is back; the console need not be restarted. Its log has the error.",
             ),
+            Trouble::NotOpened | Trouble::Link(LinkRefused::NoClock) => (
+                "This database is not served",
+                "It could not be opened since the console was started. This is tried again every few seconds.",
+                "The standard error of the console says why. Reload the page when that is mended; the console need not be restarted.",
+            ),
             Trouble::Forbidden if frame::current().has_roles => {
                 let cause = format!("{} may not do this.", who());
                 return ("A right is missing", cause, "Ask somebody who has a role with more rights.".to_owned());
@@ -321,62 +340,6 @@ impl Trouble {
 }
 
 /// Whose rights are missing.
-fn who() -> &'static str {
+pub(super) fn who() -> &'static str {
     if frame::current().has_roles { "Your role in the console" } else { "The console's database user" }
-}
-
-/// The console's role that has what is needed: visitors who log in have no database user of their own to change.
-fn role_for(needed: &str) -> &'static str {
-    match needed {
-        _ if !frame::current().has_roles => "",
-        READER => ": in the console, the role auditor",
-        _ => ": in the console, the role publisher",
-    }
-}
-
-/// A part of a page, or why it is not shown. A part that is missing does not keep the rest from being shown.
-pub(super) enum Part<T> {
-    Shown(T),
-    Withheld(String),
-}
-
-impl<T> Part<T> {
-    /// The part that `result` gives. It is withheld if a right is missing, for which `needed` is needed, or if it takes
-    /// too long.
-    ///
-    /// # Errors
-    /// Any other trouble: then the rest could not be shown, either.
-    pub(super) fn of(result: Result<T, StoreError>, needed: &str) -> Result<Part<T>, Trouble> {
-        match result.map_err(Trouble::from) {
-            Ok(part) => Ok(Part::Shown(part)),
-            Err(Trouble::Forbidden) => {
-                Ok(Part::Withheld(format!("{} may not read this. It needs {needed}{}.", who(), role_for(needed))))
-            }
-            Err(Trouble::TooSlow) => {
-                Ok(Part::Withheld("The database did not finish this part within 5 seconds.".to_owned()))
-            }
-            Err(trouble) => Err(trouble),
-        }
-    }
-
-    /// The part that is not read, because others have taken the time of the page.
-    pub(super) fn left_out() -> Part<T> {
-        Part::Withheld("This part was not read, because the database was slow with the others.".to_owned())
-    }
-
-    /// The same part in another form.
-    pub(super) fn map<U>(self, change: impl FnOnce(T) -> U) -> Part<U> {
-        match self {
-            Part::Shown(part) => Part::Shown(change(part)),
-            Part::Withheld(why) => Part::Withheld(why),
-        }
-    }
-
-    /// The part, if it is shown.
-    pub(super) fn shown(&self) -> Option<&T> {
-        match self {
-            Part::Shown(part) => Some(part),
-            Part::Withheld(_) => None,
-        }
-    }
 }

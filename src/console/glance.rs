@@ -39,6 +39,8 @@ pub(super) struct Glance {
     pub(super) minutes: Kept<MinuteCount>,
     /// How the deliveries of the last hour ended.
     pub(super) last_hour: Kept<StateCount>,
+    /// How many failed lately, and are open.
+    pub(super) failed: Kept<StateCount>,
     /// For how long there are partitions.
     pub(super) headroom: Kept<Headroom>,
 }

@@ -5,6 +5,7 @@
 //! crowd     who has a connection, and who loses it if all places are taken
 //! gate      which requests are answered at all: by host, method, length and origin
 //! site      the console's own host, origin and cookies
+//! databases the databases that are served, each with what belongs to it alone
 //! route     which page a path names, and which methods it takes
 //! form      the body of a request
 //! entrance  the pages by which people come in and go
@@ -19,9 +20,11 @@
 //! frame     what stands around every page
 //! answer    the response, with the headers that every answer has
 //! failure   what is said where a page cannot be shown
+//! part      a part of a page, or why it is not shown
 //! live      what comes to an end, as it comes
 //! testing   tests of actions that are in flight, and which form made which
 //! marked    texts of a request, with the places that lack a value
+//! together  what is asked of all of several databases at once
 //! words     how times, numbers, states and texts of others are written
 //! ```
 //!
@@ -36,6 +39,7 @@
 mod answer;
 mod assets;
 mod crowd;
+mod databases;
 mod entrance;
 mod export;
 mod failure;
@@ -47,6 +51,7 @@ mod live;
 mod marked;
 mod notes;
 mod pages;
+mod part;
 mod people;
 mod policy;
 mod query;
@@ -54,11 +59,13 @@ mod route;
 mod server;
 mod site;
 mod testing;
+mod together;
 mod words;
 
+pub use databases::{Database, PAGES};
 pub use gate::{Loopback, NotLoopback};
 pub use people::{
     Auth, LONGEST_LINK, LinkKey, LinkKeyError, PasswordError, Proxy, Role, Stores, UsersError, UsersFile, hash, line,
 };
-pub use server::{CONNECTIONS, Console, PAGES, PATIENCE, Settings};
+pub use server::{CONNECTIONS, Console, PATIENCE, Settings};
 pub use site::{NotPublic, PublicUrl};

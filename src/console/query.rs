@@ -5,6 +5,7 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::failure::Trouble;
+use super::frame;
 use crate::domain::delivery::State;
 use crate::domain::error_kind::ErrorKind;
 use crate::domain::moment::{EXPECTED, Moment};
@@ -195,7 +196,7 @@ impl Search {
     /// The address of the page of deliveries with the same criteria and these parameters in addition. One of the same
     /// name takes the place of a criterion.
     pub(super) fn address_with(&self, more: &[(&str, &str)]) -> String {
-        format!("/deliveries?{}", self.query_with(more))
+        frame::inside(&format!("/deliveries?{}", self.query_with(more)))
     }
 
     /// The same as a query.

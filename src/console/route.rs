@@ -72,7 +72,43 @@ pub(super) enum Route {
     Icon,
 }
 
+/// What the path of a request names, and in which of several databases.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Address {
+    /// The database whose page it is; `None` for what is no page of one of several databases.
+    pub(super) database: Option<String>,
+    pub(super) route: Route,
+}
+
+impl Address {
+    /// What the path of a request names; `None` if it names nothing.
+    pub(super) fn of(path: &str) -> Option<Address> {
+        let Some(below) = path.strip_prefix("/in/") else {
+            return Some(Address { database: None, route: Route::of(path)? });
+        };
+        // Without a slash behind the name, it is the overview all the same.
+        let (name, rest) = below.find('/').map_or((below, "/"), |slash| below.split_at(slash));
+        let (database, route) = (decoded(name)?, Route::of(rest)?);
+        let is_of_one = !database.is_empty() && !route.is_of_the_console();
+        is_of_one.then_some(Address { database: Some(database), route })
+    }
+}
+
 impl Route {
+    /// Whether it belongs to the console, whichever databases it serves.
+    pub(super) fn is_of_the_console(&self) -> bool {
+        matches!(
+            self,
+            Route::LogIn
+                | Route::LogOut
+                | Route::Link(_)
+                | Route::Health
+                | Route::Style
+                | Route::Asset(_)
+                | Route::Icon
+        )
+    }
+
     /// Which methods it takes.
     pub(super) fn takes(&self) -> Takes {
         match self {
@@ -150,6 +186,20 @@ fn decoded(segment: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_page_of_one_of_several_databases_stands_below_its_name_and_the_console_s_own_do_not() {
+        let of = |path| Address::of(path).map(|Address { database, route }| (database.unwrap_or_default(), route));
+        assert_eq!(of("/in/north/"), Some(("north".to_owned(), Route::Home)));
+        assert_eq!(of("/in/north"), Some(("north".to_owned(), Route::Home)));
+        assert_eq!(of("/in/h%3A1%2Fd/calls"), Some(("h:1/d".to_owned(), Route::Calls)));
+        assert_eq!(of("/in/north/agents/in%2Fx"), Some(("north".to_owned(), Route::Agent("in/x".to_owned()))));
+        assert_eq!(of("/calls"), Some((String::new(), Route::Calls)));
+        for path in ["/in/", "/in//", "/in", "/in/a/log-in", "/in/a/health", "/in/a/in/b/", "/in/a/link/x", "/in/%00/"]
+        {
+            assert_eq!(of(path), None, "{path}");
+        }
+    }
 
     #[test]
     fn each_page_has_one_path_and_whatever_else_is_asked_for_has_none() {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use futures_util::future::{join_all, select_ok};
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
@@ -21,43 +22,43 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::debug;
+use tracing::{Instrument, Span, debug, error_span};
 
 use super::answer::{Answer, Body};
 use super::crowd::{Crowd, Guest, Place};
+use super::databases::{Database, Databases, MOST_PAGES_OF_ONE, PAGES, Places, WAIT};
 use super::export::{self, EXPORTS};
 use super::failure::Trouble;
 use super::form::Form;
-use super::frame::{self, Frame};
+use super::frame;
 use super::gate::{self, Refusal, Takes};
-use super::glance::Glances;
-use super::live::{Lifetime, Live};
+use super::live::{Lifetime, MOST_VIEWERS};
 use super::notes::{self, Notes};
 use super::people::{Auth, Door, LinkKey, NoVisitor, Stores, Visit, Visitor};
-use super::route::{ICON, Route, STYLE};
+use super::route::{Address, ICON, Route, STYLE};
 use super::site::{PublicUrl, Site};
-use super::testing::Testing;
+use super::together::All;
 use super::{entrance, pages, policy};
 use crate::service::action_test::Tester;
 use crate::store::Patience;
 
-/// The most pages that are read from the database at the same time; each has one session.
-pub const PAGES: usize = 4;
 /// The connections of a store of the console: one for each page, and one for each export.
 pub const CONNECTIONS: u32 = PAGES as u32 + EXPORTS as u32;
 /// The most actions that are checked at the same time while somebody types: they take one core, and no session.
 const CHECKS: usize = 1;
 /// How long the console waits for the database: so long that a person would still wait.
 pub const PATIENCE: Patience = Patience { connection: WAIT, statement: WAIT };
-const WAIT: Duration = Duration::from_secs(5);
 /// How long a page may take, with all its statements.
 const PAGE_TIME: Duration = Duration::from_secs(20);
-/// How long `/health` waits for the database.
+/// How long `/health` waits for a database.
 const HEALTH_TIME: Duration = Duration::from_secs(2);
 
 /// The most connections of browsers. For a further one, whoever has asked for nothing for the longest loses theirs ([`Crowd`]). While
 /// nobody is idle, it waits.
 const MOST_CONNECTIONS: usize = 64;
+/// How many more there are for each of several databases: its live tails, its exports, and its pages that are read or wait, have no
+/// more than these. So databases that do not answer, however many, leave the others their connections.
+const CONNECTIONS_OF_ONE: usize = MOST_VIEWERS + EXPORTS + MOST_PAGES_OF_ONE;
 /// How long the head of a request may take to arrive, and how long a connection may be idle.
 const HEAD_TIME: Duration = Duration::from_secs(5);
 /// The largest head of a request, in bytes.
@@ -96,33 +97,47 @@ pub struct Settings {
 
 /// What all requests share.
 struct Shared {
-    stores: Stores,
+    databases: Arc<Databases>,
+    /// For pages that concern several databases.
+    of_all: Places,
     door: Door,
     notes: Notes,
-    pages: Semaphore,
-    exports: Arc<Semaphore>,
-    health: Semaphore,
     checks: Semaphore,
-    live: Arc<Live>,
-    glances: Glances,
-    testing: Testing,
 }
 
 impl Console {
-    /// Listens. Each store has [`PAGES`] connections and [`PATIENCE`]; `now` is the time of the database.
+    /// Listens, to show one database. Each store has [`CONNECTIONS`] and [`PATIENCE`]; `now` is the time of the database.
     ///
     /// # Errors
     /// The error of the system if it cannot listen there.
-    pub async fn listen(settings: Settings, stores: Stores, now: DateTime<Utc>) -> std::io::Result<Console> {
+    pub async fn listen(mut settings: Settings, stores: Stores, now: DateTime<Utc>) -> std::io::Result<Console> {
+        let databases = Databases::one(stores, now, settings.tester.take().map(Arc::new));
+        Console::of(settings, databases).await
+    }
+
+    /// Listens, to show several databases with these names, each from the time on when it is opened ([`Console::databases`]).
+    ///
+    /// # Errors
+    /// The error of the system if it cannot listen there.
+    pub async fn listen_for_several(mut settings: Settings, names: Vec<String>) -> std::io::Result<Console> {
+        let tester = settings.tester.take().map(Arc::new);
+        Console::of(settings, Databases::several(names, tester.as_ref())).await
+    }
+
+    async fn of(settings: Settings, databases: Databases) -> std::io::Result<Console> {
         let listener = TcpListener::bind(settings.listen).await?;
         let address = listener.local_addr()?;
         let site = settings.public.map_or(Site::Loopback(address.port()), Site::Public);
-        let door = Door::new(settings.auth, site, settings.links, settings.proxies, now);
-        let (pages, health, checks) = (Semaphore::new(PAGES), Semaphore::new(1), Semaphore::new(CHECKS));
-        let (notes, live, glances) = (Notes::default(), Live::new(), Glances::default());
-        let (exports, testing) = (Arc::new(Semaphore::new(EXPORTS)), Testing::new(settings.tester));
-        let shared = Arc::new(Shared { stores, door, notes, pages, exports, health, checks, live, glances, testing });
+        let databases = Arc::new(databases);
+        let door = Door::new(settings.auth, site, settings.links, settings.proxies, Arc::clone(&databases));
+        let (notes, checks) = (Notes::default(), Semaphore::new(CHECKS));
+        let shared = Arc::new(Shared { databases, of_all: Places::of_all(), door, notes, checks });
         Ok(Console { listener, address, shared })
+    }
+
+    /// The databases, in the order in which they were given.
+    pub fn databases(&self) -> &[Arc<Database>] {
+        self.shared.databases.all()
     }
 
     /// Where it listens.
@@ -133,7 +148,9 @@ impl Console {
     /// Answers requests until `stop`. Answers that are going out then have 5 seconds more, and so has recording the tests that are
     /// in flight, which end at once.
     pub async fn serve(self, stop: CancellationToken) {
-        let crowd = Crowd::new(MOST_CONNECTIONS);
+        let databases = &self.shared.databases;
+        let more = if databases.are_several() { CONNECTIONS_OF_ONE * databases.all().len() } else { 0 };
+        let crowd = Crowd::new(MOST_CONNECTIONS + more);
         let connections = TaskTracker::new();
         let accepting = async {
             loop {
@@ -152,15 +169,18 @@ impl Console {
             () = stop.cancelled() => {}
         }
         connections.close();
-        self.shared.testing.cut();
+        databases.all().iter().for_each(|database| database.testing.cut());
         let ended = async {
             connections.wait().await;
-            self.shared.testing.ended().await;
+            join_all(databases.all().iter().map(|database| database.testing.ended())).await;
         };
         if timeout(LAST_WORDS, ended).await.is_err() {
             debug!("some answers or tests were cut off");
         }
-        self.shared.stores.close().await;
+        let opened = databases.all().iter().filter_map(|database| database.stores().ok());
+        let closed = join_all(opened.map(Stores::close));
+        // One that does not answer is left to its own end.
+        let _in_order = timeout(LAST_WORDS, closed).await;
     }
 }
 
@@ -223,43 +243,53 @@ impl Shared {
         peer: IpAddr,
     ) -> Result<Answer, Trouble> {
         let (head, body) = request.into_parts();
-        let route = Route::of(head.uri.path());
+        let address = Address::of(head.uri.path());
+        frame::set(self.databases.frame_of(address.as_ref()));
         // Where nothing is, there is nothing but to say so.
-        let takes = route.as_ref().map_or(Takes::Reading, Route::takes);
-        gate::admit(&head.method, &head.uri, &head.headers, takes, self.door.site()).map_err(
-            |refusal| match refusal {
-                Refusal::Method => Trouble::Method(takes),
-                other => Trouble::Refused(other),
-            },
-        )?;
-        match route.ok_or(Trouble::NoPage)? {
+        let takes = address.as_ref().map_or(Takes::Reading, |address| address.route.takes());
+        gate::admit(&head.method, &head.uri, &head.headers, takes, self.door.site()).map_err(|refusal| {
+            if refusal == Refusal::Method { Trouble::Method(takes) } else { Trouble::Refused(refusal) }
+        })?;
+        let address = address.ok_or(Trouble::NoPage)?;
+        match &address.route {
             Route::Style => Ok(Answer::kept("text/css; charset=utf-8", STYLE.as_bytes())),
             Route::Asset(asset) => Ok(asset.answer(&head.headers)),
             Route::Icon => Ok(Answer::picture(ICON)),
             Route::Health => Ok(self.health().await),
             Route::LogIn => entrance::log_in(&self.door, &head, body, peer).await,
             Route::LogOut => Ok(entrance::log_out(&self.door, &head.headers)),
-            Route::Link(token) => entrance::enter(&self.door, &token),
+            Route::Link(token) => entrance::enter(&self.door, token),
             // It waits for no page, and no page waits for it.
             Route::Live => {
-                let visit = Visit::new(self.visitor(&head, peer)?, &self.stores, &self.notes);
-                let answer = self.live.answer(&head.headers, visit.tail()?, lifetime)?;
+                let visitor = self.door.visitor(&head.headers, peer).map_err(Trouble::NoVisitor)?;
+                let database = self.about(&address, &visitor)?.ok_or(Trouble::NoPage)?;
+                let visit = Visit::new(visitor, database.stores()?, &self.notes);
+                let answer = database.live.answer(&head.headers, visit.tail()?, lifetime)?;
                 guest.follows();
                 Ok(answer)
             }
             // In a box, because the compiler follows futures within futures only so far when it lays them out.
-            route => Box::pin(self.page(route, (&head, body), peer, guest)).await,
+            _ => Box::pin(self.page(address, (&head, body), peer, guest)).await,
         }
     }
 
-    fn visitor(&self, head: &Parts, peer: IpAddr) -> Result<Visitor, Trouble> {
-        self.door.visitor(&head.headers, peer).map_err(Trouble::NoVisitor)
+    /// The database that an address is about, for this visitor; `None` if it is about all.
+    fn about(&self, address: &Address, visitor: &Visitor) -> Result<Option<&Database>, Trouble> {
+        // A link is for one of them.
+        if visitor.database.is_some() && visitor.database != address.database {
+            return Err(Trouble::OneAgentOnly);
+        }
+        match self.databases.named(address.database.as_deref()) {
+            Some(database) => Ok(Some(database)),
+            None if address.database.is_none() => Ok(None),
+            None => Err(Trouble::NoPage),
+        }
     }
 
     /// A page for a visitor.
     async fn page(
         &self,
-        route: Route,
+        address: Address,
         (head, body): (&Parts, Incoming),
         peer: IpAddr,
         guest: &Arc<Guest>,
@@ -269,61 +299,99 @@ impl Shared {
             Err(NoVisitor::LogIn) => return entrance::led_to(head),
             Err(other) => return Err(Trouble::NoVisitor(other)),
         };
+        let about = self.about(&address, &visitor);
         let (query, note) = notes::without_note(head.uri.query().unwrap_or_default());
         let note = note.and_then(|id| self.notes.of(&visitor, id));
-        let visit = Visit::new(visitor, &self.stores, &self.notes);
-        frame::set(Frame::of(&visit, self.stores.writes(), self.door.knows_people(), note));
+        let own = self.databases.named(visitor.database.as_deref());
+        let shown = about.as_ref().ok().copied().flatten().or(own.map(Arc::as_ref));
+        frame::set(self.databases.frame(shown, self.door.knows_people()).around(&visitor, note));
+        let Some(database) = about? else {
+            let _served = guest.served();
+            let _place = self.of_all.one().await?;
+            let all = All { visitor: &visitor, databases: &self.databases, notes: &self.notes };
+            return pages::of_all(&address.route, &query, &all).await;
+        };
+        // What is logged of the page says of which database it is.
+        let span = database.name().map_or_else(Span::none, |name| error_span!("page", database = name));
+        let visit = Visit::new(visitor, database.stores()?, &self.notes);
+        self.page_of((database, address.route), &query, (head, body), &visit, guest).instrument(span).await
+    }
+
+    /// A page of a database.
+    async fn page_of(
+        &self,
+        (database, route): (&Database, Route),
+        query: &str,
+        (head, body): (&Parts, Incoming),
+        visit: &Visit<'_>,
+        guest: &Arc<Guest>,
+    ) -> Result<Answer, Trouble> {
         if let Route::DeliveriesExport(_) | Route::AuditExport(_) = route {
             let _served = guest.served();
-            return self.export(&route, head, &visit, &guest.streams).await;
+            return export_of(database, &route, head, visit, &guest.streams).await;
         }
         // Before anything is waited for that others want, too: a slow sender holds no page's place.
         let form = if head.method == Method::POST { Some(Form::read(&head.headers, body).await?) } else { None };
         let _served = guest.served();
-        // Waits before it takes a session, so that whoever has a permit finds one free. A check while somebody types needs no
-        // session, and takes no page's place.
-        let places = if route == Route::CheckAction { &self.checks } else { &self.pages };
-        let _permit = timeout(WAIT, places.acquire()).await.map_err(|_| Trouble::Busy)?;
+        let Database { glances, testing, .. } = database;
+        // A check while somebody types needs no session, and takes no page's place.
+        if route == Route::CheckAction {
+            let _permit = timeout(WAIT, self.checks.acquire()).await.map_err(|_| Trouble::Busy)?;
+            let checked = pages::of(route, query, form, visit, glances, testing);
+            return timeout(PAGE_TIME, checked).await.unwrap_or(Err(Trouble::Away));
+        }
+        // Waits before it takes a session, so that whoever has a place finds one free.
+        let _place = database.place().await?;
         let page = async {
-            if route != Route::CheckAction {
-                frame::read_from(visit.standby().await?);
-            }
-            pages::of(route, &query, form, &visit, &self.glances, &self.testing).await
+            frame::read_from(visit.standby().await?);
+            pages::of(route, query, form, visit, glances, testing).await
         };
         timeout(PAGE_TIME, page).await.unwrap_or(Err(Trouble::Away))
     }
 
-    /// The beginning of an export, which goes on among `streams`.
-    async fn export(
-        &self,
-        route: &Route,
-        head: &Parts,
-        visit: &Visit<'_>,
-        streams: &TaskTracker,
-    ) -> Result<Answer, Trouble> {
-        if !export::can_be_broken_off(head.version) {
-            return Err(Trouble::OldHttp);
-        }
-        let permit = timeout(WAIT, Arc::clone(&self.exports).acquire_owned()).await;
-        // The semaphore is never closed.
-        let Ok(Ok(permit)) = permit else { return Err(Trouble::Busy) };
-        let begun = async {
-            let query = head.uri.query().unwrap_or_default();
-            let (exported, form, store) = pages::exported(route, query, visit).await?.ok_or(Trouble::NoPage)?;
-            export::begin((exported, form), store, permit, streams).await
-        };
-        timeout(PAGE_TIME, begun).await.unwrap_or(Err(Trouble::Away))
-    }
-
-    /// Whether the database answers.
+    /// Whether the database answers; of several, whether any does, because it is the console that is asked about.
     async fn health(&self) -> Answer {
-        let asked = async {
-            let _permit = self.health.acquire().await;
-            self.stores.health().now().await
+        let several = self.databases.are_several();
+        let asked = self.databases.all().iter().map(|database| {
+            Box::pin(async move {
+                let stores = database.stores().map_err(drop)?;
+                let asking = async {
+                    let _permit = database.health.acquire().await;
+                    stores.health().now().await
+                };
+                timeout(HEALTH_TIME, asking).await.map_err(drop)?.map_err(drop)
+            })
+        });
+        let (good, bad) = match several {
+            false => ("the database answers\n", "the database does not answer\n"),
+            true => ("a database answers\n", "no database answers\n"),
         };
-        match timeout(HEALTH_TIME, asked).await {
-            Ok(Ok(_)) => Answer::text(StatusCode::OK, "the database answers\n"),
-            _ => Answer::text(StatusCode::SERVICE_UNAVAILABLE, "the database does not answer\n"),
+        match select_ok(asked).await {
+            Ok(_) => Answer::text(StatusCode::OK, good),
+            Err(()) => Answer::text(StatusCode::SERVICE_UNAVAILABLE, bad),
         }
     }
+}
+
+/// The beginning of an export of a database, which goes on among `streams`.
+async fn export_of(
+    database: &Database,
+    route: &Route,
+    head: &Parts,
+    visit: &Visit<'_>,
+    streams: &TaskTracker,
+) -> Result<Answer, Trouble> {
+    if !export::can_be_broken_off(head.version) {
+        return Err(Trouble::OldHttp);
+    }
+    let _there = database.there()?;
+    let permit = timeout(WAIT, Arc::clone(&database.exports).acquire_owned()).await;
+    // The semaphore is never closed.
+    let Ok(Ok(permit)) = permit else { return Err(Trouble::Busy) };
+    let begun = async {
+        let query = head.uri.query().unwrap_or_default();
+        let (exported, form, store) = pages::exported(route, query, visit).await?.ok_or(Trouble::NoPage)?;
+        export::begin((exported, form), store, permit, streams).await
+    };
+    timeout(PAGE_TIME, begun).await.unwrap_or(Err(Trouble::Away))
 }

@@ -82,9 +82,9 @@ pub(super) struct Testing {
 
 impl Testing {
     /// Tests are made by this tester; without one, there are none.
-    pub(super) fn new(tester: Option<Tester>) -> Testing {
+    pub(super) fn new(tester: Option<Arc<Tester>>) -> Testing {
         Testing {
-            tester: tester.map(Arc::new),
+            tester,
             places: Arc::new(Semaphore::new(MOST_RUNNING)),
             forms: Mutex::default(),
             running: TaskTracker::new(),

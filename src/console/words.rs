@@ -11,6 +11,7 @@ use askama::filters::HtmlSafe;
 use chrono::{DateTime, Utc};
 
 use super::assets::Asset;
+use super::frame::{self, Frame, Of};
 use crate::domain::delivery::State;
 use crate::domain::percent::encoded;
 use crate::domain::visible::visible;
@@ -28,21 +29,33 @@ pub(super) enum Here {
 }
 
 impl Here {
-    /// The parts of the console: address, name, and whether it is this one.
-    pub(super) fn parts(self) -> [(&'static str, &'static str, bool); 5] {
-        [
+    /// The parts of the console: address, name, and whether it is this one. What concerns all of several databases has fewer.
+    pub(super) fn parts(self) -> Vec<(String, &'static str, bool)> {
+        let parts = [
             ("/", "Overview", Here::Home),
             ("/deliveries", "Deliveries", Here::Deliveries),
             ("/calls", "Calls", Here::Calls),
             ("/agents", "Agents", Here::Agents),
             ("/audit", "Audit", Here::Audit),
-        ]
-        .map(|(address, name, part)| (address, name, part == self))
+        ];
+        let there = if frame::current().of == Of::All { &parts[..2] } else { &parts[..] };
+        there.iter().map(|(path, name, part)| (frame::inside(path), *name, *part == self)).collect()
+    }
+
+    /// What stands before the path of each page of this database: nothing, or its name if there are several. Addresses within
+    /// templates begin with it.
+    pub(super) fn root(self) -> String {
+        frame::inside("")
+    }
+
+    /// The address of a path of this database. What leads to a place on the same page stays as it is.
+    pub(super) fn at(self, path: &str) -> String {
+        if path.starts_with('/') { frame::inside(path) } else { path.to_owned() }
     }
 
     /// What stands around the page.
-    pub(super) fn frame(self) -> super::frame::Frame {
-        super::frame::current()
+    pub(super) fn frame(self) -> Frame {
+        frame::current()
     }
 
     /// The path of the style sheet.
@@ -227,7 +240,12 @@ pub(super) fn long(ms: i64) -> String {
 /// parameters.
 pub(super) fn agent_address(agent: &str) -> String {
     let encoded = encoded(agent);
-    if matches!(agent, "." | "..") { format!("/agents?agent={encoded}") } else { format!("/agents/{encoded}") }
+    frame::inside(&match agent {
+        // A form that names none yet.
+        "" => "/agents".to_owned(),
+        "." | ".." => format!("/agents?agent={encoded}"),
+        _ => format!("/agents/{encoded}"),
+    })
 }
 
 #[cfg(test)]

@@ -3,6 +3,8 @@
 
 use std::path::PathBuf;
 
+use crate::console_several::until_served;
+use crate::several_databases::listed;
 use crate::support::browser::Browser;
 use crate::support::console::{Console, PASSWORD, ROLES, users};
 use crate::support::database::Database;
@@ -89,6 +91,30 @@ async fn each_page_is_well_in_light_and_dark_on_a_desk_and_on_a_phone() {
     let empty = Database::new().await;
     let empty = Console::start(&empty.url).await;
     wrong.extend(look_at(&browser, &empty, "empty", "/").await);
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[tokio::test]
+async fn pages_of_several_databases_are_well_too() {
+    let Some(browser) = Browser::start().await else { return };
+    let (life, empty) = (Life::new().await, Database::new().await);
+    let list = listed(&[("north", &life.database.url), ("south", &empty.url), ("gone", "postgres://u@127.0.0.1:1/d")]);
+    let console = Console::start_with("", &["--databases", list.path().to_str().unwrap()]).await;
+    for name in ["north", "south"] {
+        until_served(&console, name).await;
+    }
+    let mut wrong = Vec::new();
+    for (name, path) in [
+        ("all", "/"),
+        ("all-deliveries", "/deliveries"),
+        ("one-of-all", "/in/north/"),
+        ("one-of-all-deliveries", "/in/north/deliveries"),
+        ("one-of-all-gone", "/in/gone/"),
+    ] {
+        wrong.extend(look_at(&browser, &console, name, path).await);
+    }
+    // Of the page of a database that is away, the browser says that this is its status.
+    wrong.retain(|one| !one.contains("/in/gone/ - Failed to load resource: the server responded with a status of 503"));
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 

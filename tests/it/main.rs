@@ -27,6 +27,8 @@ mod console_live;
 mod console_pages;
 mod console_people;
 mod console_safety;
+mod console_several;
+mod console_several_broken;
 mod console_tests;
 mod definers;
 mod deploy;

@@ -32,7 +32,7 @@ const NARROW: [&str; 8] = [
 ];
 
 /// A file that names these databases.
-fn listed(databases: &[(&str, &str)]) -> tempfile::NamedTempFile {
+pub fn listed(databases: &[(&str, &str)]) -> tempfile::NamedTempFile {
     let lines = databases.iter().map(|(name, url)| format!("{name} {url}\n"));
     file(&(String::from("# of the test\n\n") + &lines.collect::<String>()))
 }

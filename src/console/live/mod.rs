@@ -20,6 +20,7 @@ pub(super) use event::Line;
 
 use super::answer::Answer;
 use super::failure::Trouble;
+use super::frame;
 use crate::domain::chain::chain;
 use crate::service::tail::Tail;
 use crate::store::Store;
@@ -48,6 +49,8 @@ pub(super) struct Lifetime {
 
 /// All viewers, and what they see.
 pub(super) struct Live {
+    /// What stands before the addresses in its rows.
+    root: String,
     places: Arc<Semaphore>,
     events: broadcast::Sender<News>,
     state: Mutex<State>,
@@ -84,9 +87,10 @@ struct Beginning {
 }
 
 impl Live {
-    pub(super) fn new() -> Arc<Live> {
+    /// The tail of a database whose pages stand below `root`.
+    pub(super) fn new(root: String) -> Arc<Live> {
         let (places, events) = (Arc::new(Semaphore::new(MOST_VIEWERS)), broadcast::Sender::new(MOST_WAITING));
-        Arc::new(Live { places, events, state: Mutex::default() })
+        Arc::new(Live { root, places, events, state: Mutex::default() })
     }
 
     /// The stream, for one more viewer.
@@ -138,7 +142,9 @@ impl Live {
             }
             let said = match tail.look(&store).await {
                 Ok(look) => {
-                    self.tell(look.rows.iter().filter_map(Event::of));
+                    // No request is being answered here, so nothing else says where the rows lead.
+                    let events = || look.rows.iter().filter_map(Event::of).collect::<Vec<_>>();
+                    self.tell(frame::under(&self.root, events).into_iter());
                     if look.is_sample { Said::Sample } else { Said::All }
                 }
                 Err(error) => {

@@ -6,6 +6,7 @@ use uuid::Uuid;
 use super::written;
 use crate::console::answer::Answer;
 use crate::console::failure::Trouble;
+use crate::console::frame;
 use crate::console::people::Visit;
 use crate::console::query::Parameters;
 use crate::console::words::{Here, Icon, Mark, ShortTime, Time, Tone, agent_address, number, shown};
@@ -71,7 +72,7 @@ struct Fact {
 /// The address of an agent's tests.
 pub(super) fn tests_address(agent: &str) -> String {
     let query = url::form_urlencoded::Serializer::new(String::new()).append_pair("agent", agent).finish();
-    format!("/tests?{query}")
+    frame::inside(&format!("/tests?{query}"))
 }
 
 /// The last tests of an agent.

@@ -7,7 +7,9 @@ use super::deliveries::Row as DeliveryRow;
 use super::pause_form::PauseForm;
 use super::written;
 use crate::console::answer::Answer;
-use crate::console::failure::{Part, READER, Trouble};
+use crate::console::failure::{READER, Trouble};
+use crate::console::frame::inside;
+use crate::console::part::Part;
 use crate::console::people::{Role, Visit};
 use crate::console::query::Parameters;
 use crate::console::words::{Here, Icon, Mark, ShortTime, Time, Tone, agent_address, number, shown, shown_lines};
@@ -137,14 +139,14 @@ pub(super) async fn page(agent: &str, mut parameters: Parameters, visit: &Visit<
     written(&AgentPage {
         here: Here::Agents,
         agent: shown(agent).into_owned(),
-        deliveries_address: format!("/deliveries?{query}"),
+        deliveries_address: inside(&format!("/deliveries?{query}")),
         next,
         withheld,
         switches_withheld,
         pauses,
         deliveries,
         orders,
-        new_action: visit.may(Role::Publisher).then(|| format!("/change/action?{query}")),
+        new_action: visit.may(Role::Publisher).then(|| inside(&format!("/change/action?{query}"))),
         tests: (visit.visitor.role >= Role::Auditor).then(|| tests_address(agent)),
         actions: summaries
             .map(|actions| actions.iter().map(|action| ActionView::of(agent, action, templates, visit)).collect())
@@ -222,8 +224,10 @@ impl ActionView {
             raw_name: action.name.clone(),
             is_enabled: action.enabled,
             pause: visit.may(Role::Operator).then(|| PauseForm::pause(&target())),
-            edit: visit.may(Role::Publisher).then(|| (format!("/change/action?{query}"), format!("/versions?{query}"))),
-            test: visit.may(Role::Publisher).then(|| format!("/change/test?{query}")),
+            edit: visit
+                .may(Role::Publisher)
+                .then(|| (inside(&format!("/change/action?{query}")), inside(&format!("/versions?{query}")))),
+            test: visit.may(Role::Publisher).then(|| inside(&format!("/change/test?{query}"))),
             enabled,
             disabled: None,
             version: action.version,

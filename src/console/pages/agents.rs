@@ -4,7 +4,9 @@ use askama::Template;
 
 use super::{agent, written};
 use crate::console::answer::Answer;
-use crate::console::failure::{Part, READER, Trouble};
+use crate::console::failure::{READER, Trouble};
+use crate::console::frame;
+use crate::console::part::Part;
 use crate::console::people::{Role, Visit};
 use crate::console::query::Parameters;
 use crate::console::words::{Here, agent_address, number, shown};
@@ -69,7 +71,7 @@ async fn list(store: &Store, q: &str, from: &From) -> Result<List, StoreError> {
         if !q.is_empty() {
             query.append_pair("q", q);
         }
-        format!("/agents?{}", query.append_pair(name, agent).finish())
+        frame::inside(&format!("/agents?{}", query.append_pair(name, agent).finish()))
     };
     let previous = if is_backwards { is_more } else { *from != From::Start };
     let previous = agents.first().filter(|_| previous).map(|first| address("before", &first.agent));

@@ -6,7 +6,9 @@ use chrono::{DateTime, Utc};
 use super::written;
 use crate::console::answer::Answer;
 use crate::console::export::Exported;
-use crate::console::failure::{Part, READER, Trouble};
+use crate::console::failure::{READER, Trouble};
+use crate::console::frame;
+use crate::console::part::Part;
 use crate::console::people::Visit;
 use crate::console::query::Parameters;
 use crate::console::words::{Here, Icon, Mark, ShortTime, Tone, agent_address, shown};
@@ -89,8 +91,8 @@ pub(super) async fn whole(query: &str, visit: &Visit<'_>) -> Result<(Exported, S
 async fn list(store: &Store, search: &AuditSearch, filter: &ActFilter) -> Result<List, StoreError> {
     let ActsFound { acts, rest_after } = store.acts(filter, search.after.as_ref(), PAGE).await?;
     let is_partial = acts.len() < PAGE && rest_after.is_some();
-    let older = rest_after.map(|key| format!("/audit?{}", search.query_with(Some(&key))));
-    let newest = search.after.is_some().then(|| format!("/audit?{}", search.query_with(None)));
+    let older = rest_after.map(|key| frame::inside(&format!("/audit?{}", search.query_with(Some(&key)))));
+    let newest = search.after.is_some().then(|| frame::inside(&format!("/audit?{}", search.query_with(None))));
     Ok(List { rows: acts.iter().map(Row::of).collect(), query: search.query_with(None), newest, older, is_partial })
 }
 

@@ -6,7 +6,9 @@ use uuid::Uuid;
 
 use super::written;
 use crate::console::answer::Answer;
-use crate::console::failure::{Part, READER, Trouble};
+use crate::console::failure::{READER, Trouble};
+use crate::console::frame;
+use crate::console::part::Part;
 use crate::console::people::Visit;
 use crate::console::query::Parameters;
 use crate::console::words::{Here, Icon, Mark, ShortTime, Tone, agent_address, count, long, number, shown};
@@ -85,8 +87,8 @@ async fn list(store: &Store, search: &CallSearch, filter: &CallFilter) -> Result
         None => arrivals(store, filter, search.after, PAGE).await?,
     };
     let looked_at = (calls.len() < PAGE && rest_after.is_some()).then(|| number(MOST_LOOKED_AT));
-    let older = rest_after.map(|id| format!("/calls?{}", search.query_with(Some(id))));
-    let newest = search.after.is_some().then(|| format!("/calls?{}", search.query_with(None)));
+    let older = rest_after.map(|id| frame::inside(&format!("/calls?{}", search.query_with(Some(id)))));
+    let newest = search.after.is_some().then(|| frame::inside(&format!("/calls?{}", search.query_with(None))));
     Ok(List { rows: calls.iter().map(Row::of).collect(), newest, older, looked_at })
 }
 

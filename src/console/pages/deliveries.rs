@@ -4,22 +4,23 @@ use askama::Template;
 use http::StatusCode;
 use uuid::Uuid;
 
+use super::search_form::Form;
 use super::written;
 use crate::console::answer::Answer;
 use crate::console::export::Exported;
-use crate::console::failure::{Part, READER, Trouble};
+use crate::console::failure::{READER, Trouble};
+use crate::console::frame;
+use crate::console::part::Part;
 use crate::console::people::{Role, Visit};
 use crate::console::query::{Place, Search};
 use crate::console::words::{Here, Mark, ShortTime, agent_address, number, shown};
-use crate::domain::delivery::State;
-use crate::domain::error_kind::ErrorKind;
 use crate::service::history::{Next, Whole, page_within};
 use crate::store::history::{HistoryFilter, HistoryRow};
 use crate::store::search::Patience;
 use crate::store::{Store, StoreError};
 
 /// Deliveries on a page.
-const PAGE: usize = 50;
+pub(super) const PAGE: usize = 50;
 
 #[derive(Template)]
 #[template(path = "deliveries.html")]
@@ -32,21 +33,6 @@ struct DeliveriesPage {
     replay: Option<String>,
     /// Where the call is looked for that was named, because it may have no delivery; `None` for those who see one agent.
     calls: Option<String>,
-}
-
-/// The form, with what was asked for.
-struct Form {
-    q: String,
-    states: Vec<(State, Mark, bool)>,
-    agent: String,
-    action: String,
-    error_kinds: Vec<(ErrorKind, bool)>,
-    response_code: String,
-    since: String,
-    until: String,
-    open: bool,
-    is_narrowed: bool,
-    is_any: bool,
 }
 
 /// A page of deliveries.
@@ -65,6 +51,7 @@ struct List {
 /// A delivery in a list.
 pub(in crate::console) struct Row {
     pub(in crate::console) id: Uuid,
+    pub(in crate::console) address: String,
     pub(in crate::console) created: ShortTime,
     pub(in crate::console) state: Mark,
     pub(in crate::console) agent: String,
@@ -80,6 +67,7 @@ impl Row {
         let code = row.response_code.map(|code| code.to_string());
         Row {
             id: row.delivery_id,
+            address: frame::inside(&format!("/deliveries/{}", row.delivery_id)),
             created: ShortTime(row.created_at),
             state: row.state.into(),
             agent: shown(&row.agent).into_owned(),
@@ -88,30 +76,6 @@ impl Row {
             result: code.or(row.error_kind.map(|kind| kind.to_string())).unwrap_or_default(),
             ms: row.latency_ms.map(|ms| number(ms.into())).unwrap_or_default(),
             call_sid: row.call_sid.as_deref().map(shown).unwrap_or_default().into_owned(),
-        }
-    }
-}
-
-impl Form {
-    fn of(search: Option<&Search>) -> Form {
-        let text = |field: fn(&Search) -> Option<&String>| search.and_then(field).cloned().unwrap_or_default();
-        let has = |state| search.is_some_and(|search| search.states.contains(&state));
-        let kind = search.and_then(|search| search.error_kind);
-        Form {
-            q: text(|search| search.q.as_ref()),
-            states: State::ALL.map(|state| (state, Mark::from(state), has(state))).to_vec(),
-            agent: text(|search| search.agent.as_ref()),
-            action: text(|search| search.action.as_ref()),
-            error_kinds: ErrorKind::ALL.iter().map(|one| (*one, Some(*one) == kind)).collect(),
-            response_code: search
-                .and_then(|search| search.response_code)
-                .map(|code| code.to_string())
-                .unwrap_or_default(),
-            since: text(|search| search.since_text.as_ref()),
-            until: text(|search| search.until_text.as_ref()),
-            open: search.is_some_and(|search| search.open),
-            is_narrowed: search.is_some_and(Search::is_narrowed),
-            is_any: search.is_some_and(Search::is_any),
         }
     }
 }
@@ -130,21 +94,22 @@ pub(super) async fn page(query: &str, visit: &Visit<'_>) -> Result<Answer, Troub
     if let Some(id) = search.q.as_ref().and_then(|q| q.parse().ok())
         && leads_to_a_delivery(visit, id).await?
     {
-        return Ok(Answer::elsewhere(&format!("/deliveries/{id}")));
+        return Ok(Answer::elsewhere(&frame::inside(&format!("/deliveries/{id}"))));
     }
     let (filter, store) = visit.deliveries(criteria(&search, visit).await?)?;
     let list = Part::of(list(store, &search, &filter).await, READER)?;
     let replay = (visit.may(Role::Operator) && search.is_narrowed() && search.q.is_none())
-        .then(|| search.address_with(&[]).replacen("/deliveries", "/change/replay-many", 1));
+        .then(|| frame::inside(&format!("/change/replay-many?{}", search.query_with(&[]))));
     let calls = search.q.as_ref().filter(|_| visit.only_agent().is_none()).map(|q| {
-        format!("/calls?{}", url::form_urlencoded::Serializer::new(String::new()).append_pair("q", q).finish())
+        let query = url::form_urlencoded::Serializer::new(String::new()).append_pair("q", q).finish();
+        frame::inside(&format!("/calls?{query}"))
     });
     let form = Form::of(Some(&search));
     written(&DeliveriesPage { here: Here::Deliveries, form, wrong: String::new(), list, replay, calls })
 }
 
 /// All criteria, the first field included, which here stands for a call.
-async fn criteria(search: &Search, visit: &Visit<'_>) -> Result<HistoryFilter, Trouble> {
+pub(super) async fn criteria(search: &Search, visit: &Visit<'_>) -> Result<HistoryFilter, Trouble> {
     let mut filter = search.filter(visit.now().await?);
     if let Some(q) = &search.q {
         match q.parse::<Uuid>() {

@@ -6,8 +6,10 @@ use uuid::Uuid;
 use super::story::{Step, When, command, outcome, steps};
 use super::written;
 use crate::console::answer::Answer;
-use crate::console::failure::{Part, READER, Trouble};
+use crate::console::failure::{READER, Trouble};
+use crate::console::frame;
 use crate::console::marked::{Piece, pieces};
+use crate::console::part::Part;
 use crate::console::people::{Role, Visit};
 use crate::console::words::{Here, LONGEST_TEXT, Mark, agent_address, number, shown, shown_lines};
 use crate::domain::body_digest;
@@ -106,14 +108,14 @@ fn sent_title(row: &HistoryRow) -> &'static str {
 }
 
 fn facts(row: &HistoryRow) -> Vec<Fact> {
-    let others = format!("/deliveries?q={}", row.call_id);
+    let others = frame::inside(&format!("/deliveries?q={}", row.call_id));
     [
         Fact::new("call SID", row.call_sid.as_ref()),
         Fact::new("call id", Some(row.call_id)).map(|fact| Fact { link: Some(others), ..fact }),
         Fact::new("webhook-id", Some(row.message_id)),
         Fact::new("version", row.action_version),
         Fact::new("replay of", row.replay_of)
-            .map(|fact| Fact { link: Some(format!("/deliveries/{}", fact.value)), ..fact }),
+            .map(|fact| Fact { link: Some(frame::inside(&format!("/deliveries/{}", fact.value))), ..fact }),
     ]
     .into_iter()
     .flatten()

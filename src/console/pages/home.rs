@@ -9,9 +9,11 @@ use super::needs::{MOST_COUNTED, Need, needs, up_to};
 use super::pause_form::PauseForm;
 use super::written;
 use crate::console::answer::Answer;
-use crate::console::failure::{Part, READER, Trouble};
+use crate::console::failure::{READER, Trouble};
+use crate::console::frame;
 use crate::console::glance::{Glance, KEPT_SECONDS};
 use crate::console::live::Line;
+use crate::console::part::Part;
 use crate::console::people::{Role, Visit};
 use crate::console::policy::Policy;
 use crate::console::words::{Here, Icon, Mark, ShortTime, Time, Tone, count, long, number, shown};
@@ -25,7 +27,7 @@ use crate::store::status::{DispatcherStatus, HeldPause, Life, Status};
 use crate::store::{Store, StoreError};
 
 /// The states in which a delivery ends, for the last hour.
-const ENDED: [State; 5] = [State::Delivered, State::Rejected, State::Failed, State::Unknown, State::Skipped];
+pub(super) const ENDED: [State; 5] = [State::Delivered, State::Rejected, State::Failed, State::Unknown, State::Skipped];
 
 /// How long the page takes for what needs somebody; then it leaves out what is only good to know. If the database is slow with
 /// every part, each of them takes the time of a statement.
@@ -196,7 +198,7 @@ fn last_hour_figures(counts: &[StateCount]) -> Vec<Figure> {
             mark: Some(if found == 0 { Mark { tone: Tone::Plain, ..Mark::from(state) } } else { state.into() }),
             value: count(up_to(found)),
             note: String::new(),
-            address: Some(format!("/deliveries?state={state}&since=1h")),
+            address: Some(frame::inside(&format!("/deliveries?state={state}&since=1h"))),
         }
     };
     ENDED.into_iter().map(figure).collect()
@@ -230,7 +232,7 @@ fn figures(status: &Status) -> Vec<Figure> {
         mark: None,
         value,
         note,
-        address: Some(address.to_owned()),
+        address: Some(frame::inside(address)),
     };
     let oldest = status.oldest_waiting.map(|oldest| format!("the oldest for {}", long(oldest.age_ms)));
     vec![

@@ -7,10 +7,13 @@ mod audit;
 mod calls;
 mod change;
 mod deliveries;
+mod deliveries_of_all;
 mod delivery;
 mod home;
+mod home_of_all;
 mod needs;
 mod pause_form;
+mod search_form;
 mod story;
 
 pub(super) use deliveries::Row;
@@ -27,6 +30,7 @@ use super::people::Visit;
 use super::query::Parameters;
 use super::route::Route;
 use super::testing::Testing;
+use super::together::All;
 use crate::service::export::Form as ExportForm;
 use crate::store::Store;
 
@@ -70,6 +74,18 @@ pub(super) async fn of(
         (Route::ReplayMany, None) => change::replay_many_asked(query, visit).await,
         (Route::ReplayMany, Some(form)) => change::replay_many_sent(&form, visit).await,
         (Route::Resolve, Some(form)) => change::resolve(&form, visit).await,
+        _ => Err(Trouble::NoPage),
+    }
+}
+
+/// The page that `route` names, of all of several databases.
+pub(super) async fn of_all(route: &Route, query: &str, all: &All<'_>) -> Result<Answer, Trouble> {
+    match route {
+        Route::Home => {
+            Parameters::of(query)?.end()?;
+            home_of_all::page(all).await
+        }
+        Route::Deliveries => deliveries_of_all::page(query, all).await,
         _ => Err(Trouble::NoPage),
     }
 }

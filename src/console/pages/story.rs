@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
+use crate::console::frame;
 use crate::console::words::{Icon, PreciseTime, Tone, long, number, shown};
 use crate::domain::delivery::{Failure, ResolutionSource, State, UnknownReason};
 use crate::domain::error_kind::ErrorKind;
@@ -97,7 +98,7 @@ pub(super) fn steps(row: &HistoryRow, replays: &[ReplayLink]) -> Vec<Step> {
     steps.extend(ending(row));
     for replay in replays {
         let more = format!("by {}: {}", shown(&replay.replayed_by), shown(&replay.reason));
-        let link = Some(format!("/deliveries/{}", replay.delivery_id));
+        let link = Some(frame::inside(&format!("/deliveries/{}", replay.delivery_id)));
         steps.push(Step { link, ..at(Icon::ARROW, "plain", "replayed", replay.created_at, more) });
     }
     steps
@@ -110,7 +111,7 @@ fn beginning(row: &HistoryRow) -> Step {
     let by = row.replayed_by.as_deref().unwrap_or_default();
     let reason = row.replay_reason.as_deref().unwrap_or_default();
     let more = format!("by {}: {}", shown(by), shown(reason));
-    let link = Some(format!("/deliveries/{original}"));
+    let link = Some(frame::inside(&format!("/deliveries/{original}")));
     Step { link, ..at(Icon::CLOCK, "plain", "made as a replay", row.created_at, more) }
 }
 

@@ -4,11 +4,9 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, Utc};
 use http::HeaderMap;
 use http::header::{self, HeaderValue};
 use ipnet::IpNet;
-use nix::time::{ClockId, clock_gettime};
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
@@ -22,7 +20,10 @@ use super::tries::Tries;
 use super::users::UsersFile;
 use super::visit::{Scope, Visitor};
 use super::{Auth, Role};
+use crate::console::databases::Databases;
+use crate::console::frame;
 use crate::console::site::Site;
+use crate::console::words::agent_address;
 
 /// The most passwords that are checked at the same time: each takes a core, and up to 64 MiB.
 const HASHING: usize = 2;
@@ -38,7 +39,8 @@ pub(in crate::console) struct Door {
     links: Option<LinkKey>,
     /// The networks of the proxies that are believed.
     proxies: Vec<IpNet>,
-    clock: Clock,
+    /// Whose time links go by.
+    databases: Arc<Databases>,
     sessions: Mutex<Sessions>,
     tries: Mutex<Tries>,
     hashing: Arc<Semaphore>,
@@ -68,37 +70,17 @@ pub(in crate::console) enum NotLetIn {
     Busy,
 }
 
-/// The database's time, without asking it each time.
-struct Clock {
-    began: DateTime<Utc>,
-    /// At that time, by the clock of the machine that also counts when it sleeps.
-    at: Duration,
-}
-
-impl Clock {
-    fn since_boot() -> Duration {
-        // This clock is always there.
-        clock_gettime(ClockId::CLOCK_BOOTTIME).map(Duration::from).unwrap_or_default()
-    }
-
-    fn now(&self) -> i64 {
-        let passed = Clock::since_boot().saturating_sub(self.at);
-        self.began.timestamp().saturating_add(i64::try_from(passed.as_secs()).unwrap_or(i64::MAX))
-    }
-}
-
 impl Door {
-    /// A door of the console at `site`. `now` is the time of the database.
+    /// A door of the console at `site`, to these databases.
     pub(in crate::console) fn new(
         auth: Auth,
         site: Site,
         links: Option<LinkKey>,
         proxies: Vec<IpNet>,
-        now: DateTime<Utc>,
+        databases: Arc<Databases>,
     ) -> Door {
         let (sessions, tries) = (Mutex::new(Sessions::default()), Mutex::new(Tries::new(Instant::now())));
-        let clock = Clock { began: now, at: Clock::since_boot() };
-        Door { auth, site, links, proxies, clock, sessions, tries, hashing: Arc::new(Semaphore::new(HASHING)) }
+        Door { auth, site, links, proxies, databases, sessions, tries, hashing: Arc::new(Semaphore::new(HASHING)) }
     }
 
     /// The console's own place, which requests must name.
@@ -118,7 +100,8 @@ impl Door {
 
     /// Who sends this request.
     pub(in crate::console) fn visitor(&self, headers: &HeaderMap, peer: IpAddr) -> Result<Visitor, NoVisitor> {
-        let person = |name, role, has_session| Visitor { name, role, scope: Scope::Everything, has_session };
+        let person =
+            |name, role, has_session| Visitor { name, role, scope: Scope::Everything, database: None, has_session };
         let absent = match &self.auth {
             Auth::Nobody(name) => return Ok(person(name.clone(), Role::Publisher, false)),
             Auth::Users(users) => match self.logged_in(users, headers) {
@@ -134,7 +117,8 @@ impl Door {
         };
         let link = cookie(headers, &self.site.cookie("link")).and_then(|token| self.link(token).ok());
         let link = link.ok_or(absent)?;
-        Ok(Visitor { name: None, role: Role::Auditor, scope: Scope::Agent(link.agent), has_session: false })
+        let Link { database, agent, .. } = link;
+        Ok(Visitor { name: None, role: Role::Auditor, scope: Scope::Agent(agent), database, has_session: false })
     }
 
     fn logged_in(&self, users: &UsersFile, headers: &HeaderMap) -> Option<(String, Role)> {
@@ -148,14 +132,15 @@ impl Door {
 
     /// What the link with this token shows.
     fn link(&self, token: &str) -> Result<Link, LinkRefused> {
-        self.links.as_ref().ok_or(LinkRefused::Forged)?.link(token, self.clock.now())
+        self.links.as_ref().ok_or(LinkRefused::Forged)?.link(token, |database| self.databases.now_of(database))
     }
 
-    /// Takes a link: its agent, and the cookie that stands for it from now on. `Err(true)` if its time is over.
-    pub(in crate::console) fn enter(&self, token: &str) -> Result<(String, HeaderValue), bool> {
-        let link = self.link(token).map_err(|refused| refused == LinkRefused::Over)?;
-        let cookie = self.site.set_cookie("link", token, link.left).ok_or(false)?;
-        Ok((link.agent, cookie))
+    /// Takes a link: where it leads, and the cookie that stands for it from now on.
+    pub(in crate::console) fn enter(&self, token: &str) -> Result<(String, HeaderValue), LinkRefused> {
+        let link = self.link(token)?;
+        let cookie = self.site.set_cookie("link", token, link.left).ok_or(LinkRefused::Forged)?;
+        let database = self.databases.named(link.database.as_deref()).ok_or(LinkRefused::Forged)?;
+        Ok((frame::under(database.root(), || agent_address(&link.agent)), cookie))
     }
 
     /// Lets somebody in who gives the right name and password, and returns the cookie of the session.

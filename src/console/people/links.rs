@@ -15,8 +15,9 @@ const SHORTEST_KEY: usize = 32;
 const LONGEST_AGENT: usize = 800;
 /// What is signed begins with this, so that the key signs nothing else by accident.
 const PURPOSE: &str = "postcall console link";
-/// The version of the form of a link.
-const VERSION: &str = "v1";
+/// The versions of the form of a link: of the only database of a console, and of one of several, which it names.
+const OF_THE_ONLY_ONE: &str = "v1";
+const OF_ONE_OF_SEVERAL: &str = "v2";
 
 /// Why a key is refused.
 #[derive(Debug, thiserror::Error)]
@@ -36,16 +37,20 @@ pub struct LinkKey(hmac::Key);
 
 /// Why a link shows nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum LinkRefused {
+pub(in crate::console) enum LinkRefused {
     /// It was not signed by this key.
     Forged,
     /// Its time is over.
     Over,
+    /// No database could be opened so far whose clock says what time it is.
+    NoClock,
 }
 
 /// What a link shows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Link {
+    /// The database, if it is one of several.
+    pub(super) database: Option<String>,
     pub(super) agent: String,
     /// How many seconds it still counts.
     pub(super) left: i64,
@@ -65,33 +70,48 @@ impl LinkKey {
         (bytes.len() >= SHORTEST_KEY).then(|| LinkKey(hmac::Key::new(hmac::HMAC_SHA256, bytes)))
     }
 
-    /// The token of a link that shows this agent until then, in seconds since 1970.
-    pub fn token(&self, agent: &str, until: i64) -> String {
-        let said = format!("{VERSION}.{until}.{}", hex::encode(agent));
+    /// The token of a link that shows this agent until then, in seconds since 1970. If the console serves several databases, it
+    /// shows the agent in the one that is named, and in no other.
+    pub fn token(&self, database: Option<&str>, agent: &str, until: i64) -> String {
+        let agent = hex::encode(agent);
+        let said = match database {
+            None => format!("{OF_THE_ONLY_ONE}.{until}.{agent}"),
+            Some(name) => format!("{OF_ONE_OF_SEVERAL}.{until}.{agent}.{}", hex::encode(name)),
+        };
         let signature = hmac::sign(&self.0, format!("{PURPOSE} {said}").as_bytes());
         format!("{said}.{}", hex::encode(signature.as_ref()))
     }
 
-    /// What the link with this token shows.
-    pub(super) fn link(&self, token: &str, now: i64) -> Result<Link, LinkRefused> {
+    /// What the link with this token shows. `now` is the time of the database that it names.
+    pub(super) fn link(
+        &self,
+        token: &str,
+        now: impl Fn(Option<&str>) -> Result<i64, LinkRefused>,
+    ) -> Result<Link, LinkRefused> {
         let (said, signature) = token.rsplit_once('.').ok_or(LinkRefused::Forged)?;
         let signature = hex::decode(signature).map_err(|_| LinkRefused::Forged)?;
         // Compares in constant time.
         hmac::verify(&self.0, format!("{PURPOSE} {said}").as_bytes(), &signature).map_err(|_| LinkRefused::Forged)?;
         let mut parts = said.split('.');
-        let (Some(VERSION), Some(until), Some(agent), None) = (parts.next(), parts.next(), parts.next(), parts.next())
-        else {
+        let (Some(version), Some(until), Some(agent)) = (parts.next(), parts.next(), parts.next()) else {
             return Err(LinkRefused::Forged);
         };
+        let text = |hex: &str| hex::decode(hex).ok().and_then(|text| String::from_utf8(text).ok());
+        let database = match (version, parts.next(), parts.next()) {
+            (OF_THE_ONLY_ONE, None, None) => None,
+            (OF_ONE_OF_SEVERAL, Some(name), None) => Some(text(name).ok_or(LinkRefused::Forged)?),
+            _ => return Err(LinkRefused::Forged),
+        };
+        let now = now(database.as_deref())?;
         let until: i64 = until.parse().map_err(|_| LinkRefused::Forged)?;
-        let agent = hex::decode(agent).ok().and_then(|agent| String::from_utf8(agent).ok());
+        let agent = text(agent);
         let agent =
             agent.filter(|agent| !agent.is_empty() && agent.len() <= LONGEST_AGENT).ok_or(LinkRefused::Forged)?;
         match until.saturating_sub(now) {
             left if left <= 0 => Err(LinkRefused::Over),
             // No command makes such a link.
             left if left > LONGEST_LINK => Err(LinkRefused::Forged),
-            left => Ok(Link { agent, left }),
+            left => Ok(Link { database, agent, left }),
         }
     }
 }
@@ -102,34 +122,42 @@ mod tests {
 
     const NOW: i64 = 1_795_000_000;
 
+    fn at(now: i64) -> impl Fn(Option<&str>) -> Result<i64, LinkRefused> {
+        move |database| (database != Some("elsewhere")).then_some(now).ok_or(LinkRefused::Forged)
+    }
+
     #[test]
     fn a_link_shows_its_agent_until_its_time_is_over() {
         let key = LinkKey::of(&[7; 32]).unwrap();
         for agent in ["a", "a.b/c", "é \"<>", &"x".repeat(800)] {
-            let token = key.token(agent, NOW + 60);
-            assert!(token.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'.'), "{token}");
-            assert_eq!(key.link(&token, NOW), Ok(Link { agent: agent.to_owned(), left: 60 }));
-            assert_eq!(key.link(&token, NOW + 60), Err(LinkRefused::Over));
+            for database in [None, Some("host:5432/é")] {
+                let token = key.token(database, agent, NOW + 60);
+                assert!(token.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'.'), "{token}");
+                let link = Link { database: database.map(str::to_owned), agent: agent.to_owned(), left: 60 };
+                assert_eq!(key.link(&token, at(NOW)), Ok(link));
+                assert_eq!(key.link(&token, at(NOW + 60)), Err(LinkRefused::Over));
+            }
         }
-        assert_eq!(key.link(&key.token("a", NOW + LONGEST_LINK + 1), NOW), Err(LinkRefused::Forged));
+        assert_eq!(key.link(&key.token(Some("elsewhere"), "a", NOW + 60), at(NOW)), Err(LinkRefused::Forged));
+        assert_eq!(key.link(&key.token(None, "a", NOW + LONGEST_LINK + 1), at(NOW)), Err(LinkRefused::Forged));
     }
 
     #[test]
     fn whatever_is_changed_in_a_link_makes_it_a_forgery() {
         let key = LinkKey::of(&[7; 32]).unwrap();
-        let token = key.token("agent", NOW + 60);
+        let token = key.token(Some("north"), "agent", NOW + 60);
         let other = LinkKey::of(&[8; 32]).unwrap();
-        assert_eq!(other.link(&token, NOW), Err(LinkRefused::Forged));
-        for at in 0..token.len() {
+        assert_eq!(other.link(&token, at(NOW)), Err(LinkRefused::Forged));
+        for length in 0..token.len() {
             let mut bytes = token.clone().into_bytes();
-            bytes[at] = if bytes[at] == b'1' { b'2' } else { b'1' };
+            bytes[length] = if bytes[length] == b'1' { b'2' } else { b'1' };
             let changed = String::from_utf8(bytes).unwrap();
-            assert_eq!(key.link(&changed, NOW), Err(LinkRefused::Forged), "{changed}");
-            assert_eq!(key.link(&token[..at], NOW), Err(LinkRefused::Forged));
+            assert_eq!(key.link(&changed, at(NOW)), Err(LinkRefused::Forged), "{changed}");
+            assert_eq!(key.link(&token[..length], at(NOW)), Err(LinkRefused::Forged));
         }
         // A signature of something else by the same key.
         let unsaid = hex::encode(hmac::sign(&key.0, format!("v1.{}.61", NOW + 60).as_bytes()).as_ref());
-        assert_eq!(key.link(&format!("v1.{}.61.{unsaid}", NOW + 60), NOW), Err(LinkRefused::Forged));
+        assert_eq!(key.link(&format!("v1.{}.61.{unsaid}", NOW + 60), at(NOW)), Err(LinkRefused::Forged));
         assert!(LinkKey::of(&[7; 31]).is_none());
     }
 }

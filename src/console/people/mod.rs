@@ -28,6 +28,8 @@ pub use passwords::{PasswordError, hash};
 pub use proxy::Proxy;
 pub use users::{UsersError, UsersFile, line};
 
+pub(super) use links::LinkRefused;
+
 pub(super) use door::{Door, NoVisitor, NotLetIn};
 pub use visit::Stores;
 

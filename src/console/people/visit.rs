@@ -30,6 +30,8 @@ pub(in crate::console) struct Visitor {
     pub(in crate::console) name: Option<String>,
     pub(in crate::console) role: Role,
     pub(in crate::console) scope: Scope,
+    /// The only one of several databases that they may see; `None` for all.
+    pub(in crate::console) database: Option<String>,
     /// Whether they have a session that they can end.
     pub(in crate::console) has_session: bool,
 }

@@ -8,7 +8,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::net::TcpStream;
-use tokio::process::{Child, ChildStdout, Command};
+use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 
 use super::process::POSTCALL;
 
@@ -59,9 +59,20 @@ impl Console {
 
     /// As [`Console::start`], with these settings in addition.
     pub async fn start_with(url: &str, settings: &[&str]) -> Console {
+        Console::started(url, settings, Stdio::null()).await
+    }
+
+    /// As [`Console::start_with`], with what it says on stderr.
+    pub async fn start_saying(url: &str, settings: &[&str]) -> (Console, Lines<BufReader<ChildStderr>>) {
+        let mut console = Console::started(url, settings, Stdio::piped()).await;
+        let stderr = console.child.stderr.take().unwrap();
+        (console, BufReader::new(stderr).lines())
+    }
+
+    async fn started(url: &str, settings: &[&str], stderr: Stdio) -> Console {
         let mut command = Command::new(POSTCALL);
         command.args(["console", "--listen", "127.0.0.1:0"]).args(settings).env("DATABASE_URL", url);
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true).spawn().unwrap();
+        let mut child = command.stdout(Stdio::piped()).stderr(stderr).kill_on_drop(true).spawn().unwrap();
         let mut stdout = BufReader::new(child.stdout.take().unwrap()).lines();
         let line =
             tokio::time::timeout(PATIENCE, stdout.next_line()).await.expect("it says where it is").unwrap().unwrap();
@@ -139,9 +150,14 @@ impl Console {
 
     /// Follows the live tail; `last` is the id of the last event that was seen.
     pub async fn follow(&self, last: Option<&str>) -> Stream {
+        self.follow_at("/live", last).await
+    }
+
+    /// As [`Console::follow`], at this path.
+    pub async fn follow_at(&self, path: &str, last: Option<&str>) -> Stream {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
         let last = last.map(|id| format!("last-event-id: {id}\r\n")).unwrap_or_default();
-        let request = format!("GET /live HTTP/1.1\r\nhost: {}\r\n{last}\r\n", self.address);
+        let request = format!("GET {path} HTTP/1.1\r\nhost: {}\r\n{last}\r\n", self.address);
         stream.write_all(request.as_bytes()).await.unwrap();
         Stream { stream, seen: String::new() }
     }

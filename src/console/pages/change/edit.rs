@@ -9,6 +9,7 @@ use super::{reason_if_any, sentence};
 use crate::console::answer::Answer;
 use crate::console::failure::Trouble;
 use crate::console::form::Form;
+use crate::console::frame;
 use crate::console::pages::agent::SwitchView;
 use crate::console::pages::written;
 use crate::console::people::{Role, Visit};
@@ -329,7 +330,7 @@ pub(in crate::console::pages) async fn versions(query: &str, visit: &Visit<'_>) 
     let address = |path: &str, more: &str, value: i32| {
         let mut query = url::form_urlencoded::Serializer::new(String::new());
         query.append_pair("agent", &agent).append_pair("name", &name).append_pair(more, &value.to_string());
-        format!("{path}?{}", query.finish())
+        frame::inside(&format!("{path}?{}", query.finish()))
     };
     let next = versions.last().map(|last| last.version).filter(|last| *last > 1);
     // On the first page, the first version is the newest.

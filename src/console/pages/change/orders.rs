@@ -7,6 +7,7 @@ use super::{reason, reason_if_any, sentence};
 use crate::console::answer::Answer;
 use crate::console::failure::Trouble;
 use crate::console::form::Form;
+use crate::console::frame;
 use crate::console::people::{Role, Visit};
 use crate::console::words::{agent_address, shown};
 use crate::domain::delivery::Finding;
@@ -46,7 +47,7 @@ fn target(form: &Form) -> Result<(NamedTarget, String), Trouble> {
         "host" => {
             let host: Result<HostPattern, _> = form.needed("host")?.trim().parse();
             let host = host.map_err(|error| Trouble::NotDone(format!("The host: {error}.")))?;
-            Ok((NamedTarget::Host(host.to_string()), "/".to_owned()))
+            Ok((NamedTarget::Host(host.to_string()), frame::inside("/")))
         }
         _ => Err(Trouble::Wrong("target: expected agent, action or host.".to_owned())),
     }
@@ -107,7 +108,7 @@ pub(in crate::console::pages) async fn replay(form: &Form, visit: &Visit<'_>) ->
     match outcomes.into_iter().next() {
         Some((_, Replayed::As(replay))) => {
             let done = format!("{id} was replayed as this delivery, which waits to be sent.");
-            Ok(visit.done(&format!("/deliveries/{replay}"), done))
+            Ok(visit.done(&frame::inside(&format!("/deliveries/{replay}")), done))
         }
         Some((_, Replayed::Refused(refusal))) => {
             let Reason { words, cure } = Reason::of(&refusal);
@@ -133,7 +134,7 @@ pub(in crate::console::pages) async fn resolve(form: &Form, visit: &Visit<'_>) -
     let finding = finding.ok_or_else(wrong)?;
     let resolution = change.store.resolve(id, finding, change.by, &reason).await?;
     match told::resolved(id, finding, change.by, &resolution) {
-        Ok(done) => Ok(visit.done(&format!("/deliveries/{id}"), sentence(&done))),
+        Ok(done) => Ok(visit.done(&frame::inside(&format!("/deliveries/{id}")), sentence(&done))),
         Err(problem) => Err(Trouble::NotDone(sentence(&problem))),
     }
 }

@@ -8,6 +8,7 @@ use super::sentence;
 use crate::console::answer::Answer;
 use crate::console::failure::Trouble;
 use crate::console::form::Form;
+use crate::console::frame;
 use crate::console::people::{Role, Visit};
 use crate::console::query::Parameters;
 use crate::console::testing::{Begun, MOST_RUNNING, NotBegun, Order, Testing};
@@ -144,11 +145,11 @@ pub(in crate::console::pages) async fn sent(
     let order = Order { agent, action, version, call, by: change.by.to_owned(), reason };
     let why = match testing.begin(form.needed("form")?, &visit.visitor, change.store, order).await {
         Ok(Begun::Now(test_id)) => {
-            return Ok(visit.done(&format!("/tests/{test_id}"), "The test has begun.".to_owned()));
+            return Ok(visit.done(&frame::inside(&format!("/tests/{test_id}")), "The test has begun.".to_owned()));
         }
         Ok(Begun::Before(test_id)) => {
             let done = "This is the test of that form, which was sent before. Nothing was sent again.";
-            return Ok(visit.done(&format!("/tests/{test_id}"), done.to_owned()));
+            return Ok(visit.done(&frame::inside(&format!("/tests/{test_id}")), done.to_owned()));
         }
         Err(NotBegun::ReadOnly) => return Err(Trouble::ReadOnly),
         Err(NotBegun::Defect) => return Err(Trouble::Defect),

@@ -1,0 +1,278 @@
+//! The search for deliveries in several databases at once. The ids of deliveries grow with time in all of them, so the newest come
+//! first, whichever they are in. A page shows no delivery that is older than what was not searched in one of them: so none is missed
+//! between two pages. Of a database that does not answer, nothing is shown, and the page says so.
+
+use std::cmp::Reverse;
+
+use askama::Template;
+use chrono::{DateTime, Utc};
+use http::StatusCode;
+use uuid::Uuid;
+
+use super::deliveries::{PAGE, Row, criteria};
+use super::search_form::Form;
+use super::written;
+use crate::console::answer::Answer;
+use crate::console::databases::Database;
+use crate::console::failure::Trouble;
+use crate::console::frame;
+use crate::console::query::{Place, Search};
+use crate::console::together::{ANSWER_TIME, All, Answered};
+use crate::console::words::{Here, ShortTime, shown};
+use crate::service::history::{Next, page_within};
+use crate::store::history::HistoryRow;
+use crate::store::search::Patience;
+
+#[derive(Template)]
+#[template(path = "deliveries_of_all.html")]
+struct Page {
+    here: Here,
+    form: Form,
+    wrong: String,
+    list: List,
+}
+
+/// A page of deliveries of all databases.
+#[derive(Default)]
+struct List {
+    rows: Vec<LocatedRow>,
+    newest: Option<String>,
+    newer: Option<String>,
+    older: Option<String>,
+    /// How far back all were searched, if there was no time for the rest, and where the search goes on.
+    reached: Option<(ShortTime, String)>,
+    /// The databases whose deliveries are not here, and why.
+    missing: Vec<Missing>,
+    /// The same search in each database: its name and address.
+    each: Vec<(String, String)>,
+}
+
+/// A delivery, and where it is.
+struct LocatedRow {
+    database: String,
+    address: String,
+    row: Row,
+}
+
+/// The name of a database that is not in a list, and why.
+type Missing = (String, &'static str);
+/// A delivery, and in which database.
+type Located<'s> = (&'s Database, HistoryRow);
+
+pub(super) async fn page(query: &str, all: &All<'_>) -> Result<Answer, Trouble> {
+    if let Some(_own) = &all.visitor.database {
+        return Err(Trouble::OneAgentOnly);
+    }
+    let search = match Search::of(query) {
+        Ok(search) => search,
+        // The form stays, so that it can be corrected.
+        Err(Trouble::Wrong(wrong)) => {
+            let page = Page { here: Here::Deliveries, form: Form::of(None), wrong, list: List::default() };
+            return Ok(Answer::page(StatusCode::BAD_REQUEST, page.render()?));
+        }
+        Err(trouble) => return Err(trouble),
+    };
+    if let Some(id) = search.q.as_ref().and_then(|q| q.parse().ok())
+        && let Some(address) = address_of(all, id).await
+    {
+        return Ok(Answer::elsewhere(&address));
+    }
+    let list = match search.place {
+        Place::Before(before) => newer(all, &search, before).await,
+        Place::Newest => older(all, &search, None).await,
+        Place::After(after) => older(all, &search, Some(after)).await,
+    };
+    written(&Page { here: Here::Deliveries, form: Form::of(Some(&search)), wrong: String::new(), list })
+}
+
+/// The address of the delivery with this id, if one of the databases that answer has it. A database that may not be read, or does
+/// not answer, is said by the list.
+async fn address_of(all: &All<'_>, id: Uuid) -> Option<String> {
+    let answers = all.ask(|database| async move { all.enter(database).await?.visit.delivery(id).await.map(drop) });
+    let found = answers.await.into_iter().find(|(_, answer)| answer.is_ok());
+    found.map(|(database, _)| format!("{}/deliveries/{id}", database.root()))
+}
+
+/// The newest deliveries behind `after`.
+async fn older(all: &All<'_>, search: &Search, after: Option<Uuid>) -> List {
+    let patience = if search.longer { Patience::Search } else { Patience::Glance };
+    let question = |database| async move {
+        let entered = all.enter(database).await?;
+        let (filter, store) = entered.visit.deliveries(criteria(search, &entered.visit).await?)?;
+        Ok(page_within(store, &filter, after, PAGE, patience).await?)
+    };
+    let (pages, missing) = apart(all.ask(question).await);
+    let pages = pages.into_iter().map(|(database, page)| (database, page.rows, page.next)).collect();
+    let (rows, next) = merged(pages, PAGE);
+    let address = |name, value: &str| search.address_with(&[(name, value)]);
+    let (older, reached) = match next {
+        Next::Nothing => (None, None),
+        Next::After(id) => (Some(address("after", &id.to_string())), None),
+        Next::Until(until) => {
+            let further = until.format("%Y-%m-%dT%H:%M:%SZ").to_string();
+            (None, Some((ShortTime(until), search.address_with(&[("until", &further), ("longer", "1")]))))
+        }
+    };
+    let first = rows.first().filter(|_| after.is_some());
+    let newer = first.map(|(_, row)| address("before", &row.delivery_id.to_string()));
+    List { newer, older, reached, ..List::of(all, search, &rows, missing) }
+}
+
+/// Those next to `before` that are newer.
+async fn newer(all: &All<'_>, search: &Search, before: Uuid) -> List {
+    let question = |database| async move {
+        let entered = all.enter(database).await?;
+        let (filter, store) = entered.visit.deliveries(criteria(search, &entered.visit).await?)?;
+        // One more than a page shows whether there are any that are newer still.
+        Ok(store.newer(&filter, before, PAGE + 1).await?)
+    };
+    let (found, missing) = apart(all.ask(question).await);
+    let mut rows: Vec<Located<'_>> =
+        found.into_iter().flat_map(|(database, rows)| rows.into_iter().map(move |row| (database, row))).collect();
+    rows.sort_by_key(|(_, row)| Reverse(row.delivery_id));
+    // Those next to `before` are the last ones.
+    let is_more = rows.len() > PAGE;
+    let rows = rows.split_off(rows.len().saturating_sub(PAGE));
+    let address = |name, row: &Located<'_>| search.address_with(&[(name, &row.1.delivery_id.to_string())]);
+    let newer = rows.first().filter(|_| is_more).map(|row| address("before", row));
+    let older = rows.last().map(|row| address("after", row));
+    List { newer, older, ..List::of(all, search, &rows, missing) }
+}
+
+/// Those that answered, and the names of those that did not, with the reason.
+fn apart<'s, T>(answers: Vec<Answered<'s, T>>) -> (Vec<(&'s Database, T)>, Vec<Missing>) {
+    let (mut answered, mut missing) = (Vec::new(), Vec::new());
+    for (database, answer) in answers {
+        match answer {
+            Ok(answer) => answered.push((database, answer)),
+            Err(trouble) => missing.push((name_of(database), trouble.title())),
+        }
+    }
+    (answered, missing)
+}
+
+fn name_of(database: &Database) -> String {
+    shown(database.name().unwrap_or_default()).into_owned()
+}
+
+impl List {
+    fn of(all: &All<'_>, search: &Search, rows: &[Located<'_>], missing: Vec<Missing>) -> List {
+        let located = |(database, row): &Located<'_>| LocatedRow {
+            database: name_of(database),
+            address: format!("{}/", database.root()),
+            row: frame::under(database.root(), || Row::of(row)),
+        };
+        let same = |database: &Database| frame::under(database.root(), || search.address_with(&[]));
+        List {
+            rows: rows.iter().map(located).collect(),
+            newest: (search.place != Place::Newest).then(|| search.address_with(&[])),
+            missing,
+            each: all.databases.all().iter().map(|database| (name_of(database), same(database))).collect(),
+            ..List::default()
+        }
+    }
+}
+
+/// What a delivery's place in a list depends on.
+trait Placed {
+    fn id(&self) -> Uuid;
+    fn created_at(&self) -> DateTime<Utc>;
+}
+
+impl Placed for HistoryRow {
+    fn id(&self) -> Uuid {
+        self.delivery_id
+    }
+
+    fn created_at(&self) -> DateTime<Utc> {
+        self.created_at
+    }
+}
+
+/// The first `limit` deliveries of pages of several databases, which all begin at the same place, and what comes after them.
+fn merged<D: Copy, R: Placed>(pages: Vec<(D, Vec<R>, Next)>, limit: usize) -> (Vec<(D, R)>, Next) {
+    let (mut rows, mut behind, mut until) = (Vec::new(), None::<Uuid>, None::<DateTime<Utc>>);
+    for (database, of_page, next) in pages {
+        rows.extend(of_page.into_iter().map(|row| (database, row)));
+        match next {
+            Next::Nothing => {}
+            Next::After(last) => behind = behind.max(Some(last)),
+            Next::Until(time) => until = until.max(Some(time)),
+        }
+    }
+    rows.sort_by_key(|(_, row)| Reverse(row.id()));
+    // What is older than the end of one database's part is not complete.
+    rows.retain(|(_, row)| until.is_none_or(|until| row.created_at() >= until));
+    rows.retain(|(_, row)| behind.is_none_or(|behind| row.id() >= behind));
+    let is_more = rows.len() > limit;
+    rows.truncate(limit);
+    let last = rows.last().map(|(_, row)| Next::After(row.id())).filter(|_| is_more);
+    let next = last.unwrap_or(match (behind, until) {
+        (None, None) => Next::Nothing,
+        (None, Some(until)) => Next::Until(until),
+        // Whichever ends first: behind it, the other is searched again.
+        (Some(behind), Some(until)) if time_of(behind) < until => Next::Until(until),
+        (Some(behind), _) => Next::After(behind),
+    });
+    (rows, next)
+}
+
+/// When an id was made, to the millisecond: its first 48 bits say so (RFC 9562, version 7).
+fn time_of(id: Uuid) -> DateTime<Utc> {
+    let ms = i64::try_from(id.as_u128() >> 80).unwrap_or(i64::MAX);
+    DateTime::from_timestamp_millis(ms).unwrap_or(DateTime::UNIX_EPOCH)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Created at this second; its id says so, too.
+    struct Created(u128);
+
+    fn id(second: u128) -> Uuid {
+        Uuid::from_u128((second * 1_000) << 80)
+    }
+
+    fn at(second: u128) -> DateTime<Utc> {
+        time_of(id(second))
+    }
+
+    impl Placed for Created {
+        fn id(&self) -> Uuid {
+            id(self.0)
+        }
+
+        fn created_at(&self) -> DateTime<Utc> {
+            at(self.0)
+        }
+    }
+
+    fn list(pages: &[(&[u128], Next)], limit: usize) -> (Vec<(usize, u128)>, Next) {
+        let pages = pages.iter().enumerate();
+        let pages = pages.map(|(of, (rows, next))| (of, rows.iter().copied().map(Created).collect(), *next)).collect();
+        let (rows, next) = merged(pages, limit);
+        (rows.into_iter().map(|(of, row)| (of, row.0)).collect(), next)
+    }
+
+    #[test]
+    fn a_page_of_all_has_the_newest_of_all_and_goes_on_behind_its_last_one() {
+        let both: &[(&[u128], Next)] = &[(&[9, 6], Next::After(id(6))), (&[8, 7], Next::After(id(7)))];
+        assert_eq!(list(both, 2), (vec![(0, 9), (1, 8)], Next::After(id(8))));
+        let ended: &[(&[u128], Next)] = &[(&[9], Next::Nothing), (&[8], Next::Nothing)];
+        assert_eq!(list(ended, 2), (vec![(0, 9), (1, 8)], Next::Nothing));
+        assert_eq!(list(&[], 2), (vec![], Next::Nothing));
+    }
+
+    #[test]
+    fn nothing_is_shown_that_is_older_than_what_one_of_the_databases_was_not_searched_for() {
+        // The first has found nothing down to 5, and goes on there.
+        let pages: &[(&[u128], Next)] = &[(&[], Next::After(id(5))), (&[8, 4, 3], Next::Nothing)];
+        assert_eq!(list(pages, 50), (vec![(1, 8)], Next::After(id(5))));
+        // There was no time for what is older than 6 in one, and for what is before 4 in the other.
+        let pages: &[(&[u128], Next)] = &[(&[9], Next::Until(at(6))), (&[8, 5, 4], Next::After(id(4)))];
+        assert_eq!(list(pages, 50), (vec![(0, 9), (1, 8)], Next::Until(at(6))));
+        let pages: &[(&[u128], Next)] = &[(&[9, 5], Next::Until(at(3))), (&[8, 6], Next::After(id(6)))];
+        assert_eq!(list(pages, 50), (vec![(0, 9), (1, 8), (1, 6)], Next::After(id(6))));
+    }
+}
