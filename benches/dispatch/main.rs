@@ -41,9 +41,11 @@ mod process;
 mod prune;
 mod queue;
 mod receiver;
+mod seal;
 mod soak;
 mod stream;
 mod throughput;
+mod verify;
 mod writers;
 
 fn main() {
@@ -105,6 +107,8 @@ async fn measure(subject: Subject, programs: &[&Program], arguments: &Arguments)
             latency::measure(programs, arguments.stream_seconds, idle, concurrency, rounds).await;
         }
         Subject::Monitoring => monitoring::measure(arguments.calls, concurrency, rounds).await,
+        Subject::Seal => seal::measure(arguments.seal_calls, concurrency, rounds).await,
+        Subject::Verify => verify::measure(arguments.rows, rounds).await,
         Subject::Fair => fair::measure(programs, &arguments.cases, arguments.fair()).await,
         Subject::Flat => flat::measure(arguments.flat()).await,
         Subject::Console => {

@@ -1,0 +1,120 @@
+//! Measures what sealing history costs a dispatcher under full load: the same calls are delivered without a sealer and with one, in
+//! turns, each in a database of its own. A dispatcher seals only if it has a key, so the one without has none.
+//!
+//! A sealer works every 15 s. So a run should take a minute or more (`--calls`), and what is left unsealed at its end is waited for:
+//! CPU and WAL are those of all deliveries and of all their leaves, whereas the rate is that until the last record.
+
+use std::time::Duration;
+
+use crate::calls;
+use crate::database::Database;
+use crate::lanes::{Body, Lane};
+use crate::print::{Figure, chapter, measured, note, ratios};
+use crate::process::{Dispatcher, Program, SealKey, Shares};
+use crate::receiver::Receiver;
+use crate::throughput::order;
+
+/// How often it is asked whether everything is sealed.
+const LOOK: Duration = Duration::from_millis(250);
+/// How long a sealer may take for what was written last.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// The results of one run. CPU and WAL are those of one delivery, with all that belongs to it.
+struct Run {
+    per_second: f64,
+    seconds: f64,
+    dispatcher_us: f64,
+    server_us: f64,
+    wal_bytes: f64,
+    sealed_share: f64,
+}
+
+/// Measures and prints all figures of this subject.
+pub async fn measure(calls: usize, concurrency: usize, rounds: usize) {
+    chapter(&format!("Sealing: {concurrency} in flight, {calls} calls, with a sealer and without"));
+    note("Ratios are of neighbours in time, with against without; in brackets least and most of all rounds.");
+    let key = SealKey::new();
+    let programs =
+        [Program::candidate().told("without", &[]), Program::candidate().told("with", &["--seal-key-file", key.path()])];
+    let receiver = Receiver::start();
+    receiver.count_only();
+    let mut runs = [Vec::new(), Vec::new()];
+    for round in 0..rounds {
+        for index in order(programs.len(), round) {
+            runs[index].push(once(&programs[index], index == 1, (calls, concurrency), &receiver).await);
+        }
+    }
+    let figures: [Figure<Run>; 6] = [
+        ("deliveries from the first claim to the last record", |run| run.per_second, "/s"),
+        ("that took", |run| run.seconds, "s"),
+        ("of them sealed by then", |run| run.sealed_share, ""),
+        ("CPU of a delivery, dispatcher", |run| run.dispatcher_us, "µs"),
+        ("CPU of a delivery, Postgres, all its processes", |run| run.server_us, "µs"),
+        ("WAL of a delivery", |run| run.wal_bytes, "bytes"),
+    ];
+    let values = |runs: &[Run], value: fn(&Run) -> f64| -> Vec<f64> { runs.iter().map(value).collect() };
+    for (program, runs) in programs.iter().zip(&runs) {
+        for (what, value, unit) in figures {
+            measured(&format!("{}: {what}", program.label), &values(runs, value), unit);
+        }
+    }
+    let compared: [Figure<Run>; 5] = [
+        ("rate", |run| run.per_second, ""),
+        ("CPU of the dispatcher", |run| run.dispatcher_us, ""),
+        ("CPU of Postgres", |run| run.server_us, ""),
+        ("CPU of both", |run| run.dispatcher_us + run.server_us, ""),
+        ("WAL", |run| run.wal_bytes, ""),
+    ];
+    for (what, value, unit) in compared {
+        measured(&format!("with against without: {what}"), &ratios(&values(&runs[1], value), &values(&runs[0], value)), unit);
+    }
+}
+
+/// Delivers all calls once, and seals them if the program does.
+async fn once(program: &Program, seals: bool, (calls, concurrency): (usize, usize), receiver: &Receiver) -> Run {
+    receiver.forget();
+    receiver.count_only();
+    let database = Database::new("bench_seal").await;
+    database.publish_lanes(&Lane::on_one_host(receiver, calls::AGENTS, Body::Default)).await;
+    database.pile(0..calls, calls::AGENTS).await;
+    database.execute("VACUUM ANALYZE").await;
+    database.execute("CHECKPOINT").await;
+    let (wal, server) = (database.counters().await.wal_bytes, database.server_cpu_seconds().await);
+    let dispatcher = Dispatcher::of(program, &database.url, concurrency, Shares::All).await;
+    receiver.has(calls).await;
+    database.has_recorded(calls).await;
+    let sealed = database.number("SELECT coalesce(max(size), 0) FROM postcall.seal_slice").await;
+    if seals {
+        all_is_sealed(&database).await;
+    }
+    let dispatcher_seconds = dispatcher.cpu_seconds();
+    let server_seconds = database.server_cpu_seconds().await - server;
+    let wal_bytes = (database.counters().await.wal_bytes - wal) as f64;
+    dispatcher.stop().await;
+    database.assert_all_delivered(calls).await;
+    assert_eq!(receiver.count(), calls, "DOUBLED: as many requests as calls");
+    let span = "SELECT extract(epoch FROM max(finished_at) - min(claimed_at)) FROM postcall.delivery";
+    let (count, seconds) = (calls as f64, database.number(span).await);
+    database.close().await;
+    Run {
+        per_second: count / seconds,
+        seconds,
+        dispatcher_us: dispatcher_seconds * 1e6 / count,
+        server_us: server_seconds * 1e6 / count,
+        wal_bytes: wal_bytes / count,
+        sealed_share: sealed / count,
+    }
+}
+
+/// Waits until every delivery of history is sealed. Panics if that does not happen.
+pub async fn all_is_sealed(database: &Database) {
+    let unsealed = "SELECT count(*) FROM (SELECT FROM postcall.delivery
+                    WHERE xact > (SELECT coalesce(max(through_xact), -1) FROM postcall.seal_slice) LIMIT 1) AS unsealed";
+    for _ in 0..PATIENCE.as_millis() / LOOK.as_millis() {
+        if database.number(unsealed).await == 0.0 {
+            return;
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    panic!("history is not sealed");
+}
