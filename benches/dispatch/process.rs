@@ -179,7 +179,8 @@ fn seconds_in_stat(pid: u32, field: usize) -> f64 {
     let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { return 0.0 };
     // The second field is the program's name in brackets, which may hold any character.
     let after_name = stat.rsplit_once(')').unwrap().1;
-    after_name.split_whitespace().skip(field - 3).take(2).map(|ticks| ticks.parse::<f64>().unwrap()).sum::<f64>() / TICKS
+    after_name.split_whitespace().skip(field - 3).take(2).map(|ticks| ticks.parse::<f64>().unwrap()).sum::<f64>()
+        / TICKS
 }
 
 /// The CPU seconds of all processes that this one has started and that have ended.

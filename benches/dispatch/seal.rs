@@ -34,8 +34,10 @@ pub async fn measure(calls: usize, concurrency: usize, rounds: usize) {
     chapter(&format!("Sealing: {concurrency} in flight, {calls} calls, with a sealer and without"));
     note("Ratios are of neighbours in time, with against without; in brackets least and most of all rounds.");
     let key = SealKey::new();
-    let programs =
-        [Program::candidate().told("without", &[]), Program::candidate().told("with", &["--seal-key-file", key.path()])];
+    let programs = [
+        Program::candidate().told("without", &[]),
+        Program::candidate().told("with", &["--seal-key-file", key.path()]),
+    ];
     let receiver = Receiver::start();
     receiver.count_only();
     let mut runs = [Vec::new(), Vec::new()];
@@ -66,7 +68,11 @@ pub async fn measure(calls: usize, concurrency: usize, rounds: usize) {
         ("WAL", |run| run.wal_bytes, ""),
     ];
     for (what, value, unit) in compared {
-        measured(&format!("with against without: {what}"), &ratios(&values(&runs[1], value), &values(&runs[0], value)), unit);
+        measured(
+            &format!("with against without: {what}"),
+            &ratios(&values(&runs[1], value), &values(&runs[0], value)),
+            unit,
+        );
     }
 }
 
