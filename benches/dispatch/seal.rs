@@ -10,7 +10,7 @@ use crate::calls;
 use crate::database::Database;
 use crate::lanes::{Body, Lane};
 use crate::print::{Figure, chapter, measured, note, ratios};
-use crate::process::{Dispatcher, Program, SealKey, Shares};
+use crate::process::{self, Dispatcher, Program, SealKey, Shares};
 use crate::receiver::Receiver;
 use crate::throughput::order;
 
@@ -25,6 +25,8 @@ struct Run {
     seconds: f64,
     dispatcher_us: f64,
     server_us: f64,
+    /// CPU time of the one process of Postgres that works for the sealer.
+    sealer_us: f64,
     wal_bytes: f64,
     sealed_share: f64,
 }
@@ -46,12 +48,18 @@ pub async fn measure(calls: usize, concurrency: usize, rounds: usize) {
             runs[index].push(once(&programs[index], index == 1, (calls, concurrency), &receiver).await);
         }
     }
-    let figures: [Figure<Run>; 6] = [
+    let figures: [Figure<Run>; 8] = [
         ("deliveries from the first claim to the last record", |run| run.per_second, "/s"),
         ("that took", |run| run.seconds, "s"),
         ("of them sealed by then", |run| run.sealed_share, ""),
         ("CPU of a delivery, dispatcher", |run| run.dispatcher_us, "µs"),
         ("CPU of a delivery, Postgres, all its processes", |run| run.server_us, "µs"),
+        ("of that, the process that works for the sealer", |run| run.sealer_us, "µs"),
+        (
+            "the same, of the CPU of dispatcher and Postgres",
+            |run| run.sealer_us / (run.dispatcher_us + run.server_us),
+            "",
+        ),
         ("WAL of a delivery", |run| run.wal_bytes, "bytes"),
     ];
     let values = |runs: &[Run], value: fn(&Run) -> f64| -> Vec<f64> { runs.iter().map(value).collect() };
@@ -94,6 +102,7 @@ async fn once(program: &Program, seals: bool, (calls, concurrency): (usize, usiz
         all_is_sealed(&database).await;
     }
     let dispatcher_seconds = dispatcher.cpu_seconds();
+    let sealer_seconds = if seals { sealer_cpu_seconds(&database).await } else { 0.0 };
     let server_seconds = database.server_cpu_seconds().await - server;
     let wal_bytes = (database.counters().await.wal_bytes - wal) as f64;
     dispatcher.stop().await;
@@ -107,9 +116,18 @@ async fn once(program: &Program, seals: bool, (calls, concurrency): (usize, usiz
         seconds,
         dispatcher_us: dispatcher_seconds * 1e6 / count,
         server_us: server_seconds * 1e6 / count,
+        sealer_us: sealer_seconds * 1e6 / count,
         wal_bytes: wal_bytes / count,
         sealed_share: sealed / count,
     }
+}
+
+/// The CPU seconds of the process of Postgres that works for the sealer, found by its last statement. It is exact, whereas the cost by the
+/// difference of two runs is as noisy as the machine.
+async fn sealer_cpu_seconds(database: &Database) -> f64 {
+    let pid = "SELECT max(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()
+               AND query ~ 'record_send|INTO postcall.seal_slice|UPDATE postcall.seal_turn'";
+    process::cpu_seconds(database.number(pid).await as u32)
 }
 
 /// Waits until every delivery of history is sealed. Panics if that does not happen.

@@ -50,4 +50,3 @@ UPDATE postcall.seal_turn SET ahead = 2000 + current_setting('bench.rows')::bigi
 RESET session_replication_role;
 RESET synchronous_commit;
 RESET jit;
-VACUUM (ANALYZE) postcall.delivery;

@@ -19,9 +19,7 @@ pub async fn measure(rows: i64, rounds: usize) {
     let database = Database::new("bench_verify").await;
     let started = Instant::now();
     let mut connection = PgConnection::connect(&database.url).await.unwrap();
-    let script = format!("SET bench.rows = {rows}; {ROWS}");
-    sqlx::raw_sql(AssertSqlSafe(script)).execute(&mut connection).await.unwrap();
-    for statement in ["VACUUM ANALYZE", "CHECKPOINT"] {
+    for statement in [&format!("SET bench.rows = {rows}; {ROWS}"), "VACUUM ANALYZE", "CHECKPOINT"] {
         sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut connection).await.unwrap();
     }
     connection.close().await.unwrap();
