@@ -40,6 +40,10 @@ pub struct Arguments {
     #[arg(long, default_value_t = 20_000, value_name = "N")]
     pub calls: usize,
 
+    /// Calls of a run of seal: so many that a run takes a minute, because history is sealed every 15 s.
+    #[arg(long, default_value_t = 400_000, value_name = "N")]
+    pub seal_calls: usize,
+
     /// Requests in flight. Throughput uses each value; burst and latency the first; fair, flat and prune the last.
     #[arg(long, default_value = "64,256", value_delimiter = ',', value_name = "N,…")]
     pub concurrency: Vec<usize>,
@@ -140,6 +144,10 @@ pub enum Subject {
     Latency,
     /// What metrics that are scraped each second, and exported spans, cost a dispatcher. 3 minutes.
     Monitoring,
+    /// What sealing history costs a dispatcher under full load. 15 minutes.
+    Seal,
+    /// How long it takes to seal a long history, and to verify it. 5 minutes.
+    Verify,
     /// Honest agents beside receivers that hang, are slow or are down. 30 minutes; one --case takes 3 to 11.
     Fair,
     /// Whether databases that stop, stand still or fail over slow down another one of the same process. 3 minutes.
@@ -168,6 +176,7 @@ impl Arguments {
         Arguments {
             rounds: 1,
             calls: 400,
+            seal_calls: 400,
             concurrency: vec![16],
             seconds: 1,
             stream_seconds: 2,

@@ -225,6 +225,19 @@ impl Database {
         pids.into_iter().map(|pid| process::cpu_seconds(pid.try_into().unwrap())).sum()
     }
 
+    /// Switches autovacuum on or off, for the whole server.
+    pub async fn set_autovacuum(&self, on: bool) {
+        for statement in [format!("ALTER SYSTEM SET autovacuum = {on}"), "SELECT pg_reload_conf()".to_owned()] {
+            self.execute(&statement).await;
+        }
+    }
+
+    /// The CPU seconds of the whole server, with those of its processes that have ended.
+    pub async fn server_cpu_seconds(&self) -> f64 {
+        let pid = self.number("SELECT split_part(pg_read_file('postmaster.pid'), E'\\n', 1)::integer").await;
+        self.cpu_seconds().await + process::cpu_seconds_of_ended_children(pid as u32)
+    }
+
     /// Closes the connections, so that the next subject is alone.
     pub async fn close(self) {
         self.store.close().await;

@@ -41,11 +41,13 @@ mod process;
 mod prune;
 mod queue;
 mod receiver;
+mod seal;
 mod servers;
 mod several;
 mod soak;
 mod stream;
 mod throughput;
+mod verify;
 mod writers;
 
 fn main() {
@@ -108,6 +110,8 @@ async fn measure(subject: Subject, programs: &[&Program], arguments: &Arguments)
         }
         Subject::Monitoring => monitoring::measure(arguments.calls, concurrency, rounds).await,
         Subject::Several => several::measure(arguments.calls, concurrency, rounds).await,
+        Subject::Seal => seal::measure(arguments.seal_calls, concurrency, rounds).await,
+        Subject::Verify => verify::measure(arguments.rows, rounds).await,
         Subject::Fair => fair::measure(programs, &arguments.cases, arguments.fair()).await,
         Subject::Flat => flat::measure(arguments.flat()).await,
         Subject::Console => {

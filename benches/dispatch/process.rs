@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::OnceLock;
 
+use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::signal::{Signal, kill};
+use nix::sys::time::TimeValLike;
 use nix::unistd::Pid;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
@@ -162,9 +164,64 @@ async fn read_log(log: tokio::process::ChildStderr, started: oneshot::Sender<()>
 
 /// The CPU seconds that a process has used, in its own code and in the kernel. 0 for a process that has ended.
 pub fn cpu_seconds(pid: u32) -> f64 {
+    // utime and stime are fields 14 and 15.
+    seconds_in_stat(pid, 14)
+}
+
+/// The CPU seconds of the processes that a process has started, that have ended, and that it has waited for.
+pub fn cpu_seconds_of_ended_children(pid: u32) -> f64 {
+    // cutime and cstime are fields 16 and 17.
+    seconds_in_stat(pid, 16)
+}
+
+/// The sum of two neighbouring fields of `/proc/PID/stat`, in seconds. Fields are counted from 1.
+fn seconds_in_stat(pid: u32, field: usize) -> f64 {
     let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { return 0.0 };
-    // The second field is the program's name in brackets, which may hold any character. utime and stime are fields 14
-    // and 15.
+    // The second field is the program's name in brackets, which may hold any character.
     let after_name = stat.rsplit_once(')').unwrap().1;
-    after_name.split_whitespace().skip(11).take(2).map(|ticks| ticks.parse::<f64>().unwrap()).sum::<f64>() / TICKS
+    after_name.split_whitespace().skip(field - 3).take(2).map(|ticks| ticks.parse::<f64>().unwrap()).sum::<f64>()
+        / TICKS
+}
+
+/// The CPU seconds of all processes that this one has started and that have ended.
+pub fn cpu_seconds_of_children() -> f64 {
+    let usage = getrusage(UsageWho::RUSAGE_CHILDREN).unwrap();
+    (usage.user_time() + usage.system_time()).num_microseconds() as f64 / 1e6
+}
+
+/// The peak resident memory of the largest of these processes, in megabytes.
+pub fn peak_megabytes_of_children() -> f64 {
+    getrusage(UsageWho::RUSAGE_CHILDREN).unwrap().max_rss() as f64 / 1024.0
+}
+
+/// A key that seals history, in a file that leaves with it.
+pub struct SealKey {
+    path: String,
+    verifier: String,
+    _directory: tempfile::TempDir,
+}
+
+impl SealKey {
+    /// Makes a key.
+    pub fn new() -> SealKey {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("seal.key").to_str().unwrap().to_owned();
+        let made = std::process::Command::new(&Program::candidate().path)
+            .args(["audit", "new-key", "bench.example/postcall", &path])
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "new-key: {}", String::from_utf8_lossy(&made.stderr));
+        let verifier = String::from_utf8(made.stdout).unwrap().trim().to_owned();
+        SealKey { path, verifier, _directory: directory }
+    }
+
+    /// The file with the key that signs.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// The key that verifies.
+    pub fn verifier(&self) -> &str {
+        &self.verifier
+    }
 }

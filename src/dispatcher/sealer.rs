@@ -23,7 +23,7 @@ use super::checkpoints::{CheckpointDir, DirError};
 use crate::domain::chain::chain;
 use crate::domain::seal::{Kind, Place};
 use crate::seal::key::{Signer, Verifier};
-use crate::seal::leaf::{Unreadable, leaf};
+use crate::seal::leaf::{Unreadable, write_leaf};
 use crate::seal::nodes::is_kept;
 use crate::seal::note::{Checkpoint, rows_digest};
 use crate::seal::tree::{Frontier, leaf_hash};
@@ -283,9 +283,11 @@ fn number(count: u64) -> i64 {
 fn slice_of(mut tree: Frontier, unsealed: Unsealed, key: &Signer) -> Result<(NewSlice, Checkpoint), Unreadable> {
     let first_leaf = number(tree.size());
     let (mut kinds, mut ids, mut hashes, mut nodes) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let mut leaf = Vec::new();
     for SealedRow { place, record } in unsealed.rows {
         let kind = u8::try_from(place.kind).ok().and_then(Kind::numbered).ok_or(Unreadable)?;
-        let hash = leaf_hash(&leaf(kind, &record)?);
+        write_leaf(kind, &record, &mut leaf)?;
+        let hash = leaf_hash(&leaf);
         kinds.push(kind.number());
         ids.extend_from_slice(place.id.as_bytes());
         hashes.extend_from_slice(&hash);

@@ -5,6 +5,7 @@
 //! a signed note of C2SP. Whoever has a checkpoint from outside of the database can tell whether any row from before it was
 //! altered, removed or inserted. docs/auditing.md says all of it for those who want to check it with programs of their own.
 
+pub mod fields;
 pub mod key;
 pub mod leaf;
 pub mod nodes;

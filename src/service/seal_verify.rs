@@ -15,7 +15,7 @@ use self::checkpoints::judge;
 use self::nodes::{Node, compare_nodes};
 use crate::domain::seal::{Kind, Place, named};
 use crate::seal::key::Verifier;
-use crate::seal::leaf::{self, leaf};
+use crate::seal::leaf::{self, leaf, write_leaf};
 use crate::seal::nodes::is_kept;
 use crate::seal::note::rows_digest;
 use crate::seal::tree::{Frontier, HASH_BYTES, Hash, leaf_hash};
@@ -286,9 +286,10 @@ fn differences(leaves: &Leaves, rows: &[SealedRow]) -> (Vec<Wrong>, Vec<(Kind, U
             "leaves are of kinds that this release does not know, and were not compared: a newer one sealed them";
         wrong.push(Wrong::Log(format!("{of_no_kind} {words}")));
     }
+    let mut leaf = Vec::new();
     for SealedRow { place, record } in rows {
         let Some(kind) = u8::try_from(place.kind).ok().and_then(Kind::numbered) else { continue };
-        let hash = leaf(kind, record).map(|leaf| leaf_hash(&leaf));
+        let hash = write_leaf(kind, record, &mut leaf).map(|()| leaf_hash(&leaf));
         match sealed.remove(&(kind, place.id)) {
             None => wrong.push(Wrong::Inserted(kind, place.id)),
             Some(expected) if hash.as_ref() != Ok(expected) => wrong.push(Wrong::Altered(kind, place.id)),

@@ -42,7 +42,7 @@ struct Found {
 ///   are. A place between kinds is before or behind all rows of a kind that its transaction wrote.
 /// - Merged by the caller: a sort in the database would go to disk.
 /// - record_send: the fields as one value, which is read several times faster than 27 values. Its fields are those that
-///   src/seal/leaf.rs names, in that order; new ones are added at the end.
+///   src/seal/fields.rs names, in that order; new ones are added at the end.
 macro_rules! rows_of_all_kinds {
     ($after:expr, $through:expr, $limit:expr) => {
         sqlx::query_as!(

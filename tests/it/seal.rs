@@ -3,7 +3,7 @@
 use std::process::Output;
 
 use postcall::domain::seal::{Kind, Place};
-use postcall::seal::leaf;
+use postcall::seal::{fields, leaf};
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use uuid::Uuid;
@@ -457,7 +457,7 @@ fn the_documented_fields_of_leaves_are_those_that_are_sealed() {
             .lines()
             .find(|line| line.starts_with('|') && line.contains(&named))
             .unwrap_or_else(|| panic!("{named}"));
-        let fields: Vec<String> = leaf::fields(kind).iter().map(|(name, _)| format!("`{name}`")).collect();
+        let fields: Vec<String> = fields::fields(kind).iter().map(|(name, _)| format!("`{name}`")).collect();
         assert!(line.ends_with(&format!("| {} |", fields.join(", "))), "{named}: {}", fields.join(", "));
     }
 }
