@@ -29,12 +29,12 @@ pub async fn order(run: &Run) {
     }
 }
 
-/// Deliveries that ended a while ago, in one of these states; some of the newest.
-async fn ended(run: &Run, states: &str, chance: &mut fastrand::Rng) -> Option<Vec<Uuid>> {
+/// Deliveries that ended a while ago and for which this condition holds; some of the newest.
+async fn ended(run: &Run, which: &str, chance: &mut fastrand::Rng) -> Option<Vec<Uuid>> {
     let mut connection = run.ways.connect().await.ok()?;
     let sql = format!(
         "SELECT delivery_id FROM postcall.delivery
-         WHERE state IN ({states}) AND finished_at < now() - interval '3 s'
+         WHERE {which} AND finished_at < now() - interval '3 s'
          ORDER BY delivery_id DESC OFFSET {} LIMIT 5",
         chance.u32(..200)
     );
@@ -43,8 +43,8 @@ async fn ended(run: &Run, states: &str, chance: &mut fastrand::Rng) -> Option<Ve
 }
 
 async fn replay(run: &Run, chance: &mut fastrand::Rng) -> Option<()> {
-    let states = ["'unknown'", "'delivered'", "'rejected'", "'failed'"][chance.usize(..4)];
-    let ids = ended(run, states, chance).await?;
+    let state = ["unknown", "delivered", "rejected", "failed"][chance.usize(..4)];
+    let ids = ended(run, &format!("state = '{state}'"), chance).await?;
     let mut given = 0;
     for id in &ids {
         let id = id.to_string();
@@ -53,13 +53,18 @@ async fn replay(run: &Run, chance: &mut fastrand::Rng) -> Option<()> {
         given += u64::from(command(run, &arguments).await);
     }
     run.counts.replays.add(given);
-    run.happened(format!("a person replays {given} deliveries that are {states}"));
+    run.happened(format!("a person replays {given} deliveries that are {state}"));
     (given > 0).then_some(())
 }
 
+/// Doubts about which a receiver can be asked. It knows a replay by the id of the message, as it knows the first delivery, so it cannot tell
+/// whether the replay has arrived.
+const ANSWERABLE: &str = "state = 'unknown' AND NOT EXISTS (
+    SELECT FROM postcall.replay WHERE delivery.delivery_id IN (replay.delivery_id, replay.message_id))";
+
 /// A person asks the receiver about doubts, and records what is true.
 async fn find(run: &Run, chance: &mut fastrand::Rng) -> Option<()> {
-    let ids = ended(run, "'unknown'", chance).await?;
+    let ids = ended(run, ANSWERABLE, chance).await?;
     let mut given = 0;
     for id in &ids {
         let found = if run.record.count(*id) > 0 { "delivered" } else { "failed" };
