@@ -1,5 +1,6 @@
 //! Servers of a scene's own, which it can stop, freeze and replace by their standbys. They are those of the tests.
 
+#[expect(clippy::disallowed_methods, reason = "whoever drops a server waits for its end")]
 #[expect(dead_code, reason = "the tests use more of it")]
 #[path = "../../tests/it/support/cluster.rs"]
 mod cluster;
