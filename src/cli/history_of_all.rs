@@ -15,6 +15,7 @@ use super::{CliError, Format, ONE_CONNECTION};
 use crate::domain::chain::chain;
 use crate::service::export::Record;
 use crate::service::history::{Following, Next, Page, STEP, Whole, page};
+use crate::service::merged::merged;
 use crate::store::Store;
 use crate::store::history::{HistoryFilter, HistoryRow};
 
@@ -118,32 +119,23 @@ async fn open(database: &NamedDatabase, filter: Filter) -> Result<Source, CliErr
 }
 
 async fn print_page(sources: &[Source], after: Option<Uuid>, limit: usize, format: Format) -> Result<(), CliError> {
-    let (mut rows, mut behind, mut until) = (Vec::new(), None::<Uuid>, None);
+    let mut pages = Vec::new();
     for source in sources {
-        let Page { rows: of_source, next } = page(&source.store, &source.filter, after, limit).await?;
-        rows.extend(of_source.into_iter().map(|row| source.located(row)));
-        match next {
-            Next::Nothing => {}
-            Next::After(last) => behind = behind.max(Some(last)),
-            Next::Until(time) => until = until.max(Some(time)),
-        }
+        let Page { rows, next } = page(&source.store, &source.filter, after, limit).await?;
+        pages.push((source, rows, next));
     }
-    rows.sort_by_key(|located| std::cmp::Reverse(located.row.delivery_id));
-    // What is older than the end of one database's part is not complete.
-    rows.retain(|located| until.is_none_or(|until| located.row.created_at >= until));
-    rows.retain(|located| behind.is_none_or(|behind| located.row.delivery_id >= behind));
-    let is_more = rows.len() > limit || behind.is_some();
-    rows.truncate(limit);
+    let (rows, next) = merged(pages, limit);
+    let rows: Vec<Located> = rows.into_iter().map(|(source, row)| source.located(row)).collect();
     let mut listing = Listing::new(format);
     listing.add(&rows)?;
     listing.end()?;
-    match (until, rows.last()) {
-        (_, Some(last)) if is_more => eprintln!("more: repeat with --after {}", last.row.delivery_id),
-        (Some(until), _) => {
+    match next {
+        Next::Nothing => {}
+        Next::After(last) => eprintln!("more: repeat with --after {last}"),
+        Next::Until(until) => {
             let until = time(until);
             eprintln!("searched back to {until}; for what is older, repeat with --until {until}");
         }
-        (None, _) => {}
     }
     Ok(())
 }

@@ -3,19 +3,18 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 use tracing::{Span, error};
 
 use super::budget::{Budget, SMALL_BODY, SMALL_TEXT, Share};
 use super::secrets::Ready;
 use super::signing::Signing;
-use crate::domain::body_digest::BodyDigest;
 use crate::domain::call::Call;
 use crate::domain::claim::{Payload, SentRequest};
 use crate::domain::delivery::{Ending, Failure, Outcome};
 use crate::domain::problem::{Code, Field, Problem};
 use crate::domain::request::Request;
+use crate::vault::digest_of;
 use crate::webhook::SendGate;
 
 /// A rendered request, and what goes with it.
@@ -96,10 +95,7 @@ fn render_now(text: &str, ready: &Ready) -> Result<Rendered, Problem> {
         method: request.method,
         url: action.recorded_url().to_owned(),
         body_bytes: request.body.as_ref().map(String::len),
-        body_digest: request.body.as_ref().map(|body| match &ready.digests {
-            Some(key) => key.digest(body),
-            None => BodyDigest::Plain(Sha256::digest(body).into()),
-        }),
+        body_digest: request.body.as_ref().map(|body| digest_of(body, ready.digests.as_deref())),
         unresolved: std::mem::take(&mut request.unresolved),
     };
     // Here, because a large body is signed as slowly as it is rendered.

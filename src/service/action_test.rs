@@ -12,7 +12,6 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::chosen_call::{ChosenCall, NoCall};
@@ -22,7 +21,6 @@ use super::secrets;
 use super::signing;
 use crate::domain::action::ActionSpec;
 use crate::domain::action_test::{TestResult, TestState};
-use crate::domain::body_digest::BodyDigest;
 use crate::domain::call::Call;
 use crate::domain::claim::{AttemptRecord, SentRequest};
 use crate::domain::delivery::{Ending, Failure, Outcome};
@@ -37,7 +35,7 @@ use crate::store::action_tests::{Begun, LONGEST_START, MOST_A_MINUTE, MOST_IN_FL
 use crate::store::pauses::PauseRecord;
 use crate::store::secrets::Opening;
 use crate::store::{Store, StoreError};
-use crate::vault::{DigestKey, Keyring, Signer};
+use crate::vault::{DigestKey, Keyring, Signer, digest_of};
 use crate::webhook::{Moment, SendGate, Webhook};
 
 /// How often recording a result is tried.
@@ -277,7 +275,9 @@ impl Tester {
     /// The content that is tested, and what it is.
     async fn tested(&self, store: &Store, wish: &Wish<'_>) -> Result<(ActionSpec, Tested), NotTested> {
         match wish.what {
-            What::File { spec, text } => Ok((spec.clone(), Tested::File(digest(text, self.digest_key().as_deref())))),
+            What::File { spec, text } => {
+                Ok((spec.clone(), Tested::File(digest_of(text, self.digest_key().as_deref()))))
+            }
             What::Published(version) => {
                 let found = store.actions(Some(wish.agent), Some(wish.action), version).await?.pop();
                 let action = found.ok_or(NotTested::NoSuchAction)?;
@@ -327,11 +327,6 @@ impl Tester {
     }
 }
 
-/// The digest of a text that is kept: keyed, if there is a key.
-fn digest(text: &str, key: Option<&DigestKey>) -> BodyDigest {
-    key.map_or_else(|| BodyDigest::Plain(Sha256::digest(text).into()), |key| key.digest(text))
-}
-
 /// Renders on a thread on which nothing else waits: a large call takes milliseconds.
 async fn rendered(
     spec: ActionSpec,
@@ -348,7 +343,7 @@ async fn rendered(
             method: request.method,
             url: action.recorded_url().to_owned(),
             body_bytes: request.body.as_ref().map(String::len),
-            body_digest: request.body.as_ref().map(|body| digest(body, digests.as_deref())),
+            body_digest: request.body.as_ref().map(|body| digest_of(body, digests.as_deref())),
             unresolved: std::mem::take(&mut request.unresolved),
         };
         Ok(Ready { request, sent, shown })

@@ -16,6 +16,7 @@
 //! spreadsheet    CSV whose cells no spreadsheet runs
 //! past_response  what came back for a past delivery, beside what history has
 //! history        pages of history, a whole result, and what newly comes to an end
+//! merged         pages of history of several databases as one
 //! tail           the newest endings, as they come
 //! calls          which calls have arrived, and why some of them have no delivery
 //! audit          what people did, in pages and as a whole
@@ -47,6 +48,7 @@ pub mod examination;
 pub mod export;
 pub mod find;
 pub mod history;
+pub mod merged;
 pub mod past_request;
 pub mod past_response;
 pub mod pause;

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use ring::{hkdf, hmac};
+use sha2::{Digest, Sha256};
 
 use super::Keyring;
 use super::keyring::WrappingKey;
@@ -28,7 +29,7 @@ impl DigestKey {
     }
 
     /// The digest of a body or a file.
-    pub fn digest(&self, body: &str) -> BodyDigest {
+    fn digest(&self, body: &str) -> BodyDigest {
         let mut keyed = [0; KEYED_BYTES];
         keyed[..KEY_ID_BYTES].copy_from_slice(&self.id);
         keyed[KEY_ID_BYTES..].copy_from_slice(hmac::sign(&self.key, body.as_bytes()).as_ref());
@@ -40,6 +41,11 @@ impl DigestKey {
         let (id, _) = recorded.split_first_chunk::<KEY_ID_BYTES>()?;
         (*id == self.id).then(|| self.digest(body).as_slice() == recorded)
     }
+}
+
+/// The digest of a text that is kept in its place: keyed, if there is a key.
+pub fn digest_of(text: &str, key: Option<&DigestKey>) -> BodyDigest {
+    key.map_or_else(|| BodyDigest::Plain(Sha256::digest(text).into()), |key| key.digest(text))
 }
 
 impl fmt::Debug for DigestKey {

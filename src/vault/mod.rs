@@ -16,7 +16,7 @@ use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-pub use digest::DigestKey;
+pub use digest::{DigestKey, digest_of};
 use keyring::KEY_BYTES;
 pub use keyring::{Keyring, KeyringError, new_key_line, read_private};
 pub use signing::{KeyOwner, NewSigningKey, Signer, SigningKey, SigningKeys};
