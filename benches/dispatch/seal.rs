@@ -29,6 +29,8 @@ struct Run {
     sealer_us: f64,
     wal_bytes: f64,
     sealed_share: f64,
+    /// The longest time from the end of a delivery until it was sealed.
+    lag_seconds: f64,
 }
 
 /// Measures and prints all figures of this subject.
@@ -52,10 +54,11 @@ pub async fn measure(calls: usize, concurrency: usize, rounds: usize) {
     }
     server.set_autovacuum(true).await;
     server.close().await;
-    let figures: [Figure<Run>; 8] = [
+    let figures: [Figure<Run>; 9] = [
         ("deliveries from the first claim to the last record", |run| run.per_second, "/s"),
         ("that took", |run| run.seconds, "s"),
         ("of them sealed by then", |run| run.sealed_share, ""),
+        ("the longest time from the end of a delivery to its seal", |run| run.lag_seconds, "s"),
         ("CPU of a delivery, dispatcher", |run| run.dispatcher_us, "µs"),
         ("CPU of a delivery, Postgres, all its processes", |run| run.server_us, "µs"),
         ("of that, the process that works for the sealer", |run| run.sealer_us, "µs"),
@@ -114,6 +117,7 @@ async fn once(program: &Program, seals: bool, (calls, concurrency): (usize, usiz
     assert_eq!(receiver.count(), calls, "DOUBLED: as many requests as calls");
     let span = "SELECT extract(epoch FROM max(finished_at) - min(claimed_at)) FROM postcall.delivery";
     let (count, seconds) = (calls as f64, database.number(span).await);
+    let lag_seconds = database.number(LONGEST_LAG).await;
     database.close().await;
     Run {
         per_second: count / seconds,
@@ -123,8 +127,18 @@ async fn once(program: &Program, seals: bool, (calls, concurrency): (usize, usiz
         sealer_us: sealer_seconds * 1e6 / count,
         wal_bytes: wal_bytes / count,
         sealed_share: sealed / count,
+        lag_seconds,
     }
 }
+
+/// Seconds from the end of a delivery until it was sealed, at most; 0 if nothing was sealed. A slice ends within a transaction, so the
+/// oldest delivery of the one before may be counted again: that makes it longer, never shorter.
+const LONGEST_LAG: &str = "
+    SELECT coalesce(max(extract(epoch FROM slice.sealed_at - oldest.finished_at)), 0)::float8
+    FROM (SELECT sealed_at, through_xact, lag(through_xact, 1, 0::bigint) OVER (ORDER BY size) AS after_xact FROM postcall.seal_slice) slice
+    CROSS JOIN LATERAL (
+        SELECT min(finished_at) AS finished_at FROM postcall.delivery WHERE xact BETWEEN slice.after_xact AND slice.through_xact
+    ) oldest";
 
 /// The CPU seconds of the process of Postgres that works for the sealer, found by its last statement. It is exact, whereas the cost by the
 /// difference of two runs is as noisy as the machine.
