@@ -52,6 +52,7 @@ mod moment;
 mod pause;
 mod prune;
 mod render;
+mod rekey;
 mod replay;
 mod resolve;
 mod run;

@@ -4,26 +4,21 @@ use std::io::Read;
 
 use clap::{Args, Subcommand};
 use serde_json::json;
-use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use super::action::attribution as shown_attribution;
 use super::attribution::OptionalAttribution;
 use super::key_file::KeyFile;
 use super::table::{Table, time};
-use super::{CliError, Database, Format, ONE_CONNECTION, print_line};
+use super::{CliError, Database, Format, ONE_CONNECTION, print_line, rekey};
 use crate::domain::secret::{self, MAX_CERTIFICATE_BYTES};
-use crate::domain::signature::unsigned;
 use crate::domain::visible::visible;
-use crate::store::Store;
 use crate::store::sealed_versions::VersionCounts;
 use crate::store::secrets::SecretChange;
-use crate::vault::{KeyOwner, Keyring, Owner, new_key_line};
+use crate::vault::{Owner, new_key_line};
 
 /// The largest number of secrets that are listed.
 const MOST_LISTED: i64 = 1_000;
-/// How many secrets are wrapped anew between two lines of progress.
-const BATCH: i64 = 100;
 
 /// Set, list and remove the secrets of an agent, which its templates name as `${secret.NAME}`.
 ///
@@ -186,75 +181,5 @@ async fn remove(which: Which, attribution: &OptionalAttribution) -> Result<(), C
 
 async fn rekey(key_file: &KeyFile, database: &Database) -> Result<(), CliError> {
     let keys = key_file.required()?;
-    let store = database.open(ONE_CONNECTION).await?;
-    let (mut done, mut left) = (0, Vec::new());
-    let (signing_keys, unopened) = rekey_signing_keys(&keys, &store).await?;
-    let (mut agent, mut name) = (String::new(), String::new());
-    loop {
-        let batch = store.secrets_to_rewrap(keys.first_id(), (&agent, &name), BATCH).await?;
-        let Some(last) = batch.last() else { break };
-        (agent, name) = (last.agent.clone(), last.name.clone());
-        for one in &batch {
-            match keys.rewrap(Owner { agent: &one.agent, name: &one.name }, &one.sealed) {
-                // Somebody who has set it in the meantime may have used the old key, so it is looked at again next time.
-                Ok(sealed) => done += usize::from(store.rewrap_secret(one, &sealed).await?),
-                Err(absence) => left.push(absence.told(&one.name)),
-            }
-        }
-        eprintln!("{done} encrypted with the first key, {} could not be opened", left.len());
-    }
-    left.extend(unopened);
-    let (versions, unopened) = rekey_versions(&keys, &store).await?;
-    left.extend(unopened);
-    let kinds = [(signing_keys, "signing keys"), (versions, "sealed versions of actions")];
-    let others = kinds.into_iter().filter(|(count, _)| *count > 0).map(|(count, kind)| format!(" and {count} {kind}"));
-    let done = format!("{done} secrets{}", others.collect::<String>());
-    let remaining = store.secrets_to_rewrap(keys.first_id(), ("", ""), BATCH).await?.len()
-        + store.signing_keys_to_rewrap(keys.first_id(), Uuid::nil(), BATCH).await?.len()
-        + store.versions_to_rewrap(keys.first_id(), (0, 0), BATCH).await?.len();
-    if remaining == 0 {
-        return print_line(&format!(
-            "{done} are encrypted with the first key, and none is left: the other keys can go"
-        ));
-    }
-    Err(CliError::Problem(format!(
-        "{done} are encrypted with the first key; at least {remaining} are left. Keep the other keys. {}",
-        left.first().map(String::as_str).unwrap_or("Run it again")
-    )))
-}
-
-/// Encrypts the keys that sign requests with the first key. Returns how many, and what there is to say of those that cannot be opened.
-async fn rekey_signing_keys(keys: &Keyring, store: &Store) -> Result<(usize, Vec<String>), CliError> {
-    let (mut done, mut left, mut after) = (0, Vec::new(), Uuid::nil());
-    loop {
-        let batch = store.signing_keys_to_rewrap(keys.first_id(), after, BATCH).await?;
-        let Some(last) = batch.last() else { return Ok((done, left)) };
-        after = last.id;
-        for one in &batch {
-            match keys.rewrap(KeyOwner { agent: &one.agent, id: one.id }, &one.sealed) {
-                Ok(sealed) => done += usize::from(store.rewrap_signing_key(one.id, &sealed).await?),
-                Err(absence) => left.push(unsigned(absence).to_string()),
-            }
-        }
-        eprintln!("{done} signing keys encrypted with the first key, {} could not be opened", left.len());
-    }
-}
-
-/// Encrypts the keys of sealed versions with the first key. Returns how many, and what there is to say of those that cannot be opened.
-async fn rekey_versions(keys: &Keyring, store: &Store) -> Result<(usize, Vec<String>), CliError> {
-    let (mut done, mut left, mut after) = (0, Vec::new(), (0, 0));
-    loop {
-        let batch = store.versions_to_rewrap(keys.first_id(), after, BATCH).await?;
-        let Some(last) = batch.last() else { return Ok((done, left)) };
-        after = (last.action_id, last.version);
-        for one in &batch {
-            match keys.rewrap_version(one.owner(), &one.content) {
-                Ok(sealed) => done += usize::from(store.rewrap_version(one, &sealed).await?),
-                Err(_) => {
-                    left.push(format!("Version {} of an action of {} is one of them", one.version, visible(&one.agent)))
-                }
-            }
-        }
-        eprintln!("{done} sealed versions encrypted with the first key, {} could not be opened", left.len());
-    }
+    rekey::run(&keys, &database.open(ONE_CONNECTION).await?).await
 }
