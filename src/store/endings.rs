@@ -1,6 +1,7 @@
 //! What has come to an end lately, in the order of its ends.
 
 use chrono::{DateTime, Utc};
+use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::matching::prepare;
@@ -31,9 +32,7 @@ impl Store {
         prepare(&mut transaction, LOOK_TIMEOUT.min(self.statement_timeout)).await?;
         // The index by end (BRIN) skips what ended at other times, and the first row that is found ends the search. The
         // planner, which expects to find one everywhere, would read the tables from their beginnings.
-        sqlx::query!(r#"SELECT set_config('enable_seqscan', 'off', true) AS "off""#)
-            .fetch_one(&mut *transaction)
-            .await?;
+        without_reading_whole_tables(&mut transaction).await?;
         let found = sqlx::query_scalar!(
             r#"SELECT EXISTS (SELECT FROM postcall.delivery WHERE finished_at >= $1 AND finished_at < $2) AS "found!""#,
             from,
@@ -58,8 +57,10 @@ impl Store {
         let began_at =
             sqlx::query_scalar!(r#"SELECT transaction_timestamp() AS "now!""#).fetch_one(&mut *transaction).await?;
         // The index by end (BRIN) finds the pages of that time, which lie together, because history is only inserted
-        // into. So the cost depends on what has ended in that time, however long history is. It cannot use a comparison
-        // of rows, so the time is compared once more by itself.
+        // into. So the cost depends on what has ended in that time, however long history is; without statistics of
+        // that time, the planner would read all of it. The index cannot use a comparison of rows, so the time is compared once more
+        // by itself.
+        without_reading_whole_tables(&mut transaction).await?;
         let ended = sqlx::query_as!(
             Ending,
             "SELECT finished_at, delivery_id FROM postcall.delivery
@@ -80,19 +81,46 @@ impl Store {
     pub async fn latest_endings(&self, seconds: f64, limit: usize) -> Result<Vec<Ending>, StoreError> {
         let mut transaction = self.pool.begin_with("BEGIN READ ONLY").await?;
         prepare(&mut transaction, self.statement_timeout).await?;
-        // As above: the index by end finds the pages of that time, and so the cost depends on what has ended in these
-        // seconds.
-        let ended = sqlx::query_as!(
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        // The last entries of the index by transaction, from its end: as many rows as are returned, however many end in a second. They
+        // are the newest but for what transactions that overlap have recorded, and whoever looks again finds those.
+        let mut ended = sqlx::query_as!(
             Ending,
-            "SELECT finished_at, delivery_id FROM postcall.delivery
-             WHERE finished_at >= now() - make_interval(secs => $1)
-             ORDER BY finished_at DESC, delivery_id DESC LIMIT $2",
+            r#"
+            SELECT finished_at AS "finished_at!", delivery_id AS "delivery_id!"
+            FROM (SELECT finished_at, delivery_id FROM postcall.delivery WHERE xact IS NOT NULL
+                  ORDER BY xact DESC, delivery_id DESC LIMIT $2) AS newest
+            WHERE finished_at >= now() - make_interval(secs => $1)
+            ORDER BY finished_at DESC, delivery_id DESC
+            "#,
             seconds,
-            i64::try_from(limit).unwrap_or(i64::MAX),
+            limit,
         )
         .fetch_all(&mut *transaction)
         .await?;
+        if ended.is_empty() {
+            // A server that counts its transactions anew, as after a dump was restored, has numbered the newest rows below older ones. So
+            // nothing counts as the answer only if the index by end (BRIN) has nothing, either. The planner, which does not know how
+            // little that is, would read all of history.
+            without_reading_whole_tables(&mut transaction).await?;
+            ended = sqlx::query_as!(
+                Ending,
+                "SELECT finished_at, delivery_id FROM postcall.delivery
+                 WHERE finished_at >= now() - make_interval(secs => $1)
+                 ORDER BY finished_at DESC, delivery_id DESC LIMIT $2",
+                seconds,
+                limit,
+            )
+            .fetch_all(&mut *transaction)
+            .await?;
+        }
         transaction.commit().await?;
         Ok(ended)
     }
+}
+
+/// Until the transaction ends, an index is used wherever there is one.
+async fn without_reading_whole_tables(connection: &mut PgConnection) -> Result<(), StoreError> {
+    sqlx::query!(r#"SELECT set_config('enable_seqscan', 'off', true) AS "off""#).fetch_one(connection).await?;
+    Ok(())
 }

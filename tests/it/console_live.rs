@@ -42,6 +42,27 @@ async fn a_delivery_that_ends_while_somebody_looks_is_seen_with_its_state_once()
     assert!(stream.seen.contains("data: <tr data-id=\"") && stream.seen.contains(">failed</span>"), "{}", stream.seen);
 }
 
+/// As after a dump was restored: what is new has smaller numbers of transactions than what was there before.
+#[tokio::test]
+async fn what_ends_while_the_server_counts_its_transactions_anew_is_seen_too() {
+    let database = database().await;
+    ended(&database, "delivered", 30).await;
+    database
+        .execute(
+            "ALTER TABLE postcall.delivery DISABLE TRIGGER history_is_immutable;
+             UPDATE postcall.delivery SET xact = xact + 1000000000, created_at = created_at - interval '1 hour',
+                 claimed_at = claimed_at - interval '1 hour', finished_at = finished_at - interval '1 hour';
+             ALTER TABLE postcall.delivery ENABLE ALWAYS TRIGGER history_is_immutable",
+        )
+        .await;
+    let console = Console::start(&database.url).await;
+    let mut stream = console.follow(None).await;
+    stream.until(WELCOME).await;
+    let failed = ended(&database, "failed", 1).await.remove(0);
+    stream.until(&format!("id: {failed}\n")).await;
+    assert_eq!(ids(&stream), [failed], "{}", stream.seen);
+}
+
 #[tokio::test]
 async fn texts_of_others_are_escaped_in_events_too() {
     let database = Database::new().await;
