@@ -16,7 +16,7 @@ pub const MOST: usize = 20;
 const SECONDS: f64 = 4.0;
 
 /// Who looks on.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Tail {
     /// The endings of the last look, which the next one reads again.
     seen: BTreeSet<Ending>,
@@ -32,11 +32,19 @@ pub struct Look {
 }
 
 impl Tail {
-    /// Looks at what has ended since the last look.
+    /// Looks at what has ended since the last look. What a look that failed, or that nobody waited for to its end, had read is read
+    /// again by the next one, if that is made within some seconds.
     ///
     /// # Errors
     /// Only those of the database.
     pub async fn look(&mut self, store: &Store) -> Result<Look, StoreError> {
+        let mut ahead = self.clone();
+        let look = ahead.advance(store).await?;
+        *self = ahead;
+        Ok(look)
+    }
+
+    async fn advance(&mut self, store: &Store) -> Result<Look, StoreError> {
         let (news, is_sample) = self.take(store.latest_endings(SECONDS, MOST).await?);
         if news.is_empty() {
             return Ok(Look { rows: Vec::new(), is_sample });
