@@ -64,6 +64,10 @@ pub(super) enum Trouble {
     Away,
     /// The database could not be opened so far.
     NotOpened,
+    /// An export of all databases would lack what one of them has: its name, and why it cannot be read.
+    Incomplete { database: String, why: &'static str },
+    /// The database is a standby, which takes no changes.
+    Standby,
     /// The database user lacks a right.
     Forbidden,
     /// Something else.
@@ -83,6 +87,7 @@ impl From<&StoreError> for Trouble {
             StoreError::EarlierDispatcher | StoreError::Sealing(_) => {
                 return Trouble::NotDone(format!("Nothing was published: {error}."));
             }
+            error if error.is_about_a_standby() => return Trouble::Standby,
             error if error.is_about_time() => Trouble::TooSlow,
             error if error.is_about_what_is_stored() => Trouble::Defect,
             _ => Trouble::Away,
@@ -132,7 +137,11 @@ impl Trouble {
             Trouble::NoForm | Trouble::TooLarge | Trouble::TooSlowToArrive => {
                 answer.with(header::CONNECTION, HeaderValue::from_static("close"))
             }
-            Trouble::Busy | Trouble::Crowded | Trouble::Away | Trouble::NotOpened => {
+            Trouble::Busy
+            | Trouble::Crowded
+            | Trouble::Away
+            | Trouble::NotOpened
+            | Trouble::Incomplete { .. } => {
                 answer.with(header::RETRY_AFTER, HeaderValue::from_static("5"))
             }
             _ => answer,
@@ -161,7 +170,7 @@ impl Trouble {
             | Trouble::NeedsRole(_)
             | Trouble::ReadOnly
             | Trouble::Link(LinkRefused::Forged | LinkRefused::Over) => StatusCode::FORBIDDEN,
-            Trouble::NotDone(_) => StatusCode::CONFLICT,
+            Trouble::NotDone(_) | Trouble::Standby => StatusCode::CONFLICT,
             Trouble::NoPage | Trouble::Missing(_) => StatusCode::NOT_FOUND,
             Trouble::Wrong(_) => StatusCode::BAD_REQUEST,
             Trouble::Busy
@@ -169,6 +178,7 @@ impl Trouble {
             | Trouble::TooSlow
             | Trouble::Away
             | Trouble::NotOpened
+            | Trouble::Incomplete { .. }
             | Trouble::Link(LinkRefused::NoClock) => StatusCode::SERVICE_UNAVAILABLE,
             Trouble::Defect => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -320,6 +330,17 @@ impl Trouble {
                 "This database is not served",
                 "It could not be opened since the console was started. This is tried again every few seconds.",
                 "The standard error of the console says why. Reload the page when that is mended; the console need not be restarted.",
+            ),
+            Trouble::Incomplete { database, why } => {
+                let cause = format!("The deliveries of {} would be missing. {why}.", words::shown(database));
+                let cure = "Export each of the others alone: the page of its deliveries has the links. Or try again when this one is \
+                            back.";
+                return ("It would not be whole", cause, cure.to_owned());
+            }
+            Trouble::Standby => (
+                "This database is a standby",
+                "It only follows another server, and takes no changes. Nothing was changed.",
+                "Change it on the server that it follows: by the command line, or by a console that names that one.",
             ),
             Trouble::Forbidden if frame::current().has_roles => {
                 let cause = format!("{} may not do this.", who());
