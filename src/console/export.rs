@@ -16,7 +16,7 @@ use hyper::body::Bytes;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
-use tracing::debug;
+use tracing::{debug, error_span};
 
 use super::answer::{Answer, CutOff, Pieces};
 use super::databases::{Database, WAIT};
@@ -30,10 +30,10 @@ use crate::service::audit::WholeAudit;
 use crate::service::export::{Form, Record};
 use crate::service::merged::Located;
 use crate::service::whole_of_all::{Lost, OfOne, Steps, WholeOfAll};
-use crate::store::Store;
 use crate::store::acts::ActRow;
 use crate::store::history::HistoryRow;
 use crate::store::standby::Standby;
+use crate::store::{Store, StoreError};
 
 /// The most exports of a database at the same time; each has one session while it reads.
 pub(super) const EXPORTS: usize = 2;
@@ -86,27 +86,34 @@ impl Exported {
 
     /// Reads the next rows as text; `None` after the last ones.
     async fn step(&mut self, form: Form) -> Result<Option<Vec<u8>>, Trouble> {
-        let step = async {
-            match self {
-                Exported::Deliveries(one) => one.step().await?.map(|rows| written(form, &rows)).transpose(),
-                Exported::Acts(whole, store) => {
-                    whole.step(store).await?.map(|rows| written(form, &rows)).transpose()
-                }
-                // Each database has the same time of its own, and is named if it does not answer.
-                Exported::OfAll(whole, _) => {
-                    let located = |(database, row)| Located { database, row };
-                    let rows = whole.step().await.map_err(incomplete)?;
-                    rows.map(|rows| written(form, &rows.into_iter().map(located).collect::<Vec<_>>())).transpose()
-                }
+        match self {
+            Exported::Deliveries(one) => {
+                let rows = in_time(one.step()).await?;
+                rows.map(|rows| written(form, &rows)).transpose()
             }
-        };
-        timeout(STEP_TIME, step).await.unwrap_or(Err(Trouble::TooSlow))
+            Exported::Acts(whole, store) => {
+                let rows = in_time(whole.step(store)).await?;
+                rows.map(|rows| written(form, &rows)).transpose()
+            }
+            // Each database has the same time of its own, and is named if it does not answer.
+            Exported::OfAll(whole, _) => {
+                let located = |(database, row)| Located { database, row };
+                let rows = whole.step().await.map_err(incomplete)?;
+                rows.map(|rows| written(form, &rows.into_iter().map(located).collect::<Vec<_>>())).transpose()
+            }
+        }
     }
 }
 
-/// What a database that is lost keeps from being whole.
+/// What a step gives in its time.
+async fn in_time<T>(step: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    timeout(STEP_TIME, step).await.unwrap_or(Err(StoreError::Unanswered(STEP_TIME)))
+}
+
+/// What a database that is lost keeps from being whole. The log says which it is.
 fn incomplete(Lost { database, error, .. }: Lost<String>) -> Trouble {
-    lacking(&database, Trouble::from(error))
+    let trouble = error_span!("exporting", database).in_scope(|| Trouble::from(error));
+    lacking(&database, trouble)
 }
 
 /// What is said of an export of all if one database cannot be read, because of this trouble.

@@ -95,11 +95,13 @@ pub(super) async fn whole(query: &str, all: &All<'_>) -> Result<Exported, Troubl
         return Err(Trouble::OneAgentOnly);
     }
     let (search, after) = exported(query)?;
-    let question = |database: &Database| async {
+    let search = &search;
+    let question = |database| async move {
+        let database: &Database = database;
         // It has a place for an export, and so a session, and takes none of the places of pages.
         let visit = Visit::new(all.visitor.clone(), database.stores()?, all.notes);
         let standby = visit.standby().await?;
-        Ok((matching(&search, after, &visit).await?, standby))
+        Ok((matching(search, after, &visit).await?, standby))
     };
     let answers = all.ask(question).await.into_iter();
     together(answers.map(|(database, answer)| (database.name().unwrap_or_default().to_owned(), answer)).collect())
