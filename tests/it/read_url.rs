@@ -9,6 +9,7 @@ use crate::several_databases::listed;
 use crate::support::cluster::Cluster;
 use crate::support::console::Console;
 use crate::support::database::Database;
+use crate::support::endings::end_all;
 use crate::support::process::{postcall_at, stderr, stdout};
 use crate::support::proxy::Proxy;
 
@@ -79,7 +80,7 @@ async fn a_standby_among_several_databases_is_read_and_refuses_changes_in_words_
     let (_primary, database, _line, standby) = with_standby().await;
     let other = Database::new().await;
     other.publish("a", "default", &json!({"method": "POST", "url": "https://receiver.example/"})).await;
-    let delivery = database.text("SELECT delivery_id::text FROM postcall.waiting").await.unwrap();
+    let delivery = end_all(&database, "unknown").await.remove(0);
     let url = standby.url_of("postcall");
     let databases = [("followed", &*url), ("other", &*other.url)];
     let console = console_of(&databases, &["--write", "--as", "Ada"]).await;
@@ -107,11 +108,13 @@ async fn a_standby_among_several_databases_is_read_and_refuses_changes_in_words_
         ("step", "publish"),
         reason,
     ];
-    let forms: [(&str, &[(&str, &str)]); 5] = [
+    let until = ("until", "2999-01-01T00:00:00Z");
+    let forms: [(&str, &[(&str, &str)]); 6] = [
         ("pause", &[("order", "pause"), ("target", "agent"), ("agent", "a"), reason]),
         ("enabled", &[("agent", "a"), ("name", "default"), ("enabled", "no"), reason]),
         ("resolve", &[("delivery", &delivery), ("finding", "failed"), reason]),
-        ("replay-many", &[("query", "agent=a"), ("until", "2999-01-01T00:00:00Z"), reason]),
+        ("replay", &[("delivery", &delivery), reason]),
+        ("replay-many", &[("query", "agent=a"), until, reason]),
         ("action", &publish),
     ];
     for (form, fields) in forms {
