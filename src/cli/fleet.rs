@@ -49,7 +49,9 @@ impl Losses {
         };
         let panics = match self.panics {
             0 => None,
-            some => Some(format!("dispatchers panicked {some} times, and it is not known which of their results were written")),
+            some => Some(format!(
+                "dispatchers panicked {some} times, and it is not known which of their results were written"
+            )),
         };
         match unwritten.into_iter().chain(panics).collect::<Vec<_>>() {
             nothing if nothing.is_empty() => Ok(()),

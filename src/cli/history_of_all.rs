@@ -170,7 +170,7 @@ async fn follow(sources: Vec<Source<'_>>, format: Format) -> Result<usize, CliEr
     let begun = join_all(sources.into_iter().map(Follower::begin)).await;
     let followers: Vec<_> = begun.into_iter().flatten().collect();
     let endings = followers.into_iter().map(|follower| {
-        Box::pin(unfold(follower, |mut follower| async {
+        Box::pin(unfold(follower, |mut follower| async move {
             let rows = follower.next().await;
             Some((rows, follower))
         }))

@@ -181,8 +181,11 @@ pub(super) async fn of_all(
     timeout(PAGE_TIME, begun).await.unwrap_or(Err(Trouble::Away))
 }
 
+/// What a database gives for an export of all: its deliveries, and what it shows if it is a standby.
+pub(super) type Given = Result<(OfOne, Option<Standby>), Trouble>;
+
 /// The deliveries of all databases, once each of them has said what it gives.
-pub(super) fn together(answers: Vec<(String, Result<(OfOne, Option<Standby>), Trouble>)>) -> Result<Exported, Trouble> {
+pub(super) fn together(answers: impl Iterator<Item = (String, Given)>) -> Result<Exported, Trouble> {
     let (mut each, mut standbys) = (Vec::new(), Vec::new());
     for (name, answer) in answers {
         let (one, standby) = answer.map_err(|trouble| lacking(&name, trouble))?;

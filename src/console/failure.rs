@@ -137,11 +137,7 @@ impl Trouble {
             Trouble::NoForm | Trouble::TooLarge | Trouble::TooSlowToArrive => {
                 answer.with(header::CONNECTION, HeaderValue::from_static("close"))
             }
-            Trouble::Busy
-            | Trouble::Crowded
-            | Trouble::Away
-            | Trouble::NotOpened
-            | Trouble::Incomplete { .. } => {
+            Trouble::Busy | Trouble::Crowded | Trouble::Away | Trouble::NotOpened | Trouble::Incomplete { .. } => {
                 answer.with(header::RETRY_AFTER, HeaderValue::from_static("5"))
             }
             _ => answer,

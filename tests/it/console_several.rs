@@ -266,8 +266,7 @@ async fn whoever_has_logged_in_changes_the_database_of_the_form_and_no_other_and
     let (users, failed) = (users(), ended(&south, "failed", 1).await.remove(0));
     let list = listed(&[("north", &north.login(&ROLES).await), ("south", &south.login(&ROLES).await)]);
     let (list, users) = (list.path().to_str().unwrap(), users.path().to_str().unwrap());
-    let console =
-        Console::start_with("", &["--databases", list, "--auth", "basic", "--users", users, "--write"]).await;
+    let console = Console::start_with("", &["--databases", list, "--auth", "basic", "--users", users, "--write"]).await;
     let publisher = console.log_in("publisher", PASSWORD).await;
     for name in ["north", "south"] {
         until_shown(&console, &publisher, &format!("/in/{name}/")).await;

@@ -4,6 +4,10 @@
 use std::process::Stdio;
 use std::time::Duration;
 
+use postcall::service::history::Following;
+use postcall::service::tail::Tail;
+use postcall::store::Store;
+use postcall::store::history::{HistoryFilter, HistoryRow};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
@@ -14,7 +18,7 @@ use crate::support::cluster::Cluster;
 use crate::support::database::Database;
 use crate::support::endings::ended;
 use crate::support::process::{POSTCALL, postcall, stderr, stdout};
-use crate::support::proxy::{Fate, Proxy};
+use crate::support::proxy::{End, Fate, Proxy};
 
 /// How long any event is waited for before the test fails.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -158,6 +162,50 @@ async fn a_page_has_what_the_others_have_if_databases_are_lost_or_silent_after_t
     }
 }
 
+#[tokio::test]
+async fn a_look_that_fails_or_is_given_up_in_the_middle_loses_nothing_of_what_it_had_begun_to_read() {
+    let database = with_agent(Database::new().await).await;
+    let proxy = Proxy::to_server_of(&database.url).await;
+    let store = Store::connect(&proxy.url_of(&database.url), 1).await.unwrap();
+    let since = store.now().await.unwrap();
+    let (mut following, mut tail) = (Following::since(since, HistoryFilter::default()), Tail::default());
+    let id = |rows: &[HistoryRow]| rows.iter().map(|row| row.delivery_id.to_string()).collect::<Vec<_>>();
+    for fate in [Fate::LoseStatement, Fate::Hold] {
+        let ended = ended(&database, "failed", 1).await;
+        // Which deliveries have ended was read then, and not yet what they are.
+        proxy.once("REPEATABLE READ READ ONLY", fate);
+        let failed = timeout(Duration::from_secs(2), following.look(&store)).await;
+        assert!(failed.is_err() || failed.unwrap().is_err(), "{fate:?}");
+        proxy.cut_all(End::Reset);
+        let found = until(async || following.look(&store).await.ok()).await;
+        assert_eq!(id(&found.rows), ended, "{fate:?}");
+        // The tail looks at some seconds only, so it is asked about one that has just ended.
+        let ended = crate::support::endings::ended(&database, "failed", 1).await;
+        tail.look(&database.store).await.unwrap();
+        let _shown_by_the_other = following.look(&database.store).await.unwrap();
+        let last = crate::support::endings::ended(&database, "failed", 1).await;
+        proxy.once("REPEATABLE READ READ ONLY", fate);
+        let failed = timeout(Duration::from_secs(1), tail.look(&store)).await;
+        assert!(failed.is_err() || failed.unwrap().is_err(), "{fate:?}");
+        let found = id(&tail.look(&database.store).await.unwrap().rows);
+        assert_eq!(found, last, "{fate:?}: {ended:?} was seen before");
+        following.look(&database.store).await.unwrap();
+        proxy.cut_all(End::Reset);
+    }
+}
+
+/// What comes once the connection is there again.
+async fn until<T>(mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    let found = async {
+        loop {
+            if let Some(found) = look().await {
+                return found;
+            }
+        }
+    };
+    timeout(PATIENCE, found).await.expect("it answers again")
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_ends_in_one_is_followed_while_another_cannot_be_opened_and_a_third_freezes_and_comes_back() {
     let frozen = Cluster::start().await;
@@ -188,7 +236,11 @@ async fn what_ends_in_one_is_followed_while_another_cannot_be_opened_and_a_third
     while !seen.iter().any(|(_, id)| *id == hidden) {
         seen.push(following.next().await.unwrap());
     }
-    assert_eq!(seen.len(), 4, "each once: {seen:?}");
+    let late = ended(&of_frozen, "failed", 1).await.remove(0);
+    while !seen.iter().any(|(_, id)| *id == late) {
+        seen.push(following.next().await.unwrap());
+    }
+    assert_eq!(seen.len(), 5, "each once: {seen:?}");
     // Nobody is left: that is an error, and no listing that never ends.
     let nowhere = [("gone", gone), ("away", "postgres://u:Xyzzy@127.0.0.1:2/d")];
     let (rows, said, status) = Printing::begin(&nowhere, &["--follow"]).finish().await;

@@ -115,14 +115,16 @@ fn sentence(parts: &[Part]) -> String {
         let listed: Vec<&str> = names.into_iter().take(MOST_NAMES).collect();
         if listed.is_empty() { String::new() } else { format!(" {words}: {}{more}.", listed.join(", ")) }
     };
-    told(&[
-        "Live: what comes to an end appears here.".to_owned(),
-        named(Some(Said::Sample), "A sample, because more comes to an end than is shown"),
-        named(Some(Said::Away), "No answer, so that it comes later"),
-        named(Some(Said::Forbidden), "Not shown, because a right is missing"),
-        named(None, "Not shown, because it could not be opened so far"),
-    ]
-    .concat())
+    told(
+        &[
+            "Live: what comes to an end appears here.".to_owned(),
+            named(Some(Said::Sample), "A sample, because more comes to an end than is shown"),
+            named(Some(Said::Away), "No answer, so that it comes later"),
+            named(Some(Said::Forbidden), "Not shown, because a right is missing"),
+            named(None, "Not shown, because it could not be opened so far"),
+        ]
+        .concat(),
+    )
 }
 
 #[cfg(test)]
@@ -155,7 +157,10 @@ mod tests {
         assert_eq!(sentence(&[part("a", Some(Said::All))]), told("Live: what comes to an end appears here."));
         let mut parts = vec![part("a", Some(Said::Away)), part("b", Some(Said::All)), part("c", None)];
         let said = sentence(&parts);
-        assert!(said.contains(" No answer, so that it comes later: a.") && said.contains("opened so far: c."), "{said}");
+        assert!(
+            said.contains(" No answer, so that it comes later: a.") && said.contains("opened so far: c."),
+            "{said}"
+        );
         parts.extend((0..60).map(|number| part(&number.to_string(), Some(Said::Away))));
         assert!(sentence(&parts).contains(": a, 0, 1, 2, 3 and 56 more."), "{}", sentence(&parts));
     }

@@ -86,7 +86,7 @@ async fn send(pieces: &mut Pieces, text: String) -> Result<(), Lost> {
 }
 
 async fn tell(pieces: &mut Pieces, first: String, texts: impl Stream<Item = String>) -> Result<(), Lost> {
-    let mut texts = pin!(texts);
+    let mut texts = pin!(texts.fuse());
     send(pieces, first).await?;
     let mut heartbeat = tokio::time::interval_at(Instant::now() + HEARTBEAT, HEARTBEAT);
     loop {

@@ -104,7 +104,7 @@ pub(super) async fn whole(query: &str, all: &All<'_>) -> Result<Exported, Troubl
         Ok((matching(search, after, &visit).await?, standby))
     };
     let answers = all.ask(question).await.into_iter();
-    together(answers.map(|(database, answer)| (database.name().unwrap_or_default().to_owned(), answer)).collect())
+    together(answers.map(|(database, answer)| (database.name().unwrap_or_default().to_owned(), answer)))
 }
 
 /// The address of the delivery with this id, if one of the databases that answer has it. A database that may not be read, or does
