@@ -9,7 +9,7 @@ use crate::several_databases::listed;
 use crate::support::cluster::Cluster;
 use crate::support::console::Console;
 use crate::support::database::Database;
-use crate::support::endings::end_all;
+use crate::support::endings::{end_all, ended};
 use crate::support::process::{postcall_at, stderr, stdout};
 use crate::support::proxy::Proxy;
 
@@ -81,6 +81,7 @@ async fn a_standby_among_several_databases_is_read_and_refuses_changes_in_words_
     let other = Database::new().await;
     other.publish("a", "default", &json!({"method": "POST", "url": "https://receiver.example/"})).await;
     let delivery = end_all(&database, "unknown").await.remove(0);
+    ended(&database, "failed", 1).await;
     let url = standby.url_of("postcall");
     let databases = [("followed", &*url), ("other", &*other.url)];
     let console = console_of(&databases, &["--write", "--as", "Ada"]).await;
