@@ -182,7 +182,8 @@ impl Trouble {
 
     /// Title, cause and cure.
     fn told(&self) -> (&'static str, String, String) {
-        self.told_of_visitor().or_else(|| self.told_of_request()).unwrap_or_else(|| self.told_of_page())
+        let told = self.told_of_visitor().or_else(|| self.told_of_request()).or_else(|| self.told_of_database());
+        told.unwrap_or_else(|| self.told_of_page())
     }
 
     /// Those that are about who asks.
@@ -290,6 +291,35 @@ impl Trouble {
         Some((title, cause.to_owned(), cure.to_owned()))
     }
 
+    /// Those that are about a database as a whole.
+    fn told_of_database(&self) -> Option<(&'static str, String, String)> {
+        let (title, cause, cure) = match self {
+            Trouble::Away => (
+                "The database does not answer",
+                "The console is running, and gets no answer from its database.",
+                "Reload the page when the database is back; the console need not be restarted. Its log has the error.",
+            ),
+            Trouble::NotOpened | Trouble::Link(LinkRefused::NoClock) => (
+                "This database is not served",
+                "It could not be opened since the console was started. This is tried again every few seconds.",
+                "The standard error of the console says why. Reload the page when that is mended; the console need not be restarted.",
+            ),
+            Trouble::Incomplete { database, why } => {
+                let cause = format!("The deliveries of {} would be missing. {why}.", words::shown(database));
+                let cure = "Export each of the others alone: the page of its deliveries has the links. Or try again when this one is \
+                            back.";
+                return Some(("It would not be whole", cause, cure.to_owned()));
+            }
+            Trouble::Standby => (
+                "This database is a standby",
+                "It only follows another server, and takes no changes. Nothing was changed.",
+                "Change it on the server that it follows: by the command line, or by a console that names that one.",
+            ),
+            _ => return None,
+        };
+        Some((title, cause.to_owned(), cure.to_owned()))
+    }
+
     /// The others.
     fn told_of_page(&self) -> (&'static str, String, String) {
         let (title, cause, cure) = match self {
@@ -316,27 +346,6 @@ impl Trouble {
                 "The database did not finish within 5 seconds.",
                 "Narrow the search: name an agent, a state, or a shorter time. If the overview says so, too, somebody may \
                  hold a snapshot open: docs/alerts.md tells how to find it.",
-            ),
-            Trouble::Away => (
-                "The database does not answer",
-                "The console is running, and gets no answer from its database.",
-                "Reload the page when the database is back; the console need not be restarted. Its log has the error.",
-            ),
-            Trouble::NotOpened | Trouble::Link(LinkRefused::NoClock) => (
-                "This database is not served",
-                "It could not be opened since the console was started. This is tried again every few seconds.",
-                "The standard error of the console says why. Reload the page when that is mended; the console need not be restarted.",
-            ),
-            Trouble::Incomplete { database, why } => {
-                let cause = format!("The deliveries of {} would be missing. {why}.", words::shown(database));
-                let cure = "Export each of the others alone: the page of its deliveries has the links. Or try again when this one is \
-                            back.";
-                return ("It would not be whole", cause, cure.to_owned());
-            }
-            Trouble::Standby => (
-                "This database is a standby",
-                "It only follows another server, and takes no changes. Nothing was changed.",
-                "Change it on the server that it follows: by the command line, or by a console that names that one.",
             ),
             Trouble::Forbidden if frame::current().has_roles => {
                 let cause = format!("{} may not do this.", who());
