@@ -66,8 +66,8 @@ pub(super) enum Trouble {
     NotOpened,
     /// An export of all databases would lack what one of them has: its name, and why it cannot be read.
     Incomplete { database: String, why: &'static str },
-    /// The database is a standby, which takes no changes.
-    Standby,
+    /// The server takes no changes, because it is a standby, for example.
+    ReadOnlyServer,
     /// The database user lacks a right.
     Forbidden,
     /// Something else.
@@ -87,7 +87,7 @@ impl From<&StoreError> for Trouble {
             StoreError::EarlierDispatcher | StoreError::Sealing(_) => {
                 return Trouble::NotDone(format!("Nothing was published: {error}."));
             }
-            error if error.is_about_a_standby() => return Trouble::Standby,
+            error if error.is_read_only() => return Trouble::ReadOnlyServer,
             error if error.is_about_time() => Trouble::TooSlow,
             error if error.is_about_what_is_stored() => Trouble::Defect,
             _ => Trouble::Away,
@@ -166,7 +166,7 @@ impl Trouble {
             | Trouble::NeedsRole(_)
             | Trouble::ReadOnly
             | Trouble::Link(LinkRefused::Forged | LinkRefused::Over) => StatusCode::FORBIDDEN,
-            Trouble::NotDone(_) | Trouble::Standby => StatusCode::CONFLICT,
+            Trouble::NotDone(_) | Trouble::ReadOnlyServer => StatusCode::CONFLICT,
             Trouble::NoPage | Trouble::Missing(_) => StatusCode::NOT_FOUND,
             Trouble::Wrong(_) => StatusCode::BAD_REQUEST,
             Trouble::Busy
@@ -310,10 +310,10 @@ impl Trouble {
                             back.";
                 return Some(("It would not be whole", cause, cure.to_owned()));
             }
-            Trouble::Standby => (
-                "This database is a standby",
-                "It only follows another server, and takes no changes. Nothing was changed.",
-                "Change it on the server that it follows: by the command line, or by a console that names that one.",
+            Trouble::ReadOnlyServer => (
+                "This server takes no changes",
+                "It is a standby, which follows another server, or it was set to read only. Nothing was changed.",
+                "Change it on the server that a standby follows: by the command line, or by a console that names that one.",
             ),
             _ => return None,
         };

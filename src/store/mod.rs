@@ -189,9 +189,9 @@ impl StoreError {
         error.as_database_error().is_some_and(|reported| reported.code().as_deref() == Some("42501"))
     }
 
-    /// Whether the server changes nothing because it is a standby (SQLSTATE 25006, read_only_sql_transaction, or what this program
-    /// itself finds). A session that only reads is refused by the same code.
-    pub fn is_about_a_standby(&self) -> bool {
+    /// Whether the server takes no changes (SQLSTATE 25006, read_only_sql_transaction, or what this program itself finds): it is a
+    /// standby, or was set to read only. A session that only reads is refused by the same code.
+    pub fn is_read_only(&self) -> bool {
         matches!(self, StoreError::Obstacle(Obstacle::Standby)) || self.has_class(&["25006"])
     }
 

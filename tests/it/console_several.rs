@@ -260,6 +260,9 @@ async fn what_is_changed_in_one_database_is_changed_there_only_and_said_there() 
     assert!(!failed.iter().any(|id| export.seen.contains(id)), "{}", export.seen);
 }
 
+/// Where a form goes, its fields, and who may send it.
+type Form<'f> = (&'f str, &'f [(&'f str, &'f str)], &'f [&'f str]);
+
 #[tokio::test]
 async fn whoever_has_logged_in_changes_the_database_of_the_form_and_no_other_and_only_as_their_role_may() {
     let (north, south) = (with_agent("a").await, with_agent("a").await);
@@ -287,7 +290,7 @@ async fn whoever_has_logged_in_changes_the_database_of_the_form_and_no_other_and
     ];
     let pause = [("order", "pause"), ("target", "agent"), ("agent", "a"), ("reason", "r")];
     let replay = [("delivery", &*failed), ("reason", "r")];
-    let forms: [(&str, &[(&str, &str)], &[&str]); 3] = [
+    let forms: [Form<'_>; 3] = [
         ("/in/south/change/action", &publish, &["publisher"]),
         ("/in/south/change/pause", &pause, &["operator", "publisher"]),
         ("/in/south/change/replay", &replay, &["operator", "publisher"]),

@@ -121,8 +121,8 @@ async fn a_standby_among_several_databases_is_read_and_refuses_changes_in_words_
     for (form, fields) in forms {
         let refused = console.sends("", &format!("/in/followed/change/{form}"), fields).await;
         let words = refused.words();
-        assert!(refused.status == 409 && words.contains("This database is a standby"), "{form}: {words}");
-        assert!(words.contains("Change it on the server that it follows"), "{form}: {words}");
+        assert!(refused.status == 409 && words.contains("This server takes no changes"), "{form}: {words}");
+        assert!(words.contains("Change it on the server that a standby follows"), "{form}: {words}");
     }
     // The other one takes them as ever, and the command line names the one that is a standby.
     console.done("", "/in/other/change/enabled", forms[1].1).await;
