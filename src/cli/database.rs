@@ -49,7 +49,7 @@ impl ReadDatabase {
     /// Connects to the server that is read from, checks the schema, and says how far it is behind if it is a standby.
     pub(super) async fn open(&self, connections: u32) -> Result<Store, CliError> {
         let store = open(read_from(&self.read_url, &self.database_url), connections).await?;
-        say_standby(&store).await?;
+        say_standby(&store, None).await?;
         Ok(store)
     }
 }
@@ -66,16 +66,17 @@ pub(super) async fn open(url: &str, connections: u32) -> Result<Store, CliError>
     Ok(store)
 }
 
-/// Says until when a standby shows what happened; nothing of a server that is none.
-pub(super) async fn say_standby(store: &Store) -> Result<(), CliError> {
+/// Says until when a standby shows what happened; nothing of a server that is none. The database is named if several are asked.
+pub(super) async fn say_standby(store: &Store, name: Option<&str>) -> Result<(), CliError> {
     if let Some(standby) = store.standby().await? {
+        let of = name.map(|name| format!("{name}: ")).unwrap_or_default();
         match standby.shows_until {
             Some(until) => eprintln!(
-                "read from a standby: it shows what was committed until {} ({} ms ago)",
+                "{of}read from a standby: it shows what was committed until {} ({} ms ago)",
                 time(until),
                 standby.age_ms
             ),
-            None => eprintln!("read from a standby, which has received nothing since it was started"),
+            None => eprintln!("{of}read from a standby, which has received nothing since it was started"),
         }
     }
     Ok(())

@@ -185,7 +185,7 @@ impl NamedDatabase {
     /// Connects to read: as [`NamedDatabase::open`], and says how far the server is behind if it is a standby.
     pub(super) async fn open_to_read(&self, connections: u32) -> Result<Store, CliError> {
         let store = self.open(connections).await?;
-        say_standby(&store).await?;
+        say_standby(&store, None).await?;
         Ok(store)
     }
 }

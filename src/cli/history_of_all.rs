@@ -1,11 +1,19 @@
 //! `postcall history` over several databases: their rows in one listing, each with the name of its database. The ids of deliveries
 //! grow with time in all databases, so the newest come first whichever they are in.
+//!
+//! All are asked side by side, and each has a time in which it answers. One that does not is said on stderr, and left out from there on:
+//! it delays the listing once, and the others are listed all the same.
 
-use std::collections::VecDeque;
+use std::pin::pin;
+use std::time::Duration;
 
-use serde::Serialize;
+use futures_util::StreamExt;
+use futures_util::future::join_all;
+use futures_util::stream::{select_all, unfold};
+use tokio::time::timeout;
 use uuid::Uuid;
 
+use super::database::say_standby;
 use super::databases::NamedDatabase;
 use super::filter::Filter;
 use super::history::FOLLOW_EVERY;
@@ -13,11 +21,16 @@ use super::listing::{Listed, Listing};
 use super::table::time;
 use super::{CliError, Format, ONE_CONNECTION};
 use crate::domain::chain::chain;
-use crate::service::export::Record;
-use crate::service::history::{Following, Next, Page, STEP, Whole, page};
-use crate::service::merged::merged;
-use crate::store::Store;
+use crate::service::history::{Following, Look, Next, Whole, page};
+use crate::service::merged::{Located, merged};
+use crate::service::whole_of_all::{Lost, OfOne, WholeOfAll};
 use crate::store::history::{HistoryFilter, HistoryRow};
+use crate::store::{Store, StoreError};
+
+/// How long a database may take to be opened, and then for each question that it is asked.
+const ANSWER_TIME: Duration = Duration::from_secs(20);
+/// How long a look of `--follow` may take before it is made again. It keeps no other database waiting, and may have much to read.
+const LONGEST_LOOK: Duration = Duration::from_secs(300);
 
 /// What is to be listed.
 pub(super) struct Wanted {
@@ -37,33 +50,6 @@ pub(super) enum Extent {
     Follow,
 }
 
-/// A delivery, and where it is.
-#[derive(Serialize)]
-struct Located {
-    database: String,
-    #[serde(flatten)]
-    row: HistoryRow,
-}
-
-impl Record for Located {
-    const COLUMNS: &'static [&'static str] = &COLUMNS;
-}
-
-const COLUMNS: [&str; HistoryRow::COLUMNS.len() + 1] = after_first("database", HistoryRow::COLUMNS);
-
-const fn after_first<const N: usize, const M: usize>(
-    first: &'static str,
-    rest: [&'static str; N],
-) -> [&'static str; M] {
-    let mut all = [first; M];
-    let mut at = 0;
-    while at < N {
-        all[at + 1] = rest[at];
-        at += 1;
-    }
-    all
-}
-
 impl Listed for Located {
     const HEADER: &'static [&'static str] =
         &["database", "created", "delivery", "agent", "action", "state", "result", "ms", "call sid"];
@@ -74,16 +60,14 @@ impl Listed for Located {
 }
 
 /// An open database.
-struct Source {
-    name: String,
+struct Source<'d> {
+    name: &'d str,
     store: Store,
     filter: HistoryFilter,
 }
 
-impl Source {
-    fn located(&self, row: HistoryRow) -> Located {
-        Located { database: self.name.clone(), row }
-    }
+fn located(rows: Vec<(&str, HistoryRow)>) -> Vec<Located> {
+    rows.into_iter().map(|(name, row)| Located { database: name.to_owned(), row }).collect()
 }
 
 /// Lists what is wanted of all of these databases that answer.
@@ -91,43 +75,52 @@ impl Source {
 /// # Errors
 /// Returns an error if one of them did not answer, after the others were listed.
 pub(super) async fn run(databases: &[NamedDatabase], wanted: Wanted) -> Result<(), CliError> {
-    let (mut sources, mut failed) = (Vec::new(), 0);
-    for database in databases {
-        match open(database, wanted.filter.clone()).await {
-            Ok(source) => sources.push(source),
-            Err(error) => {
-                eprintln!("postcall: {}: {}", database.name, error.for_people());
-                failed += 1;
-            }
+    let opened = databases.iter().map(|database| asked(&database.name, open(database, wanted.filter.clone())));
+    let sources: Vec<Source<'_>> = join_all(opened).await.into_iter().flatten().collect();
+    let unopened = databases.len() - sources.len();
+    let failed = match wanted.extent {
+        Extent::Page(limit) => print_page(&sources, wanted.after, limit, wanted.format).await?,
+        Extent::All => print_whole(sources, wanted.after, wanted.format).await?,
+        Extent::Follow => follow(sources, wanted.format).await?,
+    };
+    match unopened + failed {
+        0 => Ok(()),
+        missing => {
+            let all = databases.len();
+            Err(CliError::Problem(format!("{missing} of {all} databases are not in this listing, or not whole")))
         }
     }
-    match wanted.extent {
-        Extent::Page(limit) => print_page(&sources, wanted.after, limit, wanted.format).await?,
-        Extent::All => print_whole(&sources, wanted.after, wanted.format).await?,
-        Extent::Follow => follow(&sources, wanted.format).await?,
-    }
-    match failed {
-        0 => Ok(()),
-        _ => Err(CliError::Problem(format!("{failed} of {} databases are not in this listing", databases.len()))),
-    }
 }
 
-async fn open(database: &NamedDatabase, filter: Filter) -> Result<Source, CliError> {
-    let store = database.open_to_read(ONE_CONNECTION).await?;
+/// What a database answers in time. Otherwise it is said why it does not.
+async fn asked<T>(name: &str, question: impl Future<Output = Result<T, CliError>>) -> Option<T> {
+    let answer = timeout(ANSWER_TIME, question).await.unwrap_or(Err(StoreError::Unanswered(ANSWER_TIME).into()));
+    answer.inspect_err(|error| eprintln!("postcall: {name}: {}", error.for_people())).ok()
+}
+
+async fn open(database: &NamedDatabase, filter: Filter) -> Result<Source<'_>, CliError> {
+    let store = database.open(ONE_CONNECTION).await?;
+    say_standby(&store, Some(&database.name)).await?;
     let filter = filter.resolved(&store).await?;
-    Ok(Source { name: database.name.clone(), store, filter })
+    Ok(Source { name: &database.name, store, filter })
 }
 
-async fn print_page(sources: &[Source], after: Option<Uuid>, limit: usize, format: Format) -> Result<(), CliError> {
-    let mut pages = Vec::new();
-    for source in sources {
-        let Page { rows, next } = page(&source.store, &source.filter, after, limit).await?;
-        pages.push((source, rows, next));
-    }
+/// Prints a page. Returns how many of the sources are not in it.
+async fn print_page(
+    sources: &[Source<'_>],
+    after: Option<Uuid>,
+    limit: usize,
+    format: Format,
+) -> Result<usize, CliError> {
+    let pages = sources.iter().map(|Source { name, store, filter }| async move {
+        let page = asked(name, async { Ok(page(store, filter, after, limit).await?) }).await?;
+        Some((*name, page.rows, page.next))
+    });
+    let pages: Vec<_> = join_all(pages).await.into_iter().flatten().collect();
+    let failed = sources.len() - pages.len();
     let (rows, next) = merged(pages, limit);
-    let rows: Vec<Located> = rows.into_iter().map(|(source, row)| source.located(row)).collect();
     let mut listing = Listing::new(format);
-    listing.add(&rows)?;
+    listing.add(&located(rows))?;
     listing.end()?;
     match next {
         Next::Nothing => {}
@@ -137,82 +130,115 @@ async fn print_page(sources: &[Source], after: Option<Uuid>, limit: usize, forma
             eprintln!("searched back to {until}; for what is older, repeat with --until {until}");
         }
     }
-    Ok(())
+    Ok(failed)
 }
 
-/// A source with the rows of it that are next.
-struct Stream<'s> {
-    source: &'s Source,
-    whole: Whole,
-    next: VecDeque<HistoryRow>,
-    is_over: bool,
-}
-
-impl Stream<'_> {
-    /// The id of its next row, if it has one.
-    async fn head(&mut self) -> Result<Option<Uuid>, CliError> {
-        while self.next.is_empty() && !self.is_over {
-            match self.whole.step(&self.source.store).await? {
-                Some(rows) => self.next.extend(rows),
-                None => self.is_over = true,
+/// Prints the whole result, and then behind what each lost source is missing. Returns how many were lost.
+async fn print_whole(sources: Vec<Source<'_>>, after: Option<Uuid>, format: Format) -> Result<usize, CliError> {
+    let of_each = sources.into_iter().map(|Source { name, store, filter }| {
+        let whole = Whole::new(filter, after);
+        (name, OfOne { store, whole })
+    });
+    let mut whole = WholeOfAll::new(of_each, ANSWER_TIME);
+    let (mut listing, mut all_lost) = (Listing::new(format), Vec::new());
+    loop {
+        match whole.step().await {
+            Ok(Some(rows)) => listing.add(&located(rows))?,
+            Ok(None) => break,
+            Err(Lost { database, error, behind }) => {
+                eprintln!("postcall: {database}: {}", CliError::from(error).for_people());
+                all_lost.push((database, behind));
             }
         }
-        Ok(self.next.front().map(|row| row.delivery_id))
     }
-}
-
-async fn print_whole<'s>(sources: &'s [Source], after: Option<Uuid>, format: Format) -> Result<(), CliError> {
-    let stream = |source: &'s Source| {
-        let whole = Whole::new(source.filter.clone(), after);
-        Stream { source, whole, next: VecDeque::new(), is_over: false }
-    };
-    let mut streams: Vec<Stream<'s>> = sources.iter().map(stream).collect();
-    let (mut listing, mut rows) = (Listing::new(format), Vec::new());
-    loop {
-        let mut newest = None;
-        for (number, stream) in streams.iter_mut().enumerate() {
-            newest = newest.max(stream.head().await?.map(|id| (id, number)));
-        }
-        let next = newest.and_then(|(_, number)| streams.get_mut(number));
-        let next = next.and_then(|stream| Some(stream.source.located(stream.next.pop_front()?)));
-        let is_over = next.is_none();
-        rows.extend(next);
-        if is_over || rows.len() >= STEP {
-            listing.add(&rows)?;
-            rows.clear();
-        }
-        if is_over {
-            return listing.end();
+    listing.end()?;
+    for (database, behind) in &all_lost {
+        match behind {
+            Some(last) => eprintln!(
+                "{database}: what is older than {last} is missing; to go on there, list this database alone with --after {last}"
+            ),
+            None => eprintln!("{database}: nothing of it is in this listing"),
         }
     }
+    Ok(all_lost.len())
 }
 
-/// Prints what ends in any of them. One that does not answer is asked again; its endings come then.
-async fn follow(sources: &[Source], format: Format) -> Result<(), CliError> {
-    let mut following = Vec::new();
-    for source in sources {
+/// Prints what ends in any of them, each as soon as it is known. One that does not answer is asked again; its endings come then.
+/// Returns how many could not be followed, which is only when none can.
+async fn follow(sources: Vec<Source<'_>>, format: Format) -> Result<usize, CliError> {
+    let count = sources.len();
+    let begun = join_all(sources.into_iter().map(Follower::begin)).await;
+    let followers: Vec<_> = begun.into_iter().flatten().collect();
+    let endings = followers.into_iter().map(|follower| {
+        Box::pin(unfold(follower, |mut follower| async move {
+            let rows = follower.next().await;
+            Some((rows, follower))
+        }))
+    });
+    let (mut endings, mut listing) = (select_all(endings), Listing::new(format));
+    while let Some(rows) = endings.next().await {
+        listing.add(&rows)?;
+    }
+    Ok(count)
+}
+
+/// What follows one database.
+struct Follower<'d> {
+    source: Source<'d>,
+    following: Following,
+    /// Whether there may be more already, so that the next look does not wait.
+    is_more: bool,
+    /// Whether it was said that it does not answer.
+    is_away: bool,
+}
+
+impl<'d> Follower<'d> {
+    /// Begins to follow. `None` if the database does not answer, which was said.
+    async fn begin(source: Source<'d>) -> Option<Follower<'d>> {
         let since = match source.filter.since {
             Some(since) => since,
-            None => source.store.now().await?,
+            None => asked(source.name, async { Ok(source.store.now().await?) }).await?,
         };
-        following.push((source, Following::since(since, source.filter.clone()), false));
+        let following = Following::since(since, source.filter.clone());
+        Some(Follower { source, following, is_more: true, is_away: false })
     }
-    let mut listing = Listing::new(format);
-    loop {
-        for (source, following, is_away) in &mut following {
-            match following.look(&source.store).await {
-                Ok(look) => {
-                    *is_away = false;
-                    let rows: Vec<Located> = look.rows.into_iter().map(|row| source.located(row)).collect();
-                    listing.add(&rows)?;
+
+    /// What has ended since the last time, once something has.
+    async fn next(&mut self) -> Vec<Located> {
+        loop {
+            if !self.is_more {
+                tokio::time::sleep(FOLLOW_EVERY).await;
+            }
+            match self.look().await {
+                Ok(Look { rows, is_more }) => {
+                    self.is_more = is_more;
+                    self.is_away = false;
+                    if !rows.is_empty() {
+                        return located(rows.into_iter().map(|row| (self.source.name, row)).collect());
+                    }
                 }
-                Err(error) if !*is_away => {
-                    eprintln!("postcall: {}: {}; asking again until it answers", source.name, chain(&error));
-                    *is_away = true;
+                Err(error) => {
+                    self.is_more = false;
+                    say_away(self.source.name, &error, &mut self.is_away);
                 }
-                Err(_) => {}
             }
         }
-        tokio::time::sleep(FOLLOW_EVERY).await;
+    }
+
+    async fn look(&mut self) -> Result<Look, StoreError> {
+        let Follower { source, following, is_away, .. } = self;
+        let mut look = pin!(following.look(&source.store));
+        if let Ok(look) = timeout(ANSWER_TIME, look.as_mut()).await {
+            return look;
+        }
+        say_away(source.name, &StoreError::Unanswered(ANSWER_TIME), is_away);
+        timeout(LONGEST_LOOK, look).await.unwrap_or(Err(StoreError::Unanswered(LONGEST_LOOK)))
+    }
+}
+
+/// Says that a database does not answer, if that was not said already.
+fn say_away(name: &str, error: &StoreError, was_said: &mut bool) {
+    if !std::mem::replace(was_said, true) {
+        eprintln!("postcall: {name}: {}; asking again until it answers", chain(error));
     }
 }

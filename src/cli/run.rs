@@ -183,7 +183,7 @@ impl Arguments {
                 let (store, settings) = setup.open(&only.database, None).await?;
                 stop_on_signals(stop.clone())?;
                 start(server, scraped);
-                dispatch(store, only.seat, settings, stop, &only.metrics).await.and_then(say_goodbye)
+                dispatch(store, only.seat, settings, stop, &only.metrics).await.told()
             }
             Err(members) => {
                 stop_on_signals(stop.clone())?;
@@ -282,6 +282,30 @@ fn start(server: Option<metrics::Server>, scraped: Vec<metrics::Source>) {
     }
 }
 
+/// How a dispatcher ended, and what became of what it had claimed.
+pub(super) struct Ended {
+    /// `None` if it did not begin.
+    pub(super) tally: Option<Tally>,
+    /// Why it ended or did not begin, if nobody had told it to end.
+    pub(super) error: Option<CliError>,
+}
+
+impl Ended {
+    /// It did not begin.
+    pub(super) fn before_it_began(error: CliError) -> Ended {
+        Ended { tally: None, error: Some(error) }
+    }
+
+    /// Logs how its claimed deliveries ended, and says in one error what went wrong.
+    fn told(self) -> Result<(), CliError> {
+        match (self.error, self.tally.map_or(Ok(()), say_goodbye)) {
+            (None, said) => said,
+            (Some(error), Ok(())) => Err(error),
+            (Some(error), Err(lost)) => Err(CliError::Problem(format!("{}; {}", chain(&error), chain(&lost)))),
+        }
+    }
+}
+
 /// Runs a dispatcher until it ends.
 pub(super) async fn dispatch(
     store: Store,
@@ -289,17 +313,18 @@ pub(super) async fn dispatch(
     settings: DispatcherSettings,
     stop: StopTokens,
     metrics: &Metrics,
-) -> Result<Tally, CliError> {
+) -> Ended {
     let ended = dispatcher::run(store.clone(), seat, settings, &name(), stop, metrics).await;
     store.close().await;
     match ended {
-        Ok(tally) => Ok(tally),
+        Ok(tally) => Ended { tally: Some(tally), error: None },
         Err(RunError::Stopped { cause, tally }) => {
-            let written = say_goodbye(tally).err().map(|error| format!("; {}", chain(&error))).unwrap_or_default();
-            Err(CliError::Problem(format!("the dispatcher stopped: {cause}{written}")))
+            Ended { tally: Some(tally), error: Some(CliError::Problem(format!("the dispatcher stopped: {cause}"))) }
         }
-        Err(RunError::PolicyDiffers(conflict)) => Err(CliError::Problem(format!("{conflict}\n{CURE}"))),
-        Err(RunError::Store(error)) => Err(error.into()),
+        Err(RunError::PolicyDiffers(conflict)) => {
+            Ended::before_it_began(CliError::Problem(format!("{conflict}\n{CURE}")))
+        }
+        Err(RunError::Store(error)) => Ended::before_it_began(error.into()),
     }
 }
 

@@ -131,7 +131,7 @@ impl Database {
         let root = name.as_deref().map(root_of).unwrap_or_default();
         let most = if name.is_some() { MOST_PAGES_OF_ONE } else { usize::MAX };
         Database {
-            live: Live::new(root.clone()),
+            live: Live::new(name.clone(), root.clone()),
             name,
             root,
             opened: OnceLock::new(),

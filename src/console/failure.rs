@@ -64,6 +64,10 @@ pub(super) enum Trouble {
     Away,
     /// The database could not be opened so far.
     NotOpened,
+    /// An export of all databases would lack what one of them has: its name, and why it cannot be read.
+    Incomplete { database: String, why: &'static str },
+    /// The server takes no changes, because it is a standby, for example.
+    ReadOnlyServer,
     /// The database user lacks a right.
     Forbidden,
     /// Something else.
@@ -83,6 +87,7 @@ impl From<&StoreError> for Trouble {
             StoreError::EarlierDispatcher | StoreError::Sealing(_) => {
                 return Trouble::NotDone(format!("Nothing was published: {error}."));
             }
+            error if error.is_read_only() => return Trouble::ReadOnlyServer,
             error if error.is_about_time() => Trouble::TooSlow,
             error if error.is_about_what_is_stored() => Trouble::Defect,
             _ => Trouble::Away,
@@ -132,7 +137,7 @@ impl Trouble {
             Trouble::NoForm | Trouble::TooLarge | Trouble::TooSlowToArrive => {
                 answer.with(header::CONNECTION, HeaderValue::from_static("close"))
             }
-            Trouble::Busy | Trouble::Crowded | Trouble::Away | Trouble::NotOpened => {
+            Trouble::Busy | Trouble::Crowded | Trouble::Away | Trouble::NotOpened | Trouble::Incomplete { .. } => {
                 answer.with(header::RETRY_AFTER, HeaderValue::from_static("5"))
             }
             _ => answer,
@@ -161,7 +166,7 @@ impl Trouble {
             | Trouble::NeedsRole(_)
             | Trouble::ReadOnly
             | Trouble::Link(LinkRefused::Forged | LinkRefused::Over) => StatusCode::FORBIDDEN,
-            Trouble::NotDone(_) => StatusCode::CONFLICT,
+            Trouble::NotDone(_) | Trouble::ReadOnlyServer => StatusCode::CONFLICT,
             Trouble::NoPage | Trouble::Missing(_) => StatusCode::NOT_FOUND,
             Trouble::Wrong(_) => StatusCode::BAD_REQUEST,
             Trouble::Busy
@@ -169,6 +174,7 @@ impl Trouble {
             | Trouble::TooSlow
             | Trouble::Away
             | Trouble::NotOpened
+            | Trouble::Incomplete { .. }
             | Trouble::Link(LinkRefused::NoClock) => StatusCode::SERVICE_UNAVAILABLE,
             Trouble::Defect => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -176,7 +182,8 @@ impl Trouble {
 
     /// Title, cause and cure.
     fn told(&self) -> (&'static str, String, String) {
-        self.told_of_visitor().or_else(|| self.told_of_request()).unwrap_or_else(|| self.told_of_page())
+        let told = self.told_of_visitor().or_else(|| self.told_of_request()).or_else(|| self.told_of_database());
+        told.unwrap_or_else(|| self.told_of_page())
     }
 
     /// Those that are about who asks.
@@ -284,6 +291,35 @@ impl Trouble {
         Some((title, cause.to_owned(), cure.to_owned()))
     }
 
+    /// Those that are about a database as a whole.
+    fn told_of_database(&self) -> Option<(&'static str, String, String)> {
+        let (title, cause, cure) = match self {
+            Trouble::Away => (
+                "The database does not answer",
+                "The console is running, and gets no answer from its database.",
+                "Reload the page when the database is back; the console need not be restarted. Its log has the error.",
+            ),
+            Trouble::NotOpened | Trouble::Link(LinkRefused::NoClock) => (
+                "This database is not served",
+                "It could not be opened since the console was started. This is tried again every few seconds.",
+                "The standard error of the console says why. Reload the page when that is mended; the console need not be restarted.",
+            ),
+            Trouble::Incomplete { database, why } => {
+                let cause = format!("The deliveries of {} would be missing. {why}.", words::shown(database));
+                let cure = "Export each of the others alone: the page of its deliveries has the links. Or try again when this one is \
+                            back.";
+                return Some(("It would not be whole", cause, cure.to_owned()));
+            }
+            Trouble::ReadOnlyServer => (
+                "This server takes no changes",
+                "It is a standby, which follows another server, or it was set to read only. Nothing was changed.",
+                "Change it on the server that a standby follows: by the command line, or by a console that names that one.",
+            ),
+            _ => return None,
+        };
+        Some((title, cause.to_owned(), cure.to_owned()))
+    }
+
     /// The others.
     fn told_of_page(&self) -> (&'static str, String, String) {
         let (title, cause, cure) = match self {
@@ -310,16 +346,6 @@ impl Trouble {
                 "The database did not finish within 5 seconds.",
                 "Narrow the search: name an agent, a state, or a shorter time. If the overview says so, too, somebody may \
                  hold a snapshot open: docs/alerts.md tells how to find it.",
-            ),
-            Trouble::Away => (
-                "The database does not answer",
-                "The console is running, and gets no answer from its database.",
-                "Reload the page when the database is back; the console need not be restarted. Its log has the error.",
-            ),
-            Trouble::NotOpened | Trouble::Link(LinkRefused::NoClock) => (
-                "This database is not served",
-                "It could not be opened since the console was started. This is tried again every few seconds.",
-                "The standard error of the console says why. Reload the page when that is mended; the console need not be restarted.",
             ),
             Trouble::Forbidden if frame::current().has_roles => {
                 let cause = format!("{} may not do this.", who());

@@ -32,7 +32,7 @@ use super::failure::Trouble;
 use super::form::Form;
 use super::frame;
 use super::gate::{self, Refusal, Takes};
-use super::live::{Lifetime, MOST_VIEWERS};
+use super::live::{self, Lifetime, MOST_VIEWERS};
 use super::notes::{self, Notes};
 use super::people::{Auth, Door, LinkKey, NoVisitor, Stores, Visit, Visitor};
 use super::route::{Address, ICON, Route, STYLE};
@@ -49,7 +49,7 @@ const CHECKS: usize = 1;
 /// How long the console waits for the database: so long that a person would still wait.
 pub const PATIENCE: Patience = Patience { connection: WAIT, statement: WAIT };
 /// How long a page may take, with all its statements.
-const PAGE_TIME: Duration = Duration::from_secs(20);
+pub(super) const PAGE_TIME: Duration = Duration::from_secs(20);
 /// How long `/health` waits for a database.
 const HEALTH_TIME: Duration = Duration::from_secs(2);
 
@@ -100,6 +100,8 @@ struct Shared {
     databases: Arc<Databases>,
     /// For pages that concern several databases.
     of_all: Places,
+    /// For those who follow several databases.
+    followers: live::OfAll,
     door: Door,
     notes: Notes,
     checks: Semaphore,
@@ -131,7 +133,8 @@ impl Console {
         let databases = Arc::new(databases);
         let door = Door::new(settings.auth, site, settings.links, settings.proxies, Arc::clone(&databases));
         let (notes, checks) = (Notes::default(), Semaphore::new(CHECKS));
-        let shared = Arc::new(Shared { databases, of_all: Places::of_all(), door, notes, checks });
+        let (of_all, followers) = (Places::of_all(), live::OfAll::default());
+        let shared = Arc::new(Shared { databases, of_all, followers, door, notes, checks });
         Ok(Console { listener, address, shared })
     }
 
@@ -149,7 +152,8 @@ impl Console {
     /// in flight, which end at once.
     pub async fn serve(self, stop: CancellationToken) {
         let databases = &self.shared.databases;
-        let more = if databases.are_several() { CONNECTIONS_OF_ONE * databases.all().len() } else { 0 };
+        let of_all = MOST_VIEWERS;
+        let more = if databases.are_several() { CONNECTIONS_OF_ONE * databases.all().len() + of_all } else { 0 };
         let crowd = Crowd::new(MOST_CONNECTIONS + more);
         let connections = TaskTracker::new();
         let accepting = async {
@@ -262,9 +266,13 @@ impl Shared {
             // It waits for no page, and no page waits for it.
             Route::Live => {
                 let visitor = self.door.visitor(&head.headers, peer).map_err(Trouble::NoVisitor)?;
-                let database = self.about(&address, &visitor)?.ok_or(Trouble::NoPage)?;
-                let visit = Visit::new(visitor, database.stores()?, &self.notes);
-                let answer = database.live.answer(&head.headers, visit.tail()?, lifetime)?;
+                let answer = match self.about(&address, &visitor)? {
+                    Some(database) => {
+                        let visit = Visit::new(visitor, database.stores()?, &self.notes);
+                        database.live.answer(&head.headers, visit.tail()?, lifetime)?
+                    }
+                    None => self.followers.answer(&self.all(&visitor), &head.headers, lifetime)?,
+                };
                 guest.follows();
                 Ok(answer)
             }
@@ -284,6 +292,11 @@ impl Shared {
             None if address.database.is_none() => Ok(None),
             None => Err(Trouble::NoPage),
         }
+    }
+
+    /// This visitor at all databases.
+    fn all<'s>(&'s self, visitor: &'s Visitor) -> All<'s> {
+        All { visitor, databases: &self.databases, notes: &self.notes }
     }
 
     /// A page for a visitor.
@@ -306,9 +319,11 @@ impl Shared {
         let shown = about.as_ref().ok().copied().flatten().or(own.map(Arc::as_ref));
         frame::set(self.databases.frame(shown, self.door.knows_people()).around(&visitor, note));
         let Some(database) = about? else {
-            let _served = guest.served();
+            let (_served, all) = (guest.served(), self.all(&visitor));
+            if let Route::DeliveriesExport(form) = address.route {
+                return export::of_all(&all, (form, &query), head.version, &guest.streams).await;
+            }
             let _place = self.of_all.one().await?;
-            let all = All { visitor: &visitor, databases: &self.databases, notes: &self.notes };
             return pages::of_all(&address.route, &query, &all).await;
         };
         // What is logged of the page says of which database it is.
@@ -328,7 +343,8 @@ impl Shared {
     ) -> Result<Answer, Trouble> {
         if let Route::DeliveriesExport(_) | Route::AuditExport(_) = route {
             let _served = guest.served();
-            return export_of(database, &route, head, visit, &guest.streams).await;
+            let query = head.uri.query().unwrap_or_default();
+            return export::of_one(database, (&route, query), head.version, visit, &guest.streams).await;
         }
         // Before anything is waited for that others want, too: a slow sender holds no page's place.
         let form = if head.method == Method::POST { Some(Form::read(&head.headers, body).await?) } else { None };
@@ -371,27 +387,4 @@ impl Shared {
             Err(()) => Answer::text(StatusCode::SERVICE_UNAVAILABLE, bad),
         }
     }
-}
-
-/// The beginning of an export of a database, which goes on among `streams`.
-async fn export_of(
-    database: &Database,
-    route: &Route,
-    head: &Parts,
-    visit: &Visit<'_>,
-    streams: &TaskTracker,
-) -> Result<Answer, Trouble> {
-    if !export::can_be_broken_off(head.version) {
-        return Err(Trouble::OldHttp);
-    }
-    let _there = database.there()?;
-    let permit = timeout(WAIT, Arc::clone(&database.exports).acquire_owned()).await;
-    // The semaphore is never closed.
-    let Ok(Ok(permit)) = permit else { return Err(Trouble::Busy) };
-    let begun = async {
-        let query = head.uri.query().unwrap_or_default();
-        let (exported, form, store) = pages::exported(route, query, visit).await?.ok_or(Trouble::NoPage)?;
-        export::begin((exported, form), store, permit, streams).await
-    };
-    timeout(PAGE_TIME, begun).await.unwrap_or(Err(Trouble::Away))
 }

@@ -106,6 +106,11 @@ impl Whole {
         self.is_over = self.before.is_none();
         Ok(Some(found.rows))
     }
+
+    /// The delivery behind which the next step goes on; `None` if no step was made from the newest one.
+    pub fn reached(&self) -> Option<Uuid> {
+        self.before
+    }
 }
 
 /// The largest number of endings that one look reads.
@@ -118,7 +123,7 @@ pub const MOST_ENDINGS: usize = 20_000;
 /// look reads the oldest ones, and the next one goes on behind them: what is committed late among these is not seen. A
 /// look reads no more than the endings of `WINDOW`, and time in which nothing ended is skipped. So following from a time
 /// long ago costs many small statements, and none that reads all that has ended since.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Following {
     filter: HistoryFilter,
     /// The next look reads what ended after this.
@@ -148,11 +153,19 @@ impl Following {
         Following { filter, after, seen: BTreeSet::new() }
     }
 
-    /// Looks at what has ended since the last look.
+    /// Looks at what has ended since the last look. What a look that failed, or that nobody waited for to its end, had read is read
+    /// again by the next one.
     ///
     /// # Errors
     /// Only those of the database.
     pub async fn look(&mut self, store: &Store) -> Result<Look, StoreError> {
+        let mut ahead = self.clone();
+        let look = ahead.advance(store).await?;
+        *self = ahead;
+        Ok(look)
+    }
+
+    async fn advance(&mut self, store: &Store) -> Result<Look, StoreError> {
         let until = self.after.finished_at + WINDOW;
         let endings = store.endings_between(self.after, until, MOST_ENDINGS).await?;
         let is_more = endings.ended.len() >= MOST_ENDINGS || until < endings.began_at;

@@ -4,10 +4,41 @@
 use std::cmp::Reverse;
 
 use chrono::{DateTime, Utc};
+use serde::Serialize;
 use uuid::Uuid;
 
+use super::export::Record;
 use super::history::Next;
 use crate::store::history::HistoryRow;
+
+/// A delivery of one of several databases, as it is printed and exported.
+#[derive(Serialize)]
+pub struct Located {
+    /// The name of the database.
+    pub database: String,
+    /// The delivery.
+    #[serde(flatten)]
+    pub row: HistoryRow,
+}
+
+impl Record for Located {
+    const COLUMNS: &'static [&'static str] = &COLUMNS;
+}
+
+const COLUMNS: [&str; HistoryRow::COLUMNS.len() + 1] = after_first("database", HistoryRow::COLUMNS);
+
+const fn after_first<const N: usize, const M: usize>(
+    first: &'static str,
+    rest: [&'static str; N],
+) -> [&'static str; M] {
+    let mut all = [first; M];
+    let mut at = 0;
+    while at < N {
+        all[at + 1] = rest[at];
+        at += 1;
+    }
+    all
+}
 
 /// What a delivery's place in a list depends on.
 pub trait Placed {

@@ -17,6 +17,7 @@
 //! past_response  what came back for a past delivery, beside what history has
 //! history        pages of history, a whole result, and what newly comes to an end
 //! merged         pages of history of several databases as one
+//! whole_of_all   a whole result of several databases as one
 //! tail           the newest endings, as they come
 //! calls          which calls have arrived, and why some of them have no delivery
 //! audit          what people did, in pages and as a whole
@@ -64,3 +65,4 @@ pub mod stored_action;
 pub mod tail;
 pub mod told;
 pub mod variables;
+pub mod whole_of_all;

@@ -2,6 +2,7 @@
 //! them follows history ([`Following`](super::history::Following)).
 
 use std::collections::BTreeSet;
+use std::time::Instant;
 
 use uuid::Uuid;
 
@@ -11,15 +12,20 @@ use crate::store::{Store, StoreError};
 
 /// The most endings that one look shows.
 pub const MOST: usize = 20;
-/// How far back a look reads, in seconds. It is longer than the time between two looks, because a recording is visible only
-/// when it is committed, a moment after its time.
-const SECONDS: f64 = 4.0;
+/// How far back a look reads behind the last one that did not fail, in seconds, because a recording is visible only when it is
+/// committed, a moment after its time.
+const MARGIN_SECONDS: f64 = 3.0;
+/// How far back the first look reads, and how far one reads at most: after a database did not answer for longer, what ended before
+/// that is not shown.
+const SECONDS: std::ops::RangeInclusive<f64> = 4.0..=60.0;
 
 /// Who looks on.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Tail {
     /// The endings of the last look, which the next one reads again.
     seen: BTreeSet<Ending>,
+    /// When the last look began.
+    looked_at: Option<Instant>,
 }
 
 /// What a look has found.
@@ -32,12 +38,24 @@ pub struct Look {
 }
 
 impl Tail {
-    /// Looks at what has ended since the last look.
+    /// Looks at what has ended since the last look. What a look that failed, or that nobody waited for to its end, had read is read
+    /// again by the next one, if that is made within a minute.
     ///
     /// # Errors
     /// Only those of the database.
     pub async fn look(&mut self, store: &Store) -> Result<Look, StoreError> {
-        let (news, is_sample) = self.take(store.latest_endings(SECONDS, MOST).await?);
+        let mut ahead = self.clone();
+        let look = ahead.advance(store).await?;
+        *self = ahead;
+        Ok(look)
+    }
+
+    async fn advance(&mut self, store: &Store) -> Result<Look, StoreError> {
+        let began_at = Instant::now();
+        let (seconds, has_gap) = self.reaches(began_at);
+        let (news, is_many) = self.take(store.latest_endings(seconds, MOST).await?);
+        let is_sample = is_many || has_gap;
+        self.looked_at = Some(began_at);
         if news.is_empty() {
             return Ok(Look { rows: Vec::new(), is_sample });
         }
@@ -45,6 +63,13 @@ impl Tail {
         let mut rows = store.history(&filter, MOST).await?;
         rows.sort_by_key(|row| (row.finished_at, row.delivery_id));
         Ok(Look { rows, is_sample })
+    }
+
+    /// How far back a look that begins now has to read, in seconds, and whether something before that is left out.
+    fn reaches(&self, now: Instant) -> (f64, bool) {
+        let passed = self.looked_at.map_or(0.0, |last| now.saturating_duration_since(last).as_secs_f64());
+        let seconds = passed + MARGIN_SECONDS;
+        (seconds.clamp(*SECONDS.start(), *SECONDS.end()), seconds > *SECONDS.end())
     }
 
     /// What of this was not seen before. If all that could be read is new, there was probably more.
@@ -59,6 +84,8 @@ impl Tail {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use chrono::{DateTime, TimeDelta};
 
     use super::*;
@@ -77,5 +104,18 @@ mod tests {
         assert_eq!(tail.take(vec![ended(4)]), (vec![], false));
         let (news, is_sample) = tail.take((100..).take(MOST).map(ended).collect());
         assert!(news.len() == MOST && is_sample && tail.seen.len() == MOST);
+    }
+
+    #[test]
+    fn a_look_reaches_back_to_the_last_one_that_did_not_fail_or_it_is_known_that_something_is_left_out() {
+        let now = Instant::now();
+        let after =
+            |seconds| Tail { looked_at: now.checked_sub(Duration::from_secs(seconds)), ..Tail::default() }.reaches(now);
+        assert_eq!(Tail::default().reaches(now), (4.0, false));
+        assert_eq!(
+            (after(0), after(1), after(20), after(57)),
+            ((4.0, false), (4.0, false), (23.0, false), (60.0, false))
+        );
+        assert_eq!(after(58), (60.0, true));
     }
 }

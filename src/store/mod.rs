@@ -189,6 +189,12 @@ impl StoreError {
         error.as_database_error().is_some_and(|reported| reported.code().as_deref() == Some("42501"))
     }
 
+    /// Whether the server takes no changes (SQLSTATE 25006, read_only_sql_transaction, or what this program itself finds): it is a
+    /// standby, or was set to read only. A session that only reads is refused by the same code.
+    pub fn is_read_only(&self) -> bool {
+        matches!(self, StoreError::Obstacle(Obstacle::Standby)) || self.has_class(&["25006"])
+    }
+
     /// Whether a serializable transaction lost against another one (SQLSTATE 40001), so that trying again may succeed.
     fn is_serialization_failure(&self) -> bool {
         self.sqlstate().as_deref() == Some("40001")

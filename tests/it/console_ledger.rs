@@ -21,16 +21,17 @@ use crate::support::process::{postcall_on, stderr, stdout};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A download that is read as far as a test wants.
-struct Download {
+pub struct Download {
     stream: TcpStream,
-    head: String,
+    /// In lower case.
+    pub head: String,
     /// What was received of the body, with the framing of its chunks.
     raw: Vec<u8>,
 }
 
 impl Download {
     /// Asks for it, and reads its head.
-    async fn begin(address: SocketAddr, target: &str) -> Download {
+    pub async fn begin(address: SocketAddr, target: &str) -> Download {
         Download::with(address, target, &[]).await
     }
 
@@ -59,7 +60,7 @@ impl Download {
     }
 
     /// Reads the rest: the body, and whether it came to its end.
-    async fn finish(mut self) -> (String, bool) {
+    pub async fn finish(mut self) -> (String, bool) {
         assert!(self.head.contains("transfer-encoding: chunked"), "{}", self.head);
         let (mut body, mut at) = (Vec::new(), 0);
         loop {

@@ -134,7 +134,7 @@ async fn one_field_finds_a_delivery_or_a_call_in_whichever_database_it_is() {
     assert!(overview.words().contains("All 2 databases answer."), "{}", overview.words());
     let south = overview.body.split("<tr>").skip(1).find(|row| row.contains("/in/south/")).unwrap().to_owned();
     assert!(south.contains("href=\"/in/south/deliveries?state=unknown\">1</a>"), "{south}");
-    for path in ["/calls", "/agents", "/audit", "/live", "/deliveries.csv", "/in/nowhere/", "/in/nowhere/live"] {
+    for path in ["/calls", "/agents", "/audit", "/audit.csv", "/in/nowhere/", "/in/nowhere/live"] {
         assert_eq!(console.get(path).await.status, 404, "{path}");
     }
 }
@@ -258,6 +258,68 @@ async fn what_is_changed_in_one_database_is_changed_there_only_and_said_there() 
         export.until(id).await;
     }
     assert!(!failed.iter().any(|id| export.seen.contains(id)), "{}", export.seen);
+}
+
+/// Where a form goes, its fields, and who may send it.
+type Form<'f> = (&'f str, &'f [(&'f str, &'f str)], &'f [&'f str]);
+
+#[tokio::test]
+async fn whoever_has_logged_in_changes_the_database_of_the_form_and_no_other_and_only_as_their_role_may() {
+    let (north, south) = (with_agent("a").await, with_agent("a").await);
+    let (users, failed) = (users(), ended(&south, "failed", 1).await.remove(0));
+    let list = listed(&[("north", &north.login(&ROLES).await), ("south", &south.login(&ROLES).await)]);
+    let (list, users) = (list.path().to_str().unwrap(), users.path().to_str().unwrap());
+    let console = Console::start_with("", &["--databases", list, "--auth", "basic", "--users", users, "--write"]).await;
+    let publisher = console.log_in("publisher", PASSWORD).await;
+    for name in ["north", "south"] {
+        until_shown(&console, &publisher, &format!("/in/{name}/")).await;
+    }
+    let url = "https://new.example/";
+    let publish = [
+        ("agent", "a"),
+        ("name", "default"),
+        ("method", "POST"),
+        ("url", url),
+        ("timeout", ""),
+        ("headers", ""),
+        ("body", ""),
+        ("enabled", "yes"),
+        ("over", "1"),
+        ("step", "publish"),
+        ("reason", "a test"),
+    ];
+    let pause = [("order", "pause"), ("target", "agent"), ("agent", "a"), ("reason", "r")];
+    let replay = [("delivery", &*failed), ("reason", "r")];
+    let forms: [Form<'_>; 3] = [
+        ("/in/south/change/action", &publish, &["publisher"]),
+        ("/in/south/change/pause", &pause, &["operator", "publisher"]),
+        ("/in/south/change/replay", &replay, &["operator", "publisher"]),
+    ];
+    let changes = "SELECT (SELECT count(*) FROM postcall.action_version WHERE version > 1)
+                        + (SELECT count(*) FROM postcall.active_pause)
+                        + (SELECT count(*) FROM postcall.delivery_history WHERE replay_of IS NOT NULL)";
+    let visitors = ["viewer", "auditor", "operator"];
+    for (path, fields, may) in forms {
+        let before = south.number(changes).await;
+        assert_eq!(console.sends("", path, fields).await.status, 403, "{path} for nobody");
+        for name in visitors.iter().filter(|name| !may.contains(name)) {
+            let cookie = console.log_in(name, PASSWORD).await;
+            let refused = console.sends(&cookie, path, fields).await;
+            assert!(refused.status == 403 && refused.words().contains("A role is missing"), "{path} for {name}");
+        }
+        assert_eq!(south.number(changes).await, before, "{path}");
+        let done = console.sends(&publisher, path, fields).await;
+        let to = done.header("location").unwrap_or_default();
+        assert!(done.status == 303 && to.starts_with("/in/south/"), "{path}: {}", done.words());
+        assert_eq!(console.get_as(&publisher, to).await.status, 200, "{to}");
+        assert_eq!(south.number(changes).await, before + 1, "{path}");
+    }
+    assert_eq!(north.number(changes).await, 0);
+    let published = "SELECT url FROM postcall.action_version WHERE version = 2";
+    assert_eq!(south.text(published).await.as_deref(), Some(url));
+    assert!(!console.get_as(&publisher, "/in/north/agents/a").await.body.contains("new.example"));
+    // Without its database, it is a form of nothing, whoever sends it.
+    assert_eq!(console.sends(&publisher, "/change/action", &publish).await.status, 404);
 }
 
 #[tokio::test]

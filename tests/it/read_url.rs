@@ -4,9 +4,12 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use crate::console_several::console_of;
+use crate::several_databases::listed;
 use crate::support::cluster::Cluster;
 use crate::support::console::Console;
 use crate::support::database::Database;
+use crate::support::endings::{end_all, ended};
 use crate::support::process::{postcall_at, stderr, stdout};
 use crate::support::proxy::Proxy;
 
@@ -70,6 +73,64 @@ async fn a_console_reads_from_the_standby_says_so_and_changes_the_primary() {
     standby.execute("SELECT pg_wal_replay_resume()").await;
     let seen = async { while !console.page("/").await.words().contains("their maintenance") {} };
     tokio::time::timeout(PATIENCE, seen).await.expect("the standby goes on, and the page shows it");
+}
+
+#[tokio::test]
+async fn a_standby_among_several_databases_is_read_and_refuses_changes_in_words_that_say_why() {
+    let (_primary, database, _line, standby) = with_standby().await;
+    let other = Database::new().await;
+    other.publish("a", "default", &json!({"method": "POST", "url": "https://receiver.example/"})).await;
+    let delivery = end_all(&database, "unknown").await.remove(0);
+    ended(&database, "failed", 1).await;
+    let url = standby.url_of("postcall");
+    let databases = [("followed", &*url), ("other", &*other.url)];
+    let console = console_of(&databases, &["--write", "--as", "Ada"]).await;
+    for path in ["", "deliveries", "calls", "agents", "agents/a", "audit", &format!("deliveries/{delivery}")] {
+        let page = console.page(&format!("/in/followed/{path}")).await;
+        let said = "read from a standby, which shows what was committed until 20";
+        assert!(page.words().contains(said), "{path}: {}", page.words());
+    }
+    let all = console.page("/deliveries").await;
+    assert!(all.body.contains(&format!("/in/followed/deliveries/{delivery}")), "{}", all.words());
+    let export = console.get("/deliveries.csv").await;
+    let file = export.header("content-disposition").unwrap();
+    assert!(file.contains("filename=\"deliveries-of-all-from-standby-until-20"), "{file}");
+    let reason = ("reason", "r");
+    let publish = [
+        ("agent", "a"),
+        ("name", "default"),
+        ("method", "POST"),
+        ("url", "https://other.example/"),
+        ("timeout", ""),
+        ("headers", ""),
+        ("body", ""),
+        ("enabled", "yes"),
+        ("over", "1"),
+        ("step", "publish"),
+        reason,
+    ];
+    let until = ("until", "2999-01-01T00:00:00Z");
+    let forms: [(&str, &[(&str, &str)]); 6] = [
+        ("pause", &[("order", "pause"), ("target", "agent"), ("agent", "a"), reason]),
+        ("enabled", &[("agent", "a"), ("name", "default"), ("enabled", "no"), reason]),
+        ("resolve", &[("delivery", &delivery), ("finding", "failed"), reason]),
+        ("replay", &[("delivery", &delivery), reason]),
+        ("replay-many", &[("query", "agent=a"), until, reason]),
+        ("action", &publish),
+    ];
+    for (form, fields) in forms {
+        let refused = console.sends("", &format!("/in/followed/change/{form}"), fields).await;
+        let words = refused.words();
+        assert!(refused.status == 409 && words.contains("This server takes no changes"), "{form}: {words}");
+        assert!(words.contains("Change it on the server that a standby follows"), "{form}: {words}");
+    }
+    // The other one takes them as ever, and the command line names the one that is a standby.
+    console.done("", "/in/other/change/enabled", forms[1].1).await;
+    let list = listed(&databases);
+    let output = postcall_at(NOWHERE, &["history", "--databases", list.path().to_str().unwrap()]);
+    assert!(output.status.success() && stdout(&output).contains(&delivery), "{}", stderr(&output));
+    let said = stderr(&output);
+    assert!(said.starts_with("followed: read from a standby: it shows what was committed until 20"), "{said}");
 }
 
 #[tokio::test]

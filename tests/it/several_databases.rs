@@ -258,13 +258,14 @@ async fn an_agent_moves_to_another_database_without_a_call_sent_twice_lost_or_be
     };
     let action = json!({"method": "POST", "url": inbox.url("/"), "body": "{\"n\": ${n}}"});
     old.publish("a", "default", &action).await;
-    let (_dispatcher, _) = start("", &[&list[..], &["--concurrency-per-agent", "1"]].concat()).await;
+    let (mut dispatcher, _) = start("", &[&list[..], &["--concurrency-per-agent", "1"]].concat()).await;
     for number in 0..30 {
         old.insert_call("a", &json!({ "n": number })).await;
     }
     inbox.has(5).await;
     new.publish("a", "default", &action).await;
     on_new(&["pause", "agent", "a", "--reason", "moving"]);
+    dispatcher.says("the pauses have changed").await;
     for number in 30..60 {
         new.insert_call("a", &json!({ "n": number })).await;
     }

@@ -4,12 +4,14 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use askama::Template;
+use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::Said;
 use crate::console::failure::READER;
+use crate::console::frame;
 use crate::console::pages::Row;
-use crate::console::words::ShortTime;
+use crate::console::words::{ShortTime, shown};
 use crate::store::history::HistoryRow;
 
 /// A delivery that has come to an end, as a row of the table: the page writes it by the same template.
@@ -18,11 +20,26 @@ use crate::store::history::HistoryRow;
 pub(in crate::console) struct Line {
     row: Row,
     ended: Option<ShortTime>,
+    /// Where it is, in a table of several databases.
+    database: Option<Whereabouts>,
+}
+
+/// The database of a delivery, and where it leads.
+struct Whereabouts {
+    name: String,
+    address: String,
 }
 
 impl Line {
     pub(in crate::console) fn of(row: &HistoryRow) -> Line {
-        Line { row: Row::of(row), ended: row.finished_at.map(ShortTime) }
+        Line { row: Row::of(row), ended: row.finished_at.map(ShortTime), database: None }
+    }
+
+    /// The same in a table of several databases, for the one with this name, whose pages stand below `root`.
+    pub(in crate::console) fn located(row: &HistoryRow, name: &str, root: &str) -> Line {
+        let database = Whereabouts { name: shown(name).into_owned(), address: format!("{root}/") };
+        // No request is being answered where rows are told to viewers, so nothing else says where they lead.
+        Line { database: Some(database), ..frame::under(root, || Line::of(row)) }
     }
 
     fn id(&self) -> Uuid {
@@ -35,7 +52,11 @@ impl Line {
 pub(super) struct Event {
     /// By which a browser says what it has seen last.
     pub(super) id: String,
+    /// By which those of several databases are put into one order.
+    pub(super) ended_at: Option<DateTime<Utc>>,
     pub(super) text: String,
+    /// The same for those who follow several databases.
+    pub(super) located: String,
 }
 
 /// What viewers are told.
@@ -46,12 +67,17 @@ pub(super) enum News {
 }
 
 impl Event {
-    /// The event; `None` if the row cannot be written, which would be a defect of the template.
-    pub(super) fn of(row: &HistoryRow) -> Option<Event> {
-        let line = Line::of(row);
-        let (id, html) = (line.id().to_string(), line.render().ok()?);
-        let text = written("ended", Some(&id), &html);
-        Some(Event { id, text })
+    /// The event, of the database whose pages stand below `root`, with its name if it is one of several; `None` if the row cannot be
+    /// written, which would be a defect of the template.
+    pub(super) fn of(row: &HistoryRow, name: Option<&str>, root: &str) -> Option<Event> {
+        let line = frame::under(root, || Line::of(row));
+        let id = line.id().to_string();
+        let text = written("ended", Some(&id), &line.render().ok()?);
+        let located = match name {
+            Some(name) => written("ended", Some(&id), &Line::located(row, name, root).render().ok()?),
+            None => String::new(),
+        };
+        Some(Event { id, ended_at: row.finished_at, text, located })
     }
 }
 

@@ -2,8 +2,11 @@
 //!
 //! One reader asks the database for all viewers, and only while there are any. What it finds goes to all of them at once,
 //! through a channel of so many events; whoever reads more slowly than they come loses some, and is told so.
+//!
+//! Each of several databases has a reader of its own. Those who follow all of them are viewers of each ([`of_all`]).
 
 mod event;
+mod of_all;
 mod viewer;
 
 use std::collections::VecDeque;
@@ -12,25 +15,27 @@ use std::time::Duration;
 
 use http::HeaderMap;
 use tokio::sync::{Semaphore, broadcast};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 pub(super) use event::Line;
+pub(super) use of_all::OfAll;
 
 use super::answer::Answer;
 use super::failure::Trouble;
-use super::frame;
 use crate::domain::chain::chain;
 use crate::service::tail::Tail;
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 use event::{Event, News};
 
-/// The most viewers. Each holds a connection of a browser.
+/// The most viewers of a database, and of all of several. Each holds a connection of a browser.
 pub(super) const MOST_VIEWERS: usize = 16;
 /// Between two looks at the database, and after one that failed.
 const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
 const AFTER_A_FAILURE: Duration = Duration::from_secs(5);
+/// How long a look may take: a server that is frozen never answers.
+const LOOK_TIME: Duration = Duration::from_secs(10);
 /// The events that wait for a slow viewer. It loses those before them.
 const MOST_WAITING: usize = 128;
 /// The last events, for those who come, and for those who come back.
@@ -49,6 +54,8 @@ pub(super) struct Lifetime {
 
 /// All viewers, and what they see.
 pub(super) struct Live {
+    /// Its name, if it is one of several.
+    name: Option<String>,
     /// What stands before the addresses in its rows.
     root: String,
     places: Arc<Semaphore>,
@@ -77,6 +84,14 @@ enum Said {
     Forbidden,
 }
 
+/// What the stream is.
+const EVENTS: &str = "text/event-stream; charset=utf-8";
+
+/// The event that a browser has seen last, if it comes back.
+fn last_seen(headers: &HeaderMap) -> Option<&str> {
+    headers.get("last-event-id").and_then(|id| id.to_str().ok())
+}
+
 /// What a viewer begins with.
 struct Beginning {
     news: broadcast::Receiver<News>,
@@ -87,10 +102,10 @@ struct Beginning {
 }
 
 impl Live {
-    /// The tail of a database whose pages stand below `root`.
-    pub(super) fn new(root: String) -> Arc<Live> {
+    /// The tail of a database whose pages stand below `root`, with its name if it is one of several.
+    pub(super) fn new(name: Option<String>, root: String) -> Arc<Live> {
         let (places, events) = (Arc::new(Semaphore::new(MOST_VIEWERS)), broadcast::Sender::new(MOST_WAITING));
-        Arc::new(Live { root, places, events, state: Mutex::default() })
+        Arc::new(Live { name, root, places, events, state: Mutex::default() })
     }
 
     /// The stream, for one more viewer.
@@ -101,11 +116,11 @@ impl Live {
         lifetime: Lifetime,
     ) -> Result<Answer, Trouble> {
         let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| Trouble::Crowded)?;
-        let (answer, pieces) = Answer::streamed("text/event-stream; charset=utf-8");
-        let last = headers.get("last-event-id").and_then(|id| id.to_str().ok()).map(str::to_owned);
-        let beginning = self.enter(last.as_deref(), store, &lifetime.stop);
+        let (answer, pieces) = Answer::streamed(EVENTS);
+        let beginning = self.enter(last_seen(headers), store, &lifetime.stop);
+        let (first, texts) = viewer::of_one(beginning);
         tokio::spawn(async move {
-            viewer::show(pieces, beginning, lifetime).await;
+            viewer::show(pieces, first, texts, lifetime).await;
             drop(place);
         });
         Ok(answer)
@@ -140,11 +155,11 @@ impl Live {
             if self.events.receiver_count() > 0 {
                 last_seen = Instant::now();
             }
-            let said = match tail.look(&store).await {
+            let look = timeout(LOOK_TIME, tail.look(&store)).await;
+            let said = match look.unwrap_or(Err(StoreError::Unanswered(LOOK_TIME))) {
                 Ok(look) => {
-                    // No request is being answered here, so nothing else says where the rows lead.
-                    let events = || look.rows.iter().filter_map(Event::of).collect::<Vec<_>>();
-                    self.tell(frame::under(&self.root, events).into_iter());
+                    let event = |row| Event::of(row, self.name.as_deref(), &self.root);
+                    self.tell(look.rows.iter().filter_map(event));
                     if look.is_sample { Said::Sample } else { Said::All }
                 }
                 Err(error) => {

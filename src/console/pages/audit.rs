@@ -82,10 +82,10 @@ pub(super) async fn page(query: &str, visit: &Visit<'_>) -> Result<Answer, Troub
 }
 
 /// The whole result, for an export.
-pub(super) async fn whole(query: &str, visit: &Visit<'_>) -> Result<(Exported, Store), Trouble> {
+pub(super) async fn whole(query: &str, visit: &Visit<'_>) -> Result<Exported, Trouble> {
     let (search, store) = (AuditSearch::of(query)?, visit.everything()?);
     let filter = search.filter(store.now().await?);
-    Ok((Exported::Acts(WholeAudit::new(filter, search.after)), store.clone()))
+    Ok(Exported::Acts(WholeAudit::new(filter, search.after), store.clone()))
 }
 
 async fn list(store: &Store, search: &AuditSearch, filter: &ActFilter) -> Result<List, StoreError> {

@@ -15,6 +15,7 @@ use crate::console::people::{Role, Visit};
 use crate::console::query::{Place, Search};
 use crate::console::words::{Here, Mark, ShortTime, agent_address, number, shown};
 use crate::service::history::{Next, Whole, page_within};
+use crate::service::whole_of_all::OfOne;
 use crate::store::history::{HistoryFilter, HistoryRow};
 use crate::store::search::Patience;
 use crate::store::{Store, StoreError};
@@ -121,7 +122,13 @@ pub(super) async fn criteria(search: &Search, visit: &Visit<'_>) -> Result<Histo
 }
 
 /// The whole result, for an export: from the newest delivery on, or behind one that is named.
-pub(super) async fn whole(query: &str, visit: &Visit<'_>) -> Result<(Exported, Store), Trouble> {
+pub(super) async fn whole(query: &str, visit: &Visit<'_>) -> Result<Exported, Trouble> {
+    let (search, after) = exported(query)?;
+    Ok(Exported::Deliveries(matching(&search, after, visit).await?))
+}
+
+/// What is searched for an export, and behind which delivery it begins.
+pub(super) fn exported(query: &str) -> Result<(Search, Option<Uuid>), Trouble> {
     let search = Search::of(query)?;
     let after = match search.place {
         Place::Newest => None,
@@ -130,8 +137,13 @@ pub(super) async fn whole(query: &str, visit: &Visit<'_>) -> Result<(Exported, S
             return Err(Trouble::Wrong("before: an export goes from the newest to the oldest.".to_owned()));
         }
     };
-    let (filter, store) = visit.deliveries(criteria(&search, visit).await?)?;
-    Ok((Exported::Deliveries(Whole::new(filter, after)), store.clone()))
+    Ok((search, after))
+}
+
+/// All deliveries of a database that match, behind `after`.
+pub(super) async fn matching(search: &Search, after: Option<Uuid>, visit: &Visit<'_>) -> Result<OfOne, Trouble> {
+    let (filter, store) = visit.deliveries(criteria(search, visit).await?)?;
+    Ok(OfOne { store: store.clone(), whole: Whole::new(filter, after) })
 }
 
 async fn leads_to_a_delivery(visit: &Visit<'_>, id: Uuid) -> Result<bool, Trouble> {

@@ -8,13 +8,15 @@ use askama::Template;
 use http::StatusCode;
 use uuid::Uuid;
 
-use super::deliveries::{PAGE, Row, criteria};
+use super::deliveries::{PAGE, Row, criteria, exported, matching};
 use super::search_form::Form;
 use super::written;
 use crate::console::answer::Answer;
 use crate::console::databases::Database;
+use crate::console::export::{Exported, together};
 use crate::console::failure::Trouble;
 use crate::console::frame;
+use crate::console::people::Visit;
 use crate::console::query::{Place, Search};
 use crate::console::together::{ANSWER_TIME, All, Answered};
 use crate::console::words::{Here, ShortTime, shown};
@@ -41,6 +43,8 @@ struct List {
     older: Option<String>,
     /// How far back all were searched, if there was no time for the rest, and where the search goes on.
     reached: Option<(ShortTime, String)>,
+    /// The criteria as a query, for the exports.
+    query: String,
     /// The databases whose deliveries are not here, and why.
     missing: Vec<Missing>,
     /// The same search in each database: its name and address.
@@ -83,6 +87,24 @@ pub(super) async fn page(query: &str, all: &All<'_>) -> Result<Answer, Trouble> 
         Place::After(after) => older(all, &search, Some(after)).await,
     };
     written(&Page { here: Here::Deliveries, form: Form::of(Some(&search)), wrong: String::new(), list })
+}
+
+/// The whole result, for an export: from the newest delivery on, or behind one that is named.
+pub(super) async fn whole(query: &str, all: &All<'_>) -> Result<Exported, Trouble> {
+    if let Some(_own) = &all.visitor.database {
+        return Err(Trouble::OneAgentOnly);
+    }
+    let (search, after) = exported(query)?;
+    let search = &search;
+    let question = |database| async move {
+        let database: &Database = database;
+        // It has a place for an export, and so a session, and takes none of the places of pages.
+        let visit = Visit::new(all.visitor.clone(), database.stores()?, all.notes);
+        let standby = visit.standby().await?;
+        Ok((matching(search, after, &visit).await?, standby))
+    };
+    let answers = all.ask(question).await.into_iter();
+    together(answers.map(|(database, answer)| (database.name().unwrap_or_default().to_owned(), answer)))
 }
 
 /// The address of the delivery with this id, if one of the databases that answer has it. A database that may not be read, or does
@@ -167,6 +189,7 @@ impl List {
             rows: rows.iter().map(located).collect(),
             newest: (search.place != Place::Newest).then(|| search.address_with(&[])),
             missing,
+            query: search.query_with(&[]),
             each: all.databases.all().iter().map(|database| (name_of(database), same(database))).collect(),
             ..List::default()
         }

@@ -34,7 +34,7 @@ pub(super) const ENDED: [State; 5] = [State::Delivered, State::Rejected, State::
 const LATE: Duration = Duration::from_secs(8);
 
 /// The deliveries that the live tail begins with.
-const LATEST: usize = 10;
+pub(super) const LATEST: usize = 10;
 
 #[derive(Template)]
 #[template(path = "home.html")]

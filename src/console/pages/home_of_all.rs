@@ -1,31 +1,37 @@
 //! The overview of several databases: a row for each, which says how it is, or that it does not answer.
 
+use std::cmp::Reverse;
 use std::time::Duration;
 
 use askama::Template;
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio::time::timeout;
 
-use super::home::ENDED;
+use super::home::{ENDED, LATEST};
 use super::needs::{MOST_COUNTED, Need, needs, up_to};
 use super::written;
 use crate::console::answer::Answer;
 use crate::console::databases::Database;
-use crate::console::failure::{READER, Trouble};
+use crate::console::failure::{READER, Trouble, who};
 use crate::console::frame;
 use crate::console::glance::KEPT_SECONDS;
+use crate::console::live::Line;
 use crate::console::part::Part;
+use crate::console::policy::Policy;
 use crate::console::together::{ANSWER_TIME, All, Answered};
 use crate::console::words::{Here, Icon, Mark, Time, Tone, count, long, number, shown};
 use crate::domain::delivery::State;
-use crate::store::history::{HistoryFilter, StateCount};
+use crate::service::history::page_within;
+use crate::store::history::{HistoryFilter, HistoryRow, StateCount};
+use crate::store::search::Patience;
 use crate::store::status::{Life, Status};
+use crate::store::{Store, StoreError};
 
 /// Failures of so many hours are looked at for those that are open.
 const FAILED_HOURS: i64 = 24;
 /// The most of these that are counted.
 const MOST_FAILED: usize = 1_000;
-/// How long counting them may take: the rest of the row does not wait for it longer.
+/// How long counting them may take, and then reading what has ended lately: the rest of the row does not wait for it longer.
 const FAILED_TIME: Duration = Duration::from_secs(1);
 
 #[derive(Template)]
@@ -38,6 +44,8 @@ struct Page {
     calm: bool,
     icon: Icon,
     rows: Vec<Row>,
+    /// What has come to an end lately in all of them; withheld from those who may not follow.
+    latest: Part<Vec<Line>>,
 }
 
 /// One database.
@@ -64,6 +72,7 @@ struct Look {
     status: Part<Status>,
     last_hour: Part<Vec<StateCount>>,
     failed: Part<i64>,
+    latest: Part<Vec<HistoryRow>>,
     needs: Vec<Need>,
     /// Whether all was read that may need somebody.
     is_whole: bool,
@@ -76,6 +85,7 @@ pub(super) async fn page(all: &All<'_>) -> Result<Answer, Trouble> {
     let answers = all.ask(|database| look(all, database)).await;
     let away = answers.iter().filter(|(_, answer)| answer.is_err()).count();
     let now = answers.iter().filter_map(|(_, answer)| Some(answer.as_ref().ok()?.now)).max();
+    let latest = latest(all, &answers);
     let rows: Vec<Row> = answers.into_iter().map(Row::of).collect();
     let unwell = rows.iter().filter(|row| row.mark.tone != Tone::Well).count();
     let summary = match (away, unwell) {
@@ -84,7 +94,29 @@ pub(super) async fn page(all: &All<'_>) -> Result<Answer, Trouble> {
         (away, _) => format!("{away} of {} databases cannot be shown.", rows.len()),
     };
     let (calm, icon) = if unwell == 0 { (true, Icon::WELL) } else { (false, Icon::WARN) };
-    written(&Page { here: Here::Home, now: now.map(Time), summary, calm, icon, rows })
+    let page = written(&Page { here: Here::Home, now: now.map(Time), summary, calm, icon, rows, latest })?;
+    Ok(page.allowing(Policy::Connected))
+}
+
+/// The newest of what the databases say to have ended lately, for those whose browsers do not follow.
+fn latest(all: &All<'_>, answers: &[Answered<'_, Look>]) -> Part<Vec<Line>> {
+    if all.visitor.may_follow().is_err() {
+        return Part::Withheld(format!("{} may not read this. It needs the role auditor.", who()));
+    }
+    let of_one = |(database, answer): &Answered<'_, Look>| {
+        let rows = answer.as_ref().ok().and_then(|look| look.latest.shown()).map(Vec::as_slice).unwrap_or_default();
+        let (name, root) = (database.name().unwrap_or_default(), database.root());
+        rows.iter().map(|row| (row.finished_at, Line::located(row, name, root))).collect::<Vec<_>>()
+    };
+    let mut lines: Vec<_> = answers.iter().flat_map(of_one).collect();
+    lines.sort_by_key(|(ended_at, _)| Reverse(*ended_at));
+    Part::Shown(lines.into_iter().take(LATEST).map(|(_, line)| line).collect())
+}
+
+/// What has come to an end lately in one database: the newest of what was created.
+async fn latest_of(store: &Store) -> Result<Vec<HistoryRow>, StoreError> {
+    let filter = HistoryFilter { states: Some(ENDED.to_vec()), ..HistoryFilter::default() };
+    Ok(page_within(store, &filter, None, LATEST, Patience::Glance).await?.rows)
 }
 
 async fn look(all: &All<'_>, database: &Database) -> Result<Look, Trouble> {
@@ -105,9 +137,13 @@ async fn look(all: &All<'_>, database: &Database) -> Result<Look, Trouble> {
         Ok(counted) => Part::of(counted, READER)?.map(|counts| counts.iter().map(|one| one.count).sum()),
         Err(_) => Part::left_out(),
     };
+    let latest = match timeout(FAILED_TIME, latest_of(store)).await {
+        Ok(rows) => Part::of(rows, READER)?,
+        Err(_) => Part::left_out(),
+    };
     let needs = needs(status.shown(), last_hour.shown().map(AsRef::as_ref), headroom.shown().map(AsRef::as_ref));
     let is_whole = status.shown().is_some() && last_hour.shown().is_some() && headroom.shown().is_some();
-    Ok(Look { now, status, last_hour: last_hour.map(|counts| counts.to_vec()), failed, needs, is_whole })
+    Ok(Look { now, status, last_hour: last_hour.map(|counts| counts.to_vec()), failed, latest, needs, is_whole })
 }
 
 impl Row {

@@ -32,7 +32,6 @@ use super::route::Route;
 use super::testing::Testing;
 use super::together::All;
 use crate::service::export::Form as ExportForm;
-use crate::store::Store;
 
 /// The page that `route` names. There is a form if one was sent to it.
 pub(super) async fn of(
@@ -90,19 +89,23 @@ pub(super) async fn of_all(route: &Route, query: &str, all: &All<'_>) -> Result<
     }
 }
 
-/// The whole result that `route` names, the form in which it is asked for, and from where it is read; `None` if it names a
-/// page.
+/// The whole result that `route` names, and the form in which it is asked for; `None` if it names a page.
 pub(super) async fn exported(
     route: &Route,
     query: &str,
     visit: &Visit<'_>,
-) -> Result<Option<(Exported, ExportForm, Store)>, Trouble> {
-    let ((exported, store), form) = match route {
+) -> Result<Option<(Exported, ExportForm)>, Trouble> {
+    let (exported, form) = match route {
         Route::DeliveriesExport(form) => (deliveries::whole(query, visit).await?, *form),
         Route::AuditExport(form) => (audit::whole(query, visit).await?, *form),
         _ => return Ok(None),
     };
-    Ok(Some((exported, form, store)))
+    Ok(Some((exported, form)))
+}
+
+/// The whole result of a search for deliveries in all of several databases.
+pub(super) async fn exported_of_all(query: &str, all: &All<'_>) -> Result<Exported, Trouble> {
+    deliveries_of_all::whole(query, all).await
 }
 
 fn written(page: &impl Template) -> Result<Answer, Trouble> {

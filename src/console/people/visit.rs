@@ -94,6 +94,20 @@ impl Stores {
     }
 }
 
+impl Visitor {
+    /// That they may follow what comes to an end, of all agents.
+    ///
+    /// # Errors
+    /// What stands against it.
+    pub(in crate::console) fn may_follow(&self) -> Result<(), Trouble> {
+        match self {
+            Visitor { scope: Scope::Agent(_), .. } => Err(Trouble::OneAgentOnly),
+            Visitor { role, .. } if *role < Role::Auditor => Err(Trouble::NeedsRole(Role::Auditor)),
+            _ => Ok(()),
+        }
+    }
+}
+
 impl<'s> Visit<'s> {
     pub(in crate::console) fn new(visitor: Visitor, stores: &'s Stores, notes: &'s Notes) -> Visit<'s> {
         Visit { visitor, stores, notes }
@@ -137,11 +151,7 @@ impl<'s> Visit<'s> {
 
     /// To follow what comes to an end, of all agents.
     pub(in crate::console) fn tail(&self) -> Result<&'s Store, Trouble> {
-        match &self.visitor {
-            Visitor { scope: Scope::Agent(_), .. } => Err(Trouble::OneAgentOnly),
-            Visitor { role, .. } if *role < Role::Auditor => Err(Trouble::NeedsRole(Role::Auditor)),
-            _ => Ok(&self.stores.tail),
-        }
+        self.visitor.may_follow().map(|()| &self.stores.tail)
     }
 
     /// To read what concerns this agent. Others are as good as absent.
