@@ -1,9 +1,14 @@
 //! The versions of an action: when, by whom and why each was published, and what it changed.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
 
+use super::actions::{VersionRow, opened_row, read};
+use super::sealed_versions::{SealColumns, opened};
 use super::{Store, StoreError};
-use crate::domain::action::Method;
+use crate::domain::action::{ActionSpec, Method};
+use crate::domain::sealed_version::{Unopened, VersionOwner};
 
 /// The largest number of versions that are read at once.
 pub const MOST_VERSIONS: i32 = 1_000;
@@ -44,7 +49,47 @@ pub struct Change {
     pub sealed: bool,
 }
 
+/// What versions of an action say, by their numbers, as far as their templates can be seen.
+pub type VersionSpecs = BTreeMap<i32, Result<ActionSpec, Unopened>>;
+
 impl Store {
+    /// Returns the templates of up to `count` versions of an action: of `newest` and those before it. At most
+    /// [`MOST_VERSIONS`] are returned.
+    ///
+    /// # Errors
+    /// Returns the database's error, also if the user may not read templates.
+    pub async fn version_specs(
+        &self,
+        agent: &str,
+        name: &str,
+        newest: i32,
+        count: i32,
+    ) -> Result<VersionSpecs, StoreError> {
+        // A range of the primary key, however many versions there are.
+        let rows = sqlx::query!(
+            r#"
+            SELECT action_id, action_version.version, agent, method, url, timeout_ms, headers, body, client_certificate,
+                   key_id, wrapped_key, sealed_value, digest
+            FROM postcall.action
+            JOIN postcall.action_version USING (action_id)
+            WHERE agent = $1 AND name = $2
+              AND action_version.version <= $3::integer AND action_version.version > $3::integer - $4::integer
+            "#,
+            agent,
+            name,
+            newest,
+            count.clamp(1, MOST_VERSIONS),
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        rows.into_iter()
+            .map(|row| {
+                let owner = VersionOwner { agent: &row.agent, action_id: row.action_id, version: row.version };
+                Ok((row.version, opened_row!(row, owner, self.keys.as_deref())))
+            })
+            .collect()
+    }
+
     /// Returns up to `limit` versions of an action, the newest first; those before the version `before`, or the newest ones. At
     /// most [`MOST_VERSIONS`] are returned. The list is empty if there is no such action.
     pub async fn versions(
