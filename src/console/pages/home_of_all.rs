@@ -112,7 +112,8 @@ async fn look(all: &All<'_>, database: &Database) -> Result<Look, Trouble> {
     let found_open = open.shown().and_then(Option::as_ref);
     let needs =
         needs(status.shown(), last_hour.shown().map(AsRef::as_ref), found_open, headroom.shown().map(AsRef::as_ref));
-    let all = [status.shown().is_some(), last_hour.shown().is_some(), open.shown().is_some(), headroom.shown().is_some()];
+    let all =
+        [status.shown().is_some(), last_hour.shown().is_some(), open.shown().is_some(), headroom.shown().is_some()];
     let is_whole = all.into_iter().all(|is_shown| is_shown);
     Ok(Look { now, status, last_hour: last_hour.map(|counts| counts.to_vec()), failed, needs, is_whole })
 }
