@@ -45,8 +45,72 @@ pub struct Change {
     pub body: bool,
     /// Whether the client's certificate is another secret.
     pub client_certificate: bool,
+    /// Whether the URL, the headers, the body or the client's certificate differ, if the user may not read which of them.
+    pub templates: bool,
     /// Whether one of the two versions is sealed, so that their templates are not compared.
     pub sealed: bool,
+}
+
+/// A version beside the one before it.
+struct Row {
+    version: i32,
+    published_at: DateTime<Utc>,
+    published_by: String,
+    db_user: Option<String>,
+    reason: Option<String>,
+    method: Method,
+    timeout_ms: i32,
+    old_method: Option<Method>,
+    old_timeout_ms: Option<i32>,
+    sealed: bool,
+    url: bool,
+    headers: bool,
+    body: bool,
+    client_certificate: bool,
+    templates: bool,
+}
+
+/// Makes a statement about the versions of a page, each beside the one before it. `$columns` are the columns of a version that are read,
+/// and `$compared` what is compared.
+macro_rules! page {
+    ($columns:literal, $compared:literal, $agent:expr, $name:expr, $before:expr, $limit:expr) => {
+        sqlx::query_as!(
+            Row,
+            // Versions are numbered without gaps, so both ends of a page are known: only its rows are read, by their key, however
+            // many versions there are. LATERAL and LIMIT leave the planner no other way.
+            r#"
+            SELECT newer.version, newer.published_at, newer.published_by, newer.db_user, newer.reason,
+                   newer.method AS "method: Method", newer.timeout_ms,
+                   older.method AS "old_method?: Method", older.timeout_ms AS "old_timeout_ms?",
+                   (newer.key_id IS NOT NULL OR older.key_id IS NOT NULL) AS "sealed!", "#
+                + $compared
+                + r#"
+            FROM (
+                SELECT action_id, least(version, $3::integer - 1) AS last FROM postcall.action WHERE agent = $1 AND name = $2
+            ) AS page
+            CROSS JOIN LATERAL (
+                SELECT "#
+                + $columns
+                + r#" FROM postcall.action_version
+                WHERE action_version.action_id = page.action_id
+                  AND action_version.version <= page.last AND action_version.version > page.last - $4::integer
+                ORDER BY action_version.version DESC LIMIT $4::integer
+            ) AS newer
+            LEFT JOIN LATERAL (
+                SELECT "#
+                + $columns
+                + r#" FROM postcall.action_version
+                WHERE action_version.action_id = newer.action_id AND action_version.version = newer.version - 1
+                LIMIT 1
+            ) AS older ON true
+            ORDER BY newer.version DESC
+            "#,
+            $agent,
+            $name,
+            $before,
+            $limit
+        )
+    };
 }
 
 /// What versions of an action say, by their numbers, as far as their templates can be seen.
@@ -99,42 +163,37 @@ impl Store {
         before: Option<i32>,
         limit: i32,
     ) -> Result<Vec<VersionRecord>, StoreError> {
-        // Versions are numbered without gaps, so both ends of a page are known: only its rows are read, by their key, however
-        // many versions there are. LATERAL and LIMIT leave the planner no other way. Templates are compared here, because all of
-        // them together are far more than what is told.
-        let rows = sqlx::query!(
-            r#"
-            SELECT newer.version, newer.published_at, newer.published_by, newer.db_user, newer.reason,
-                   newer.method AS "method: Method", newer.timeout_ms,
-                   older.method AS "old_method?: Method", older.timeout_ms AS "old_timeout_ms?",
-                   (newer.key_id IS NOT NULL OR older.key_id IS NOT NULL) AS "sealed!",
-                   newer.url IS DISTINCT FROM older.url AS "url!",
-                   newer.headers IS DISTINCT FROM older.headers AS "headers!",
+        // Templates are compared here, because all of them together are far more than what is told. For those who may not read them,
+        // their digests are compared.
+        let limit = limit.clamp(1, MOST_VERSIONS);
+        let rows = if self.may_read_templates().await? {
+            page!(
+                "*",
+                r#"newer.url IS DISTINCT FROM older.url AS "url!", newer.headers IS DISTINCT FROM older.headers AS "headers!",
                    newer.body IS DISTINCT FROM older.body AS "body!",
-                   newer.client_certificate IS DISTINCT FROM older.client_certificate AS "client_certificate!"
-            FROM (
-                SELECT action_id, least(version, $3::integer - 1) AS last FROM postcall.action WHERE agent = $1 AND name = $2
-            ) AS page
-            CROSS JOIN LATERAL (
-                SELECT * FROM postcall.action_version
-                WHERE action_version.action_id = page.action_id
-                  AND action_version.version <= page.last AND action_version.version > page.last - $4::integer
-                ORDER BY action_version.version DESC LIMIT $4::integer
-            ) AS newer
-            LEFT JOIN LATERAL (
-                SELECT * FROM postcall.action_version
-                WHERE action_version.action_id = newer.action_id AND action_version.version = newer.version - 1
-                LIMIT 1
-            ) AS older ON true
-            ORDER BY newer.version DESC
-            "#,
-            agent,
-            name,
-            before,
-            limit.clamp(1, MOST_VERSIONS),
-        )
-        .fetch_all(&self.pool)
-        .await?;
+                   newer.client_certificate IS DISTINCT FROM older.client_certificate AS "client_certificate!",
+                   false AS "templates!""#,
+                agent,
+                name,
+                before,
+                limit
+            )
+            .fetch_all(&self.pool)
+            .await?
+        } else {
+            page!(
+                "action_id, version, published_at, published_by, db_user, reason, method, timeout_ms, key_id",
+                r#"false AS "url!", false AS "headers!", false AS "body!", false AS "client_certificate!",
+                   postcall.version_digest(newer.action_id, newer.version)
+                       IS DISTINCT FROM postcall.version_digest(older.action_id, older.version) AS "templates!""#,
+                agent,
+                name,
+                before,
+                limit
+            )
+            .fetch_all(&self.pool)
+            .await?
+        };
         Ok(rows
             .into_iter()
             .map(|row| VersionRecord {
@@ -150,6 +209,7 @@ impl Store {
                     headers: row.headers && !row.sealed,
                     body: row.body && !row.sealed,
                     client_certificate: row.client_certificate,
+                    templates: row.templates && !row.sealed,
                     sealed: row.sealed,
                 }),
             })
