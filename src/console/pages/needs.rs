@@ -349,7 +349,7 @@ mod tests {
             [format!("look into: 1 delivery is open, the oldest for 2 h 0 min. It was {why}")]
         );
         let many = format!("look into: 1,000 or more deliveries are open, the oldest for 30 d 0 h. They were {why}");
-        assert_eq!(told(open(1_000, 0, 720 * HOUR)), [many.clone()]);
+        assert_eq!(told(open(1_000, 0, 720 * HOUR)), [many.as_str()]);
         let healed = OpenDeliveries { may_be_older: true, ..open(1_000, 1_000, 720 * HOUR) };
         assert_eq!(told(healed), [many.replace("0 h.", "0 h or longer.")]);
         // These are told by what happened in the last hour, and by what is unknown.
