@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
+use super::action_outlines;
 use super::action_seal::SealArguments;
 use super::action_source::ActionSource;
 use super::action_test::{TestArguments, TestsArguments};
@@ -81,7 +82,7 @@ enum Command {
         #[command(flatten)]
         attribution: OptionalAttribution,
     },
-    /// List actions, of one agent or of all.
+    /// List actions, of one agent or of all. Auditors see where each goes, and a digest instead of its templates.
     List {
         /// Only the actions of this agent.
         agent: Option<String>,
@@ -176,7 +177,7 @@ impl Arguments {
     /// Whether the rights of an auditor suffice.
     pub(super) fn only_reads(&self) -> bool {
         match &self.command {
-            Command::Tests(_) => true,
+            Command::Tests(_) | Command::List { .. } | Command::Versions(_) => true,
             Command::Signing(arguments) => arguments.only_reads(),
             _ => false,
         }
@@ -252,6 +253,9 @@ pub(super) fn warn(warnings: &[LocatedWarning]) {
 }
 
 async fn list(store: &Store, agent: Option<&str>, format: Format) -> Result<(), CliError> {
+    if !store.may_read_templates().await? {
+        return action_outlines::print(&store.action_outlines(agent).await?, format);
+    }
     let actions = store.actions(agent, None, None).await?;
     let mut table = Table::new(&["agent", "action", "version", "enabled", "method", "url", "timeout ms", "published"]);
     for action in &actions {

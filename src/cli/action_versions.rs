@@ -77,6 +77,7 @@ fn in_words(change: &Change) -> String {
         change.headers.then(|| "headers".to_owned()),
         change.body.then(|| "body".to_owned()),
         change.client_certificate.then(|| "client_certificate".to_owned()),
+        change.templates.then(|| "templates".to_owned()),
         change.sealed.then(|| "perhaps its sealed templates (postcall action diff)".to_owned()),
     ];
     let parts: Vec<String> = parts.into_iter().flatten().collect();
@@ -84,7 +85,8 @@ fn in_words(change: &Change) -> String {
 }
 
 /// A version as JSON. `changed` names the fields that differ from the version before; it is null for the first version.
-/// `sealed` stands for url, headers and body of sealed versions, which are not compared.
+/// `sealed` stands for url, headers and body of sealed versions, which are not compared, and `templates` for url, headers, body and
+/// client_certificate, whichever of them differs, where the user may not read them.
 fn described(version: &VersionRecord) -> Value {
     let changed = version.change.map(|change| {
         let fields = [
@@ -94,6 +96,7 @@ fn described(version: &VersionRecord) -> Value {
             ("headers", change.headers),
             ("body", change.body),
             ("client_certificate", change.client_certificate),
+            ("templates", change.templates),
             ("sealed", change.sealed),
         ];
         fields.into_iter().filter(|(_, differs)| *differs).map(|(field, _)| field).collect::<Vec<_>>()

@@ -23,6 +23,7 @@ pub use memory::keep_private;
 use text::{Format, print_bytes, print_line, print_text, read_file};
 
 mod action;
+mod action_outlines;
 mod action_seal;
 mod action_source;
 mod action_test;
@@ -51,8 +52,8 @@ mod migrate;
 mod moment;
 mod pause;
 mod prune;
-mod render;
 mod rekey;
+mod render;
 mod replay;
 mod resolve;
 mod run;

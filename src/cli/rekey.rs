@@ -149,8 +149,7 @@ impl Encrypted for StoredVersion<Sealed> {
     }
 
     fn encrypted_anew(&self, keys: &Keyring) -> Result<Sealed, String> {
-        let unopened =
-            |_| format!("Version {} of an action of {} is one of them", self.version, visible(&self.agent));
+        let unopened = |_| format!("Version {} of an action of {} is one of them", self.version, visible(&self.agent));
         keys.rewrap_version(self.owner(), &self.content).map_err(unopened)
     }
 

@@ -15,6 +15,7 @@ use super::{CliError, Format, ONE_CONNECTION, print_line, print_text};
 use crate::domain::delivery::State;
 use crate::domain::report::HostCondition;
 use crate::store::Store;
+use crate::store::open_deliveries::OpenDeliveries;
 use crate::store::standby::Standby;
 use crate::store::status::{Count, DispatcherStatus, HeldPause, Life, Oldest, Reported, Status};
 
@@ -34,7 +35,8 @@ use crate::store::status::{Count, DispatcherStatus, HeldPause, Life, Oldest, Rep
 /// A dispatcher is alive while its lease is valid. After that it is overdue, until another dispatcher
 /// declares it lost. Dispatchers that stopped or were lost within the last hour are also shown.
 /// Unknown is the number of unknown deliveries that are not resolved, among the newest 10,000 that
-/// ended as unknown.
+/// ended as unknown. Open are those that were rejected, failed or are unknown, and of whose message no
+/// later delivery was delivered: up to 1,000 of them, among the newest 2,000 that were not delivered.
 ///
 /// Counting stops at 100,000, so that the answer comes at once; then the count says `more than`. The
 /// role postcall_auditor suffices.
@@ -77,7 +79,7 @@ impl Arguments {
             let heads = if self.clears() { Heads::Shown } else { Heads::Hidden };
             each(&databases, heads, async |database, name| {
                 let store = stores.of(database).await?;
-                self.watched(&store.status().await?, store.standby().await?, name)
+                self.watched(&look(store).await?, store.standby().await?, name)
             })
             .await
             .or_else(|error| if databases.len() == 1 || error.is_silent() { Err(error) } else { Ok(()) })?;
@@ -92,22 +94,22 @@ impl Arguments {
 
     async fn once(&self, database: &NamedDatabase, name: Option<&str>) -> Result<(), CliError> {
         let store = database.open_to_read(ONE_CONNECTION).await?;
-        let status = store.status().await?;
+        let look = look(&store).await?;
         match self.format {
-            StatusFormat::Table => show(&status),
-            StatusFormat::Json => print_json_of(name, described(&status, store.standby().await?)),
+            StatusFormat::Table => show(&look),
+            StatusFormat::Json => print_json_of(name, described(&look, store.standby().await?)),
         }
     }
 
-    fn watched(&self, status: &Status, standby: Option<Standby>, name: Option<&str>) -> Result<(), CliError> {
+    fn watched(&self, look: &Look, standby: Option<Standby>, name: Option<&str>) -> Result<(), CliError> {
         match self.format {
-            StatusFormat::Table if self.clears() => show(status),
+            StatusFormat::Table if self.clears() => show(look),
             StatusFormat::Table => {
                 let head = name.map(|name| format!("{name}  ")).unwrap_or_default();
-                print_line(&(head + &on_one_line(status)))
+                print_line(&(head + &on_one_line(look)))
             }
             StatusFormat::Json => {
-                let mut object = described(status, standby);
+                let mut object = described(look, standby);
                 if let Some(name) = name {
                     object["database"] = name.into();
                 }
@@ -115,6 +117,23 @@ impl Arguments {
             }
         }
     }
+}
+
+/// What one look tells.
+struct Look {
+    status: Status,
+    /// `None` for those who may not read what was replayed.
+    open: Option<OpenDeliveries>,
+}
+
+async fn look(store: &Store) -> Result<Look, CliError> {
+    let status = store.status().await?;
+    let open = match store.open_deliveries().await {
+        Ok(open) => Some(open),
+        Err(error) if error.is_forbidden() => None,
+        Err(error) => return Err(error.into()),
+    };
+    Ok(Look { status, open })
 }
 
 /// The stores of databases that are looked at again and again: each is opened once.
@@ -136,12 +155,13 @@ const WATCH_EVERY: Duration = Duration::from_secs(2);
 /// What makes a terminal empty and lets it begin in its first line.
 const CLEAR: &str = "\u{1b}[2J\u{1b}[H";
 
-fn on_one_line(status: &Status) -> String {
+fn on_one_line(Look { status, open }: &Look) -> String {
     let alive = status.dispatchers.iter().filter(|dispatcher| matches!(dispatcher.life, Life::Alive { .. })).count();
     let oldest =
         status.oldest_waiting.map(|oldest| format!(" (the oldest for {})", long(oldest.age_ms))).unwrap_or_default();
+    let open = open.map(|open| format!(", open {}", at_least(open.count))).unwrap_or_default();
     format!(
-        "{}  dispatchers alive {alive}, waiting {}{oldest}, in flight {}, unknown {}, paused {}",
+        "{}  dispatchers alive {alive}, waiting {}{oldest}, in flight {}, unknown {}{open}, paused {}",
         time(status.at),
         shown(status.waiting),
         status.in_flight,
@@ -150,7 +170,7 @@ fn on_one_line(status: &Status) -> String {
     )
 }
 
-fn show(status: &Status) -> Result<(), CliError> {
+fn show(Look { status, open }: &Look) -> Result<(), CliError> {
     match status.dispatchers.as_slice() {
         [] => print_line("no dispatcher runs: `postcall run` starts one")?,
         dispatchers => show_dispatchers(dispatchers)?,
@@ -163,6 +183,9 @@ fn show(status: &Status) -> Result<(), CliError> {
     print_line(&format!("{:<9}  {}{oldest}", State::Waiting, shown(status.waiting)))?;
     print_line(&format!("in flight  {}", status.in_flight))?;
     print_line(&format!("{:<9}  {}", State::Unknown, shown(status.in_doubt)))?;
+    if let Some(open) = open {
+        print_line(&format!("{:<9}  {}{}", "open", at_least(open.count), since(open)))?;
+    }
     print_line("")?;
     show_paused(status)?;
     show_hosts(status)
@@ -264,6 +287,19 @@ fn millis(ms: u64) -> i64 {
     i64::try_from(ms).unwrap_or(i64::MAX)
 }
 
+/// Since when the oldest open delivery is there, behind their number.
+fn since(open: &OpenDeliveries) -> String {
+    let or_longer = if open.may_be_older { " or longer" } else { "" };
+    let since = |Oldest { created_at, age_ms }| {
+        format!(", the oldest since {} ({}{or_longer}): postcall history --open", time(created_at), long(age_ms))
+    };
+    open.oldest.map(since).unwrap_or_default()
+}
+
+fn at_least(Count { counted, is_more }: Count) -> String {
+    if is_more { format!("{counted} or more") } else { counted.to_string() }
+}
+
 fn shown(Count { counted, is_more }: Count) -> String {
     if is_more { format!("more than {counted}") } else { counted.to_string() }
 }
@@ -281,7 +317,7 @@ fn long(ms: i64) -> String {
 }
 
 /// A server that is no standby says nothing of it.
-fn described(status: &Status, standby: Option<Standby>) -> Value {
+fn described(Look { status, open }: &Look, standby: Option<Standby>) -> Value {
     let paused: Vec<Value> = status
         .paused
         .iter()
@@ -294,11 +330,11 @@ fn described(status: &Status, standby: Option<Standby>) -> Value {
     let mut object = json!({
         "dispatchers": status.dispatchers.iter().map(described_dispatcher).collect::<Vec<Value>>(),
         (State::Waiting.as_str()): described_count(status.waiting),
-        "oldest_waiting": status.oldest_waiting.map(|oldest| {
-            json!({ "created_at": oldest.created_at, "age_ms": oldest.age_ms })
-        }),
+        "oldest_waiting": status.oldest_waiting.map(described_oldest),
         "in_flight": status.in_flight,
         (State::Unknown.as_str()): described_count(status.in_doubt),
+        "open": open.map(|open| described_count(open.count)),
+        "oldest_open": open.and_then(|open| open.oldest).map(described_oldest),
         "paused": paused,
         "pauses_left_out": status.pauses_left_out(),
     });
@@ -306,6 +342,10 @@ fn described(status: &Status, standby: Option<Standby>) -> Value {
         object["standby"] = json!({ "shows_until": shows_until, "age_ms": age_ms });
     }
     object
+}
+
+fn described_oldest(Oldest { created_at, age_ms }: Oldest) -> Value {
+    json!({ "created_at": created_at, "age_ms": age_ms })
 }
 
 fn described_count(Count { counted, is_more }: Count) -> Value {

@@ -1,4 +1,4 @@
-//! What the overview shows of the last hour, and of the partitions: read once for all who look within a few seconds, so that many
+//! What the overview shows of the last hour, of what is open, and of the partitions: read once for all who look within a few seconds, so that many
 //! viewers cost the database no more than one.
 
 use std::future::Future;
@@ -11,6 +11,7 @@ use super::people::Role;
 use crate::store::StoreError;
 use crate::store::history::StateCount;
 use crate::store::last_hour::MinuteCount;
+use crate::store::open_deliveries::OpenDeliveries;
 use crate::store::partitions::Headroom;
 
 /// For how many seconds what was read is shown.
@@ -41,6 +42,8 @@ pub(super) struct Glance {
     pub(super) last_hour: Kept<StateCount>,
     /// How many failed lately, and are open.
     pub(super) failed: Kept<StateCount>,
+    /// How many are open, and since when.
+    pub(super) open: Kept<OpenDeliveries>,
     /// For how long there are partitions.
     pub(super) headroom: Kept<Headroom>,
 }
@@ -81,6 +84,15 @@ impl<T> Kept<T> {
         let read: Arc<[T]> = read.await?.into();
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), Arc::clone(&read)));
         Ok(read)
+    }
+
+    /// As [`Kept::or`], of what is one thing.
+    pub(super) async fn or_one<R>(&self, read: R) -> Result<Option<T>, StoreError>
+    where
+        T: Copy,
+        R: Future<Output = Result<T, StoreError>>,
+    {
+        Ok(self.or(async { Ok(vec![read.await?]) }).await?.first().copied())
     }
 
     fn last(&self) -> Option<Read<T>> {

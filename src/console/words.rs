@@ -224,6 +224,11 @@ pub(super) fn count(Count { counted, is_more }: Count) -> String {
     if is_more { format!("more than {}", number(counted)) } else { number(counted) }
 }
 
+/// A number of which at least so many were counted.
+pub(super) fn at_least(Count { counted, is_more }: Count) -> String {
+    if is_more { format!("{} or more", number(counted)) } else { number(counted) }
+}
+
 /// A duration in its two largest units.
 pub(super) fn long(ms: i64) -> String {
     let seconds = ms.max(0) / 1_000;

@@ -8,7 +8,8 @@ use uuid::Uuid;
 
 use crate::domain::nearest::nearest;
 use crate::domain::visible::visible;
-use crate::store::calls::{AgentActions, CallFilter, CallRecord};
+use crate::store::calls::{AgentActions, CallFilter, CallRecord, CallsFound};
+use crate::store::search::Patience;
 use crate::store::{Store, StoreError};
 
 /// A call, and why it has no delivery if it has none.
@@ -54,6 +55,8 @@ pub struct Arrivals {
     pub calls: Vec<Arrived>,
     /// The call behind which a look for the rest goes on; `None` if there is no rest.
     pub rest_after: Option<Uuid>,
+    /// How many calls were looked at, if it was not enough to find as many as were wanted.
+    pub looked_at: i64,
 }
 
 /// Up to `limit` calls that match and come after the call `after`, the newest first.
@@ -66,8 +69,26 @@ pub async fn arrivals(
     after: Option<Uuid>,
     limit: usize,
 ) -> Result<Arrivals, StoreError> {
-    let found = store.calls(filter, after, limit).await?;
-    Ok(Arrivals { calls: explained(store, found.calls).await?, rest_after: found.rest_after })
+    arrived(store, store.calls(filter, after, limit).await?).await
+}
+
+/// As [`arrivals`], with this patience.
+///
+/// # Errors
+/// Only those of the database.
+pub async fn arrivals_within(
+    store: &Store,
+    filter: &CallFilter,
+    after: Option<Uuid>,
+    limit: usize,
+    patience: Patience,
+) -> Result<Arrivals, StoreError> {
+    arrived(store, store.calls_within(filter, after, limit, patience).await?).await
+}
+
+async fn arrived(store: &Store, found: CallsFound) -> Result<Arrivals, StoreError> {
+    let CallsFound { calls, rest_after, looked_at } = found;
+    Ok(Arrivals { calls: explained(store, calls).await?, rest_after, looked_at })
 }
 
 /// The calls with the reasons why they have no delivery.

@@ -14,8 +14,13 @@ const AROUND: usize = 3;
 /// The lines that differ, in the form of `diff -u` without its head; empty if the versions are the same. Templates are shown
 /// as they were written, as `action show` does.
 pub fn differences(older: &ActionSpec, newer: &ActionSpec) -> String {
+    differences_within(older, newer, MAX_SEARCH)
+}
+
+/// As [`differences`], of which the shortest is looked for no longer than `search`.
+pub fn differences_within(older: &ActionSpec, newer: &ActionSpec, search: Duration) -> String {
     let (older, newer) = (lines(older), lines(newer));
-    let diff = TextDiff::configure().timeout(MAX_SEARCH).diff_lines(&older, &newer);
+    let diff = TextDiff::configure().timeout(search).diff_lines(&older, &newer);
     diff.unified_diff().context_radius(AROUND).to_string()
 }
 

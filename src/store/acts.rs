@@ -1,14 +1,15 @@
 //! Reading what people did: who published, switched, paused, resumed, replayed, resolved, tested and changed
-//! signing. An auditor's rights suffice.
+//! signing. An auditor's rights suffice. `of_tests` has what is particular to tests of actions.
 
-use std::collections::HashMap;
+mod of_tests;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use serde::{Serialize, Serializer};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::history::{floor, named_columns};
+use self::of_tests::{add_tests, first_test, may_read_tests, tests_before};
+use super::history::named_columns;
 use super::matching::prepare;
 use super::{LOOK_TIMEOUT, Store, StoreError};
 use crate::domain::act::{Act, ActKey};
@@ -17,6 +18,8 @@ use crate::domain::delivery::State;
 
 /// The largest number of acts that one look reads: with a rare agent or person, it may find none among them.
 pub const MOST_LOOKED_AT: i64 = 10_000;
+/// An agent with no more deliveries than this has few: what was done to one of them is recognised by a list of their ids.
+const FEW: i64 = 5_000;
 
 /// Which acts to find. Every criterion that is given must hold.
 #[derive(Clone, Debug, Default)]
@@ -229,7 +232,11 @@ impl Store {
             Some(acts) => acts.contains(&Act::Tested),
             None => may_read_tests(&mut snapshot).await?,
         };
-        let mut acts = matching(&mut snapshot, filter, &before, (limit, tests)).await?;
+        let few = match &filter.agent {
+            Some(agent) => few_deliveries(&mut snapshot, agent).await?,
+            None => None,
+        };
+        let mut acts = matching(&mut snapshot, filter, few.as_deref(), &before, (limit, tests)).await?;
         if tests {
             add_tests(&mut snapshot, &mut acts).await?;
         }
@@ -242,54 +249,17 @@ impl Store {
     }
 }
 
-/// What the records of tests begin with, before the test's id.
-const TEST: &str = "test-";
-
-/// The id at which the tests begin that were made at the time from which acts are looked for.
-fn first_test(filter: &ActFilter) -> Uuid {
-    let since = filter.since.unwrap_or(DateTime::UNIX_EPOCH);
-    // An id has the millisecond in which it was made, and counts as its beginning.
-    let is_whole = since.timestamp_subsec_micros().is_multiple_of(1_000);
-    floor(if is_whole { since } else { since + TimeDelta::milliseconds(1) })
-}
-
-/// The id before which those tests end that come before this act.
-fn tests_before(before: &ActKey) -> Uuid {
-    if let Some(id) = before.record.strip_prefix(TEST).and_then(|id| id.parse().ok()) {
-        return id;
-    }
-    let is_later = !before.at.timestamp_subsec_micros().is_multiple_of(1_000) || TEST < before.record.as_str();
-    floor(if is_later { before.at + TimeDelta::milliseconds(1) } else { before.at })
-}
-
-async fn may_read_tests(snapshot: &mut PgConnection) -> Result<bool, sqlx::Error> {
-    // Asks the catalog only.
-    let may = sqlx::query_scalar!(r#"SELECT has_table_privilege('postcall.action_test_history', 'SELECT') AS "may!""#);
-    may.fetch_one(snapshot).await
-}
-
-/// Says of each test among `acts` which action it was, and what became of it.
-async fn add_tests(snapshot: &mut PgConnection, acts: &mut [ActRow]) -> Result<(), sqlx::Error> {
-    let id = |act: &ActRow| act.key.0.record.strip_prefix(TEST).and_then(|id| id.parse::<Uuid>().ok());
-    let ids: Vec<Uuid> = acts.iter().filter_map(id).collect();
-    // By the primary key, one look-up for each.
-    let tests = sqlx::query!(
-        r#"
-        SELECT test_id AS "test_id!", action AS "action!", state AS "state!: TestState"
-        FROM postcall.action_test_history WHERE test_id = ANY ($1)
-        "#,
-        &ids,
+/// The ids of an agent's deliveries that have ended, if there are no more than [`FEW`].
+async fn few_deliveries(snapshot: &mut PgConnection, agent: &str) -> Result<Option<Vec<Uuid>>, sqlx::Error> {
+    // The agent's part of the index on agent and id, alone, and no further than the limit.
+    let ids = sqlx::query_scalar!(
+        r#"SELECT delivery_id FROM postcall.delivery WHERE agent = $1 ORDER BY delivery_id DESC LIMIT $2"#,
+        agent,
+        FEW + 1
     )
     .fetch_all(snapshot)
     .await?;
-    let tests: HashMap<Uuid, _> = tests.into_iter().map(|test| (test.test_id, test)).collect();
-    for act in acts {
-        if let Some(test) = id(act).and_then(|id| tests.get(&id)) {
-            (act.test_id, act.test_state) = (Some(test.test_id), Some(test.state));
-            act.action = Some(test.action.clone());
-        }
-    }
-    Ok(())
+    Ok(Some(ids).filter(|ids| i64::try_from(ids.len()).is_ok_and(|found| found <= FEW)))
 }
 
 /// The key before which acts are looked for.
@@ -308,11 +278,15 @@ fn start(filter: &ActFilter, after: Option<&ActKey>) -> ActKey {
 async fn matching(
     snapshot: &mut PgConnection,
     filter: &ActFilter,
+    few: Option<&[Uuid]>,
     before: &ActKey,
     (limit, tests): (usize, bool),
 ) -> Result<Vec<ActRow>, sqlx::Error> {
-    // The action of a delivery is looked up by key, in scalar subqueries: of a join, the planner could make one that reads
-    // all of history. A replay may outlive what it repeats.
+    // - The action of a delivery is looked up by key, in scalar subqueries: of a join, the planner could make one that reads
+    //   all of history. A replay may outlive what it repeats.
+    // - Of an agent with few deliveries, $11 has the ids of all of them: then an act of another one is passed over without a look
+    //   at its delivery, which lies anywhere in history. The planner makes a hash table of the list, because it plans with the
+    //   actual values.
     macro_rules! found {
         ($tests:ident) => {
             newest!(
@@ -334,14 +308,17 @@ async fn matching(
                 before,
                 r#"
             WHERE ($1::text[] IS NULL OR act = ANY ($1)) AND ($8::text IS NULL OR person = $8 OR db_user = $8)
+            AND ($11::uuid[] IS NULL OR agent = $9 OR delivery_id = ANY ($11) OR replayed_as = ANY ($11)
+                 OR action_id = ANY (ARRAY(SELECT action.action_id FROM postcall.action WHERE action.agent = $9)))
         ) AS known
-        WHERE $9::text IS NULL OR agent = $9
+        WHERE $9::text IS NULL OR $11::uuid[] IS NOT NULL OR agent = $9
            OR action_id = ANY (ARRAY(SELECT action.action_id FROM postcall.action WHERE action.agent = $9))
         ORDER BY at DESC, record DESC LIMIT $10
         "#,
                 filter.by,
                 filter.agent,
-                i64::try_from(limit).unwrap_or(i64::MAX)
+                i64::try_from(limit).unwrap_or(i64::MAX),
+                few
             )
             .fetch_all(snapshot)
             .await?

@@ -64,6 +64,14 @@ pub enum From {
 }
 
 impl Store {
+    /// Whether any agent has an action of this name. Actions are never deleted, so a name that none has is in no delivery.
+    pub(super) async fn is_an_action(&self, name: &str) -> Result<bool, StoreError> {
+        // Reads the actions until one has the name: without an index, because there are few beside what a search for an action has to
+        // read in history.
+        let is = sqlx::query_scalar!(r#"SELECT EXISTS (SELECT FROM postcall.action WHERE name = $1) AS "is!""#, name);
+        Ok(is.fetch_one(&self.pool).await?)
+    }
+
     /// Agents whose names begin with `prefix`, in the order of their names, at most `limit`.
     pub async fn agents(&self, prefix: &str, from: &From, limit: usize) -> Result<Vec<AgentSummary>, StoreError> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);

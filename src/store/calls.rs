@@ -1,5 +1,8 @@
 //! Reading which calls have arrived, without their content. An auditor's rights suffice.
 
+use std::ops::Range;
+use std::time::{Duration, Instant};
+
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::PgConnection;
@@ -7,12 +10,15 @@ use uuid::Uuid;
 
 use super::history::{LONGEST_INSERT, floor};
 use super::matching::prepare;
+use super::search::{Budget, Patience};
 use super::{LOOK_TIMEOUT, Store, StoreError};
 use crate::domain::kept;
 
 /// The largest number of calls that one look reads. The outbox has no index but its primary key: each would cost the
 /// platform something at each insert.
 pub const MOST_LOOKED_AT: i64 = 50_000;
+/// The number of calls that a look reads first if it has to be over soon; what it reads then depends on how long that took.
+const FIRST_STEP: i64 = 2_000;
 
 /// How many rows of history are read for each call that is wanted.
 const ROWS_FOR_A_CALL: i64 = 5;
@@ -57,6 +63,8 @@ pub struct CallsFound {
     pub calls: Vec<CallRecord>,
     /// The call behind which a look for the rest goes on; `None` if there is no rest.
     pub rest_after: Option<Uuid>,
+    /// How many calls were looked at, if it was not enough to find as many as were wanted.
+    pub looked_at: i64,
 }
 
 /// What is known about the actions of an agent.
@@ -81,20 +89,52 @@ impl Store {
         after: Option<Uuid>,
         limit: usize,
     ) -> Result<CallsFound, StoreError> {
+        self.look_at_calls(filter, after, limit, None).await
+    }
+
+    /// As [`Store::calls`], with this patience: it may look at fewer calls.
+    pub async fn calls_within(
+        &self,
+        filter: &CallFilter,
+        after: Option<Uuid>,
+        limit: usize,
+        patience: Patience,
+    ) -> Result<CallsFound, StoreError> {
+        self.look_at_calls(filter, after, limit, Some(Budget::of(patience))).await
+    }
+
+    async fn look_at_calls(
+        &self,
+        filter: &CallFilter,
+        after: Option<Uuid>,
+        limit: usize,
+        budget: Option<Budget>,
+    ) -> Result<CallsFound, StoreError> {
         let since = filter.since.and_then(|since| since.checked_sub_signed(LONGEST_INSERT));
         let until = filter.until.and_then(|until| until.checked_add_signed(LONGEST_INSERT));
         let (first, end) = (since.map_or(Uuid::nil(), floor), until.map_or(Uuid::max(), floor));
-        let end = after.map_or(end, |after| end.min(after));
+        let mut end = after.map_or(end, |after| end.min(after));
         // One snapshot, so that what was looked at is what was counted.
         let mut snapshot = self.pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
         prepare(&mut snapshot, LOOK_TIMEOUT.min(self.statement_timeout)).await?;
-        let calls = matching(&mut snapshot, filter, first, end, limit).await?;
-        let rest_after = match calls.last() {
-            Some(last) if calls.len() >= limit => Some(last.call_id),
-            _ => last_looked_at(&mut snapshot, first, end).await?,
+        let (mut calls, mut looked_at) = (Vec::new(), 0);
+        let mut step = if budget.is_some() { FIRST_STEP } else { MOST_LOOKED_AT };
+        let rest_after = loop {
+            let begun = Instant::now();
+            calls.extend(matching(&mut snapshot, filter, first..end, step, limit - calls.len()).await?);
+            if let Some(last) = calls.last().filter(|_| calls.len() >= limit) {
+                break Some(last.call_id);
+            }
+            let Some(last) = last_looked_at(&mut snapshot, first..end, step).await? else { break None };
+            (looked_at, end) = (looked_at + step, last);
+            let next = budget.and_then(|budget| next_step(step, begun.elapsed(), budget.left()));
+            step = next.unwrap_or(0).min(MOST_LOOKED_AT - looked_at);
+            if step == 0 {
+                break Some(last);
+            }
         };
         snapshot.commit().await?;
-        Ok(CallsFound { calls, rest_after })
+        Ok(CallsFound { calls, rest_after, looked_at })
     }
 
     /// Returns one call; `None` if there is none with that id.
@@ -169,11 +209,21 @@ impl Store {
     }
 }
 
+/// How many calls are looked at next if `step` calls took `took` and the time `left` remains: eight times as many if ten times `took`
+/// fits into it, as many if one and a half times `took` fits, otherwise none.
+fn next_step(step: i64, took: Duration, left: Duration) -> Option<i64> {
+    match took {
+        took if took * 10 <= left => Some(step * 8),
+        took if took * 3 / 2 <= left => Some(step),
+        _ => None,
+    }
+}
+
 async fn matching(
     snapshot: &mut PgConnection,
     filter: &CallFilter,
-    first: Uuid,
-    end: Uuid,
+    ids: Range<Uuid>,
+    step: i64,
     limit: usize,
 ) -> Result<Vec<CallRecord>, sqlx::Error> {
     // Reads the primary key backwards, and stops when it has found enough or looked at enough: the cost does not grow
@@ -193,9 +243,9 @@ async fn matching(
           AND (NOT $8::bool OR cardinality(action_ids) = 0)
         ORDER BY id DESC LIMIT $9
         "#,
-        first,
-        end,
-        MOST_LOOKED_AT,
+        ids.start,
+        ids.end,
+        step,
         filter.agent,
         call_sid,
         filter.since,
@@ -208,14 +258,28 @@ async fn matching(
 }
 
 /// The last call that such a look reads, if it does not read all.
-async fn last_looked_at(snapshot: &mut PgConnection, first: Uuid, end: Uuid) -> Result<Option<Uuid>, sqlx::Error> {
+async fn last_looked_at(snapshot: &mut PgConnection, ids: Range<Uuid>, step: i64) -> Result<Option<Uuid>, sqlx::Error> {
     // An index-only scan of as many entries as the look has read.
     sqlx::query_scalar!(
         "SELECT id FROM postcall.outbox WHERE id >= $1 AND id < $2 ORDER BY id DESC OFFSET $3 LIMIT 1",
-        first,
-        end,
-        MOST_LOOKED_AT - 1,
+        ids.start,
+        ids.end,
+        step - 1,
     )
     .fetch_optional(snapshot)
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_look_that_has_to_be_over_soon_reads_more_only_if_there_is_time_for_it() {
+        let next = |took, left| next_step(FIRST_STEP, Duration::from_millis(took), Duration::from_millis(left));
+        assert_eq!(next(4, 40), Some(FIRST_STEP * 8));
+        assert_eq!(next(5, 40), Some(FIRST_STEP));
+        assert_eq!(next(30, 40), None);
+        assert_eq!(next(1, 0), None);
+    }
 }

@@ -77,15 +77,17 @@ macro_rules! arms {
             // would read it in index order. If nothing in it matches, that takes twice as long as a plain scan. What waits of
             // an agent is read lane by lane, by the index of the lanes: what others have waiting costs nothing. Its rows are compared and
             // ordered as pairs, because no other index has that order: of an equality, the planner would hope to find the lane's rows
-            // among the newest of all.
+            // among the newest of all. That no agent is asked for stands in one list of conditions with all others: a plain scan of two
+            // lists that are both false is planned for parallel workers, which are started to find nothing.
             r#"
             WITH queued AS MATERIALIZED (
                 (SELECT delivery_id
                  FROM (SELECT delivery_id, call_id, call_sid, agent, action_id, 'waiting'::text AS state,
                               NULL::text AS error_kind, NULL::int2 AS response_code, created_at
-                       FROM postcall.waiting WHERE $1::text IS NULL) AS candidate
+                       FROM postcall.waiting) AS candidate
             "#
                 + $matches
+                + " AND $1::text IS NULL"
                 + $order
                 + r#")
                 UNION ALL

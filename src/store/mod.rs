@@ -37,6 +37,8 @@ pub mod last_hour;
 pub mod late_results;
 mod matching;
 pub mod obstacles;
+pub mod open_deliveries;
+pub mod outlines;
 pub mod partitions;
 pub mod pauses;
 pub mod platform;

@@ -11,8 +11,9 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, TimeDelta, TimeZone, Utc};
 use uuid::Uuid;
 
+pub(super) use self::budget::Budget;
 pub use self::budget::Patience;
-use self::budget::{Budget, SEARCH_TIME};
+use self::budget::SEARCH_TIME;
 use super::history::{HistoryFilter, HistoryRow, floor};
 use super::matching::prepare;
 use super::{Store, StoreError};
@@ -81,6 +82,11 @@ impl Store {
         patience: Patience,
     ) -> Result<Found, StoreError> {
         let budget = Budget::of(patience);
+        if let Some(name) = &filter.action
+            && !self.is_an_action(name).await?
+        {
+            return Ok(Found { rows: Vec::new(), reached: Reached::End });
+        }
         let ids = filter.possible_ids(after);
         if filter.open {
             return self.search_open(filter, ids, limit, budget).await;

@@ -90,7 +90,7 @@ impl Status {
     }
 }
 
-/// The oldest waiting delivery.
+/// The oldest delivery of those that wait, or that are open.
 #[derive(Clone, Copy, Debug)]
 pub struct Oldest {
     /// When its call was inserted, or its replay was made.

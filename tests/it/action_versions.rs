@@ -265,3 +265,52 @@ async fn what_differs_between_two_versions_is_shown_line_by_line() {
     let missing = run(&["diff", "a", "1", "9"]);
     assert!(missing.status.code() == Some(1) && stderr(&missing).contains("has no action default version 9"));
 }
+
+#[tokio::test]
+async fn whoever_may_not_read_templates_sees_who_published_what_and_that_it_changed_and_nothing_of_the_templates() {
+    let database = Database::new().await;
+    let (url, user) = (database.login(&["postcall_auditor"]).await, database.login(&["postcall_publisher"]).await);
+    let first = json!({"url": "https://a.example/path-of-ours", "body": "[\"word-of-ours\"]"});
+    let second = json!({"url": "https://a.example/path-of-ours", "body": "[\"other-of-ours\"]"});
+    let third = json!({"url": "https://a.example/path-of-ours", "body": "[\"other-of-ours\"]", "timeout": 5_000});
+    for more in [first, second, third] {
+        let file = action(more);
+        let publish =
+            ["action", "publish", "a", file.path().to_str().unwrap(), "--by", "Ada", "--reason", "they asked"];
+        said(&postcall_at(&user, &publish));
+    }
+    let run = |arguments: &[&str]| postcall_at(&url, &[&["action"], arguments].concat());
+    let listed = run(&["list", "--format", "json"]);
+    let objects: Value = serde_json::from_str(&said(&listed)).unwrap();
+    let fields =
+        ["agent", "name", "version", "enabled", "method", "origin", "timeout", "published_by", "published_reason"];
+    assert_eq!(
+        fields.map(|field| objects[0][field].clone()),
+        [
+            json!("a"),
+            json!("default"),
+            json!(3),
+            json!(true),
+            json!("POST"),
+            json!("https://a.example"),
+            json!(5_000),
+            json!("Ada"),
+            json!("they asked")
+        ]
+    );
+    let digest = "SELECT encode(postcall.version_digest(action_id, 3), 'hex') FROM postcall.action";
+    assert_eq!(objects[0]["digest"].as_str(), database.text(digest).await.as_deref());
+    let versions = run(&["versions", "a", "--format", "json"]);
+    let objects: Value = serde_json::from_str(&said(&versions)).unwrap();
+    let changed: Vec<&Value> = objects.as_array().unwrap().iter().map(|one| &one["changed"]).collect();
+    assert_eq!(changed, [&json!(["timeout"]), &json!(["templates"]), &Value::Null]);
+    let tables = [run(&["list"]), run(&["versions", "a"])];
+    assert!(said(&tables[0]).contains("https://a.example") && said(&tables[1]).contains("templates"));
+    for output in tables.iter().chain([&listed, &versions]) {
+        let all = stdout(output) + &stderr(output);
+        assert!(!all.contains("of-ours"), "{all}");
+    }
+    for refused in [&["show", "a"][..], &["diff", "a"]] {
+        assert!(stderr(&run(refused)).contains("permission denied"), "{}", stderr(&run(refused)));
+    }
+}

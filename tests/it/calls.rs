@@ -2,6 +2,7 @@
 //! known.
 
 use postcall::store::calls::{CallFilter, MOST_LOOKED_AT};
+use postcall::store::search::Patience;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -97,4 +98,17 @@ async fn a_look_reads_a_bounded_number_of_calls_and_the_next_one_goes_on_behind_
     assert_eq!(database.number(&sql).await, MOST_LOOKED_AT);
     let second = database.store.calls(&filter, first.rest_after, 10).await.unwrap();
     assert_eq!((second.calls[0].call_id, second.calls.len(), second.rest_after), (oldest, 1, None));
+    // A look that has to be over soon says how many it has looked at, and the next one goes on there, too.
+    let (mut rest, mut looked_at, mut found) = (None, 0, Vec::new());
+    loop {
+        let look = database.store.calls_within(&filter, rest, 10, Patience::Glance).await.unwrap();
+        found.extend(look.calls.iter().map(|call| call.call_id));
+        let Some(last) = look.rest_after else { break };
+        assert!((1..=MOST_LOOKED_AT).contains(&look.looked_at), "{}", look.looked_at);
+        looked_at += look.looked_at;
+        let behind = format!("SELECT count(*) FROM postcall.outbox WHERE id >= '{last}'");
+        assert_eq!(database.number(&behind).await, looked_at);
+        rest = Some(last);
+    }
+    assert_eq!(found, [oldest]);
 }

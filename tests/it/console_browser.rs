@@ -236,6 +236,10 @@ async fn somebody_logs_in_and_makes_one_change_of_each_kind_without_a_script_of_
     wrong.extend(
         does(&browser, "versions", "document.querySelector('a[href^=\"/versions\"]').click()", "Use it again").await,
     );
+    // What a version changed is opened where the keyboard has come to, and everything in it is well.
+    let open =
+        "const summary = document.querySelector('.more summary'); summary.focus(); document.activeElement.click()";
+    wrong.extend(does(&browser, "versions-open", open, "+timeout: 9999").await);
     let test = address("/change/test?agent=voice-support&name=crm");
     wrong.extend(does(&browser, "test-form", &test, "Send one request").await);
     wrong.extend(does(&browser, "test", &fills("form.change", &[reason], "button"), reason.1).await);

@@ -143,7 +143,11 @@ async fn an_action_is_checked_compared_and_published_with_its_person_and_reason(
     let output = postcall_on(&database, &["action", "publish", "a", written.path().to_str().unwrap()]);
     assert!(stdout(&output).contains("version 2 is the same already"), "{}", stdout(&output));
     // Back to the first version.
-    says(&console.page("/versions?agent=a&name=default").await, "Ada Lovelace a is two now");
+    let versions = console.page("/versions?agent=a&name=default").await;
+    says(&versions, "Ada Lovelace a is two now");
+    says(&versions, "What version 2 changed from version 1");
+    says(&versions, "- {\"a\": 1} + { + \"a\": 2}");
+    assert!(!versions.words().contains("What version 1 changed"), "{}", versions.words());
     let old = console.page("/change/action?agent=a&name=default&version=1").await;
     says(&old, "This is version 1 as it was. The newest is 2.");
     says(&old, "{\"a\": 1}");

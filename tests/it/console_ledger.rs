@@ -13,7 +13,7 @@ use tokio::net::{TcpSocket, TcpStream};
 
 use crate::support::console::Console;
 use crate::support::database::Database;
-use crate::support::endings::ended;
+use crate::support::endings::{end_all, ended};
 use crate::support::life::Life;
 use crate::support::process::{postcall_on, stderr, stdout};
 
@@ -255,6 +255,47 @@ async fn the_audit_says_who_did_what_to_what_and_why_and_finds_it_by_each_criter
     assert_eq!(replayed["person"], "Ada Lovelace");
     assert_eq!((&replayed["agent"], &replayed["action"]), (&json!("voice-support"), &json!("tickets")));
     assert_eq!(replayed["replayed_as"], json!(replay));
+}
+
+#[tokio::test]
+async fn what_was_done_to_an_agent_s_deliveries_is_found_whether_it_has_few_of_them_or_many() {
+    let database = Database::new().await;
+    for agent in ["a", "b"] {
+        database.publish(agent, "default", &json!({"method": "POST", "url": "https://receiver.example/"})).await;
+        database.insert_call(agent, &json!({})).await;
+    }
+    let failed = end_all(&database, "failed").await;
+    for agent in ["a", "b"] {
+        database.insert_call(agent, &json!({})).await;
+    }
+    for unknown in end_all(&database, "unknown").await {
+        printed(&database, &["resolve", &unknown, "--as", "delivered", "--by", "ann", "--reason", "r"]);
+    }
+    for id in failed {
+        printed(&database, &["replay", &id, "--by", "ann", "--reason", "r"]);
+    }
+    end_all(&database, "delivered").await;
+    let of_agent = async |agent: &str| {
+        let filter = ActFilter { agent: Some(agent.to_owned()), ..ActFilter::default() };
+        let found = database.store.acts(&filter, None, 100).await.unwrap();
+        assert_eq!(found.rest_after.map(|key| key.to_string()), None);
+        let acts = found.acts.into_iter();
+        acts.map(|act| (act.act.to_string(), act.agent.unwrap_or_default(), act.key.0.to_string())).collect::<Vec<_>>()
+    };
+    let (few, other) = (of_agent("a").await, of_agent("b").await);
+    for (agent, acts) in [("a", &few), ("b", &other)] {
+        let names: BTreeSet<&str> = acts.iter().map(|(act, ..)| act.as_str()).collect();
+        assert_eq!(
+            (acts.len(), names),
+            (4, BTreeSet::from(["enabled", "published", "replayed", "resolved"])),
+            "{agent}"
+        );
+        assert!(acts.iter().all(|(_, of, _)| of == agent), "{acts:?}");
+    }
+    // More than are recognised by a list of them.
+    ended(&database, "delivered", 5_001).await;
+    assert_eq!(of_agent("a").await, few);
+    assert_eq!(of_agent("b").await, other);
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use chrono::{DateTime, Utc};
 use postcall::store::history::HistoryFilter;
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
@@ -41,6 +42,19 @@ fn open(database: &Database) -> BTreeSet<String> {
     ids.map(|id| id.as_str().unwrap().to_owned()).collect()
 }
 
+/// How many are open by the short answer, whether that is all, and how old the oldest of them is by its time of creation.
+async fn counted(database: &Database) -> (i64, bool, Option<DateTime<Utc>>) {
+    let open = database.store.open_deliveries().await.unwrap();
+    (open.count.counted, open.count.is_more, open.oldest.map(|oldest| oldest.created_at))
+}
+
+/// When the oldest of these was created.
+async fn oldest(database: &Database, ids: &BTreeSet<String>) -> Option<DateTime<Utc>> {
+    let id: Uuid = ids.first()?.parse().unwrap();
+    let created_at = "SELECT created_at FROM postcall.delivery WHERE delivery_id = $1";
+    Some(sqlx::query_scalar(created_at).bind(id).fetch_one(&database.pool).await.unwrap())
+}
+
 #[tokio::test]
 async fn open_is_what_was_not_delivered_until_a_later_delivery_of_the_message_or_a_finding_says_that_it_was() {
     let database = Database::new().await;
@@ -78,6 +92,13 @@ async fn open_is_what_was_not_delivered_until_a_later_delivery_of_the_message_or
     let delivered = one(&database, "delivered").await;
     expected.insert(replayed(&database, &delivered, "failed").await);
     assert_eq!(open(&database), expected);
+    // The short answer knows the same.
+    let number = i64::try_from(expected.len()).unwrap();
+    assert_eq!(counted(&database).await, (number, false, oldest(&database, &expected).await));
+    let status: Value = serde_json::from_str(&run(&database, &["status", "--format", "json"])).unwrap();
+    assert_eq!(status["open"], json!({"count": number, "is_more": false}));
+    assert!(status["oldest_open"]["age_ms"].is_number(), "{status}");
+    assert!(run(&database, &["status"]).contains(&format!("open       {number}, the oldest since ")));
     let as_shown = |id: &str| {
         let object: Value = serde_json::from_str(&run(&database, &["show", id, "--json"])).unwrap();
         object["replayed_as"].as_str().map(str::to_owned)
@@ -120,6 +141,9 @@ async fn of_a_year_of_history_exactly_what_is_open_is_found() {
         database.store.history(&filter, 10_000).await.unwrap().iter().map(|row| row.delivery_id).collect();
     assert!(expected.len() > 50, "{}", expected.len());
     assert_eq!(found, expected);
+    let ids = expected.iter().map(ToString::to_string).collect();
+    let number = i64::try_from(expected.len()).unwrap();
+    assert_eq!(counted(&database).await, (number, false, oldest(&database, &ids).await));
     // In pages, and if everything that is open had to be looked for among much that was healed, it is the same.
     for page in [7, 1_000] {
         let (mut paged, mut after) = (Vec::new(), None);
@@ -133,6 +157,25 @@ async fn of_a_year_of_history_exactly_what_is_open_is_found() {
         }
         assert_eq!(paged, expected, "{page}");
     }
+}
+
+#[tokio::test]
+async fn the_short_answer_looks_at_a_bounded_number_and_finds_the_oldest_behind_much_that_was_healed() {
+    let database = Database::new().await;
+    database.publish("a", "default", &json!({"method": "POST", "url": "https://receiver.example/"})).await;
+    let first = BTreeSet::from([one(&database, "failed").await]);
+    let oldest = oldest(&database, &first).await;
+    ended(&database, "failed", 1_000).await;
+    assert_eq!(counted(&database).await, (1_000, true, oldest));
+    // All of these are found to have been delivered, and more than are looked at.
+    ended(&database, "unknown", 2_100).await;
+    database
+        .execute(
+            "INSERT INTO postcall.resolution (delivery_id, source, state, resolved_by, reason)
+             SELECT delivery_id, 'person', 'delivered', 'ann', 'r' FROM postcall.delivery WHERE state = 'unknown'",
+        )
+        .await;
+    assert_eq!(counted(&database).await, (0, true, oldest));
 }
 
 #[tokio::test]

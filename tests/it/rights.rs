@@ -222,7 +222,8 @@ const RIGHTS: &[&str] = &[
     "console_viewer: SELECT on columns of waiting (action_id, agent, created_at, delivery_id)",
     "console_viewer: SELECT on columns of sending (action_id, delivery_id, dispatcher_id)",
     "console_viewer: SELECT on columns of delivery (action_id, delivery_id, state)",
-    "console_viewer: SELECT on columns of resolution (delivery_id)",
+    // How an unknown delivery ended, for the figures of the last hour: neither by whom nor why.
+    "console_viewer: SELECT on columns of resolution (delivery_id, source, state)",
     // Reads as an auditor; pauses, switches, replays and resolves, and publishes nothing.
     "console_operator: USAGE on schema postcall",
     "console_operator: UPDATE on columns of action (enabled)",

@@ -184,6 +184,18 @@ async fn what_waits_of_an_agent_comes_the_newest_first_whichever_its_actions_are
 }
 
 #[tokio::test]
+async fn a_search_for_an_action_that_nobody_has_is_over_at_once() {
+    let database = Database::new().await;
+    let mut connection = PgConnection::connect(&database.url).await.unwrap();
+    let store = postcall::store::Store::connect(&database.url, 1).await.unwrap();
+    // Nothing of history can be read meanwhile: whoever tried would wait, and fail.
+    sqlx::raw_sql("BEGIN; LOCK TABLE postcall.delivery, postcall.waiting").execute(&mut connection).await.unwrap();
+    let filter = HistoryFilter { action: Some("nobody's".to_owned()), ..HistoryFilter::default() };
+    let found = store.search(&filter, None, PAGE).await.unwrap();
+    assert_eq!((found.rows.len(), found.reached), (0, Reached::End));
+}
+
+#[tokio::test]
 async fn a_page_of_what_was_not_delivered_reads_no_more_than_a_page_of_each_state() {
     let with =
         |states: &[State], open| HistoryFilter { states: Some(states.to_vec()), open, ..HistoryFilter::default() };

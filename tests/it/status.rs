@@ -54,7 +54,7 @@ async fn an_empty_database_has_nothing_to_tell() {
     assert_eq!(
         status(&database).await,
         json!({"dispatchers": [], "waiting": exactly(0), "oldest_waiting": null, "in_flight": 0, "unknown": exactly(0),
-               "paused": [], "pauses_left_out": 0})
+               "open": exactly(0), "oldest_open": null, "paused": [], "pauses_left_out": 0})
     );
     let table = table(&database);
     assert!(table.contains("no dispatcher runs") && table.contains("nothing is paused"), "{table}");
@@ -312,7 +312,10 @@ async fn watching_looks_again_and_again_on_one_line_each() {
     let database = Database::new().await;
     wait_for(&database, "a", "default", "https://crm.example/", 3).await;
     for (format, expected) in [
-        ("table", "dispatchers alive 0, waiting 3 (the oldest for 1 h 0 min), in flight 0, unknown 0, paused 0"),
+        (
+            "table",
+            "dispatchers alive 0, waiting 3 (the oldest for 1 h 0 min), in flight 0, unknown 0, open 0, paused 0",
+        ),
         ("json", "{"),
     ] {
         let mut command = tokio::process::Command::new(POSTCALL);

@@ -13,8 +13,9 @@ use crate::console::people::Visit;
 use crate::console::query::Parameters;
 use crate::console::words::{Here, Icon, Mark, ShortTime, Tone, agent_address, count, long, number, shown};
 use crate::domain::moment::Moment;
-use crate::service::calls::{Arrivals, Arrived, arrivals};
-use crate::store::calls::{CallFilter, MOST_LOOKED_AT};
+use crate::service::calls::{Arrivals, Arrived, arrivals_within};
+use crate::store::calls::CallFilter;
+use crate::store::search::Patience;
 use crate::store::status::Lag;
 use crate::store::{Store, StoreError};
 
@@ -78,15 +79,15 @@ pub(super) async fn page(query: &str, visit: &Visit<'_>) -> Result<Answer, Troub
 }
 
 async fn list(store: &Store, search: &CallSearch, filter: &CallFilter) -> Result<List, StoreError> {
-    let Arrivals { calls, rest_after } = match search.id() {
+    let Arrivals { calls, rest_after, looked_at } = match search.id() {
         // By its key, however old it is.
         Some(id) => {
             let call = store.call(id).await?.into_iter().collect();
-            Arrivals { calls: crate::service::calls::explained(store, call).await?, rest_after: None }
+            Arrivals { calls: crate::service::calls::explained(store, call).await?, rest_after: None, looked_at: 0 }
         }
-        None => arrivals(store, filter, search.after, PAGE).await?,
+        None => arrivals_within(store, filter, search.after, PAGE, Patience::Glance).await?,
     };
-    let looked_at = (calls.len() < PAGE && rest_after.is_some()).then(|| number(MOST_LOOKED_AT));
+    let looked_at = (calls.len() < PAGE && rest_after.is_some()).then(|| number(looked_at));
     let older = rest_after.map(|id| frame::inside(&format!("/calls?{}", search.query_with(Some(id)))));
     let newest = search.after.is_some().then(|| frame::inside(&format!("/calls?{}", search.query_with(None))));
     Ok(List { rows: calls.iter().map(Row::of).collect(), newest, older, looked_at })

@@ -5,7 +5,7 @@ use std::time::Duration;
 use askama::Template;
 use tokio::time::Instant;
 
-use super::needs::{MOST_COUNTED, Need, needs, up_to};
+use super::needs::{MOST_COUNTED, Need, needs, since, up_to};
 use super::pause_form::PauseForm;
 use super::written;
 use crate::console::answer::Answer;
@@ -16,12 +16,13 @@ use crate::console::live::Line;
 use crate::console::part::Part;
 use crate::console::people::{Role, Visit};
 use crate::console::policy::Policy;
-use crate::console::words::{Here, Icon, Mark, ShortTime, Time, Tone, count, long, number, shown};
+use crate::console::words::{Here, Icon, Mark, ShortTime, Time, Tone, at_least, count, long, number, shown};
 use crate::domain::delivery::State;
 use crate::domain::report::{HostCondition, HostReport};
 use crate::service::history;
 use crate::store::history::{HistoryFilter, StateCount};
 use crate::store::last_hour::{MOST_IN_A_MINUTE, MinuteCount};
+use crate::store::open_deliveries::OpenDeliveries;
 use crate::store::partitions::Headroom;
 use crate::store::status::{DispatcherStatus, HeldPause, Life, Status};
 use crate::store::{Store, StoreError};
@@ -113,6 +114,7 @@ pub(super) async fn page(visit: &Visit<'_>, glance: &Glance) -> Result<Answer, T
     let now = store.now().await?;
     let status = Part::of(store.status().await, READER)?;
     let last_hour = Part::of(glance.last_hour.or(store.last_hour(now, MOST_COUNTED)).await, READER)?;
+    let open = Part::of(glance.open.or_one(store.open_deliveries()).await, READER)?;
     let headroom = Part::of(glance.headroom.or(store.headroom()).await, READER)?;
     let is_late = || begun.elapsed() > LATE;
     let minutes = if is_late() {
@@ -121,9 +123,11 @@ pub(super) async fn page(visit: &Visit<'_>, glance: &Glance) -> Result<Answer, T
         Part::of(glance.minutes.or(store.last_hour_by_minute(now)).await, READER)?
     };
     let latest = if is_late() { Part::left_out() } else { Part::of(latest(store).await, READER)? };
-    let needs = needs(status.shown(), last_hour.shown().map(AsRef::as_ref), headroom.shown().map(AsRef::as_ref));
+    let found_open = open.shown().and_then(Option::as_ref);
+    let needs =
+        needs(status.shown(), last_hour.shown().map(AsRef::as_ref), found_open, headroom.shown().map(AsRef::as_ref));
     // Whether everything was read that may need somebody: a right may be missing, or time.
-    let is_whole = last_hour.shown().is_some() && headroom.shown().is_some();
+    let is_whole = last_hour.shown().is_some() && open.shown().is_some() && headroom.shown().is_some();
     let summary = summary(status.shown().is_some(), is_whole, &needs);
     let is_any = needs.iter().any(Need::is_for_somebody);
     let calm = status.shown().is_some() && is_whole && !is_any;
@@ -142,7 +146,7 @@ pub(super) async fn page(visit: &Visit<'_>, glance: &Glance) -> Result<Answer, T
         calm,
         icon,
         needs,
-        status: status.map(|status| StatusView::of(&status)),
+        status: status.map(|status| StatusView::of(&status, found_open)),
         last_hour: last_hour.map(|counts| last_hour_figures(&counts)),
         headroom: headroom.map(|tables| tables.iter().map(headroom_line).collect()),
         minutes: minutes.map(|counts| minute_views(&counts)),
@@ -212,9 +216,9 @@ fn headroom_line(headroom: &Headroom) -> String {
 }
 
 impl StatusView {
-    fn of(status: &Status) -> StatusView {
+    fn of(status: &Status, open: Option<&OpenDeliveries>) -> StatusView {
         StatusView {
-            figures: figures(status),
+            figures: figures(status, open),
             dispatchers: status.dispatchers.iter().map(DispatcherView::of).collect(),
             hosts: status.hosts().into_iter().map(|(dispatcher, host)| HostView::of(dispatcher, host)).collect(),
             hosts_left_out: status.hosts_left_out(),
@@ -224,7 +228,8 @@ impl StatusView {
     }
 }
 
-fn figures(status: &Status) -> Vec<Figure> {
+/// What is open is left out for those who may not read it.
+fn figures(status: &Status, open: Option<&OpenDeliveries>) -> Vec<Figure> {
     let alive = status.dispatchers.iter().filter(|dispatcher| matches!(dispatcher.life, Life::Alive { .. }));
     let places: usize = alive.filter_map(|dispatcher| Some(dispatcher.reported.as_ref()?.report.concurrency)).sum();
     let figure = |label: &str, value, note, address: &str| Figure {
@@ -235,11 +240,16 @@ fn figures(status: &Status) -> Vec<Figure> {
         address: Some(frame::inside(address)),
     };
     let oldest = status.oldest_waiting.map(|oldest| format!("the oldest for {}", long(oldest.age_ms)));
-    vec![
+    let open = open.map(|open| {
+        let note = open.oldest.map(|oldest| since(open, oldest.age_ms)).unwrap_or_default();
+        figure("open", at_least(open.count), note, "/deliveries?open=1")
+    });
+    let figures = [
         figure("waiting", count(status.waiting), oldest.unwrap_or_default(), "/deliveries?state=waiting"),
         figure("in flight", number(status.in_flight), format!("of {places} places"), "/deliveries?state=sending"),
         figure("unknown", count(status.in_doubt), "without a finding".to_owned(), "/deliveries?state=unknown"),
-    ]
+    ];
+    figures.into_iter().chain(open).collect()
 }
 
 impl DispatcherView {

@@ -31,7 +31,7 @@ use crate::store::{Store, StoreError};
 const FAILED_HOURS: i64 = 24;
 /// The most of these that are counted.
 const MOST_FAILED: usize = 1_000;
-/// How long counting them may take, and then reading what has ended lately: the rest of the row does not wait for it longer.
+/// How long counting them, or what is open, may take, and then reading what has ended lately: the rest of the row does not wait for it longer.
 const FAILED_TIME: Duration = Duration::from_secs(1);
 
 #[derive(Template)]
@@ -137,12 +137,20 @@ async fn look(all: &All<'_>, database: &Database) -> Result<Look, Trouble> {
         Ok(counted) => Part::of(counted, READER)?.map(|counts| counts.iter().map(|one| one.count).sum()),
         Err(_) => Part::left_out(),
     };
+    let open = match timeout(FAILED_TIME, glance.open.or_one(store.open_deliveries())).await {
+        Ok(open) => Part::of(open, READER)?,
+        Err(_) => Part::left_out(),
+    };
     let latest = match timeout(FAILED_TIME, latest_of(store)).await {
         Ok(rows) => Part::of(rows, READER)?,
         Err(_) => Part::left_out(),
     };
-    let needs = needs(status.shown(), last_hour.shown().map(AsRef::as_ref), headroom.shown().map(AsRef::as_ref));
-    let is_whole = status.shown().is_some() && last_hour.shown().is_some() && headroom.shown().is_some();
+    let found_open = open.shown().and_then(Option::as_ref);
+    let needs =
+        needs(status.shown(), last_hour.shown().map(AsRef::as_ref), found_open, headroom.shown().map(AsRef::as_ref));
+    let all =
+        [status.shown().is_some(), last_hour.shown().is_some(), open.shown().is_some(), headroom.shown().is_some()];
+    let is_whole = all.into_iter().all(|is_shown| is_shown);
     Ok(Look { now, status, last_hour: last_hour.map(|counts| counts.to_vec()), failed, latest, needs, is_whole })
 }
 

@@ -9,13 +9,12 @@ use super::{reason_if_any, sentence};
 use crate::console::answer::Answer;
 use crate::console::failure::Trouble;
 use crate::console::form::Form;
-use crate::console::frame;
 use crate::console::pages::agent::SwitchView;
 use crate::console::pages::written;
 use crate::console::people::{Role, Visit};
 use crate::console::policy::Policy;
 use crate::console::query::Parameters;
-use crate::console::words::{Here, Time, agent_address, shown, shown_lines};
+use crate::console::words::{Here, agent_address, shown, shown_lines};
 use crate::domain::action::{DEFAULT_NAME, Method};
 use crate::domain::action_file::ActionFile;
 use crate::domain::problem::Field;
@@ -26,10 +25,6 @@ use crate::service::{secrets, told};
 use crate::store::Store;
 use crate::store::actions::ActionRecord;
 use crate::store::publish::Publication;
-use crate::store::versions::VersionRecord;
-
-/// Versions on a page.
-const VERSIONS: i32 = 20;
 
 /// Everything that was typed, and over which version it is published.
 pub(super) struct Typed {
@@ -74,28 +69,6 @@ struct ReviewPage {
     diff: Vec<(&'static str, String)>,
     left_out: usize,
     switches: Option<&'static str>,
-}
-
-#[derive(Template)]
-#[template(path = "versions.html")]
-struct VersionsPage {
-    here: Here,
-    agent: String,
-    agent_address: String,
-    name: String,
-    versions: Vec<VersionView>,
-    /// Who disabled the action, if it is disabled.
-    disabled: Option<SwitchView>,
-    next: Option<String>,
-}
-
-struct VersionView {
-    version: i32,
-    at: Time,
-    by: String,
-    reason: String,
-    /// Where it is used again; `None` for the newest version.
-    edit: Option<String>,
 }
 
 impl EditPage {
@@ -154,12 +127,12 @@ pub(in crate::console::pages) async fn form(query: &str, visit: &Visit<'_>) -> R
 }
 
 /// Who disabled an action; `None` if it is enabled.
-async fn disabled(store: &Store, agent: &str, name: &str) -> Result<Option<SwitchView>, Trouble> {
+pub(super) async fn disabled(store: &Store, agent: &str, name: &str) -> Result<Option<SwitchView>, Trouble> {
     let switches = store.last_switches(agent, &[name.to_owned()]).await?;
     Ok(switches.iter().find(|switch| !switch.enabled).map(SwitchView::of))
 }
 
-fn no_such_version(version: &str) -> Trouble {
+pub(super) fn no_such_version(version: &str) -> Trouble {
     Trouble::Wrong(format!(
         "version: expected a number, and not {}.",
         shown(&version.chars().take(20).collect::<String>())
@@ -242,6 +215,17 @@ pub(in crate::console::pages) async fn sent(form: &Form, visit: &Visit<'_>) -> R
     }
 }
 
+/// The lines of a difference, each with its tone, and how many bytes of it are left out.
+pub(super) fn diff_lines(diff: &str) -> (Vec<(&'static str, String)>, usize) {
+    let (text, left_out) = shown_lines(diff);
+    let tone = |line: &str| match line.as_bytes().first() {
+        Some(b'+') => "well",
+        Some(b'-') => "trouble",
+        _ => "",
+    };
+    (text.lines().map(|line| (tone(line), line.to_owned())).collect(), left_out)
+}
+
 /// The form again, with what is wrong beside its fields.
 fn refused_page(typed: Typed, refused: NotPublishable<'_>, help: Help) -> Result<Answer, Trouble> {
     let is_known = typed.over.is_some();
@@ -294,13 +278,7 @@ async fn review(store: &Store, typed: Typed, file: &ActionFile, notice: String) 
         let url = format!("+url: {}\n", file.spec.url.replace('\n', "\\n"));
         format!("+method: {}\n{url}+timeout: {}\n", file.spec.method, file.spec.timeout_ms)
     });
-    let (text, left_out) = shown_lines(&diff);
-    let tone = |line: &str| match line.as_bytes().first() {
-        Some(b'+') => "well",
-        Some(b'-') => "trouble",
-        _ => "",
-    };
-    let diff = text.lines().map(|line| (tone(line), line.to_owned())).collect();
+    let (diff, left_out) = diff_lines(&diff);
     let switches = match newest.as_ref().map(|newest| newest.enabled) {
         Some(enabled) if enabled == file.enabled => None,
         _ if file.enabled => Some("It is enabled by this."),
@@ -314,43 +292,4 @@ async fn review(store: &Store, typed: Typed, file: &ActionFile, notice: String) 
     );
     let typed = Typed { over: newest.map(|newest| newest.version), ..typed };
     written(&ReviewPage { here: Here::Agents, typed, notice, warnings, diff, left_out, switches })
-}
-
-/// The versions of an action, the newest first.
-pub(in crate::console::pages) async fn versions(query: &str, visit: &Visit<'_>) -> Result<Answer, Trouble> {
-    let mut all = Parameters::of(query)?;
-    let (agent, name) = (all.one("agent")?.unwrap_or_default(), all.one("name")?.unwrap_or_default());
-    let before = all.one("before")?.map(|before| before.parse().map_err(|_| no_such_version(&before))).transpose()?;
-    all.end()?;
-    let store = visit.agent(&agent)?;
-    let versions = store.versions(&agent, &name, before, VERSIONS).await?;
-    if versions.is_empty() && before.is_none() {
-        return Err(Trouble::Missing(format!("Agent {} has no action {}.", shown(&agent), shown(&name))));
-    }
-    let address = |path: &str, more: &str, value: i32| {
-        let mut query = url::form_urlencoded::Serializer::new(String::new());
-        query.append_pair("agent", &agent).append_pair("name", &name).append_pair(more, &value.to_string());
-        frame::inside(&format!("{path}?{}", query.finish()))
-    };
-    let next = versions.last().map(|last| last.version).filter(|last| *last > 1);
-    // On the first page, the first version is the newest.
-    let is_newest = |version: &VersionRecord| {
-        before.is_none() && versions.first().is_some_and(|first| first.version == version.version)
-    };
-    let view = |version: &VersionRecord| VersionView {
-        version: version.version,
-        at: Time(version.published_at),
-        by: shown(&version.published_by).into_owned(),
-        reason: version.reason.as_deref().map(shown).unwrap_or_default().into_owned(),
-        edit: (!is_newest(version)).then(|| address("/change/action", "version", version.version)),
-    };
-    written(&VersionsPage {
-        here: Here::Agents,
-        versions: versions.iter().map(view).collect(),
-        disabled: disabled(store, &agent, &name).await?,
-        next: next.map(|last| address("/versions", "before", last)),
-        agent_address: agent_address(&agent),
-        agent: shown(&agent).into_owned(),
-        name: shown(&name).into_owned(),
-    })
 }

@@ -1,0 +1,1 @@
+REVOKE SELECT (source, state) ON postcall.resolution FROM postcall_console_viewer;
