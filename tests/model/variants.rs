@@ -94,7 +94,7 @@ const CASES: [Case; 12] = [
             ..N
         },
         breaks: "a delivery has one finding or one replay",
-        caught_by: "replay_or_finding::of_a_finding_and_a_replay_at_the_same_time_exactly_one_wins",
+        caught_by: "replay_or_finding::who_asked_first_wins_whichever_it_is",
     },
     Case {
         variant: Variant::GateStaysOpen,

@@ -48,6 +48,10 @@ async fn after_a_failover_to_the_synchronous_standby_nothing_is_requested_twice_
 
     acknowledged.extend(platform.await.unwrap());
     let database = Database::at(standby.url_of("postcall")).await;
+    // Before the end of all that is in flight, which would never come where the standby does not know what has ended.
+    database.until("SELECT NOT EXISTS (SELECT FROM postcall.waiting)").await;
+    let twice = tally.arrivals().values().filter(|arrivals| arrivals.count > 1).count();
+    assert_eq!(twice, 0, "requested twice, because the standby did not know of it");
     fleet.finish(&database).await;
     let accounts = accounts::check(&database.pool, &tally, &acknowledged).await;
     assert_eq!((accounts.shown("delivered"), accounts.requests), (accounts.committed, accounts.committed));
