@@ -283,9 +283,13 @@ async fn revoking_a_claim_waits_until_it_is_through_and_gives_back_all_of_it() {
     });
     database.until(&waiting_sessions(1)).await;
     let mut revoking = database.store.session(Duration::from_secs(30));
-    let revoke =
+    let mut revoke =
         tokio::spawn(async move { revoking.revoke_claim(claimant, token).await.map(|revoked| revoked.released.len()) });
-    database.until(&waiting_sessions(2)).await;
+    let both_wait = waiting_sessions(2);
+    tokio::select! {
+        released = &mut revoke => panic!("it has not waited for the claim: {released:?}"),
+        () = database.until(&both_wait) => {}
+    }
     lock.rollback().await.unwrap();
     assert_eq!(claim.await.unwrap().unwrap(), 1);
     assert_eq!(revoke.await.unwrap().unwrap(), 1);

@@ -1,12 +1,15 @@
 //! If one person replays an unknown delivery and another records a finding about it, one of them comes first, and the
 //! other is told so.
 
+use std::fmt::Debug;
+
 use postcall::domain::delivery::Finding;
 use postcall::store::Store;
 use postcall::store::replay::{ReplayOrder, ReplayRefusal, Replayed};
 use postcall::store::resolve::Resolution;
 use serde_json::json;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use crate::support::database::Database;
@@ -51,6 +54,14 @@ async fn waiting_for_locks(database: &Database, count: usize) {
         .await;
 }
 
+/// Waits until so many sessions wait for a lock; this order must be one of theirs.
+async fn wait_in_line<T: Debug>(database: &Database, count: usize, order: &mut JoinHandle<T>) {
+    tokio::select! {
+        outcome = order => panic!("it has not waited for its turn: {outcome:?}"),
+        () = waiting_for_locks(database, count) => {}
+    }
+}
+
 /// Holds back everybody who is about to judge this delivery.
 async fn hold(database: &Database, id: Uuid) -> PgConnection {
     let mut holder = PgConnection::connect(&database.url).await.unwrap();
@@ -83,20 +94,21 @@ async fn who_asked_first_wins_whichever_it_is() {
     let (database, ids) = database_with_unknown(8).await;
     for (number, id) in ids.into_iter().enumerate() {
         let mut holder = hold(&database, id).await;
-        let (finding, replayed);
+        let (mut finding, mut replayed);
         if number % 2 == 0 {
-            finding = tokio::spawn(resolve(database.store.clone(), id, Finding::Delivered));
-            waiting_for_locks(&database, 1).await;
             replayed = tokio::spawn(replay(database.store.clone(), vec![id]));
+            wait_in_line(&database, 1, &mut replayed).await;
+            finding = tokio::spawn(resolve(database.store.clone(), id, Finding::Delivered));
+            wait_in_line(&database, 2, &mut finding).await;
         } else {
-            replayed = tokio::spawn(replay(database.store.clone(), vec![id]));
-            waiting_for_locks(&database, 1).await;
             finding = tokio::spawn(resolve(database.store.clone(), id, Finding::Delivered));
+            wait_in_line(&database, 1, &mut finding).await;
+            replayed = tokio::spawn(replay(database.store.clone(), vec![id]));
+            wait_in_line(&database, 2, &mut replayed).await;
         }
-        waiting_for_locks(&database, 2).await;
         sqlx::raw_sql("ROLLBACK").execute(&mut holder).await.unwrap();
         let won = winner(&finding.await.unwrap(), &replayed.await.unwrap()[0]);
-        assert_eq!(won, if number % 2 == 0 { "finding" } else { "replay" });
+        assert_eq!(won, if number % 2 == 0 { "replay" } else { "finding" });
     }
 }
 

@@ -1,4 +1,5 @@
 //! The broken variants: each must have a counterexample, and each mistake is caught in the program, too, by the named test.
+//! `scripts/mistakes` makes them in the program, by the patches in `tests/mistakes`, and sees that these tests fail.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -93,7 +94,7 @@ const CASES: [Case; 12] = [
             ..N
         },
         breaks: "a delivery has one finding or one replay",
-        caught_by: "replay_or_finding::of_a_finding_and_a_replay_at_the_same_time_exactly_one_wins",
+        caught_by: "replay_or_finding::who_asked_first_wins_whichever_it_is",
     },
     Case {
         variant: Variant::GateStaysOpen,
@@ -164,4 +165,56 @@ fn each_mistake_stands_for_a_test_of_the_program_that_exists() {
     }
     let variants: BTreeSet<String> = CASES.iter().map(|case| format!("{:?}", case.variant)).collect();
     assert_eq!(variants.len(), CASES.len(), "each mistake once");
+}
+
+/// The name of the patch that makes this mistake in the program: `NoToken` is `no_token`.
+fn patch_name(variant: Variant) -> String {
+    let mut name = String::new();
+    for letter in format!("{variant:?}").chars() {
+        if letter.is_uppercase() && !name.is_empty() {
+            name.push('_');
+        }
+        name.extend(letter.to_lowercase());
+    }
+    name
+}
+
+/// What a patch takes for granted: each file that it changes, with the lines that must be there, one after the other.
+fn expected(patch: &str) -> Vec<(&str, String)> {
+    let (mut file, mut blocks) = ("", Vec::new());
+    for line in patch.lines() {
+        if let Some(path) = line.strip_prefix("--- a/") {
+            file = path;
+        } else if line.starts_with("@@ ") {
+            blocks.push((file, String::new()));
+        } else if let Some((_, block)) = blocks.last_mut()
+            && !line.starts_with(['+', '@'])
+        {
+            // An editor may have cut the blank of an empty line.
+            block.push_str(line.get(1..).unwrap_or_default());
+            block.push('\n');
+        }
+    }
+    blocks
+}
+
+/// Whether the test notices the mistake is asked by `scripts/mistakes`, which takes long; that it can be asked, here.
+#[test]
+fn each_mistake_can_be_made_in_the_program_as_it_is_now() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let names: BTreeSet<String> = CASES.iter().map(|case| format!("{}.patch", patch_name(case.variant))).collect();
+    let there = std::fs::read_dir(root.join("tests/mistakes")).unwrap();
+    let there: BTreeSet<String> = there.map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
+    assert_eq!(there, names, "one patch for each mistake");
+    for name in names {
+        let patch = std::fs::read_to_string(root.join("tests/mistakes").join(&name)).unwrap();
+        let noticed = patch.lines().filter(|line| line.starts_with("Noticed: ")).count();
+        assert_eq!(noticed, 1, "{name} says once what the test says");
+        let blocks = expected(&patch);
+        assert!(!blocks.is_empty(), "{name} changes nothing");
+        for (file, block) in blocks {
+            let source = std::fs::read_to_string(root.join(file)).unwrap_or_default();
+            assert!(source.contains(&block), "{name} expects this in {file}, where it is no more:\n{block}");
+        }
+    }
 }

@@ -36,9 +36,11 @@ async fn after_a_failover_to_the_synchronous_standby_nothing_is_requested_twice_
 
     tally.has(chance.usize(1..calls / 4)).await;
     line.hold_back(true);
-    let waits =
-        "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE application_name = 'postcall' AND wait_event = 'SyncRep')";
-    database.until(waits).await;
+    // A dispatcher that does not wait for the standby goes on instead, until the primary has nothing left for it.
+    let waits_or_has_gone_on =
+        "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE application_name = 'postcall' AND wait_event = 'SyncRep')
+                OR NOT EXISTS (SELECT FROM postcall.waiting) AND NOT EXISTS (SELECT FROM postcall.sending)";
+    database.until(waits_or_has_gone_on).await;
     primary.stop_immediately().await;
     standby.promote().await;
     proxy.switch_to(&standby.address());
@@ -46,6 +48,10 @@ async fn after_a_failover_to_the_synchronous_standby_nothing_is_requested_twice_
 
     acknowledged.extend(platform.await.unwrap());
     let database = Database::at(standby.url_of("postcall")).await;
+    // Before the end of all that is in flight, which would never come where the standby does not know what has ended.
+    database.until("SELECT NOT EXISTS (SELECT FROM postcall.waiting)").await;
+    let twice = tally.arrivals().values().filter(|arrivals| arrivals.count > 1).count();
+    assert_eq!(twice, 0, "requested twice, because the standby did not know of it");
     fleet.finish(&database).await;
     let accounts = accounts::check(&database.pool, &tally, &acknowledged).await;
     assert_eq!((accounts.shown("delivered"), accounts.requests), (accounts.committed, accounts.committed));

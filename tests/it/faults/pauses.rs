@@ -41,7 +41,10 @@ async fn a_paused_dispatcher_never_sends_what_was_given_up_meanwhile() {
     let tally = nobody.open();
     fleet.members[0].signal(Signal::SIGCONT);
     // When they have ended, they have sent whatever they ever would.
-    fleet.finish(&database).await;
+    tokio::select! {
+        () = tally.has(1) => panic!("it has sent what was given up"),
+        () = fleet.finish(&database) => {}
+    }
     let accounts = accounts::check(&database.pool, &tally, &[]).await;
     // What it knows by then, that it never sent them, may be shown already.
     assert_eq!((accounts.shown("unknown") + accounts.shown("failed"), accounts.requests), (HELD, 0));

@@ -20,6 +20,13 @@ const TAKE_KEY_OF_CLAIM: &str = "INSERT INTO postcall.sending
      SELECT delivery_id, call_id, agent, action_id, 1, created_at, 0, gen_random_uuid(), now()
      FROM postcall.waiting ORDER BY delivery_id LIMIT 1";
 
+/// With these, a claim stops at its commit, when nothing else is missing, as long as somebody holds the lock.
+const COMMIT_NEEDS_LOCK: &str = "CREATE FUNCTION commit_waits() RETURNS trigger LANGUAGE plpgsql AS
+         'BEGIN PERFORM pg_advisory_xact_lock(1); RETURN NULL; END';
+     CREATE CONSTRAINT TRIGGER commit_waits AFTER INSERT ON postcall.sending DEFERRABLE INITIALLY DEFERRED
+         FOR EACH ROW EXECUTE FUNCTION commit_waits()";
+const TAKE_LOCK_OF_COMMIT: &str = "SELECT pg_advisory_xact_lock(1)";
+
 /// Likewise for the completion of whatever is in flight now.
 const TAKE_KEYS_OF_COMPLETION: &str = "INSERT INTO postcall.delivery
          (delivery_id, call_id, claim, action_id, created_at, claimed_at, finished_at, action_version, dispatcher_id,
@@ -45,19 +52,32 @@ async fn scene(tally_url: &str) -> Database {
     database
 }
 
+/// Waits until this dispatcher has renewed its lease, so that it had time to go on with what it could.
+async fn renewed(database: &Database, dispatcher: i32) {
+    let lease = format!("(SELECT lease_until FROM postcall.dispatcher WHERE dispatcher_id = {dispatcher})");
+    let now = database.text(&format!("SELECT {lease}::text")).await.unwrap();
+    database.until(&format!("SELECT {lease} > '{now}'")).await;
+}
+
+/// It comes to a stop when nothing but the commit is missing, and in the middle of the claim's statement.
 #[tokio::test]
 async fn killed_before_its_claim_commits_it_has_sent_nothing() {
-    let tally = Tally::open().await;
-    let database = scene(&tally.url()).await;
-    let obstacle = Obstacle::put(&database, TAKE_KEY_OF_CLAIM).await;
-    let mut fleet = Fleet::start(&database.url, 1, PERMITS).await;
-    obstacle.is_met_by(&database, CLAIM).await;
-    fleet.kill(0).await;
-    assert_eq!(tally.requests(), 0);
-    // Postgres does not know that nobody waits for the answer any more, and commits the claim.
-    obstacle.remove().await;
-    let accounts = aftermath(&database, &tally, fleet).await;
-    assert_eq!((accounts.shown("unknown"), accounts.requests), (PERMITS, CALLS - PERMITS));
+    // Of a commit it does not matter by which statement it is asked for.
+    for (obstacle, met_by) in [(TAKE_LOCK_OF_COMMIT, ""), (TAKE_KEY_OF_CLAIM, CLAIM)] {
+        let tally = Tally::open().await;
+        let database = scene(&tally.url()).await;
+        database.execute(COMMIT_NEEDS_LOCK).await;
+        let obstacle = Obstacle::put(&database, obstacle).await;
+        let mut fleet = Fleet::start(&database.url, 1, PERMITS).await;
+        obstacle.is_met_by(&database, met_by).await;
+        renewed(&database, fleet.members[0].id()).await;
+        fleet.kill(0).await;
+        assert_eq!(tally.requests(), 0, "what is not committed is not sent");
+        // Postgres does not know that nobody waits for the answer any more, and commits the claim.
+        obstacle.remove().await;
+        let accounts = aftermath(&database, &tally, fleet).await;
+        assert_eq!((accounts.shown("unknown"), accounts.requests), (PERMITS, CALLS - PERMITS));
+    }
 }
 
 /// The claim of a dispatcher that is long lost: its transaction began while it lived and commits after it was given up.
