@@ -100,6 +100,7 @@ pub mod console;
 pub mod dispatcher;
 pub mod domain;
 pub mod metrics;
+pub mod operator;
 pub mod render;
 pub mod scheduler;
 pub mod seal;

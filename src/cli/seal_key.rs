@@ -1,16 +1,20 @@
 //! The key that seals history: its file, and the settings of `run` that name it.
 
 use std::path::Path;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use clap::Args;
+use zeroize::Zeroizing;
 
 use super::CliError;
+use crate::dispatcher::checkpoint_outlet::{CheckpointOutlet, CheckpointUrl, MAX_HEADERS_BYTES, NotAUrl, headers_in};
 use crate::dispatcher::checkpoints::CheckpointDir;
 use crate::dispatcher::sealer::{SealKeys, Sealing};
 use crate::seal::key::{BadKey, Verifier};
 use crate::store::Store;
 use crate::vault::{KeyringError, read_private};
+use crate::webhook;
 
 /// The largest key file.
 const MAX_KEY_BYTES: usize = 64 * 1024;
@@ -34,6 +38,36 @@ pub(super) struct SealArguments {
         hide_default_value = true
     )]
     checkpoint_dir: String,
+
+    /// Export each checkpoint to this URL as well, which the database's owner cannot reach either. If its path ends with /, such as
+    /// https://bucket.example/postcall/, each is put below it as a file of its own, if there is none of that name (If-None-Match: *);
+    /// otherwise each is posted to it. What does not get there is exported later; sealing and deliveries go on. The URL does not pass
+    /// the rules for targets.
+    #[arg(long, env = "POSTCALL_CHECKPOINT_URL", value_name = "URL", default_value = "", hide_default_value = true)]
+    checkpoint_url: GivenUrl,
+
+    /// A file with headers for --checkpoint-url, one `name: value` a line, such as one that proves who asks. Nobody but its owner may
+    /// read it. It is read at the start.
+    #[arg(
+        long,
+        env = "POSTCALL_CHECKPOINT_HEADERS_FILE",
+        value_name = "FILE",
+        default_value = "",
+        hide_default_value = true
+    )]
+    checkpoint_headers_file: String,
+}
+
+/// A URL for checkpoints, if one is given. An empty text means none, because an unset variable in a compose file is empty.
+#[derive(Clone, Debug)]
+struct GivenUrl(Option<CheckpointUrl>);
+
+impl FromStr for GivenUrl {
+    type Err = NotAUrl;
+
+    fn from_str(text: &str) -> Result<GivenUrl, NotAUrl> {
+        if text.is_empty() { Ok(GivenUrl(None)) } else { text.parse().map(|url| GivenUrl(Some(url))) }
+    }
 }
 
 impl SealArguments {
@@ -42,9 +76,37 @@ impl SealArguments {
         !self.seal_key_file.is_empty()
     }
 
+    /// The URL to which checkpoints are exported, if there is one. Its certificate is checked as those of receivers, with `ca_file`.
+    pub(super) fn outlet(&self, ca_file: Option<&Path>) -> Result<Option<CheckpointOutlet>, CliError> {
+        let path = self.checkpoint_headers_file.as_str();
+        let Some(url) = self.checkpoint_url.0.clone() else {
+            let words = "--checkpoint-headers-file needs --checkpoint-url: nobody else gets these headers";
+            return if path.is_empty() { Ok(None) } else { Err(CliError::Usage(words)) };
+        };
+        if self.seal_key_file.is_empty() {
+            let words = "--checkpoint-url needs --seal-key-file: without a key there are no checkpoints";
+            return Err(CliError::Usage(words));
+        }
+        let headers = match path {
+            "" => http::HeaderMap::new(),
+            path => {
+                let text = private(path, ("--checkpoint-headers-file", "the file of headers"), MAX_HEADERS_BYTES)?;
+                let wrong = |error| CliError::Problem(format!("--checkpoint-headers-file {path}: {error}"));
+                headers_in(&text).map_err(wrong)?
+            }
+        };
+        let tls = if url.is_tls() { Some(webhook::tls_config(ca_file)?) } else { None };
+        Ok(Some(CheckpointOutlet::new(url, headers, tls)))
+    }
+
     /// What a sealer needs, if history is to be sealed. If there are several databases, each has a directory of its own for its
-    /// checkpoints, named after it.
-    pub(super) async fn sealing(&self, store: &Store, database: Option<&str>) -> Result<Option<Sealing>, CliError> {
+    /// checkpoints, named after it, and such a path below the URL.
+    pub(super) async fn sealing(
+        &self,
+        store: &Store,
+        database: Option<&str>,
+        outlet: Option<&CheckpointOutlet>,
+    ) -> Result<Option<Sealing>, CliError> {
         if self.seal_key_file.is_empty() {
             if self.checkpoint_dir.is_empty() {
                 return Ok(None);
@@ -68,7 +130,11 @@ impl SealArguments {
                 Some(opened.map_err(|error| CliError::Problem(told(&path.display().to_string(), &error)))?)
             }
         };
-        Ok(Some(Sealing { keys, checkpoints }))
+        let outlet = outlet.map(|outlet| match database {
+            None => outlet.clone(),
+            Some(name) => outlet.of_database(directory_of(name)),
+        });
+        Ok(Some(Sealing { keys, checkpoints, outlet: outlet.map(Arc::new) }))
     }
 }
 
@@ -82,17 +148,22 @@ fn told(path: &str, error: &dyn std::error::Error) -> String {
     format!("--checkpoint-dir {path} cannot be written{source}. Make the directory, and let this user write to it")
 }
 
+/// The text of a file that nobody but its owner may read: which setting names it, and what it is.
+fn private(path: &str, (setting, what): (&str, &str), most: usize) -> Result<Zeroizing<String>, CliError> {
+    read_private(Path::new(path), most).map_err(|error| match error {
+        KeyringError::Exposed(_) => CliError::Problem(format!(
+            "others may read {what}, {path}: `chmod 600` it, and make a new one if somebody may have read it"
+        )),
+        KeyringError::NotAFile => CliError::Problem(format!("{setting}: {}", KeyringError::NotAFile)),
+        KeyringError::Unreadable { source, .. } => CliError::File { path: path.to_owned(), source },
+        _ => CliError::Problem(format!("{setting} {path}: the file is larger than {most} bytes")),
+    })
+}
+
 /// The keys in a file: the one that signs, and on further lines those that verify what was signed before it.
 fn keys_in(path: &str) -> Result<SealKeys, CliError> {
     // Whoever has this key can sign another history.
-    let text = read_private(Path::new(path), MAX_KEY_BYTES).map_err(|error| match error {
-        KeyringError::Exposed(_) => CliError::Problem(format!(
-            "others may read the key that seals, {path}: `chmod 600` it, and make a new key if somebody may have read it"
-        )),
-        KeyringError::NotAFile => CliError::Problem(format!("--seal-key-file: {}", KeyringError::NotAFile)),
-        KeyringError::Unreadable { source, .. } => CliError::File { path: path.to_owned(), source },
-        _ => CliError::Problem(format!("--seal-key-file {path}: the file is larger than {MAX_KEY_BYTES} bytes")),
-    })?;
+    let text = private(path, ("--seal-key-file", "the key that seals"), MAX_KEY_BYTES)?;
     let wrong = |error: BadKey| CliError::Problem(format!("--seal-key-file {path}: {error}"));
     let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     let signer = lines.next().unwrap_or_default().parse().map_err(wrong)?;

@@ -10,18 +10,21 @@
 //! - A checkpoint is exported after its slice is committed. So one that is exported and not in the log was taken out of it.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info};
 use uuid::Uuid;
 
 use super::STATEMENT_TIMEOUT;
 use super::backoff::Outage;
+use super::checkpoint_exporter::CheckpointExporter;
+use super::checkpoint_outlet::CheckpointOutlet;
 use super::checkpoints::{CheckpointDir, DirError};
 use crate::domain::chain::chain;
 use crate::domain::seal::{Kind, Place};
+use crate::metrics::{Counters, Operation};
 use crate::seal::key::{Signer, Verifier};
 use crate::seal::leaf::{Unreadable, write_leaf};
 use crate::seal::nodes::is_kept;
@@ -56,6 +59,8 @@ pub struct Sealing {
     pub keys: Arc<SealKeys>,
     /// Where checkpoints are exported, if anywhere.
     pub checkpoints: Option<CheckpointDir>,
+    /// To which URL, if to any.
+    pub outlet: Option<Arc<CheckpointOutlet>>,
 }
 
 /// Why nothing is sealed, until somebody does something about it.
@@ -114,15 +119,28 @@ pub struct Sealer {
     signed: Option<(Checkpoint, Verifier)>,
     /// The newest checkpoint that stands in the directory.
     exported: Option<(Checkpoint, Verifier)>,
+    /// How many leaves the log has, for what exports checkpoints to a URL; `None` while it is not this one's turn, or it trusts nothing.
+    newest: watch::Sender<Option<i64>>,
+    /// What does that, until it is started.
+    exporter: Option<CheckpointExporter>,
 }
 
 impl Sealer {
-    /// A sealer that has not begun yet. `errors` counts the statements that fail.
-    pub fn new(store: &Store, sealing: Sealing, errors: &Arc<AtomicU64>) -> Sealer {
+    /// A sealer that has not begun yet. `counters` counts the statements that fail, and checkpoints.
+    pub fn new(store: &Store, sealing: Sealing, counters: &Arc<Counters>) -> Sealer {
+        let (id, (newest, watched)) = (Uuid::now_v7(), watch::channel(None));
         let own = sealing.keys.signer.verifier().clone();
         let trusted = [std::slice::from_ref(&own), &sealing.keys.earlier].concat();
-        let session = store.session(STATEMENT_TIMEOUT).counting(errors);
-        Sealer { session, sealing, trusted, id: Uuid::now_v7(), signed: None, exported: None }
+        let session = || store.session(STATEMENT_TIMEOUT).counting(counters.errors(Operation::Seal));
+        let exporter = sealing.outlet.clone().map(|outlet| CheckpointExporter {
+            session: session(),
+            outlet,
+            sealer: id,
+            trusted: trusted.clone(),
+            newest: watched,
+            counters: counters.clone(),
+        });
+        Sealer { session: session(), sealing, trusted, id, signed: None, exported: None, newest, exporter }
     }
 
     /// Seals until `stop`. Each piece of trouble is said once, and tried again.
@@ -130,6 +148,11 @@ impl Sealer {
         let mut rounds = tokio::time::interval(EVERY);
         rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let (mut outage, mut told) = (Outage::none("sealer"), None);
+        if let Some(exporter) = self.exporter.take()
+            && let Err(cause) = exporter.start(stop.clone())
+        {
+            error!(error = %chain(&cause), "checkpoints are not exported to --checkpoint-url");
+        }
         while stop.run_until_cancelled(rounds.tick()).await.is_some() {
             match stop.run_until_cancelled(self.round()).await {
                 None => break,
@@ -146,6 +169,7 @@ impl Sealer {
                         error!(error = words, "history is not sealed");
                         told = Some(words);
                     }
+                    self.newest.send_replace(None);
                     // Another one may have the right keys.
                     stop.run_until_cancelled(self.session.leave_turn_to_seal(self.id)).await;
                 }
@@ -163,7 +187,11 @@ impl Sealer {
         if self.signed.is_none() {
             self.recall().await?;
         }
-        while self.session.take_turn_to_seal(self.id, TURN).await? {
+        loop {
+            if !self.session.take_turn_to_seal(self.id, TURN).await? {
+                self.newest.send_replace(None);
+                break;
+            }
             let end = self.session.log_end().await?;
             let frontier = self.trusted_frontier(end.as_ref()).await?;
             if let Some(end) = &end {
@@ -263,14 +291,17 @@ impl Sealer {
 
     /// Exports the newest checkpoint, if it is not exported yet.
     async fn export(&mut self, end: &LogEnd) -> Result<(), Trouble> {
-        let Some(directory) = self.sealing.checkpoints.clone() else { return Ok(()) };
-        if self.exported.is_none() {
-            info!(size = end.size, "exporting checkpoints of sealed history");
+        if let Some(directory) = self.sealing.checkpoints.clone() {
+            if self.exported.is_none() {
+                info!(size = end.size, "exporting checkpoints of sealed history");
+            }
+            if self.exported != self.signed {
+                directory.append(end.sealed_at.date_naive(), end.checkpoint.clone()).await?;
+                self.exported = self.signed.clone();
+            }
         }
-        if self.exported != self.signed {
-            directory.append(end.sealed_at.date_naive(), end.checkpoint.clone()).await?;
-            self.exported = self.signed.clone();
-        }
+        // Last: a URL gets nothing that the directory lacks.
+        self.newest.send_replace(Some(end.size));
         Ok(())
     }
 }

@@ -21,6 +21,8 @@ const NO_HEADROOM: TimeDelta = TimeDelta::days(1);
 const CLOCKS_APART: TimeDelta = TimeDelta::seconds(60);
 /// How old the oldest row may be that is not sealed: several rounds of a sealer.
 const SEALED_WITHIN: TimeDelta = TimeDelta::seconds(60);
+/// How old the oldest checkpoint may be that was not exported to a URL: some tries.
+const EXPORTED_WITHIN: TimeDelta = TimeDelta::seconds(300);
 /// The largest number of guards that are named.
 const NAMED: usize = 5;
 
@@ -147,6 +149,15 @@ fn of_seals(sealing: &SealState) -> Check {
         (Some(_), Some(age)) if age > SEALED_WITHIN => {
             let found = format!("the oldest delivery that is not sealed ended {} s ago", age.num_seconds());
             Check::warning("seals", found, cure)
+        }
+        (Some(_), _) if sealing.oldest_unexported.is_some_and(|age| age > EXPORTED_WITHIN) => {
+            let age = sealing.oldest_unexported.unwrap_or_default().num_seconds();
+            Check::warning(
+                "seals",
+                format!("history is sealed, but a checkpoint of {age} s ago was not exported to --checkpoint-url"),
+                "look at the log of the dispatcher that seals: it says why (docs/auditing.md). If no dispatcher has --checkpoint-url any \
+                 more, let the owner run UPDATE postcall.seal_turn SET exported_size = NULL",
+            )
         }
         (Some(at), _) => Check::ok("seals", format!("history is sealed, last at {}", at.format("%Y-%m-%dT%H:%M:%SZ"))),
     }

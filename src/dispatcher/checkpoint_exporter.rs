@@ -1,0 +1,211 @@
+//! Exports the checkpoints of the log to the operator's URL, the oldest first, beside the sealer and on a thread of its own: a URL that hangs,
+//! refuses or is gone delays neither sealing nor a delivery. The log holds every checkpoint, so what is not exported is exported later.
+//!
+//! What must not break:
+//! - Only what a trusted key has signed leaves by this way, and only as the checkpoint of the size under which it stands in the log.
+//! - A checkpoint counts as exported when the URL has said so. Whoever dies before that is noted exports it again.
+//! - What the database says of how far exporting is decides nothing but where to begin: each sealer exports the newest checkpoint when its turn
+//!   begins, and from then on every one.
+
+use std::io;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, Span, error, info, warn};
+use uuid::Uuid;
+
+use super::backoff::Outage;
+use super::checkpoint_outlet::{CheckpointOutlet, Taken};
+use crate::domain::chain::chain;
+use crate::metrics::Counters;
+use crate::operator;
+use crate::seal::key::Verifier;
+use crate::seal::note::Checkpoint;
+use crate::store::StoreError;
+use crate::store::seals::LoggedCheckpoint;
+use crate::store::session::Session;
+
+/// How many checkpoints are read, exported and noted together at most.
+const PER_PASS: i64 = 64;
+/// The pause after the first failure. It doubles with each that follows.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// The longest pause.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// How long to pause after the `failures`-th failure in a row (counted from 1).
+fn pause(failures: u32) -> Duration {
+    FIRST_PAUSE.saturating_mul(1 << (failures.clamp(1, 16) - 1)).min(LONGEST_PAUSE)
+}
+
+/// Why a pass has ended early.
+enum Failed {
+    Store(StoreError),
+    Outlet(operator::Trouble),
+}
+
+impl From<StoreError> for Failed {
+    fn from(error: StoreError) -> Failed {
+        Failed::Store(error)
+    }
+}
+
+impl From<operator::Trouble> for Failed {
+    fn from(trouble: operator::Trouble) -> Failed {
+        Failed::Outlet(trouble)
+    }
+}
+
+/// Exports checkpoints for as long as its sealer seals.
+pub(super) struct CheckpointExporter {
+    pub(super) session: Session,
+    pub(super) outlet: Arc<CheckpointOutlet>,
+    /// The sealer beside which it works.
+    pub(super) sealer: Uuid,
+    /// The keys whose signatures count.
+    pub(super) trusted: Vec<Verifier>,
+    /// How many leaves the log has, as its sealer has verified it; `None` while it is not that one's turn.
+    pub(super) newest: watch::Receiver<Option<i64>>,
+    pub(super) counters: Arc<Counters>,
+}
+
+/// What it knows, and has said.
+#[derive(Default)]
+struct Progress {
+    /// Up to which size everything is exported; `None` if that is to be asked.
+    exported: Option<i64>,
+    /// Since when the URL takes nothing, and how often it was tried.
+    trouble: Option<(Instant, u32)>,
+    /// Whether it was said that a checkpoint is not signed.
+    unsigned_told: bool,
+}
+
+impl CheckpointExporter {
+    /// Starts it on a thread of its own, for which nobody waits when the process ends: what it has not noted is exported again.
+    ///
+    /// # Errors
+    /// If the system gives it no thread.
+    pub(super) fn start(self, stop: CancellationToken) -> io::Result<()> {
+        // One thread for look-ups of names: a name server that hangs keeps the exporter waiting, and nobody else.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(1).build()?;
+        let span = Span::current();
+        let work = move || {
+            runtime.block_on(stop.run_until_cancelled(self.run()).instrument(span));
+            // A look-up that hangs is left alone.
+            runtime.shutdown_background();
+        };
+        thread::Builder::new().name("checkpoint-url".to_owned()).spawn(work).map(drop)
+    }
+
+    async fn run(mut self) {
+        info!(address = %self.outlet, "exporting checkpoints of sealed history to --checkpoint-url");
+        let (mut outage, mut progress) = (Outage::none("checkpoint exporter"), Progress::default());
+        loop {
+            let newest = *self.newest.borrow_and_update();
+            let passed = match newest {
+                Some(newest) => self.pass(newest, &mut progress).await,
+                None => {
+                    // Another sealer goes on from what is noted.
+                    progress.exported = None;
+                    Ok(false)
+                }
+            };
+            match passed {
+                Ok(is_behind) => {
+                    outage.over();
+                    if !is_behind && self.newest.changed().await.is_err() {
+                        return;
+                    }
+                }
+                Err(Failed::Store(error)) => outage.wait(&error).await,
+                Err(Failed::Outlet(trouble)) => {
+                    self.counters.checkpoint_not_exported();
+                    tokio::time::sleep(pause(progress.failed(&trouble))).await;
+                }
+            }
+        }
+    }
+
+    /// Exports what is not exported yet, up to a bound. Says whether there may be more.
+    async fn pass(&mut self, newest: i64, progress: &mut Progress) -> Result<bool, Failed> {
+        let from = match progress.exported {
+            Some(size) => size,
+            // The newest in any case. If none was ever exported, that one alone: it continues all earlier ones.
+            None => self.session.exported_size().await?.unwrap_or(i64::MAX).min(newest - 1),
+        };
+        let page = self.session.checkpoints_after(from, PER_PASS).await?;
+        let (mut through, mut failed) = (from, None);
+        for logged in &page {
+            if let Err(trouble) = self.export(logged, progress).await {
+                failed = Some(trouble);
+                break;
+            }
+            through = logged.size;
+        }
+        if through != from {
+            self.session.note_exported(self.sealer, through).await?;
+        }
+        progress.exported = Some(through);
+        match failed {
+            Some(trouble) => Err(trouble.into()),
+            None => Ok(page.len() as i64 == PER_PASS),
+        }
+    }
+
+    /// Exports one checkpoint, if it is one.
+    async fn export(&self, logged: &LoggedCheckpoint, progress: &mut Progress) -> Result<(), operator::Trouble> {
+        let opened = Checkpoint::opened_by(&logged.note, &self.trusted).ok();
+        let Some((checkpoint, _)) = opened.filter(|(read, _)| i64::try_from(read.size) == Ok(logged.size)) else {
+            if !progress.unsigned_told {
+                error!(
+                    size = logged.size,
+                    "a checkpoint of the log is not what a trusted key has signed: it is not exported"
+                );
+            }
+            progress.unsigned_told = true;
+            return Ok(());
+        };
+        let taken = self.outlet.export(&checkpoint, &logged.note).await?;
+        progress.goes_on();
+        progress.unsigned_told = false;
+        self.counters.checkpoint_exported();
+        if taken == Taken::Differs {
+            error!(size = logged.size, "another text stands at --checkpoint-url under the name of this checkpoint");
+        }
+        Ok(())
+    }
+}
+
+impl Progress {
+    /// Notes that the URL has taken nothing, and says so if it is the first time. Returns how often that was.
+    fn failed(&mut self, trouble: &operator::Trouble) -> u32 {
+        let (since, failures) = self.trouble.take().unwrap_or_else(|| {
+            warn!(error = %chain(trouble), "checkpoints are not exported to --checkpoint-url; sealing goes on, and they are exported later");
+            (Instant::now(), 0)
+        });
+        let failures = failures.saturating_add(1);
+        self.trouble = Some((since, failures));
+        failures
+    }
+
+    /// Notes that the URL has taken a checkpoint, and says so if it took none before.
+    fn goes_on(&mut self) {
+        if let Some((since, failures)) = self.trouble.take() {
+            let lasted_ms = since.elapsed().as_millis() as u64;
+            info!(lasted_ms, failures, "checkpoints are exported to --checkpoint-url again");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_up_to_a_bound() {
+        assert_eq!([1, 2, 3].map(pause), [1, 2, 4].map(Duration::from_secs));
+        assert_eq!([7, 100, u32::MAX].map(pause), [LONGEST_PAUSE; 3]);
+    }
+}
