@@ -8,9 +8,11 @@ use clap::Args;
 use zeroize::Zeroizing;
 
 use super::CliError;
-use crate::dispatcher::checkpoint_outlet::{CheckpointOutlet, CheckpointUrl, MAX_HEADERS_BYTES, NotAUrl, headers_in};
+use crate::dispatcher::checkpoint_outlet::{CheckpointOutlet, MAX_HEADERS_BYTES, headers_in};
+use crate::dispatcher::checkpoint_stamper::TimestampAuthority;
 use crate::dispatcher::checkpoints::CheckpointDir;
 use crate::dispatcher::sealer::{SealKeys, Sealing};
+use crate::operator::{Address, NotAnAddress};
 use crate::seal::key::{BadKey, Verifier};
 use crate::store::Store;
 use crate::vault::{KeyringError, read_private};
@@ -56,16 +58,29 @@ pub(super) struct SealArguments {
         hide_default_value = true
     )]
     checkpoint_headers_file: String,
+
+    /// Have the newest checkpoint timestamped by this authority (RFC 3161), every 5 minutes at most. Its answer is kept beside the checkpoint
+    /// in --checkpoint-dir and below --checkpoint-url, one of which it needs; `openssl ts -verify` verifies it. The URL does not pass the
+    /// rules for targets.
+    #[arg(long, env = "POSTCALL_TIMESTAMP_URL", value_name = "URL", default_value = "", hide_default_value = true)]
+    timestamp_url: GivenUrl,
 }
 
-/// A URL for checkpoints, if one is given. An empty text means none, because an unset variable in a compose file is empty.
+/// Where checkpoints go besides the directory, for all databases.
+#[derive(Clone)]
+pub(super) struct Elsewhere {
+    outlet: Option<CheckpointOutlet>,
+    authority: Option<Arc<TimestampAuthority>>,
+}
+
+/// A URL, if one is given. An empty text means none, because an unset variable in a compose file is empty.
 #[derive(Clone, Debug)]
-struct GivenUrl(Option<CheckpointUrl>);
+struct GivenUrl(Option<Address>);
 
 impl FromStr for GivenUrl {
-    type Err = NotAUrl;
+    type Err = NotAnAddress;
 
-    fn from_str(text: &str) -> Result<GivenUrl, NotAUrl> {
+    fn from_str(text: &str) -> Result<GivenUrl, NotAnAddress> {
         if text.is_empty() { Ok(GivenUrl(None)) } else { text.parse().map(|url| GivenUrl(Some(url))) }
     }
 }
@@ -76,8 +91,19 @@ impl SealArguments {
         !self.seal_key_file.is_empty()
     }
 
-    /// The URL to which checkpoints are exported, if there is one. Its certificate is checked as those of receivers, with `ca_file`.
-    pub(super) fn outlet(&self, ca_file: Option<&Path>) -> Result<Option<CheckpointOutlet>, CliError> {
+    /// Where checkpoints go besides the directory. Certificates are checked as those of receivers, with `ca_file`.
+    pub(super) fn elsewhere(&self, ca_file: Option<&Path>) -> Result<Elsewhere, CliError> {
+        let outlet = self.outlet(ca_file)?;
+        let Some(address) = self.timestamp_url.0.clone() else { return Ok(Elsewhere { outlet, authority: None }) };
+        if outlet.is_none() && self.checkpoint_dir.is_empty() {
+            let words = "--timestamp-url needs --checkpoint-dir or --checkpoint-url, where timestamps are kept";
+            return Err(CliError::Usage(words));
+        }
+        let tls = if address.is_tls() { Some(webhook::tls_config(ca_file)?) } else { None };
+        Ok(Elsewhere { outlet, authority: Some(Arc::new(TimestampAuthority::new(address, tls))) })
+    }
+
+    fn outlet(&self, ca_file: Option<&Path>) -> Result<Option<CheckpointOutlet>, CliError> {
         let path = self.checkpoint_headers_file.as_str();
         let Some(url) = self.checkpoint_url.0.clone() else {
             let words = "--checkpoint-headers-file needs --checkpoint-url: nobody else gets these headers";
@@ -105,7 +131,7 @@ impl SealArguments {
         &self,
         store: &Store,
         database: Option<&str>,
-        outlet: Option<&CheckpointOutlet>,
+        elsewhere: &Elsewhere,
     ) -> Result<Option<Sealing>, CliError> {
         if self.seal_key_file.is_empty() {
             if self.checkpoint_dir.is_empty() {
@@ -130,11 +156,12 @@ impl SealArguments {
                 Some(opened.map_err(|error| CliError::Problem(told(&path.display().to_string(), &error)))?)
             }
         };
-        let outlet = outlet.map(|outlet| match database {
+        let outlet = elsewhere.outlet.as_ref().map(|outlet| match database {
             None => outlet.clone(),
             Some(name) => outlet.of_database(directory_of(name)),
         });
-        Ok(Some(Sealing { keys, checkpoints, outlet: outlet.map(Arc::new) }))
+        let authority = elsewhere.authority.clone();
+        Ok(Some(Sealing { keys, checkpoints, outlet: outlet.map(Arc::new), authority }))
     }
 }
 

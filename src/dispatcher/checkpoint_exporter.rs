@@ -10,16 +10,15 @@
 use std::io;
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument, Span, error, info, warn};
+use tracing::{Instrument, Span, error, info};
 use uuid::Uuid;
 
 use super::backoff::Outage;
 use super::checkpoint_outlet::{CheckpointOutlet, Taken};
-use crate::domain::chain::chain;
+use super::reach::Reach;
 use crate::metrics::Counters;
 use crate::operator;
 use crate::seal::key::Verifier;
@@ -30,14 +29,30 @@ use crate::store::session::Session;
 
 /// How many checkpoints are read, exported and noted together at most.
 const PER_PASS: i64 = 64;
-/// The pause after the first failure. It doubles with each that follows.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-/// The longest pause.
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// Runs a part of the sealer on a thread of its own, until `stop`. Nobody waits for it when the process ends.
+///
+/// # Errors
+/// If the system gives it no thread.
+pub(super) fn beside(
+    name: &str,
+    stop: CancellationToken,
+    work: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
+    // One thread for look-ups of names: a name server that hangs keeps this part waiting, and nobody else.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(1).build()?;
+    let span = Span::current();
+    let thread = move || {
+        runtime.block_on(stop.run_until_cancelled(work).instrument(span));
+        // A look-up that hangs is left alone.
+        runtime.shutdown_background();
+    };
+    thread::Builder::new().name(name.to_owned()).spawn(thread).map(drop)
+}
 
-/// How long to pause after the `failures`-th failure in a row (counted from 1).
-fn pause(failures: u32) -> Duration {
-    FIRST_PAUSE.saturating_mul(1 << (failures.clamp(1, 16) - 1)).min(LONGEST_PAUSE)
+/// The checkpoint that stands in the log, if a trusted key has signed it, as the one of its size.
+pub(super) fn signed(logged: &LoggedCheckpoint, trusted: &[Verifier]) -> Option<Checkpoint> {
+    let checkpoint = Checkpoint::open(&logged.note, trusted).ok()?;
+    (i64::try_from(checkpoint.size) == Ok(logged.size)).then_some(checkpoint)
 }
 
 /// Why a pass has ended early.
@@ -72,12 +87,10 @@ pub(super) struct CheckpointExporter {
 }
 
 /// What it knows, and has said.
-#[derive(Default)]
 struct Progress {
     /// Up to which size everything is exported; `None` if that is to be asked.
     exported: Option<i64>,
-    /// Since when the URL takes nothing, and how often it was tried.
-    trouble: Option<(Instant, u32)>,
+    reach: Reach,
     /// Whether it was said that a checkpoint is not signed.
     unsigned_told: bool,
 }
@@ -88,20 +101,14 @@ impl CheckpointExporter {
     /// # Errors
     /// If the system gives it no thread.
     pub(super) fn start(self, stop: CancellationToken) -> io::Result<()> {
-        // One thread for look-ups of names: a name server that hangs keeps the exporter waiting, and nobody else.
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(1).build()?;
-        let span = Span::current();
-        let work = move || {
-            runtime.block_on(stop.run_until_cancelled(self.run()).instrument(span));
-            // A look-up that hangs is left alone.
-            runtime.shutdown_background();
-        };
-        thread::Builder::new().name("checkpoint-url".to_owned()).spawn(work).map(drop)
+        beside("checkpoint-url", stop, self.run())
     }
 
     async fn run(mut self) {
-        info!(address = %self.outlet, "exporting checkpoints of sealed history to --checkpoint-url");
-        let (mut outage, mut progress) = (Outage::none("checkpoint exporter"), Progress::default());
+        info!(address = %self.outlet.address(), "exporting checkpoints of sealed history to --checkpoint-url");
+        let mut outage = Outage::none("checkpoint exporter");
+        let reach = Reach::of("exported to --checkpoint-url");
+        let mut progress = Progress { exported: None, reach, unsigned_told: false };
         loop {
             let newest = *self.newest.borrow_and_update();
             let passed = match newest {
@@ -122,7 +129,7 @@ impl CheckpointExporter {
                 Err(Failed::Store(error)) => outage.wait(&error).await,
                 Err(Failed::Outlet(trouble)) => {
                     self.counters.checkpoint_not_exported();
-                    tokio::time::sleep(pause(progress.failed(&trouble))).await;
+                    tokio::time::sleep(progress.reach.failed(&trouble)).await;
                 }
             }
         }
@@ -156,8 +163,7 @@ impl CheckpointExporter {
 
     /// Exports one checkpoint, if it is one.
     async fn export(&self, logged: &LoggedCheckpoint, progress: &mut Progress) -> Result<(), operator::Trouble> {
-        let opened = Checkpoint::opened_by(&logged.note, &self.trusted).ok();
-        let Some((checkpoint, _)) = opened.filter(|(read, _)| i64::try_from(read.size) == Ok(logged.size)) else {
+        let Some(checkpoint) = signed(logged, &self.trusted) else {
             if !progress.unsigned_told {
                 error!(
                     size = logged.size,
@@ -168,44 +174,12 @@ impl CheckpointExporter {
             return Ok(());
         };
         let taken = self.outlet.export(&checkpoint, &logged.note).await?;
-        progress.goes_on();
+        progress.reach.goes_on();
         progress.unsigned_told = false;
         self.counters.checkpoint_exported();
         if taken == Taken::Differs {
             error!(size = logged.size, "another text stands at --checkpoint-url under the name of this checkpoint");
         }
         Ok(())
-    }
-}
-
-impl Progress {
-    /// Notes that the URL has taken nothing, and says so if it is the first time. Returns how often that was.
-    fn failed(&mut self, trouble: &operator::Trouble) -> u32 {
-        let (since, failures) = self.trouble.take().unwrap_or_else(|| {
-            warn!(error = %chain(trouble), "checkpoints are not exported to --checkpoint-url; sealing goes on, and they are exported later");
-            (Instant::now(), 0)
-        });
-        let failures = failures.saturating_add(1);
-        self.trouble = Some((since, failures));
-        failures
-    }
-
-    /// Notes that the URL has taken a checkpoint, and says so if it took none before.
-    fn goes_on(&mut self) {
-        if let Some((since, failures)) = self.trouble.take() {
-            let lasted_ms = since.elapsed().as_millis() as u64;
-            info!(lasted_ms, failures, "checkpoints are exported to --checkpoint-url again");
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pauses_double_up_to_a_bound() {
-        assert_eq!([1, 2, 3].map(pause), [1, 2, 4].map(Duration::from_secs));
-        assert_eq!([7, 100, u32::MAX].map(pause), [LONGEST_PAUSE; 3]);
     }
 }

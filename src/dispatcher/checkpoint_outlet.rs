@@ -8,7 +8,6 @@
 //! A name says the size and the root of the log, so what is exported twice stands there once.
 
 use std::fmt;
-use std::str::FromStr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,11 +16,13 @@ use http::{Method, Request, StatusCode};
 use url::Url;
 
 use super::checkpoints::FILE_SUFFIX;
-use crate::operator::{Client, TlsConfig, Trouble};
+use crate::operator::{Address, Client, TlsConfig, Trouble};
 use crate::seal::note::Checkpoint;
 
 /// How the name of one checkpoint begins; the size and the root follow.
 pub const NAME_PREFIX: &str = "checkpoint-";
+/// How the name of its timestamp ends.
+pub(super) const STAMP_SUFFIX: &str = ".tsr";
 /// The header with the name, by which a receiver knows what it has already.
 const NAME_HEADER: &str = "postcall-checkpoint";
 /// How many bytes of the root are in a name.
@@ -51,26 +52,6 @@ const OWN_HEADERS: [&str; 13] = [
     "user-agent",
 ];
 
-/// The URL, as the operator gives it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CheckpointUrl(Url);
-
-/// Why a text is no URL for checkpoints. It does not repeat the text, which may hold a password.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NotAUrl {
-    /// It is no http or https URL with a host.
-    #[error("give an http or https URL, such as https://checkpoints.example/postcall/")]
-    NotHttp,
-    /// It has a user or a password.
-    #[error(
-        "give no user and no password in the URL: a header that proves who asks goes into --checkpoint-headers-file"
-    )]
-    WithUser,
-    /// It has a fragment.
-    #[error("give the URL without a fragment")]
-    WithFragment,
-}
-
 /// Why a file of headers cannot be used. It does not repeat what stands there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadHeaders {
@@ -97,36 +78,11 @@ pub(super) enum Taken {
 /// Where checkpoints go by HTTP.
 #[derive(Clone)]
 pub struct CheckpointOutlet {
-    url: Url,
+    address: Address,
     headers: HeaderMap,
     /// The name of the database, if there are several.
     folder: Option<String>,
     client: Client,
-}
-
-impl FromStr for CheckpointUrl {
-    type Err = NotAUrl;
-
-    fn from_str(text: &str) -> Result<CheckpointUrl, NotAUrl> {
-        let url = Url::parse(text.trim()).map_err(|_| NotAUrl::NotHttp)?;
-        if !["http", "https"].contains(&url.scheme()) || url.port_or_known_default().is_none_or(|port| port == 0) {
-            return Err(NotAUrl::NotHttp);
-        }
-        if !url.username().is_empty() || url.password().is_some() {
-            return Err(NotAUrl::WithUser);
-        }
-        if url.fragment().is_some() {
-            return Err(NotAUrl::WithFragment);
-        }
-        Ok(CheckpointUrl(url))
-    }
-}
-
-impl CheckpointUrl {
-    /// Whether it is an https URL, so that TLS is needed.
-    pub fn is_tls(&self) -> bool {
-        self.0.scheme() == "https"
-    }
 }
 
 /// The headers in a file: one `name: value` a line. Empty lines, and those that begin with `#`, are passed over. Their values are not shown
@@ -156,17 +112,16 @@ pub fn headers_in(text: &str) -> Result<HeaderMap, BadHeaders> {
     Ok(headers)
 }
 
-/// The name of a checkpoint. In the order of names, checkpoints are in the order of sizes.
+/// The name of a checkpoint, without an ending. In the order of names, checkpoints are in the order of sizes.
 pub(super) fn name_of(checkpoint: &Checkpoint) -> String {
-    let root = hex::encode(&checkpoint.root[..ROOT_BYTES]);
-    format!("{NAME_PREFIX}{:020}-{root}{FILE_SUFFIX}", checkpoint.size)
+    format!("{NAME_PREFIX}{:020}-{}", checkpoint.size, hex::encode(&checkpoint.root[..ROOT_BYTES]))
 }
 
 impl CheckpointOutlet {
     /// An outlet at this URL, which gets these headers. `tls` is needed for an https URL.
-    pub fn new(url: CheckpointUrl, headers: HeaderMap, tls: Option<TlsConfig>) -> CheckpointOutlet {
-        let client = Client::new(WHO, &url.0, tls);
-        CheckpointOutlet { url: url.0, headers, folder: None, client }
+    pub fn new(address: Address, headers: HeaderMap, tls: Option<TlsConfig>) -> CheckpointOutlet {
+        let client = Client::new(WHO, address.url(), tls);
+        CheckpointOutlet { address, headers, folder: None, client }
     }
 
     /// The same for one of several databases: its checkpoints have names that begin with that of the database.
@@ -174,40 +129,55 @@ impl CheckpointOutlet {
         CheckpointOutlet { folder: Some(name), ..self.clone() }
     }
 
-    /// Exports one checkpoint. Nothing else of what the URL answers than its code is looked at, and the text that stands there already.
+    /// Exports one checkpoint.
     pub(super) async fn export(&self, checkpoint: &Checkpoint, note: &str) -> Result<Taken, Trouble> {
-        let name = name_of(checkpoint);
-        let url = self.url_of(&name);
-        let puts = self.url.path().ends_with('/');
-        let method = if puts { Method::PUT } else { Method::POST };
-        let mut request = self.request(method, &url, note.to_owned())?;
-        let shown = self.folder.as_ref().map_or_else(|| name.clone(), |folder| format!("{folder}/{name}"));
+        let name = format!("{}{FILE_SUFFIX}", name_of(checkpoint));
+        let kind = HeaderValue::from_static("text/plain; charset=utf-8");
+        self.deliver(&name, kind, Bytes::from(note.to_owned())).await
+    }
+
+    /// Brings a file there. Nothing else of what the URL answers than its code is looked at, and the file that stands there already.
+    pub(super) async fn deliver(&self, name: &str, kind: HeaderValue, body: Bytes) -> Result<Taken, Trouble> {
+        let url = self.url_of(name);
+        let puts = self.puts();
+        let mut request = self.request(if puts { Method::PUT } else { Method::POST }, &url, body.clone())?;
+        let shown = self.folder.as_ref().map_or_else(|| name.to_owned(), |folder| format!("{folder}/{name}"));
         let shown = HeaderValue::try_from(shown).map_err(|_| Trouble::Unsendable(WHO))?;
         let headers = request.headers_mut();
         headers.insert(NAME_HEADER, shown);
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        headers.insert(CONTENT_TYPE, kind);
         if puts {
             headers.insert(IF_NONE_MATCH, HeaderValue::from_static("*"));
         }
         let (status, _) = self.answer(request).await?;
         match status {
             status if status.is_success() => Ok(Taken::Stored),
-            StatusCode::PRECONDITION_FAILED | StatusCode::CONFLICT if puts => self.compare(&url, note, status).await,
+            StatusCode::PRECONDITION_FAILED | StatusCode::CONFLICT if puts => self.compare(&url, &body, status).await,
             // A receiver that has it already may say so.
             StatusCode::CONFLICT => Ok(Taken::Stored),
             status => Err(Trouble::Refused(WHO, status.as_u16())),
         }
     }
 
-    /// Something stands there under the name of this checkpoint: compares it. Who may only add cannot read it; then 412, which says that
-    /// it is there, is believed, and 409, which may say something else, is not.
-    async fn compare(&self, url: &Url, note: &str, said: StatusCode) -> Result<Taken, Trouble> {
-        match self.answer(self.request(Method::GET, url, String::new())?).await? {
-            (StatusCode::OK, body) if body == note.as_bytes() => Ok(Taken::Stored),
+    /// Something stands there under this name: compares it. Who may only add cannot read it; then 412, which says that it is there, is
+    /// believed, and 409, which may say something else, is not.
+    async fn compare(&self, url: &Url, ours: &Bytes, said: StatusCode) -> Result<Taken, Trouble> {
+        match self.answer(self.request(Method::GET, url, Bytes::new())?).await? {
+            (StatusCode::OK, body) if body == ours => Ok(Taken::Stored),
             (StatusCode::OK, _) => Ok(Taken::Differs),
             _ if said == StatusCode::PRECONDITION_FAILED => Ok(Taken::Stored),
             _ => Err(Trouble::Refused(WHO, said.as_u16())),
         }
+    }
+
+    /// Whether each file has a place of its own.
+    fn puts(&self) -> bool {
+        self.address.url().path().ends_with('/')
+    }
+
+    /// Host and port, for the log.
+    pub(super) fn address(&self) -> &Address {
+        &self.address
     }
 
     async fn answer(&self, request: Request<Bytes>) -> Result<(StatusCode, Bytes), Trouble> {
@@ -216,8 +186,8 @@ impl CheckpointOutlet {
         Ok((head.status, body))
     }
 
-    fn request(&self, method: Method, url: &Url, body: String) -> Result<Request<Bytes>, Trouble> {
-        let request = Request::builder().method(method).uri(url.as_str()).body(Bytes::from(body));
+    fn request(&self, method: Method, url: &Url, body: Bytes) -> Result<Request<Bytes>, Trouble> {
+        let request = Request::builder().method(method).uri(url.as_str()).body(body);
         let mut request = request.map_err(|_| Trouble::Unsendable(WHO))?;
         let agent = concat!("postcall/", env!("CARGO_PKG_VERSION"));
         request.headers_mut().extend(self.headers.clone());
@@ -225,10 +195,10 @@ impl CheckpointOutlet {
         Ok(request)
     }
 
-    /// Where a checkpoint of this name goes.
+    /// Where a file of this name goes.
     fn url_of(&self, name: &str) -> Url {
-        let mut url = self.url.clone();
-        if url.path().ends_with('/')
+        let mut url = self.address.url().clone();
+        if self.puts()
             && let Ok(mut path) = url.path_segments_mut()
         {
             path.pop_if_empty().extend(self.folder.as_deref()).push(name);
@@ -237,18 +207,9 @@ impl CheckpointOutlet {
     }
 }
 
-/// Host and port, for the log: the path and the query may hold what proves who asks.
-impl fmt::Display for CheckpointOutlet {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // An http URL always has both.
-        let (host, port) = (self.url.host_str().unwrap_or_default(), self.url.port_or_known_default());
-        write!(f, "{host}:{}", port.unwrap_or_default())
-    }
-}
-
 impl fmt::Debug for CheckpointOutlet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CheckpointOutlet").field("address", &self.to_string()).finish_non_exhaustive()
+        f.debug_struct("CheckpointOutlet").field("address", &self.address).finish_non_exhaustive()
     }
 }
 
@@ -263,7 +224,7 @@ mod tests {
     #[test]
     fn a_url_that_ends_with_a_slash_has_a_place_for_each_checkpoint_and_any_other_is_one_place() {
         let [one, ten] = [1, 10].map(|size| name_of(&Checkpoint { size, root: [0xab; 32], rows: [0; 32] }));
-        assert_eq!(one, "checkpoint-00000000000000000001-abababababababab.txt");
+        assert_eq!(one, "checkpoint-00000000000000000001-abababababababab");
         assert!(one < ten);
         for (url, place) in [
             ("https://b.example/log/", format!("https://b.example/log/{one}")),
@@ -275,22 +236,7 @@ mod tests {
         }
         let of_one = outlet("https://b.example/log/").of_database("crm 1".to_owned());
         assert_eq!(of_one.url_of(&one).as_str(), format!("https://b.example/log/crm%201/{one}"));
-        assert_eq!(outlet("https://b.example/log/?sig=x").to_string(), "b.example:443");
-    }
-
-    #[test]
-    fn what_is_no_url_for_checkpoints_is_refused_and_not_repeated() {
-        for (given, why) in [
-            ("", NotAUrl::NotHttp),
-            ("s3://bucket/path/", NotAUrl::NotHttp),
-            ("bucket.example/path/", NotAUrl::NotHttp),
-            ("http://b.example:0/", NotAUrl::NotHttp),
-            ("https://ada:secret@b.example/", NotAUrl::WithUser),
-            ("https://b.example/#secret", NotAUrl::WithFragment),
-        ] {
-            assert_eq!(given.parse::<CheckpointUrl>(), Err(why), "{given}");
-            assert!(!why.to_string().contains("secret"));
-        }
+        assert!(!format!("{:?}", outlet("https://b.example/log/?sig=x")).contains("sig"));
     }
 
     #[test]

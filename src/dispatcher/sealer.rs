@@ -21,6 +21,7 @@ use super::STATEMENT_TIMEOUT;
 use super::backoff::Outage;
 use super::checkpoint_exporter::CheckpointExporter;
 use super::checkpoint_outlet::CheckpointOutlet;
+use super::checkpoint_stamper::{CheckpointStamper, TimestampAuthority};
 use super::checkpoints::{CheckpointDir, DirError};
 use crate::domain::chain::chain;
 use crate::domain::seal::{Kind, Place};
@@ -61,6 +62,8 @@ pub struct Sealing {
     pub checkpoints: Option<CheckpointDir>,
     /// To which URL, if to any.
     pub outlet: Option<Arc<CheckpointOutlet>>,
+    /// Who timestamps checkpoints, if anybody.
+    pub authority: Option<Arc<TimestampAuthority>>,
 }
 
 /// Why nothing is sealed, until somebody does something about it.
@@ -123,6 +126,8 @@ pub struct Sealer {
     newest: watch::Sender<Option<i64>>,
     /// What does that, until it is started.
     exporter: Option<CheckpointExporter>,
+    /// What has checkpoints timestamped, until it is started.
+    stamper: Option<CheckpointStamper>,
 }
 
 impl Sealer {
@@ -137,10 +142,18 @@ impl Sealer {
             outlet,
             sealer: id,
             trusted: trusted.clone(),
-            newest: watched,
+            newest: watched.clone(),
             counters: counters.clone(),
         });
-        Sealer { session: session(), sealing, trusted, id, signed: None, exported: None, newest, exporter }
+        let stamper = sealing.authority.clone().map(|authority| CheckpointStamper {
+            session: session(),
+            authority,
+            directory: sealing.checkpoints.clone(),
+            outlet: sealing.outlet.clone(),
+            trusted: trusted.clone(),
+            newest: watched,
+        });
+        Sealer { session: session(), sealing, trusted, id, signed: None, exported: None, newest, exporter, stamper }
     }
 
     /// Seals until `stop`. Each piece of trouble is said once, and tried again.
@@ -148,11 +161,7 @@ impl Sealer {
         let mut rounds = tokio::time::interval(EVERY);
         rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let (mut outage, mut told) = (Outage::none("sealer"), None);
-        if let Some(exporter) = self.exporter.take()
-            && let Err(cause) = exporter.start(stop.clone())
-        {
-            error!(error = %chain(&cause), "checkpoints are not exported to --checkpoint-url");
-        }
+        self.start_others(&stop);
         while stop.run_until_cancelled(rounds.tick()).await.is_some() {
             match stop.run_until_cancelled(self.round()).await {
                 None => break,
@@ -177,6 +186,15 @@ impl Sealer {
         }
         // Without this, the next one would only have to wait.
         let _left = self.session.leave_turn_to_seal(self.id).await;
+    }
+
+    /// Starts what takes checkpoints elsewhere, beside this one.
+    fn start_others(&mut self, stop: &CancellationToken) {
+        let exporter = self.exporter.take().map(|exporter| exporter.start(stop.clone()));
+        let stamper = self.stamper.take().map(|stamper| stamper.start(stop.clone()));
+        for cause in [exporter, stamper].into_iter().flatten().filter_map(Result::err) {
+            error!(error = %chain(&cause), "there is no thread that exports checkpoints, or has them timestamped");
+        }
     }
 
     /// Seals what can be sealed now, if it is this sealer's turn.

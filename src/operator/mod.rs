@@ -1,5 +1,5 @@
-//! The HTTP client for what the operator has chosen: the collector of spans, and the URL to which checkpoints are exported. It sends one
-//! request over a connection of its own, and reads a bounded answer.
+//! The HTTP client for what the operator has chosen: the collector of spans, the URL to which checkpoints are exported, and the authority that timestamps
+//! them. It sends one request over a connection of its own, and reads a bounded answer.
 //!
 //! It is not the client for webhooks: the operator has given the address at the start, so it may be on this machine or in a private
 //! network, and the guard of targets has no say. Nothing of a call and nothing of a customer chooses where it goes. Redirects are not
@@ -22,6 +22,10 @@ use tokio_rustls::TlsConnector;
 pub use tokio_rustls::rustls::ClientConfig as TlsConfig;
 use tokio_rustls::rustls::pki_types::ServerName;
 use url::{Host, Url};
+
+mod address;
+
+pub use address::{Address, NotAnAddress};
 
 /// The largest answer that is read, in bytes.
 const MOST_ANSWER_BYTES: usize = 64 * 1024;

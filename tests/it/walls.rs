@@ -32,6 +32,7 @@ const ARROWS: [(&str, &[&str]); 15] = [
         &[
             "domain",
             "webhook",
+            "operator",
             "store",
             "seal",
             "scheduler",
