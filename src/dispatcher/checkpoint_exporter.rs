@@ -4,6 +4,7 @@
 //! What must not break:
 //! - Only what a trusted key has signed leaves by this way, and only as the checkpoint of the size under which it stands in the log.
 //! - A checkpoint counts as exported when the URL has said so. Whoever dies before that is noted exports it again.
+//! - The newest checkpoint leaves as the sealer has it in memory, also if it is not in the log any more.
 //! - What the database says of how far exporting is decides nothing but where to begin: each sealer exports the newest checkpoint when its turn
 //!   begins, and from then on every one.
 
@@ -29,6 +30,17 @@ use crate::store::session::Session;
 
 /// How many checkpoints are read, exported and noted together at most.
 const PER_PASS: i64 = 64;
+/// The newest checkpoint, as its sealer has signed or verified it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Newest {
+    /// How many leaves the log has.
+    pub(super) size: i64,
+    /// The checkpoint.
+    pub(super) checkpoint: Checkpoint,
+    /// Its signed note.
+    pub(super) note: Arc<str>,
+}
+
 /// Runs a part of the sealer on a thread of its own, until `stop`. Nobody waits for it when the process ends.
 ///
 /// # Errors
@@ -50,7 +62,7 @@ pub(super) fn beside(
 }
 
 /// The checkpoint that stands in the log, if a trusted key has signed it, as the one of its size.
-pub(super) fn signed(logged: &LoggedCheckpoint, trusted: &[Verifier]) -> Option<Checkpoint> {
+fn signed(logged: &LoggedCheckpoint, trusted: &[Verifier]) -> Option<Checkpoint> {
     let checkpoint = Checkpoint::open(&logged.note, trusted).ok()?;
     (i64::try_from(checkpoint.size) == Ok(logged.size)).then_some(checkpoint)
 }
@@ -81,8 +93,8 @@ pub(super) struct CheckpointExporter {
     pub(super) sealer: Uuid,
     /// The keys whose signatures count.
     pub(super) trusted: Vec<Verifier>,
-    /// How many leaves the log has, as its sealer has verified it; `None` while it is not that one's turn.
-    pub(super) newest: watch::Receiver<Option<i64>>,
+    /// The newest checkpoint; `None` while it is not the sealer's turn.
+    pub(super) newest: watch::Receiver<Option<Newest>>,
     pub(super) counters: Arc<Counters>,
 }
 
@@ -110,7 +122,7 @@ impl CheckpointExporter {
         let reach = Reach::of("exported to --checkpoint-url");
         let mut progress = Progress { exported: None, reach, unsigned_told: false };
         loop {
-            let newest = *self.newest.borrow_and_update();
+            let newest = self.newest.borrow_and_update().clone();
             let passed = match newest {
                 Some(newest) => self.pass(newest, &mut progress).await,
                 None => {
@@ -136,13 +148,18 @@ impl CheckpointExporter {
     }
 
     /// Exports what is not exported yet, up to a bound. Says whether there may be more.
-    async fn pass(&mut self, newest: i64, progress: &mut Progress) -> Result<bool, Failed> {
+    async fn pass(&mut self, newest: Newest, progress: &mut Progress) -> Result<bool, Failed> {
         let from = match progress.exported {
             Some(size) => size,
             // The newest in any case. If none was ever exported, that one alone: it continues all earlier ones.
-            None => self.session.exported_size().await?.unwrap_or(i64::MAX).min(newest - 1),
+            None => self.session.exported_size().await?.unwrap_or(i64::MAX).min(newest.size - 1),
         };
-        let page = self.session.checkpoints_after(from, PER_PASS).await?;
+        let mut page = self.session.checkpoints_after(from, PER_PASS).await?;
+        let is_whole = (page.len() as i64) < PER_PASS;
+        if is_whole && page.last().map_or(from, |last| last.size) < newest.size {
+            // Somebody has taken it out of the log since it was sealed.
+            page.push(LoggedCheckpoint { size: newest.size, note: newest.note.to_string() });
+        }
         let (mut through, mut failed) = (from, None);
         for logged in &page {
             if let Err(trouble) = self.export(logged, progress).await {
@@ -157,7 +174,7 @@ impl CheckpointExporter {
         progress.exported = Some(through);
         match failed {
             Some(trouble) => Err(trouble.into()),
-            None => Ok(page.len() as i64 == PER_PASS),
+            None => Ok(!is_whole),
         }
     }
 

@@ -13,16 +13,12 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use super::backoff::Outage;
-use super::checkpoint_exporter::{beside, signed};
+use super::checkpoint_exporter::{Newest, beside};
 use super::checkpoint_outlet::{CheckpointOutlet, STAMP_SUFFIX, name_of};
 use super::checkpoints::{CheckpointDir, DirError, FILE_SUFFIX};
 use super::reach::Reach;
 use crate::operator::{Address, Client, TlsConfig, Trouble};
-use crate::seal::key::Verifier;
 use crate::seal::timestamp::{BadReply, Nonce, QUERY_TYPE, REPLY_TYPE, check, nonce, query};
-use crate::store::StoreError;
-use crate::store::session::Session;
 
 /// How long after a timestamp the next one is asked for. Public authorities take no more than a few requests a minute.
 const EVERY: Duration = Duration::from_secs(300);
@@ -41,8 +37,6 @@ pub struct TimestampAuthority {
 /// Why a checkpoint has no timestamp yet.
 #[derive(Debug, thiserror::Error)]
 enum Unstamped {
-    #[error(transparent)]
-    Store(#[from] StoreError),
     #[error(transparent)]
     Trouble(#[from] Trouble),
     #[error("{WHO} gave no timestamp")]
@@ -82,15 +76,12 @@ impl TimestampAuthority {
 
 /// Has checkpoints timestamped for as long as its sealer seals.
 pub(super) struct CheckpointStamper {
-    pub(super) session: Session,
     pub(super) authority: Arc<TimestampAuthority>,
     /// Where timestamps are kept.
     pub(super) directory: Option<CheckpointDir>,
     pub(super) outlet: Option<Arc<CheckpointOutlet>>,
-    /// The keys whose signatures count.
-    pub(super) trusted: Vec<Verifier>,
-    /// How many leaves the log has, as its sealer has verified it; `None` while it is not that one's turn.
-    pub(super) newest: watch::Receiver<Option<i64>>,
+    /// The newest checkpoint; `None` while it is not the sealer's turn.
+    pub(super) newest: watch::Receiver<Option<Newest>>,
 }
 
 impl CheckpointStamper {
@@ -104,13 +95,13 @@ impl CheckpointStamper {
 
     async fn run(mut self) {
         info!(address = %self.authority.address, "having checkpoints of sealed history timestamped");
-        let (mut outage, mut reach) = (Outage::none("timestamps"), Reach::of("timestamped by --timestamp-url"));
+        let mut reach = Reach::of("timestamped by --timestamp-url");
         // The timestamp that is not kept yet, and the size of the newest that is.
         let (mut pending, mut kept) = (None, None);
         loop {
-            let newest = *self.newest.borrow_and_update();
+            let newest = self.newest.borrow_and_update().clone();
             let passed = match newest {
-                Some(size) if kept != newest => self.pass(size, &mut pending).await,
+                Some(newest) if kept != Some(newest.size) => self.pass(newest, &mut pending).await,
                 _ => {
                     if self.newest.changed().await.is_err() {
                         return;
@@ -121,35 +112,29 @@ impl CheckpointStamper {
             match passed {
                 Ok(size) => {
                     (pending, kept) = (None, Some(size));
-                    outage.over();
                     reach.goes_on();
                     tokio::time::sleep(EVERY).await;
                 }
-                Err(Unstamped::Store(error)) => outage.wait(&error).await,
                 Err(cause) => tokio::time::sleep(reach.failed(&cause)).await,
             }
         }
     }
 
-    /// Has the checkpoint of this size timestamped, and keeps the answer. What was granted and could not be kept stays in `pending`, and
+    /// Has the newest checkpoint timestamped, and keeps the answer. What was granted and could not be kept stays in `pending`, and
     /// goes first, so that the authority is not asked for it again. Returns the size of the checkpoint whose timestamp is kept.
-    async fn pass(&mut self, size: i64, pending: &mut Option<Granted>) -> Result<i64, Unstamped> {
-        if pending.is_none() {
-            let page = self.session.checkpoints_after(size - 1, 1).await?;
-            // One that is not signed is said by others.
-            let Some((checkpoint, logged)) =
-                page.into_iter().find_map(|logged| Some((signed(&logged, &self.trusted)?, logged)))
-            else {
-                return Ok(size);
-            };
-            let reply = self.authority.stamp(&logged.note).await?;
-            *pending = Some(Granted { size, name: name_of(&checkpoint), note: logged.note, reply });
-        }
-        let Some(Granted { size, name, note, reply }) = pending.as_ref() else { return Ok(size) };
+    async fn pass(&mut self, newest: Newest, pending: &mut Option<Granted>) -> Result<i64, Unstamped> {
+        let granted = match pending.take() {
+            Some(granted) => granted,
+            None => {
+                let reply = self.authority.stamp(&newest.note).await?;
+                Granted { size: newest.size, name: name_of(&newest.checkpoint), note: newest.note, reply }
+            }
+        };
+        let Granted { size, name, note, reply } = pending.insert(granted);
         let stamp = format!("{name}{STAMP_SUFFIX}");
         if let Some(directory) = &self.directory {
             // With the text itself, in a file of its own, as those who verify need it.
-            let text = (format!("{name}{FILE_SUFFIX}"), Bytes::from(note.clone()));
+            let text = (format!("{name}{FILE_SUFFIX}"), Bytes::from(note.to_string()));
             directory.clone().keep(vec![text, (stamp.clone(), reply.clone())]).await?;
         }
         if let Some(outlet) = &self.outlet {
@@ -164,6 +149,6 @@ impl CheckpointStamper {
 struct Granted {
     size: i64,
     name: String,
-    note: String,
+    note: Arc<str>,
     reply: Bytes,
 }

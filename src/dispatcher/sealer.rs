@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use super::STATEMENT_TIMEOUT;
 use super::backoff::Outage;
-use super::checkpoint_exporter::CheckpointExporter;
+use super::checkpoint_exporter::{CheckpointExporter, Newest};
 use super::checkpoint_outlet::CheckpointOutlet;
 use super::checkpoint_stamper::{CheckpointStamper, TimestampAuthority};
 use super::checkpoints::{CheckpointDir, DirError};
@@ -122,8 +122,8 @@ pub struct Sealer {
     signed: Option<(Checkpoint, Verifier)>,
     /// The newest checkpoint that stands in the directory.
     exported: Option<(Checkpoint, Verifier)>,
-    /// How many leaves the log has, for what exports checkpoints to a URL; `None` while it is not this one's turn, or it trusts nothing.
-    newest: watch::Sender<Option<i64>>,
+    /// The newest checkpoint, for what takes it elsewhere; `None` while it is not this one's turn.
+    newest: watch::Sender<Option<Newest>>,
     /// What does that, until it is started.
     exporter: Option<CheckpointExporter>,
     /// What has checkpoints timestamped, until it is started.
@@ -146,11 +146,9 @@ impl Sealer {
             counters: counters.clone(),
         });
         let stamper = sealing.authority.clone().map(|authority| CheckpointStamper {
-            session: session(),
             authority,
             directory: sealing.checkpoints.clone(),
             outlet: sealing.outlet.clone(),
-            trusted: trusted.clone(),
             newest: watched,
         });
         Sealer { session: session(), sealing, trusted, id, signed: None, exported: None, newest, exporter, stamper }
@@ -178,7 +176,6 @@ impl Sealer {
                         error!(error = words, "history is not sealed");
                         told = Some(words);
                     }
-                    self.newest.send_replace(None);
                     // Another one may have the right keys.
                     stop.run_until_cancelled(self.session.leave_turn_to_seal(self.id)).await;
                 }
@@ -319,7 +316,16 @@ impl Sealer {
             }
         }
         // Last: a URL gets nothing that the directory lacks.
-        self.newest.send_replace(Some(end.size));
+        let newest = self.signed.as_ref().map(|(checkpoint, _)| Newest {
+            size: end.size,
+            checkpoint: checkpoint.clone(),
+            note: end.checkpoint.as_str().into(),
+        });
+        self.newest.send_if_modified(|known| {
+            let is_new = *known != newest;
+            *known = newest;
+            is_new
+        });
         Ok(())
     }
 }

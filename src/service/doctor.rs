@@ -266,10 +266,11 @@ mod tests {
             let headroom = Headroom { table: "outbox".to_owned(), until, seconds: (days * 86_400) as f64 };
             of_partitions(&headroom, default_bytes)
         };
-        let sealed_but = |seconds| SealState {
-            sealed_at: Some(DateTime::UNIX_EPOCH),
-            oldest_unsealed: Some(TimeDelta::seconds(seconds)),
-        };
+        let sealed =
+            || SealState { sealed_at: Some(DateTime::UNIX_EPOCH), oldest_unsealed: None, oldest_unexported: None };
+        let ago = |seconds| Some(TimeDelta::seconds(seconds));
+        let sealed_but = |seconds| SealState { oldest_unsealed: ago(seconds), ..sealed() };
+        let exported_but = |seconds| SealState { oldest_unexported: ago(seconds), ..sealed() };
         let http = || Policy::default().with("allow_http", json!(true));
         let (ok, warning, problem) = (Verdict::Ok, Verdict::Warning, Verdict::Problem);
         let old = Login { server_version_num: 140_000, ..login(false, &[]) };
@@ -290,10 +291,12 @@ mod tests {
             (headroom(14, 8192), warning),
             (headroom(6, 0), warning),
             (headroom(0, 0), problem),
-            (of_seals(&SealState { sealed_at: None, oldest_unsealed: None }), warning),
-            (of_seals(&SealState { sealed_at: Some(DateTime::UNIX_EPOCH), oldest_unsealed: None }), ok),
+            (of_seals(&SealState { sealed_at: None, ..sealed() }), warning),
+            (of_seals(&sealed()), ok),
             (of_seals(&sealed_but(59)), ok),
             (of_seals(&sealed_but(61)), warning),
+            (of_seals(&exported_but(299)), ok),
+            (of_seals(&exported_but(301)), warning),
             (of_policies(&[]), warning),
             (of_policies(&[living(1, Some(http())), living(2, Some(http()))]), ok),
             (of_policies(&[living(1, Some(http())), living(2, Some(Policy::default()))]), problem),

@@ -333,3 +333,19 @@ async fn settings_that_cannot_be_meant_are_refused_and_doctor_says_what_was_not_
         }
     }
 }
+
+#[tokio::test]
+async fn a_checkpoint_that_its_owner_takes_out_of_the_log_before_it_was_exported_is_exported_all_the_same() {
+    let (database, bucket) = (with_three_checkpoints().await, Bucket::start(Manner::Refuses).await);
+    let all = logged(&database).await;
+    let mut dispatcher = start(&database, &Given::new(&bucket.url("/log/"))).await;
+    dispatcher.says(NOT_EXPORTED).await;
+    let newest = "DELETE FROM postcall.seal_slice WHERE size = (SELECT max(size) FROM postcall.seal_slice);
+                  DELETE FROM postcall.seal_node";
+    unguarded(&database, newest).await;
+    assert_eq!(logged(&database).await.len(), 2);
+    dispatcher.says("history is not sealed").await;
+    bucket.behaves(Manner::Stores);
+    bucket.until(|bucket| bucket.files().len() == 3).await;
+    assert_eq!(held(&bucket), all);
+}

@@ -62,7 +62,7 @@ async fn beside_an_authority_that(manner: Manner, words: &str) -> Option<()> {
     assert_eq!(std::fs::read_to_string(&text).unwrap(), newest, "{manner:?}");
     // The bucket has both as well.
     let stands = |path: &Path| {
-        let (name, body) = (path.file_name().unwrap().to_str().unwrap(), std::fs::read(path).unwrap());
+        let (name, body) = (path.file_name().unwrap().to_str().unwrap().to_owned(), std::fs::read(path).unwrap());
         move |bucket: &Bucket| bucket.files().contains(&(format!("/log/{name}"), body.clone()))
     };
     bucket.until(stands(&text)).await;
