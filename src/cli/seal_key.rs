@@ -59,9 +59,8 @@ pub(super) struct SealArguments {
     )]
     checkpoint_headers_file: String,
 
-    /// Have the newest checkpoint timestamped by this authority (RFC 3161), every 5 minutes at most. Its answer is kept beside the checkpoint
-    /// in --checkpoint-dir and below --checkpoint-url, one of which it needs; `openssl ts -verify` verifies it. The URL does not pass the
-    /// rules for targets.
+    /// Have the newest checkpoint timestamped by this authority (RFC 3161), every 5 minutes at most; `openssl ts -verify` verifies what is kept
+    /// beside the checkpoints. It needs a directory or a URL for them. The URL does not pass the rules for targets.
     #[arg(long, env = "POSTCALL_TIMESTAMP_URL", value_name = "URL", default_value = "", hide_default_value = true)]
     timestamp_url: GivenUrl,
 }
