@@ -87,7 +87,8 @@
 //! them, either. [`vault`] seals and opens secrets; [`seal`] makes leaves, trees and signatures of history, and knows none of them.
 //! [`dispatcher`] knows these six, and connects them in its loop. It records what
 //! it does in [`metrics`], which tells it to monitoring, together with figures from the [`store`], and gives each attempt that has
-//! ended to [`spans`], which exports it to a tracing system. [`service`] is what people do, through whichever interface; it knows
+//! ended to [`spans`], which exports it to a tracing system. [`operator`] is the HTTP client of these two for what the operator has
+//! chosen, and knows no other room. [`service`] is what people do, through whichever interface; it knows
 //! [`render`], [`webhook`], [`store`], [`seal`] and [`vault`], and no interface. [`console`] shows in a
 //! browser what [`service`] and [`store`] tell, and has forms for what people do. [`cli`] reads arguments, calls the other rooms and
 //! prints, and decides nothing about a delivery.
@@ -100,6 +101,7 @@ pub mod console;
 pub mod dispatcher;
 pub mod domain;
 pub mod metrics;
+pub mod operator;
 pub mod render;
 pub mod scheduler;
 pub mod seal;

@@ -15,6 +15,7 @@ use zeroize::Zeroizing;
 use super::check_invariants::NOT_COMPARED;
 use super::table::{print_json, time};
 use super::{CliError, Database, ONE_CONNECTION, print_line, print_text, read_file};
+use crate::dispatcher::checkpoint_outlet::NAME_PREFIX;
 use crate::dispatcher::checkpoints::{FILE_PREFIX, FILE_SUFFIX};
 use crate::domain::chain::chain;
 use crate::domain::visible::visible;
@@ -134,7 +135,8 @@ pub(super) struct VerifyArguments {
     #[command(flatten)]
     keys: Keys,
 
-    /// A directory of exported checkpoints (`run --checkpoint-dir`), or a copy of one; may be given more than once.
+    /// A directory of exported checkpoints (`run --checkpoint-dir`), a copy of one, or one to which the files of a bucket were
+    /// downloaded (`run --checkpoint-url`); may be given more than once.
     #[arg(long = "checkpoints", value_name = "DIRECTORY")]
     checkpoints: Vec<PathBuf>,
 
@@ -190,14 +192,14 @@ async fn compare_directory(
     let mut files = Vec::new();
     for entry in std::fs::read_dir(directory).map_err(unreadable)? {
         let name = entry.map_err(unreadable)?.file_name().to_string_lossy().into_owned();
-        if name.starts_with(FILE_PREFIX) && name.ends_with(FILE_SUFFIX) {
+        if [FILE_PREFIX, NAME_PREFIX].iter().any(|prefix| name.starts_with(prefix)) && name.ends_with(FILE_SUFFIX) {
             files.push(name);
         }
     }
     files.sort();
     if files.is_empty() {
         return Err(CliError::Problem(format!(
-            "{} holds no checkpoints ({FILE_PREFIX}…{FILE_SUFFIX})",
+            "{} holds no checkpoints ({FILE_PREFIX}…{FILE_SUFFIX} or {NAME_PREFIX}…{FILE_SUFFIX})",
             directory.display()
         )));
     }

@@ -104,7 +104,7 @@ enum LogFormat {
 #[derive(Subcommand)]
 enum Command {
     Migrate(migrate::Arguments),
-    Run(run::Arguments),
+    Run(Box<run::Arguments>),
     Status(status::Arguments),
     Console(Box<console::Arguments>),
     Action(action::Arguments),

@@ -15,7 +15,7 @@ use super::fleet::{self, Member};
 use super::key_file::KeyFile;
 use super::limits::LimitArguments;
 use super::prune::Keep;
-use super::seal_key::SealArguments;
+use super::seal_key::{Elsewhere, SealArguments};
 use super::signals::stop_on_signals;
 use super::spans::SpanArguments;
 use super::targets::TargetArguments;
@@ -202,6 +202,7 @@ impl Arguments {
         let retention = self.keep.retention()?;
         let keys = self.key_file.keyring()?.map(Arc::new);
         let (spans, exporter) = self.spans.start(self.targets.ca_file(), metrics)?.unzip();
+        let elsewhere = self.sealing.elsewhere(self.targets.ca_file())?;
         let limits = self.limits.limits();
         let keep_excerpts = self.keep_responses_days;
         let (webhook, policy) = self.targets.webhook(limits.hold_unreachable, keep_excerpts.days().is_some())?;
@@ -221,7 +222,7 @@ impl Arguments {
             spans,
             sealing: None,
         };
-        Ok((Setup { settings, sealing: Arc::new(self.sealing) }, seats, exporter))
+        Ok((Setup { settings, sealing: Arc::new(self.sealing), elsewhere }, seats, exporter))
     }
 
     /// If the budget could not hold one largest call and one largest body, such a delivery would wait forever.
@@ -251,6 +252,7 @@ async fn warn_of_excess(store: &Store) -> Result<(), StoreError> {
 pub(super) struct Setup {
     settings: DispatcherSettings,
     sealing: Arc<SealArguments>,
+    elsewhere: Elsewhere,
 }
 
 impl Setup {
@@ -270,7 +272,7 @@ impl Setup {
             // Checked now, so that the error appears at the start and not in the log every hour.
             store.session(dispatcher::retention::PRUNING_PATIENCE).require_permitted(retention).await?;
         }
-        let sealing = self.sealing.sealing(&store, name).await?;
+        let sealing = self.sealing.sealing(&store, name, &self.elsewhere).await?;
         Ok((store, DispatcherSettings { sealing, ..self.settings.clone() }))
     }
 }

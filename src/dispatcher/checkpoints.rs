@@ -8,6 +8,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::thread;
 
+use bytes::Bytes;
 use chrono::NaiveDate;
 use tokio::sync::oneshot;
 
@@ -71,6 +72,25 @@ impl CheckpointDir {
             file.write_all(format!("\n{note}").as_bytes())?;
             file.sync_all()?;
             if is_new { File::open(path)?.sync_all() } else { Ok(()) }
+        })
+        .await
+    }
+
+    /// Keeps files, none of which takes the place of one that is there. When it returns, they are on the disk.
+    pub(super) async fn keep(self, files: Vec<(String, Bytes)>) -> Result<(), DirError> {
+        self.beside(move |path| {
+            for (name, bytes) in files {
+                let (place, begun) = (path.join(&name), path.join(format!(".{name}-{}", std::process::id())));
+                if place.exists() {
+                    continue;
+                }
+                // Under its name it is whole.
+                let mut file = File::create(&begun)?;
+                file.write_all(&bytes)?;
+                file.sync_all()?;
+                fs::rename(&begun, &place)?;
+            }
+            File::open(path)?.sync_all()
         })
         .await
     }

@@ -66,6 +66,9 @@ mod attempt;
 mod backoff;
 mod blocked;
 mod budget;
+mod checkpoint_exporter;
+pub mod checkpoint_outlet;
+pub mod checkpoint_stamper;
 pub mod checkpoints;
 mod claimer;
 mod cursors;
@@ -81,6 +84,7 @@ mod minute;
 mod pace;
 mod policy;
 mod prober;
+mod reach;
 mod recovery;
 mod rendering;
 mod reporter;
@@ -256,8 +260,7 @@ impl Dispatcher {
         let starter = Starter { attempts: attempts.clone(), means, results: results.clone() };
         let claimer = Claimer::new(store, lease.clone(), places, starter, stop.drain.clone(), opened);
         let recovery = Recovery::new(store, lease.clone(), settings.lease, counts);
-        let sealer =
-            settings.sealing.clone().map(|sealing| Sealer::new(store, sealing, counts.errors(Operation::Seal)));
+        let sealer = settings.sealing.clone().map(|sealing| Sealer::new(store, sealing, counts));
         let workers = Workers {
             sealer: ends_well(sealer::run(sealer, stop.drain.clone())),
             scout: ends_well(scout.run(stop.drain.clone())),

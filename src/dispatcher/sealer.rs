@@ -10,18 +10,22 @@
 //! - A checkpoint is exported after its slice is committed. So one that is exported and not in the log was taken out of it.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info};
 use uuid::Uuid;
 
 use super::STATEMENT_TIMEOUT;
 use super::backoff::Outage;
+use super::checkpoint_exporter::{CheckpointExporter, Newest};
+use super::checkpoint_outlet::CheckpointOutlet;
+use super::checkpoint_stamper::{CheckpointStamper, TimestampAuthority};
 use super::checkpoints::{CheckpointDir, DirError};
 use crate::domain::chain::chain;
 use crate::domain::seal::{Kind, Place};
+use crate::metrics::{Counters, Operation};
 use crate::seal::key::{Signer, Verifier};
 use crate::seal::leaf::{Unreadable, write_leaf};
 use crate::seal::nodes::is_kept;
@@ -56,6 +60,10 @@ pub struct Sealing {
     pub keys: Arc<SealKeys>,
     /// Where checkpoints are exported, if anywhere.
     pub checkpoints: Option<CheckpointDir>,
+    /// To which URL, if to any.
+    pub outlet: Option<Arc<CheckpointOutlet>>,
+    /// Who timestamps checkpoints, if anybody.
+    pub authority: Option<Arc<TimestampAuthority>>,
 }
 
 /// Why nothing is sealed, until somebody does something about it.
@@ -114,15 +122,36 @@ pub struct Sealer {
     signed: Option<(Checkpoint, Verifier)>,
     /// The newest checkpoint that stands in the directory.
     exported: Option<(Checkpoint, Verifier)>,
+    /// The newest checkpoint, for what takes it elsewhere; `None` while it is not this one's turn.
+    newest: watch::Sender<Option<Newest>>,
+    /// What does that, until it is started.
+    exporter: Option<CheckpointExporter>,
+    /// What has checkpoints timestamped, until it is started.
+    stamper: Option<CheckpointStamper>,
 }
 
 impl Sealer {
-    /// A sealer that has not begun yet. `errors` counts the statements that fail.
-    pub fn new(store: &Store, sealing: Sealing, errors: &Arc<AtomicU64>) -> Sealer {
+    /// A sealer that has not begun yet. `counters` counts the statements that fail, and checkpoints.
+    pub fn new(store: &Store, sealing: Sealing, counters: &Arc<Counters>) -> Sealer {
+        let (id, (newest, watched)) = (Uuid::now_v7(), watch::channel(None));
         let own = sealing.keys.signer.verifier().clone();
         let trusted = [std::slice::from_ref(&own), &sealing.keys.earlier].concat();
-        let session = store.session(STATEMENT_TIMEOUT).counting(errors);
-        Sealer { session, sealing, trusted, id: Uuid::now_v7(), signed: None, exported: None }
+        let session = || store.session(STATEMENT_TIMEOUT).counting(counters.errors(Operation::Seal));
+        let exporter = sealing.outlet.clone().map(|outlet| CheckpointExporter {
+            session: session(),
+            outlet,
+            sealer: id,
+            trusted: trusted.clone(),
+            newest: watched.clone(),
+            counters: counters.clone(),
+        });
+        let stamper = sealing.authority.clone().map(|authority| CheckpointStamper {
+            authority,
+            directory: sealing.checkpoints.clone(),
+            outlet: sealing.outlet.clone(),
+            newest: watched,
+        });
+        Sealer { session: session(), sealing, trusted, id, signed: None, exported: None, newest, exporter, stamper }
     }
 
     /// Seals until `stop`. Each piece of trouble is said once, and tried again.
@@ -130,6 +159,7 @@ impl Sealer {
         let mut rounds = tokio::time::interval(EVERY);
         rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let (mut outage, mut told) = (Outage::none("sealer"), None);
+        self.start_others(&stop);
         while stop.run_until_cancelled(rounds.tick()).await.is_some() {
             match stop.run_until_cancelled(self.round()).await {
                 None => break,
@@ -155,6 +185,15 @@ impl Sealer {
         let _left = self.session.leave_turn_to_seal(self.id).await;
     }
 
+    /// Starts what takes checkpoints elsewhere, beside this one.
+    fn start_others(&mut self, stop: &CancellationToken) {
+        let exporter = self.exporter.take().map(|exporter| exporter.start(stop.clone()));
+        let stamper = self.stamper.take().map(|stamper| stamper.start(stop.clone()));
+        for cause in [exporter, stamper].into_iter().flatten().filter_map(Result::err) {
+            error!(error = %chain(&cause), "there is no thread that exports checkpoints, or has them timestamped");
+        }
+    }
+
     /// Seals what can be sealed now, if it is this sealer's turn.
     ///
     /// # Errors
@@ -163,7 +202,11 @@ impl Sealer {
         if self.signed.is_none() {
             self.recall().await?;
         }
-        while self.session.take_turn_to_seal(self.id, TURN).await? {
+        loop {
+            if !self.session.take_turn_to_seal(self.id, TURN).await? {
+                self.newest.send_replace(None);
+                break;
+            }
             let end = self.session.log_end().await?;
             let frontier = self.trusted_frontier(end.as_ref()).await?;
             if let Some(end) = &end {
@@ -263,14 +306,26 @@ impl Sealer {
 
     /// Exports the newest checkpoint, if it is not exported yet.
     async fn export(&mut self, end: &LogEnd) -> Result<(), Trouble> {
-        let Some(directory) = self.sealing.checkpoints.clone() else { return Ok(()) };
-        if self.exported.is_none() {
-            info!(size = end.size, "exporting checkpoints of sealed history");
+        if let Some(directory) = self.sealing.checkpoints.clone() {
+            if self.exported.is_none() {
+                info!(size = end.size, "exporting checkpoints of sealed history");
+            }
+            if self.exported != self.signed {
+                directory.append(end.sealed_at.date_naive(), end.checkpoint.clone()).await?;
+                self.exported = self.signed.clone();
+            }
         }
-        if self.exported != self.signed {
-            directory.append(end.sealed_at.date_naive(), end.checkpoint.clone()).await?;
-            self.exported = self.signed.clone();
-        }
+        // Last: a URL gets nothing that the directory lacks.
+        let newest = self.signed.as_ref().map(|(checkpoint, _)| Newest {
+            size: end.size,
+            checkpoint: checkpoint.clone(),
+            note: end.checkpoint.as_str().into(),
+        });
+        self.newest.send_if_modified(|known| {
+            let is_new = *known != newest;
+            *known = newest;
+            is_new
+        });
         Ok(())
     }
 }

@@ -57,6 +57,8 @@ pub struct Counters {
     unresolved: AtomicU64,
     spans_exported: AtomicU64,
     spans_dropped: AtomicU64,
+    checkpoints_exported: AtomicU64,
+    checkpoint_exports_failed: AtomicU64,
     recorded: [AtomicU64; ENDS],
     responses: [AtomicU64; CODE_CLASSES.len()],
     errors: [Arc<AtomicU64>; Operation::ALL.len()],
@@ -73,6 +75,8 @@ impl Default for Counters {
             unresolved: AtomicU64::default(),
             spans_exported: AtomicU64::default(),
             spans_dropped: AtomicU64::default(),
+            checkpoints_exported: AtomicU64::default(),
+            checkpoint_exports_failed: AtomicU64::default(),
             recorded: Default::default(),
             responses: Default::default(),
             errors: Default::default(),
@@ -97,6 +101,10 @@ pub struct Totals {
     pub spans_exported: u64,
     /// Spans that no collector has taken.
     pub spans_dropped: u64,
+    /// Checkpoints that were exported to a URL.
+    pub checkpoints_exported: u64,
+    /// Tries to do so that failed.
+    pub checkpoint_exports_failed: u64,
     /// Deliveries that were recorded, by state and error kind. Every pair that there is has an entry.
     pub recorded: Vec<(State, Option<ErrorKind>, u64)>,
     /// Responses by the class of their code.
@@ -166,6 +174,16 @@ impl Counters {
         add(&self.spans_dropped, count);
     }
 
+    /// A checkpoint more stands at its URL.
+    pub fn checkpoint_exported(&self) {
+        add(&self.checkpoints_exported, 1);
+    }
+
+    /// A checkpoint was not taken by its URL; it is exported later.
+    pub fn checkpoint_not_exported(&self) {
+        add(&self.checkpoint_exports_failed, 1);
+    }
+
     /// The counter of the statements that failed in this operation.
     pub fn errors(&self, operation: Operation) -> &Arc<AtomicU64> {
         &self.errors[operation as usize]
@@ -184,6 +202,8 @@ impl Counters {
             unresolved: get(&self.unresolved),
             spans_exported: get(&self.spans_exported),
             spans_dropped: get(&self.spans_dropped),
+            checkpoints_exported: get(&self.checkpoints_exported),
+            checkpoint_exports_failed: get(&self.checkpoint_exports_failed),
             recorded: ends.map(|((state, kind), count)| (state, kind, get(count))).collect(),
             responses: codes.map(|(class, count)| (class, get(count))).collect(),
             errors: Operation::ALL.into_iter().map(|operation| (operation, get(self.errors(operation)))).collect(),

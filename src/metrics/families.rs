@@ -112,6 +112,16 @@ impl Page<'_> {
             "Spans that are lost: the queue was full, or the collector did not take them",
             totals.spans_dropped,
         )?;
+        self.counter(
+            "postcall_checkpoints_exported",
+            "Checkpoints that were exported to --checkpoint-url, or were there already",
+            totals.checkpoints_exported,
+        )?;
+        self.counter(
+            "postcall_checkpoint_exports_failed",
+            "Tries to export a checkpoint to --checkpoint-url that failed; it is tried again",
+            totals.checkpoint_exports_failed,
+        )?;
         self.counters(
             "postcall_database_errors",
             "Statements and connections that failed, refusals and lost answers included, by what they were for",

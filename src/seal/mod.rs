@@ -11,4 +11,5 @@ pub mod leaf;
 pub mod nodes;
 pub mod note;
 pub mod proof;
+pub mod timestamp;
 pub mod tree;

@@ -21,6 +21,8 @@ const NO_HEADROOM: TimeDelta = TimeDelta::days(1);
 const CLOCKS_APART: TimeDelta = TimeDelta::seconds(60);
 /// How old the oldest row may be that is not sealed: several rounds of a sealer.
 const SEALED_WITHIN: TimeDelta = TimeDelta::seconds(60);
+/// How old the oldest checkpoint may be that was not exported to a URL: some tries.
+const EXPORTED_WITHIN: TimeDelta = TimeDelta::seconds(300);
 /// The largest number of guards that are named.
 const NAMED: usize = 5;
 
@@ -148,6 +150,15 @@ fn of_seals(sealing: &SealState) -> Check {
             let found = format!("the oldest delivery that is not sealed ended {} s ago", age.num_seconds());
             Check::warning("seals", found, cure)
         }
+        (Some(_), _) if sealing.oldest_unexported.is_some_and(|age| age > EXPORTED_WITHIN) => {
+            let age = sealing.oldest_unexported.unwrap_or_default().num_seconds();
+            Check::warning(
+                "seals",
+                format!("history is sealed, but a checkpoint of {age} s ago was not exported to --checkpoint-url"),
+                "look at the log of the dispatcher that seals: it says why (docs/auditing.md). If no dispatcher has --checkpoint-url any \
+                 more, let the owner run UPDATE postcall.seal_turn SET exported_size = NULL",
+            )
+        }
         (Some(at), _) => Check::ok("seals", format!("history is sealed, last at {}", at.format("%Y-%m-%dT%H:%M:%SZ"))),
     }
 }
@@ -255,10 +266,11 @@ mod tests {
             let headroom = Headroom { table: "outbox".to_owned(), until, seconds: (days * 86_400) as f64 };
             of_partitions(&headroom, default_bytes)
         };
-        let sealed_but = |seconds| SealState {
-            sealed_at: Some(DateTime::UNIX_EPOCH),
-            oldest_unsealed: Some(TimeDelta::seconds(seconds)),
-        };
+        let sealed =
+            || SealState { sealed_at: Some(DateTime::UNIX_EPOCH), oldest_unsealed: None, oldest_unexported: None };
+        let ago = |seconds| Some(TimeDelta::seconds(seconds));
+        let sealed_but = |seconds| SealState { oldest_unsealed: ago(seconds), ..sealed() };
+        let exported_but = |seconds| SealState { oldest_unexported: ago(seconds), ..sealed() };
         let http = || Policy::default().with("allow_http", json!(true));
         let (ok, warning, problem) = (Verdict::Ok, Verdict::Warning, Verdict::Problem);
         let old = Login { server_version_num: 140_000, ..login(false, &[]) };
@@ -279,10 +291,12 @@ mod tests {
             (headroom(14, 8192), warning),
             (headroom(6, 0), warning),
             (headroom(0, 0), problem),
-            (of_seals(&SealState { sealed_at: None, oldest_unsealed: None }), warning),
-            (of_seals(&SealState { sealed_at: Some(DateTime::UNIX_EPOCH), oldest_unsealed: None }), ok),
+            (of_seals(&SealState { sealed_at: None, ..sealed() }), warning),
+            (of_seals(&sealed()), ok),
             (of_seals(&sealed_but(59)), ok),
             (of_seals(&sealed_but(61)), warning),
+            (of_seals(&exported_but(299)), ok),
+            (of_seals(&exported_but(301)), warning),
             (of_policies(&[]), warning),
             (of_policies(&[living(1, Some(http())), living(2, Some(http()))]), ok),
             (of_policies(&[living(1, Some(http())), living(2, Some(Policy::default()))]), problem),

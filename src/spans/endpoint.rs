@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use url::{Host, Url};
+use url::Url;
 
 /// Where an OTLP collector takes spans, below its address.
 const PATH: &str = "/v1/traces";
@@ -69,21 +69,18 @@ impl Endpoint {
         self.0.scheme() == "https"
     }
 
-    /// The host. An http URL always has one.
-    pub(super) fn host(&self) -> Host<&str> {
-        self.0.host().unwrap_or(Host::Domain(""))
-    }
-
-    /// The port.
-    pub(super) fn port(&self) -> u16 {
-        self.0.port_or_known_default().unwrap_or_default()
+    /// The same, in its parts.
+    pub(super) fn as_url(&self) -> &Url {
+        &self.0
     }
 }
 
 /// Host and port, for the log.
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.host(), self.port())
+        // An http URL always has both.
+        let (host, port) = (self.0.host_str().unwrap_or_default(), self.0.port_or_known_default().unwrap_or_default());
+        write!(f, "{host}:{port}")
     }
 }
 

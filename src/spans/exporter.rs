@@ -14,15 +14,15 @@ use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::resource::EnvResourceDetector;
 use opentelemetry_sdk::trace::SpanExporter as _;
 use tokio::sync::{mpsc, oneshot};
-use tokio_rustls::rustls::ClientConfig;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::collector::{Collector, Trouble};
+use super::collector::{COLLECTOR, Collector};
 use super::ended::EndedDelivery;
 use super::{Endpoint, MOST_WAITING, Spans};
 use crate::domain::chain::chain;
 use crate::metrics::Counters;
+use crate::operator::{TlsConfig, Trouble};
 
 /// How many spans are sent together at most.
 const MOST_TOGETHER: usize = 512;
@@ -43,7 +43,7 @@ pub struct SpanSettings {
     /// The collector.
     pub endpoint: Endpoint,
     /// How TLS is spoken with it. It is needed for an https URL.
-    pub tls: Option<ClientConfig>,
+    pub tls: Option<TlsConfig>,
     /// The name of the dispatcher.
     pub instance: String,
     /// Whether receivers get the header `traceparent`.
@@ -76,7 +76,7 @@ pub struct Exporter {
 /// Returns an error if the SDK refuses its settings, or if the system gives no thread.
 pub fn start(settings: SpanSettings, counters: &Arc<Counters>) -> Result<(Spans, Exporter), ExporterError> {
     let SpanSettings { endpoint, tls, instance, send_traceparent } = settings;
-    let collector = Collector::new(endpoint.clone(), tls);
+    let collector = Collector::new(&endpoint, tls);
     let mut otlp = SpanExporter::builder()
         .with_http()
         .with_http_client(collector.clone())
@@ -195,8 +195,8 @@ impl Thread {
         let spans = batch.drain(..).map(|ended| ended.span(&self.scope)).collect();
         let trouble = match tokio::time::timeout(EXPORT_TIMEOUT, self.otlp.export(spans)).await {
             Ok(Ok(())) => None,
-            Ok(Err(_)) => Some(self.collector.take_trouble().unwrap_or(Trouble::Unsendable)),
-            Err(_) => Some(Trouble::TimedOut),
+            Ok(Err(_)) => Some(self.collector.take_trouble().unwrap_or(Trouble::Unsendable(COLLECTOR))),
+            Err(_) => Some(Trouble::TimedOut(COLLECTOR)),
         };
         self.pending.fetch_sub(count, Ordering::AcqRel);
         match trouble {

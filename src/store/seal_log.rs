@@ -43,27 +43,34 @@ pub struct SealState {
     pub sealed_at: Option<DateTime<Utc>>,
     /// How long ago the oldest delivery ended that is not sealed.
     pub oldest_unsealed: Option<TimeDelta>,
+    /// How long ago the oldest checkpoint was made that was not exported to a URL; `None` if all were, or none ever was.
+    pub oldest_unexported: Option<TimeDelta>,
 }
 
 impl Store {
     /// How far history is sealed.
     pub async fn sealing(&self) -> Result<SealState, StoreError> {
-        // The newest slice by its key, and the first delivery behind its place by the index of transactions.
+        // The newest slice by its key, the first delivery behind its place by the index of transactions, and the first slice behind what
+        // was exported by its key.
         let row = sqlx::query!(
             r#"
             SELECT newest.sealed_at AS "sealed_at?",
                    extract(epoch FROM clock_timestamp() - (
                        SELECT finished_at FROM postcall.delivery
                        WHERE (xact, delivery_id) > (newest.through_xact, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid)
-                       ORDER BY xact, delivery_id LIMIT 1))::float8 AS age
+                       ORDER BY xact, delivery_id LIMIT 1))::float8 AS age,
+                   extract(epoch FROM clock_timestamp() - (
+                       SELECT sealed_at FROM postcall.seal_slice
+                       WHERE size > (SELECT exported_size FROM postcall.seal_turn) ORDER BY size LIMIT 1))::float8 AS unexported
             FROM (SELECT 1) AS one
             LEFT JOIN (SELECT sealed_at, through_xact FROM postcall.seal_slice ORDER BY size DESC LIMIT 1) AS newest ON true
             "#
         )
         .fetch_one(&self.pool)
         .await?;
-        let oldest_unsealed = row.age.map(|seconds| TimeDelta::seconds(seconds as i64));
-        Ok(SealState { sealed_at: row.sealed_at, oldest_unsealed })
+        let [oldest_unsealed, oldest_unexported] =
+            [row.age, row.unexported].map(|age| age.map(|seconds| TimeDelta::seconds(seconds as i64)));
+        Ok(SealState { sealed_at: row.sealed_at, oldest_unsealed, oldest_unexported })
     }
 
     /// The slices behind this size of the log, in order, at most `limit`.

@@ -24,6 +24,15 @@ pub struct LogEnd {
     pub sealed_at: DateTime<Utc>,
 }
 
+/// A checkpoint of the log, as it stands there: nobody has looked whether it is signed.
+#[derive(Clone, Debug)]
+pub struct LoggedCheckpoint {
+    /// How many leaves the log had.
+    pub size: i64,
+    /// The signed note.
+    pub note: String,
+}
+
 /// A slice to be added to the log.
 #[derive(Debug)]
 pub struct NewSlice {
@@ -107,6 +116,33 @@ impl Session {
         // By the primary key.
         let statement = sqlx::query_scalar!("SELECT root FROM postcall.seal_slice WHERE size = $1", size);
         self.fetch_optional(statement).await
+    }
+
+    /// The checkpoints behind this size of the log, in order, at most `limit`.
+    pub async fn checkpoints_after(&mut self, size: i64, limit: i64) -> Result<Vec<LoggedCheckpoint>, StoreError> {
+        // A page by the primary key. The leaves, which lie elsewhere, are not read.
+        let statement = sqlx::query_as!(
+            LoggedCheckpoint,
+            "SELECT size, checkpoint AS note FROM postcall.seal_slice WHERE size > $1 ORDER BY size LIMIT $2",
+            size,
+            limit
+        );
+        self.fetch_all(statement).await
+    }
+
+    /// How many leaves the log had at the newest checkpoint that was exported to a URL, as the last sealer noted it; `None` if none was.
+    pub async fn exported_size(&mut self) -> Result<Option<i64>, StoreError> {
+        // One row.
+        self.fetch_one(sqlx::query_scalar!("SELECT exported_size FROM postcall.seal_turn")).await
+    }
+
+    /// Notes that the checkpoints up to this size were exported to a URL.
+    pub async fn note_exported(&mut self, sealer: Uuid, size: i64) -> Result<(), StoreError> {
+        // Only by the one whose turn it is: one that was slow says nothing of what another one has exported meanwhile. Smaller than what
+        // stands there it may be: the log of a restored backup begins anew at an earlier size.
+        let statement =
+            sqlx::query!("UPDATE postcall.seal_turn SET exported_size = $2 WHERE held_by = $1", sealer, size);
+        self.execute(statement).await.map(drop)
     }
 
     /// Of the slices that a key signed, the sizes of the log with the first and with the last of them; `None` if there is none. `mark` is how

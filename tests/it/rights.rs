@@ -28,6 +28,7 @@ const RIGHTS: &[&str] = &[
      method, request_bytes, request_sha256, response_bytes, response_code, response_sha256, state, unresolved, url)",
     // `postcall doctor` says whether history is sealed.
     "dispatcher: SELECT on table seal_slice",
+    "dispatcher: SELECT on columns of seal_turn (exported_size)",
     "dispatcher: SELECT on table outbox",
     // Counts the rows of the default partitions for metrics.
     "dispatcher: SELECT on columns of delivery_default (created_at)",
@@ -165,7 +166,7 @@ const RIGHTS: &[&str] = &[
     "sealer: INSERT on columns of seal_slice (checkpoint, first_leaf, frontier, hashes, ids, kinds, root, size, through_id, \
      through_kind, through_xact)",
     "sealer: INSERT, SELECT on table seal_node",
-    "sealer: UPDATE on columns of seal_turn (held_by, held_until)",
+    "sealer: UPDATE on columns of seal_turn (exported_size, held_by, held_until)",
     "sealer: EXECUTE on function version_digest",
     // Reads what happened and who did it: neither calls nor templates.
     "auditor: USAGE on schema postcall",

@@ -2,7 +2,9 @@
 
 pub mod accounts;
 pub mod attempt;
+pub mod authority;
 pub mod browser;
+pub mod bucket;
 pub mod cluster;
 pub mod collector;
 pub mod console;

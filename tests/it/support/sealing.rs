@@ -25,14 +25,14 @@ pub fn public() -> String {
 pub fn sealer_with(database: &Database, signer: Signer, directory: Option<&Path>) -> Sealer {
     let keys = Arc::new(SealKeys { signer, earlier: Vec::new() });
     let checkpoints = directory.map(|path| CheckpointDir::open(path).unwrap());
-    Sealer::new(&database.store, Sealing { keys, checkpoints }, &Arc::default())
+    Sealer::new(&database.store, Sealing { keys, checkpoints, outlet: None, authority: None }, &Arc::default())
 }
 
 /// As [`sealer_with`], by a key that came after this one.
 pub fn sealer_after(database: &Database, signer: Signer, earlier: &Signer, directory: Option<&Path>) -> Sealer {
     let keys = Arc::new(SealKeys { signer, earlier: vec![earlier.verifier().clone()] });
     let checkpoints = directory.map(|path| CheckpointDir::open(path).unwrap());
-    Sealer::new(&database.store, Sealing { keys, checkpoints }, &Arc::default())
+    Sealer::new(&database.store, Sealing { keys, checkpoints, outlet: None, authority: None }, &Arc::default())
 }
 
 /// A sealer with the tests' key that exports nothing.
