@@ -22,8 +22,8 @@ use crate::store::Store;
 ///   guards        the triggers and constraints that keep rows as they were are on
 ///   partitions    there are partitions for the time to come
 ///   dispatchers   some run, and they may send to the same targets
-///   seals         history is sealed, and not long behind (`run --seal-key-file`); checkpoints are exported
-///                 (`--checkpoint-url`)
+///   seals         history is sealed, and not long behind (`run --seal-key-file`); checkpoints
+///                 are exported (`--checkpoint-url`)
 ///   tls roots     this machine, if a dispatcher is to run on it, has root certificates
 ///
 /// Each is ok, a warning or a problem; the exit status is 1 if there is a problem. Changes nothing.
