@@ -43,14 +43,14 @@ const fn agent(name: &'static str, share: u32, manner: Manner, kind: Kind) -> Ag
 
 /// All agents; the shares are of a thousand.
 pub const AGENTS: [Agent; 13] = [
-    agent("honest", 462, Manner::Honest, Kind::Plain),
+    agent("honest", 464, Manner::Honest, Kind::Plain),
     agent("other-honest", 148, Manner::Honest, Kind::Plain),
     agent("twofold", 100, Manner::Honest, Kind::Twofold),
     agent("slow", 100, Manner::Slow, Kind::Plain),
     agent("refusing", 80, Manner::Refuses, Kind::Plain),
     agent("resetting", 50, Manner::Resets, Kind::Plain),
     agent("flapping", 40, Manner::Flaps, Kind::Plain),
-    agent("hanging", 8, Manner::Hangs, Kind::Plain),
+    agent("hanging", 6, Manner::Hangs, Kind::Plain),
     agent("unrenderable", 4, Manner::Honest, Kind::Unrenderable),
     agent("too-large", 1, Manner::Honest, Kind::TooLarge),
     agent("damaged", 3, Manner::Honest, Kind::Damaged),
