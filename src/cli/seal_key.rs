@@ -42,7 +42,7 @@ pub(super) struct SealArguments {
     checkpoint_dir: String,
 
     /// Export each checkpoint to this URL as well, which the database's owner cannot reach either. If its path ends with /, such as
-    /// https://bucket.example/postcall/, each is put below it as a file of its own, if there is none of that name (If-None-Match: *);
+    /// `https://bucket.example/postcall/`, each is put below it as a file of its own, if there is none of that name (If-None-Match: *);
     /// otherwise each is posted to it. What does not get there is exported later; sealing and deliveries go on. The URL does not pass
     /// the rules for targets.
     #[arg(long, env = "POSTCALL_CHECKPOINT_URL", value_name = "URL", default_value = "", hide_default_value = true)]
