@@ -12,6 +12,9 @@ use crate::scene::{AGENTS, Agent};
 const CALLS_EACH: u64 = 20;
 /// If more deliveries wait, the machine does not bear the rate, and the platform waits.
 const MOST_WAITING: u64 = 5_000;
+/// Among so many calls, the first ones, are some that cannot be claimed. They wait until the end, and each keeps a page of each
+/// index that is ordered by time: if there were ever more of them, the tables would grow with them.
+const CALLS_WITH_UNCLAIMABLE: u64 = 100_000;
 /// How long it waits before it connects again.
 const BEFORE_NEXT_TRY: Duration = Duration::from_millis(50);
 
@@ -67,7 +70,7 @@ async fn insert(
         *number += 1;
         let mut agent = Agent::next(chance);
         // What could not be claimed is tried again after a minute, which a short run does not have.
-        if is_short && agent.is_unclaimable() {
+        if agent.is_unclaimable() && (is_short || *number > CALLS_WITH_UNCLAIMABLE) {
             agent = &AGENTS[0];
         }
         agents.push(agent.name);

@@ -1,8 +1,10 @@
 //! The overview: what needs somebody, and what goes on.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use askama::Template;
+use chrono::{DateTime, Utc};
 use tokio::time::Instant;
 
 use super::needs::{MOST_COUNTED, Need, needs, since, up_to};
@@ -110,19 +112,16 @@ struct PauseView {
 
 pub(super) async fn page(visit: &Visit<'_>, glance: &Glance) -> Result<Answer, Trouble> {
     let store = visit.everything()?;
-    let begun = Instant::now();
     let now = store.now().await?;
-    let status = Part::of(store.status().await, READER)?;
-    let last_hour = Part::of(glance.last_hour.or(store.last_hour(now, MOST_COUNTED)).await, READER)?;
-    let open = Part::of(glance.open.or_one(store.open_deliveries()).await, READER)?;
-    let headroom = Part::of(glance.headroom.or(store.headroom()).await, READER)?;
-    let is_late = || begun.elapsed() > LATE;
-    let minutes = if is_late() {
-        Part::left_out()
-    } else {
-        Part::of(glance.minutes.or(store.last_hour_by_minute(now)).await, READER)?
+    // Side by side, in two sessions: what goes on, which is read for each page, and what is kept for all who look.
+    let going_on = async {
+        let begun = Instant::now();
+        let status = Part::of(store.status().await, READER)?;
+        let latest = if begun.elapsed() > LATE { Part::left_out() } else { Part::of(latest(store).await, READER)? };
+        Ok::<_, Trouble>((status, latest))
     };
-    let latest = if is_late() { Part::left_out() } else { Part::of(latest(store).await, READER)? };
+    let ((status, latest), kept) = tokio::try_join!(going_on, Lately::of(store, now, glance))?;
+    let Lately { last_hour, open, headroom, minutes } = kept;
     let found_open = open.shown().and_then(Option::as_ref);
     let needs =
         needs(status.shown(), last_hour.shown().map(AsRef::as_ref), found_open, headroom.shown().map(AsRef::as_ref));
@@ -153,6 +152,29 @@ pub(super) async fn page(visit: &Visit<'_>, glance: &Glance) -> Result<Answer, T
         latest,
     })?;
     Ok(page.allowing(Policy::Connected))
+}
+
+/// What is read once for all who look within some seconds.
+struct Lately {
+    last_hour: Part<Arc<[StateCount]>>,
+    open: Part<Option<OpenDeliveries>>,
+    headroom: Part<Arc<[Headroom]>>,
+    minutes: Part<Arc<[MinuteCount]>>,
+}
+
+impl Lately {
+    async fn of(store: &Store, now: DateTime<Utc>, glance: &Glance) -> Result<Lately, Trouble> {
+        let begun = Instant::now();
+        let last_hour = Part::of(glance.last_hour.or(store.last_hour(now, MOST_COUNTED)).await, READER)?;
+        let open = Part::of(glance.open.or_one(store.open_deliveries()).await, READER)?;
+        let headroom = Part::of(glance.headroom.or(store.headroom()).await, READER)?;
+        let minutes = if begun.elapsed() > LATE {
+            Part::left_out()
+        } else {
+            Part::of(glance.minutes.or(store.last_hour_by_minute(now)).await, READER)?
+        };
+        Ok(Lately { last_hour, open, headroom, minutes })
+    }
 }
 
 /// What has come to an end lately, for those whose browsers do not follow: the newest of what was created.
