@@ -10,14 +10,14 @@
 
 use std::io;
 use std::sync::Arc;
-use std::thread;
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument, Span, error, info};
+use tracing::{error, info};
 use uuid::Uuid;
 
 use super::backoff::Outage;
+use super::beside::Part;
 use super::checkpoint_outlet::{CheckpointOutlet, Taken};
 use super::reach::Reach;
 use crate::metrics::Counters;
@@ -30,6 +30,9 @@ use crate::store::session::Session;
 
 /// How many checkpoints are read, exported and noted together at most.
 const PER_PASS: i64 = 64;
+/// The name that the log shows.
+const WORKER: &str = "checkpoint exporter";
+
 /// The newest checkpoint, as its sealer has signed or verified it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Newest {
@@ -39,26 +42,6 @@ pub(super) struct Newest {
     pub(super) checkpoint: Checkpoint,
     /// Its signed note.
     pub(super) note: Arc<str>,
-}
-
-/// Runs a part of the sealer on a thread of its own, until `stop`. Nobody waits for it when the process ends.
-///
-/// # Errors
-/// If the system gives it no thread.
-pub(super) fn beside(
-    name: &str,
-    stop: CancellationToken,
-    work: impl Future<Output = ()> + Send + 'static,
-) -> io::Result<()> {
-    // One thread for look-ups of names: a name server that hangs keeps this part waiting, and nobody else.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(1).build()?;
-    let span = Span::current();
-    let thread = move || {
-        runtime.block_on(stop.run_until_cancelled(work).instrument(span));
-        // A look-up that hangs is left alone.
-        runtime.shutdown_background();
-    };
-    thread::Builder::new().name(name.to_owned()).spawn(thread).map(drop)
 }
 
 /// The checkpoint that stands in the log, if a trusted key has signed it, as the one of its size.
@@ -112,13 +95,21 @@ impl CheckpointExporter {
     ///
     /// # Errors
     /// If the system gives it no thread.
-    pub(super) fn start(self, stop: CancellationToken) -> io::Result<()> {
-        beside("checkpoint-url", stop, self.run())
+    pub(super) fn start(mut self, stop: CancellationToken) -> io::Result<()> {
+        let part = Part { worker: WORKER, thread: "checkpoint-url", counters: self.counters.clone() };
+        let mut has_begun = false;
+        part.start(stop, async move || {
+            // What panicked was a try, and failed.
+            if std::mem::replace(&mut has_begun, true) {
+                self.counters.checkpoint_not_exported();
+            }
+            self.run().await;
+        })
     }
 
-    async fn run(mut self) {
+    async fn run(&mut self) {
         info!(address = %self.outlet.address(), "exporting checkpoints of sealed history to --checkpoint-url");
-        let mut outage = Outage::none("checkpoint exporter");
+        let mut outage = Outage::none(WORKER);
         let reach = Reach::of("exported to --checkpoint-url");
         let mut progress = Progress { exported: None, reach, unsigned_told: false };
         loop {

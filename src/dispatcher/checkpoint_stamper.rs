@@ -13,10 +13,12 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use super::checkpoint_exporter::{Newest, beside};
+use super::beside::Part;
+use super::checkpoint_exporter::Newest;
 use super::checkpoint_outlet::{CheckpointOutlet, STAMP_SUFFIX, name_of};
 use super::checkpoints::{CheckpointDir, DirError, FILE_SUFFIX};
 use super::reach::Reach;
+use crate::metrics::Counters;
 use crate::operator::{Address, Client, TlsConfig, Trouble};
 use crate::seal::timestamp::{BadReply, Nonce, QUERY_TYPE, REPLY_TYPE, check, nonce, query};
 
@@ -82,6 +84,7 @@ pub(super) struct CheckpointStamper {
     pub(super) outlet: Option<Arc<CheckpointOutlet>>,
     /// The newest checkpoint; `None` while it is not the sealer's turn.
     pub(super) newest: watch::Receiver<Option<Newest>>,
+    pub(super) counters: Arc<Counters>,
 }
 
 impl CheckpointStamper {
@@ -89,11 +92,12 @@ impl CheckpointStamper {
     ///
     /// # Errors
     /// If the system gives it no thread.
-    pub(super) fn start(self, stop: CancellationToken) -> io::Result<()> {
-        beside("timestamp-url", stop, self.run())
+    pub(super) fn start(mut self, stop: CancellationToken) -> io::Result<()> {
+        let part = Part { worker: "time stamper", thread: "timestamp-url", counters: self.counters.clone() };
+        part.start(stop, async move || self.run().await)
     }
 
-    async fn run(mut self) {
+    async fn run(&mut self) {
         info!(address = %self.authority.address, "having checkpoints of sealed history timestamped");
         let mut reach = Reach::of("timestamped by --timestamp-url");
         // The timestamp that is not kept yet, and the size of the newest that is.

@@ -64,6 +64,7 @@ use templates::Templates;
 
 mod attempt;
 mod backoff;
+mod beside;
 mod blocked;
 mod budget;
 mod checkpoint_exporter;

@@ -11,10 +11,10 @@ use crate::domain::chain::chain;
 /// The pause after the first failure. It doubles with each that follows.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// The longest pause.
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// How long to pause after the `failures`-th failure in a row (counted from 1).
-fn pause(failures: u32) -> Duration {
+pub(super) fn pause(failures: u32) -> Duration {
     FIRST_PAUSE.saturating_mul(1 << (failures.clamp(1, 16) - 1)).min(LONGEST_PAUSE)
 }
 

@@ -122,6 +122,11 @@ impl Page<'_> {
             "Tries to export a checkpoint to --checkpoint-url that failed; it is tried again",
             totals.checkpoint_exports_failed,
         )?;
+        self.counter(
+            "postcall_checkpoint_workers_restarted",
+            "How often the exporter of checkpoints or the time stamper began anew after a panic, a defect of postcall",
+            totals.parts_restarted,
+        )?;
         self.counters(
             "postcall_database_errors",
             "Statements and connections that failed, refusals and lost answers included, by what they were for",
