@@ -4,6 +4,8 @@
 mod checkpoints;
 mod nodes;
 
+use std::sync::Arc;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use hashbrown::HashMap;
 use serde_json::Value;
@@ -79,6 +81,8 @@ pub struct Verified {
     pub checkpoints: u64,
     /// How many exported checkpoints were compared with it.
     pub exported: u64,
+    /// How many leaves the newest of them has.
+    pub exported_leaves: u64,
     /// How many sealed rows have left with old history.
     pub left: u64,
     /// Since when there is history, if some of it was removed because it was old.
@@ -95,6 +99,10 @@ pub struct Verified {
     pub definitions_compared: bool,
     /// The keys that signed the log, each with the size of the first checkpoint from which on it did.
     signers: Vec<(Verifier, u64)>,
+    /// Whether the log could not be followed to its end.
+    broken_off: bool,
+    /// The newest exported checkpoint that lies behind the place where it broke off, and its file.
+    beyond: Option<(u64, Arc<str>)>,
     /// How many things are wrong.
     pub wrong_in_all: u64,
     /// What is wrong: the first 1,000.
@@ -142,11 +150,13 @@ pub async fn verify(store: &Store, keys: &[Verifier], mut progress: impl FnMut(u
                 || portion.windows(2).any(|pair| pair[1].first_leaf != pair[0].size)
             {
                 found.log(format!("leaves are missing behind number {}: what follows cannot be verified", tree.size()));
+                found.broken_off = true;
                 break 'log;
             }
             let leaves = store.leaves(first.first_leaf, last.size).await?;
             let mut nodes = Vec::new();
             if !check_slices(&mut found, &mut tree, &mut nodes, keys, portion, &leaves) {
+                found.broken_off = true;
                 break 'log;
             }
             compare_nodes(store, &mut found, nodes).await?;
