@@ -139,8 +139,7 @@ fn begun(directory: &Path, name: &str) -> PathBuf {
 fn put_whole(directory: &Path, name: &str, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
     let begun = begun(directory, &format!(".{name}"));
     let mut file = File::create_new(&begun)?;
-    let put =
-        write(&mut file).and_then(|()| file.sync_all()).and_then(|()| fs::rename(&begun, directory.join(name)));
+    let put = write(&mut file).and_then(|()| file.sync_all()).and_then(|()| fs::rename(&begun, directory.join(name)));
     if put.is_err() {
         fs::remove_file(&begun).ok();
     }
@@ -164,7 +163,9 @@ fn remove_left_behind(directory: &Path, now: SystemTime) -> io::Result<()> {
         // Of the entry itself: no link is followed.
         let is_old = |modified| now.duration_since(modified).is_ok_and(|age| age > LEFT_BEHIND);
         let removed = match entry.metadata() {
-            Ok(metadata) if metadata.is_file() && metadata.modified().is_ok_and(is_old) => fs::remove_file(entry.path()),
+            Ok(metadata) if metadata.is_file() && metadata.modified().is_ok_and(is_old) => {
+                fs::remove_file(entry.path())
+            }
             Ok(_) => Ok(()),
             Err(error) => Err(error),
         };

@@ -393,7 +393,9 @@ impl Deletion {
     fn named(self) -> Option<&'static str> {
         match self {
             Deletion::Middle => Some("leaves are missing behind number $first: what follows cannot be verified"),
-            Deletion::MiddleHidden => Some("the rows of the leaves up to number $newest are not those that were signed"),
+            Deletion::MiddleHidden => {
+                Some("the rows of the leaves up to number $newest are not those that were signed")
+            }
             Deletion::End => None,
         }
     }
