@@ -1,5 +1,6 @@
-//! A part of the sealer on a thread of its own, for which nobody waits. A panic of it is a defect of postcall: it is logged and counted, and
-//! the part begins anew after a pause. Otherwise one panic would end it for ever, and nobody would notice.
+//! A part of the sealer on a thread of its own, for which nobody waits. A panic of it is a defect of postcall: it is
+//! logged and counted, and the part begins anew after a pause. Otherwise one panic would end it for ever, and nobody
+//! would notice.
 
 use std::io;
 use std::panic::AssertUnwindSafe;
@@ -11,7 +12,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, Span, error};
 
-use super::reach::{LONGEST_PAUSE, pause};
+use super::backoff::ELSEWHERE;
 use crate::metrics::Counters;
 
 /// A part of the sealer.
@@ -24,7 +25,8 @@ pub(super) struct Part {
 }
 
 impl Part {
-    /// Does `work` on a thread of its own, until `stop` or until it ends by itself. Nobody waits for it when the process ends.
+    /// Does `work` on a thread of its own, until `stop` or until it ends by itself. Nobody waits for it when the
+    /// process ends.
     ///
     /// # Errors
     /// If the system gives it no thread.
@@ -49,9 +51,9 @@ impl Part {
                 return;
             }
             // What has worked for long enough is not what has just begun anew.
-            panics = if begun.elapsed() > LONGEST_PAUSE { 1 } else { panics.saturating_add(1) };
+            panics = if begun.elapsed() > ELSEWHERE.longest { 1 } else { panics.saturating_add(1) };
             self.counters.part_restarted();
-            let again = pause(panics);
+            let again = ELSEWHERE.after(panics);
             error!(
                 worker = self.worker,
                 again_in_ms = again.as_millis() as u64,
@@ -72,6 +74,8 @@ mod tests {
 
     /// How long a test waits for what must come.
     const PATIENCE: Duration = Duration::from_secs(30);
+    /// The clock of pauses goes in such steps.
+    const TICK: Duration = Duration::from_millis(1);
 
     fn part() -> Part {
         Part { worker: "part", thread: "part", counters: Arc::default() }
@@ -89,14 +93,24 @@ mod tests {
         (begins, part.counters.totals().parts_restarted)
     }
 
+    /// Whether work that had gone on for so long began anew after these pauses, of which each may be spread over its
+    /// second half.
+    fn paused(begins: &[Duration], after: Duration, pauses: &[u64]) -> bool {
+        let waited = begins.windows(2).map(|pair| pair[1] - pair[0] - after);
+        let full = pauses.iter().copied().map(Duration::from_secs);
+        begins.len() == pauses.len() + 1
+            && waited.zip(full).all(|(waited, full)| (full / 2..=full + TICK).contains(&waited))
+    }
+
     #[tokio::test(start_paused = true)]
     async fn what_panics_begins_anew_after_pauses_that_grow_and_each_time_is_counted() {
-        let seconds = |begins: &[u64]| begins.iter().copied().map(Duration::from_secs).collect::<Vec<_>>();
-        assert_eq!(begins(3, Duration::ZERO).await, (seconds(&[0, 1, 3, 7]), 3));
-        assert_eq!(begins(0, Duration::ZERO).await, (seconds(&[0]), 0), "what ends by itself has ended");
+        let (begun, counted) = begins(3, Duration::ZERO).await;
+        assert!(paused(&begun, Duration::ZERO, &[1, 2, 4]) && counted == 3, "{begun:?} {counted}");
+        assert_eq!(begins(0, Duration::ZERO).await, (vec![Duration::ZERO], 0), "what ends by itself has ended");
         // After it has worked for a while, the pause is the first one again.
-        let (begins, _) = begins(2, LONGEST_PAUSE * 2).await;
-        assert_eq!(begins, seconds(&[0, 121, 242]));
+        let for_long = ELSEWHERE.longest * 2;
+        let (begun, _) = begins(2, for_long).await;
+        assert!(paused(&begun, for_long, &[1, 1]), "{begun:?}");
     }
 
     #[tokio::test]

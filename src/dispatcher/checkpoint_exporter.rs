@@ -1,12 +1,14 @@
-//! Exports the checkpoints of the log to the operator's URL, the oldest first, beside the sealer and on a thread of its own: a URL that hangs,
-//! refuses or is gone delays neither sealing nor a delivery. The log holds every checkpoint, so what is not exported is exported later.
+//! Exports the checkpoints of the log to the operator's URL, the oldest first, beside the sealer and on a thread of its
+//! own: a URL that hangs, refuses or is gone delays neither sealing nor a delivery. The log holds every checkpoint, so
+//! what is not exported is exported later.
 //!
 //! What must not break:
-//! - Only what a trusted key has signed leaves by this way, and only as the checkpoint of the size under which it stands in the log.
+//! - Only what a trusted key has signed leaves by this way, and only as the checkpoint of the size under which it
+//!   stands in the log.
 //! - A checkpoint counts as exported when the URL has said so. Whoever dies before that is noted exports it again.
 //! - The newest checkpoint leaves as the sealer has it in memory, also if it is not in the log any more.
-//! - What the database says of how far exporting is decides nothing but where to begin: each sealer exports the newest checkpoint when its turn
-//!   begins, and from then on every one.
+//! - What the database says of how far exporting is decides nothing but where to begin: each sealer exports the newest
+//!   checkpoint when its turn begins, and from then on every one.
 
 use std::io;
 use std::sync::Arc;
@@ -16,10 +18,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 use uuid::Uuid;
 
-use super::backoff::Outage;
+use super::backoff::{ELSEWHERE, Outage, Outside};
 use super::beside::Part;
 use super::checkpoint_outlet::{CheckpointOutlet, Taken};
-use super::reach::Reach;
 use crate::metrics::Counters;
 use crate::operator;
 use crate::seal::key::Verifier;
@@ -32,6 +33,12 @@ use crate::store::session::Session;
 const PER_PASS: i64 = 64;
 /// The name that the log shows.
 const WORKER: &str = "checkpoint exporter";
+/// The URL.
+const URL: Outside = Outside {
+    away: "checkpoints are not exported to --checkpoint-url; sealing goes on, and it is tried again",
+    back: "checkpoints are exported to --checkpoint-url again",
+    pauses: ELSEWHERE,
+};
 
 /// The newest checkpoint, as its sealer has signed or verified it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,13 +92,14 @@ pub(super) struct CheckpointExporter {
 struct Progress {
     /// Up to which size everything is exported; `None` if that is to be asked.
     exported: Option<i64>,
-    reach: Reach,
+    url: Outage,
     /// Whether it was said that a checkpoint is not signed.
     unsigned_told: bool,
 }
 
 impl CheckpointExporter {
-    /// Starts it on a thread of its own, for which nobody waits when the process ends: what it has not noted is exported again.
+    /// Starts it on a thread of its own, for which nobody waits when the process ends: what it has not noted is
+    /// exported again.
     ///
     /// # Errors
     /// If the system gives it no thread.
@@ -110,8 +118,7 @@ impl CheckpointExporter {
     async fn run(&mut self) {
         info!(address = %self.outlet.address(), "exporting checkpoints of sealed history to --checkpoint-url");
         let mut outage = Outage::none(WORKER);
-        let reach = Reach::of("exported to --checkpoint-url");
-        let mut progress = Progress { exported: None, reach, unsigned_told: false };
+        let mut progress = Progress { exported: None, url: Outage::none_of(URL, WORKER), unsigned_told: false };
         loop {
             let newest = self.newest.borrow_and_update().clone();
             let passed = match newest {
@@ -132,7 +139,7 @@ impl CheckpointExporter {
                 Err(Failed::Store(error)) => outage.wait(&error).await,
                 Err(Failed::Outlet(trouble)) => {
                     self.counters.checkpoint_not_exported();
-                    tokio::time::sleep(progress.reach.failed(&trouble)).await;
+                    progress.url.wait(&trouble).await;
                 }
             }
         }
@@ -182,7 +189,7 @@ impl CheckpointExporter {
             return Ok(());
         };
         let taken = self.outlet.export(&checkpoint, &logged.note).await?;
-        progress.reach.goes_on();
+        progress.url.over();
         progress.unsigned_told = false;
         self.counters.checkpoint_exported();
         if taken == Taken::Differs {

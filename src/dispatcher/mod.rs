@@ -85,7 +85,6 @@ mod minute;
 mod pace;
 mod policy;
 mod prober;
-mod reach;
 mod recovery;
 mod rendering;
 mod reporter;
