@@ -127,7 +127,7 @@ impl TargetArguments {
 
     /// The HTTP client that may call these targets, and the same rules as a policy.
     pub(super) fn webhook(self, hold_unreachable: bool, keep_excerpts: bool) -> Result<(Webhook, Policy), CliError> {
-        let ca_file = self.ca_file().map(Path::to_owned);
+        let (ca_file, egress_proxy) = (self.ca_file().map(Path::to_owned), self.proxy()?);
         let targets = TargetRules {
             allow_http: self.allow_http,
             allow_targets: self.allow_targets.0.into_iter().map(|Range(range)| range).collect(),
@@ -136,7 +136,6 @@ impl TargetArguments {
             only_ports: self.only_ports.0,
         };
         let policy = targets.policy();
-        let egress_proxy = self.proxy()?;
         let settings = WebhookSettings {
             targets,
             hold_unreachable,

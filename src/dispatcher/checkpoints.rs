@@ -274,7 +274,7 @@ mod tests {
     fn a_file_is_whole_under_its_name_and_nothing_of_one_that_cannot_be_written_stays() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path();
-        let full = |file: &mut File| {
+        let full = |file: &mut File| -> io::Result<()> {
             file.write_all(b"half")?;
             Err(io::ErrorKind::StorageFull.into())
         };
