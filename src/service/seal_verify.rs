@@ -146,9 +146,7 @@ pub async fn verify(store: &Store, keys: &[Verifier], mut progress: impl FnMut(u
         }
         for portion in portions(&slices) {
             let (Some(first), Some(last)) = (portion.first(), portion.last()) else { continue };
-            if first.first_leaf != number(tree.size())
-                || portion.windows(2).any(|pair| pair[1].first_leaf != pair[0].size)
-            {
+            if first.first_leaf != number(tree.size()) {
                 found.log(format!("leaves are missing behind number {}: what follows cannot be verified", tree.size()));
                 found.broken_off = true;
                 break 'log;
@@ -189,13 +187,15 @@ fn number(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
-/// Slices that follow each other, in portions of a bounded number of leaves; a slice is never divided.
+/// Slices in portions of a bounded number of leaves. A slice is never divided, and those of a portion follow each other: what is before a
+/// gap is verified.
 fn portions(slices: &[Slice]) -> impl Iterator<Item = &[Slice]> {
     let mut rest = slices;
     std::iter::from_fn(move || {
         let first = rest.first()?.first_leaf;
         let fit = rest.iter().take_while(|slice| slice.size - first <= PORTION).count().max(1);
-        let (portion, behind) = rest.split_at(fit);
+        let whole = 1 + rest[..fit].windows(2).take_while(|pair| pair[1].first_leaf == pair[0].size).count();
+        let (portion, behind) = rest.split_at(whole);
         rest = behind;
         Some(portion)
     })
