@@ -113,7 +113,8 @@ impl TargetArguments {
         TargetArguments { allow_targets: List(vec![Range(loopback)]), allow_http: true, ..TargetArguments::default() }
     }
 
-    /// The proxy, if there is one. If both settings name one, neither is taken: whoever changes one of them should not be left with the other.
+    /// The proxy, if there is one. If both settings name one, neither is taken: whoever changes one of them should not be
+    /// left with the other.
     fn proxy(&self) -> Result<Option<EgressProxy>, CliError> {
         match (self.egress_proxy.is_given(), self.egress_proxy_file.0.is_empty()) {
             (true, false) => Err(CliError::Usage(
