@@ -125,6 +125,7 @@ impl Keys {
 ///
 /// Without --key only the log itself is compared with the rows: whoever can change both is not found.
 /// Without --checkpoints, a backup that was restored is not found: its log ends earlier, and is whole.
+/// So is a log whose end was cut off behind the newest checkpoint that was exported.
 /// Rows that are not sealed yet are counted; nothing shows whether they were changed.
 ///
 /// It reads all of history, in portions. Exit status 1 if anything is wrong. The auditor's role
@@ -159,6 +160,7 @@ impl VerifyArguments {
         for directory in &self.checkpoints {
             compare_directory(&store, &keys, directory, &mut found).await?;
         }
+        found.conclude();
         if self.json {
             print_json(&as_json(&found, !keys.is_empty()))?
         } else {
@@ -228,7 +230,14 @@ fn print_found(found: &Verified, signed: bool) -> Result<(), CliError> {
         found.sealed, found.checkpoints
     ))?;
     if found.exported > 0 {
-        print_line(&format!("{} exported checkpoints were compared", found.exported))?;
+        let behind = match found.sealed.saturating_sub(found.exported_leaves) {
+            0 => String::new(),
+            some => format!(": only the log says that the {some} sealed rows behind it are all that were sealed"),
+        };
+        print_line(&format!(
+            "{} exported checkpoints were compared; the newest is of {} rows{behind}",
+            found.exported, found.exported_leaves
+        ))?;
     }
     if found.left > 0 {
         let begins = found.history_begins.map_or_else(|| "never".to_owned(), time);
@@ -257,6 +266,7 @@ fn as_json(found: &Verified, signed: bool) -> serde_json::Value {
         "checkpoints": found.checkpoints,
         "signatures_verified": signed,
         "exported": found.exported,
+        "exported_leaves": found.exported_leaves,
         "newest": found.sealed_at.map(time),
         "left": found.left,
         "history_begins": found.history_begins.map(time),

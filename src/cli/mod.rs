@@ -51,6 +51,7 @@ mod memory;
 mod migrate;
 mod moment;
 mod pause;
+mod private_file;
 mod prune;
 mod rekey;
 mod render;

@@ -5,9 +5,9 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use clap::Args;
-use zeroize::Zeroizing;
 
 use super::CliError;
+use super::private_file::private;
 use crate::dispatcher::checkpoint_outlet::{CheckpointOutlet, MAX_HEADERS_BYTES, headers_in};
 use crate::dispatcher::checkpoint_stamper::TimestampAuthority;
 use crate::dispatcher::checkpoints::CheckpointDir;
@@ -15,7 +15,6 @@ use crate::dispatcher::sealer::{SealKeys, Sealing};
 use crate::operator::{Address, NotAnAddress};
 use crate::seal::key::{BadKey, Verifier};
 use crate::store::Store;
-use crate::vault::{KeyringError, read_private};
 use crate::webhook;
 
 /// The largest key file.
@@ -172,18 +171,6 @@ fn directory_of(name: &str) -> String {
 fn told(path: &str, error: &dyn std::error::Error) -> String {
     let source = error.source().map(|source| format!(": {source}")).unwrap_or_default();
     format!("--checkpoint-dir {path} cannot be written{source}. Make the directory, and let this user write to it")
-}
-
-/// The text of a file that nobody but its owner may read: which setting names it, and what it is.
-fn private(path: &str, (setting, what): (&str, &str), most: usize) -> Result<Zeroizing<String>, CliError> {
-    read_private(Path::new(path), most).map_err(|error| match error {
-        KeyringError::Exposed(_) => CliError::Problem(format!(
-            "others may read {what}, {path}: `chmod 600` it, and make a new one if somebody may have read it"
-        )),
-        KeyringError::NotAFile => CliError::Problem(format!("{setting}: {}", KeyringError::NotAFile)),
-        KeyringError::Unreadable { source, .. } => CliError::File { path: path.to_owned(), source },
-        _ => CliError::Problem(format!("{setting} {path}: the file is larger than {most} bytes")),
-    })
 }
 
 /// The keys in a file: the one that signs, and on further lines those that verify what was signed before it.

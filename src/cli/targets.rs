@@ -11,8 +11,14 @@ use ipnet::IpNet;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::CliError;
+use super::private_file::private;
 use crate::domain::policy::Policy;
 use crate::webhook::{DeniedTarget, EgressProxy, NotAProxy, PortRange, TargetRules, Webhook, WebhookSettings};
+
+/// The setting that names the file with the URL of the proxy.
+const FILE_SETTING: &str = "--egress-proxy-file";
+/// The largest such file, in bytes.
+const MAX_PROXY_FILE_BYTES: usize = 16 * 1024;
 
 /// What may be called. Without any of these: https on public addresses, but not at ports that are never a web server's.
 #[derive(Args, Clone, Debug, Default)]
@@ -70,7 +76,8 @@ pub(super) struct TargetArguments {
 
     /// Send every request through this proxy, by HTTP CONNECT, such as `http://proxy.internal:3128` or
     /// `http://NAME:PASSWORD@proxy.internal:3128`. Names are looked up and targets judged here, and the proxy is told the
-    /// address. It may be anywhere. Set the variable if there is a password: arguments can be seen by all who may list processes.
+    /// address. It may be anywhere. If there is a password, give a file (--egress-proxy-file) or set the variable: arguments can be
+    /// seen by all who may list processes.
     #[arg(
         long,
         env = "POSTCALL_EGRESS_PROXY",
@@ -80,6 +87,18 @@ pub(super) struct TargetArguments {
         hide_env_values = true
     )]
     egress_proxy: ProxyText,
+
+    /// The same, with the URL in this file, on one line; lines that begin with # are comments. Nobody but its owner may read it. It is
+    /// read at the start. Give one of the two.
+    #[arg(
+        long,
+        env = "POSTCALL_EGRESS_PROXY_FILE",
+        value_name = "FILE",
+        default_value = "",
+        hide_default_value = true,
+        hide_env_values = true
+    )]
+    egress_proxy_file: ProxyFile,
 }
 
 impl TargetArguments {
@@ -94,9 +113,22 @@ impl TargetArguments {
         TargetArguments { allow_targets: List(vec![Range(loopback)]), allow_http: true, ..TargetArguments::default() }
     }
 
+    /// The proxy, if there is one. If both settings name one, neither is taken: whoever changes one of them should not be
+    /// left with the other.
+    fn proxy(&self) -> Result<Option<EgressProxy>, CliError> {
+        match (self.egress_proxy.is_given(), self.egress_proxy_file.0.is_empty()) {
+            (true, false) => Err(CliError::Usage(
+                "give one of --egress-proxy and --egress-proxy-file (or of the variables POSTCALL_EGRESS_PROXY and \
+                 POSTCALL_EGRESS_PROXY_FILE), and not both",
+            )),
+            (_, true) => self.egress_proxy.proxy(),
+            (false, false) => self.egress_proxy_file.proxy().map(Some),
+        }
+    }
+
     /// The HTTP client that may call these targets, and the same rules as a policy.
     pub(super) fn webhook(self, hold_unreachable: bool, keep_excerpts: bool) -> Result<(Webhook, Policy), CliError> {
-        let ca_file = self.ca_file().map(Path::to_owned);
+        let (ca_file, egress_proxy) = (self.ca_file().map(Path::to_owned), self.proxy()?);
         let targets = TargetRules {
             allow_http: self.allow_http,
             allow_targets: self.allow_targets.0.into_iter().map(|Range(range)| range).collect(),
@@ -105,7 +137,6 @@ impl TargetArguments {
             only_ports: self.only_ports.0,
         };
         let policy = targets.policy();
-        let egress_proxy = self.egress_proxy.proxy()?;
         let settings = WebhookSettings {
             targets,
             hold_unreachable,
@@ -124,13 +155,58 @@ impl TargetArguments {
 struct ProxyText(SecretString);
 
 impl ProxyText {
+    fn is_given(&self) -> bool {
+        !self.0.expose_secret().is_empty()
+    }
+
     fn proxy(&self) -> Result<Option<EgressProxy>, CliError> {
-        let text = self.0.expose_secret();
-        if text.is_empty() {
+        if !self.is_given() {
             return Ok(None);
         }
-        let proxy: Result<EgressProxy, NotAProxy> = text.parse();
+        let proxy: Result<EgressProxy, NotAProxy> = self.0.expose_secret().parse();
         proxy.map(Some).map_err(|why| CliError::Problem(format!("cannot use the proxy of --egress-proxy: {why}")))
+    }
+}
+
+/// The file with the URL of the proxy. An empty text means none, because an unset variable in a compose file is empty.
+#[derive(Clone, Default)]
+struct ProxyFile(String);
+
+impl ProxyFile {
+    /// The proxy that the file names.
+    ///
+    /// # Errors
+    /// The file cannot be read, others may read it, or it holds something else than one URL of a proxy. Nothing of it is repeated.
+    fn proxy(&self) -> Result<EgressProxy, CliError> {
+        let path = self.0.as_str();
+        // Somebody gave the URL itself, which perhaps has a password, and an error about a file would repeat it.
+        if path.contains("://") || (path.contains('@') && !Path::new(path).exists()) {
+            return Err(CliError::Problem(format!("{FILE_SETTING}: give the name of a file in which the URL stands")));
+        }
+        let text = private(path, (FILE_SETTING, "the file with the URL of the proxy"), MAX_PROXY_FILE_BYTES)?;
+        let wrong = |why: &dyn Display| CliError::Problem(format!("{FILE_SETTING} {path}: {why}"));
+        let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+        // A file that somebody emptied must not let requests go out beside the proxy.
+        match (lines.next(), lines.next()) {
+            (Some(line), None) => line.parse().map_err(|why: NotAProxy| wrong(&why)),
+            (None, _) => Err(wrong(&"the file holds no URL")),
+            (Some(_), Some(_)) => Err(wrong(&"the file holds more than one line")),
+        }
+    }
+}
+
+impl FromStr for ProxyFile {
+    type Err = Infallible;
+
+    fn from_str(text: &str) -> Result<ProxyFile, Infallible> {
+        Ok(ProxyFile(text.into()))
+    }
+}
+
+/// Perhaps it is no name of a file, but what should be in one.
+impl fmt::Debug for ProxyFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ProxyFile(…)")
     }
 }
 

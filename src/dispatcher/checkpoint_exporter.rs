@@ -1,25 +1,26 @@
-//! Exports the checkpoints of the log to the operator's URL, the oldest first, beside the sealer and on a thread of its own: a URL that hangs,
-//! refuses or is gone delays neither sealing nor a delivery. The log holds every checkpoint, so what is not exported is exported later.
+//! Exports the checkpoints of the log to the operator's URL, the oldest first, beside the sealer and on a thread of its
+//! own: a URL that hangs, refuses or is gone delays neither sealing nor a delivery. The log holds every checkpoint, so
+//! what is not exported is exported later.
 //!
 //! What must not break:
-//! - Only what a trusted key has signed leaves by this way, and only as the checkpoint of the size under which it stands in the log.
+//! - Only what a trusted key has signed leaves by this way, and only as the checkpoint of the size under which it
+//!   stands in the log.
 //! - A checkpoint counts as exported when the URL has said so. Whoever dies before that is noted exports it again.
 //! - The newest checkpoint leaves as the sealer has it in memory, also if it is not in the log any more.
-//! - What the database says of how far exporting is decides nothing but where to begin: each sealer exports the newest checkpoint when its turn
-//!   begins, and from then on every one.
+//! - What the database says of how far exporting is decides nothing but where to begin: each sealer exports the newest
+//!   checkpoint when its turn begins, and from then on every one.
 
 use std::io;
 use std::sync::Arc;
-use std::thread;
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument, Span, error, info};
+use tracing::{error, info};
 use uuid::Uuid;
 
-use super::backoff::Outage;
+use super::backoff::{ELSEWHERE, Outage, Outside};
+use super::beside::Part;
 use super::checkpoint_outlet::{CheckpointOutlet, Taken};
-use super::reach::Reach;
 use crate::metrics::Counters;
 use crate::operator;
 use crate::seal::key::Verifier;
@@ -30,6 +31,15 @@ use crate::store::session::Session;
 
 /// How many checkpoints are read, exported and noted together at most.
 const PER_PASS: i64 = 64;
+/// The name that the log shows.
+const WORKER: &str = "checkpoint exporter";
+/// The URL.
+const URL: Outside = Outside {
+    away: "checkpoints are not exported to --checkpoint-url; sealing goes on, and it is tried again",
+    back: "checkpoints are exported to --checkpoint-url again",
+    pauses: ELSEWHERE,
+};
+
 /// The newest checkpoint, as its sealer has signed or verified it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Newest {
@@ -39,26 +49,6 @@ pub(super) struct Newest {
     pub(super) checkpoint: Checkpoint,
     /// Its signed note.
     pub(super) note: Arc<str>,
-}
-
-/// Runs a part of the sealer on a thread of its own, until `stop`. Nobody waits for it when the process ends.
-///
-/// # Errors
-/// If the system gives it no thread.
-pub(super) fn beside(
-    name: &str,
-    stop: CancellationToken,
-    work: impl Future<Output = ()> + Send + 'static,
-) -> io::Result<()> {
-    // One thread for look-ups of names: a name server that hangs keeps this part waiting, and nobody else.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(1).build()?;
-    let span = Span::current();
-    let thread = move || {
-        runtime.block_on(stop.run_until_cancelled(work).instrument(span));
-        // A look-up that hangs is left alone.
-        runtime.shutdown_background();
-    };
-    thread::Builder::new().name(name.to_owned()).spawn(thread).map(drop)
 }
 
 /// The checkpoint that stands in the log, if a trusted key has signed it, as the one of its size.
@@ -102,25 +92,33 @@ pub(super) struct CheckpointExporter {
 struct Progress {
     /// Up to which size everything is exported; `None` if that is to be asked.
     exported: Option<i64>,
-    reach: Reach,
+    url: Outage,
     /// Whether it was said that a checkpoint is not signed.
     unsigned_told: bool,
 }
 
 impl CheckpointExporter {
-    /// Starts it on a thread of its own, for which nobody waits when the process ends: what it has not noted is exported again.
+    /// Starts it on a thread of its own, for which nobody waits when the process ends: what it has not noted is
+    /// exported again.
     ///
     /// # Errors
     /// If the system gives it no thread.
-    pub(super) fn start(self, stop: CancellationToken) -> io::Result<()> {
-        beside("checkpoint-url", stop, self.run())
+    pub(super) fn start(mut self, stop: CancellationToken) -> io::Result<()> {
+        let part = Part { worker: WORKER, thread: "checkpoint-url", counters: self.counters.clone() };
+        let mut has_begun = false;
+        part.start(stop, async move || {
+            // What panicked was a try, and failed.
+            if std::mem::replace(&mut has_begun, true) {
+                self.counters.checkpoint_not_exported();
+            }
+            self.run().await;
+        })
     }
 
-    async fn run(mut self) {
+    async fn run(&mut self) {
         info!(address = %self.outlet.address(), "exporting checkpoints of sealed history to --checkpoint-url");
-        let mut outage = Outage::none("checkpoint exporter");
-        let reach = Reach::of("exported to --checkpoint-url");
-        let mut progress = Progress { exported: None, reach, unsigned_told: false };
+        let mut outage = Outage::none(WORKER);
+        let mut progress = Progress { exported: None, url: Outage::none_of(URL, WORKER), unsigned_told: false };
         loop {
             let newest = self.newest.borrow_and_update().clone();
             let passed = match newest {
@@ -141,7 +139,7 @@ impl CheckpointExporter {
                 Err(Failed::Store(error)) => outage.wait(&error).await,
                 Err(Failed::Outlet(trouble)) => {
                     self.counters.checkpoint_not_exported();
-                    tokio::time::sleep(progress.reach.failed(&trouble)).await;
+                    progress.url.wait(&trouble).await;
                 }
             }
         }
@@ -191,7 +189,7 @@ impl CheckpointExporter {
             return Ok(());
         };
         let taken = self.outlet.export(&checkpoint, &logged.note).await?;
-        progress.reach.goes_on();
+        progress.url.over();
         progress.unsigned_told = false;
         self.counters.checkpoint_exported();
         if taken == Taken::Differs {

@@ -85,8 +85,8 @@ pub struct CheckpointOutlet {
     client: Client,
 }
 
-/// The headers in a file: one `name: value` a line. Empty lines, and those that begin with `#`, are passed over. Their values are not shown
-/// by anything that shows headers.
+/// The headers in a file: one `name: value` a line. Empty lines, and those that begin with `#`, are passed over. Their
+/// values are not shown by anything that shows headers.
 ///
 /// # Errors
 /// The number of the line that cannot be used.
@@ -136,7 +136,8 @@ impl CheckpointOutlet {
         self.deliver(&name, kind, Bytes::from(note.to_owned())).await
     }
 
-    /// Brings a file there. Nothing else of what the URL answers than its code is looked at, and the file that stands there already.
+    /// Brings a file there. Nothing else of what the URL answers than its code is looked at, and the file that stands
+    /// there already.
     pub(super) async fn deliver(&self, name: &str, kind: HeaderValue, body: Bytes) -> Result<Taken, Trouble> {
         let url = self.url_of(name);
         let puts = self.puts();
@@ -159,8 +160,8 @@ impl CheckpointOutlet {
         }
     }
 
-    /// Something stands there under this name: compares it. Who may only add cannot read it; then 412, which says that it is there, is
-    /// believed, and 409, which may say something else, is not.
+    /// Something stands there under this name: compares it. Who may only add cannot read it; then 412, which says that
+    /// it is there, is believed, and 409, which may say something else, is not.
     async fn compare(&self, url: &Url, ours: &Bytes, said: StatusCode) -> Result<Taken, Trouble> {
         match self.answer(self.request(Method::GET, url, Bytes::new())?).await? {
             (StatusCode::OK, body) if body == ours => Ok(Taken::Stored),

@@ -1,5 +1,6 @@
-//! Has checkpoints timestamped by an authority (RFC 3161), beside the sealer and on a thread of its own. Each checkpoint continues all earlier
-//! ones, so the newest is taken, once in a while: whoever has its timestamp knows that all of it was there at that time.
+//! Has checkpoints timestamped by an authority (RFC 3161), beside the sealer and on a thread of its own. Each
+//! checkpoint continues all earlier ones, so the newest is taken, once in a while: whoever has its timestamp knows that
+//! all of it was there at that time.
 
 use std::io;
 use std::sync::Arc;
@@ -13,10 +14,12 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use super::checkpoint_exporter::{Newest, beside};
+use super::backoff::{ELSEWHERE, Outage, Outside};
+use super::beside::Part;
+use super::checkpoint_exporter::Newest;
 use super::checkpoint_outlet::{CheckpointOutlet, STAMP_SUFFIX, name_of};
 use super::checkpoints::{CheckpointDir, DirError, FILE_SUFFIX};
-use super::reach::Reach;
+use crate::metrics::Counters;
 use crate::operator::{Address, Client, TlsConfig, Trouble};
 use crate::seal::timestamp::{BadReply, Nonce, QUERY_TYPE, REPLY_TYPE, check, nonce, query};
 
@@ -26,6 +29,14 @@ const EVERY: Duration = Duration::from_secs(300);
 const TRY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Who is at the URL, for errors.
 const WHO: &str = "--timestamp-url";
+/// The name that the log shows.
+const WORKER: &str = "time stamper";
+/// The authority, and where timestamps are kept.
+const AUTHORITY: Outside = Outside {
+    away: "checkpoints are not timestamped by --timestamp-url; sealing goes on, and it is tried again",
+    back: "checkpoints are timestamped by --timestamp-url again",
+    pauses: ELSEWHERE,
+};
 
 /// An authority that timestamps.
 #[derive(Debug)]
@@ -82,6 +93,7 @@ pub(super) struct CheckpointStamper {
     pub(super) outlet: Option<Arc<CheckpointOutlet>>,
     /// The newest checkpoint; `None` while it is not the sealer's turn.
     pub(super) newest: watch::Receiver<Option<Newest>>,
+    pub(super) counters: Arc<Counters>,
 }
 
 impl CheckpointStamper {
@@ -89,13 +101,14 @@ impl CheckpointStamper {
     ///
     /// # Errors
     /// If the system gives it no thread.
-    pub(super) fn start(self, stop: CancellationToken) -> io::Result<()> {
-        beside("timestamp-url", stop, self.run())
+    pub(super) fn start(mut self, stop: CancellationToken) -> io::Result<()> {
+        let part = Part { worker: WORKER, thread: "timestamp-url", counters: self.counters.clone() };
+        part.start(stop, async move || self.run().await)
     }
 
-    async fn run(mut self) {
+    async fn run(&mut self) {
         info!(address = %self.authority.address, "having checkpoints of sealed history timestamped");
-        let mut reach = Reach::of("timestamped by --timestamp-url");
+        let mut outage = Outage::none_of(AUTHORITY, WORKER);
         // The timestamp that is not kept yet, and the size of the newest that is.
         let (mut pending, mut kept) = (None, None);
         loop {
@@ -112,16 +125,17 @@ impl CheckpointStamper {
             match passed {
                 Ok(size) => {
                     (pending, kept) = (None, Some(size));
-                    reach.goes_on();
+                    outage.over();
                     tokio::time::sleep(EVERY).await;
                 }
-                Err(cause) => tokio::time::sleep(reach.failed(&cause)).await,
+                Err(cause) => outage.wait(&cause).await,
             }
         }
     }
 
-    /// Has the newest checkpoint timestamped, and keeps the answer. What was granted and could not be kept stays in `pending`, and
-    /// goes first, so that the authority is not asked for it again. Returns the size of the checkpoint whose timestamp is kept.
+    /// Has the newest checkpoint timestamped, and keeps the answer. What was granted and could not be kept stays in
+    /// `pending`, and goes first, so that the authority is not asked for it again. Returns the size of the checkpoint
+    /// whose timestamp is kept.
     async fn pass(&mut self, newest: Newest, pending: &mut Option<Granted>) -> Result<i64, Unstamped> {
         let granted = match pending.take() {
             Some(granted) => granted,

@@ -7,11 +7,16 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::thread;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use chrono::NaiveDate;
 use tokio::sync::oneshot;
+use tracing::warn;
+use uuid::Uuid;
 
+use super::checkpoint_outlet::NAME_PREFIX;
+use crate::domain::chain::chain;
 use crate::seal::key::Verifier;
 use crate::seal::note::{Checkpoint, MAX_NOTE_BYTES, notes};
 
@@ -19,6 +24,13 @@ use crate::seal::note::{Checkpoint, MAX_NOTE_BYTES, notes};
 pub const FILE_PREFIX: &str = "checkpoints-";
 /// How they end.
 pub const FILE_SUFFIX: &str = ".txt";
+/// How the name of the file begins that shows whether files can be written; an id follows.
+const TRIAL_PREFIX: &str = ".postcall";
+/// How long the id at the end of a name is, as it is written.
+const ID_LENGTH: usize = uuid::fmt::Hyphenated::LENGTH;
+/// How old a file must be, by the clock of the directory, so that nobody writes it any more: whoever began it has died. Writing one takes
+/// a moment. Whoever hangs for longer tries again when its file is gone.
+const LEFT_BEHIND: Duration = Duration::from_hours(24);
 
 /// A directory of checkpoints.
 #[derive(Clone, Debug)]
@@ -33,15 +45,22 @@ pub struct DirError {
 }
 
 impl CheckpointDir {
-    /// The directory, if its files can be written: one is made and removed again.
+    /// The directory, if its files can be written: one is made and removed again. What a process that died has begun and left behind
+    /// in it is removed, too.
     ///
     /// # Errors
     /// If the directory is not there, or cannot be written.
     pub fn open(path: &Path) -> Result<CheckpointDir, DirError> {
         let directory = CheckpointDir(path.to_owned());
-        let trial = path.join(format!(".postcall-{}", std::process::id()));
-        let tried = File::create(&trial).and_then(|_| fs::remove_file(&trial));
-        tried.map_err(|source| directory.error(source))?;
+        let trial = begun(path, TRIAL_PREFIX);
+        let tried = File::create_new(&trial).and_then(|file| file.metadata()?.modified()).and_then(|now| {
+            fs::remove_file(&trial)?;
+            Ok(now)
+        });
+        let now = tried.map_err(|source| directory.error(source))?;
+        if let Err(error) = remove_left_behind(path, now) {
+            warn!(error = %chain(&error), "what was left behind in the directory of checkpoints cannot be removed");
+        }
         Ok(directory)
     }
 
@@ -80,15 +99,9 @@ impl CheckpointDir {
     pub(super) async fn keep(self, files: Vec<(String, Bytes)>) -> Result<(), DirError> {
         self.beside(move |path| {
             for (name, bytes) in files {
-                let (place, begun) = (path.join(&name), path.join(format!(".{name}-{}", std::process::id())));
-                if place.exists() {
-                    continue;
+                if !path.join(&name).exists() {
+                    put_whole(path, &name, |file| file.write_all(&bytes))?;
                 }
-                // Under its name it is whole.
-                let mut file = File::create(&begun)?;
-                file.write_all(&bytes)?;
-                file.sync_all()?;
-                fs::rename(&begun, &place)?;
             }
             File::open(path)?.sync_all()
         })
@@ -117,6 +130,51 @@ impl CheckpointDir {
     }
 }
 
+/// A place for a file that is begun. It is nobody else's, in whatever container or on whatever machine the other one runs.
+fn begun(directory: &Path, name: &str) -> PathBuf {
+    directory.join(format!("{name}-{}", Uuid::now_v7()))
+}
+
+/// Puts a file there that is whole under its name. If it cannot be, nothing of it stays, unless this process dies meanwhile.
+fn put_whole(directory: &Path, name: &str, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
+    let begun = begun(directory, &format!(".{name}"));
+    let mut file = File::create_new(&begun)?;
+    let put = write(&mut file).and_then(|()| file.sync_all()).and_then(|()| fs::rename(&begun, directory.join(name)));
+    if put.is_err() {
+        fs::remove_file(&begun).ok();
+    }
+    put
+}
+
+/// Whether a file of this name was begun by [`begun`]. No such name is ever used twice, so what is old under it is not somebody's new file.
+fn is_begun(name: &str) -> bool {
+    let of_ours = [TRIAL_PREFIX.to_owned(), format!(".{NAME_PREFIX}")].iter().any(|prefix| name.starts_with(prefix));
+    let id = name.len().checked_sub(ID_LENGTH).and_then(|at| name.split_at_checked(at));
+    of_ours && id.is_some_and(|(rest, id)| rest.ends_with('-') && Uuid::try_parse(id).is_ok())
+}
+
+/// Removes files that were begun so long before `now` that whoever began them has died.
+fn remove_left_behind(directory: &Path, now: SystemTime) -> io::Result<()> {
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        if !entry.file_name().to_str().is_some_and(is_begun) {
+            continue;
+        }
+        // Of the entry itself: no link is followed.
+        let is_old = |modified| now.duration_since(modified).is_ok_and(|age| age > LEFT_BEHIND);
+        let removed = match entry.metadata() {
+            Ok(metadata) if metadata.is_file() && metadata.modified().is_ok_and(is_old) => {
+                fs::remove_file(entry.path())
+            }
+            Ok(_) => Ok(()),
+            Err(error) => Err(error),
+        };
+        // Somebody else who starts removes the same files.
+        removed.or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })?;
+    }
+    Ok(())
+}
+
 /// The files of a directory, the oldest first.
 fn files(path: &Path) -> io::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
@@ -138,4 +196,100 @@ fn end_of(file: &Path) -> io::Result<String> {
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use super::*;
+
+    const STAMP: &str = "checkpoint-00000000000000000001-abababababababab.tsr";
+
+    /// The names in a directory, in order.
+    fn names(directory: &Path) -> Vec<String> {
+        let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut names: Vec<String> = entries.collect();
+        names.sort();
+        names
+    }
+
+    /// Makes the file as old as that.
+    fn age(file: &Path, by: Duration) {
+        File::options().write(true).open(file).unwrap().set_modified(SystemTime::now() - by).unwrap();
+    }
+
+    /// A file that a process has begun before it died: between the writing and the renaming.
+    fn died_at(directory: &Path) -> PathBuf {
+        let dies = |file: &mut File| -> io::Result<()> {
+            file.write_all(b"half").unwrap();
+            panic!("it dies, as this test wants it")
+        };
+        assert!(catch_unwind(AssertUnwindSafe(|| put_whole(directory, STAMP, dies))).is_err());
+        let left = names(directory).into_iter().find(|name| is_begun(name)).expect("it has begun a file");
+        directory.join(left)
+    }
+
+    #[test]
+    fn what_a_process_left_behind_when_it_died_is_removed_at_the_next_start_and_nothing_else() {
+        let (directory, old) = (tempfile::tempdir().unwrap(), LEFT_BEHIND + Duration::from_mins(1));
+        let path = directory.path();
+        // Another process writes this one now, or did so until a moment ago.
+        let [fresh, recent] = [Duration::ZERO, LEFT_BEHIND - Duration::from_mins(1)].map(|since| {
+            let file = begun(path, &format!(".{STAMP}"));
+            File::create(&file).unwrap();
+            age(&file, since);
+            file
+        });
+        let not_ours = [
+            STAMP.to_owned(),
+            "checkpoints-2026-11-29.txt".to_owned(),
+            format!(".{STAMP}"),
+            format!(".{STAMP}-4711"),
+            format!("{STAMP}-{}", Uuid::now_v7()),
+            format!(".other-{}", Uuid::now_v7()),
+            format!(".{STAMP}{}", Uuid::now_v7()),
+        ];
+        for name in &not_ours {
+            File::create(path.join(name)).unwrap();
+            age(&path.join(name), old);
+        }
+        let folder = begun(path, &format!(".{STAMP}"));
+        fs::create_dir(&folder).unwrap();
+        let link = begun(path, &format!(".{STAMP}"));
+        symlink(STAMP, &link).unwrap();
+        let others = names(path);
+        let left = begun(path, &format!(".{STAMP}"));
+        let trial = begun(path, TRIAL_PREFIX);
+        for file in [&left, &trial] {
+            File::create(file).unwrap();
+            age(file, old);
+        }
+        CheckpointDir::open(path).unwrap();
+        assert_eq!(names(path), others, "{fresh:?} {recent:?}");
+    }
+
+    #[test]
+    fn a_file_is_whole_under_its_name_and_nothing_of_one_that_cannot_be_written_stays() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path();
+        let full = |file: &mut File| -> io::Result<()> {
+            file.write_all(b"half")?;
+            Err(io::ErrorKind::StorageFull.into())
+        };
+        assert_eq!(put_whole(path, STAMP, full).map_err(|error| error.kind()), Err(io::ErrorKind::StorageFull));
+        assert_eq!(names(path), [] as [String; 0]);
+
+        let left = died_at(path);
+        CheckpointDir::open(path).unwrap();
+        assert_eq!(names(path).len(), 1, "it was begun just now: perhaps somebody writes it");
+        // Who begins it anew is not disturbed by that, and does not disturb it.
+        put_whole(path, STAMP, |file| file.write_all(b"whole")).unwrap();
+        assert_eq!(fs::read(path.join(STAMP)).unwrap(), b"whole");
+        assert_eq!(fs::read(&left).unwrap(), b"half");
+        age(&left, LEFT_BEHIND + Duration::from_mins(1));
+        CheckpointDir::open(path).unwrap();
+        assert_eq!(names(path), [STAMP]);
+    }
 }

@@ -64,6 +64,7 @@ use templates::Templates;
 
 mod attempt;
 mod backoff;
+mod beside;
 mod blocked;
 mod budget;
 mod checkpoint_exporter;
@@ -84,7 +85,6 @@ mod minute;
 mod pace;
 mod policy;
 mod prober;
-mod reach;
 mod recovery;
 mod rendering;
 mod reporter;

@@ -150,6 +150,7 @@ impl Sealer {
             directory: sealing.checkpoints.clone(),
             outlet: sealing.outlet.clone(),
             newest: watched,
+            counters: counters.clone(),
         });
         Sealer { session: session(), sealing, trusted, id, signed: None, exported: None, newest, exporter, stamper }
     }

@@ -59,6 +59,7 @@ pub struct Counters {
     spans_dropped: AtomicU64,
     checkpoints_exported: AtomicU64,
     checkpoint_exports_failed: AtomicU64,
+    parts_restarted: AtomicU64,
     recorded: [AtomicU64; ENDS],
     responses: [AtomicU64; CODE_CLASSES.len()],
     errors: [Arc<AtomicU64>; Operation::ALL.len()],
@@ -77,6 +78,7 @@ impl Default for Counters {
             spans_dropped: AtomicU64::default(),
             checkpoints_exported: AtomicU64::default(),
             checkpoint_exports_failed: AtomicU64::default(),
+            parts_restarted: AtomicU64::default(),
             recorded: Default::default(),
             responses: Default::default(),
             errors: Default::default(),
@@ -105,6 +107,8 @@ pub struct Totals {
     pub checkpoints_exported: u64,
     /// Tries to do so that failed.
     pub checkpoint_exports_failed: u64,
+    /// How often a part of the sealer began anew after a panic.
+    pub parts_restarted: u64,
     /// Deliveries that were recorded, by state and error kind. Every pair that there is has an entry.
     pub recorded: Vec<(State, Option<ErrorKind>, u64)>,
     /// Responses by the class of their code.
@@ -184,6 +188,11 @@ impl Counters {
         add(&self.checkpoint_exports_failed, 1);
     }
 
+    /// What takes checkpoints elsewhere panicked, and begins anew.
+    pub fn part_restarted(&self) {
+        add(&self.parts_restarted, 1);
+    }
+
     /// The counter of the statements that failed in this operation.
     pub fn errors(&self, operation: Operation) -> &Arc<AtomicU64> {
         &self.errors[operation as usize]
@@ -204,6 +213,7 @@ impl Counters {
             spans_dropped: get(&self.spans_dropped),
             checkpoints_exported: get(&self.checkpoints_exported),
             checkpoint_exports_failed: get(&self.checkpoint_exports_failed),
+            parts_restarted: get(&self.parts_restarted),
             recorded: ends.map(|((state, kind), count)| (state, kind, get(count))).collect(),
             responses: codes.map(|(class, count)| (class, get(count))).collect(),
             errors: Operation::ALL.into_iter().map(|operation| (operation, get(self.errors(operation)))).collect(),

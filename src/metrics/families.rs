@@ -76,6 +76,25 @@ type Label = (&'static str, &'static str);
 struct Page<'a>(DescriptorEncoder<'a>);
 
 impl Page<'_> {
+    /// What became of checkpoints.
+    fn checkpoints(&mut self, totals: &Totals) -> fmt::Result {
+        self.counter(
+            "postcall_checkpoints_exported",
+            "Checkpoints that were exported to --checkpoint-url, or were there already",
+            totals.checkpoints_exported,
+        )?;
+        self.counter(
+            "postcall_checkpoint_exports_failed",
+            "Tries to export a checkpoint to --checkpoint-url that failed; it is tried again",
+            totals.checkpoint_exports_failed,
+        )?;
+        self.counter(
+            "postcall_checkpoint_workers_restarted",
+            "How often the exporter of checkpoints or the time stamper began anew after a panic, a defect of postcall",
+            totals.parts_restarted,
+        )
+    }
+
     /// What the dispatcher has counted since it started.
     fn totals(&mut self, totals: &Totals) -> fmt::Result {
         let recorded = |(state, kind, count): &(State, Option<ErrorKind>, u64)| {
@@ -112,16 +131,7 @@ impl Page<'_> {
             "Spans that are lost: the queue was full, or the collector did not take them",
             totals.spans_dropped,
         )?;
-        self.counter(
-            "postcall_checkpoints_exported",
-            "Checkpoints that were exported to --checkpoint-url, or were there already",
-            totals.checkpoints_exported,
-        )?;
-        self.counter(
-            "postcall_checkpoint_exports_failed",
-            "Tries to export a checkpoint to --checkpoint-url that failed; it is tried again",
-            totals.checkpoint_exports_failed,
-        )?;
+        self.checkpoints(totals)?;
         self.counters(
             "postcall_database_errors",
             "Statements and connections that failed, refusals and lost answers included, by what they were for",

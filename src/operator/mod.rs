@@ -1,9 +1,10 @@
-//! The HTTP client for what the operator has chosen: the collector of spans, the URL to which checkpoints are exported, and the authority that timestamps
-//! them. It sends one request over a connection of its own, and reads a bounded answer.
+//! The HTTP client for what the operator has chosen: the collector of spans, the URL to which checkpoints are exported,
+//! and the authority that timestamps them. It sends one request over a connection of its own, and reads a bounded
+//! answer.
 //!
-//! It is not the client for webhooks: the operator has given the address at the start, so it may be on this machine or in a private
-//! network, and the guard of targets has no say. Nothing of a call and nothing of a customer chooses where it goes. Redirects are not
-//! followed, and no proxy is used. How long it may take is bounded by whoever calls it.
+//! It is not the client for webhooks: the operator has given the address at the start, so it may be on this machine or
+//! in a private network, and the guard of targets has no say. Nothing of a call and nothing of a customer chooses where
+//! it goes. Redirects are not followed, and no proxy is used. How long it may take is bounded by whoever calls it.
 
 use std::fmt;
 use std::io;
@@ -32,7 +33,8 @@ const MOST_ANSWER_BYTES: usize = 64 * 1024;
 /// The largest head of an answer, in bytes.
 const MOST_HEAD_BYTES: usize = 16 * 1024;
 
-/// Why a request was not taken. It names who should have taken it, and has nothing of what that one has written but the code.
+/// Why a request was not taken. It names who should have taken it, and has nothing of what that one has written but the
+/// code.
 #[derive(Debug, thiserror::Error)]
 pub enum Trouble {
     /// No connection could be opened.

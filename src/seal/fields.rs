@@ -1,5 +1,5 @@
-//! The fields of a leaf: which ones each kind of row has, in which order, and what each holds. docs/auditing.md lists them for those who
-//! check with programs of their own.
+//! The fields of a leaf: which ones each kind of row has, in which order, and what each holds. docs/auditing.md lists
+//! them for those who check with programs of their own.
 
 use crate::domain::seal::Kind;
 

@@ -1,4 +1,5 @@
-//! The keys of checkpoints, in the text forms of C2SP signed notes: `PRIVATE+KEY+NAME+ID+…` signs, `NAME+ID+…` verifies.
+//! The keys of checkpoints, in the text forms of C2SP signed notes: `PRIVATE+KEY+NAME+ID+…` signs, `NAME+ID+…`
+//! verifies.
 
 use std::fmt;
 use std::str::FromStr;
@@ -63,8 +64,8 @@ impl Verifier {
         [digest[0], digest[1], digest[2], digest[3]]
     }
 
-    /// How the line of its signature begins in a note, behind the dash: its name, and what of its id is in whole characters of base64.
-    /// The log is searched by it.
+    /// How the line of its signature begins in a note, behind the dash: its name, and what of its id is in whole
+    /// characters of base64. The log is searched by it.
     pub fn mark(&self) -> String {
         let id = STANDARD.encode(self.id());
         format!("{} {}", self.name, &id[..MARKED])

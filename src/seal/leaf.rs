@@ -1,8 +1,9 @@
 //! How a row becomes a leaf: the bytes that are hashed.
 //!
-//! A leaf is a version byte, a byte for the kind of row, and then each field that is not null, in the order of its number: a byte
-//! with the number, the length of the value as LEB128, and the value. So no two rows have the same leaf, and a field that a later
-//! release adds (under a number of its own) changes no leaf from before it. docs/auditing.md lists kinds, fields and values.
+//! A leaf is a version byte, a byte for the kind of row, and then each field that is not null, in the order of its
+//! number: a byte with the number, the length of the value as LEB128, and the value. So no two rows have the same leaf,
+//! and a field that a later release adds (under a number of its own) changes no leaf from before it. docs/auditing.md
+//! lists kinds, fields and values.
 
 use chrono::{DateTime, SecondsFormat};
 use serde_json::{Map, Value, json};
@@ -24,8 +25,8 @@ const POSTGRES_EPOCH_US: i64 = 946_684_800_000_000;
 #[error("a row of history has a form that this release does not know")]
 pub struct Unreadable;
 
-/// The leaf of a row, from Postgres' binary form of a record with its fields (`record_send`): the number of fields; then of each
-/// its type, its length or -1 for null, and its value.
+/// The leaf of a row, from Postgres' binary form of a record with its fields (`record_send`): the number of fields;
+/// then of each its type, its length or -1 for null, and its value.
 ///
 /// # Errors
 /// If these are not the fields of that kind.
@@ -70,7 +71,8 @@ fn write_value(holds: Holds, value: &[u8], leaf: &mut Vec<u8>) -> Result<(), Unr
             let since_2000 = integer(value)?;
             match since_2000.checked_add(POSTGRES_EPOCH_US) {
                 Some(since_1970) => write_digits(since_1970, leaf),
-                // Of 128 bits, so that no time that somebody may write keeps its row, and all behind it, from being sealed.
+                // Of 128 bits, so that no time that somebody may write keeps its row, and all behind it, from being
+                // sealed.
                 None => {
                     let since_1970 = i128::from(since_2000) + i128::from(POSTGRES_EPOCH_US);
                     write_with_length(since_1970.to_string().as_bytes(), leaf);
@@ -88,7 +90,8 @@ fn write_value(holds: Holds, value: &[u8], leaf: &mut Vec<u8>) -> Result<(), Unr
     Ok(())
 }
 
-/// Writes a number in decimal digits, with its length before it. A leaf has some ten numbers, so this takes no detour by a text.
+/// Writes a number in decimal digits, with its length before it. A leaf has some ten numbers, so this takes no detour
+/// by a text.
 fn write_digits(number: i64, leaf: &mut Vec<u8>) {
     let mut digits = [0_u8; MOST_DIGITS];
     let (mut rest, mut from) = (number.unsigned_abs(), MOST_DIGITS);
@@ -220,8 +223,8 @@ mod tests {
     use super::super::tree::leaf_hash;
     use super::*;
 
-    /// A row of a table with every kind of value, and its hash as the first release that sealed made it. Whoever changes these bytes
-    /// lets every row that was ever sealed count as altered.
+    /// A row of a table with every kind of value, and its hash as the first release that sealed made it. Whoever
+    /// changes these bytes lets every row that was ever sealed count as altered.
     #[test]
     fn a_row_has_the_leaf_that_it_has_always_had() {
         let (small, middle, large) = (404_i16.to_be_bytes(), (-7_i32).to_be_bytes(), i64::MIN.to_be_bytes());

@@ -1,7 +1,7 @@
 //! Which nodes of the tree are kept, and how a proof is made of them.
 //!
-//! Of the tree's nodes only those of every eighth level are kept, one for 256 leaves and fewer above. A proof is made from at
-//! most 512 hashes of each of these levels, so its cost does not grow with the length of history.
+//! Of the tree's nodes only those of every eighth level are kept, one for 256 leaves and fewer above. A proof is made
+//! from at most 512 hashes of each of these levels, so its cost does not grow with the length of history.
 
 use hashbrown::HashMap;
 
@@ -28,8 +28,8 @@ pub struct Span {
     pub to: u64,
 }
 
-/// The nodes from which the proof of the leaf `index` in the tree of `size` leaves is made: of each kept level those around
-/// the leaf, and those at the right edge, where nodes are not complete.
+/// The nodes from which the proof of the leaf `index` in the tree of `size` leaves is made: of each kept level those
+/// around the leaf, and those at the right edge, where nodes are not complete.
 pub fn needed(index: u64, size: u64) -> Vec<Span> {
     let mut spans = Vec::new();
     let mut level = 0;
@@ -60,8 +60,8 @@ impl Nodes {
         self.0.insert((level, position), hash);
     }
 
-    /// The proof that the leaf `index` is in the tree of `size` leaves (RFC 9162, section 2.1.3.1), the lowest step first;
-    /// `None` if a node that it needs is missing.
+    /// The proof that the leaf `index` is in the tree of `size` leaves (RFC 9162, section 2.1.3.1), the lowest step
+    /// first; `None` if a node that it needs is missing.
     pub fn path(&self, index: u64, size: u64) -> Option<Vec<Hash>> {
         let (mut from, mut to, mut path) = (0, size, Vec::new());
         if index >= size {

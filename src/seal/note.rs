@@ -1,4 +1,5 @@
-//! Checkpoints: the size and the root of the tree, as signed notes of C2SP (c2sp.org/tlog-checkpoint, c2sp.org/signed-note).
+//! Checkpoints: the size and the root of the tree, as signed notes of C2SP (c2sp.org/tlog-checkpoint,
+//! c2sp.org/signed-note).
 //!
 //! ```text
 //! postcall.example/history          the name of the log, which is that of its key
@@ -24,9 +25,9 @@ pub const MAX_NOTE_BYTES: usize = 4_096;
 /// How the line with the digest of the rows begins.
 const ROWS: &str = "rows ";
 
-/// What a checkpoint says of the rows whose leaves its slice adds: the SHA-256 of their kinds, a byte each, and their ids, 16 bytes
-/// each. A leaf names its row only to whoever has the row. Without this, somebody who removes a row could say that its leaf is that
-/// of another one.
+/// What a checkpoint says of the rows whose leaves its slice adds: the SHA-256 of their kinds, a byte each, and their
+/// ids, 16 bytes each. A leaf names its row only to whoever has the row. Without this, somebody who removes a row could
+/// say that its leaf is that of another one.
 pub fn rows_digest(kinds: &[u8], ids: &[u8]) -> Hash {
     Sha256::new().chain_update(kinds).chain_update(ids).finalize().into()
 }
@@ -102,8 +103,8 @@ impl Checkpoint {
     }
 }
 
-/// The parts of a note: the log, the checkpoint, and the lines with signatures. Only one form is read, so that what is signed
-/// is what was read.
+/// The parts of a note: the log, the checkpoint, and the lines with signatures. Only one form is read, so that what is
+/// signed is what was read.
 fn read(note: &str) -> Option<(&str, Checkpoint, &str)> {
     if note.len() > MAX_NOTE_BYTES {
         return None;
@@ -124,8 +125,8 @@ fn read(note: &str) -> Option<(&str, Checkpoint, &str)> {
 /// How many lines a note has: name, size, root, rows, nothing, signature.
 const LINES: usize = 6;
 
-/// The notes in a text that holds one after the other. What is not a note (a line that was torn by a crash) is returned as it
-/// is found, and hides no note that follows.
+/// The notes in a text that holds one after the other. What is not a note (a line that was torn by a crash) is returned
+/// as it is found, and hides no note that follows.
 pub fn notes(text: &str) -> Vec<&str> {
     let (mut found, mut starts, mut at) = (Vec::new(), Vec::new(), 0);
     for line in text.split_inclusive('\n') {

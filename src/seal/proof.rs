@@ -1,5 +1,5 @@
-//! A proof for one row: the row's leaf, its place, the path to the root, and the checkpoint with the root. Whoever has the key
-//! that verifies can check it without any database.
+//! A proof for one row: the row's leaf, its place, the path to the root, and the checkpoint with the root. Whoever has
+//! the key that verifies can check it without any database.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;

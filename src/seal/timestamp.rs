@@ -1,5 +1,5 @@
-//! Timestamps of others (RFC 3161): what an authority is asked, and whether its answer is about that. Whether the authority signed it is for
-//! those who verify: they have its certificates (`openssl ts -verify`).
+//! Timestamps of others (RFC 3161): what an authority is asked, and whether its answer is about that. Whether the
+//! authority signed it is for those who verify: they have its certificates (`openssl ts -verify`).
 
 use der::asn1::AnyRef;
 use der::{Decode, Reader, SliceReader, Tag};

@@ -22,8 +22,8 @@ pub fn node_hash(left: &Hash, right: &Hash) -> Hash {
     Sha256::new().chain_update([1]).chain_update(left).chain_update(right).finalize().into()
 }
 
-/// What has to be kept of a tree in order to append to it: how many leaves it has, and the roots of its largest complete
-/// subtrees, from left to right.
+/// What has to be kept of a tree in order to append to it: how many leaves it has, and the roots of its largest
+/// complete subtrees, from left to right.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Frontier {
     size: u64,
@@ -31,7 +31,8 @@ pub struct Frontier {
 }
 
 impl Frontier {
-    /// The frontier of a tree with `size` leaves, from what [`Frontier::to_bytes`] made of it; `None` if that cannot be.
+    /// The frontier of a tree with `size` leaves, from what [`Frontier::to_bytes`] made of it; `None` if that cannot
+    /// be.
     pub fn from_bytes(size: u64, bytes: &[u8]) -> Option<Frontier> {
         let (hashes, rest) = bytes.as_chunks::<HASH_BYTES>();
         let fits = rest.is_empty() && hashes.len() == size.count_ones() as usize;
@@ -48,8 +49,8 @@ impl Frontier {
         self.size
     }
 
-    /// Appends a leaf. Calls `completed` with the level, the position and the hash of every node that is complete now: the
-    /// node at position p of level l is the root of the leaves from p × 2^l up to (p + 1) × 2^l.
+    /// Appends a leaf. Calls `completed` with the level, the position and the hash of every node that is complete now:
+    /// the node at position p of level l is the root of the leaves from p × 2^l up to (p + 1) × 2^l.
     pub fn append(&mut self, leaf: Hash, mut completed: impl FnMut(u32, u64, &Hash)) {
         let mut hash = leaf;
         for level in 0..self.size.trailing_ones() {
@@ -73,8 +74,8 @@ impl Frontier {
     }
 }
 
-/// Whether `path` shows that `leaf` is the leaf number `index` (counted from 0) of the tree with `size` leaves and this root
-/// (RFC 9162, section 2.1.3.2).
+/// Whether `path` shows that `leaf` is the leaf number `index` (counted from 0) of the tree with `size` leaves and this
+/// root (RFC 9162, section 2.1.3.2).
 pub fn includes(index: u64, size: u64, leaf: Hash, path: &[Hash], root: &Hash) -> bool {
     if index >= size {
         return false;

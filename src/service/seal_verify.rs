@@ -4,6 +4,8 @@
 mod checkpoints;
 mod nodes;
 
+use std::sync::Arc;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use hashbrown::HashMap;
 use serde_json::Value;
@@ -79,6 +81,8 @@ pub struct Verified {
     pub checkpoints: u64,
     /// How many exported checkpoints were compared with it.
     pub exported: u64,
+    /// How many leaves the newest of them has.
+    pub exported_leaves: u64,
     /// How many sealed rows have left with old history.
     pub left: u64,
     /// Since when there is history, if some of it was removed because it was old.
@@ -95,6 +99,10 @@ pub struct Verified {
     pub definitions_compared: bool,
     /// The keys that signed the log, each with the size of the first checkpoint from which on it did.
     signers: Vec<(Verifier, u64)>,
+    /// Whether the log could not be followed to its end.
+    broken_off: bool,
+    /// The newest exported checkpoint that lies behind the place where it broke off, and its file.
+    beyond: Option<(u64, Arc<str>)>,
     /// How many things are wrong.
     pub wrong_in_all: u64,
     /// What is wrong: the first 1,000.
@@ -138,15 +146,15 @@ pub async fn verify(store: &Store, keys: &[Verifier], mut progress: impl FnMut(u
         }
         for portion in portions(&slices) {
             let (Some(first), Some(last)) = (portion.first(), portion.last()) else { continue };
-            if first.first_leaf != number(tree.size())
-                || portion.windows(2).any(|pair| pair[1].first_leaf != pair[0].size)
-            {
+            if first.first_leaf != number(tree.size()) {
                 found.log(format!("leaves are missing behind number {}: what follows cannot be verified", tree.size()));
+                found.broken_off = true;
                 break 'log;
             }
             let leaves = store.leaves(first.first_leaf, last.size).await?;
             let mut nodes = Vec::new();
             if !check_slices(&mut found, &mut tree, &mut nodes, keys, portion, &leaves) {
+                found.broken_off = true;
                 break 'log;
             }
             compare_nodes(store, &mut found, nodes).await?;
@@ -179,13 +187,15 @@ fn number(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
-/// Slices that follow each other, in portions of a bounded number of leaves; a slice is never divided.
+/// Slices in portions of a bounded number of leaves. A slice is never divided, and those of a portion follow each other: what is before a
+/// gap is verified.
 fn portions(slices: &[Slice]) -> impl Iterator<Item = &[Slice]> {
     let mut rest = slices;
     std::iter::from_fn(move || {
         let first = rest.first()?.first_leaf;
         let fit = rest.iter().take_while(|slice| slice.size - first <= PORTION).count().max(1);
-        let (portion, behind) = rest.split_at(fit);
+        let whole = 1 + rest[..fit].windows(2).take_while(|pair| pair[1].first_leaf == pair[0].size).count();
+        let (portion, behind) = rest.split_at(whole);
         rest = behind;
         Some(portion)
     })

@@ -14,6 +14,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::process::Command;
 use uuid::Uuid;
 
+use crate::seal_outlet::private;
 use crate::support::attempt::{
     AMPLE_MS, OK, SHORT_MS, assert_answered, assert_failed, assert_one_request, assert_unknown, post,
 };
@@ -294,6 +295,93 @@ async fn a_proxy_that_cannot_be_used_ends_the_start_and_its_password_is_not_repe
     help.args(["run", "--help"]).env("POSTCALL_EGRESS_PROXY", "http://me:s3cret@p");
     let told = stdout(&help.output().await.unwrap());
     assert!(told.contains("POSTCALL_EGRESS_PROXY") && !told.contains("s3cret"), "{told}");
+}
+
+/// What the log of a dispatcher, its arguments and its help say while it sends through a proxy whose URL stands in a file.
+#[tokio::test]
+async fn a_file_names_the_proxy_and_its_password_is_in_no_argument_no_log_and_no_help() {
+    let (database, inbox, directory) = (Database::new().await, Inbox::open().await, tempfile::tempdir().unwrap());
+    database.publish("a", "default", &json!({"method": "POST", "url": inbox.url("/")})).await;
+    database.insert_call("a", &json!({})).await;
+    // me:s3cret
+    let proxy = EgressProxy::start(Manner::Demand("Basic bWU6czNjcmV0"));
+    let text = format!("# the proxy of this network\n\n  {}  \n", proxy.url_with("me:s3cret"));
+    let file = private(&directory.path().join("proxy"), &text);
+    for named_by_variable in [false, true] {
+        let mut command = Dispatcher::command(&database.url);
+        command.args(["--log", "trace"]);
+        match named_by_variable {
+            true => command.env("POSTCALL_EGRESS_PROXY_FILE", &file),
+            // An unset variable in a compose file is empty.
+            false => command.args(["--egress-proxy-file", &file]).env("POSTCALL_EGRESS_PROXY", ""),
+        };
+        let dispatcher = Dispatcher::started(&mut command).await;
+        database.insert_call("a", &json!({})).await;
+        database.settled().await;
+        let arguments = std::fs::read_to_string(format!("/proc/{}/cmdline", dispatcher.pid())).unwrap();
+        dispatcher.signal(nix::sys::signal::Signal::SIGTERM);
+        let (well, log) = dispatcher.ended_saying().await;
+        let told = format!("{arguments}{}", log.join("\n"));
+        assert!(well && !told.contains("s3cret") && !told.contains("bWU6"), "{told}");
+    }
+    assert_eq!((inbox.received().len(), proxy.targets().is_empty()), (3, false));
+    assert_eq!(database.number("SELECT count(*) FROM postcall.delivery WHERE state = 'delivered'").await, 3);
+    let mut help = Command::new(POSTCALL);
+    help.args(["run", "--help"]).env("POSTCALL_EGRESS_PROXY_FILE", "http://me:s3cret@p");
+    let told = stdout(&help.output().await.unwrap());
+    assert!(told.contains("POSTCALL_EGRESS_PROXY_FILE") && !told.contains("s3cret"), "{told}");
+}
+
+#[tokio::test]
+async fn a_file_that_names_no_proxy_ends_the_start_and_nothing_of_it_is_repeated() {
+    let (database, directory) = (Database::new().await, tempfile::tempdir().unwrap());
+    let path = |name: &str| directory.path().join(name);
+    let url = "http://me:s3cret@proxy:3128";
+    let good = private(&path("good"), url);
+    let open = private(&path("open"), url);
+    std::fs::set_permissions(&open, std::os::unix::fs::PermissionsExt::from_mode(0o640)).unwrap();
+    let [empty, comment, two, none, large] = [
+        ("empty", "\n".to_owned()),
+        ("comment", format!("# {url}\n")),
+        ("two", format!("{url}\n{url}\n")),
+        ("none", "https://me:s3cret@proxy:3128\n".to_owned()),
+        ("large", "s3cret".repeat(10_000)),
+    ]
+    .map(|(name, text)| private(&path(name), &text));
+    let missing = path("missing").to_str().unwrap().to_owned();
+    let wrong = |output: std::process::Output, code: i32, words: &str| {
+        let told = format!("{}{}", stdout(&output), stderr(&output));
+        assert_eq!(
+            (output.status.code(), told.contains(words), told.contains("s3cret")),
+            (Some(code), true, false),
+            "{words}: {told}"
+        );
+    };
+    for (file, words) in [
+        (open.as_str(), "others may read the file with the URL of the proxy"),
+        (&missing, "missing: No such file"),
+        (&empty, "--egress-proxy-file"),
+        (&empty, "the file holds no URL"),
+        (&comment, "the file holds no URL"),
+        (&two, "the file holds more than one line"),
+        (&none, "none: it does not begin with http://"),
+        (&large, "the file is larger than 16384 bytes"),
+        (url, "give the name of a file in which the URL stands"),
+        ("me:s3cret@proxy:3128", "give the name of a file in which the URL stands"),
+    ] {
+        wrong(postcall_at(&database.url, &["run", "--egress-proxy-file", file]), 1, words);
+    }
+    let both = "give one of --egress-proxy and --egress-proxy-file";
+    wrong(postcall_at(&database.url, &["run", "--egress-proxy-file", &good, "--egress-proxy", url]), 2, both);
+    let mut variable = Command::new(POSTCALL);
+    variable.args(["run", "--egress-proxy-file", &good]);
+    variable.env("DATABASE_URL", &database.url).env("POSTCALL_EGRESS_PROXY", url);
+    wrong(variable.output().await.unwrap(), 2, both);
+    // Of one setting, the argument wins.
+    let mut twice = Command::new(POSTCALL);
+    twice.args(["run", "--egress-proxy-file", &empty]);
+    twice.env("DATABASE_URL", &database.url).env("POSTCALL_EGRESS_PROXY_FILE", &good);
+    wrong(twice.output().await.unwrap(), 1, "the file holds no URL");
 }
 
 #[tokio::test]

@@ -362,3 +362,102 @@ async fn a_checkpoint_that_its_owner_takes_out_of_the_log_before_it_was_exported
     bucket.until(|bucket| bucket.files().len() == 3).await;
     assert_eq!(held(&bucket), all);
 }
+
+/// What the owner takes out of the log. `$first` and `$newest` are the sizes of the exported checkpoint and of the newest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Deletion {
+    /// The one in the middle.
+    Middle,
+    /// As before, and says that its leaves are those of the next one.
+    MiddleHidden,
+    /// All behind the exported one.
+    End,
+}
+
+impl Deletion {
+    fn sql(self) -> &'static str {
+        match self {
+            Deletion::Middle => "DELETE FROM postcall.seal_slice WHERE size > $first AND size < $newest",
+            Deletion::MiddleHidden => {
+                "CREATE TEMP TABLE middle AS SELECT * FROM postcall.seal_slice WHERE size > $first AND size < $newest;
+                 DELETE FROM postcall.seal_slice WHERE size > $first AND size < $newest;
+                 UPDATE postcall.seal_slice AS glued SET first_leaf = middle.first_leaf, kinds = middle.kinds || glued.kinds,
+                     ids = middle.ids || glued.ids, hashes = middle.hashes || glued.hashes
+                 FROM middle WHERE glued.size = $newest"
+            }
+            Deletion::End => "DELETE FROM postcall.seal_slice WHERE size > $first; DELETE FROM postcall.seal_node",
+        }
+    }
+
+    /// What verifying names, beside what the exported checkpoints say.
+    fn named(self) -> Option<&'static str> {
+        match self {
+            Deletion::Middle => Some("leaves are missing behind number $first: what follows cannot be verified"),
+            Deletion::MiddleHidden => {
+                Some("the rows of the leaves up to number $newest are not those that were signed")
+            }
+            Deletion::End => None,
+        }
+    }
+
+    /// What the newest checkpoint says, if it was exported from the memory of its sealer.
+    fn exported(self) -> Option<&'static str> {
+        match self {
+            Deletion::Middle => Some("says that there were $behind more leaves than could be verified"),
+            Deletion::MiddleHidden => None,
+            Deletion::End => Some("is ahead of the log, which has $first"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn checkpoints_that_their_owner_deletes_before_they_were_exported_are_named_with_what_the_exported_ones_say() {
+    let deletions = [Deletion::Middle, Deletion::MiddleHidden, Deletion::End];
+    let both = deletions.into_iter().flat_map(|deletion| [(deletion, false), (deletion, true)]);
+    futures_util::future::join_all(both.map(|(deletion, dies)| deleted_before_export(deletion, dies))).await;
+}
+
+/// The first of three checkpoints is exported. The URL takes none while the others are made and deleted; the sealer dies meanwhile or not.
+async fn deleted_before_export(deletion: Deletion, dies: bool) {
+    let (database, bucket) = (database_with(2).await, Bucket::start(Manner::Stores).await);
+    let given = Given::new(&bucket.url("/log/"));
+    seal(&database, None).await;
+    database.execute("UPDATE postcall.seal_turn SET exported_size = 0, held_until = NULL").await;
+    let before = start(&database, &given).await;
+    until_noted(&database).await;
+    drop(before);
+    bucket.behaves(Manner::Refuses);
+    for _ in 0..2 {
+        ended(&database, "delivered", 2).await;
+        seal(&database, None).await;
+    }
+    database.execute("UPDATE postcall.seal_turn SET held_until = NULL").await;
+    let mut sealer = start(&database, &given).await;
+    sealer.says(NOT_EXPORTED).await;
+    let size = async |which: &str| database.number(&format!("SELECT {which}(size) FROM postcall.seal_slice")).await;
+    let (first, newest) = (size("min").await, size("max").await);
+    let filled = |text: &str| {
+        let behind = (newest - first).to_string();
+        text.replace("$first", &first.to_string()).replace("$newest", &newest.to_string()).replace("$behind", &behind)
+    };
+    if dies {
+        sealer.signal(Signal::SIGKILL);
+        assert!(!sealer.ended().await.0);
+        unguarded(&database, &filled(deletion.sql())).await;
+        bucket.behaves(Manner::Stores);
+    } else {
+        unguarded(&database, &filled(deletion.sql())).await;
+        bucket.behaves(Manner::Stores);
+        bucket.until(|bucket| bucket.files().len() == 2).await;
+    }
+    let (holds, found) = verified(&database, &bucket);
+    let named = found["named"].to_string();
+    let words = [deletion.named(), deletion.exported().filter(|_| !dies)];
+    for words in words.into_iter().flatten().map(filled) {
+        assert!(!holds && named.contains(&words), "{deletion:?} {dies} {words}: {found}");
+    }
+    // What nobody outside has seen, nobody misses; but it is said up to where somebody has.
+    assert_eq!(holds, dies && deletion == Deletion::End, "{deletion:?} {dies}: {found}");
+    let said = if dies { first } else { newest };
+    assert_eq!(found["exported_leaves"], said, "{deletion:?} {dies}: {found}");
+}

@@ -37,6 +37,24 @@ impl Verified {
         self.signers.push((by.clone(), size));
     }
 
+    /// Notes that this checkpoint was exported to the file `place`, and is one that a key signed.
+    fn exported(&mut self, size: u64, place: &Arc<str>) {
+        self.exported_leaves = self.exported_leaves.max(size);
+        if self.broken_off && size > self.sealed && self.beyond.as_ref().is_none_or(|(newest, _)| *newest < size) {
+            self.beyond = Some((size, place.clone()));
+        }
+    }
+
+    /// Says what the exported checkpoints say of a log that could not be followed to its end. To be called when all of them are compared.
+    pub fn conclude(&mut self) {
+        if let Some((size, place)) = self.beyond.take() {
+            self.log(format!(
+                "the checkpoint of {size} leaves in {place} says that there were {} more leaves than could be verified",
+                size - self.sealed
+            ));
+        }
+    }
+
     /// The key that signed the checkpoint of this size in the log.
     fn signer_at(&self, size: u64) -> Option<&Verifier> {
         self.signers.iter().rev().find(|(_, first)| *first <= size).map(|(by, _)| by)
@@ -86,6 +104,9 @@ pub async fn compare_exported(
     let held = |size| roots.get(&number(size));
     for note in opened {
         found.exported += 1;
+        if let Ok((checkpoint, _)) = &note {
+            found.exported(checkpoint.size, place);
+        }
         match note {
             Err(error) => found.log(format!("a checkpoint in {place} cannot be trusted: {error}")),
             // Sealing goes on: it is perhaps newer than what was verified, and in the log by now.
