@@ -38,6 +38,7 @@ pub mod late_results;
 mod matching;
 pub mod obstacles;
 pub mod open_deliveries;
+mod open_rule;
 pub mod outlines;
 pub mod partitions;
 pub mod pauses;
