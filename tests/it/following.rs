@@ -55,6 +55,8 @@ impl Following {
                 Some(list)
             }
         };
+        // The driver logs warnings about connections that end. What the program says itself is no log.
+        command.env("POSTCALL_LOG", "off");
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
         let rows = BufReader::new(child.stdout.take().unwrap()).lines();
         let says = BufReader::new(child.stderr.take().unwrap()).lines();
