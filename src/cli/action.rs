@@ -271,7 +271,7 @@ async fn list(store: &Store, agent: Option<&str>, format: Format) -> Result<(), 
             method.to_string(),
             url,
             timeout_ms.to_string(),
-            time(action.published_at),
+            time(action.changes.published_at),
         ]);
     }
     let objects: Vec<Value> = actions.iter().map(described).collect();
@@ -292,14 +292,14 @@ async fn show(which: Which, version: Option<i32>, key_file: &KeyFile) -> Result<
         visible(&action.name),
         action.version,
         action.newest_version,
-        action.published_at,
-        visible(&attribution(Some(&action.published_by), action.published_db_user.as_deref())),
-        visible(&because(action.published_reason.as_deref())),
+        action.changes.published_at,
+        visible(&attribution(Some(&action.changes.published_by), action.changes.published_db_user.as_deref())),
+        visible(&because(action.changes.published_reason.as_deref())),
     );
-    if let Some(at) = action.switched_at {
+    if let Some(at) = action.changes.switched_at {
         let state = if action.enabled { "enabled" } else { "disabled" };
-        let by = attribution(action.switched_by.as_deref(), action.switched_db_user.as_deref());
-        let why = because(action.switched_reason.as_deref());
+        let by = attribution(action.changes.switched_by.as_deref(), action.changes.switched_db_user.as_deref());
+        let why = because(action.changes.switched_reason.as_deref());
         eprintln!("{state} since {at} by {}{}", visible(&by), visible(&why));
     }
     print_json(&as_file(action.spec.as_ref()?, action.enabled))

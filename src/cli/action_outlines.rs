@@ -17,8 +17,8 @@ pub(super) fn print(outlines: &[ActionOutline], format: Format) -> Result<(), Cl
             outline.method.to_string(),
             outline.origin.clone().unwrap_or_default(),
             outline.timeout.to_string(),
-            time(outline.published_at),
-            outline.published_by.clone(),
+            time(outline.changes.published_at),
+            outline.changes.published_by.clone(),
         ]);
     }
     table.print(format, outlines)?;

@@ -135,14 +135,14 @@ async fn version(store: &Store, which: &Which, version: Option<i32>) -> Result<A
 
 /// Which version it is, when it was published, by whom and why, in one line.
 fn headline(action: &ActionRecord) -> String {
-    let by = attribution(Some(&action.published_by), action.published_db_user.as_deref());
-    let why = because(action.published_reason.as_deref());
+    let by = attribution(Some(&action.changes.published_by), action.changes.published_db_user.as_deref());
+    let why = because(action.changes.published_reason.as_deref());
     let line = format!(
         "{} {} version {}, published {} by {by}{why}",
         action.agent,
         action.name,
         action.version,
-        time(action.published_at)
+        time(action.changes.published_at)
     );
     visible(&line).into_owned()
 }

@@ -1,25 +1,20 @@
 //! `postcall history`: lists deliveries that match criteria, the newest first, in pages.
 
-use std::time::Duration;
-
-use chrono::TimeDelta;
 use clap::Args;
 use clap::builder::RangedU64ValueParser;
 use uuid::Uuid;
 
-use super::databases::ReadDatabases;
+use super::databases::{NamedDatabase, ReadDatabases};
 use super::filter::Filter;
+use super::following::Follower;
 use super::history_of_all;
 use super::history_of_all::Extent;
 use super::listing::{Listed, Listing};
 use super::table::{Table, time};
 use super::{CliError, Format, ONE_CONNECTION};
-use crate::service::history::{Following, Look, Next, Page, Whole, page};
+use crate::service::history::{Next, Page, Whole, page};
 use crate::store::Store;
 use crate::store::history::{HistoryFilter, HistoryRow};
-
-/// How long `--follow` waits between two looks.
-pub(super) const FOLLOW_EVERY: Duration = Duration::from_secs(1);
 
 /// List deliveries, also those that wait or are in flight, the newest first.
 ///
@@ -37,7 +32,8 @@ pub(super) const FOLLOW_EVERY: Duration = Duration::from_secs(1);
 /// `--follow` prints what comes to an end, as it is recorded, until it is interrupted; with --since, first what has
 /// ended since then. What is learnt later about a delivery (a late result, a finding) is not printed. A recording that
 /// is committed more than 15 s after its time may be missed; so may one that is committed late at all while more than
-/// 20,000 deliveries end within 15 s.
+/// 20,000 deliveries end within 15 s. A database that goes away is asked again, at first after a second and at last
+/// each 30 s, and followed from where it was; stderr says so.
 #[derive(Args)]
 pub struct Arguments {
     #[command(flatten)]
@@ -84,7 +80,7 @@ impl Arguments {
         let store = only.open_to_read(ONE_CONNECTION).await?;
         let filter = self.filter.resolved(&store).await?;
         if self.follow {
-            return follow(&store, filter, self.format).await;
+            return follow(only, store, filter, self.format).await;
         }
         if self.all {
             return print_whole(&store, filter, self.after, self.format).await;
@@ -128,24 +124,16 @@ async fn print_whole(
     listing.end()
 }
 
-/// Prints what ends, until the process is interrupted or the database or the reader of the output is gone.
-async fn follow(store: &Store, filter: HistoryFilter, format: Format) -> Result<(), CliError> {
+/// Prints what ends, until the process is interrupted or the reader of the output is gone.
+async fn follow(database: &NamedDatabase, store: Store, filter: HistoryFilter, format: Format) -> Result<(), CliError> {
     let since = match filter.since {
         Some(since) => since,
         None => store.now().await?,
     };
-    let (mut following, mut listing) = (Following::since(since, filter), Listing::new(format));
-    let mut last = since;
+    let (mut follower, mut listing) = (Follower::since(since, filter, database, store, false), Listing::new(format));
+    listing.add(&follower.first().await?)?;
     loop {
-        let Look { rows, is_more } = following.look(store).await.inspect_err(|_| {
-            let from = time(last - TimeDelta::seconds(Following::MARGIN_SECONDS));
-            eprintln!("followed until {}; to go on without a gap, repeat with --since {from}", time(last));
-        })?;
-        listing.add(&rows)?;
-        last = rows.iter().filter_map(|row| row.finished_at).max().unwrap_or(last);
-        if !is_more {
-            tokio::time::sleep(FOLLOW_EVERY).await;
-        }
+        listing.add(&follower.next().await)?;
     }
 }
 

@@ -4,7 +4,6 @@
 //! All are asked side by side, and each has a time in which it answers. One that does not is said on stderr, and left out from there on:
 //! it delays the listing once, and the others are listed all the same.
 
-use std::pin::pin;
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -16,12 +15,11 @@ use uuid::Uuid;
 use super::database::say_standby;
 use super::databases::NamedDatabase;
 use super::filter::Filter;
-use super::history::FOLLOW_EVERY;
+use super::following::Follower;
 use super::listing::{Listed, Listing};
 use super::table::time;
 use super::{CliError, Format, ONE_CONNECTION};
-use crate::domain::chain::chain;
-use crate::service::history::{Following, Look, Next, Whole, page};
+use crate::service::history::{Next, Whole, page};
 use crate::service::merged::{Located, merged};
 use crate::service::whole_of_all::{Lost, OfOne, WholeOfAll};
 use crate::store::history::{HistoryFilter, HistoryRow};
@@ -29,8 +27,6 @@ use crate::store::{Store, StoreError};
 
 /// How long a database may take to be opened, and then for each question that it is asked.
 const ANSWER_TIME: Duration = Duration::from_secs(20);
-/// How long a look of `--follow` may take before it is made again. It keeps no other database waiting, and may have much to read.
-const LONGEST_LOOK: Duration = Duration::from_secs(300);
 
 /// What is to be listed.
 pub(super) struct Wanted {
@@ -61,7 +57,7 @@ impl Listed for Located {
 
 /// An open database.
 struct Source<'d> {
-    name: &'d str,
+    database: &'d NamedDatabase,
     store: Store,
     filter: HistoryFilter,
 }
@@ -102,7 +98,7 @@ async fn open(database: &NamedDatabase, filter: Filter) -> Result<Source<'_>, Cl
     let store = database.open(ONE_CONNECTION).await?;
     say_standby(&store, Some(&database.name)).await?;
     let filter = filter.resolved(&store).await?;
-    Ok(Source { name: &database.name, store, filter })
+    Ok(Source { database, store, filter })
 }
 
 /// Prints a page. Returns how many of the sources are not in it.
@@ -112,9 +108,10 @@ async fn print_page(
     limit: usize,
     format: Format,
 ) -> Result<usize, CliError> {
-    let pages = sources.iter().map(|Source { name, store, filter }| async move {
+    let pages = sources.iter().map(|Source { database, store, filter }| async move {
+        let name = &*database.name;
         let page = asked(name, async { Ok(page(store, filter, after, limit).await?) }).await?;
-        Some((*name, page.rows, page.next))
+        Some((name, page.rows, page.next))
     });
     let pages: Vec<_> = join_all(pages).await.into_iter().flatten().collect();
     let failed = sources.len() - pages.len();
@@ -135,9 +132,9 @@ async fn print_page(
 
 /// Prints the whole result, and then behind what each lost source is missing. Returns how many were lost.
 async fn print_whole(sources: Vec<Source<'_>>, after: Option<Uuid>, format: Format) -> Result<usize, CliError> {
-    let of_each = sources.into_iter().map(|Source { name, store, filter }| {
+    let of_each = sources.into_iter().map(|Source { database, store, filter }| {
         let whole = Whole::new(filter, after);
-        (name, OfOne { store, whole })
+        (&*database.name, OfOne { store, whole })
     });
     let mut whole = WholeOfAll::new(of_each, ANSWER_TIME);
     let (mut listing, mut all_lost) = (Listing::new(format), Vec::new());
@@ -167,12 +164,12 @@ async fn print_whole(sources: Vec<Source<'_>>, after: Option<Uuid>, format: Form
 /// Returns how many could not be followed, which is only when none can.
 async fn follow(sources: Vec<Source<'_>>, format: Format) -> Result<usize, CliError> {
     let count = sources.len();
-    let begun = join_all(sources.into_iter().map(Follower::begin)).await;
+    let begun = join_all(sources.into_iter().map(begin)).await;
     let followers: Vec<_> = begun.into_iter().flatten().collect();
     let endings = followers.into_iter().map(|follower| {
         Box::pin(unfold(follower, |mut follower| async move {
-            let rows = follower.next().await;
-            Some((rows, follower))
+            let (name, rows) = (follower.database(), follower.next().await);
+            Some((located(rows.into_iter().map(|row| (name, row)).collect()), follower))
         }))
     });
     let (mut endings, mut listing) = (select_all(endings), Listing::new(format));
@@ -182,63 +179,11 @@ async fn follow(sources: Vec<Source<'_>>, format: Format) -> Result<usize, CliEr
     Ok(count)
 }
 
-/// What follows one database.
-struct Follower<'d> {
-    source: Source<'d>,
-    following: Following,
-    /// Whether there may be more already, so that the next look does not wait.
-    is_more: bool,
-    /// Whether it was said that it does not answer.
-    is_away: bool,
-}
-
-impl<'d> Follower<'d> {
-    /// Begins to follow. `None` if the database does not answer, which was said.
-    async fn begin(source: Source<'d>) -> Option<Follower<'d>> {
-        let since = match source.filter.since {
-            Some(since) => since,
-            None => asked(source.name, async { Ok(source.store.now().await?) }).await?,
-        };
-        let following = Following::since(since, source.filter.clone());
-        Some(Follower { source, following, is_more: true, is_away: false })
-    }
-
-    /// What has ended since the last time, once something has.
-    async fn next(&mut self) -> Vec<Located> {
-        loop {
-            if !self.is_more {
-                tokio::time::sleep(FOLLOW_EVERY).await;
-            }
-            match self.look().await {
-                Ok(Look { rows, is_more }) => {
-                    self.is_more = is_more;
-                    self.is_away = false;
-                    if !rows.is_empty() {
-                        return located(rows.into_iter().map(|row| (self.source.name, row)).collect());
-                    }
-                }
-                Err(error) => {
-                    self.is_more = false;
-                    say_away(self.source.name, &error, &mut self.is_away);
-                }
-            }
-        }
-    }
-
-    async fn look(&mut self) -> Result<Look, StoreError> {
-        let Follower { source, following, is_away, .. } = self;
-        let mut look = pin!(following.look(&source.store));
-        if let Ok(look) = timeout(ANSWER_TIME, look.as_mut()).await {
-            return look;
-        }
-        say_away(source.name, &StoreError::Unanswered(ANSWER_TIME), is_away);
-        timeout(LONGEST_LOOK, look).await.unwrap_or(Err(StoreError::Unanswered(LONGEST_LOOK)))
-    }
-}
-
-/// Says that a database does not answer, if that was not said already.
-fn say_away(name: &str, error: &StoreError, was_said: &mut bool) {
-    if !std::mem::replace(was_said, true) {
-        eprintln!("postcall: {name}: {}; asking again until it answers", chain(error));
-    }
+/// Begins to follow. `None` if the database does not answer, which was said.
+async fn begin(Source { database, store, filter }: Source<'_>) -> Option<Follower<'_>> {
+    let since = match filter.since {
+        Some(since) => since,
+        None => asked(&database.name, async { Ok(store.now().await?) }).await?,
+    };
+    Some(Follower::since(since, filter, database, store, true))
 }

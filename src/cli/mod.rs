@@ -42,6 +42,7 @@ mod demo;
 mod doctor;
 mod filter;
 mod fleet;
+mod following;
 mod history;
 mod history_of_all;
 mod key_file;

@@ -159,7 +159,11 @@ fn on_one_line(Look { status, open }: &Look) -> String {
     let alive = status.dispatchers.iter().filter(|dispatcher| matches!(dispatcher.life, Life::Alive { .. })).count();
     let oldest =
         status.oldest_waiting.map(|oldest| format!(" (the oldest for {})", long(oldest.age_ms))).unwrap_or_default();
-    let open = open.map(|open| format!(", open {}", at_least(open.count))).unwrap_or_default();
+    let beyond = |open: &OpenDeliveries| match open.beyond_replay {
+        0 => String::new(),
+        beyond => format!(" ({beyond} beyond replay)"),
+    };
+    let open = open.map(|open| format!(", open {}{}", at_least(open.count), beyond(&open))).unwrap_or_default();
     format!(
         "{}  dispatchers alive {alive}, waiting {}{oldest}, in flight {}, unknown {}{open}, paused {}",
         time(status.at),
@@ -185,6 +189,10 @@ fn show(Look { status, open }: &Look) -> Result<(), CliError> {
     print_line(&format!("{:<9}  {}", State::Unknown, shown(status.in_doubt)))?;
     if let Some(open) = open {
         print_line(&format!("{:<9}  {}{}", "open", at_least(open.count), since(open)))?;
+        if open.beyond_replay > 0 {
+            let removed = "call removed; nothing can be sent again";
+            print_line(&format!("{:<9}  {} of the open ones: {removed}", "", open.beyond_replay))?;
+        }
     }
     print_line("")?;
     show_paused(status)?;
@@ -287,7 +295,7 @@ fn millis(ms: u64) -> i64 {
     i64::try_from(ms).unwrap_or(i64::MAX)
 }
 
-/// Since when the oldest open delivery is there, behind their number.
+/// Since when the oldest open delivery that somebody can do something about is there, behind their number.
 fn since(open: &OpenDeliveries) -> String {
     let or_longer = if open.may_be_older { " or longer" } else { "" };
     let since = |Oldest { created_at, age_ms }| {
@@ -334,6 +342,7 @@ fn described(Look { status, open }: &Look, standby: Option<Standby>) -> Value {
         "in_flight": status.in_flight,
         (State::Unknown.as_str()): described_count(status.in_doubt),
         "open": open.map(|open| described_count(open.count)),
+        "open_beyond_replay": open.map(|open| open.beyond_replay),
         "oldest_open": open.and_then(|open| open.oldest).map(described_oldest),
         "paused": paused,
         "pauses_left_out": status.pauses_left_out(),

@@ -23,14 +23,14 @@ pub fn described(action: &ActionRecord) -> Value {
     object["agent"] = json!(action.agent);
     object["name"] = json!(action.name);
     object["version"] = json!(action.version);
-    object["published_at"] = json!(action.published_at);
-    object["published_by"] = json!(action.published_by);
-    object["published_db_user"] = json!(action.published_db_user);
-    object["published_reason"] = json!(action.published_reason);
-    object["switched_at"] = json!(action.switched_at);
-    object["switched_by"] = json!(action.switched_by);
-    object["switched_db_user"] = json!(action.switched_db_user);
-    object["switched_reason"] = json!(action.switched_reason);
+    object["published_at"] = json!(action.changes.published_at);
+    object["published_by"] = json!(action.changes.published_by);
+    object["published_db_user"] = json!(action.changes.published_db_user);
+    object["published_reason"] = json!(action.changes.published_reason);
+    object["switched_at"] = json!(action.changes.switched_at);
+    object["switched_by"] = json!(action.changes.switched_by);
+    object["switched_db_user"] = json!(action.changes.switched_db_user);
+    object["switched_reason"] = json!(action.changes.switched_reason);
     object
 }
 

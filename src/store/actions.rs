@@ -1,6 +1,7 @@
 //! Actions and their immutable versions.
 
 use chrono::{DateTime, Utc};
+use serde::Serialize;
 
 use super::sealed_versions::{SealColumns, opened};
 use super::session::Session;
@@ -24,7 +25,14 @@ pub struct ActionRecord {
     pub version: i32,
     /// The content of that version, if its templates can be seen.
     pub spec: Result<ActionSpec, Unopened>,
-    /// When it was published.
+    /// Who published that version, and who switched the action last.
+    pub changes: Changes,
+}
+
+/// Who published a version of an action, and who enabled or disabled the action last.
+#[derive(Clone, Debug, Serialize)]
+pub struct Changes {
+    /// When the version was published.
     pub published_at: DateTime<Utc>,
     /// Who published it, in that person's own words.
     pub published_by: String,
@@ -32,7 +40,7 @@ pub struct ActionRecord {
     pub published_db_user: Option<String>,
     /// Why it was published; `None` if nobody said.
     pub published_reason: Option<String>,
-    /// When it was enabled or disabled last.
+    /// When the action was enabled or disabled last.
     pub switched_at: Option<DateTime<Utc>>,
     /// Who enabled or disabled it, in that person's own words; `None` if no name was given.
     pub switched_by: Option<String>,
@@ -87,6 +95,22 @@ macro_rules! opened_row {
     }};
 }
 
+/// The changes of a row that has their columns.
+macro_rules! changes {
+    ($row:expr) => {
+        Changes {
+            published_at: $row.published_at,
+            published_by: $row.published_by,
+            published_db_user: $row.published_db_user,
+            published_reason: $row.published_reason,
+            switched_at: $row.switched_at,
+            switched_by: $row.switched_by,
+            switched_db_user: $row.switched_db_user,
+            switched_reason: $row.switched_reason,
+        }
+    };
+}
+
 impl Store {
     /// Returns actions, ordered by agent and name, each with the requested version or else its newest one. `None` for
     /// `agent` or `name` means any.
@@ -132,14 +156,7 @@ impl Store {
                     newest_version: row.newest_version,
                     version: row.version,
                     spec,
-                    published_at: row.published_at,
-                    published_by: row.published_by,
-                    published_db_user: row.published_db_user,
-                    published_reason: row.published_reason,
-                    switched_at: row.switched_at,
-                    switched_by: row.switched_by,
-                    switched_db_user: row.switched_db_user,
-                    switched_reason: row.switched_reason,
+                    changes: changes!(row),
                 })
             })
             .collect()
@@ -182,4 +199,4 @@ impl Session {
     }
 }
 
-pub(super) use opened_row;
+pub(super) use {changes, opened_row};

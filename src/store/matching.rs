@@ -11,6 +11,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::history::HistoryFilter;
+use super::open_rule::with_is_open;
 use crate::domain::delivery::State;
 use crate::domain::error_kind::ErrorKind;
 
@@ -29,15 +30,14 @@ struct Count {
 macro_rules! arms {
     ($row:path, $before:literal, $filter:expr, $states:expr, $ids:expr, $limit:expr, $order:literal, $lane_order:literal,
      $behind:literal) => {
-        arms!(
+        with_is_open!(
+            arms;
             @ $row, $before, $filter, $states, $ids, $limit, $order, $lane_order, $behind,
             // - An absent criterion is `NULL IS NULL`. The planner removes it, because it plans with the actual values;
             //   see [`prepare`]. It also removes an arm whose state is not requested.
             // - Time limits apply to created_at and also to the time-ordered id, so that whole partitions and most of
             //   the index are skipped.
-            // - $14 leaves out what a later delivery of the same message has healed. It is asked of each row that matches
-            //   otherwise, by index, in a scalar subquery: of NOT EXISTS, the planner could make a join that reads all
-            //   replays first.
+            // - $14 leaves out what is not open. `open_rule` has that condition, which stands behind this one.
             // - $15 is a state that is asked for alone. Of an equality, the planner knows that the index of what was not
             //   delivered has its rows in the order of a page; of a list in $3 it does not, and reads and sorts all of them.
             r#"
@@ -54,23 +54,12 @@ macro_rules! arms {
                   AND ($9::timestamptz IS NULL OR created_at < $9)
                   AND ($10::uuid[] IS NULL OR delivery_id = ANY ($10))
                   AND delivery_id >= $11 AND delivery_id < $12
-                  AND (NOT $14::bool OR (
-                      SELECT true
-                      FROM postcall.replay AS later
-                      JOIN postcall.delivery AS ended ON ended.delivery_id = later.delivery_id
-                      WHERE later.message_id = coalesce((SELECT own.message_id FROM postcall.replay AS own
-                                                         WHERE own.delivery_id = candidate.delivery_id),
-                                                        candidate.delivery_id)
-                        AND later.delivery_id > candidate.delivery_id
-                        AND (ended.state = 'delivered' OR ended.state = 'unknown' AND (
-                            SELECT known.state FROM postcall.resolution AS known
-                            WHERE known.delivery_id = later.delivery_id ORDER BY known.source LIMIT 1) = 'delivered')
-                      LIMIT 1) IS NOT TRUE)
-            "#
+                  AND (NOT $14::bool OR
+            "#,
         )
     };
     (@ $row:path, $before:literal, $filter:expr, $states:expr, $ids:expr, $limit:expr, $order:literal,
-     $lane_order:literal, $behind:literal, $matches:literal) => {
+     $lane_order:literal, $behind:literal, $matches:literal, $is_open:literal) => {
         sqlx::query_as!(
             $row,
             // The queue comes first, in a step of its own. Among the other arms, which are merged in order, the planner
@@ -87,6 +76,8 @@ macro_rules! arms {
                        FROM postcall.waiting) AS candidate
             "#
                 + $matches
+                + $is_open
+                + ")"
                 + " AND $1::text IS NULL"
                 + $order
                 + r#")
@@ -102,6 +93,8 @@ macro_rules! arms {
                              AND (waiting.action_id, waiting.delivery_id) < (lane.action_id, $12)) AS candidate
             "#
                 + $matches
+                + $is_open
+                + ")"
                 + $lane_order
                 + r#") AS of_lane
                  WHERE lane.agent = $1))
@@ -114,6 +107,8 @@ macro_rules! arms {
                     WHERE state <> 'unknown') AS candidate
             "#
                 + $matches
+                + $is_open
+                + ")"
                 + $order
                 + r#")
              UNION ALL
@@ -125,6 +120,8 @@ macro_rules! arms {
                         SELECT FROM postcall.resolution WHERE resolution.delivery_id = delivery.delivery_id)) AS candidate
             "#
                 + $matches
+                + $is_open
+                + ")"
                 + $order
                 + r#")
              UNION ALL
@@ -138,6 +135,8 @@ macro_rules! arms {
                         WHERE late.delivery_id = learnt.delivery_id AND late.source = 'claim'))) AS candidate
             "#
                 + $matches
+                + $is_open
+                + ")"
                 + $order
                 + r#")
              UNION ALL
@@ -147,6 +146,8 @@ macro_rules! arms {
                     FROM postcall.sending) AS candidate
             "#
                 + $matches
+                + $is_open
+                + ")"
                 + $order
                 + r#")
              UNION ALL

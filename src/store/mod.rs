@@ -38,6 +38,7 @@ pub mod late_results;
 mod matching;
 pub mod obstacles;
 pub mod open_deliveries;
+mod open_rule;
 pub mod outlines;
 pub mod partitions;
 pub mod pauses;
@@ -171,7 +172,7 @@ impl From<Obstacle> for StoreError {
 impl StoreError {
     /// Whether the server itself answered, so that the connection can still be used. This is false if the server
     /// reports that it is about to end the connection (SQLSTATE class 57).
-    fn is_answer(&self) -> bool {
+    pub fn is_answer(&self) -> bool {
         match self {
             StoreError::Database(DriverError(sqlx::Error::Database(reported))) => {
                 !reported.code().is_some_and(|code| code.starts_with("57"))

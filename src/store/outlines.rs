@@ -1,8 +1,8 @@
 //! Actions without their templates, for those who may read what an auditor reads: who published what when and why, and where it goes.
 
-use chrono::{DateTime, Utc};
 use serde::Serialize;
 
+use super::actions::{Changes, changes};
 use super::{Store, StoreError};
 use crate::domain::action::Method;
 
@@ -25,22 +25,9 @@ pub struct ActionOutline {
     pub timeout: i32,
     /// What history knows the version's templates by, in hexadecimal digits.
     pub digest: Option<String>,
-    /// When it was published.
-    pub published_at: DateTime<Utc>,
-    /// Who published it, in that person's own words.
-    pub published_by: String,
-    /// The database user who published it; `None` for a version from before this column existed.
-    pub published_db_user: Option<String>,
-    /// Why it was published; `None` if nobody said.
-    pub published_reason: Option<String>,
-    /// When it was enabled or disabled last.
-    pub switched_at: Option<DateTime<Utc>>,
-    /// Who enabled or disabled it, in that person's own words; `None` if no name was given.
-    pub switched_by: Option<String>,
-    /// The database user who enabled or disabled it; `None` for a change from before this column existed.
-    pub switched_db_user: Option<String>,
-    /// Why it was enabled or disabled; `None` if nobody said.
-    pub switched_reason: Option<String>,
+    /// Who published that version, and who switched the action last.
+    #[serde(flatten)]
+    pub changes: Changes,
 }
 
 impl Store {
@@ -57,8 +44,7 @@ impl Store {
     pub async fn action_outlines(&self, agent: Option<&str>) -> Result<Vec<ActionOutline>, StoreError> {
         // The version, its origin and the last change of `enabled` are looked up by key, once for each requested action. The columns are
         // those that an auditor may read.
-        let outlines = sqlx::query_as!(
-            ActionOutline,
+        let rows = sqlx::query!(
             r#"
             SELECT action.agent, action.name, action.enabled, action.version, newest.method AS "method: Method",
                    (SELECT target FROM postcall.action_target WHERE action_target.action_id = action.action_id) AS origin,
@@ -81,6 +67,17 @@ impl Store {
         )
         .fetch_all(&self.pool)
         .await?;
-        Ok(outlines)
+        let outlines = rows.into_iter().map(|row| ActionOutline {
+            agent: row.agent,
+            name: row.name,
+            enabled: row.enabled,
+            version: row.version,
+            method: row.method,
+            origin: row.origin,
+            timeout: row.timeout,
+            digest: row.digest,
+            changes: changes!(row),
+        });
+        Ok(outlines.collect())
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde_json::json;
+use tokio::time::Instant;
 
 use crate::console_ledger::Download;
 use crate::console_several::{console_of, until_shown};
@@ -15,6 +16,8 @@ use crate::support::process::{postcall, stderr, stdout};
 
 /// How long any event is waited for before the test fails.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a step of an export may take, as the program has it.
+const STEP_TIME: Duration = Duration::from_secs(20);
 
 async fn with_agent(database: Database) -> Database {
     database.publish("a", "default", &json!({"method": "POST", "url": "https://receiver.example/"})).await;
@@ -121,6 +124,46 @@ async fn an_export_of_all_is_broken_off_if_one_database_fails_in_the_middle_and_
     until_shown(&console, "", "/in/stopped/deliveries").await;
     let (_, whole) = exported(&console, "/deliveries.jsonl").await;
     assert_eq!(whole.lines().count(), 3 * 9_001);
+}
+
+/// A machine that stands still closes no connection, so what was read of it so far is all that ever comes.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_export_of_all_is_broken_off_in_time_if_one_database_freezes_in_the_middle_and_it_is_said_which() {
+    let frozen = Cluster::start().await;
+    let of_frozen = with_agent(Database::on(&frozen.server(), "").await).await;
+    let well = with_agent(Database::new().await).await;
+    for database in [&of_frozen, &well] {
+        long_history(database, 9_000).await;
+    }
+    let list = listed(&[("frozen", &of_frozen.url), ("well", &well.url)]);
+    let (console, mut says) = Console::start_saying("", &["--databases", list.path().to_str().unwrap()]).await;
+    for name in ["frozen", "well"] {
+        until_shown(&console, "", &format!("/in/{name}/deliveries")).await;
+    }
+    for format in ["csv", "jsonl"] {
+        let halted = Download::begin(console.address(), &format!("/deliveries.{format}")).await;
+        frozen.freeze();
+        let begun = Instant::now();
+        // A reader takes a part for the whole of no format, and what came of it is of all databases in one order.
+        assert!((500..18_000).contains(&broken_off(halted).await), "{format}");
+        assert!(begun.elapsed() < STEP_TIME * 2, "{format}: {:?}", begun.elapsed());
+        let named = async {
+            while !says.next_line().await.unwrap().expect("it goes on").contains("exporting{database=\"frozen\"}") {}
+        };
+        tokio::time::timeout(PATIENCE, named).await.expect("the log names it");
+        // As long as it stands still, no export begins that would lack it, and what others have is exported alone.
+        let begun = Instant::now();
+        let refused = console.get(&format!("/deliveries.{format}")).await;
+        let words = refused.words();
+        assert!(refused.status == 503 && words.contains("The deliveries of frozen would be missing."), "{words}");
+        assert!(begun.elapsed() < STEP_TIME, "{:?}", begun.elapsed());
+        let (_, body) = exported(&console, "/in/well/deliveries.jsonl").await;
+        assert_eq!(body.lines().count(), 9_001);
+        frozen.thaw();
+        until_shown(&console, "", "/in/frozen/deliveries").await;
+        let (_, whole) = exported(&console, "/deliveries.jsonl").await;
+        assert_eq!(whole.lines().count(), 2 * 9_001, "its places are free again");
+    }
 }
 
 #[tokio::test]

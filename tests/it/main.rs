@@ -46,6 +46,7 @@ mod excerpts;
 mod excess;
 mod fair;
 mod faults;
+mod following;
 mod fuzz;
 mod guards;
 mod history;

@@ -54,7 +54,7 @@ async fn an_empty_database_has_nothing_to_tell() {
     assert_eq!(
         status(&database).await,
         json!({"dispatchers": [], "waiting": exactly(0), "oldest_waiting": null, "in_flight": 0, "unknown": exactly(0),
-               "open": exactly(0), "oldest_open": null, "paused": [], "pauses_left_out": 0})
+               "open": exactly(0), "open_beyond_replay": 0, "oldest_open": null, "paused": [], "pauses_left_out": 0})
     );
     let table = table(&database);
     assert!(table.contains("no dispatcher runs") && table.contains("nothing is paused"), "{table}");

@@ -263,7 +263,10 @@ fn figures(status: &Status, open: Option<&OpenDeliveries>) -> Vec<Figure> {
     };
     let oldest = status.oldest_waiting.map(|oldest| format!("the oldest for {}", long(oldest.age_ms)));
     let open = open.map(|open| {
-        let note = open.oldest.map(|oldest| since(open, oldest.age_ms)).unwrap_or_default();
+        let beyond = Some(open.beyond_replay).filter(|beyond| *beyond > 0);
+        let beyond = beyond.map(|beyond| format!("{} of them beyond replay", number(beyond)));
+        let oldest = open.oldest.map(|oldest| since(open, oldest.age_ms));
+        let note = oldest.into_iter().chain(beyond).collect::<Vec<_>>().join("; ");
         figure("open", at_least(open.count), note, "/deliveries?open=1")
     });
     let figures = [

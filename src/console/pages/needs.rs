@@ -1,6 +1,6 @@
 //! What needs somebody: from the status to a list with what to do about each. Pure, so that each case has a test.
 
-use crate::console::words::{Icon, Mark, Tone, at_least, count, long, number, shown};
+use crate::console::words::{Icon, Mark, Tone, count, long, number, shown};
 use crate::domain::delivery::State;
 use crate::domain::report::HostCondition;
 use crate::store::history::StateCount;
@@ -8,10 +8,12 @@ use crate::store::open_deliveries::OpenDeliveries;
 use crate::store::partitions::Headroom;
 use crate::store::status::{Count, Life, Status};
 
+mod left_open;
+
+pub(in crate::console) use left_open::since;
+
 /// Below this age, what waits is only on its way.
 const LONG_WAIT_MS: i64 = 60_000;
-/// What became open within this time is told by what failed or was rejected in the last hour.
-const NEWLY_OPEN_MS: i64 = 3_600_000;
 /// Housekeeping makes partitions one period ahead: a week of the outbox. Less than this means that it does not run.
 const LEAST_DAYS: i64 = 3;
 /// The most hosts, and the most dispatchers, that are named one by one.
@@ -57,7 +59,7 @@ pub(in crate::console) fn needs(
     }
     failures(last_hour.unwrap_or_default(), &mut needs);
     if let Some(open) = open {
-        left_open(open, &mut needs);
+        left_open::tell(open, &mut needs);
     }
     partitions(headroom.unwrap_or_default(), &mut needs);
     needs.sort_by_key(|need| [URGENT, LOOK, KNOW].iter().position(|mark| *mark == need.mark));
@@ -182,33 +184,6 @@ fn failures(last_hour: &[StateCount], needs: &mut Vec<Need>) {
     }
 }
 
-/// What nobody has looked after for longer than the last hour. What is only unknown is told by itself.
-fn left_open(open: &OpenDeliveries, needs: &mut Vec<Need>) {
-    let Some(oldest) = open.oldest.filter(|oldest| oldest.age_ms >= NEWLY_OPEN_MS) else { return };
-    if open.count.counted == open.unknown && !open.count.is_more {
-        return;
-    }
-    let (are, were) = if open.count == ONE { ("delivery is", "It was") } else { ("deliveries are", "They were") };
-    needs.push(Need {
-        mark: LOOK,
-        what: format!(
-            "{} {are} open, {}. {were} rejected, failed or unknown, and no later delivery of the message was delivered.",
-            at_least(open.count),
-            since(open, oldest.age_ms)
-        ),
-        cure: "See what each says. When that is mended, send them by a replay; of what is unknown, ask the receiver first. What is \
-               neither delivered by a replay nor found to be delivered stays open as long as history is kept.",
-        command: Some("postcall replay --open --since TIME --reason '…' --dry-run"),
-        link: Some(("/deliveries?open=1", "What is open")),
-    });
-}
-
-/// Since when the oldest open delivery is there.
-pub(in crate::console) fn since(open: &OpenDeliveries, age_ms: i64) -> String {
-    let age = long(age_ms);
-    if open.may_be_older { format!("the oldest for {age} or longer") } else { format!("the oldest for {age}") }
-}
-
 fn partitions(headroom: &[Headroom], needs: &mut Vec<Need>) {
     for short in headroom.iter().filter(|headroom| headroom.days() < LEAST_DAYS) {
         let (table, days) = (&short.table, short.days());
@@ -328,33 +303,6 @@ mod tests {
                 "know: 2 pauses are in force: what is paused waits.",
             ]
         );
-    }
-
-    fn open(counted: i64, unknown: i64, age_ms: i64) -> OpenDeliveries {
-        OpenDeliveries {
-            count: Count { counted, is_more: counted == 1_000 },
-            unknown,
-            oldest: Some(Oldest { created_at: DateTime::UNIX_EPOCH, age_ms }),
-            may_be_older: false,
-        }
-    }
-
-    #[test]
-    fn what_has_been_open_for_longer_than_the_last_hour_needs_somebody() {
-        const HOUR: i64 = 3_600_000;
-        let told = |open: OpenDeliveries| told_of(needs(None, None, Some(&open), None));
-        let why = "rejected, failed or unknown, and no later delivery of the message was delivered.";
-        assert_eq!(
-            told(open(1, 0, 2 * HOUR)),
-            [format!("look into: 1 delivery is open, the oldest for 2 h 0 min. It was {why}")]
-        );
-        let many = format!("look into: 1,000 or more deliveries are open, the oldest for 30 d 0 h. They were {why}");
-        assert_eq!(told(open(1_000, 0, 720 * HOUR)), [many.as_str()]);
-        let healed = OpenDeliveries { may_be_older: true, ..open(1_000, 1_000, 720 * HOUR) };
-        assert_eq!(told(healed), [many.replace("0 h.", "0 h or longer.")]);
-        // These are told by what happened in the last hour, and by what is unknown.
-        assert_eq!(told(open(3, 0, HOUR - 1)), Vec::<String>::new());
-        assert_eq!(told(open(3, 3, 2 * HOUR)), Vec::<String>::new());
     }
 
     #[test]

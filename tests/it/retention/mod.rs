@@ -8,6 +8,7 @@ use crate::support::database::Database;
 use crate::support::process::{postcall_at, postcall_on, stderr, stdout};
 
 mod leaving;
+mod open;
 mod others_go_on;
 mod permitted;
 mod replays;

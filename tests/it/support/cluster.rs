@@ -102,7 +102,8 @@ impl Cluster {
         panic!("the server takes no connections:\n{}", self.log());
     }
 
-    fn log(&self) -> String {
+    /// What it has logged.
+    pub fn log(&self) -> String {
         std::fs::read_to_string(self.home.path().join("log")).unwrap_or_default()
     }
 
