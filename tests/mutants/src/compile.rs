@@ -73,7 +73,10 @@ pub fn compile(tree: &Path, mutants: &[Mutant], mut not_viable: HashSet<u32>) ->
         for (text, places) in &errors {
             match blamed(&regions, places) {
                 Some(region) if region.replacement => not_viable.extend(&region.numbers),
-                Some(region) => out_of_reach.extend(&region.numbers),
+                Some(region) => {
+                    eprintln!("no switch can be around this: {text}");
+                    out_of_reach.extend(&region.numbers);
+                }
                 None => lost.push(text.as_str()),
             }
         }

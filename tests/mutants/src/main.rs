@@ -56,7 +56,7 @@ fn work() -> Result<(), String> {
     }
     let mine: Vec<&Mutant> = mutants.iter().filter(|mutant| chosen.contains(mutant.name.as_str())).collect();
     let pause = out.with_file_name("pause");
-    run::run(&run::Tests { program: &compiled.program, tree, filter, pause: &pause }, &mine, &mut results)?;
+    run::run(&run::Place { program: &compiled.program, tree, pause: &pause }, filter, &mine, &mut results)?;
     for (name, outcome) in [("missed.txt", Outcome::Survived), ("not-switchable.txt", Outcome::NotSwitchable)] {
         let with = mine.iter().filter(|mutant| results.of(mutant) == Some(outcome));
         let names: String = with.map(|mutant| format!("{}\n", mutant.name)).collect();

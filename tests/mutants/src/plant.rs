@@ -9,7 +9,7 @@ use std::ops::Range;
 use proc_macro2::Span;
 use syn::spanned::Spanned;
 use syn::visit::{self, Visit};
-use syn::{BinOp, Expr};
+use syn::{BinOp, Expr, Pat};
 
 use crate::list::Mutant;
 
@@ -287,6 +287,16 @@ impl<'ast> Visit<'ast> for Finder<'_> {
         let operand = self.text(whole.expr.span().byte_range()).to_owned();
         self.choose(whole.span(), mutants.iter().map(|mutant| (mutant.number, operand.clone())).collect());
         visit::visit_expr_unary(self, whole);
+    }
+
+    fn visit_expr_match(&mut self, whole: &'ast syn::ExprMatch) {
+        if !whole.arms.iter().any(|arm| arm.guard.is_none() && matches!(arm.pat, Pat::Wild(_))) {
+            // An arm with a switch covers nothing, and here no other one covers the same.
+            for arm in whole.arms.iter().filter(|arm| arm.guard.is_none()) {
+                self.take("MatchArm", arm.span());
+            }
+        }
+        visit::visit_expr_match(self, whole);
     }
 
     fn visit_arm(&mut self, arm: &'ast syn::Arm) {

@@ -15,23 +15,32 @@ const PATIENCE: u32 = 5;
 const LEAST: Duration = Duration::from_secs(20);
 /// A mutant that allocates without an end must not take the machine's memory: KiB of address space.
 const MEMORY: u32 = 4 << 20;
+/// Tests that take longer run only if the others have not noticed the mutant.
+const SLOW: Duration = Duration::from_millis(500);
 /// After this many mutants, the tests run once more without one: if they fail now, it was not the mutants that failed them.
 const CONTROL: usize = 50;
+/// How long they may take the first time.
+const FIRST: Duration = Duration::from_secs(600);
 /// How often the state is told.
 const TELL: Duration = Duration::from_secs(30);
 /// How often is looked whether the pause is over.
 const LOOK: Duration = Duration::from_secs(5);
 
-/// The tests to run.
-pub struct Tests<'a> {
+/// Where and when tests run.
+pub struct Place<'a> {
     /// The test program.
     pub program: &'a Path,
-    /// Where it runs.
+    /// The directory.
     pub tree: &'a Path,
-    /// Which of its tests.
-    pub filter: &'a str,
     /// While this file is there, no mutant begins.
     pub pause: &'a Path,
+}
+
+/// The tests of a room, by name: the quick ones, then the slow ones.
+struct Tests<'a> {
+    place: &'a Place<'a>,
+    stages: [Vec<String>; 2],
+    limit: Duration,
 }
 
 /// What is shared by those that run tests.
@@ -42,41 +51,40 @@ struct Shared<'a, 'b> {
     failure: Option<String>,
 }
 
-/// Runs the tests without a mutant, and then with each of those of which nothing is known.
-pub fn run(tests: &Tests, mutants: &[&Mutant], results: &mut Results) -> Result<(), String> {
+/// Runs the tests whose names have `filter` in them without a mutant, and then with each of those of which nothing is known.
+pub fn run(place: &Place, filter: &str, mutants: &[&Mutant], results: &mut Results) -> Result<(), String> {
     let unknown: Vec<&Mutant> = mutants.iter().filter(|mutant| results.of(mutant).is_none()).copied().collect();
     if unknown.is_empty() {
         return Ok(());
     }
-    tests.wait_for_pause();
-    let (outcome, baseline) = tests.with(0, Duration::from_secs(600))?;
-    if outcome != Outcome::Survived {
-        return Err(format!("the tests of {} do not pass without a mutant", tests.filter));
+    place.wait_for_pause();
+    let (passed, baseline, said) = place.run(0, &[filter.to_owned(), "--report-time".to_owned()], FIRST)?;
+    if !passed {
+        return Err(format!("the tests of {filter} do not pass without a mutant"));
     }
     let limit = Duration::from_secs(LEAST.max(baseline * PATIENCE).as_secs());
-    println!(
-        "{}: {} to try; without a mutant, the tests take {:.2} s",
-        tests.filter,
-        unknown.len(),
-        baseline.as_secs_f64()
-    );
+    let (slow, quick): (Vec<_>, Vec<_>) = times(&said).partition(|(_, time)| *time > SLOW);
+    let stages = [quick, slow].map(|stage| stage.into_iter().map(|(name, _)| name).collect::<Vec<_>>());
+    let (quick, slow, seconds) = (stages[0].len(), stages[1].len(), baseline.as_secs_f64());
+    println!("{} mutants to try; {quick} quick tests and {slow} slow ones take {seconds:.2} s without one", unknown.len());
+    let tests = &Tests { place, stages, limit };
     let shared =
         Mutex::new(Shared { waiting: unknown.iter().enumerate(), results, told: Instant::now(), failure: None });
     std::thread::scope(|scope| {
         for _ in 0..AT_A_TIME {
             scope.spawn(|| {
                 while let Some((index, mutant)) = next(&shared) {
-                    tests.wait_for_pause();
-                    let tried = tests.with(mutant.number, limit);
+                    place.wait_for_pause();
+                    let tried = tests.with(mutant.number);
                     tell(&mut shared.lock().unwrap(), mutants, mutant, tried);
                     if index % CONTROL == CONTROL - 1 {
-                        control(tests, limit, &shared);
+                        control(tests, &shared);
                     }
                 }
             });
         }
     });
-    control(tests, limit, &shared);
+    control(tests, &shared);
     shared.into_inner().unwrap().failure.map_or(Ok(()), Err)
 }
 
@@ -86,8 +94,8 @@ fn next<'a>(shared: &Mutex<Shared<'a, '_>>) -> Option<(usize, &'a Mutant)> {
 }
 
 /// Runs the tests without a mutant. If they fail, what was found since they last passed is worth nothing.
-fn control(tests: &Tests, limit: Duration, shared: &Mutex<Shared>) {
-    let tried = tests.with(0, limit);
+fn control(tests: &Tests, shared: &Mutex<Shared>) {
+    let tried = tests.with(0);
     let mut shared = shared.lock().unwrap();
     let passed = matches!(tried, Ok((Outcome::Survived, _)));
     let kept = if passed { shared.results.trust() } else { shared.results.forget_untrusted() };
@@ -113,31 +121,50 @@ fn tell(shared: &mut Shared, all: &[&Mutant], mutant: &Mutant, tried: Result<(Ou
     }
 }
 
+/// The tests that passed, and how long each took: `test NAME ... ok <0.123s>`.
+fn times(said: &str) -> impl Iterator<Item = (String, Duration)> {
+    said.lines().filter_map(|line| {
+        let (name, time) = line.strip_prefix("test ")?.split_once(" ... ok <")?;
+        Some((name.to_owned(), Duration::from_secs_f64(time.strip_suffix("s>")?.parse().ok()?)))
+    })
+}
+
 impl Tests<'_> {
     /// Runs the tests with a mutant. It is one that survived if they pass.
-    fn with(&self, number: u32, limit: Duration) -> Result<(Outcome, Duration), String> {
+    fn with(&self, number: u32) -> Result<(Outcome, Duration), String> {
+        let mut all = Duration::ZERO;
+        for names in self.stages.iter().filter(|names| !names.is_empty()) {
+            let mut arguments = vec!["--exact".to_owned(), "--fail-fast".to_owned()];
+            arguments.extend_from_slice(names);
+            let (passed, time, _) = self.place.run(number, &arguments, self.limit)?;
+            all += time;
+            if !passed {
+                return Ok((if time >= self.limit { Outcome::Timeout } else { Outcome::Noticed }, all));
+            }
+        }
+        Ok((Outcome::Survived, all))
+    }
+}
+
+impl Place<'_> {
+    /// Runs the test program with a mutant: whether it passed, how long it took, what it said.
+    fn run(&self, number: u32, arguments: &[String], limit: Duration) -> Result<(bool, Duration, String), String> {
         let script = format!("ulimit -v {MEMORY}; exec timeout -s KILL {} \"$0\" \"$@\"", limit.as_secs());
         let start = Instant::now();
-        let status = Command::new("sh")
+        let output = Command::new("sh")
             .args(["-c", &script])
             .arg(self.program)
-            .args([self.filter, "-Zunstable-options", "--fail-fast"])
-            // The option is still unstable. Only the test program may know: for the compiler, crates would be other ones.
+            .arg("-Zunstable-options")
+            .args(arguments)
+            // These options are still unstable. Only the test program may know: for the compiler, crates would be other ones.
             .env("RUSTC_BOOTSTRAP", "1")
             .env("POSTCALL_MUTANT", number.to_string())
             .current_dir(self.tree)
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
             .stderr(Stdio::null())
-            .status()
+            .output()
             .map_err(|error| format!("sh: {error}"))?;
-        let time = start.elapsed();
-        let outcome = match status.success() {
-            true => Outcome::Survived,
-            false if time >= limit => Outcome::Timeout,
-            false => Outcome::Noticed,
-        };
-        Ok((outcome, time))
+        Ok((output.status.success(), start.elapsed(), String::from_utf8_lossy(&output.stdout).into_owned()))
     }
 
     fn wait_for_pause(&self) {
