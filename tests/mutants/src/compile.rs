@@ -30,7 +30,13 @@ struct Place {
 }
 
 /// Puts the mutants into the sources below `tree`, and compiles its unit tests. What is known not to be viable is left away at once.
-pub fn compile(tree: &Path, mutants: &[Mutant], mut not_viable: HashSet<u32>) -> Result<Compiled, String> {
+/// The program gets the fingerprint of the sources into its list of tests, so that no other one is taken for it.
+pub fn compile(
+    tree: &Path,
+    sources: &str,
+    mutants: &[Mutant],
+    mut not_viable: HashSet<u32>,
+) -> Result<Compiled, String> {
     let mut files: HashMap<&str, (String, Vec<&Mutant>)> = HashMap::new();
     for mutant in mutants {
         if !files.contains_key(mutant.file.as_str()) {
@@ -40,7 +46,8 @@ pub fn compile(tree: &Path, mutants: &[Mutant], mut not_viable: HashSet<u32>) ->
         }
         files.entry(&mutant.file).and_modify(|file| file.1.push(mutant));
     }
-    write(&tree.join("src/mutant.rs"), plant::MODULE)?;
+    let mark = format!("sources_{sources}");
+    write(&tree.join("src/mutant.rs"), &format!("{}\n#[test]\nfn {mark}() {{}}\n", plant::MODULE))?;
     let library = tree.join("src/lib.rs");
     let modules = std::fs::read_to_string(&library).map_err(|error| error.to_string())?;
     write(&library, &format!("#![allow(warnings)]\n{modules}\n/// Switches.\npub mod mutant;\n"))?;
@@ -61,6 +68,7 @@ pub fn compile(tree: &Path, mutants: &[Mutant], mut not_viable: HashSet<u32>) ->
         }
         let errors = match build(tree)? {
             Ok(program) => {
+                check(&program, &mark)?;
                 let here = |number: &u32| planted_numbers.contains(number) || not_viable.contains(number);
                 let not_switchable =
                     mutants.iter().map(|mutant| mutant.number).filter(|number| !here(number)).collect();
@@ -91,6 +99,15 @@ pub fn compile(tree: &Path, mutants: &[Mutant], mut not_viable: HashSet<u32>) ->
         }
     }
     Err(format!("it does not compile after {ROUNDS} rounds"))
+}
+
+/// Whether a test program is the one that was just compiled.
+fn check(program: &Path, mark: &str) -> Result<(), String> {
+    let output =
+        Command::new(program).arg("--list").output().map_err(|error| format!("{}: {error}", program.display()))?;
+    let wanted = format!("mutant::{mark}: test");
+    let has = String::from_utf8_lossy(&output.stdout).lines().any(|line| line == wanted);
+    if has { Ok(()) } else { Err(format!("{} was compiled from other sources", program.display())) }
 }
 
 fn write(path: &Path, text: &str) -> Result<(), String> {

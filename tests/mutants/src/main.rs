@@ -8,6 +8,8 @@ mod list;
 mod plant;
 mod results;
 mod run;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -41,7 +43,10 @@ fn work() -> Result<(), String> {
     let mut results = Results::open(&out.join("results"), &sources).map_err(|error| format!("results: {error}"))?;
 
     let not_viable = mutants.iter().filter(|mutant| results.of(mutant) == Some(Outcome::NotViable));
-    let compiled = compile::compile(tree, &mutants, not_viable.map(|mutant| mutant.number).collect())?;
+    let compiled = compile::compile(tree, &sources, &mutants, not_viable.map(|mutant| mutant.number).collect())?;
+    // The next room has the same place for its program.
+    let program = out.join("program");
+    std::fs::copy(&compiled.program, &program).map_err(|error| format!("{}: {error}", program.display()))?;
     for mutant in &mutants {
         let without_run = if compiled.not_viable.contains(&mutant.number) {
             Outcome::NotViable
@@ -56,12 +61,12 @@ fn work() -> Result<(), String> {
     }
     let mine: Vec<&Mutant> = mutants.iter().filter(|mutant| chosen.contains(mutant.name.as_str())).collect();
     let pause = out.with_file_name("pause");
-    run::run(&run::Place { program: &compiled.program, tree, pause: &pause }, filter, &mine, &mut results)?;
+    run::run(&run::Place { program: &program, tree, pause: &pause }, filter, &mine, &mut results)?;
     for (name, outcome) in [("missed.txt", Outcome::Survived), ("not-switchable.txt", Outcome::NotSwitchable)] {
         let with = mine.iter().filter(|mutant| results.of(mutant) == Some(outcome));
         let names: String = with.map(|mutant| format!("{}\n", mutant.name)).collect();
         std::fs::write(out.join(name), names).map_err(|error| format!("{name}: {error}"))?;
     }
-    println!("{filter} {}", results.counts(&mine));
+    println!("{}", results.counts(&mine));
     Ok(())
 }

@@ -100,8 +100,8 @@ impl Results {
     pub fn counts(&self, mutants: &[&Mutant]) -> String {
         let with = |wanted| mutants.iter().filter(|mutant| self.of(mutant) == Some(wanted)).count();
         let counts: Vec<String> = Outcome::ALL.map(|(outcome, name)| format!("{} {name}", with(outcome))).into();
-        let seconds: f64 =
-            mutants.iter().filter_map(|mutant| self.known.get(&mutant.name)).map(|(_, seconds)| seconds).sum();
+        let times = mutants.iter().filter_map(|mutant| self.known.get(&mutant.name)).map(|(_, seconds)| seconds);
+        let seconds = times.fold(0.0, |sum, time| sum + time);
         format!("{} mutants: {}; tests ran {seconds:.0} s", mutants.len(), counts.join(", "))
     }
 }
@@ -119,7 +119,7 @@ pub fn fingerprint(tree: &Path, list: &str) -> io::Result<String> {
             entries.sort();
             waiting.extend(entries);
         } else {
-            path.hash(&mut hasher);
+            path.strip_prefix(tree).unwrap_or(&path).hash(&mut hasher);
             std::fs::read(&path)?.hash(&mut hasher);
         }
     }

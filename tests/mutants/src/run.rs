@@ -65,8 +65,14 @@ pub fn run(place: &Place, filter: &str, mutants: &[&Mutant], results: &mut Resul
     let limit = Duration::from_secs(LEAST.max(baseline * PATIENCE).as_secs());
     let (slow, quick): (Vec<_>, Vec<_>) = times(&said).partition(|(_, time)| *time > SLOW);
     let stages = [quick, slow].map(|stage| stage.into_iter().map(|(name, _)| name).collect::<Vec<_>>());
+    if stages.iter().all(Vec::is_empty) {
+        return Err(format!("there are no tests of {filter}"));
+    }
     let (quick, slow, seconds) = (stages[0].len(), stages[1].len(), baseline.as_secs_f64());
-    println!("{} mutants to try; {quick} quick tests and {slow} slow ones take {seconds:.2} s without one", unknown.len());
+    println!(
+        "{} mutants to try; {quick} quick tests and {slow} slow ones take {seconds:.2} s without one",
+        unknown.len()
+    );
     let tests = &Tests { place, stages, limit };
     let shared =
         Mutex::new(Shared { waiting: unknown.iter().enumerate(), results, told: Instant::now(), failure: None });
