@@ -65,6 +65,9 @@ fn work() -> Result<(), String> {
     for (name, outcome) in [("missed.txt", Outcome::Survived), ("not-switchable.txt", Outcome::NotSwitchable)] {
         let with = mine.iter().filter(|mutant| results.of(mutant) == Some(outcome));
         let names: String = with.map(|mutant| format!("{}\n", mutant.name)).collect();
+        if outcome == Outcome::NotSwitchable && !names.is_empty() {
+            print!("No switch can be around these, so nothing tries them:\n{names}");
+        }
         std::fs::write(out.join(name), names).map_err(|error| format!("{name}: {error}"))?;
     }
     println!("{}", results.counts(&mine));
