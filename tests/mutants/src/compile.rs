@@ -37,15 +37,7 @@ pub fn compile(
     mutants: &[Mutant],
     mut not_viable: HashSet<u32>,
 ) -> Result<Compiled, String> {
-    let mut files: HashMap<&str, (String, Vec<&Mutant>)> = HashMap::new();
-    for mutant in mutants {
-        if !files.contains_key(mutant.file.as_str()) {
-            let path = tree.join(&mutant.file);
-            let source = std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-            files.insert(&mutant.file, (source, Vec::new()));
-        }
-        files.entry(&mutant.file).and_modify(|file| file.1.push(mutant));
-    }
+    let files = by_file(tree, mutants)?;
     let mark = format!("sources_{sources}");
     write(&tree.join("src/mutant.rs"), &format!("{}\n#[test]\nfn {mark}() {{}}\n", plant::MODULE))?;
     let library = tree.join("src/lib.rs");
@@ -99,6 +91,20 @@ pub fn compile(
         }
     }
     Err(format!("it does not compile after {ROUNDS} rounds"))
+}
+
+/// Each file that has mutants, as it is without them.
+fn by_file<'a>(tree: &Path, mutants: &'a [Mutant]) -> Result<HashMap<&'a str, (String, Vec<&'a Mutant>)>, String> {
+    let mut files: HashMap<&str, (String, Vec<&Mutant>)> = HashMap::new();
+    for mutant in mutants {
+        if !files.contains_key(mutant.file.as_str()) {
+            let path = tree.join(&mutant.file);
+            let source = std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+            files.insert(&mutant.file, (source, Vec::new()));
+        }
+        files.entry(&mutant.file).and_modify(|file| file.1.push(mutant));
+    }
+    Ok(files)
 }
 
 /// Whether a test program is the one that was just compiled.
