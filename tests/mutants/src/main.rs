@@ -1,0 +1,75 @@
+//! Runs the unit tests of a room with each of its mutants, compiled once with all of them.
+//!
+//! `postcall-mutants TREE LIST CHOSEN OUT FILTER`: the copy of the sources, which is changed; the list of its mutants as cargo-mutants
+//! prints it in JSON; a file with the names of those to run; the directory of the results; which tests to run.
+
+mod compile;
+mod list;
+mod plant;
+mod results;
+mod run;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::process::ExitCode;
+
+use list::Mutant;
+use results::{Outcome, Results};
+
+fn main() -> ExitCode {
+    match work() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("mutants: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn work() -> Result<(), String> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [tree, list, chosen, out, filter] = arguments.as_slice() else {
+        return Err("it takes TREE LIST CHOSEN OUT FILTER".to_owned());
+    };
+    let (tree, out) = (Path::new(tree), Path::new(out));
+    let read = |path: &str| std::fs::read_to_string(path).map_err(|error| format!("{path}: {error}"));
+    let json = read(list)?;
+    let mutants = list::read(&json)?;
+    let chosen = read(chosen)?;
+    let chosen: HashSet<&str> = chosen.lines().collect();
+    let sources = results::fingerprint(tree, &json).map_err(|error| format!("{}: {error}", tree.display()))?;
+    let mut results = Results::open(&out.join("results"), &sources).map_err(|error| format!("results: {error}"))?;
+
+    let not_viable = mutants.iter().filter(|mutant| results.of(mutant) == Some(Outcome::NotViable));
+    let compiled = compile::compile(tree, &sources, &mutants, not_viable.map(|mutant| mutant.number).collect())?;
+    // The next room has the same place for its program.
+    let program = out.join("program");
+    std::fs::copy(&compiled.program, &program).map_err(|error| format!("{}: {error}", program.display()))?;
+    for mutant in &mutants {
+        let without_run = if compiled.not_viable.contains(&mutant.number) {
+            Outcome::NotViable
+        } else if compiled.not_switchable.contains(&mutant.number) {
+            Outcome::NotSwitchable
+        } else {
+            continue;
+        };
+        if results.of(mutant).is_none() {
+            results.add(mutant, without_run, 0.0).map_err(|error| format!("results: {error}"))?;
+        }
+    }
+    let mine: Vec<&Mutant> = mutants.iter().filter(|mutant| chosen.contains(mutant.name.as_str())).collect();
+    let pause = out.with_file_name("pause");
+    run::run(&run::Place { program: &program, tree, pause: &pause }, filter, &mine, &mut results)?;
+    for (name, outcome) in [("missed.txt", Outcome::Survived), ("not-switchable.txt", Outcome::NotSwitchable)] {
+        let with = mine.iter().filter(|mutant| results.of(mutant) == Some(outcome));
+        let names: String = with.map(|mutant| format!("{}\n", mutant.name)).collect();
+        if outcome == Outcome::NotSwitchable && !names.is_empty() {
+            print!("No switch can be around these, so nothing tries them:\n{names}");
+        }
+        std::fs::write(out.join(name), names).map_err(|error| format!("{name}: {error}"))?;
+    }
+    println!("{}", results.counts(&mine));
+    Ok(())
+}

@@ -1,0 +1,120 @@
+//! What must hold of the switches, with a small program that is compiled once and run with each of its mutants.
+
+use std::path::Path;
+use std::process::Command;
+
+use crate::list::Mutant;
+use crate::plant::{MODULE, plant};
+
+/// The mark before the place of each mutant is taken out of the source.
+const SOURCE: &str = r#"
+#[derive(Clone, Default)]
+struct Pair { left: u32, right: u32 }
+const fn fixed(a: u32) -> u32 { a @1+ 1 }
+const LENGTH: usize = 1 @2+ 1;
+fn named() -> u32 { @3let x = 7; x }
+fn less(a: u32, b: u32) -> bool { a @4< b }
+fn sum(a: u32, b: u32, c: u32) -> u32 { a @5+ b @6* c }
+fn grown(mut a: u32) -> u32 { a @7+= 2; a }
+fn not(a: bool) -> bool { @8!a }
+fn arms(a: u32) -> &'static str {
+    match a {
+        @91 => "one",
+        @A2 if @Ba @C== 2 => "two",
+        _ => "many",
+    }
+}
+fn bound(a: Option<u32>) -> bool { if a.is_some() @D&& let Some(1) = a { true } else { false } }
+fn pair(base: &Pair) -> Pair { Pair { @Eleft: 5, ..base.clone() } }
+fn whole(a: Option<u32>) -> u32 { match a { @FNone => 0, Some(b) => b } }
+fn main() {
+    let pair = pair(&Pair { left: 3, right: 4 });
+    println!(
+        "{} {} {} {} {} {} {} {}{}{} {} {} {}{}", fixed(1), LENGTH, named(), less(1, 1), sum(2, 3, 4), grown(3), not(true),
+        arms(1), arms(2), arms(3), bound(Some(1)), whole(None), pair.left, pair.right,
+    );
+}
+"#;
+
+/// What each mutant replaces, and what the program then prints; nothing if it cannot have a switch.
+const MUTANTS: [(char, &str, &str, Option<&str>); 15] = [
+    ('1', "BinaryOperator", "-", None),
+    ('2', "BinaryOperator", "-", None),
+    ('3', "FnValue", "8", Some("2 2 8 false 14 5 false onetwomany true 0 54")),
+    ('4', "BinaryOperator", "<=", Some("2 2 7 true 14 5 false onetwomany true 0 54")),
+    ('5', "BinaryOperator", "*", Some("2 2 7 false 24 5 false onetwomany true 0 54")),
+    ('6', "BinaryOperator", "+", Some("2 2 7 false 9 5 false onetwomany true 0 54")),
+    ('7', "BinaryOperator", "*=", Some("2 2 7 false 14 6 false onetwomany true 0 54")),
+    ('8', "UnaryOperator", "", Some("2 2 7 false 14 5 true onetwomany true 0 54")),
+    ('9', "MatchArm", "", Some("2 2 7 false 14 5 false manytwomany true 0 54")),
+    ('A', "MatchArm", "", Some("2 2 7 false 14 5 false onemanymany true 0 54")),
+    ('B', "MatchArmGuard", "false", Some("2 2 7 false 14 5 false onemanymany true 0 54")),
+    ('C', "BinaryOperator", "!=", Some("2 2 7 false 14 5 false onemanymany true 0 54")),
+    ('D', "BinaryOperator", "||", None),
+    ('E', "StructField", "", Some("2 2 7 false 14 5 false onetwomany true 0 34")),
+    ('F', "MatchArm", "", None),
+];
+const UNCHANGED: &str = "2 2 7 false 14 5 false onetwomany true 0 54";
+
+/// The source without marks, and its mutants.
+fn marked() -> (String, Vec<Mutant>) {
+    let mut source = String::new();
+    let mut mutants = Vec::new();
+    let mut parts = SOURCE.split('@');
+    source.push_str(parts.next().unwrap());
+    for (number, part) in (1..).zip(parts) {
+        let (mark, genre, replacement, _) = MUTANTS[number as usize - 1];
+        let line = source.lines().count() + usize::from(source.ends_with('\n'));
+        let column = source.len() - source.rfind('\n').unwrap();
+        assert!(part.starts_with(mark));
+        mutants.push(Mutant {
+            number,
+            name: mark.to_string(),
+            file: String::new(),
+            genre: genre.to_owned(),
+            replacement: replacement.to_owned(),
+            start: (line, column),
+            hidden_type: false,
+        });
+        source.push_str(&part[1..]);
+    }
+    (source, mutants)
+}
+
+/// What the program prints with each mutant, and first without one.
+fn printed(directory: &Path, text: &str) -> Vec<String> {
+    let (source, program) = (directory.join("main.rs"), directory.join("main"));
+    std::fs::write(&source, format!("#![allow(warnings)]\n{text}\nmod mutant {{ {MODULE} }}\n")).unwrap();
+    let compiled = Command::new("rustc").args(["--edition=2024", "-o"]).arg(&program).arg(&source).status().unwrap();
+    assert!(compiled.success(), "{text}");
+    let with = |number: usize| {
+        let output = Command::new(&program).env("POSTCALL_MUTANT", number.to_string()).output().unwrap();
+        String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
+    };
+    (0..=MUTANTS.len()).map(with).collect()
+}
+
+#[test]
+fn each_switch_makes_its_mistake_and_no_other_one() {
+    let (source, mutants) = marked();
+    let planted = plant(&source, &mutants.iter().collect::<Vec<_>>()).unwrap();
+    let directory = std::env::temp_dir().join(format!("postcall-mutants-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    let said = printed(&directory, &planted.text);
+    std::fs::remove_dir_all(&directory).unwrap();
+    assert_eq!(said[0], UNCHANGED);
+    for (mutant, (mark, _, _, expected)) in mutants.iter().zip(MUTANTS) {
+        assert_eq!(planted.numbers.contains(&mutant.number), expected.is_some(), "{mark} has a switch");
+        assert_eq!(said[mutant.number as usize], expected.unwrap_or(UNCHANGED), "{mark}");
+    }
+}
+
+#[test]
+fn each_replacement_is_where_the_errors_of_the_compiler_are_looked_for() {
+    let (source, mutants) = marked();
+    let planted = plant(&source, &mutants.iter().collect::<Vec<_>>()).unwrap();
+    for region in planted.regions.iter().filter(|region| region.replacement) {
+        let mutant = &mutants[region.numbers[0] as usize - 1];
+        assert!(planted.text[region.bytes.clone()].contains(&mutant.replacement), "{}", mutant.name);
+    }
+}
