@@ -59,6 +59,10 @@ impl Servers {
     pub async fn start() -> Servers {
         let primary = Cluster::start().await;
         primary.execute("CREATE DATABASE postcall").await;
+        // Postgres looks once a minute at what has to be vacuumed, and after a crash it has forgotten what it counted. These servers
+        // stop every half a minute: nothing would ever be vacuumed, and every table would grow. A standby has this setting, too.
+        primary.execute("ALTER SYSTEM SET autovacuum_naptime = '5s'").await;
+        primary.execute("SELECT pg_reload_conf()").await;
         let address = primary.address();
         let (dispatchers, others) = (Proxy::to(&address).await, Proxy::of_bytes(&address).await);
         Servers { primary, standby: None, ways: Ways { dispatchers: dispatchers.into(), others: others.into() } }

@@ -58,9 +58,8 @@ async fn what_failed_and_has_lost_its_call_needs_nobody_and_is_still_listed_as_o
     // What can be sent again is found behind it, and it is the oldest that is told.
     let within_reach = ended(&database, "failed", 1).await.remove(0);
     assert_eq!(counted(&database), (3, 2, true));
-    let since = database
-        .text(&format!("SELECT created_at::date::text FROM postcall.delivery WHERE delivery_id = '{within_reach}'"));
-    let since = since.await.unwrap();
+    let day = format!("SELECT created_at::date::text FROM postcall.delivery WHERE delivery_id = '{within_reach}'");
+    let since = database.text(&day).await.unwrap();
     let table = said(&database, &["status"]);
     assert!(table.contains(&format!("open       3, the oldest since {since}")), "{table}");
 }
