@@ -68,7 +68,7 @@ impl Part {
 mod tests {
     use std::time::Duration;
 
-    use tokio::sync::mpsc::unbounded_channel;
+    use tokio::sync::mpsc::channel;
 
     use super::*;
 
@@ -115,10 +115,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_thread_outlives_a_panic_of_its_work_and_ends_when_it_is_told_to() {
-        let (stop, (tell, mut told)) = (CancellationToken::new(), unbounded_channel());
+        let (stop, (tell, mut told)) = (CancellationToken::new(), channel(1));
         let mut panicked = false;
         let work = async move || {
-            tell.send(thread::current().name().map(str::to_owned)).ok();
+            tell.send(thread::current().name().map(str::to_owned)).await.ok();
             if !std::mem::replace(&mut panicked, true) {
                 panic!("a defect, as this test wants it");
             }

@@ -217,7 +217,9 @@ mod tests {
 
     /// Makes the file as old as that.
     fn age(file: &Path, by: Duration) {
-        File::options().write(true).open(file).unwrap().set_modified(SystemTime::now() - by).unwrap();
+        let file = File::options().write(true).open(file).unwrap();
+        let made = file.metadata().unwrap().modified().unwrap();
+        file.set_modified(made - by).unwrap();
     }
 
     /// A file that a process has begun before it died: between the writing and the renaming.

@@ -97,3 +97,22 @@ impl fmt::Debug for ActionSpec {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_agent_and_a_name_that_are_empty_or_cannot_be_kept_are_each_told_by_their_field() {
+        let (agent, name) = ("é".repeat(MAX_AGENT_CHARS), "é".repeat(MAX_NAME_CHARS));
+        for (agent, name) in [("a", "n"), (&agent, &name)] {
+            assert_eq!(naming_problems(agent, name), [""; 0]);
+        }
+        let empty = "it must not be empty";
+        assert_eq!(naming_problems("", ""), [format!("agent: {empty}"), format!("name: {empty}")]);
+        let told = naming_problems(&format!("{agent}a"), &format!("{name}n"));
+        let [agent, name] = told.as_slice() else { panic!("{told:?}") };
+        assert!(agent.starts_with("agent: it has 201 characters, at most 200 can be kept"), "{agent}");
+        assert!(name.starts_with("name: it has 101 characters, at most 100 can be kept"), "{name}");
+    }
+}

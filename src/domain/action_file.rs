@@ -364,9 +364,11 @@ mod tests {
         assert_eq!(problems[0].code, Code::BadAction);
         assert_eq!(problems[0].position, Some(Position { line: 3, column: 3 }));
         assert!(!problems[0].message.contains("at line"), "{}", problems[0].message);
-        assert!(ActionFile::parse("[]").unwrap_err()[0].message.contains("one JSON object"));
-        for text in ["", "[]", "1", "{} x", "{"] {
+        let (not_json, no_object) = ("the file is not JSON: ", "the file must hold one JSON object");
+        for (text, told) in [("", not_json), ("{} x", not_json), ("{", not_json), ("[]", no_object), ("1", no_object)] {
             assert_eq!(codes(text), [(Code::BadAction, Field::Action)], "{text}");
+            let message = &ActionFile::parse(text).unwrap_err()[0].message;
+            assert!(message.starts_with(told), "{text}: {message}");
         }
     }
 

@@ -35,3 +35,20 @@ pub fn in_words(recorded: &str) -> (&'static str, String) {
         _ => ("SHA-256", recorded.to_owned()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_recorded_digest_is_named_by_what_it_is_and_a_keyed_one_tells_its_key() {
+        let recorded =
+            |digest: BodyDigest| digest.as_slice().iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let (key, code) = ("01".repeat(KEY_ID_BYTES), "ab".repeat(KEYED_BYTES - KEY_ID_BYTES));
+        let mut keyed = [0xab; KEYED_BYTES];
+        keyed[..KEY_ID_BYTES].fill(1);
+        let told = format!("{code} (under the key {key}; compared with --key-file)");
+        assert_eq!(in_words(&recorded(BodyDigest::Keyed(keyed))), ("HMAC-SHA256", told));
+        assert_eq!(in_words(&recorded(BodyDigest::Plain([0xab; 32]))), ("SHA-256", "ab".repeat(32)));
+    }
+}

@@ -59,4 +59,10 @@ mod tests {
     fn the_debug_form_of_a_call_tells_its_length_only() {
         assert_eq!(format!("{:?}", Call::new("{\"phone\": \"+1555\"}").unwrap()), "Call(18 bytes)");
     }
+
+    #[test]
+    fn a_call_is_to_the_letter_what_the_platform_wrote() {
+        let text = " {\"a\": \"é\"}\n";
+        assert_eq!([Call::new(text).unwrap().text(), Call::of_any_length(text).text()], [text; 2]);
+    }
 }

@@ -188,3 +188,25 @@ pub struct SentRequest {
     /// Placeholders that found no value in the call.
     pub unresolved: Vec<String>,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_claim_is_completed_for_its_own_delivery_however_it_ends() {
+        let (delivery, claim) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        for ending in [Ending::Final(Outcome::Skipped), Ending::Unsent] {
+            let token = ClaimToken::new(delivery, claim);
+            assert_eq!((token.delivery_id(), token.claim()), (delivery, claim));
+            assert_eq!(token.complete(ending, AttemptRecord::default()).delivery_id(), delivery);
+        }
+    }
+
+    #[test]
+    fn a_payload_has_the_bytes_that_were_fetched() {
+        let text = Payload::Text("é€".to_owned());
+        let payloads = [text, Payload::TooLarge(9), Payload::Gone, Payload::Unreadable];
+        assert_eq!(payloads.map(|payload| payload.bytes()), [5, 0, 0, 0]);
+    }
+}

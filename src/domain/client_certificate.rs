@@ -42,3 +42,18 @@ impl fmt::Debug for ClientCertificate {
         f.write_str("ClientCertificate(…)")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_certificates_are_the_same_if_their_secret_has_the_same_name_and_the_same_text() {
+        let certificate = |secret: &str, pem: &str| ClientCertificate::new(secret, pem.into());
+        let one = certificate("crm", "PEM");
+        assert_eq!((one.secret(), one.pem()), ("crm", "PEM"));
+        assert_eq!(one, certificate("crm", "PEM"));
+        assert_ne!(one, certificate("crm", "renewed"));
+        assert_ne!(one, certificate("erp", "PEM"));
+    }
+}

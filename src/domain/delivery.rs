@@ -270,7 +270,14 @@ mod tests {
         }
         holds(&State::ALL, State::as_str, State::named);
         holds(&ErrorKind::ALL, ErrorKind::as_str, ErrorKind::named);
+        assert!(ErrorKind::ALL.iter().all(|kind| kind.to_string() == kind.as_str()));
         holds(&BodyEnd::ALL, BodyEnd::as_str, BodyEnd::named);
         holds(&ResolutionSource::ALL, ResolutionSource::as_str, ResolutionSource::named);
+    }
+
+    #[test]
+    fn a_delivery_has_ended_when_it_neither_waits_nor_is_being_sent() {
+        let open: Vec<State> = State::ALL.into_iter().filter(|state| !state.is_final()).collect();
+        assert_eq!(open, [State::Waiting, State::Sending]);
     }
 }

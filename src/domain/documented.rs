@@ -237,6 +237,13 @@ mod tests {
     }
 
     #[test]
+    fn the_roots_are_the_names_with_which_the_documented_paths_begin() {
+        let begins: std::collections::BTreeSet<String> =
+            paths().iter().map(|path| path.split(['.', '[']).next().unwrap().to_owned()).collect();
+        assert_eq!(roots().map(str::to_owned).collect::<std::collections::BTreeSet<_>>(), begins);
+    }
+
+    #[test]
     fn what_was_probably_meant_is_a_path_that_the_documentation_has() {
         let cases = [
             ("callinfo.from", Some("callInfo.from")),

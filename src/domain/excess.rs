@@ -78,3 +78,21 @@ impl Excess {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_role_of_postcall_is_named_where_it_is_found_and_taken_away_as_the_cure() {
+        for excess in Excess::ALL {
+            let (found, cure) = (excess.found(), excess.cure());
+            assert!(found.contains(' ') && cure.contains(' '), "{excess}");
+            assert_eq!(excess.is_role(), excess.as_str().starts_with("postcall_"), "{excess}");
+            if excess.is_role() {
+                assert!(found.starts_with(&format!("has the role {excess}")), "{excess}: {found}");
+                assert_eq!(cure, format!("REVOKE {excess} FROM it"));
+            }
+        }
+    }
+}

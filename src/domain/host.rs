@@ -299,4 +299,18 @@ mod tests {
             prop_assert_eq!(host.map(|host| host.to_string()), Some("crm.example:8443".to_owned()));
         }
     }
+
+    #[test]
+    fn an_origin_is_the_scheme_the_host_and_the_port_of_a_url() {
+        for (url, expected) in [
+            ("https://crm.example/x/${y}", Some(("https://crm.example:443", 443))),
+            ("http://crm.example", Some(("http://crm.example:80", 80))),
+            ("  HTTPS://CRM.example.:8443?x", Some(("https://crm.example:8443", 8_443))),
+            ("HTTP://[::1]:443/", Some(("http://[::1]:443", 443))),
+            ("https://${x}/", None),
+        ] {
+            let origin = Origin::of_url(url).map(|origin| (origin.to_string(), origin.host.port()));
+            assert_eq!(origin, expected.map(|(text, port)| (text.to_owned(), port)), "{url}");
+        }
+    }
 }

@@ -108,4 +108,15 @@ mod tests {
         }
         assert_eq!(unresolved(&["a\nb".to_owned(), "c".to_owned()]).unwrap(), "a b\nc");
     }
+
+    #[test]
+    fn names_within_their_bounds_are_kept_whole_and_no_line_is_the_mark_of_a_cut_alone() {
+        let within = vec!["n".repeat(MAX_UNRESOLVED_BYTES / MAX_UNRESOLVED); MAX_UNRESOLVED];
+        assert_eq!(unresolved(&within), Some(within.join("\n")));
+        let most = MAX_UNRESOLVED_BYTES + UNRESOLVED_OVERHEAD_BYTES;
+        for first in most - 16..=most + 1 {
+            let kept = unresolved(&["a".repeat(first), "b".repeat(64)]).unwrap();
+            assert!(kept.len() <= most && kept.split('\n').all(|name| name != CUT), "{first}");
+        }
+    }
 }

@@ -173,4 +173,9 @@ mod tests {
             assert_eq!(recorded_url(kept), kept, "a second time changes nothing");
         }
     }
+
+    #[test]
+    fn a_shown_header_is_masked_if_its_name_is_that_of_a_secret() {
+        assert_eq!([header("Authorization", "Bearer x"), header("X-Call", "CA1")], [MASK, "CA1"]);
+    }
 }

@@ -114,4 +114,13 @@ mod tests {
             assert_eq!(Moment::named(text), None, "{text}");
         }
     }
+
+    #[test]
+    fn a_span_alone_means_another_time_at_another_now() {
+        let (now, later) = (DateTime::UNIX_EPOCH, DateTime::UNIX_EPOCH + TimeDelta::days(1));
+        for text in ["90s", "1w", "2026-11-24", "2026-11-24T09:30:00+05:30"] {
+            let moment = Moment::named(text).unwrap();
+            assert_eq!(moment.is_relative(), moment.at(now) != moment.at(later), "{text}");
+        }
+    }
 }

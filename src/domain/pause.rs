@@ -91,4 +91,16 @@ mod tests {
             assert_eq!(found, covered, "{target:?}");
         }
     }
+
+    #[test]
+    fn a_target_is_written_with_the_words_of_the_commands() {
+        let (agent, name) = ("a 1".to_owned(), "crm".to_owned());
+        for (target, written) in [
+            (NamedTarget::Agent(agent.clone()), "agent a 1"),
+            (NamedTarget::Action { agent, name }, "action a 1 crm"),
+            (NamedTarget::Host("crm.example:8443".to_owned()), "host crm.example:8443"),
+        ] {
+            assert_eq!(target.to_string(), written);
+        }
+    }
 }

@@ -127,10 +127,13 @@ impl<'a> Positions<'a> {
         while !self.text.is_char_boundary(end) {
             end -= 1;
         }
-        if end < self.offset {
-            *self = Positions::new(self.text);
-        }
-        let passed = self.text.get(self.offset..end).unwrap_or_default();
+        let passed = match self.text.get(self.offset..end) {
+            Some(passed) => passed,
+            None => {
+                *self = Positions::new(self.text);
+                &self.text[..end]
+            }
+        };
         self.position = match passed.rfind('\n') {
             None => Position { column: self.position.column + passed.chars().count(), ..self.position },
             Some(last) => Position {
@@ -236,6 +239,7 @@ mod tests {
             assert_eq!(Position::of(text, offset), Position { line, column }, "{offset}");
         }
     }
+
     #[test]
     fn a_place_leads_back_to_its_offset() {
         let text = "a\nbé\r\n\n漢c";
@@ -244,5 +248,15 @@ mod tests {
         }
         assert_eq!(Position { line: 1, column: 9 }.offset(text), 1);
         assert_eq!(Position { line: 9, column: 1 }.offset(text), text.len());
+    }
+
+    #[test]
+    fn people_read_a_problem_with_the_names_that_programs_read() {
+        let problem = Problem::new(Code::HeadersNotObject, Field::Url, "shorten it").at("a\nb", 2);
+        assert_eq!(problem.to_string(), "url: shorten it (headers_not_object)");
+        let read = serde_json::json!(
+            {"code": "headers_not_object", "field": "url", "message": "shorten it", "line": 2, "column": 1}
+        );
+        assert_eq!(serde_json::to_value(&problem).unwrap(), read);
     }
 }

@@ -111,7 +111,13 @@ mod tests {
 
     #[test]
     fn days_are_at_least_one_and_nothing_means_for_ever() {
-        assert!(retention("", "").unwrap().is_for_ever());
+        for (calls, history, days) in
+            [("", "", (None, None)), ("7", "", (Some(7), None)), ("7", "8", (Some(7), Some(8)))]
+        {
+            let kept = retention(calls, history).unwrap();
+            assert_eq!((kept.calls_days(), kept.history_days()), days, "{calls} {history}");
+            assert_eq!(kept.is_for_ever(), days == (None, None), "{calls} {history}");
+        }
         assert_eq!("36500".parse(), Ok(Days(Some(36_500))));
         for wrong in ["0", "-1", "36501", "1.5", "ten"] {
             assert!(wrong.parse::<Days>().is_err(), "{wrong}");

@@ -83,3 +83,56 @@ pub fn named(kind: Kind, id: Uuid) -> String {
         Kind::Switch | Kind::Pause | Kind::PauseEnd | Kind::Pruning => format!("{kind} {number}"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kind_keeps_the_number_with_which_its_rows_were_sealed_and_only_records_of_deliveries_leave() {
+        let kinds = [
+            (1, Kind::Delivery, true),
+            (2, Kind::LateResult, true),
+            (3, Kind::Finding, true),
+            (4, Kind::Replay, true),
+            (5, Kind::Version, false),
+            (6, Kind::Switch, false),
+            (7, Kind::Pause, false),
+            (8, Kind::PauseEnd, false),
+            (9, Kind::Pruning, false),
+        ];
+        assert_eq!(kinds.map(|(_, kind, _)| kind), Kind::ALL);
+        for (number, kind, leaves) in kinds {
+            assert_eq!((kind.number(), kind.may_leave()), (number, leaves), "{kind}");
+            assert_eq!(Kind::numbered(number), Some(kind));
+        }
+        assert_eq!([Kind::numbered(0), Kind::numbered(10)], [None; 2]);
+    }
+
+    #[test]
+    fn between_a_place_and_the_one_just_before_it_is_no_row_of_its_kind_and_transaction() {
+        let at = |id| Place { xact: 7, kind: 1, id: Uuid::from_u128(id) };
+        assert_eq!(at(5).just_before(), at(4));
+        assert!(at(u128::MAX).just_before() < at(u128::MAX));
+        assert!(Place::FIRST < Place::before(7) && Place::before(7) < at(0) && at(u128::MAX) < Place::before(8));
+        assert!(Place::before(i64::MAX) < Place::LAST);
+    }
+
+    #[test]
+    fn a_row_is_named_by_its_kind_and_its_id_and_a_version_by_its_action() {
+        let id = Uuid::from_u128(7 << 64 | 2);
+        for kind in Kind::ALL {
+            let told = match kind {
+                Kind::Version => "version 2 of action 7".to_owned(),
+                Kind::Delivery | Kind::LateResult | Kind::Finding | Kind::Replay => {
+                    format!("{kind} 00000000-0000-0007-0000-000000000002")
+                }
+                Kind::Switch | Kind::Pause | Kind::PauseEnd | Kind::Pruning => {
+                    assert_eq!(named(kind, Uuid::from_u128(12)), format!("{kind} 12"));
+                    continue;
+                }
+            };
+            assert_eq!(named(kind, id), told);
+        }
+    }
+}

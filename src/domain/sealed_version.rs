@@ -183,4 +183,47 @@ mod tests {
         ];
         assert!((0..all.len()).all(|one| (0..one).all(|other| all[one] != all[other])));
     }
+
+    #[test]
+    fn canonical_bytes_never_grow_because_what_they_leave_behind_is_not_wiped() {
+        let text = || "t".repeat(1_000);
+        for (headers, client_certificate) in [(None, None), (Some(text()), None), (None, Some(text()))] {
+            let spec = ActionSpec {
+                method: Method::Put,
+                url: text(),
+                timeout_ms: 1_000,
+                headers,
+                body: Some(text()),
+                client_certificate,
+            };
+            let bytes = canonical(&spec);
+            assert_eq!(bytes.capacity(), bytes.len());
+        }
+    }
+
+    #[test]
+    fn why_a_version_is_not_opened_is_told_with_the_cure() {
+        for (absence, part) in [
+            (Absence::NoKey, "name it with --key-file"),
+            (Absence::NotSet, "name it with --key-file"),
+            (Absence::UnknownKey, "the key file lacks the key"),
+            (Absence::Damaged, "Publish the action anew"),
+            (Absence::OnlyCertificate, "Publish the action anew"),
+        ] {
+            let outline = ActionSpec {
+                method: Method::Put,
+                url: outline_url("https://crm.example/s3cret"),
+                timeout_ms: 1_000,
+                headers: None,
+                body: None,
+                client_certificate: None,
+            };
+            let unopened = Unopened::new(outline, absence);
+            assert!(unopened.why().contains(part), "{absence:?}");
+            assert_eq!(
+                (unopened.to_string().as_str(), unopened.origin.as_str()),
+                (unopened.why(), "https://crm.example")
+            );
+        }
+    }
 }

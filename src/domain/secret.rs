@@ -241,4 +241,32 @@ mod tests {
             assert_eq!(absence.concerns_operator(), operator, "{absence:?}");
         }
     }
+
+    #[test]
+    fn a_secret_that_is_too_long_for_a_template_is_a_certificate_and_nothing_else() {
+        let opened = |text: &str| Secrets::Opened(vec![("A".to_owned(), Ok(SecretValue::new(text)))]);
+        let (longest, longer) = ("é".repeat(MAX_BYTES / 2), "é".repeat(MAX_BYTES / 2) + "x");
+        for (text, fits) in [("", true), (&longest, true), (&longer, false)] {
+            let (secrets, absence) = (opened(text), (!fits).then_some(Absence::OnlyCertificate));
+            assert_eq!(secrets.get("A").err(), absence);
+            assert_eq!(secrets.values().count(), usize::from(fits));
+            assert_eq!(SecretValue::new(text).fitting(false).err(), absence);
+            assert!(SecretValue::new(text).fitting(true).is_ok());
+            let certificate = secrets.certificate("A").unwrap().unwrap();
+            assert_eq!((certificate.secret(), certificate.pem()), ("A", text));
+            assert_eq!(secrets.certificate("B"), Err(Absence::NotSet));
+        }
+        assert_eq!(Secrets::Masked.certificate("A"), Ok(None));
+    }
+
+    #[test]
+    fn only_a_certificate_may_be_longer_than_what_a_template_can_name() {
+        let bounds = ["", "s3cret", "-----BEGIN CERTIFICATE-----\nMII"].map(most_bytes);
+        assert_eq!(bounds, [MAX_BYTES, MAX_BYTES, MAX_CERTIFICATE_BYTES]);
+    }
+
+    #[test]
+    fn whoever_looks_at_a_request_reads_which_secret_stands_there() {
+        assert_eq!(mask("CRM_TOKEN"), "••• secret.CRM_TOKEN");
+    }
 }

@@ -80,7 +80,10 @@ mod tests {
 
     #[test]
     fn lines_of_our_own_stay_lines() {
-        assert_eq!(visible_lines("a\nb"), "a\nb");
+        for text in ["", "a", "a\nb"] {
+            assert!(matches!(visible_lines(text), Cow::Borrowed(same) if same == text), "{text}");
+        }
+        assert_eq!(visible_lines("a\u{1b}b"), "a\\u{1b}b");
         assert_eq!(visible_lines("a\nb\r\u{1b}c\n"), "a\nb\\r\\u{1b}c\n");
     }
 }

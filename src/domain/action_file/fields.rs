@@ -221,3 +221,71 @@ fn unknown_field(name: &str) -> String {
         None => format!("there is no field `{shown}`: an action has {}", FIELDS.join(", ")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{ActionFile, warnings};
+    use super::*;
+
+    fn with(field: &str) -> Result<ActionFile, Vec<Problem>> {
+        ActionFile::parse(&format!(r#"{{"method":"POST","url":"https://h/",{field}}}"#))
+    }
+
+    /// The message of the only problem.
+    fn message(file: Result<ActionFile, Vec<Problem>>) -> String {
+        let problems = file.unwrap_err();
+        let [problem] = problems.as_slice() else { panic!("{problems:?}") };
+        problem.message.clone()
+    }
+
+    #[test]
+    fn seconds_are_suggested_where_they_would_be_a_timeout_and_nowhere_else() {
+        for (timeout, advice) in [
+            ("1", "; were seconds meant? 1 seconds are 1000"),
+            ("99", "; were seconds meant? 99 seconds are 99000"),
+            ("\"30\"", "; were seconds meant? 30 seconds are 30000"),
+            ("\"100\"", ""),
+            ("0", ""),
+            ("-1", ""),
+            ("1.5", ""),
+            ("120001", ""),
+        ] {
+            let message = message(with(&format!("\"timeout\": {timeout}")));
+            let (_, told) = message.split_once("without quotes").unwrap();
+            assert_eq!(told, advice, "{timeout}");
+        }
+        for (timeout, hint) in [
+            (100, "were seconds meant? 100 seconds are 100000"),
+            (120, "were seconds meant? 120 seconds are 120000"),
+            (121, "were seconds meant?"),
+        ] {
+            let found = warnings(&with(&format!("\"timeout\": {timeout}")).unwrap().spec);
+            let hints: Vec<_> = found.iter().map(|warning| warning.hint.as_deref()).collect();
+            assert_eq!(hints, [Some(hint)], "{timeout}");
+        }
+    }
+
+    #[test]
+    fn a_method_in_lower_case_is_told_as_it_is_written_and_any_other_text_what_there_is() {
+        for (method, told) in [
+            ("post", "the method is written `POST`"),
+            ("Get", "the method is written `GET`"),
+            ("delete", "`method` must be \"GET\", \"POST\" or \"PUT\""),
+        ] {
+            let file = ActionFile::parse(&format!(r#"{{"method":"{method}","url":"https://h/"}}"#));
+            assert_eq!(message(file), told);
+        }
+    }
+
+    #[test]
+    fn a_body_of_null_is_asked_whether_the_whole_call_or_a_null_was_meant() {
+        for (body, part) in [
+            ("null", "leave it out to send the whole call, or write \"null\" for a JSON null"),
+            ("true", "put the JSON in double quotes"),
+            ("{}", "put the JSON in double quotes"),
+        ] {
+            let message = message(with(&format!("\"body\": {body}")));
+            assert!(message.contains(part), "{body}: {message}");
+        }
+    }
+}

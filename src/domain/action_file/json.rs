@@ -69,6 +69,6 @@ fn not_readable(error: &serde_json::Error) -> Problem {
         _ => format!("the file is not JSON: {}", sentence.split(" at line ").next().unwrap_or_default()),
     };
     let mut problem = Problem::new(Code::BadAction, Field::Action, message);
-    problem.position = (error.line() > 0).then(|| Position { line: error.line(), column: error.column().max(1) });
+    problem.position = Some(Position { line: error.line().max(1), column: error.column().max(1) });
     problem
 }

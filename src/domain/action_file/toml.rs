@@ -109,7 +109,7 @@ fn header(value: &DeValue<'_>) -> String {
     match value {
         DeValue::String(text) => quoted(text),
         DeValue::Integer(number) if number.radix() == 10 => number.as_str().to_owned(),
-        DeValue::Integer(number) => quoted(number.as_str()),
+        DeValue::Integer(number) => quoted(&number.to_string()),
         DeValue::Float(number) => number.as_str().to_owned(),
         DeValue::Boolean(truth) => truth.to_string(),
         DeValue::Datetime(time) => quoted(&time.to_string()),
@@ -147,14 +147,14 @@ fn push_escaped(json: &mut String, c: char) {
     }
 }
 
-/// The length of the placeholder with which `text` begins. In a quoted key, `}` does not end it.
+/// The length of the placeholder with which `text` begins, without its last `}`. In a quoted key, `}` does not end it.
 fn placeholder(text: &str) -> Option<usize> {
     let inner = text.strip_prefix("${")?;
     let mut quote = None;
     for (at, c) in inner.char_indices() {
         match (c, quote) {
             ('\n' | '\r', _) => return None,
-            ('}', None) => return Some("${".len() + at + 1),
+            ('}', None) => return Some("${".len() + at),
             ('"' | '\'', None) => quote = Some(c),
             (c, Some(open)) if c == open => quote = None,
             _ => {}
@@ -199,7 +199,7 @@ mod tests {
 
     #[test]
     fn a_table_of_headers_is_the_text_of_a_json_object_with_a_header_a_line() {
-        let table = "[headers]\nX-B = 'a\"b\\c'\n\"x a\" = 1.50\nn = -2\nt = true\nd = 2026-11-28\n\
+        let table = "[headers]\nX-B = 'a\"b\\c'\n\"x a\" = 1.50\nn = -2\nt = true\nd = 2026-11-28\nh = 0x1F\n\
                      p = '''${a[\"}\"]}\"${b['']}\" \\${c} \\\\${d} $ ${\"'''\nc = \"\\u0001é\"";
         let expected = [
             "{",
@@ -208,6 +208,7 @@ mod tests {
             r#"  "n": -2,"#,
             r#"  "t": true,"#,
             r#"  "d": "2026-11-28","#,
+            r#"  "h": "0x1F","#,
             r#"  "p": "${a["}"]}\"${b['']}\" \${c} \\\${d} $ ${\"","#,
             r#"  "c": "\u0001é""#,
             "}",
@@ -229,6 +230,7 @@ mod tests {
         for (field, code, place, message) in [
             ("timeout = '15000'", Code::BadTimeout, Some((3, 11)), timeout),
             ("timeout = 1.5e4", Code::BadTimeout, Some((3, 11)), timeout),
+            ("timeout = 0x1000", Code::BadTimeout, Some((3, 11)), timeout),
             ("timeout = 0x3A98", Code::BadTimeout, Some((3, 11)), timeout),
             ("timeout = 2026-11-28", Code::BadTimeout, Some((3, 11)), timeout),
             ("body = 1", Code::BadAction, Some((3, 8)), body),
@@ -293,6 +295,18 @@ mod tests {
             let found = wrong(&with(&many));
             assert!(found.len() <= 2 * MAX_NAMES_TOLD + 1, "{}", found.len());
             assert!(found.iter().all(|one| one.2.len() < 300), "{found:?}");
+        }
+    }
+
+    #[test]
+    fn a_placeholder_ends_neither_in_a_quoted_key_nor_on_another_line() {
+        for (text, json) in [
+            (r#"${a["'x}"]}""#, r#""${a["'x}"]}\"""#),
+            (r#"${"a"}""#, r#""${"a"}\"""#),
+            ("${a\n}", r#""${a\u000a}""#),
+            ("${a[\"\r\"]}", r#""${a[\"\u000d\"]}""#),
+        ] {
+            assert_eq!(quoted(text), json);
         }
     }
 }
