@@ -166,7 +166,7 @@ mod tests {
     #[test]
     fn the_action_says_the_method_the_path_and_the_headers_and_what_it_leaves_out_is_added() {
         let id = Uuid::nil().to_string();
-        let sender = SENDER.to_str().unwrap();
+        let sender = concat!("postcall/", env!("CARGO_PKG_VERSION"));
         for (method, name) in [(Method::Get, "GET"), (Method::Post, "POST"), (Method::Put, "PUT")] {
             let sent = prepared(&request(method, &[("x-a", "1"), ("accept", "a/b"), ("x-a", "2")])).unwrap();
             assert_eq!((sent.method().as_str(), sent.uri().to_string()), (name, "/a?b".to_owned()));

@@ -151,7 +151,8 @@ mod tests {
                 Err(number)
             })
         };
-        let race = first(&numbered(answers.len() as u8), begin, |number| number % 2 == 0);
+        let addresses = numbered(answers.len() as u8);
+        let race = first(&addresses, begin, |number| number % 2 == 0);
         let ended = tokio::time::timeout(Duration::from_secs(60), race).await.expect("the race ends");
         (ended.map(|ended| ended.unwrap_err()), began.elapsed(), most.into_inner())
     }
