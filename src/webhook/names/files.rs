@@ -241,5 +241,10 @@ mod tests {
         assert_eq!([told(), told()], [is(2, "10.0.0.22", Some("10.0.0.7")), is(2, "10.0.0.22", Some("10.0.0.7"))]);
         std::fs::write(&sources.hosts, "10.0.0.88 h\n").unwrap();
         assert_eq!(told(), is(3, "10.0.0.22", Some("10.0.0.88")));
+        // The same file, as long as before: only its times tell that it has changed.
+        std::fs::write(&sources.resolv_conf, "nameserver 10.0.0.33\n").unwrap();
+        let written = std::fs::File::options().write(true).open(&sources.resolv_conf).unwrap();
+        written.set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
+        assert_eq!(told(), is(4, "10.0.0.33", Some("10.0.0.88")));
     }
 }
