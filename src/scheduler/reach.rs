@@ -18,8 +18,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 pub(super) enum Reach {
     /// The host is not known to be unreachable.
     Reachable {
-        /// How many deliveries in a row have failed to reach it.
-        failures: u32,
+        /// With how many more failures in a row it becomes unreachable, at least 1.
+        failures_left: u32,
     },
     /// The host cannot be reached.
     Unreachable {
@@ -39,7 +39,7 @@ pub(super) enum Reach {
 impl Reach {
     /// The reach of a host of which nothing is known.
     pub(super) fn unknown() -> Reach {
-        Reach::Reachable { failures: 0 }
+        Reach::Reachable { failures_left: FAILURES_IN_A_ROW }
     }
 
     pub(super) fn is_unreachable(&self) -> bool {
@@ -54,9 +54,9 @@ impl Reach {
     /// Notes that a delivery provably reached nobody. If that made the host unreachable, returns when the first probe
     /// is due.
     pub(super) fn failed(&mut self, kind: Failure, now: Instant) -> Option<Instant> {
-        let Reach::Reachable { failures } = self else { return None };
-        *failures += 1;
-        if *failures < FAILURES_IN_A_ROW {
+        let Reach::Reachable { failures_left } = self else { return None };
+        *failures_left = failures_left.saturating_sub(1);
+        if *failures_left > 0 {
             return None;
         }
         let probe_at = now + FIRST_PAUSE;
@@ -92,7 +92,7 @@ impl Reach {
     /// Makes the host reachable, but one failure makes it unreachable again. A host for which no lane waits is not
     /// probed, so its next delivery finds out.
     pub(super) fn suspect(&mut self) {
-        *self = Reach::Reachable { failures: FAILURES_IN_A_ROW - 1 };
+        *self = Reach::Reachable { failures_left: 1 };
     }
 
     /// Whether its last probe had no answer of any kind.

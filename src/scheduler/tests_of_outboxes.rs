@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use super::tests::{World, id, outboxes};
+use super::tests::{World, id, origin, outboxes};
 use super::*;
 
 const LIMITS: Limits = Limits { in_flight: 30, per_agent: 30, per_host: 30, adapt: false, hold_unreachable: false };
@@ -125,4 +125,75 @@ fn the_old_tickets_of_a_forgotten_outbox_keep_a_host_from_nobody() {
     world.end(0, Signal::Answered);
     let started: Vec<usize> = [0, 2].into_iter().flat_map(|lane| world.run_in(id(lane).outbox, 64)).collect();
     assert_eq!(started, [2]);
+}
+
+#[test]
+fn an_outbox_waits_while_it_has_work_and_gets_no_place() {
+    let mut world = three();
+    let waits = |world: &World| -> Vec<bool> { outboxes().map(|outbox| world.scheduler.waits(outbox)).collect() };
+    while !world.run(64).is_empty() {}
+    assert_eq!(
+        waits(&world),
+        [true, false, false],
+        "nothing is left for more work of the first, and the others have none"
+    );
+    world.arrive(1, 1);
+    world.run_in(id(1).outbox, 64);
+    assert_eq!(waits(&world), [true, true, false]);
+    world.end(0, Signal::Answered);
+    assert_eq!(world.run_in(id(1).outbox, 64), [1]);
+    assert_eq!(waits(&world), [true, false, false]);
+}
+
+#[test]
+fn of_two_outboxes_that_hold_as_much_the_one_that_has_waited_longer_goes_first() {
+    for (earlier, later) in [(1, 2), (2, 1)] {
+        let mut world = three();
+        while !world.run(64).is_empty() {}
+        world.arrive(1, 5);
+        world.arrive(2, 5);
+        // Nobody has a place to give, so these plans do nothing but begin to wait.
+        for lane in [earlier, later] {
+            assert!(world.run_in(id(lane).outbox, 64).is_empty());
+        }
+        world.end(0, Signal::Answered);
+        assert!(world.run_in(id(later).outbox, 64).is_empty(), "the place is for lane {earlier}");
+        assert_eq!(world.run_in(id(earlier).outbox, 64), [earlier]);
+    }
+}
+
+#[test]
+fn what_is_called_elsewhere_are_the_lanes_of_all_other_outboxes_that_were_called_and_not_looked_at() {
+    let mut world = World::new(Limits { per_host: 1, ..LIMITS }, &[(0, 0), (1, 0), (2, 0), (3, 3), (4, 3), (5, 3)]);
+    let called_elsewhere =
+        |world: &World| -> Vec<usize> { outboxes().map(|outbox| world.scheduler.called_elsewhere(outbox)).collect() };
+    (0..6).for_each(|lane| world.arrive(lane, 100));
+    let started = world.run(64);
+    assert_eq!((started, called_elsewhere(&world)), (vec![0, 3], vec![0, 0, 0]));
+    // A lane of the second outbox is called for the place at each host.
+    world.end(0, Signal::Answered);
+    assert_eq!(called_elsewhere(&world), [1, 0, 1]);
+    world.end(0, Signal::Answered);
+    assert_eq!(called_elsewhere(&world), [2, 0, 2]);
+    assert_eq!(world.run_in(id(1).outbox, 64), [1, 4]);
+    assert_eq!(called_elsewhere(&world), [0, 0, 0]);
+}
+
+#[test]
+fn an_outbox_alone_lends_its_places_to_nobody() {
+    let mut scheduler = Scheduler::new(Limits { per_host: 4, ..LIMITS }, 1);
+    let (now, outbox) = (Instant::now(), Outbox::FIRST);
+    for action_id in 0..2 {
+        let owners = Owners { agent: "a".into(), host: origin(0) };
+        let lane = LaneId { outbox, action_id };
+        assert!(scheduler.admit(lane, owners, Edition::default(), Manner::Untried, now) && scheduler.found(lane));
+    }
+    let mut turns = scheduler.plan(outbox, 64, now);
+    turns.iter_mut().for_each(|turn| scheduler.lend(turn));
+    assert!(scheduler.plan(outbox, 64, now).is_empty(), "the host has no place left");
+    for turn in turns {
+        let quota = turn.quota;
+        let places = scheduler.claimed(turn, quota, true, now);
+        assert!(places.len() == quota && places.iter().all(|place| place.may_begin));
+    }
 }

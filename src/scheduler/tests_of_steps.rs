@@ -265,3 +265,84 @@ fn of_the_new_hosts_that_wait_the_newest_and_the_oldest_are_tried_alternately() 
         out.extend(started);
     }
 }
+
+#[test]
+fn a_host_is_reported_if_something_is_in_flight_or_waits_there_or_it_does_not_answer() {
+    // One new host may be tried at a time.
+    let limits = Limits { in_flight: 4, ..USUAL };
+    let mut world = World::new(limits, &[(0, 0), (3, 9), (6, 9), (9, 1), (12, 9), (15, 9), (18, 2)]);
+    [0, 3].into_iter().for_each(|lane| world.arrive(lane, 1));
+    // Starts the only delivery of the only lane that may run.
+    let start = |world: &mut World| -> Place {
+        let turn = world.scheduler.plan(id(0).outbox, 64, world.now).pop().unwrap();
+        world.scheduler.claimed(turn, 1, false, world.now).pop().unwrap()
+    };
+    let end = |world: &mut World, host: u8, place: &Place, signal: Signal| {
+        world.scheduler.learn(&origin(host).unwrap(), world.now, signal, world.now);
+        world.scheduler.leave_place(place);
+    };
+    let told = |world: &World| {
+        let report = world.scheduler.report(id(0).outbox, world.now);
+        let mut told: Vec<_> =
+            report.into_iter().map(|host| (host.host, host.in_flight, host.waiting_lanes, host.condition)).collect();
+        told.sort_by(|one, other| one.0.cmp(&other.0));
+        told
+    };
+    let host = |number: u8| origin(number).unwrap().host.to_string();
+    let first = start(&mut world);
+    assert!(world.scheduler.plan(id(0).outbox, 64, world.now).is_empty(), "the second host has to wait");
+    let busy = (host(0), 1, 0, HostCondition::Answering);
+    let waiting = (host(1), 0, 1, HostCondition::Answering);
+    assert_eq!(told(&world), [busy, waiting], "for the third one there is nothing");
+    end(&mut world, 0, &first, Signal::Answered);
+    let second = start(&mut world);
+    assert_eq!(told(&world), [(host(1), 1, 0, HostCondition::Answering)], "the first one has answered");
+    end(&mut world, 1, &second, Signal::TimedOut);
+    assert_eq!(told(&world), [(host(1), 0, 0, HostCondition::Silent { since_ms: 0 })], "it is silent, and that is all");
+}
+
+#[test]
+fn of_a_host_that_cannot_be_reached_is_told_since_when_why_and_when_it_is_probed() {
+    let mut world = World::new(USUAL, &[(0, 0), (1, 9), (2, 9), (3, 1)]);
+    [0, 3].into_iter().for_each(|lane| world.arrive(lane, 100));
+    let ailing = |world: &World| world.scheduler.ailing(id(0).outbox, world.now);
+    assert_eq!(ailing(&world), Ailing::default());
+    while !world.run(64).is_empty() {
+        while !world.out.is_empty() {
+            world.end(0, Signal::Unreached(Failure::Tls));
+        }
+    }
+    assert_eq!(ailing(&world), Ailing { silent: 0, unreachable: 2 });
+    let (began, due) = (world.now, world.scheduler.next_probe().unwrap());
+    world.now += (due - began) / 4;
+    let millis = |duration: Duration| duration.as_millis() as u64;
+    let unreachable = |since_ms, next_probe_in_ms| HostCondition::Unreachable {
+        since_ms,
+        last_error_kind: Failure::Tls,
+        next_probe_in_ms,
+    };
+    assert_eq!(condition(&world), unreachable(millis(world.now - began), millis(due - world.now)));
+    // While the probe is under way, the next one is not further off than now.
+    world.now = due;
+    assert_eq!(world.scheduler.probes_due(2, 2, world.now).0.len(), 2);
+    world.now += Duration::from_secs(1);
+    assert_eq!(condition(&world), unreachable(millis(world.now - began), 0));
+}
+
+#[test]
+fn a_host_is_checked_for_silence_at_one_time_however_often_it_answers_and_never_if_limits_do_not_adapt() {
+    for (adapt, checks) in [(true, 1), (false, 0)] {
+        let mut world = World::new(Limits { adapt, ..USUAL }, &[(0, 0)]);
+        world.arrive(0, 1_000);
+        for _ in 0..50 {
+            world.run(64);
+            world.now += Duration::from_millis(10);
+            world.end(0, Signal::Answered);
+            world.run(64);
+            assert_eq!(world.scheduler.listening.len(), checks, "adapt: {adapt}");
+        }
+        world.now += 10 * QUIET;
+        world.run(64);
+        assert_eq!(manner(&world, 0), if adapt { Manner::Silent } else { Manner::Answering });
+    }
+}

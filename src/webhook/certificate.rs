@@ -1,7 +1,6 @@
 //! Why a server's certificate was not accepted, in words that the author of an action can act on. What a certificate says is
 //! the receiver's data: only names that look like names of hosts are repeated, and only a few of them.
 
-use std::fmt;
 use std::sync::Arc;
 
 use chrono::DateTime;
@@ -20,16 +19,9 @@ const MAX_NAME_BYTES: usize = 100;
 pub(super) struct Verifier(pub(super) Arc<WebPkiServerVerifier>);
 
 /// The certificate is its own issuer, and nobody here trusts it.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("self-signed certificate")]
 struct SelfSigned;
-
-impl fmt::Display for SelfSigned {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("self-signed certificate")
-    }
-}
-
-impl std::error::Error for SelfSigned {}
 
 impl ServerCertVerifier for Verifier {
     fn verify_server_cert(
@@ -154,6 +146,8 @@ fn looks_like_a_name(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use rustls::{ExtendedKeyPurpose, RootCertStore};
+
     use super::*;
 
     fn told(presented: &[&str]) -> String {
@@ -164,6 +158,7 @@ mod tests {
     fn only_names_that_look_like_names_are_repeated_and_only_a_few() {
         assert_eq!(told(&[]), "; it has none");
         assert_eq!(told(&["DnsName(\"A.example\")"]), "; it has a.example");
+        assert_eq!(told(&["DnsName(\"a-1.b_2.example\")"]), "; it has a-1.b_2.example");
         assert_eq!(told(&["DnsName(\"*.a.example\")", "IpAddress(10.0.0.1)"]), "; it has *.a.example and 1 more");
         let long = format!("DnsName(\"{}.example\")", "a.".repeat(100));
         for hostile in [
@@ -190,5 +185,97 @@ mod tests {
     fn the_day_of_a_certificate_is_told_if_a_calendar_has_it() {
         assert_eq!(on_day(UnixTime::since_unix_epoch(std::time::Duration::from_secs(86_400))), " on 1970-01-02 (UTC)");
         assert_eq!(on_day(UnixTime::since_unix_epoch(std::time::Duration::from_secs(u64::MAX))), "");
+    }
+
+    /// What an author can do something about, each in a form of its own.
+    fn actionable() -> Vec<CertificateError> {
+        let time = UnixTime::since_unix_epoch(std::time::Duration::from_secs(86_400));
+        let other = |error| CertificateError::Other(OtherError(error));
+        vec![
+            CertificateError::ExpiredContext { time, not_after: time },
+            CertificateError::NotValidYetContext { time, not_before: time },
+            CertificateError::NotValidForNameContext {
+                expected: ServerName::try_from("b.example").unwrap(),
+                presented: vec!["DnsName(\"a.example\")".to_owned()],
+            },
+            CertificateError::Expired,
+            CertificateError::NotValidYet,
+            CertificateError::NotValidForName,
+            CertificateError::UnknownIssuer,
+            CertificateError::Revoked,
+            CertificateError::BadEncoding,
+            CertificateError::BadSignature,
+            CertificateError::InvalidPurpose,
+            CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext {
+                signature_algorithm_id: vec![],
+                public_key_algorithm_id: vec![],
+            },
+            other(Arc::new(SelfSigned)),
+            other(Arc::new(webpki::Error::CaUsedAsEndEntity)),
+            other(Arc::new(webpki::Error::UnsupportedCertVersion)),
+        ]
+    }
+
+    #[test]
+    fn what_an_author_can_do_something_about_has_words_of_its_own() {
+        let of_the_rest = describe(&CertificateError::UnhandledCriticalExtension);
+        let unknown = CertificateError::Other(OtherError(Arc::new(webpki::Error::UnknownIssuer)));
+        assert_eq!(describe(&unknown), of_the_rest);
+        let told: Vec<String> = actionable().iter().map(describe).collect();
+        let different: std::collections::HashSet<&String> = told.iter().chain([&of_the_rest]).collect();
+        assert_eq!(different.len(), told.len() + 1, "{told:?}");
+        assert!(told.iter().all(|words| words.starts_with("it ") || words.starts_with("its ")), "{told:?}");
+        assert!(told[0].ends_with(" on 1970-01-02 (UTC)") && told[1].ends_with(" on 1970-01-02 (UTC)"), "{told:?}");
+        assert!(told[2].contains("a.example"), "{told:?}");
+    }
+
+    #[test]
+    fn the_same_reason_is_told_in_the_same_words_however_much_rustls_knows_of_it() {
+        let (required, presented) = (ExtendedKeyPurpose::ServerAuth, vec![ExtendedKeyPurpose::ClientAuth]);
+        let purpose = CertificateError::InvalidPurposeContext { required, presented };
+        assert_eq!(describe(&purpose), describe(&CertificateError::InvalidPurpose));
+        let kind = CertificateError::UnsupportedSignatureAlgorithmContext {
+            signature_algorithm_id: vec![],
+            supported_algorithms: vec![],
+        };
+        let of_key = CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext {
+            signature_algorithm_id: vec![],
+            public_key_algorithm_id: vec![],
+        };
+        assert_eq!(describe(&kind), describe(&of_key));
+    }
+
+    #[test]
+    fn a_certificate_of_an_unknown_issuer_is_told_from_one_that_is_signed_by_itself() {
+        let named = |name: &str| {
+            let mut parameters = rcgen::CertificateParams::new(vec!["h.example".to_owned()]).unwrap();
+            parameters.distinguished_name.push(rcgen::DnType::CommonName, name);
+            parameters
+        };
+        let authority = |name: &str| {
+            let mut parameters = named(name);
+            parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+            let key = rcgen::KeyPair::generate().unwrap();
+            let certificate = parameters.self_signed(&key).unwrap();
+            (certificate, rcgen::Issuer::new(parameters, key))
+        };
+        let ((trusted, issuer), (_, unknown)) = (authority("one"), authority("another"));
+        let mut roots = RootCertStore::empty();
+        roots.add(trusted.into()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build().unwrap();
+        let verifier = Verifier(Arc::clone(&inner));
+        assert_eq!(verifier.supported_verify_schemes(), inner.supported_verify_schemes());
+        let key = rcgen::KeyPair::generate().unwrap();
+        let judged = |certificate: rcgen::Certificate| {
+            let name = ServerName::try_from("h.example").unwrap();
+            verifier.verify_server_cert(&certificate.into(), &[], &name, &[], UnixTime::now()).map(drop)
+        };
+        assert_eq!(judged(named("server").signed_by(&key, &issuer).unwrap()), Ok(()));
+        let of_unknown = judged(named("server").signed_by(&key, &unknown).unwrap());
+        assert_eq!(of_unknown, Err(CertificateError::UnknownIssuer.into()));
+        let error = judged(named("server").self_signed(&key).unwrap()).unwrap_err();
+        let Error::InvalidCertificate(reason) = error else { panic!("{error}") };
+        assert_eq!(describe(&reason), describe(&CertificateError::Other(OtherError(Arc::new(SelfSigned)))));
     }
 }

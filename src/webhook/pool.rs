@@ -28,27 +28,33 @@ const MAX_IDLE: usize = 512;
 const SWEEP: Duration = Duration::from_millis(250);
 
 /// The idle connections of the process.
-#[derive(Debug, Default)]
-pub(super) struct Pool {
-    inner: Mutex<Inner>,
+#[derive(Debug)]
+pub(super) struct Pool<C = Connection> {
+    inner: Mutex<Inner<C>>,
 }
 
-#[derive(Debug, Default)]
-struct Inner {
-    shelf: Shelf<Target, Connection>,
+#[derive(Debug)]
+struct Inner<C> {
+    shelf: Shelf<Target, C>,
     /// Whether a task runs that closes the connections that have waited too long.
     is_swept: bool,
 }
 
-impl Pool {
+impl<C> Default for Pool<C> {
+    fn default() -> Pool<C> {
+        Pool { inner: Mutex::new(Inner { shelf: Shelf::default(), is_swept: false }) }
+    }
+}
+
+impl<C: Send + 'static> Pool<C> {
     /// The connection to `target` that has waited the shortest time, if there is one. Only its next use shows whether
     /// it is still open.
-    pub(super) fn take(&self, target: &Target) -> Option<Connection> {
+    pub(super) fn take(&self, target: &Target) -> Option<C> {
         self.lock().shelf.take(target, Moment::now())
     }
 
     /// Lets `connection` wait for its next request.
-    pub(super) fn put(self: &Arc<Pool>, target: &Target, connection: Connection) {
+    pub(super) fn put(self: &Arc<Pool<C>>, target: &Target, connection: C) {
         let mut inner = self.lock();
         let surplus = inner.shelf.put(target.clone(), connection, Moment::now());
         if !std::mem::replace(&mut inner.is_swept, true) {
@@ -59,13 +65,13 @@ impl Pool {
         drop(surplus);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
+    fn lock(&self) -> MutexGuard<'_, Inner<C>> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Closes connections that have waited too long, until none waits any more or the pool is dropped.
-async fn sweep(pool: Weak<Pool>) {
+async fn sweep<C: Send + 'static>(pool: Weak<Pool<C>>) {
     loop {
         tokio::time::sleep(SWEEP).await;
         let Some(pool) = pool.upgrade() else { return };
@@ -164,6 +170,10 @@ impl<K, T> Item<K, T> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::sync::oneshot;
+    use tokio::time::timeout;
+    use url::Host;
+
     use super::*;
 
     fn after(millis: u64) -> Moment {
@@ -176,6 +186,7 @@ mod tests {
         for (item, millis) in [("old", 0), ("new", 1_000)] {
             assert_eq!(shelf.put("a", item, after(millis)), None);
         }
+        assert!(!shelf.is_empty());
         assert_eq!(shelf.take(&"b", after(1_000)), None);
         assert_eq!(shelf.take(&"a", after(2_499)), Some("new"));
         assert_eq!(shelf.take(&"a", after(2_499)), None, "the old one has waited too long");
@@ -202,5 +213,40 @@ mod tests {
         }
         assert_eq!(shelf.put(MAX_IDLE, MAX_IDLE, after(2)), Some(0));
         assert_eq!((shelf.items.len(), shelf.numbers.len()), (MAX_IDLE, MAX_IDLE));
+    }
+
+    fn target() -> Target {
+        Target { tls: true, host: Host::Domain("h.example".to_owned()), port: 443, client: None }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_serves_the_next_request_to_its_target_and_to_no_other() {
+        let pool = Arc::new(Pool::default());
+        let other = Target { client: Some([0; 32]), ..target() };
+        pool.put(&target(), "c");
+        assert_eq!([&other, &target(), &target()].map(|target| pool.take(target)), [None, Some("c"), None]);
+    }
+
+    /// Each connection waits for very long, one after the other, and nobody asks for any.
+    #[tokio::test(start_paused = true)]
+    async fn what_has_waited_too_long_is_closed_by_one_task_that_ends_when_nothing_waits() {
+        let pool = Arc::new(Pool::<oneshot::Sender<()>>::default());
+        let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+        for _ in 0..2 {
+            let mut ends = vec![];
+            for _ in 0..3 {
+                let (connection, end) = oneshot::channel();
+                pool.put(&target(), connection);
+                ends.push(end);
+                assert_eq!(tasks(), 1);
+            }
+            for end in ends {
+                if let Some(longest) = pool.lock().shelf.items.values_mut().next() {
+                    longest.since = Moment::from_nanos(0);
+                }
+                assert!(timeout(4 * SWEEP, end).await.is_ok(), "it is closed");
+            }
+            assert_eq!(tasks(), 0);
+        }
     }
 }

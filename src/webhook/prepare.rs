@@ -134,3 +134,69 @@ fn unsendable(detail: &str) -> Outcome {
 fn blocked(refusal: TargetRefusal) -> Outcome {
     Outcome::Failed { kind: Failure::Blocked, detail: refusal.detail() }
 }
+
+#[cfg(test)]
+mod tests {
+    use rustls::RootCertStore;
+
+    use super::*;
+    use crate::webhook::guard::TargetRules;
+
+    fn request(method: Method, headers: &[(&str, &str)]) -> Request {
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        Request {
+            method,
+            url: "https://h.example:8443/a?b".to_owned(),
+            headers: headers.iter().map(owned).collect(),
+            body: Some("{}".to_owned()),
+            timeout_ms: 1_000,
+            unresolved: vec![],
+            client_certificate: None,
+        }
+    }
+
+    fn prepared(request: &Request) -> Result<http::Request<Content>, Outcome> {
+        let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()));
+        let builder = builder.with_safe_default_protocol_versions().unwrap();
+        let tls = builder.with_root_certificates(RootCertStore::empty()).with_no_client_auth();
+        let guard = TargetGuard::new(TargetRules::default());
+        prepare(request, Uuid::nil(), &guard, &tls).map(|prepared| prepared.request())
+    }
+
+    #[test]
+    fn the_action_says_the_method_the_path_and_the_headers_and_what_it_leaves_out_is_added() {
+        let id = Uuid::nil().to_string();
+        let sender = concat!("postcall/", env!("CARGO_PKG_VERSION"));
+        for (method, name) in [(Method::Get, "GET"), (Method::Post, "POST"), (Method::Put, "PUT")] {
+            let sent = prepared(&request(method, &[("x-a", "1"), ("accept", "a/b"), ("x-a", "2")])).unwrap();
+            assert_eq!((sent.method().as_str(), sent.uri().to_string()), (name, "/a?b".to_owned()));
+            let mut headers: Vec<(&str, &str)> =
+                sent.headers().iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
+            headers.sort();
+            let expected = [
+                ("accept", "a/b"),
+                ("host", "h.example:8443"),
+                ("user-agent", sender),
+                ("webhook-id", &id),
+                ("x-a", "1"),
+                ("x-a", "2"),
+            ];
+            assert_eq!(headers, expected);
+            assert!(sent.headers()["x-a"].is_sensitive(), "no library shows it");
+        }
+    }
+
+    #[test]
+    fn the_url_and_the_lines_of_the_headers_fill_the_bound_and_do_not_exceed_it() {
+        let lines = |headers: &[(&str, &str)]| -> usize {
+            headers.iter().map(|(name, value)| format!("{name}: {value}\r\n").len()).sum()
+        };
+        let few = [("x-a", "1"), ("x-bcdef", "123456789"), ("x-p", "")];
+        let room = MAX_HEAD_BYTES - request(Method::Post, &[]).url.len() - lines(&few);
+        for (bytes, fits) in [(0, true), (room, true), (room + 1, false)] {
+            let long = "v".repeat(bytes);
+            let headers = [few[0], few[1], ("x-p", long.as_str())];
+            assert_eq!(prepared(&request(Method::Post, &headers)).is_ok(), fits, "{bytes} of {room}");
+        }
+    }
+}

@@ -22,3 +22,24 @@ impl Target {
         Some(Target { tls: url.scheme() == "https", host, port: url.port_or_known_default()?, client: None })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_is_what_a_url_says_about_its_host_and_nothing_of_its_path() {
+        let domain = Host::Domain("h.example".to_owned());
+        for (url, expected) in [
+            ("https://h.example/a?b", Some((true, domain.clone(), 443))),
+            ("http://h.example/a", Some((false, domain.clone(), 80))),
+            ("https://H.example:8443/", Some((true, domain, 8443))),
+            ("https://[2001:db8::1]/", Some((true, Host::parse("[2001:db8::1]").unwrap(), 443))),
+            ("http://192.0.2.1:81", Some((false, Host::parse("192.0.2.1").unwrap(), 81))),
+            ("mailto:a@h.example", None),
+        ] {
+            let expected = expected.map(|(tls, host, port)| Target { tls, host, port, client: None });
+            assert_eq!(Target::of(&Url::parse(url).unwrap()), expected, "{url}");
+        }
+    }
+}

@@ -14,8 +14,8 @@ use super::certificate::Verifier;
 use crate::domain::client_certificate::ClientCertificate;
 
 /// A configuration that trusts what this machine trusts: the certificates of `SSL_CERT_FILE` and `SSL_CERT_DIR` if they
-/// are set, and otherwise those of the system's store; and the authorities of `ca_file`, if there is one. Early data stays off, as it is by default, because an attacker
-/// on the network may deliver it twice.
+/// are set, and otherwise those of the system's store; and the authorities of `ca_file`, if there is one. Early data stays
+/// off, as it is by default, because an attacker on the network may deliver it twice.
 ///
 /// # Errors
 /// Returns an error if the provider supports none of the protocol versions, or if `ca_file` cannot be read, or has no
@@ -70,7 +70,7 @@ pub(super) fn showing(config: &ClientConfig, certificate: &ClientCertificate) ->
 
 /// How many root certificates this machine has that can be used.
 pub fn root_certificates() -> usize {
-    RootCertStore::empty().add_parsable_certificates(rustls_native_certs::load_native_certs().certs).0
+    system_roots().len()
 }
 
 fn system_roots() -> RootCertStore {
@@ -101,12 +101,70 @@ fn add_file(roots: &mut RootCertStore, path: &Path) -> Result<(), SetupError> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::SetupError;
+    use super::*;
     use crate::domain::chain::chain;
 
     #[test]
     fn why_tls_cannot_be_set_up_is_told() {
         let error = SetupError::Tls(rustls::Error::General("no such provider".to_owned()));
         assert_eq!(chain(&error).to_string(), "cannot set up TLS: unexpected error: no such provider");
+    }
+
+    /// A certificate that nobody else has signed, and its key, in PEM.
+    fn self_signed() -> (String, String) {
+        let made = rcgen::generate_simple_self_signed(["h.example".to_owned()]).unwrap();
+        (made.cert.pem(), made.signing_key.serialize_pem())
+    }
+
+    #[test]
+    fn the_roots_that_are_counted_are_those_of_this_machine_that_can_be_used() {
+        let certificates = rustls_native_certs::load_native_certs().certs;
+        let usable = certificates.into_iter().filter(|one| RootCertStore::empty().add(one.clone()).is_ok()).count();
+        assert_eq!(root_certificates(), usable);
+    }
+
+    #[test]
+    fn a_file_of_authorities_is_trusted_as_a_whole_or_not_at_all() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("ca.pem");
+        let (one, other) = (self_signed().0, self_signed().0);
+        let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        for (text, expected) in [
+            (one.clone(), Ok(1)),
+            (format!("# Two of them.\n{one}{other}"), Ok(2)),
+            (String::new(), Err("it has no certificate in PEM")),
+            (self_signed().1, Err("it has no certificate in PEM")),
+            (format!("{one}{broken}{other}"), Err("its certificate 2 cannot be used")),
+            (one.replace("-----END", "-----ENDE"), Err("it is not a file of certificates in PEM")),
+        ] {
+            std::fs::write(&path, text).unwrap();
+            let mut roots = RootCertStore::empty();
+            let added = match add_file(&mut roots, &path) {
+                Ok(()) => Ok(roots.len()),
+                Err(SetupError::CaFile { reason, .. }) => Err(reason),
+                Err(error) => panic!("{error}"),
+            };
+            assert_eq!(added, expected.map_err(str::to_owned));
+        }
+    }
+
+    #[test]
+    fn why_a_clients_certificate_cannot_be_used_is_told_and_nothing_of_it() {
+        let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()));
+        let builder = builder.with_safe_default_protocol_versions().unwrap();
+        let config = builder.with_root_certificates(RootCertStore::empty()).with_no_client_auth();
+        let ((one, key), (other, other_key)) = (self_signed(), self_signed());
+        for (pem, expected) in [
+            (format!("{one}{key}"), None),
+            (format!("{one}{other}{key}"), None),
+            (format!("{other}{key}"), Some("the key is not that of its first certificate")),
+            (format!("{one}{other}{other_key}"), Some("the key is not that of its first certificate")),
+            (key.clone(), Some("it has no certificate in PEM")),
+            (one, Some("it has no unencrypted private key in PEM")),
+        ] {
+            let shown = showing(&config, &ClientCertificate::new("s", pem.into()));
+            assert_eq!(shown.as_ref().err(), expected.as_ref());
+            assert!(shown.is_err() || shown.is_ok_and(|config| config.client_auth_cert_resolver.has_certs()));
+        }
     }
 }

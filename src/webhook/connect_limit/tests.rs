@@ -177,3 +177,17 @@ fn below_the_first_number_each_connection_makes_it_larger_and_above_it_every_fou
     (0..100).for_each(|_| limit.connected());
     assert_eq!(limit.most, MOST);
 }
+
+#[test]
+fn unused_limits_are_removed_only_when_a_large_table_would_grow() {
+    let limits = Arc::new(ConnectLimits::new(true));
+    for port in 1..=5_000 {
+        let of = Target { port, ..target() };
+        let before = limits.lock().map(|table| (table.len(), table.capacity())).unwrap();
+        drop(limits.wait(&of));
+        let mut table = limits.lock().unwrap();
+        table.get_mut(&of).unwrap().used = Moment::from_nanos(0);
+        let would_grow = before.0 >= MANY && before.0 == before.1;
+        assert_eq!(table.len(), if would_grow { 1 } else { before.0 + 1 }, "of {before:?}");
+    }
+}

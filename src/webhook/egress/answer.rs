@@ -108,6 +108,8 @@ mod tests {
         for (bytes, expected) in [
             (&b"HTTP/1.1 200 Connection established\r\n\r\n"[..], status(200)),
             (b"HTTP/1.0 200\n\n", status(200)),
+            (b"HTTP/1.1 100\n\nHTTP/1.1 418 Teapot\n\n", status(418)),
+            (b"HTTP/1.1 200\n\n220 mail", Answered::Status { code: 200, more: true }),
             (b"HTTP/1.1 407 Who?\r\nproxy-authenticate: Basic\r\n\r\n", status(407)),
             (b"HTTP/1.1 100 \r\n\r\nHTTP/1.1 102 Wait\r\nx: y\r\n\r\nHTTP/1.1 502 No\r\n\r\n", status(502)),
             (b"HTTP/1.1 200 OK\r\n\r\n220 mail", Answered::Status { code: 200, more: true }),

@@ -110,6 +110,15 @@ mod tests {
     }
 
     #[test]
+    fn a_setting_may_be_as_long_as_the_bound_and_no_longer() {
+        let of = |bytes: usize| {
+            let text = format!("http://me:{}@p", "s".repeat(bytes - "http://me:@p".len()));
+            text.parse::<EgressProxy>().err()
+        };
+        assert_eq!((of(MAX_BYTES), of(MAX_BYTES + 1)), (None, Some(NotAProxy::TooLong)));
+    }
+
+    #[test]
     fn why_a_text_names_no_proxy_has_nothing_of_the_text() {
         let long = format!("http://me:secret@{}", "a".repeat(MAX_BYTES));
         for (text, reason) in [

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::LookUpError;
 use super::exchange::{ExchangeError, Part, exchange};
 use super::message::{Family, Found, Reply};
-use super::resolv_conf::{Directions, Server};
+use super::resolv_conf::{Candidates, Directions, Server};
 
 /// Asks for the addresses of `host`.
 ///
@@ -21,20 +21,55 @@ use super::resolv_conf::{Directions, Server};
 /// Returns why there are no addresses, as exactly as it is known.
 pub(super) async fn ask(directions: &Directions, host: &str) -> Result<Found, LookUpError> {
     let candidates = directions.candidates(host).ok_or(LookUpError::NotAName)?;
-    let mut verdict = LookUpError::NoSuchName;
-    let mut next = 0;
-    while let Some(name) = candidates.names.get(next) {
-        next += 1;
-        match ask_servers(directions, name).await {
-            Ok(found) => return Ok(found),
-            Err(LookUpError::NoSuchName) => {}
-            Err(LookUpError::NoAddress) if verdict == LookUpError::NoSuchName => verdict = LookUpError::NoAddress,
-            Err(LookUpError::NoAddress) => {}
-            Err(error) if next <= candidates.as_written => (verdict, next) = (error, candidates.as_written),
-            Err(error) => return Err(error),
+    let mut search = Search::new(&candidates);
+    while let Some(name) = search.next_name() {
+        if let Some(end) = search.heard(ask_servers(directions, name).await) {
+            return end;
         }
     }
-    Err(verdict)
+    Err(search.verdict)
+}
+
+/// How far the names that a host may stand for have been asked for.
+#[derive(Debug)]
+struct Search<'a> {
+    candidates: &'a Candidates,
+    /// The index of the name to ask for next.
+    next: usize,
+    /// What is known if no further name has addresses.
+    verdict: LookUpError,
+}
+
+impl<'a> Search<'a> {
+    fn new(candidates: &'a Candidates) -> Search<'a> {
+        Search { candidates, next: 0, verdict: LookUpError::NoSuchName }
+    }
+
+    /// The name to ask for now.
+    fn next_name(&mut self) -> Option<&'a Name> {
+        let name = self.candidates.names.get(self.next)?;
+        self.next += 1;
+        Some(name)
+    }
+
+    /// Takes the answer about the name that was asked for last. Returns the result if no other name is asked for.
+    fn heard(&mut self, answer: Result<Found, LookUpError>) -> Option<Result<Found, LookUpError>> {
+        match answer {
+            Err(LookUpError::NoSuchName) => None,
+            Err(LookUpError::NoAddress) => {
+                // What is known since a name server failed stays.
+                if self.verdict == LookUpError::NoSuchName {
+                    self.verdict = LookUpError::NoAddress;
+                }
+                None
+            }
+            Err(error) if self.next <= self.candidates.as_written => {
+                (self.verdict, self.next) = (error, self.candidates.as_written);
+                None
+            }
+            end => Some(end),
+        }
+    }
 }
 
 async fn ask_servers(directions: &Directions, name: &Name) -> Result<Found, LookUpError> {
@@ -48,21 +83,33 @@ async fn ask_servers(directions: &Directions, name: &Name) -> Result<Found, Look
             let talked = exchange(server.address, &mut parts, directions.timeout, directions.over_tcp).await;
             let replies: Vec<Option<Reply>> = parts.into_iter().map(|part| part.reply).collect();
             if let Some(conclusion) = conclude(&replies) {
-                let others = silent.iter().filter(|other| other.address != server.address);
-                others.for_each(|other| other.pass_over(Instant::now()));
+                pass_over_others(&silent, server, Instant::now());
                 return conclusion;
             }
             if replies.iter().all(Option::is_none) {
                 silent.push(server);
             }
-            if replies.contains(&Some(Reply::Failure)) {
-                reason = LookUpError::Failing;
-            } else if reason == LookUpError::Silent && matches!(talked, Err(ExchangeError::NoSocket)) {
-                reason = LookUpError::NoSocket;
-            }
+            reason = reason_after(reason, &replies, &talked);
         }
     }
     Err(reason)
+}
+
+/// Passes over those of the `silent` servers that are not `server`, which had an answer after all.
+fn pass_over_others(silent: &[&Server], server: &Server, now: Instant) {
+    silent.iter().filter(|other| other.address != server.address).for_each(|other| other.pass_over(now));
+}
+
+/// Why there is no answer, after one more server had none. That a server failed says more than that no socket was left, and that
+/// more than silence.
+fn reason_after(reason: LookUpError, replies: &[Option<Reply>], talked: &Result<(), ExchangeError>) -> LookUpError {
+    if replies.contains(&Some(Reply::Failure)) {
+        return LookUpError::Failing;
+    }
+    match (reason, talked) {
+        (LookUpError::Silent, Err(ExchangeError::NoSocket)) => LookUpError::NoSocket,
+        (reason, _) => reason,
+    }
 }
 
 /// Joins the replies to the questions about one name. `None` if another name server has to be asked.
@@ -122,5 +169,84 @@ mod tests {
             assert_eq!(conclude(&[other, Some(Reply::NoAddress)]), None);
         }
         assert_eq!(conclude(&[None, Some(Reply::NoSuchName)]), Some(Err(LookUpError::NoSuchName)));
+    }
+
+    /// The names that are asked for as those of `host`, and the result, if the name servers answer so.
+    fn searched(
+        text: &str,
+        host: &str,
+        answers: &[Result<&str, LookUpError>],
+    ) -> (Vec<String>, Result<usize, LookUpError>) {
+        let candidates = Directions::parse(text.as_bytes(), 53).candidates(host).unwrap();
+        let (mut search, mut asked, mut answers) = (Search::new(&candidates), vec![], answers.iter());
+        while let Some(name) = search.next_name() {
+            asked.push(name.to_ascii());
+            let answer = answers.next().expect("no further name is asked for").map(|address| {
+                let addresses = vec![address.parse::<IpAddr>().unwrap()];
+                Found { addresses, ttl: Duration::ZERO }
+            });
+            if let Some(end) = search.heard(answer) {
+                return (asked, end.map(|found| found.addresses.len()));
+            }
+        }
+        (asked, Err(search.verdict))
+    }
+
+    #[test]
+    fn the_next_name_is_asked_for_after_the_answer_that_there_is_no_address_and_the_written_one_in_any_case() {
+        use LookUpError::{Failing, NoAddress, NoSuchName, Silent};
+        let text = "search one.test two.test";
+        let found = Ok("192.0.2.1");
+        // The written name comes last. What the answers are, how many of the names are asked for, and what results.
+        let (one, two, written) = ("a.one.test.", "a.two.test.", "a.");
+        for (answers, asked, expected) in [
+            (&[found][..], &[one][..], Ok(1)),
+            (&[Err(NoSuchName), Err(NoAddress), found], &[one, two, written], Ok(1)),
+            (&[Err(NoSuchName), Err(NoSuchName), Err(NoSuchName)], &[one, two, written], Err(NoSuchName)),
+            (&[Err(NoSuchName), Err(NoAddress), Err(NoSuchName)], &[one, two, written], Err(NoAddress)),
+            (&[Err(Silent), found], &[one, written], Ok(1)),
+            (&[Err(NoSuchName), Err(Silent), found], &[one, two, written], Ok(1)),
+            (&[Err(Silent), Err(NoSuchName)], &[one, written], Err(Silent)),
+            (&[Err(Failing), Err(NoAddress)], &[one, written], Err(Failing)),
+            (&[Err(NoAddress), Err(Failing), Err(NoAddress)], &[one, two, written], Err(Failing)),
+            (&[Err(NoAddress), Err(NoSuchName), Err(Silent)], &[one, two, written], Err(Silent)),
+        ] {
+            let asked = asked.iter().map(|name| (*name).to_owned()).collect();
+            assert_eq!(searched(text, "a", answers), (asked, expected), "{answers:?}");
+        }
+        // The written name comes first, so nothing is asked for after a failure.
+        assert_eq!(searched(text, "a.b", &[Err(Silent)]), (vec!["a.b.".to_owned()], Err(Silent)));
+        let (asked, end) = searched(text, "a.b", &[Err(NoSuchName), Err(Failing)]);
+        assert_eq!((asked.len(), end), (2, Err(Failing)));
+    }
+
+    #[test]
+    fn a_server_is_passed_over_if_it_was_silent_where_another_one_answered() {
+        let now = Instant::now();
+        for (silent, answering, last) in [(&[0][..], 1, 0), (&[0, 1], 1, 0), (&[1, 0], 0, 1), (&[1], 1, 1)] {
+            let directions = Directions::parse(b"nameserver 10.0.0.1\nnameserver 10.0.0.2", 53);
+            let servers = directions.servers(now);
+            let address = servers[last].address;
+            let silent: Vec<&Server> = silent.iter().map(|index| servers[*index]).collect();
+            pass_over_others(&silent, servers[answering], now);
+            assert_eq!(directions.servers(now)[1].address, address);
+        }
+    }
+
+    #[test]
+    fn a_failure_explains_more_than_a_missing_socket_and_that_more_than_silence() {
+        use LookUpError::{Failing, NoSocket, Silent};
+        let (silence, failure) = ([None, None], [None, Some(Reply::Failure)]);
+        for (reason, replies, talked, expected) in [
+            (Silent, &silence, Ok(()), Silent),
+            (Silent, &silence, Err(ExchangeError::Server), Silent),
+            (Silent, &silence, Err(ExchangeError::NoSocket), NoSocket),
+            (NoSocket, &silence, Ok(()), NoSocket),
+            (Failing, &silence, Err(ExchangeError::NoSocket), Failing),
+            (NoSocket, &failure, Ok(()), Failing),
+            (Silent, &failure, Err(ExchangeError::NoSocket), Failing),
+        ] {
+            assert_eq!(reason_after(reason, replies, &talked), expected, "{reason:?} {replies:?} {talked:?}");
+        }
     }
 }

@@ -151,15 +151,13 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
 
 /// Identifies a file and its contents. It changes each time the file is written or replaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stamp(Option<[i128; 5]>);
+struct Stamp(Option<([u64; 3], [i64; 4])>);
 
 impl Stamp {
     fn of(path: &Path) -> Stamp {
-        let nanoseconds = |seconds: i64, rest: i64| i128::from(seconds) * 1_000_000_000 + i128::from(rest);
         Stamp(std::fs::metadata(path).ok().map(|file| {
-            let (written, changed) =
-                (nanoseconds(file.mtime(), file.mtime_nsec()), nanoseconds(file.ctime(), file.ctime_nsec()));
-            [file.dev().into(), file.ino().into(), file.size().into(), written, changed]
+            let times = [file.mtime(), file.mtime_nsec(), file.ctime(), file.ctime_nsec()];
+            ([file.dev(), file.ino(), file.size()], times)
         }))
     }
 }
@@ -215,6 +213,38 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let sources = sources(directory.path());
         std::fs::File::create(&sources.hosts).unwrap().set_len(MAX_FILE_BYTES + 1).unwrap();
-        assert_eq!(Files::read(sources, Instant::now()).unwrap_err().1.kind(), io::ErrorKind::FileTooLarge);
+        let read = |sources: &NameSources| Files::read(sources.clone(), Instant::now());
+        assert_eq!(read(&sources).unwrap_err().1.kind(), io::ErrorKind::FileTooLarge);
+        std::fs::File::create(&sources.hosts).unwrap().set_len(MAX_FILE_BYTES).unwrap();
+        assert!(read(&sources).is_ok());
+    }
+
+    #[test]
+    fn each_change_of_a_file_makes_a_generation_of_its_own_and_nothing_else_does() {
+        let directory = tempfile::tempdir().unwrap();
+        let (sources, now) = (sources(directory.path()), Instant::now());
+        std::fs::write(&sources.resolv_conf, "nameserver 10.0.0.1\n").unwrap();
+        let files = Files::read(sources.clone(), now).unwrap();
+        let mut checks = 0;
+        let mut told = || {
+            checks += 1;
+            let snapshot = files.current(now + RECHECK * checks);
+            let of_h = snapshot.hosts.get("h").map(|addresses| addresses[0].to_string());
+            (snapshot.generation, first_server(&snapshot), of_h)
+        };
+        let is =
+            |generation, server: &str, of_h: Option<&str>| (generation, server.to_owned(), of_h.map(str::to_owned));
+        assert_eq!([told(), told()], [is(0, "10.0.0.1", None), is(0, "10.0.0.1", None)]);
+        std::fs::write(&sources.hosts, "10.0.0.7 h\n").unwrap();
+        assert_eq!(told(), is(1, "10.0.0.1", Some("10.0.0.7")));
+        std::fs::write(&sources.resolv_conf, "nameserver 10.0.0.22\n").unwrap();
+        assert_eq!([told(), told()], [is(2, "10.0.0.22", Some("10.0.0.7")), is(2, "10.0.0.22", Some("10.0.0.7"))]);
+        std::fs::write(&sources.hosts, "10.0.0.88 h\n").unwrap();
+        assert_eq!(told(), is(3, "10.0.0.22", Some("10.0.0.88")));
+        // The same file, as long as before: only its times tell that it has changed.
+        std::fs::write(&sources.resolv_conf, "nameserver 10.0.0.33\n").unwrap();
+        let written = std::fs::File::options().write(true).open(&sources.resolv_conf).unwrap();
+        written.set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
+        assert_eq!(told(), is(4, "10.0.0.33", Some("10.0.0.88")));
     }
 }

@@ -52,4 +52,11 @@ mod tests {
         assert_eq!(hosts.get("beta"), Some([v4].as_slice()));
         assert_eq!((hosts.get("gamma"), hosts.get("delta")), (None, None));
     }
+
+    #[test]
+    fn of_a_name_with_very_many_addresses_the_first_ones_are_kept() {
+        let addresses: Vec<IpAddr> = (0..200_u8).map(|last| IpAddr::from([10, 0, 0, last])).collect();
+        let text: String = addresses.iter().map(|address| format!("{address} many\n")).collect();
+        assert_eq!(Hosts::parse(text.as_bytes()).get("many"), Some(&addresses[..MAX_ADDRESSES]));
+    }
 }

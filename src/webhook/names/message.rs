@@ -256,4 +256,34 @@ mod tests {
         bytes.truncate(HEADER_BYTES + 1);
         assert_eq!(question.read(&bytes), Some(Reply::Truncated));
     }
+
+    #[test]
+    fn a_truncated_message_has_a_whole_header_and_perhaps_nothing_else() {
+        let question = Question::new(&name("a.test."), Family::V4);
+        let mut bytes = question.bytes().unwrap();
+        bytes[2] |= RESPONSE_BIT | TRUNCATED_BIT;
+        for length in 0..HEADER_BYTES {
+            assert_eq!(question.read(&bytes[..length]), None, "{length}");
+        }
+        assert_eq!(question.read(&bytes[..HEADER_BYTES]), Some(Reply::Truncated));
+    }
+
+    #[test]
+    fn a_failure_need_not_repeat_the_question_and_an_answer_must() {
+        use ResponseCode::{FormErr, NXDomain, NoError, NotImp, Refused, ServFail};
+        for (code, expected) in [
+            (FormErr, Some(Reply::Failure)),
+            (NotImp, Some(Reply::Failure)),
+            (ServFail, Some(Reply::Failure)),
+            (Refused, Some(Reply::Failure)),
+            (NXDomain, None),
+            (NoError, None),
+        ] {
+            let without_question = |message: &mut Message| {
+                message.queries.clear();
+                message.metadata.response_code = code;
+            };
+            assert_eq!(read(without_question), expected, "{code}");
+        }
+    }
 }

@@ -42,7 +42,15 @@ mod tests {
     }
 
     #[test]
-    fn this_machine_has_a_route_to_itself() {
+    fn this_machine_has_a_route_to_itself_and_none_to_where_no_single_machine_is() {
         assert!(has_route(IpAddr::V4(Ipv4Addr::LOCALHOST)));
+        // Everybody on the link, and an address of a link that is not named.
+        assert!(!has_route(IpAddr::V4(Ipv4Addr::BROADCAST)) && !has_route("fe80::1".parse().unwrap()));
+    }
+
+    #[test]
+    fn where_there_is_a_route_is_judged_by_the_routes_of_this_machine() {
+        let [here, also_here, nowhere] = [[127, 0, 0, 2], [127, 0, 0, 1], [255; 4]].map(IpAddr::from);
+        assert_eq!(by_preference(vec![nowhere, here, also_here]), [here, also_here, nowhere]);
     }
 }

@@ -363,4 +363,21 @@ mod tests {
         assert_eq!(queue.taken_and_waiting(), (0, 0));
         assert!(queue.lock().groups.is_empty());
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_newcomer_has_a_place_after_a_slice_however_many_came_before() {
+        let queue = QueryQueue::new(LIMITS);
+        for group in ["a", "a", "b", "b", "c", "d", "e", "f"] {
+            let place = timeout(2 * SLICE, queue.enter(group)).await;
+            hold(place.expect("a place").unwrap()).await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_leaves_for_one_of_another_group_that_has_a_place() {
+        let queue = QueryQueue::new(LIMITS);
+        let held: Vec<QueryPlace> = ["a", "a", "b", "c"].iter().map(|group| queue.stand(group).unwrap()).collect();
+        let _second_b = queue.stand("b").unwrap();
+        assert!(timeout(10 * SLICE, held[0].wanted()).await.is_err());
+    }
 }

@@ -229,4 +229,10 @@ mod tests {
         let firsts: Vec<String> = (0..4).map(|_| addresses(&directions, now).swap_remove(0)).collect();
         assert_eq!(firsts, ["10.0.0.1:53", "10.0.0.2:53", "10.0.0.1:53", "10.0.0.2:53"]);
     }
+
+    #[test]
+    fn the_root_is_no_domain_to_search_in() {
+        let expected = ["a.one.test.", "a."].map(str::to_owned).to_vec();
+        assert_eq!(candidates("search . one.test", "a"), Some(expected));
+    }
 }
