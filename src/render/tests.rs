@@ -189,3 +189,10 @@ fn only_a_body_that_is_sent_takes_room_and_can_hold_secrets() {
         assert_eq!(about(Method::Get, body), (0, false), "{body}");
     }
 }
+
+#[test]
+fn a_value_of_the_call_is_encoded_in_the_url_that_is_shown_and_only_the_mask_of_a_secret_is_not() {
+    let action = spec(Method::Post, "https://h/${secret.K}/${x}?k=${secret.K}&x=${x}", "", "");
+    let shown = render(&action, r#"{"x": "a/&"}"#).unwrap().url;
+    assert_eq!(shown, "https://h/••• secret.K/a%2F%26?k=••• secret.K&x=a%2F%26");
+}
