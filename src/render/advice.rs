@@ -278,4 +278,21 @@ mod tests {
         let long = format!("[${{{}}}, \"{{{{context.{}}}}}\"]", "x".repeat(30_000), "x".repeat(150));
         assert!(warnings(Field::Body, &long).iter().all(|warning| warning.message.len() < 200), "{long}");
     }
+
+    #[test]
+    fn a_word_outside_quotes_is_not_sent_and_so_draws_no_warning() {
+        assert_eq!(told(Field::Body, "[$outcome, $callInfo.from]"), []);
+    }
+
+    #[test]
+    fn what_is_long_is_neither_suggested_nor_taken_for_a_placeholder_of_another_system() {
+        let chosen = |bytes: usize| "x".repeat(bytes - "context.".len());
+        let hint = |bytes: usize| told(Field::Body, &format!("[${{Context.{}}}]", chosen(bytes))).remove(0).2;
+        let suggestion = format!("did you mean `${{context.{}}}`?", chosen(MAX_SUGGESTED_BYTES));
+        assert_eq!(hint(MAX_SUGGESTED_BYTES), suggestion);
+        assert!(!hint(MAX_SUGGESTED_BYTES + 1).contains("did you mean"));
+        let braces = |bytes: usize| format!("\"{{{{{}}}}}\"", "x".repeat(bytes));
+        assert_eq!(marked(WarningCode::LiteralBraces, &braces(MAX_BRACES_BYTES)).len(), 1);
+        assert_eq!(marked(WarningCode::LiteralBraces, &braces(MAX_BRACES_BYTES + 1)).len(), 0);
+    }
 }

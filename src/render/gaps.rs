@@ -3,7 +3,6 @@
 use super::CompiledAction;
 use super::body::Body;
 use super::json::canonical::canonical;
-use super::limits::MAX_COPIED_BYTES;
 use super::paths::gaps::Notes;
 use crate::domain::call::Call;
 use crate::domain::problem::Problem;
@@ -25,8 +24,7 @@ impl CompiledAction {
         let (notes, masked, copy) = (Notes::default(), Secrets::Masked, canonical(call.text()));
         // As it was rendered: a text with a name twice stands for what its copy says.
         let first = self.find(call.text())?;
-        let is_copied = first.has_a_name_twice() || first.bytes_to_copy() > MAX_COPIED_BYTES;
-        let found = if is_copied { self.find(&copy)? } else { first }.with(&masked)?.noting(&notes);
+        let found = if first.needs_canonical() { self.find(&copy)? } else { first }.with(&masked)?.noting(&notes);
         found.end_text(&self.url.render(&found)?);
         self.headers.render(&found)?;
         let body = match &self.body {
@@ -41,5 +39,50 @@ impl CompiledAction {
         let mut headers: Vec<_> = texts.collect();
         let body = body.and_then(|_| headers.pop()).unwrap_or_default();
         Ok((request, Gaps { url, headers, body }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::action::{ActionSpec, Method};
+
+    /// What stands in each place that lacks a value, after the path of its placeholder: in the URL, the headers and the body.
+    fn gaps(method: Method, body: Option<&str>, call: &str) -> [Vec<String>; 3] {
+        let spec = ActionSpec {
+            method,
+            url: "https://h/?u=${u}&x=${x.y}".to_owned(),
+            timeout_ms: 15_000,
+            headers: Some(r#"{"a": " ${h}b", "c": "${x.y}"}"#.to_owned()),
+            body: body.map(str::to_owned),
+            client_certificate: None,
+        };
+        let action = CompiledAction::compile(&spec).unwrap();
+        let call = Call::new(call).unwrap();
+        let (request, gaps) = action.render_with_gaps(call).unwrap();
+        assert_eq!(request, action.render(call).unwrap());
+        let told = |text: &str, gaps: &[crate::domain::request::Gap]| -> Vec<String> {
+            gaps.iter().map(|gap| format!("{} {}", gap.path, &text[gap.range.clone()])).collect()
+        };
+        let headers =
+            request.headers.iter().zip(&gaps.headers).flat_map(|((_, text), gaps)| told(text, gaps)).collect();
+        [told(&request.url, &gaps.url), headers, told(request.body.as_deref().unwrap_or_default(), &gaps.body)]
+    }
+
+    #[test]
+    fn each_place_that_lacks_a_value_is_told_in_the_text_that_is_sent_and_nowhere_else() {
+        let body = Some(r#"{"b": ${b}, "n": ${null}, "s": "${s}"}"#);
+        let call = r#"{"x": {"y": 1}, "null": null}"#;
+        assert_eq!(gaps(Method::Post, body, call), [vec!["u "], vec!["h "], vec!["b null", "s "]]);
+        assert_eq!(gaps(Method::Get, body, call), [vec!["u "], vec!["h "], vec![]]);
+        assert_eq!(gaps(Method::Post, None, call), [vec!["u "], vec!["h "], vec![]]);
+        let full = r#"{"x": {"y": 1}, "u": 1, "h": 1, "b": 1, "s": 1, "null": null}"#;
+        assert_eq!(gaps(Method::Post, body, full), [const { Vec::<String>::new() }; 3]);
+    }
+
+    #[test]
+    fn a_name_that_stands_twice_lacks_what_only_its_earlier_value_has() {
+        let twice = r#"{"b": {"a": 1, "a": 2}, "x": {"y": 1}, "u": 1, "h": 1}"#;
+        assert_eq!(gaps(Method::Post, Some("[${b}, ${s}]"), twice), [vec![], vec![], vec!["s null"]]);
     }
 }

@@ -55,3 +55,21 @@ pub(super) fn rendered_too_large(field: Field, bytes: usize) -> Problem {
     };
     Problem::new(Code::TooLarge, field, message)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_too_large_is_told_with_its_limit_and_with_the_field_that_has_to_become_shorter() {
+        let cases = [
+            (Field::Url, 64 << 10, "the rendered url is larger than 64 KiB: write less into it"),
+            (Field::Headers, 64 << 10, "the rendered headers are larger than 64 KiB together: write less into them"),
+            (Field::Body, 5 << 20, "the rendered body is larger than 5 MiB: write less into it"),
+        ];
+        for (field, bytes, message) in cases {
+            let problem = rendered_too_large(field, bytes);
+            assert_eq!((problem.code, problem.field, &*problem.message), (Code::TooLarge, field, message));
+        }
+    }
+}

@@ -51,7 +51,6 @@ use self::body::Body;
 use self::headers::Headers;
 use self::json::Unreadable;
 use self::json::canonical::canonical;
-use self::limits::MAX_COPIED_BYTES;
 use self::paths::{Found, Paths};
 use self::url::UrlTemplate;
 use crate::domain::action::{ActionSpec, Method};
@@ -163,7 +162,7 @@ impl CompiledAction {
             return self.certified(self.fill(&self.paths.unread(text))?, secrets);
         }
         let found = self.find(text)?;
-        let request = if found.has_a_name_twice() || found.bytes_to_copy() > MAX_COPIED_BYTES {
+        let request = if found.needs_canonical() {
             self.fill(&self.find(&canonical(text))?.with(secrets)?)?
         } else {
             self.fill(&found.with(secrets)?)?
@@ -262,119 +261,4 @@ fn bad_call(text: &str, reason: &Unreadable) -> Problem {
 const CONTENT_TYPE: &str = "content-type";
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn spec(method: Method, url: &str, headers: &str, body: &str) -> ActionSpec {
-        let (headers, body) = (Some(headers.to_owned()), Some(body.to_owned()));
-        ActionSpec { method, url: url.to_owned(), timeout_ms: 15_000, headers, body, client_certificate: None }
-    }
-
-    fn render(spec: &ActionSpec, call: &str) -> Result<Request, Problem> {
-        CompiledAction::compile(spec).unwrap().render(Call::new(call)?)
-    }
-
-    #[test]
-    fn the_first_problem_of_each_field_is_told_in_the_order_of_the_fields() {
-        let problems = CompiledAction::compile(&spec(Method::Get, "ftp://\\", "[${}]", "{,,}")).unwrap_err();
-        let found: Vec<_> = problems.iter().map(|problem| (problem.field, problem.code)).collect();
-        let expected =
-            [(Field::Url, Code::BadUrl), (Field::Headers, Code::BadPlaceholder), (Field::Body, Code::InvalidJsonBody)];
-        assert_eq!(found, expected);
-    }
-
-    #[test]
-    fn what_was_not_found_is_named_once_in_the_order_of_the_fields() {
-        let action =
-            spec(Method::Post, "https://h/?${ u }&${z}", "{\"h\": ${h}, \"u\": \"${u}\"}", "[${b['x']}, ${h}]");
-        assert_eq!(render(&action, "{\"z\": null}").unwrap().unresolved, ["u", "h", "b['x']"]);
-        let get = ActionSpec { method: Method::Get, ..action };
-        assert_eq!(render(&get, "{\"z\": null}").unwrap().unresolved, ["u", "h"]);
-    }
-
-    #[test]
-    fn a_request_names_few_of_many_paths_that_found_nothing_and_the_action_all() {
-        let names: Vec<String> = (0..300).map(|number| format!("missing_{number}")).collect();
-        let body = format!("[{}]", names.iter().map(|name| format!("${{{name}}}")).collect::<Vec<_>>().join(","));
-        let action = CompiledAction::compile(&spec(Method::Post, "https://h/?${missing_7}", "", &body)).unwrap();
-        let call = Call::new("{}").unwrap();
-        let told = action.render(call).unwrap().unresolved;
-        assert_eq!((told.len(), told[0].as_str(), told[32].as_str()), (33, "missing_7", "… and 268 more"));
-        assert_eq!(action.unresolved(call).unwrap().len(), names.len());
-    }
-
-    #[test]
-    fn a_secret_is_escaped_for_its_place_and_a_call_can_neither_name_nor_shadow_one() {
-        let action =
-            spec(Method::Post, "https://h/${secret.K}?k=${secret.K}", "{\"a\": \"${secret.K}\"}", "[\"${secret.K}\"]");
-        let action = CompiledAction::compile(&action).unwrap();
-        assert_eq!(action.secrets(), ["K"]);
-        let call = Call::new(r#"{"secret": {"K": "of the call"}, "a": "${secret.K}"}"#).unwrap();
-        let value = crate::domain::secret::SecretValue::new("a\"/\n&${x}");
-        let sent = action.render_with(call, &Secrets::Opened(vec![("K".to_owned(), Ok(value))])).unwrap();
-        assert_eq!(sent.url, "https://h/a%22%2F%0A%26%24%7Bx%7D?k=a%22%2F%0A%26%24%7Bx%7D");
-        assert_eq!(sent.headers[0].1, "a\"/ &${x}");
-        assert_eq!(sent.body.as_deref(), Some(r#"["a\"/\n&${x}"]"#));
-        assert!(sent.unresolved.is_empty());
-        let shown = action.render(call).unwrap();
-        assert_eq!(shown.url, "https://h/••• secret.K?k=••• secret.K");
-        assert_eq!((&*shown.headers[0].1, shown.body.as_deref()), ("••• secret.K", Some("[\"••• secret.K\"]")));
-        assert_eq!(action.recorded_url(), "https://h/…?k=…");
-        let refused = action.render_with(call, &Secrets::NONE).unwrap_err();
-        assert!(refused.code == Code::NoSecret && refused.message.contains("`K`"), "{refused:?}");
-    }
-
-    #[test]
-    fn what_is_no_call_is_refused_at_its_place_before_anything_else() {
-        let actions = [
-            spec(Method::Post, "https://h/", "", ""),
-            spec(Method::Post, "https://h/${x}", "", "[${y}]"),
-            spec(Method::Get, "https://h/", "", ""),
-        ];
-        for action in actions {
-            for (text, position) in [("{\"a\":\n é}", Some((2, 2))), ("", Some((1, 1))), ("[1]", None), ("null", None)]
-            {
-                let problem = render(&action, text).unwrap_err();
-                let found = problem.position.map(|position| (position.line, position.column));
-                assert_eq!((problem.code, problem.field, found), (Code::BadCall, Field::Call, position), "{text}");
-            }
-        }
-    }
-
-    #[test]
-    fn a_call_may_be_rendered_on_any_thread() {
-        fn movable<T: Send + Sync + 'static>() {}
-        movable::<CompiledAction>();
-        movable::<Request>();
-    }
-
-    #[test]
-    fn a_body_without_content_type_gets_the_one_of_json_and_no_body_gets_none() {
-        let headers = |method, template: &str| {
-            render(&spec(method, "https://h/", template, "{}"), "{}").unwrap().headers.into_iter().collect::<Vec<_>>()
-        };
-        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
-        let json = pair("content-type", "application/json");
-        assert_eq!(headers(Method::Post, "{\"a\": 1}"), [pair("a", "1"), json.clone()]);
-        assert_eq!(headers(Method::Put, "{\"Content-TYPE\": \"text/x\"}"), [pair("content-type", "text/x")]);
-        assert_eq!(headers(Method::Post, "{\"content-type\": null}"), [json]);
-        assert_eq!(headers(Method::Get, "{\"a\": 1}"), [pair("a", "1")]);
-    }
-
-    #[test]
-    fn no_problem_repeats_a_value_of_the_call() {
-        let call = r#"{"s": "Aditi", "o": {"s": "Aditi"}, "d": "."}"#;
-        let actions = [
-            spec(Method::Post, "https://h/${o}", "", ""),
-            spec(Method::Post, "https://h/.${d}", "", ""),
-            spec(Method::Post, "https://h/", "{\"a\": ${o}}", ""),
-            spec(Method::Post, "https://h/", "{\"a\": 1${s}}", ""),
-            spec(Method::Post, "https://h/", "", "[1${s}]"),
-        ];
-        for action in actions {
-            let problem = render(&action, call).unwrap_err();
-            assert!(!format!("{problem:?}").contains("Aditi"), "{problem:?}");
-            assert!(problem.position.is_some(), "{problem:?}");
-        }
-    }
-}
+mod tests;

@@ -167,4 +167,40 @@ mod tests {
         }
         assert_eq!(output.mark(), 701);
     }
+
+    #[test]
+    fn an_output_grows_only_if_it_must_and_seldom() {
+        let mut output = Output::new(1 << 20, 100);
+        let before = output.text.capacity();
+        output.write(&"x".repeat(before)).unwrap();
+        assert_eq!(output.text.capacity(), before);
+        let mut times = 0;
+        for _ in 0..10_000 {
+            let before = output.text.capacity();
+            output.write("x").unwrap();
+            times += usize::from(output.text.capacity() != before);
+        }
+        assert!(times < 10, "grew {times} times");
+    }
+
+    #[test]
+    fn a_finished_text_gives_back_unused_memory_if_it_is_much() {
+        let unused_of_finished = |unused: usize| {
+            let mut output = Output::new(1 << 20, 10_000);
+            let bytes = output.text.capacity() - unused;
+            output.write(&"x".repeat(bytes)).unwrap();
+            let text = output.into_text();
+            text.capacity() - text.len()
+        };
+        assert_eq!(unused_of_finished(SLACK_BYTES), SLACK_BYTES);
+        assert!(unused_of_finished(SLACK_BYTES + 1) < SLACK_BYTES);
+    }
+
+    #[test]
+    fn text_in_a_json_string_is_escaped_as_serde_escapes_it() {
+        let text: String = ('\0'..='\u{100}').collect();
+        let mut output = Output::new(10_000, 0);
+        JsonString(&mut output).write(&text).unwrap();
+        assert_eq!(format!("\"{}\"", output.into_text()), serde_json::to_string(&text).unwrap());
+    }
 }

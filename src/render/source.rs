@@ -59,6 +59,7 @@ mod tests {
     #[test]
     fn a_quoted_word_is_short_and_can_be_seen() {
         assert_eq!(shown("callInfo['नाम']"), "callInfo['नाम']");
+        assert_eq!(shown("हिन्दी e\u{301}"), "हिन्दी e\u{301}");
         assert_eq!(shown("\u{1b}[2J\u{202e}\0"), "\\u{1b}[2J\\u{202e}\\0");
         assert_eq!(shown(&"é".repeat(40)), "é".repeat(40));
         assert_eq!(shown(&"é".repeat(65_536)), "é".repeat(40) + "…");

@@ -176,8 +176,9 @@ impl Reader<'_> {
 
     fn no_key(&self, token: &Token) -> (usize, String) {
         let message = match token.kind {
-            Kind::Punct('}') if self.expect == Expect::Key => return self.trailing_comma('}'),
-            Kind::Punct('}' | ']') => return self.wrong_bracket(token),
+            // Without a comma before it, it would close the object.
+            Kind::Punct('}') => return self.trailing_comma('}'),
+            Kind::Punct(']') => return self.wrong_bracket(token),
             Kind::Punct(',') => "expected a key before this comma: is it one comma too many?",
             Kind::Word if token.parts.iter().any(|part| part.placeholder().is_some()) => {
                 "a placeholder stands where a key is needed: put it in double quotes"
@@ -303,6 +304,9 @@ mod tests {
             ("{1: 1}", 2, "expected a key in double quotes"),
             ("{\"a\": [1}", 9, "`}` cannot close the `[` of line 1"),
             ("[\"a\": 1]", 5, "not `:`"),
+            ("{\"a\": 1]", 8, "`]` cannot close the `{` of line 1"),
+            ("{]", 2, "`]` cannot close the `{` of line 1"),
+            ("{\"a\": 1, ]", 10, "`]` cannot close the `{` of line 1"),
             ("{\"a\": 1", 1, "this `{` is never closed"),
             ("[[1]", 1, "this `[` is never closed"),
             ("{} {}", 4, "complete before this"),
@@ -313,8 +317,10 @@ mod tests {
             ("['a']", 2, "straight double quotes"),
             ("[1] // all", 5, "complete before this"),
             ("// all\n1", 1, "JSON has no comments"),
+            ("/* all */ 1", 1, "JSON has no comments"),
+            ("#all\n1", 1, "JSON has no comments"),
             ("\u{feff}{}", 1, "remove the byte order mark"),
-            ("[word]", 2, "text stands in double quotes"),
+            ("[word]", 2, "value: text stands in double quotes"),
             ("[\\${a}]", 2, "only stand inside a string"),
             ("[a${a}]", 2, "must be a whole value"),
             ("[0${a}]", 2, "must be a whole value"),

@@ -201,3 +201,24 @@ fn code_unit(text: &str) -> Option<u16> {
     // The standard library would also accept a sign.
     digits.bytes().all(|digit| digit.is_ascii_hexdigit()).then(|| u16::from_str_radix(digits, 16).ok())?
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_string_may_have_each_escape_of_json_and_in_a_header_none_of_a_control_character() {
+        for escape in ["\\b", "\\f", "\\n", "\\r", "\\t", "\\u001F", "\\u007f"] {
+            let text = format!("\"a{escape}\"");
+            let body = next(Source { field: Field::Body, text: &text }, 0).unwrap().unwrap();
+            assert_eq!((body.kind, body.end), (Kind::Text, text.len()), "{escape}");
+            let problem = next(Source { field: Field::Headers, text: &text }, 0).unwrap_err();
+            assert_eq!(problem.code, Code::HeaderTemplateControlChar, "{escape}");
+        }
+        for escape in ["\\\"", "\\\\", "\\/", "\\u00e9", "\\ud83d\\ude00"] {
+            let text = format!("\"a{escape}\"");
+            let header = next(Source { field: Field::Headers, text: &text }, 0).unwrap().unwrap();
+            assert_eq!((header.kind, header.end), (Kind::Text, text.len()), "{escape}");
+        }
+    }
+}

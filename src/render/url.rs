@@ -369,5 +369,30 @@ mod tests {
         assert_eq!(render(fits + 1).unwrap_err().code, Code::TooLarge);
         let literal = format!("https://h/?{}", "é".repeat(MAX_URL_BYTES / 4));
         assert_eq!(compile(&literal).unwrap_err().code, Code::TooLarge);
+        let in_path = literal.replace('?', "");
+        assert_eq!(compile(&in_path).unwrap_err().code, Code::TooLarge);
+        assert!(compile(&format!("https://h/?{}", "a".repeat(fits))).is_ok());
+    }
+
+    #[test]
+    fn blanks_around_a_url_and_its_fragment_are_not_sent() {
+        for template in [" \n https://h/é?${x} \n", "https://h/é?${x}#b?c", "https://h/é?${x}# "] {
+            assert_eq!(render(template, &json!({"x": 1})).unwrap(), "https://h/%C3%A9?1", "{template}");
+        }
+    }
+
+    #[test]
+    fn literal_text_is_cut_at_placeholders_only() {
+        fn cut(pieces: &[Piece]) -> Vec<String> {
+            let cut_one = |piece: &Piece| match piece {
+                Piece::Text(text) => vec![text.clone()],
+                Piece::Segment(pieces, _) => cut(pieces),
+                Piece::InPath(..) | Piece::InQuery(_) => vec!["…".to_owned()],
+            };
+            pieces.iter().flat_map(cut_one).collect()
+        }
+        let pieces = |template: &str| cut(&compile(template).unwrap().0.pieces);
+        assert_eq!(pieces("https://h/a//b/\\${c?d"), ["https://h/a//b/$%7Bc?d"]);
+        assert_eq!(pieces("https://h/${x}${y}/b/?${z}&e"), ["https://h/", "…", "…", "/b/?", "…", "&e"]);
     }
 }

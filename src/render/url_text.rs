@@ -83,7 +83,7 @@ impl<'a> UrlText<'a> {
         let start = scheme.len();
         let end = self.text.find_from(start, ['/', '?', '#']);
         match first_mark {
-            Some(mark) if mark < end => Err(self.in_authority(mark)),
+            Some(mark) if (start..end).contains(&mark) => Err(self.in_authority(mark)),
             _ => Ok(start..end),
         }
     }
@@ -118,7 +118,7 @@ impl<'a> UrlText<'a> {
     /// The range of the query without its `?`, if there is a query.
     pub fn query(&self) -> Option<Range<usize>> {
         let start = self.path().end;
-        self.slice(start..self.text.len()).starts_with('?').then(|| start + 1..self.text.find_from(start + 1, ['#']))
+        self.slice(start..self.text.len()).starts_with('?').then(|| start + 1..self.text.find_from(start, ['#']))
     }
 
     /// A part of the text, with [`MARK`]s for placeholders.
@@ -186,4 +186,26 @@ pub(super) fn split(source: Source<'_>, start: usize) -> Result<Vec<Part>, Probl
     }
     parts.push(Part::Text(at, source.text.len()));
     Ok(parts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::problem::Field;
+
+    #[test]
+    fn the_parts_of_a_template_follow_one_another_without_a_gap() {
+        let text = "  https://h/é\\${x}?${ y }${z}&\\${\\${é#";
+        let mut at = 2;
+        for part in split(Source { field: Field::Url, text }, at).unwrap() {
+            let (start, end) = match part {
+                Part::Text(start, end) => (start, end),
+                Part::Dropped(start) => (start, start + 1),
+                Part::Placeholder(placeholder) => (placeholder.start, placeholder.end),
+            };
+            assert_eq!(start, at);
+            at = end;
+        }
+        assert_eq!(at, text.len());
+    }
 }

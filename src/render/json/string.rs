@@ -162,6 +162,19 @@ mod tests {
         assert!(raw("\\u0061").same(raw("a")) && !raw("\\\\u0061").same(raw("a")));
     }
 
+    #[test]
+    fn a_string_is_read_from_its_start_in_a_text_to_its_quote() {
+        let text = r#"{"plain":"é", "a\"b\\":1, "\u0061bc":2}"#;
+        let read = |before: &str| {
+            let raw = at(text, text.find(before).unwrap() + before.len());
+            (raw.text, raw.escaped)
+        };
+        assert_eq!(read("{\""), ("plain", false));
+        assert_eq!(read(":\""), ("é", false));
+        assert_eq!(read("é\", \""), (r#"a\"b\\"#, true));
+        assert_eq!(read(":1, \""), (r"\u0061bc", true));
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
