@@ -182,7 +182,7 @@ fn what_is_called_elsewhere_are_the_lanes_of_all_other_outboxes_that_were_called
 #[test]
 fn an_outbox_alone_lends_its_places_to_nobody() {
     let mut scheduler = Scheduler::new(Limits { per_host: 4, ..LIMITS }, 1);
-    let (now, outbox) = (Instant::now(), Outbox::FIRST);
+    let (now, outbox) = (World::new(LIMITS, &[(0, 0)]).now, Outbox::FIRST);
     for action_id in 0..2 {
         let owners = Owners { agent: "a".into(), host: origin(0) };
         let lane = LaneId { outbox, action_id };
