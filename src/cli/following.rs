@@ -1,4 +1,4 @@
-//! `postcall history --follow` of one database: what ends there, as it comes. A database that goes away is asked again until it answers,
+//! `postcall history --follow`: what ends in a database, as it comes. A database that goes away is asked again until it answers,
 //! and then it is read on from where it was: nothing is lost or comes twice, because what was read is only then left behind.
 
 use std::pin::pin;
@@ -17,8 +17,8 @@ use crate::store::{Store, StoreError};
 const FOLLOW_EVERY: Duration = Duration::from_secs(1);
 /// How long is waited at most before a database that is away is asked again. The wait is doubled from [`FOLLOW_EVERY`] on.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
-/// How long a database may take to be opened again, and for a look before it is said that it does not answer.
-const ANSWER_TIME: Duration = Duration::from_secs(20);
+/// How long a database may take to be opened, and then for each question that it is asked, before it is said that it does not answer.
+pub(super) const ANSWER_TIME: Duration = Duration::from_secs(20);
 /// How long a look may take before it is made again. It keeps no other database waiting, and may have much to read.
 const LONGEST_LOOK: Duration = Duration::from_secs(300);
 

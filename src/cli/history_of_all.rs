@@ -4,8 +4,6 @@
 //! All are asked side by side, and each has a time in which it answers. One that does not is said on stderr, and left out from there on:
 //! it delays the listing once, and the others are listed all the same.
 
-use std::time::Duration;
-
 use futures_util::StreamExt;
 use futures_util::future::join_all;
 use futures_util::stream::{select_all, unfold};
@@ -15,7 +13,7 @@ use uuid::Uuid;
 use super::database::say_standby;
 use super::databases::NamedDatabase;
 use super::filter::Filter;
-use super::following::Follower;
+use super::following::{ANSWER_TIME, Follower};
 use super::listing::{Listed, Listing};
 use super::table::time;
 use super::{CliError, Format, ONE_CONNECTION};
@@ -24,9 +22,6 @@ use crate::service::merged::{Located, merged};
 use crate::service::whole_of_all::{Lost, OfOne, WholeOfAll};
 use crate::store::history::{HistoryFilter, HistoryRow};
 use crate::store::{Store, StoreError};
-
-/// How long a database may take to be opened, and then for each question that it is asked.
-const ANSWER_TIME: Duration = Duration::from_secs(20);
 
 /// What is to be listed.
 pub(super) struct Wanted {

@@ -200,13 +200,14 @@ impl Search<'_> {
         let first = scanner.peek();
         let around = scanner.at();
         match first {
-            Some(b'{') => {
+            // Where nothing is looked for, the value is passed over as a whole.
+            Some(b'{') if !here.keys.is_empty() => {
                 let mut object = scanner.open()?;
                 while let Some(key) = scanner.next_key(&mut object)? {
                     self.follow_to(here.by_key(key), around, false, scanner)?;
                 }
             }
-            Some(b'[') => {
+            Some(b'[') if !here.indexes.is_empty() => {
                 let mut array = scanner.open()?;
                 let mut index = 0;
                 while scanner.next_item(&mut array)? {
