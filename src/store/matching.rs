@@ -68,10 +68,11 @@ macro_rules! arms {
             // ordered as pairs, because no other index has that order: of an equality, the planner would hope to find the lane's rows
             // among the newest of all. That no agent is asked for stands in one list of conditions with all others: a plain scan of two
             // lists that are both false is planned for parallel workers, which are started to find nothing.
+            // The provider's id of a call that waits is cut, as the index of the queue by it has it; nothing is cut off but by somebody's hand.
             r#"
             WITH queued AS MATERIALIZED (
                 (SELECT delivery_id
-                 FROM (SELECT delivery_id, call_id, call_sid, agent, action_id, 'waiting'::text AS state,
+                 FROM (SELECT delivery_id, call_id, left(call_sid, 256) AS call_sid, agent, action_id, 'waiting'::text AS state,
                               NULL::text AS error_kind, NULL::int2 AS response_code, created_at
                        FROM postcall.waiting) AS candidate
             "#
@@ -86,7 +87,7 @@ macro_rules! arms {
                  FROM postcall.action AS lane
                  CROSS JOIN LATERAL (
                      SELECT delivery_id
-                     FROM (SELECT delivery_id, call_id, call_sid, agent, action_id, 'waiting'::text AS state,
+                     FROM (SELECT delivery_id, call_id, left(call_sid, 256) AS call_sid, agent, action_id, 'waiting'::text AS state,
                                   NULL::text AS error_kind, NULL::int2 AS response_code, created_at
                            FROM postcall.waiting
                            WHERE (waiting.action_id, waiting.delivery_id) >= (lane.action_id, $11)

@@ -164,6 +164,35 @@ async fn what_waits_of_an_agent_is_read_without_what_others_have_waiting() {
 }
 
 #[tokio::test]
+async fn a_call_that_waits_is_found_by_each_of_its_ids_without_what_others_have_waiting() {
+    let call_id = Uuid::from_u128(7);
+    let by_call = |call_id| HistoryFilter { call_id: Some(call_id), ..HistoryFilter::default() };
+    let by_sid = |sid: &str| HistoryFilter { call_sid: Some(sid.to_owned()), ..HistoryFilter::default() };
+    let questions = [
+        (by_call(call_id), 1),
+        (by_call(Uuid::nil()), 0),
+        (by_sid("CA7"), 1),
+        (by_sid("CA8"), 0),
+        (by_sid("the same"), PAGE),
+    ];
+    for (filter, expected) in questions {
+        let database = unequal_agents().await;
+        // Each call has an id of its provider, and those of one agent are all the same, as a platform that does not know better writes them.
+        let sids =
+            "UPDATE postcall.waiting SET call_sid = CASE agent WHEN 'few' THEN 'the same' ELSE 'CA' || delivery_id END";
+        let the_one = format!(
+            "UPDATE postcall.waiting SET call_id = '{call_id}', call_sid = 'CA7'
+             WHERE delivery_id = (SELECT delivery_id FROM postcall.waiting WHERE agent = 'most' OFFSET 500 LIMIT 1)"
+        );
+        for sql in [sids, &the_one, "VACUUM ANALYZE", "SELECT pg_stat_reset()"] {
+            database.execute(sql).await;
+        }
+        let (found, read) = read_by(&database, "waiting", &filter).await;
+        assert!(found == expected && read <= MOST_READ, "{filter:?}: {found} found, {read} read");
+    }
+}
+
+#[tokio::test]
 async fn what_waits_of_an_agent_comes_the_newest_first_whichever_its_actions_are() {
     let database = unequal_agents().await;
     for action in ["default", "crm", "%"] {
