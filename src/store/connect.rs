@@ -28,8 +28,10 @@ pub struct Access {
     pub writes: bool,
 }
 
-/// How long a session that nobody uses stays open, in a store that has one for each of several roles.
-const IDLE: Duration = Duration::from_secs(60);
+/// How long a session that nobody uses stays open, in a store that has some for each of several roles. A new one reads the tables' partitions
+/// and indexes from the catalogue and plans each statement for the first time, which makes the first page slower; whoever looks now and then
+/// does not wait for that each time.
+const IDLE: Duration = Duration::from_secs(300);
 
 /// That of a command, which does one thing, however long it takes.
 const OF_COMMANDS: Patience = Patience { connection: CONNECT_TIMEOUT, statement: COMMAND_STATEMENT_TIMEOUT };

@@ -15,6 +15,8 @@ pub const MOST_OPEN: i64 = 1_000;
 /// How many deliveries that were not delivered are looked at for open ones, from each end of history. Those that were healed count, so
 /// that much that was healed does not make the look longer.
 const MOST_OPEN_LOOKED_AT: i64 = 2_000;
+/// How many are looked at first for the oldest that is open: usually it is among them.
+const FIRST_LOOKED_AT: i64 = 100;
 
 /// How many deliveries are open.
 #[derive(Clone, Copy, Debug)]
@@ -48,13 +50,13 @@ struct Row {
     age_ms: Option<i64>,
 }
 
-/// Makes a statement that looks at the newest deliveries that were not delivered (`" DESC"`), or at the oldest (`""`), and counts up to
-/// `$limit` of them that are open: of all, or of those only that are not beyond replay.
+/// Makes a statement that looks at the newest deliveries that were not delivered (`" DESC"`), or at the oldest (`""`), at `$looked_at` of
+/// them, and counts up to `$limit` that are open: of all, or of those only that are not beyond replay.
 macro_rules! looked_at {
-    ($direction:literal, $limit:expr, $only_within_reach:literal) => {
-        with_is_open!(looked_at; @ $direction, $limit, $only_within_reach,)
+    ($direction:literal, $looked_at:expr, $limit:expr, $only_within_reach:literal) => {
+        with_is_open!(looked_at; @ $direction, $looked_at, $limit, $only_within_reach,)
     };
-    (@ $direction:literal, $limit:expr, $only_within_reach:literal, $is_open:literal) => {
+    (@ $direction:literal, $looked_at:expr, $limit:expr, $only_within_reach:literal, $is_open:literal) => {
         sqlx::query_as!(
             Row,
             // - An arm for each state: only of one state, the index of what was not delivered has its rows in order. The arms are
@@ -112,7 +114,7 @@ macro_rules! looked_at {
                    (SELECT created_at FROM oldest) AS created_at,
                    (SELECT greatest(0, extract(epoch FROM clock_timestamp() - created_at) * 1000)::bigint FROM oldest) AS age_ms
             "#,
-            MOST_OPEN_LOOKED_AT,
+            $looked_at,
             $limit,
             $only_within_reach
         )
@@ -128,7 +130,7 @@ impl Store {
     pub async fn open_deliveries(&self) -> Result<OpenDeliveries, StoreError> {
         let mut snapshot = self.pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
         prepare(&mut snapshot, LOOK_TIMEOUT.min(self.statement_timeout)).await?;
-        let newest = looked_at!(" DESC", MOST_OPEN, false).fetch_one(&mut *snapshot).await?;
+        let newest = looked_at!(" DESC", MOST_OPEN_LOOKED_AT, MOST_OPEN, false).fetch_one(&mut *snapshot).await?;
         let is_more = newest.open >= MOST_OPEN || newest.looked_at >= MOST_OPEN_LOOKED_AT;
         // If everything was looked at, the oldest is among it.
         let from_the_other_end = if is_more { oldest(&mut snapshot).await? } else { None };
@@ -145,7 +147,14 @@ impl Store {
 
 /// The oldest open delivery that is not beyond replay, if it is among the oldest 2,000 that were not delivered.
 async fn oldest(snapshot: &mut PgConnection) -> Result<Option<Oldest>, sqlx::Error> {
-    Ok(looked_at!("", 1_i64, true).fetch_one(snapshot).await?.oldest())
+    // All that are looked at are judged, before the first of them is taken.
+    for most in [FIRST_LOOKED_AT, MOST_OPEN_LOOKED_AT] {
+        let found = looked_at!("", most, 1_i64, true).fetch_one(&mut *snapshot).await?.oldest();
+        if found.is_some() {
+            return Ok(found);
+        }
+    }
+    Ok(None)
 }
 
 impl Row {

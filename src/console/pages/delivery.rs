@@ -42,7 +42,7 @@ struct DeliveryPage {
     sent_title: &'static str,
     sent: Sent,
     sent_facts: Vec<Fact>,
-    answer_facts: Vec<Fact>,
+    answer: Vec<Fact>,
     /// Whether it can be resolved, and whether it can be replayed, by this visitor.
     may_resolve: bool,
     may_replay: bool,
@@ -94,7 +94,7 @@ pub(super) async fn page(id: Uuid, visit: &Visit<'_>) -> Result<Answer, Trouble>
         sent_title: sent_title(&row),
         sent: Sent::of(&row, sent),
         sent_facts: sent_facts(&row),
-        answer_facts: answer_facts(&row),
+        answer: answer_facts(&row),
     })
 }
 

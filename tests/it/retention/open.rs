@@ -82,7 +82,8 @@ async fn what_is_unknown_needs_somebody_although_its_call_is_removed_until_it_is
 #[tokio::test]
 async fn the_oldest_within_reach_is_found_behind_what_is_beyond_replay_at_both_ends() {
     let database = database_with_past().await;
-    calls_of(&database, THEN, 3).await;
+    // More than are looked at first.
+    calls_of(&database, THEN, 150).await;
     end_all(&database, "failed").await;
     prune(&database, &["--keep-calls-days", "30"]);
     let oldest = ended(&database, "failed", 1).await.remove(0);
