@@ -166,17 +166,48 @@ async fn horizon(connection: &mut PgConnection) -> Result<(i64, i64), sqlx::Erro
     Ok((row.horizon, row.next))
 }
 
+/// As the first number of [`horizon`], of the transactions of this database alone: one of another database writes nothing here.
+async fn horizon_of_this_database(connection: &mut PgConnection) -> Result<i64, sqlx::Error> {
+    // The snapshot is older than what is read of locks and sessions. So a transaction that has ended meanwhile has no lock any more, and counts as
+    // one of this database. Every running transaction holds the lock of its own number; a prepared one has no session.
+    sqlx::query_scalar!(
+        r#"
+        WITH elsewhere AS MATERIALIZED (
+            SELECT held.transactionid AS xact
+            FROM pg_locks AS held JOIN pg_stat_activity AS session ON session.pid = held.pid
+            WHERE held.locktype = 'transactionid' AND held.mode = 'ExclusiveLock' AND held.granted
+              AND session.datid <> (SELECT oid FROM pg_database WHERE datname = current_database())
+            UNION ALL
+            SELECT transaction FROM pg_prepared_xacts WHERE database <> current_database()
+        )
+        SELECT coalesce((SELECT min(running.xact::text::bigint)
+                         FROM pg_snapshot_xip(pg_current_snapshot()) AS running (xact)
+                         WHERE NOT EXISTS (SELECT FROM elsewhere WHERE elsewhere.xact = running.xact::xid)),
+                        pg_snapshot_xmax(pg_current_snapshot())::text::bigint) + ahead AS "horizon!"
+        FROM postcall.seal_turn
+        "#
+    )
+    .fetch_one(connection)
+    .await
+}
+
 impl Session {
-    /// Returns the rows behind `after` that can be sealed: those of transactions before the oldest one that has not ended. At most
-    /// `limit`.
+    /// Returns the rows behind `after` that can be sealed: those of transactions before the oldest one of this database that has not ended. At
+    /// most `limit`.
     pub async fn unsealed(&mut self, after: &Place, limit: usize) -> Result<Unsealed, StoreError> {
         let mut connection = self.take().await?;
         // The horizon comes first: what was committed before it can be seen by every later statement.
         let found = self
             .within(async {
-                let (horizon, next) = horizon(&mut connection).await?;
-                let through = Place::before(horizon);
-                Ok((rows_between(&mut connection, after, &through, limit).await?, through, next <= after.xact))
+                let (oldest, next) = horizon(&mut connection).await?;
+                let mut through = Place::before(oldest);
+                let mut rows = rows_between(&mut connection, after, &through, limit).await?;
+                // Whose transactions run is looked up only if some keep all rows from being sealed.
+                if rows.is_empty() && oldest < next {
+                    through = Place::before(horizon_of_this_database(&mut connection).await?);
+                    rows = rows_between(&mut connection, after, &through, limit).await?;
+                }
+                Ok((rows, through, next <= after.xact))
             })
             .await;
         let (rows, horizon, counts_anew) = self.keep(connection, found)?;

@@ -237,6 +237,29 @@ async fn what_commits_late_is_sealed_later_and_never_missed() {
 }
 
 #[tokio::test]
+async fn a_transaction_of_another_database_of_the_server_keeps_nothing_from_being_sealed() {
+    let other = Database::new().await;
+    let mut elsewhere = PgConnection::connect(&other.url).await.unwrap();
+    sqlx::raw_sql("BEGIN; SELECT pg_current_xact_id()").execute(&mut elsewhere).await.unwrap();
+    let database = database_with(3).await;
+    let mut here = PgConnection::connect(&database.url).await.unwrap();
+    sqlx::raw_sql("BEGIN; SELECT pg_current_xact_id()").execute(&mut here).await.unwrap();
+    ended(&database, "failed", 2).await;
+    let sealed = "SELECT coalesce((SELECT count(*) FROM postcall.delivery WHERE xact <= (SELECT max(through_xact) FROM postcall.seal_slice)), 0)";
+    let mut sealer = sealer(&database);
+    sealer.round().await.unwrap();
+    assert_eq!(
+        database.number(sealed).await,
+        3,
+        "what was written behind a transaction of this database waits for its end"
+    );
+    sqlx::raw_sql("COMMIT").execute(&mut here).await.unwrap();
+    sealer.round().await.unwrap();
+    assert_eq!(database.number(sealed).await, 5);
+    sqlx::raw_sql("COMMIT").execute(&mut elsewhere).await.unwrap();
+}
+
+#[tokio::test]
 async fn sealers_at_the_same_time_and_one_that_dies_seal_every_row_once() {
     let database = database_with(500).await;
     let (mut one, mut other) = (sealer(&database), sealer(&database));
