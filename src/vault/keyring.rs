@@ -3,13 +3,14 @@
 use std::fmt;
 use std::fs::File;
 use std::io::Read;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use chacha20poly1305::aead::Generate;
+use nix::unistd::geteuid;
 use secrecy::{ExposeSecret, SecretBox};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
@@ -72,7 +73,8 @@ pub enum KeyringError {
     NoRandomBytes,
 }
 
-/// Reads a file of keys that nobody but its owner may read, of at most `most` bytes. What was read is wiped.
+/// Reads a file of keys that nobody may read but its owner and those whom root lets read it, of at most `most` bytes. What was read
+/// is wiped.
 ///
 /// # Errors
 /// It cannot be read, others may read it, or it is too large.
@@ -82,13 +84,22 @@ pub fn read_private(path: &Path, most: usize) -> Result<Zeroizing<String>, Keyri
         return Err(KeyringError::NotAFile);
     }
     let file = File::open(path).map_err(unreadable)?;
-    if file.metadata().map_err(unreadable)?.permissions().mode() & 0o077 != 0 {
+    let metadata = file.metadata().map_err(unreadable)?;
+    if is_exposed(metadata.mode(), metadata.uid(), geteuid().as_raw()) {
         return Err(KeyringError::Exposed(path.to_owned()));
     }
     // With room for all of it: a text that grows leaves copies behind that are not wiped.
     let mut text = Zeroizing::new(String::with_capacity(2 * most));
     file.take(most as u64 + 1).read_to_string(&mut text).map_err(unreadable)?;
     if text.len() > most { Err(KeyringError::TooLarge) } else { Ok(text) }
+}
+
+/// Whether others may read a file with this mode and this owner than its owner and this reader. Root's files may be readable by a group
+/// for a reader that is not root: a credential of systemd and a secret that Kubernetes mounts are such files, because only so the service
+/// can read them, which is not their owner.
+fn is_exposed(mode: u32, owner: u32, reader: u32) -> bool {
+    let by_root_for_another = owner == 0 && reader != 0;
+    mode & if by_root_for_another { 0o037 } else { 0o077 } != 0
 }
 
 /// Whether somebody gave a key in the place of the name of a file: it begins as the keys of secrets or of seals do.
@@ -183,6 +194,8 @@ pub fn new_key_line() -> Result<Zeroizing<String>, KeyringError> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]
@@ -208,6 +221,25 @@ mod tests {
         for (mode, read) in [(0o640, false), (0o604, false), (0o600, true), (0o400, true)] {
             std::fs::set_permissions(&path, PermissionsExt::from_mode(mode)).unwrap();
             assert_eq!(Keyring::read(&path).is_ok(), read, "{mode:o}");
+        }
+    }
+
+    #[test]
+    fn a_group_may_read_the_file_only_if_it_is_root_s_and_the_reader_is_not_root() {
+        for (mode, owner, reader, exposed) in [
+            (0o100_440, 0, 65_532, false),
+            (0o100_640, 0, 65_532, false),
+            (0o100_400, 0, 65_532, false),
+            (0o100_600, 65_532, 65_532, false),
+            (0o100_444, 0, 65_532, true),
+            (0o100_660, 0, 65_532, true),
+            (0o100_450, 0, 65_532, true),
+            (0o100_440, 0, 0, true),
+            (0o100_440, 65_532, 65_532, true),
+            (0o100_440, 65_532, 0, true),
+            (0o100_440, 1_000, 65_532, true),
+        ] {
+            assert_eq!(is_exposed(mode, owner, reader), exposed, "{mode:o} of {owner} for {reader}");
         }
     }
 

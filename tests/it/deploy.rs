@@ -10,6 +10,7 @@ use crate::support::sources::root;
 const DOCKERFILE: &str = "deploy/docker/Dockerfile";
 const COMPOSE: &str = "deploy/compose.yaml";
 const UNIT: &str = "deploy/systemd/postcall.service";
+const CONSOLE_UNIT: &str = "deploy/systemd/postcall-console.service";
 const DISPATCHER: &str = "deploy/kubernetes/dispatcher.yaml";
 const NETWORK: &str = "deploy/kubernetes/network.yaml";
 const INSTALLING: &str = "docs/installing.md";
@@ -143,11 +144,26 @@ fn the_ports_agree_and_the_console_listens_where_the_program_does() {
     let console = help("console");
     let listens = default(&console, "POSTCALL_CONSOLE_LISTEN");
     assert_eq!(value(&compose, "POSTCALL_CONSOLE_LISTEN:"), Some(listens));
-    assert!(read("deploy/systemd/postcall-console.service").contains(listens));
+    assert!(read(CONSOLE_UNIT).contains(listens));
     // What is private in the compose file is what its dispatcher is allowed to call, and nothing else.
     let receiver = value(&compose, "ipv4_address:").unwrap();
     assert_eq!(value(&compose, "POSTCALL_ALLOW_TARGETS:"), Some(format!("{receiver}/32").as_str()));
     assert!(network.contains("169.254.0.0/16"), "the providers' metadata must stay out of reach");
+}
+
+/// A password file is ignored if a group seems to have rights to it, and that is so with the credentials of newer systemd.
+#[test]
+fn a_unit_reads_its_password_from_a_copy_that_nobody_else_has_rights_to() {
+    for path in [UNIT, CONSOLE_UNIT] {
+        let unit = read(path);
+        let credential = value(&unit, "LoadCredential=").and_then(|value| value.split(':').next()).expect(path);
+        let file = value(&unit, "Environment=PGPASSFILE=").expect(path);
+        assert!(file.starts_with("%t/%N/"), "{path}: {file}");
+        assert_eq!(value(&unit, "RuntimeDirectory="), Some("%N"), "{path}");
+        assert_eq!(value(&unit, "RuntimeDirectoryMode="), Some("0700"), "{path}");
+        let copied = format!("/usr/bin/install -m 600 %d/{credential} {file}");
+        assert_eq!(value(&unit, "ExecStartPre="), Some(copied.as_str()), "{path}");
+    }
 }
 
 #[test]

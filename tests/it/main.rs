@@ -70,6 +70,7 @@ mod planted;
 mod poison;
 mod policy;
 mod printed;
+mod prometheus;
 #[path = "../model/protocol/mod.rs"]
 #[allow(dead_code, reason = "tests/model explores more of it than a trace needs")]
 mod protocol;

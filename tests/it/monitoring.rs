@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
@@ -11,6 +11,7 @@ use serde_json::Value;
 use crate::support::scrape::{Family, Scrape, start};
 use crate::support::sealing::{database_with, seal};
 use crate::support::sources::root;
+use crate::support::tools::of_prometheus;
 
 const ALERTS: &str = "deploy/prometheus/alerts.yml";
 const DASHBOARD: &str = "deploy/grafana/postcall.json";
@@ -106,7 +107,7 @@ fn every_alert_leads_to_what_to_do_about_it() {
 
 #[tokio::test]
 async fn promtool_accepts_a_scrape_and_each_alert_fires_when_it_must_and_not_before() {
-    let Some(promtool) = promtool() else {
+    let Some(promtool) = of_prometheus("promtool") else {
         println!("NOT TESTED: the alert rules; there is no promtool (scripts/install-promtool)");
         return;
     };
@@ -126,13 +127,6 @@ fn checked(promtool: &Path, scrape: &str) -> Output {
     let mut child = command.spawn().unwrap();
     child.stdin.take().unwrap().write_all(scrape.as_bytes()).unwrap();
     child.wait_with_output().unwrap()
-}
-
-fn promtool() -> Option<PathBuf> {
-    let own = root().join("target/tools/bin/promtool");
-    let directories = std::env::var_os("PATH").unwrap_or_default();
-    let on_path = std::env::split_paths(&directories).map(|directory| directory.join("promtool"));
-    std::iter::once(own).chain(on_path).find(|path| path.exists())
 }
 
 /// All expressions of a dashboard.

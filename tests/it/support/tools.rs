@@ -40,6 +40,14 @@ pub fn python_library() -> Option<PathBuf> {
     is_there.then(|| FETCHED.clone())
 }
 
+/// A program of Prometheus, if `scripts/install-promtool` has fetched it or the machine has it.
+pub fn of_prometheus(name: &str) -> Option<PathBuf> {
+    let own = root().join("target/tools/bin").join(name);
+    let directories = std::env::var_os("PATH").unwrap_or_default();
+    let on_path = std::env::split_paths(&directories).map(|directory| directory.join(name));
+    std::iter::once(own).chain(on_path).find(|path| path.exists())
+}
+
 /// The program of this file of `examples/`, in the same profile as the tests. `cargo test --test it` alone does not build it.
 pub fn example(name: &str) -> PathBuf {
     static PROGRAMS: LazyLock<PathBuf> = LazyLock::new(|| {
