@@ -14,8 +14,8 @@ use crate::support::sources::root;
 
 const ALERTS: &str = "deploy/prometheus/alerts.yml";
 const DASHBOARD: &str = "deploy/grafana/postcall.json";
-/// Labels that Prometheus and histograms add.
-const ADDED: [&str; 2] = ["instance", "le"];
+/// Labels that Prometheus and histograms add, and a process that serves several databases (`several_databases.rs`).
+const ADDED: [&str; 3] = ["instance", "le", "database"];
 
 fn read(path: &str) -> String {
     std::fs::read_to_string(root().join(path)).unwrap()
