@@ -48,6 +48,7 @@ mod history_of_all;
 mod key_file;
 mod limits;
 mod listing;
+mod many;
 mod memory;
 mod migrate;
 mod moment;

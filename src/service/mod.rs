@@ -56,6 +56,7 @@ pub mod pause;
 pub mod preview;
 pub mod remarks;
 pub mod replay;
+pub mod resolve;
 pub mod seal_prove;
 pub mod seal_verify;
 pub mod secrets;

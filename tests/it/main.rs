@@ -82,6 +82,7 @@ mod rendering_reference;
 mod replay;
 mod replay_or_finding;
 mod resolve;
+mod resolve_many;
 mod result_columns;
 mod retention;
 mod rights;

@@ -72,6 +72,8 @@ pub(super) async fn of(
         (Route::Replay, Some(form)) => change::replay(&form, visit).await,
         (Route::ReplayMany, None) => change::replay_many_asked(query, visit).await,
         (Route::ReplayMany, Some(form)) => change::replay_many_sent(&form, visit).await,
+        (Route::ResolveMany, None) => change::resolve_many_asked(query, visit).await,
+        (Route::ResolveMany, Some(form)) => change::resolve_many_sent(&form, visit).await,
         (Route::Resolve, Some(form)) => change::resolve(&form, visit).await,
         _ => Err(Trouble::NoPage),
     }
