@@ -55,8 +55,7 @@ pub struct Arguments {
 
 impl Arguments {
     pub(super) async fn run(self) -> Result<(), CliError> {
-        let found =
-            Found { finding: self.finding, by: self.attribution.by()?, reason: self.attribution.reason };
+        let found = Found { finding: self.finding, by: self.attribution.by()?, reason: self.attribution.reason };
         let store = self.database.open(ONE_CONNECTION).await?;
         if let Some(id) = self.delivery_id {
             return if self.dry_run { judge_one(&store, id).await } else { resolve_one(&store, id, &found).await };
@@ -97,11 +96,7 @@ async fn judge_one(store: &Store, id: Uuid) -> Result<(), CliError> {
 }
 
 /// The unknown deliveries that match the criteria, the oldest first; `None` if nothing matches.
-async fn candidates(
-    store: &Store,
-    filter: &HistoryFilter,
-    limit: usize,
-) -> Result<Option<Vec<HistoryRow>>, CliError> {
+async fn candidates(store: &Store, filter: &HistoryFilter, limit: usize) -> Result<Option<Vec<HistoryRow>>, CliError> {
     let (rows, left_out) = match store.candidates(filter, resolve::allows, limit).await? {
         Candidates::Found { rows, left_out } => (rows, left_out),
         Candidates::TooMany => return Err(too_many("resolved", limit)),

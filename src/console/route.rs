@@ -132,7 +132,9 @@ impl Route {
             | Route::Style
             | Route::Asset(_)
             | Route::Icon => Takes::Reading,
-            Route::LogIn | Route::EditAction | Route::TestAction | Route::ReplayMany | Route::ResolveMany => Takes::Both,
+            Route::LogIn | Route::EditAction | Route::TestAction | Route::ReplayMany | Route::ResolveMany => {
+                Takes::Both
+            }
             Route::LogOut | Route::CheckAction | Route::Switch | Route::Pause | Route::Replay | Route::Resolve => {
                 Takes::Form
             }

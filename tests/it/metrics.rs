@@ -193,14 +193,16 @@ async fn what_the_database_knows_is_told_without_more_rights_than_a_dispatcher_h
 async fn waits(database: &Database, agent: &str, minutes: i32) {
     let waiting = "INSERT INTO postcall.waiting (delivery_id, call_id, agent, action_id, created_at)";
     let made = format!("now() - interval '{minutes} min'");
-    let select = format!("SELECT postcall.uuid_v7(), postcall.uuid_v7(), agent, action_id, {made} FROM postcall.action");
+    let select =
+        format!("SELECT postcall.uuid_v7(), postcall.uuid_v7(), agent, action_id, {made} FROM postcall.action");
     database.execute(&format!("{waiting} {select} WHERE agent = '{agent}'")).await;
 }
 
 #[tokio::test]
 async fn the_oldest_delivery_that_no_pause_holds_back_is_told_whatever_else_is_paused() {
     let database = Database::new().await;
-    let hosts = [("by-host", "paused.example"), ("by-agent", "b.example"), ("by-action", "c.example"), ("free", "d.example")];
+    let hosts =
+        [("by-host", "paused.example"), ("by-agent", "b.example"), ("by-action", "c.example"), ("free", "d.example")];
     for (agent, host) in hosts {
         database.publish(agent, "default", &json!({"method": "POST", "url": format!("https://{host}/x")})).await;
     }
@@ -213,7 +215,7 @@ async fn the_oldest_delivery_that_no_pause_holds_back_is_told_whatever_else_is_p
     let pauses: [(&[&str], Option<i64>); 4] = [
         (&["host", "paused.example"], Some(80)),
         (&["agent", "by-agent"], Some(70)),
-        (&["action", "by-action", "default"], Some(10)),
+        (&["action", "by-action"], Some(10)),
         (&["host", "d.example:443"], None),
     ];
     assert_eq!(oldest().await, Some(90));

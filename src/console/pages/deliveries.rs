@@ -92,7 +92,8 @@ pub(super) async fn page(query: &str, visit: &Visit<'_>) -> Result<Answer, Troub
         // The form stays, so that it can be corrected.
         Err(Trouble::Wrong(wrong)) => {
             let (form, list) = (Form::of(None), Part::Shown(List::default()));
-            let page = DeliveriesPage { here: Here::Deliveries, form, wrong, list, replay: None, resolve: None, calls: None };
+            let page =
+                DeliveriesPage { here: Here::Deliveries, form, wrong, list, replay: None, resolve: None, calls: None };
             return Ok(Answer::page(StatusCode::BAD_REQUEST, page.render()?));
         }
         Err(trouble) => return Err(trouble),

@@ -68,6 +68,12 @@ impl Chosen {
             ))),
         }
     }
+
+    /// Those that had ended at the time of the dry run, which alone it can have shown: what was in flight then may have ended since.
+    pub(super) fn that_were_shown(mut self, until: DateTime<Utc>) -> Vec<HistoryRow> {
+        self.rows.retain(|row| row.finished_at.is_some_and(|finished_at| finished_at <= until));
+        self.rows
+    }
 }
 
 /// What is shown of deliveries before something is done with them: how many they are in each state, and the first few.

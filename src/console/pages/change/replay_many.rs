@@ -41,7 +41,8 @@ pub(in crate::console::pages) async fn asked(query: &str, visit: &Visit<'_>) -> 
     let now = visit.now().await?;
     let (filter, search) = filter(&query, now, now)?;
     let order = ReplayOrder { by: change.by.to_owned(), reason: String::new(), include_delivered, include_unknown };
-    let Chosen { rows, mut left_out } = Chosen::of(change.store, &filter, |state| order.allows(state), "replay").await?;
+    let Chosen { rows, mut left_out } =
+        Chosen::of(change.store, &filter, |state| order.allows(state), "replay").await?;
     let Judged { allowed, refused } = judge(change.store, rows, &order).await?;
     left_out.extend(reasons(&refused));
     written(&ReplayManyPage {
@@ -68,7 +69,8 @@ pub(in crate::console::pages) async fn sent(form: &Form, visit: &Visit<'_>) -> R
         include_delivered: form.is_checked("include_delivered"),
         include_unknown: form.is_checked("include_unknown"),
     };
-    let Chosen { rows, .. } = Chosen::of(change.store, &filter, |state| order.allows(state), "replay").await?;
+    let chosen = Chosen::of(change.store, &filter, |state| order.allows(state), "replay").await?;
+    let rows = chosen.that_were_shown(until);
     let made = replay(change.store, &rows, &order, |_| {}).await;
     let Made { made, refused } = made.map_err(|interrupted| Trouble::from(interrupted.source))?;
     let left_out = reasons(&refused);

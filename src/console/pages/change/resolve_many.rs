@@ -53,7 +53,7 @@ pub(in crate::console::pages) async fn sent(form: &Form, visit: &Visit<'_>) -> R
     let found = Found { finding: finding(form)?, by: change.by.to_owned(), reason: reason(form)? };
     let until = until_of(form)?;
     let (filter, search) = filter(form.needed("query")?, until, until)?;
-    let Chosen { rows, .. } = Chosen::of(change.store, &filter, allows, "resolve").await?;
+    let rows = Chosen::of(change.store, &filter, allows, "resolve").await?.that_were_shown(until);
     let made = resolve(change.store, &rows, &found, |_| {}).await;
     let Made { made, refused } = made.map_err(|interrupted| Trouble::from(interrupted.source))?;
     let left_out: Vec<String> = reasons(&refused).collect();
