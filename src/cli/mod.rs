@@ -68,6 +68,7 @@ mod signals;
 mod signing;
 mod spans;
 mod status;
+mod status_needs;
 mod table;
 mod targets;
 mod text;

@@ -11,7 +11,6 @@ mod deliveries_of_all;
 mod delivery;
 mod home;
 mod home_of_all;
-mod needs;
 mod pause_form;
 mod search_form;
 mod story;
