@@ -32,6 +32,7 @@ mod console_several;
 mod console_several_broken;
 mod console_tests;
 mod definers;
+mod demo;
 mod deploy;
 mod dispatcher;
 mod doctor;
