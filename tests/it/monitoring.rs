@@ -8,6 +8,7 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
+use crate::support::not_tested::uninstalled;
 use crate::support::scrape::{Family, Scrape, start};
 use crate::support::sealing::{database_with, seal};
 use crate::support::sources::root;
@@ -107,7 +108,7 @@ fn every_alert_leads_to_what_to_do_about_it() {
 #[tokio::test]
 async fn promtool_accepts_a_scrape_and_each_alert_fires_when_it_must_and_not_before() {
     let Some(promtool) = promtool() else {
-        println!("NOT TESTED: the alert rules; there is no promtool (scripts/install-promtool)");
+        uninstalled("the alert rules; there is no promtool (scripts/install-promtool)");
         return;
     };
     let directory = root().join("deploy/prometheus");
