@@ -8,6 +8,9 @@ mod cluster;
 #[path = "../../tests/it/support/database.rs"]
 mod database;
 #[expect(dead_code, reason = "the tests use more of it")]
+#[path = "../../tests/it/support/not_tested.rs"]
+mod not_tested;
+#[expect(dead_code, reason = "the tests use more of it")]
 #[path = "../../tests/it/support/proxy.rs"]
 mod proxy;
 #[expect(dead_code, reason = "the tests use more of it")]

@@ -142,7 +142,10 @@ fn warnings_of_test(spec: &ActionSpec) -> Vec<LocatedWarning> {
     let is_about_targets = |warning: &LocatedWarning| {
         matches!(
             warning.warning.code,
-            WarningCode::PlainHttp | WarningCode::PrivateAddress | WarningCode::ForbiddenPort
+            WarningCode::PlainHttp
+                | WarningCode::PrivateAddress
+                | WarningCode::ForbiddenPort
+                | WarningCode::UnlikelyHost
         )
     };
     warnings(spec).into_iter().filter(|warning| !is_about_targets(warning)).collect()

@@ -1,27 +1,20 @@
 //! `postcall replay`: sends calls again, as new deliveries of the same messages.
 
-use std::collections::BTreeMap;
-use std::ops::RangeInclusive;
-
 use clap::Args;
 use clap::builder::RangedU64ValueParser;
-use indicatif::{ProgressBar, ProgressStyle};
 use uuid::Uuid;
 
 use super::attribution::Attribution;
 use super::filter::{self, Filter};
-use super::{CliError, Database, Format, ONE_CONNECTION, history, print_line};
+use super::many::{DEFAULT_LIMIT, LIMITS, Progress, announce, say_left_out, too_many};
+use super::{CliError, Database, ONE_CONNECTION, print_line};
 use crate::domain::delivery::State;
 use crate::domain::visible::visible;
 use crate::service::replay::{self, Cure, Judged, Made, Reason, Refused};
 use crate::store::Store;
+use crate::store::candidates::Candidates;
 use crate::store::history::{HistoryFilter, HistoryRow};
-use crate::store::replay::{Candidates, ReplayOrder, Replayed};
-
-/// The default of `--limit`: how many deliveries the criteria may match.
-const DEFAULT_LIMIT: usize = 10_000;
-/// The range of `--limit`.
-const LIMITS: RangeInclusive<u64> = 1..=1_000_000;
+use crate::store::replay::{ReplayOrder, Replayed};
 
 /// Send calls again, as new deliveries of the same messages.
 ///
@@ -105,7 +98,7 @@ async fn judge_ids(store: &Store, ids: Vec<Uuid>, order: &ReplayOrder) -> Result
     refuse_any(&store.judge_replay(&ids, order).await?)?;
     let limit = ids.len();
     let filter = HistoryFilter { delivery_ids: Some(ids), ..HistoryFilter::default() };
-    announce(&store.history(&filter, limit).await?)
+    announce("replay", &store.history(&filter, limit).await?)
 }
 
 async fn replay_ids(store: &Store, ids: &[Uuid], order: &ReplayOrder) -> Result<(), CliError> {
@@ -144,13 +137,9 @@ async fn candidates(
     order: &ReplayOrder,
     limit: usize,
 ) -> Result<Option<Vec<HistoryRow>>, CliError> {
-    let (rows, left_out) = match store.replay_candidates(filter, order, limit).await? {
+    let (rows, left_out) = match store.candidates(filter, |state| order.allows(state), limit).await? {
         Candidates::Found { rows, left_out } => (rows, left_out),
-        Candidates::TooMany => {
-            return Err(CliError::Problem(format!(
-                "nothing is replayed: more than {limit} deliveries match. Use narrower criteria, or raise --limit"
-            )));
-        }
+        Candidates::TooMany => return Err(too_many("replayed", limit)),
     };
     for left in &left_out {
         let cure = match left.state {
@@ -159,10 +148,7 @@ async fn candidates(
             // The last three are never left out: every order allows them.
             State::Waiting | State::Sending | State::Rejected | State::Failed | State::Skipped => "still on their way",
         };
-        // Counting stops above the limit.
-        let count = usize::try_from(left.count).unwrap_or(usize::MAX);
-        let count = if count > limit { format!("more than {limit}") } else { count.to_string() };
-        eprintln!("left out: {count} {} ({cure})", left.state);
+        say_left_out(left, limit, cure);
     }
     match (rows.is_empty(), left_out.is_empty()) {
         (true, true) => Ok(None),
@@ -177,40 +163,18 @@ async fn candidates(
 async fn judge(store: &Store, rows: Vec<HistoryRow>, order: &ReplayOrder) -> Result<(), CliError> {
     let Judged { allowed, refused } = replay::judge(store, rows, order).await?;
     say(&refused);
-    announce(&allowed)
-}
-
-/// Prints which deliveries would be replayed, and how many.
-fn announce(rows: &[HistoryRow]) -> Result<(), CliError> {
-    let mut states: BTreeMap<&str, usize> = BTreeMap::new();
-    for row in rows {
-        *states.entry(row.state.as_str()).or_default() += 1;
-    }
-    let states: Vec<String> = states.iter().map(|(state, count)| format!("{count} {state}")).collect();
-    if !rows.is_empty() {
-        history::print(rows, Format::Table)?;
-    }
-    let states = if states.is_empty() { String::new() } else { format!(": {}", states.join(", ")) };
-    print_line(&format!("would replay {}{states}", rows.len()))
+    announce("replay", &allowed)
 }
 
 async fn replay(store: &Store, rows: &[HistoryRow], order: &ReplayOrder) -> Result<(), CliError> {
     eprintln!("replaying {}", rows.len());
-    // The progress bar is drawn on stderr, and only if that is a terminal.
-    let progress = ProgressBar::new(rows.len() as u64);
-    progress.set_style(ProgressStyle::default_bar());
-    let step = |done: usize| {
-        progress.set_position(done as u64);
-        if progress.is_hidden() {
-            eprintln!("{done} of {}", rows.len());
-        }
-    };
-    let Made { made, refused } = replay::replay(store, rows, order, step).await.map_err(|interrupted| {
-        progress.abandon();
-        eprintln!("{} were replayed before this; repeat the command for the rest", interrupted.made);
+    let progress = Progress::of(rows.len());
+    let made = replay::replay(store, rows, order, |done| progress.is_at(done)).await;
+    let Made { made, refused } = made.map_err(|interrupted| {
+        progress.breaks(interrupted.made, "replayed");
         interrupted.source
     })?;
-    progress.finish();
+    progress.ends();
     say(&refused);
     print_line(&format!("replayed {made}"))
 }

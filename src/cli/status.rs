@@ -10,16 +10,22 @@ use serde_json::{Value, json};
 
 use super::databases::{Heads, NamedDatabase, ReadDatabases, each, print_json_of};
 use super::pause::described_pause;
+use super::status_needs::{Lately, permitted};
 use super::table::{Table, print_json_line, time};
 use super::{CliError, Format, ONE_CONNECTION, print_line, print_text};
 use crate::domain::delivery::State;
 use crate::domain::report::HostCondition;
+use crate::service::words::long;
 use crate::store::Store;
 use crate::store::open_deliveries::OpenDeliveries;
 use crate::store::standby::Standby;
 use crate::store::status::{Count, DispatcherStatus, HeldPause, Life, Oldest, Reported, Status};
 
-/// Show the current status: dispatchers, queue, pauses, and whether the hosts answer.
+/// Show the current status: what needs somebody, dispatchers, queue, last hour, pauses, and whether the hosts answer.
+///
+/// First comes what needs somebody, the most urgent first, with what to do about each: by the same rules as the
+/// overview of the console. The last hour tells how deliveries ended that were created within it, up to
+/// 10,000 in each state.
 ///
 /// In flight, by dispatcher, is what the database says: deliveries that are claimed and have no
 /// recorded outcome yet. The reports come from the dispatchers themselves and are some seconds old, and
@@ -124,16 +130,14 @@ struct Look {
     status: Status,
     /// `None` for those who may not read what was replayed.
     open: Option<OpenDeliveries>,
+    lately: Lately,
 }
 
 async fn look(store: &Store) -> Result<Look, CliError> {
     let status = store.status().await?;
-    let open = match store.open_deliveries().await {
-        Ok(open) => Some(open),
-        Err(error) if error.is_forbidden() => None,
-        Err(error) => return Err(error.into()),
-    };
-    Ok(Look { status, open })
+    let open = permitted(store.open_deliveries().await)?;
+    let lately = Lately::of(store, &status, open.as_ref()).await?;
+    Ok(Look { status, open, lately })
 }
 
 /// The stores of databases that are looked at again and again: each is opened once.
@@ -155,7 +159,7 @@ const WATCH_EVERY: Duration = Duration::from_secs(2);
 /// What makes a terminal empty and lets it begin in its first line.
 const CLEAR: &str = "\u{1b}[2J\u{1b}[H";
 
-fn on_one_line(Look { status, open }: &Look) -> String {
+fn on_one_line(Look { status, open, lately }: &Look) -> String {
     let alive = status.dispatchers.iter().filter(|dispatcher| matches!(dispatcher.life, Life::Alive { .. })).count();
     let oldest =
         status.oldest_waiting.map(|oldest| format!(" (the oldest for {})", long(oldest.age_ms))).unwrap_or_default();
@@ -165,16 +169,18 @@ fn on_one_line(Look { status, open }: &Look) -> String {
     };
     let open = open.map(|open| format!(", open {}{}", at_least(open.count), beyond(&open))).unwrap_or_default();
     format!(
-        "{}  dispatchers alive {alive}, waiting {}{oldest}, in flight {}, unknown {}{open}, paused {}",
+        "{}  dispatchers alive {alive}, waiting {}{oldest}, in flight {}, unknown {}{open}, paused {}, needs {}",
         time(status.at),
         shown(status.waiting),
         status.in_flight,
         shown(status.in_doubt),
         status.active_pauses,
+        lately.things(),
     )
 }
 
-fn show(Look { status, open }: &Look) -> Result<(), CliError> {
+fn show(Look { status, open, lately }: &Look) -> Result<(), CliError> {
+    lately.show_needs()?;
     match status.dispatchers.as_slice() {
         [] => print_line("no dispatcher runs: `postcall run` starts one")?,
         dispatchers => show_dispatchers(dispatchers)?,
@@ -194,6 +200,7 @@ fn show(Look { status, open }: &Look) -> Result<(), CliError> {
             print_line(&format!("{:<9}  {} of the open ones: {removed}", "", open.beyond_replay))?;
         }
     }
+    lately.show_last_hour()?;
     print_line("")?;
     show_paused(status)?;
     show_hosts(status)
@@ -312,20 +319,8 @@ fn shown(Count { counted, is_more }: Count) -> String {
     if is_more { format!("more than {counted}") } else { counted.to_string() }
 }
 
-/// A duration in its two largest units.
-fn long(ms: i64) -> String {
-    let seconds = Duration::from_millis(u64::try_from(ms).unwrap_or(0)).as_secs();
-    let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
-    match (days, hours, minutes) {
-        (0, 0, 0) => format!("{seconds} s"),
-        (0, 0, _) => format!("{minutes} min {} s", seconds % 60),
-        (0, _, _) => format!("{hours} h {minutes} min"),
-        _ => format!("{days} d {hours} h"),
-    }
-}
-
 /// A server that is no standby says nothing of it.
-fn described(Look { status, open }: &Look, standby: Option<Standby>) -> Value {
+fn described(Look { status, open, lately }: &Look, standby: Option<Standby>) -> Value {
     let paused: Vec<Value> = status
         .paused
         .iter()
@@ -347,6 +342,7 @@ fn described(Look { status, open }: &Look, standby: Option<Standby>) -> Value {
         "paused": paused,
         "pauses_left_out": status.pauses_left_out(),
     });
+    lately.describe(&mut object);
     if let Some(Standby { shows_until, age_ms }) = standby {
         object["standby"] = json!({ "shows_until": shows_until, "age_ms": age_ms });
     }

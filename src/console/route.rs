@@ -65,6 +65,8 @@ pub(super) enum Route {
     ReplayMany,
     /// Records a finding.
     Resolve,
+    /// Records a finding about what a search finds.
+    ResolveMany,
     Health,
     Style,
     Asset(Asset),
@@ -130,7 +132,9 @@ impl Route {
             | Route::Style
             | Route::Asset(_)
             | Route::Icon => Takes::Reading,
-            Route::LogIn | Route::EditAction | Route::TestAction | Route::ReplayMany => Takes::Both,
+            Route::LogIn | Route::EditAction | Route::TestAction | Route::ReplayMany | Route::ResolveMany => {
+                Takes::Both
+            }
             Route::LogOut | Route::CheckAction | Route::Switch | Route::Pause | Route::Replay | Route::Resolve => {
                 Takes::Form
             }
@@ -168,6 +172,7 @@ impl Route {
             ["change", "replay"] => Some(Route::Replay),
             ["change", "replay-many"] => Some(Route::ReplayMany),
             ["change", "resolve"] => Some(Route::Resolve),
+            ["change", "resolve-many"] => Some(Route::ResolveMany),
             ["change", "test"] => Some(Route::TestAction),
             ["health"] => Some(Route::Health),
             ["icon.svg" | "favicon.ico"] => Some(Route::Icon),

@@ -11,6 +11,9 @@ use url::{Host as UrlHost, Url};
 /// Longest name of a host in a pattern, in characters: the longest name that DNS knows (RFC 1035, section 2.3.4).
 pub const MAX_HOST_CHARS: usize = 253;
 
+/// Longest part of a name between two dots, in characters (the same section).
+const MAX_LABEL_CHARS: usize = 63;
+
 /// Host and port to which a request goes. The name has the form of the `url` crate (lower case, IDNA, normalised
 /// addresses), without the dot that may end a full domain name. It is cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -55,6 +58,26 @@ impl fmt::Display for Host {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{}:{}", self.name, self.port)
     }
+}
+
+/// Why a name can hardly ever be looked up, if it is so: a sentence without its subject. The name is as the `url` crate writes it.
+pub fn why_unlikely(name: &str) -> Option<&'static str> {
+    // A dot at its end says that it is whole.
+    let name = name.strip_suffix('.').unwrap_or(name);
+    let is_usual = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_');
+    if name.chars().any(|letter| letter != '.' && !is_usual(letter)) {
+        return Some("has characters that no name of a host has");
+    }
+    if name.split('.').any(str::is_empty) {
+        return Some("has nothing between two dots");
+    }
+    if name.len() > MAX_HOST_CHARS || name.split('.').any(|label| label.len() > MAX_LABEL_CHARS) {
+        return Some("is longer than a name can be");
+    }
+    if name.split('.').any(|label| label.starts_with('-') || label.ends_with('-')) {
+        return Some("has a hyphen beside a dot or at an end");
+    }
+    (!name.contains('.')).then_some("has no dot, and means something only within the network of the dispatchers")
 }
 
 /// Scheme, host and port (RFC 6454, section 4) to which an action's requests go. It is cheap to clone.
@@ -311,6 +334,32 @@ mod tests {
         ] {
             let origin = Origin::of_url(url).map(|origin| (origin.to_string(), origin.host.port()));
             assert_eq!(origin, expected.map(|(text, port)| (text.to_owned(), port)), "{url}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_can_hardly_be_looked_up_is_told_from_one_that_can() {
+        let long = format!("{}.example", "a".repeat(64));
+        let longer = ["a".repeat(63).as_str(); 4].join(".");
+        for name in [
+            "*",
+            "*.example.com",
+            "a..b",
+            ".a.b",
+            "x",
+            "crm",
+            "a.b..",
+            "-a.example",
+            "a-.example",
+            &long,
+            &longer,
+            "a!b.c",
+        ] {
+            assert!(why_unlikely(name).is_some(), "{name}");
+        }
+        let long = format!("{}.example", "a".repeat(63));
+        for name in ["crm.example", "crm.example.", "xn--mller-kva.example", "_dmarc.a-b.example", "1.a", &long] {
+            assert_eq!(why_unlikely(name), None, "{name}");
         }
     }
 }

@@ -23,6 +23,8 @@ closed_set! {
         PrivateAddress = "private_address",
         /// A port that is never a web server's, which dispatchers refuse by default.
         ForbiddenPort = "forbidden_port",
+        /// A host that can hardly ever be looked up.
+        UnlikelyHost = "unlikely_host",
         /// A timeout so short that seconds were probably meant.
         ShortTimeout = "short_timeout",
         /// A body that the method does not send.

@@ -192,6 +192,13 @@ impl Page<'_> {
         if let Some(queue) = &figures.queue {
             self.queue(queue)?;
         }
+        if let Some(age) = figures.oldest_unpaused {
+            self.gauge(
+                "postcall_oldest_unpaused_seconds",
+                "Age of the oldest delivery that waits and that no pause holds back; 0 if there is none",
+                age.unwrap_or(0.0),
+            )?;
+        }
         if let Some(unknown) = &figures.unknown {
             self.gauge(
                 "postcall_unknown_unresolved",
@@ -236,7 +243,8 @@ impl Page<'_> {
             "Time since the claim of the oldest delivery in flight, of all dispatchers; 0 if nothing is in flight",
             queue.oldest_sending.unwrap_or(0.0),
         )?;
-        self.gauge("postcall_pauses_active", "Pauses that are in force", queue.active_pauses as f64)
+        self.gauge("postcall_pauses_active", "Pauses that are in force", queue.active_pauses as f64)?;
+        self.gauge("postcall_hosts_paused", "Pauses in force that hold a host", queue.paused_hosts as f64)
     }
 
     fn partitions(&mut self, partitions: &[PartitionFigures]) -> fmt::Result {

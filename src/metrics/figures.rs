@@ -34,6 +34,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 pub(super) struct DatabaseFigures {
     pub(super) dispatchers: Option<DispatcherCounts>,
     pub(super) queue: Option<QueueFigures>,
+    /// Within it, `None` if nothing waits that is not paused.
+    pub(super) oldest_unpaused: Option<Option<f64>>,
     pub(super) unknown: Option<Count>,
     pub(super) partitions: Option<Vec<PartitionFigures>>,
     /// Within it, `None` if history is not sealed.
@@ -154,6 +156,7 @@ impl Reader {
 #[derive(Default)]
 struct Groups {
     queue: Group<QueueFigures>,
+    oldest_unpaused: Group<Option<f64>>,
     unknown: Group<Count>,
     partitions: Group<Vec<PartitionFigures>>,
     oldest_unsealed: Group<Option<f64>>,
@@ -167,6 +170,10 @@ impl Groups {
         if self.queue.is_due() {
             let begun = Instant::now();
             self.queue.note(begun, session.queue_figures().await);
+        }
+        if self.oldest_unpaused.is_due() {
+            let begun = Instant::now();
+            self.oldest_unpaused.note(begun, session.oldest_unpaused().await);
         }
         if self.unknown.is_due() {
             let begun = Instant::now();
@@ -190,6 +197,7 @@ impl Groups {
         DatabaseFigures {
             dispatchers: Some(dispatchers),
             queue: self.queue.value,
+            oldest_unpaused: self.oldest_unpaused.value,
             unknown: self.unknown.value,
             partitions: self.partitions.value.clone(),
             oldest_unsealed: self.oldest_unsealed.value,

@@ -7,6 +7,7 @@ use std::ops::Range;
 
 use crate::domain::action::{ActionSpec, naming_problems};
 use crate::domain::action_file::{ActionFile, ActionText, Draft};
+use crate::domain::host::why_unlikely;
 use crate::domain::problem::{Field, Position, Problem};
 use crate::domain::warning::{Warning, WarningCode};
 use crate::render::{CompiledAction, advice, certificate_without_tls, diagnostic};
@@ -222,7 +223,19 @@ fn target_warnings(template: &str) -> Vec<Warning> {
         .at(authority.clone()),
     }
     };
-    refused_by_default(&url).into_iter().map(warning).collect()
+    let mut warnings: Vec<Warning> = refused_by_default(&url).into_iter().map(warning).collect();
+    let unlikely = match url.host() {
+        // What means this machine was told above.
+        Some(url::Host::Domain(name)) if warnings.iter().all(|told| told.code != WarningCode::PrivateAddress) => {
+            why_unlikely(name)
+        }
+        _ => None,
+    };
+    warnings.extend(unlikely.map(|why| {
+        let (message, hint) = (format!("the host {host} {why}"), "write the whole name, as in crm.example.com");
+        Warning::new(WarningCode::UnlikelyHost, Field::Url, message, hint).at(authority.clone())
+    }));
+    warnings
 }
 
 #[cfg(test)]

@@ -24,12 +24,15 @@
 //! doctor         what an installation needs in order to work
 //! find           what somebody means by an id: a delivery, a call, or the provider's id of a call
 //! replay         replaying many deliveries, or judging what would be replayed
+//! resolve        saying what became of many unknown deliveries, or judging about which it would be said
+//! needs          what needs somebody, with what to do about each
 //! signing        signing of an agent's requests: enabled, its key rotated, and the signatures of a test
 //! secrets        which secrets an action names, and their values for a test
 //! pause          what was probably meant by a name that does not exist
 //! attribution    who does something by hand, and why
 //! action_form    an action as a form has it
 //! told           what a person has done, in one sentence
+//! words          how numbers and durations are written for people
 //! ```
 //!
 //! It knows [`store`](crate::store), [`render`](crate::render), [`webhook`](crate::webhook), [`vault`](crate::vault)
@@ -50,12 +53,14 @@ pub mod export;
 pub mod find;
 pub mod history;
 pub mod merged;
+pub mod needs;
 pub mod past_request;
 pub mod past_response;
 pub mod pause;
 pub mod preview;
 pub mod remarks;
 pub mod replay;
+pub mod resolve;
 pub mod seal_prove;
 pub mod seal_verify;
 pub mod secrets;
@@ -66,3 +71,4 @@ pub mod tail;
 pub mod told;
 pub mod variables;
 pub mod whole_of_all;
+pub mod words;

@@ -4,6 +4,7 @@
 use sqlx::PgConnection;
 
 use super::StoreError;
+use super::held_back::oldest_unpaused;
 use super::invariants::{Checked, Invariant, stuck, unguarded};
 use super::partitions::{Headroom, headroom};
 use super::session::Session;
@@ -36,6 +37,8 @@ pub struct QueueFigures {
     pub oldest_sending: Option<f64>,
     /// How many pauses are active.
     pub active_pauses: i64,
+    /// How many of them hold a host.
+    pub paused_hosts: i64,
 }
 
 /// The partitions of one table.
@@ -71,6 +74,14 @@ impl Session {
     pub async fn queue_figures(&mut self) -> Result<QueueFigures, StoreError> {
         let mut connection = self.take().await?;
         let read = self.within(read_queue(&mut connection)).await;
+        self.keep(connection, read)
+    }
+
+    /// The age of the oldest delivery that waits and that no pause holds back, in seconds; `None` if there is none.
+    pub async fn oldest_unpaused(&mut self) -> Result<Option<f64>, StoreError> {
+        let pauses = self.active_pauses().await?;
+        let mut connection = self.take().await?;
+        let read = self.within(oldest_unpaused(&mut connection, pauses)).await;
         self.keep(connection, read)
     }
 
@@ -135,6 +146,7 @@ async fn read_queue(connection: &mut PgConnection) -> Result<QueueFigures, sqlx:
         oldest_waiting: oldest.map(|oldest| oldest.age_ms as f64 / 1_000.0),
         oldest_sending: oldest_sending.flatten(),
         active_pauses: counted.active_pauses,
+        paused_hosts: counted.paused_hosts,
     })
 }
 

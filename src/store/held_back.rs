@@ -1,14 +1,14 @@
-//! Counts the deliveries that each pause holds back.
+//! What pauses hold back, and what they do not: the number of deliveries of each, and the oldest delivery of none.
 
 use std::collections::HashMap;
 
 use sqlx::PgConnection;
 
 use super::pauses::PauseRecord;
-use super::status::{Count, HeldPause};
+use super::status::{Count, HeldPause, oldest_waiting};
 use super::{Store, StoreError};
 use crate::domain::host::{Host, HostPattern};
-use crate::domain::pause::NamedTarget;
+use crate::domain::pause::{NamedTarget, Pause, PauseTarget};
 
 /// The largest number of deliveries that are counted for all shown pauses together; each pause has an equal share.
 const MOST_COUNTED_FOR_PAUSES: i64 = 50_000;
@@ -36,7 +36,11 @@ pub(super) async fn count_paused(
     snapshot: &mut PgConnection,
     pauses: Vec<PauseRecord>,
 ) -> Result<Vec<HeldPause>, sqlx::Error> {
-    let of_hosts = actions_of_hosts(snapshot, &pauses).await?;
+    let patterns = pauses.iter().filter_map(|pause| match &pause.target {
+        NamedTarget::Host(host) => Some((pause.pause_id, host.parse().ok()?)),
+        NamedTarget::Agent(_) | NamedTarget::Action { .. } => None,
+    });
+    let of_hosts = actions_of_hosts(snapshot, &patterns.collect::<Vec<_>>()).await?;
     let most = MOST_COUNTED_FOR_PAUSES / i64::try_from(pauses.len()).unwrap_or(1).max(1);
     let mut lanes = Lanes::default();
     for pause in &pauses {
@@ -78,6 +82,54 @@ pub(super) async fn count_paused(
     Ok(paused.collect())
 }
 
+/// The age of the oldest delivery that waits and that none of these pauses holds back, in seconds; `None` if there is none. If there are
+/// more than 50,000 actions, those of paused hosts that were not found count as not paused.
+pub(super) async fn oldest_unpaused(
+    connection: &mut PgConnection,
+    pauses: Vec<Pause>,
+) -> Result<Option<f64>, sqlx::Error> {
+    if pauses.is_empty() {
+        return Ok(oldest_waiting(connection).await?.map(|oldest| oldest.age_ms as f64 / 1_000.0));
+    }
+    let (mut agents, mut action_ids, mut patterns) = (Vec::new(), Vec::new(), Vec::new());
+    for Pause { pause_id, target } in pauses {
+        match target {
+            PauseTarget::Agent(agent) => agents.push(agent.to_string()),
+            PauseTarget::Action(action_id) => action_ids.push(action_id),
+            PauseTarget::Host(pattern) => patterns.push((pause_id, pattern)),
+        }
+    }
+    action_ids.extend(actions_of_hosts(connection, &patterns).await?.found.into_values().flatten());
+    // A loose index scan: from each lane, one look-up finds the next, and another its oldest delivery. So it costs by the number of lanes
+    // in which something waits, however much is paused. The ids are compared by hashing.
+    sqlx::query_scalar!(
+        r#"
+        WITH RECURSIVE lane (action_id) AS (
+            (SELECT action_id FROM postcall.waiting ORDER BY action_id, delivery_id LIMIT 1)
+            UNION ALL
+            SELECT (SELECT waiting.action_id FROM postcall.waiting WHERE waiting.action_id > lane.action_id
+                    ORDER BY waiting.action_id, waiting.delivery_id LIMIT 1)
+            FROM lane WHERE lane.action_id IS NOT NULL
+        )
+        SELECT greatest(0, date_part('epoch', clock_timestamp() - min(oldest.created_at))) AS age
+        FROM (SELECT action_id FROM lane WHERE action_id IS NOT NULL LIMIT $3) AS lane
+        LEFT JOIN postcall.action USING (action_id)
+        CROSS JOIN LATERAL (
+            SELECT created_at FROM postcall.waiting WHERE waiting.action_id = lane.action_id
+            ORDER BY waiting.action_id, waiting.delivery_id LIMIT 1
+        ) AS oldest
+        WHERE lane.action_id <> ALL ($1) AND (action.agent IS NULL OR action.agent <> ALL ($2))
+        HAVING min(oldest.created_at) IS NOT NULL
+        "#,
+        &action_ids,
+        &agents,
+        MOST_ACTIONS,
+    )
+    .fetch_optional(connection)
+    .await
+    .map(Option::flatten)
+}
+
 /// Pauses as parameters of a statement: each is an agent, or the slice of `action_ids` from `first` to `last`, counted
 /// from 1.
 #[derive(Default)]
@@ -113,14 +165,11 @@ struct OfHosts {
     is_more: bool,
 }
 
-async fn actions_of_hosts(snapshot: &mut PgConnection, pauses: &[PauseRecord]) -> Result<OfHosts, sqlx::Error> {
-    let patterns: Vec<(i64, HostPattern)> = pauses
-        .iter()
-        .filter_map(|pause| match &pause.target {
-            NamedTarget::Host(host) => Some((pause.pause_id, host.parse().ok()?)),
-            NamedTarget::Agent(_) | NamedTarget::Action { .. } => None,
-        })
-        .collect();
+/// The actions that go to the hosts of these pauses.
+async fn actions_of_hosts(
+    snapshot: &mut PgConnection,
+    patterns: &[(i64, HostPattern)],
+) -> Result<OfHosts, sqlx::Error> {
     if patterns.is_empty() {
         return Ok(OfHosts::default());
     }

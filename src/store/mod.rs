@@ -19,6 +19,7 @@ pub mod actions;
 pub mod acts;
 pub mod agents;
 pub mod calls;
+pub mod candidates;
 pub mod checkup;
 pub mod claim;
 mod connect;

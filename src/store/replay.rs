@@ -8,7 +8,6 @@
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::history::{HistoryFilter, HistoryRow, StateCount};
 use super::{Store, StoreError, texts};
 use crate::domain::delivery::State;
 
@@ -81,20 +80,6 @@ pub enum Replayed {
     Refused(ReplayRefusal),
 }
 
-/// The deliveries that match a filter and whose states allow a replay.
-#[derive(Debug)]
-pub enum Candidates {
-    /// There are no more than the limit.
-    Found {
-        /// The deliveries, the oldest first.
-        rows: Vec<HistoryRow>,
-        /// The number of other matching deliveries, in states that the order does not allow.
-        left_out: Vec<StateCount>,
-    },
-    /// There are more than the limit; how many more is not counted.
-    TooMany,
-}
-
 /// Whether deliveries are only judged, or also replayed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mode {
@@ -102,69 +87,7 @@ enum Mode {
     Make,
 }
 
-/// How many deliveries that are open are read at once.
-const OPEN_AT_ONCE: usize = 500;
-
 impl Store {
-    /// Returns the deliveries that match `filter`, in the states that `order` allows; at most `limit`.
-    pub async fn replay_candidates(
-        &self,
-        filter: &HistoryFilter,
-        order: &ReplayOrder,
-        limit: usize,
-    ) -> Result<Candidates, StoreError> {
-        if filter.open {
-            return self.open_candidates(filter, order, limit).await;
-        }
-        // The count comes first, so that rows that are left out, or too many, are never read. Between the two
-        // statements a delivery may change its state: each is judged again when it is replayed.
-        let allowed = |count: &StateCount| order.allows(count.state);
-        let (chosen, left_out): (Vec<_>, Vec<_>) =
-            self.count_history(filter, limit).await?.into_iter().partition(allowed);
-        let matching: i64 = chosen.iter().map(|count| count.count).sum();
-        if usize::try_from(matching).unwrap_or(usize::MAX) > limit {
-            return Ok(Candidates::TooMany);
-        }
-        let states = chosen.into_iter().map(|count| count.state).collect();
-        let filter = HistoryFilter { states: Some(states), ..filter.clone() };
-        let mut rows = self.history(&filter, limit).await?;
-        rows.reverse();
-        Ok(Candidates::Found { rows, left_out })
-    }
-
-    /// As [`Store::replay_candidates`], for what is open: in the steps of a search. Where nearly everything was healed, one
-    /// statement that counts would read all of history.
-    async fn open_candidates(
-        &self,
-        filter: &HistoryFilter,
-        order: &ReplayOrder,
-        limit: usize,
-    ) -> Result<Candidates, StoreError> {
-        let most = i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1);
-        let (mut rows, mut left_out, mut before) = (Vec::new(), Vec::<StateCount>::new(), None);
-        loop {
-            let found = self.search(filter, before, OPEN_AT_ONCE).await?;
-            before = found.rest_before();
-            for row in found.rows {
-                if order.allows(row.state) {
-                    rows.push(row);
-                } else if let Some(counted) = left_out.iter_mut().find(|counted| counted.state == row.state) {
-                    counted.count = (counted.count + 1).min(most);
-                } else {
-                    left_out.push(StateCount { state: row.state, count: 1 });
-                }
-            }
-            if rows.len() > limit {
-                return Ok(Candidates::TooMany);
-            }
-            if before.is_none() {
-                break;
-            }
-        }
-        rows.reverse();
-        Ok(Candidates::Found { rows, left_out })
-    }
-
     /// Returns what [`Store::replay`] would do. Changes nothing.
     pub async fn judge_replay(&self, ids: &[Uuid], order: &ReplayOrder) -> Result<Vec<(Uuid, Replayed)>, StoreError> {
         let mut connection = self.pool.acquire().await?;

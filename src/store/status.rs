@@ -219,6 +219,7 @@ pub(super) struct Queue {
     pub(super) waiting: i64,
     in_flight: i64,
     pub(super) active_pauses: i64,
+    pub(super) paused_hosts: i64,
 }
 
 pub(super) async fn queue(snapshot: &mut PgConnection) -> Result<Queue, sqlx::Error> {
@@ -229,6 +230,7 @@ pub(super) async fn queue(snapshot: &mut PgConnection) -> Result<Queue, sqlx::Er
         SELECT (SELECT count(*) FROM (SELECT FROM postcall.waiting LIMIT $1) AS counted) AS "waiting!",
                (SELECT count(*) FROM postcall.sending) AS "in_flight!",
                (SELECT count(*) FROM postcall.active_pause) AS "active_pauses!",
+               (SELECT count(host) FROM postcall.active_pause) AS "paused_hosts!",
                statement_timestamp() AS "at!"
         "#,
         MOST_COUNTED + 1,

@@ -86,7 +86,7 @@ async fn warnings_are_told_in_a_line_each_and_never_keep_an_action_from_being_pu
 fn errors_of_the_file_and_of_its_templates_and_warnings_are_said_at_once() {
     let body = "{\n \"a\": \"${callinfo.from}\"\n \"b\": 1\n}";
     let action = json!({
-        "method": "post", "url": "https://h/${}", "timeout": 15, "retries": 3, "headers": {"Host": "h", "x": []}, "body": body,
+        "method": "post", "url": "https://h.example/${}", "timeout": 15, "retries": 3, "headers": {"Host": "h", "x": []}, "body": body,
     });
     let (problems, status) = checked(&action.to_string());
     assert_eq!(status, Some(1));
@@ -112,6 +112,29 @@ fn errors_of_the_file_and_of_its_templates_and_warnings_are_said_at_once() {
     assert_eq!(marked(body, &problems[6]), "\n");
     assert_eq!(marked(body, &problems[7]), "${callinfo.from}");
     assert_eq!(problems[6]["hint"], Value::Null);
+}
+
+#[test]
+fn a_host_that_can_hardly_be_looked_up_is_warned_of_and_marked_and_one_that_can_is_not() {
+    for (host, is_warned) in [
+        ("*", true),
+        ("*.example.com", true),
+        ("a..b", true),
+        ("x", true),
+        ("crm.example.com", false),
+        ("xn--mller-kva.example", false),
+        ("192.0.2.7", false),
+    ] {
+        let url = format!("https://{host}/x?a=${{outcome}}");
+        let (problems, status) = checked(&json!({"method": "POST", "url": url}).to_string());
+        let unlikely: Vec<_> = problems.iter().filter(|one| one["code"] == "unlikely_host").collect();
+        assert_eq!((unlikely.len(), status), (usize::from(is_warned), Some(0)), "{host}: {problems:?}");
+        assert!(unlikely.iter().all(|warning| marked(&url, warning) == host), "{host}: {unlikely:?}");
+    }
+    // What means this machine is told once.
+    let (problems, _) = checked(&json!({"method": "POST", "url": "https://localhost/"}).to_string());
+    let codes: Vec<_> = problems.iter().map(|one| one["code"].as_str().unwrap()).collect();
+    assert_eq!(codes, ["private_address"]);
 }
 
 #[test]

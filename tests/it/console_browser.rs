@@ -251,6 +251,8 @@ async fn somebody_logs_in_and_makes_one_change_of_each_kind_without_a_script_of_
     wrong.extend(does(&browser, "failed-form", &address(&format!("/deliveries/{failed}")), "What happened").await);
     let replay = fills("form[action='/change/replay']", &[reason], "button");
     wrong.extend(does(&browser, "replay", &replay, "was replayed as this delivery").await);
+    let many = address("/change/resolve-many?state=unknown");
+    wrong.extend(does(&browser, "resolve-many", &many, "Nothing was changed yet").await);
     wrong.extend(
         does(
             &browser,

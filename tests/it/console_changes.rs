@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::support::console::{Console, Response};
 use crate::support::database::Database;
-use crate::support::endings::ended;
+use crate::support::endings::{end_all, ended};
 use crate::support::process::{file, postcall_on, stdout};
 
 async fn console() -> (Database, Console) {
@@ -96,20 +96,59 @@ async fn a_delivery_is_replayed_once_and_resolved_once_however_often_the_form_is
     assert_eq!(database.number(by).await, 2);
 }
 
+/// The value of a hidden field.
+fn hidden(page: &Response, name: &str) -> String {
+    let (_, rest) = page.body.split_once(&format!("name=\"{name}\" value=\"")).expect("a field");
+    rest.split('"').next().unwrap().replace("&#43;", "+").replace("&#38;", "&")
+}
+
+#[tokio::test]
+async fn what_became_of_what_a_search_finds_is_said_once_of_those_that_were_shown_and_are_unknown() {
+    let (database, console) = console().await;
+    let unknown = ended(&database, "unknown", 12).await;
+    ended(&database, "failed", 2).await;
+    assert!(postcall_on(&database, &["replay", &unknown[11], "--include-unknown", "--reason", "r"]).status.success());
+    let search = console.page("/deliveries?agent=a").await;
+    assert!(search.body.contains("/change/resolve-many?agent=a\""), "{}", search.body);
+    let without = console.page("/deliveries?agent=a&state=failed").await;
+    assert!(!without.body.contains("resolve-many"), "nothing there is unknown");
+    let dry = console.page("/change/resolve-many?agent=a").await;
+    for words in ["Resolve 11 unknown deliveries", "11 unknown.", "And 1 more", "2 failed", "1: replayed already"] {
+        says(&dry, words);
+    }
+    let shown = |id: &String| dry.body.contains(&format!("/deliveries/{id}\""));
+    assert_eq!(unknown.iter().filter(|id| shown(id)).count(), 10, "the first ones: {}", dry.body);
+    // What becomes unknown after the dry run is none of those that were shown, though the replay was made before.
+    ended(&database, "unknown", 1).await;
+    let (query, until) = (hidden(&dry, "query"), hidden(&dry, "until"));
+    let fields = [("query", query.as_str()), ("until", until.as_str()), ("reason", "their log")];
+    let refused = console.sends("", "/change/resolve-many", &fields).await;
+    assert_eq!(refused.status, 409, "{}", refused.words());
+    says(&refused, "Say what you found out");
+    assert_eq!(database.number("SELECT count(*) FROM postcall.resolution").await, 0, "nothing was changed yet");
+    let form = [&fields[..], &[("finding", "delivered")]].concat();
+    says(&console.done("", "/change/resolve-many", &form).await, "11 deliveries are resolved as delivered.");
+    says(&console.done("", "/change/resolve-many", &form).await, "0 deliveries are resolved as delivered.");
+    let by = "SELECT count(*) FROM postcall.resolution WHERE resolved_by = 'Ada Lovelace' AND reason = 'their log'";
+    assert_eq!(database.number(by).await, 11);
+    assert_eq!(console.get("/change/resolve-many").await.status, 400, "all of history is no search");
+}
+
 #[tokio::test]
 async fn what_a_search_finds_is_counted_first_and_then_replayed_and_never_twice() {
     let (database, console) = console().await;
-    ended(&database, "failed", 3).await;
+    let failed = ended(&database, "failed", 3).await;
     ended(&database, "delivered", 2).await;
+    database.insert_call("a", &json!({})).await;
     let dry = console.page("/change/replay-many?agent=a").await;
     says(&dry, "Replay 3 deliveries");
+    says(&dry, "3 failed.");
     says(&dry, "2 delivered");
+    assert!(failed.iter().all(|id| dry.body.contains(&format!("/deliveries/{id}\""))), "which: {}", dry.body);
     assert_eq!(database.number("SELECT count(*) FROM postcall.replay").await, 0, "nothing was changed yet");
-    let hidden = |name: &str| {
-        let (_, rest) = dry.body.split_once(&format!("name=\"{name}\" value=\"")).expect("a field");
-        rest.split('"').next().unwrap().replace("&#43;", "+").replace("&#38;", "&")
-    };
-    let (query, until) = (hidden("query"), hidden("until"));
+    let (query, until) = (hidden(&dry, "query"), hidden(&dry, "until"));
+    // It was on its way at the dry run, and so is none of those that were shown.
+    end_all(&database, "failed").await;
     let form = [("query", query.as_str()), ("until", until.as_str()), ("reason", "the receiver was down")];
     says(&console.done("", "/change/replay-many", &form).await, "3 deliveries were replayed.");
     says(

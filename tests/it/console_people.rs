@@ -82,7 +82,7 @@ async fn each_address_is_for_those_whose_role_may_see_it_or_do_it_and_for_nobody
     let (of_a, of_b) = (format!("/deliveries/{a}"), format!("/deliveries/{b}"));
     let (test_a, test_b) = (test_of(&database, "a").await, test_of(&database, "b").await);
     let find_b = format!("/deliveries?q={b}");
-    let rows: [Row<'_>; 34] = [
+    let rows: [Row<'_>; 35] = [
         ("/", [303, 200, 200, 200, 200, 403]),
         ("/deliveries", [303, 200, 200, 200, 200, 200]),
         ("/deliveries?agent=b", [303, 200, 200, 200, 200, 404]),
@@ -109,6 +109,7 @@ async fn each_address_is_for_those_whose_role_may_see_it_or_do_it_and_for_nobody
         (&test_b, [303, 403, 200, 200, 200, 404]),
         ("/change/test?agent=a&name=default", [303, 403, 403, 403, 200, 403]),
         ("/change/replay-many?state=failed", [303, 403, 403, 200, 200, 403]),
+        ("/change/resolve-many?state=unknown", [303, 403, 403, 200, 200, 403]),
         ("/live", [403, 403, 200, 200, 200, 403]),
         ("/health", [200; 6]),
         ("/icon.svg", [200; 6]),
@@ -141,7 +142,8 @@ async fn each_address_is_for_those_whose_role_may_see_it_or_do_it_and_for_nobody
         reason,
     ];
     let until = ("until", "2999-01-01T00:00:00Z");
-    let forms: [Sent<'_>; 9] = [
+    let found = ("finding", "failed");
+    let forms: [Sent<'_>; 10] = [
         ("/change/action", action, [403, 403, 403, 403, 303, 403]),
         // The console has shown no such form, so it is shown again, and nothing is sent.
         (
@@ -163,6 +165,11 @@ async fn each_address_is_for_those_whose_role_may_see_it_or_do_it_and_for_nobody
         ("/change/resolve", &[("delivery", &a), ("finding", "failed"), reason], [403, 403, 403, 409, 409, 403]),
         ("/change/replay", &[("delivery", &a), reason], [403, 403, 403, 303, 409, 403]),
         ("/change/replay-many", &[("query", "state=failed&agent=b"), until, reason], [403, 403, 403, 303, 303, 403]),
+        (
+            "/change/resolve-many",
+            &[("query", "state=unknown&agent=b"), until, found, reason],
+            [403, 403, 403, 303, 303, 403],
+        ),
         ("/deliveries", &[reason], [405; 6]),
     ];
     for (path, fields, expected) in forms {

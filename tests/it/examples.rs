@@ -12,6 +12,7 @@ use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 
 use crate::support::database::Database;
+use crate::support::not_tested::impossible;
 use crate::support::process::{Dispatcher, postcall_on, stderr, stdout};
 use crate::support::tools::example;
 
@@ -121,7 +122,7 @@ fn well_formed(language: &str, suffix: &str, check: &[&str]) {
     let blocks = blocks(language);
     assert!(!blocks.is_empty(), "docs/platform.md has no example in {language}");
     if std::process::Command::new(check[0]).arg("--version").output().is_err() {
-        println!("NOT TESTED: the examples in {language}; there is no {}", check[0]);
+        impossible(&format!("the examples in {language}; there is no {}", check[0]));
         return;
     }
     for block in blocks {

@@ -173,6 +173,8 @@ async fn what_the_database_knows_is_told_without_more_rights_than_a_dispatcher_h
         ("postcall_waiting_deliveries", 4.0),
         ("postcall_unknown_unresolved", 2.0),
         ("postcall_pauses_active", 1.0),
+        ("postcall_hosts_paused", 0.0),
+        ("postcall_oldest_unpaused_seconds", 0.0),
         ("postcall_database_up", 1.0),
     ] {
         assert_eq!(scrape.value(name, &[]), value, "{name}\n{}", scrape.text);
@@ -185,6 +187,45 @@ async fn what_the_database_knows_is_told_without_more_rights_than_a_dispatcher_h
     let age = |name: &str| scrape.value(name, &[]) / 3_600.0;
     assert!((1.0..1.1).contains(&age("postcall_oldest_waiting_seconds")), "{}", scrape.text);
     assert!((24.0..24.1).contains(&age("postcall_oldest_sending_seconds")), "{}", scrape.text);
+}
+
+/// Lets a delivery of this agent wait that is so many minutes old.
+async fn waits(database: &Database, agent: &str, minutes: i32) {
+    let waiting = "INSERT INTO postcall.waiting (delivery_id, call_id, agent, action_id, created_at)";
+    let made = format!("now() - interval '{minutes} min'");
+    let select =
+        format!("SELECT postcall.uuid_v7(), postcall.uuid_v7(), agent, action_id, {made} FROM postcall.action");
+    database.execute(&format!("{waiting} {select} WHERE agent = '{agent}'")).await;
+}
+
+#[tokio::test]
+async fn the_oldest_delivery_that_no_pause_holds_back_is_told_whatever_else_is_paused() {
+    let database = Database::new().await;
+    let hosts =
+        [("by-host", "paused.example"), ("by-agent", "b.example"), ("by-action", "c.example"), ("free", "d.example")];
+    for (agent, host) in hosts {
+        database.publish(agent, "default", &json!({"method": "POST", "url": format!("https://{host}/x")})).await;
+    }
+    let mut session = database.session();
+    assert_eq!(session.oldest_unpaused().await.unwrap(), None, "nothing waits, and nothing is paused");
+    for (agent, minutes) in [("by-host", 90), ("by-agent", 80), ("by-action", 70), ("free", 10), ("free", 5)] {
+        waits(&database, agent, minutes).await;
+    }
+    let mut oldest = async || session.oldest_unpaused().await.unwrap().map(|seconds| (seconds / 60.0) as i64);
+    let pauses: [(&[&str], Option<i64>); 4] = [
+        (&["host", "paused.example"], Some(80)),
+        (&["agent", "by-agent"], Some(70)),
+        (&["action", "by-action"], Some(10)),
+        (&["host", "d.example:443"], None),
+    ];
+    assert_eq!(oldest().await, Some(90));
+    for (target, left) in pauses {
+        let paused = postcall_on(&database, &[&["pause"], target, &["--reason", "r"]].concat());
+        assert!(paused.status.success(), "{}", stderr(&paused));
+        assert_eq!(oldest().await, left, "{target:?}");
+    }
+    let figures = session.queue_figures().await.unwrap();
+    assert_eq!((figures.active_pauses, figures.paused_hosts), (4, 2));
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ use serde_json::json;
 use crate::support::database::Database;
 use crate::support::inbox::Inbox;
 use crate::support::name_server::{Asked, NameFiles, NameServer, Replies};
+use crate::support::not_tested::impossible;
 use crate::support::process::Dispatcher;
 
 /// The port of all name servers in resolv.conf.
@@ -26,7 +27,7 @@ async fn dispatcher_asking(
 ) -> Option<(Dispatcher, NameServer, NameFiles)> {
     let address = (address.parse::<std::net::Ipv4Addr>().unwrap(), PORT).into();
     if std::net::UdpSocket::bind(address).is_err() {
-        eprintln!("NOT TESTED: this user may not listen at port {PORT}");
+        impossible(&format!("names of the system: this user may not listen at port {PORT}"));
         return None;
     }
     let server = NameServer::start_at(address, silent_about_the_dead).await;
@@ -34,7 +35,7 @@ async fn dispatcher_asking(
     files.write_hosts(hosts);
     let [resolv_conf, hosts] = files.paths();
     let Some(dispatcher) = Dispatcher::start_resolving_by(database, &resolv_conf, &hosts, arguments).await else {
-        eprintln!("NOT TESTED: this user may not make a mount namespace");
+        impossible("names of the system: this user may not make a mount namespace");
         return None;
     };
     Some((dispatcher, server, files))

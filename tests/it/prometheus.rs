@@ -14,6 +14,7 @@ use tokio::process::{Child, ChildStderr, Command};
 
 use crate::support::database::Database;
 use crate::support::inbox::Inbox;
+use crate::support::not_tested::uninstalled;
 use crate::support::process::Dispatcher;
 use crate::support::scrape::{Scraper, start};
 use crate::support::sources::root;
@@ -158,7 +159,7 @@ async fn a_prometheus_loads_every_alert_and_has_data_for_every_panel_of_the_dash
     let database = Database::new().await;
     let (_dispatcher, scraper) = start(&database.url, &[]).await;
     let Some(prometheus) = Prometheus::watching(scraper).await else {
-        println!("NOT TESTED: alerts and dashboard in a real Prometheus; there is none (scripts/install-promtool)");
+        uninstalled("alerts and dashboard in a real Prometheus; there is none (scripts/install-promtool)");
         return;
     };
     // The counters at 0 first, so that there is a difference.

@@ -110,12 +110,14 @@ async fn a_standby_among_several_databases_is_read_and_refuses_changes_in_words_
         reason,
     ];
     let until = ("until", "2999-01-01T00:00:00Z");
-    let forms: [(&str, &[(&str, &str)]); 6] = [
+    let finding = ("finding", "failed");
+    let forms: [(&str, &[(&str, &str)]); 7] = [
         ("pause", &[("order", "pause"), ("target", "agent"), ("agent", "a"), reason]),
         ("enabled", &[("agent", "a"), ("name", "default"), ("enabled", "no"), reason]),
         ("resolve", &[("delivery", &delivery), ("finding", "failed"), reason]),
         ("replay", &[("delivery", &delivery), reason]),
         ("replay-many", &[("query", "agent=a"), until, reason]),
+        ("resolve-many", &[("query", "agent=a"), until, finding, reason]),
         ("action", &publish),
     ];
     for (form, fields) in forms {

@@ -10,6 +10,7 @@ use crate::signing::{changed, publish};
 use crate::support::database::Database;
 use crate::support::inbox::{Inbox, Received};
 use crate::support::keys::{key_file, new_key, started};
+use crate::support::not_tested::impossible;
 use crate::support::tools::example;
 
 /// A program that verifies, as docs/receivers.md has it.
@@ -37,7 +38,7 @@ impl Example {
     fn of(language: &str, suffix: &str, interpreter: &str, is_asymmetric: bool) -> Option<Example> {
         if Command::new(interpreter).arg("--version").output().is_err() {
             assert!(std::env::var_os("CI").is_none(), "there is no {interpreter}");
-            println!("NOT TESTED: the example in {language} of docs/receivers.md; there is no {interpreter}");
+            impossible(&format!("the example in {language} of docs/receivers.md; there is no {interpreter}"));
             return None;
         }
         let mut text = tempfile::Builder::new().suffix(suffix).tempfile().unwrap();

@@ -51,10 +51,15 @@ async fn pause(database: &Database, target: &[&str]) {
 #[tokio::test]
 async fn an_empty_database_has_nothing_to_tell() {
     let database = Database::new().await;
+    let nobody_runs = json!({"urgency": "urgent", "what": "No dispatcher runs: nothing is sent.", "cure": "Start one.",
+                             "command": "postcall run"});
+    let hour = json!({"delivered": exactly(0), "rejected": exactly(0), "failed": exactly(0), "unknown": exactly(0),
+                      "skipped": exactly(0)});
     assert_eq!(
         status(&database).await,
         json!({"dispatchers": [], "waiting": exactly(0), "oldest_waiting": null, "in_flight": 0, "unknown": exactly(0),
-               "open": exactly(0), "open_beyond_replay": 0, "oldest_open": null, "paused": [], "pauses_left_out": 0})
+               "open": exactly(0), "open_beyond_replay": 0, "oldest_open": null, "paused": [], "pauses_left_out": 0,
+               "needs": [nobody_runs], "last_hour": hour})
     );
     let table = table(&database);
     assert!(table.contains("no dispatcher runs") && table.contains("nothing is paused"), "{table}");
@@ -83,6 +88,35 @@ async fn each_delivery_is_counted_where_it_is() {
     assert_eq!((&status["waiting"], &status["in_flight"]), (&exactly(3), &json!(4)));
     assert_eq!((&status["unknown"], &status["dispatchers"][0]["in_flight"]), (&exactly(2), &json!(4)));
     assert!(status["oldest_waiting"]["age_ms"].as_i64().unwrap() >= 3_600_000, "{status}");
+}
+
+#[tokio::test]
+async fn what_needs_somebody_is_told_first_with_its_cure_and_as_the_overview_of_the_console_tells_it() {
+    let database = Database::new().await;
+    database.publish("a", "default", &json!({"method": "POST", "url": "https://crm.example/"})).await;
+    ended(&database, "failed", 2).await;
+    ended(&database, "unknown", 1).await;
+    ended(&database, "delivered", 3).await;
+    wait_for(&database, "a", "default", "https://crm.example/", 1).await;
+    pause(&database, &["agent", "a"]).await;
+    let told = table(&database);
+    assert!(told.starts_with("4 things need somebody\nurgent     No dispatcher runs: nothing is sent.\n"), "{told}");
+    assert!(told.contains("           $ postcall run\n"), "the command to do it with: {told}");
+    assert!(told.contains("last hour  delivered 3, rejected 0, failed 2, unknown 1, skipped 0\n"), "{told}");
+    let status = status(&database).await;
+    let needs = status["needs"].as_array().unwrap();
+    let urgencies: Vec<&str> = needs.iter().map(|need| need["urgency"].as_str().unwrap()).collect();
+    assert_eq!(urgencies, ["urgent", "look into", "look into", "look into", "know"]);
+    let page = crate::support::console::Console::start(&database.url).await.page("/").await.words();
+    for need in needs {
+        let what = need["what"].as_str().unwrap();
+        // How long something has waited goes on while both look.
+        let lasting = what.split(" has waited for").next().unwrap();
+        assert!(page.contains(lasting) && told.contains(lasting), "{what}: {page}");
+        assert!(page.contains(need["cure"].as_str().unwrap()), "{need}: {page}");
+        assert!(told.contains(need["cure"].as_str().unwrap()), "{need}: {told}");
+    }
+    assert_eq!(status["last_hour"]["failed"], exactly(2));
 }
 
 #[tokio::test]
@@ -314,7 +348,7 @@ async fn watching_looks_again_and_again_on_one_line_each() {
     for (format, expected) in [
         (
             "table",
-            "dispatchers alive 0, waiting 3 (the oldest for 1 h 0 min), in flight 0, unknown 0, open 0, paused 0",
+            "dispatchers alive 0, waiting 3 (the oldest for 1 h 0 min), in flight 0, unknown 0, open 0, paused 0, needs 2",
         ),
         ("json", "{"),
     ] {

@@ -41,6 +41,9 @@ mod cluster;
 #[path = "../it/support/database.rs"]
 #[allow(dead_code, reason = "tests/it uses more of it")]
 mod database;
+#[path = "../it/support/not_tested.rs"]
+#[allow(dead_code, reason = "tests/it uses more of it")]
+mod not_tested;
 #[path = "../it/support/proxy.rs"]
 #[allow(dead_code, reason = "tests/it uses more of it")]
 mod proxy;

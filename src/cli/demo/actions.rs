@@ -8,6 +8,10 @@ use super::receiver::Receiver;
 pub(super) const EXAMPLE_AGENT: &str = "agent_7f3k2";
 /// The agent whose action is disabled before its calls are sent.
 pub(super) const PAUSED_AGENT: &str = "agent_paused";
+/// The agent whose only action is not enabled: its calls get no delivery.
+pub(super) const OFF_AGENT: &str = "agent_off";
+/// The example's agent as somebody misspelt it on the platform: no action was ever published for it.
+pub(super) const MISSPELT_AGENT: &str = "agent_7f3k3";
 
 /// The example body of the platform's documentation, as printed there: the comma after `leadId` is missing.
 pub(super) const EXAMPLE_BODY: &str = r#"{
@@ -65,6 +69,11 @@ pub(super) fn all(receiver: &Receiver) -> Vec<Published> {
             "agent_slow",
             json!({ "method": "POST", "url": receiver.url("/never"), "timeout": 1_000 }).to_string(),
             "the receiver reads and never answers: unknown (timeout)",
+        ),
+        one(
+            OFF_AGENT,
+            json!({ "method": "POST", "url": receiver.url("/crm/calls"), "enabled": false }).to_string(),
+            "not enabled: its calls get no delivery",
         ),
         one(PAUSED_AGENT, plain("/crm/calls"), "disabled before its turn: skipped"),
     ]

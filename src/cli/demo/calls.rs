@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::actions::{EXAMPLE_AGENT, PAUSED_AGENT};
+use super::actions::{EXAMPLE_AGENT, MISSPELT_AGENT, OFF_AGENT, PAUSED_AGENT};
 use crate::store::platform::Close;
 
 /// A call that the simulated platform completes.
@@ -63,7 +63,7 @@ const CONVERSATIONS: [Conversation; 6] = [
 ];
 
 /// Every agent of the demo, and its number of calls.
-const AGENTS: [(&str, usize); 7] = [
+const AGENTS: [(&str, usize); 9] = [
     (EXAMPLE_AGENT, 12),
     ("agent_helpdesk", 4),
     ("agent_moved", 2),
@@ -71,6 +71,8 @@ const AGENTS: [(&str, usize); 7] = [
     ("agent_down", 2),
     ("agent_slow", 3),
     (PAUSED_AGENT, 2),
+    (OFF_AGENT, 1),
+    (MISSPELT_AGENT, 1),
 ];
 
 /// All calls; every fifth is rolled back.

@@ -15,10 +15,11 @@ use crate::dispatcher::{self, StopTokens};
 use crate::domain::chain::chain;
 use crate::metrics::Metrics;
 use crate::scheduler::Limits;
+use crate::service::action_test::Tester;
 use crate::service::examination::{examine, shown};
-use crate::store::Store;
 use crate::store::history::HistoryFilter;
 use crate::store::platform::Close;
+use crate::store::{Access, Store};
 use receiver::Receiver;
 
 mod actions;
@@ -31,6 +32,8 @@ const CONNECTIONS: u32 = 10;
 const CONSOLE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 /// The name under which the demo publishes actions.
 const BY: &str = "postcall demo";
+/// The name that is recorded with what is changed by the demo's console.
+const VISITOR: &str = "a visitor of the demo";
 /// How many calls the simulated platform completes at the same time.
 const CONCURRENT_CALLS: usize = 8;
 /// How often the demo checks whether all deliveries have ended.
@@ -41,7 +44,8 @@ const GIVE_UP_AFTER: Duration = Duration::from_secs(30);
 /// Show the whole way of a call, on an empty database.
 ///
 /// Migrates, starts a small receiver on 127.0.0.1, publishes actions, lets a simulated platform complete calls inside
-/// its own transactions (some rolled back), sends them, and shows the history, with a delivery in each final state.
+/// its own transactions (some rolled back), sends them, and shows the history, with a delivery in each final state. With
+/// `--keep`, it then waits with a console in which everything can be changed by whoever reaches 127.0.0.1.
 #[derive(Args)]
 pub struct Arguments {
     #[command(flatten)]
@@ -209,7 +213,7 @@ async fn keep(url: &str, receiver: &Receiver) -> Result<(), CliError> {
     signals::stop_on_signals(stop.clone())?;
     let console = listening(url).await?;
     print_line(&format!(
-        "the console    http://{}/\n\
+        "the console    http://{}/   (with forms: everything can be tried out)\n\
          the database   psql '{url}'\n\
          the receiver   {receiver_url}\n\
          look around    DATABASE_URL='{url}' {program} history\n\
@@ -224,15 +228,21 @@ async fn keep(url: &str, receiver: &Receiver) -> Result<(), CliError> {
     Ok(())
 }
 
-/// A console for whoever is at this machine. It only reads.
+/// A console for whoever is at this machine: nobody logs in, and everything can be tried out, as by `postcall console --write`.
 async fn listening(url: &str) -> Result<Console, CliError> {
     let reader = Store::connect_to_read(url, console::CONNECTIONS, console::PATIENCE).await?;
     let health = Store::connect_to_read(url, 1, console::PATIENCE).await?;
     let tail = Store::connect_to_read(url, 1, console::PATIENCE).await?;
-    let stores = Stores::new([reader.clone(), reader.clone(), reader.clone(), reader], None, health, tail);
+    let writes = Access { role: None, writes: true };
+    let writer = Store::connect_as(url, console::CONNECTIONS, console::PATIENCE, writes).await?;
+    let readers = std::array::from_fn(|_| reader.clone());
+    let stores = Stores::new(readers, Some([writer.clone(), writer]), health, tail);
     let now = stores.now().await?;
-    let auth = Auth::Nobody(None);
-    let settings = Settings { listen: CONSOLE, auth, public: None, proxies: Vec::new(), links: None, tester: None };
+    let auth = Auth::Nobody(Some(VISITOR.to_owned()));
+    // Tests may call what the dispatcher may.
+    let (webhook, _policy) = TargetArguments::of_this_machine().webhook(false, false)?;
+    let tester = Some(Tester::new(webhook, None));
+    let settings = Settings { listen: CONSOLE, auth, public: None, proxies: Vec::new(), links: None, tester };
     let console = Console::listen(settings, stores, now);
     console.await.map_err(|source| CliError::System { what: "listen for browsers", source })
 }

@@ -14,6 +14,7 @@ use crate::console::part::Part;
 use crate::console::people::{Role, Visit};
 use crate::console::query::{Place, Search};
 use crate::console::words::{Here, Mark, ShortTime, agent_address, number, shown};
+use crate::domain::delivery::State;
 use crate::service::history::{Next, Whole, page_within};
 use crate::service::whole_of_all::OfOne;
 use crate::store::history::{HistoryFilter, HistoryRow};
@@ -32,6 +33,8 @@ struct DeliveriesPage {
     list: Part<List>,
     /// Where what is found is replayed; `None` for those who may not, and where no criteria are given.
     replay: Option<String>,
+    /// Where it is said what became of what is unknown of it; `None` as well where nothing on the page is.
+    resolve: Option<String>,
     /// Where the call is looked for that was named, because it may have no delivery; `None` for those who see one agent.
     calls: Option<String>,
 }
@@ -40,6 +43,8 @@ struct DeliveriesPage {
 #[derive(Default)]
 struct List {
     rows: Vec<Row>,
+    /// Whether one of them is unknown.
+    has_unknown: bool,
     newest: Option<String>,
     newer: Option<String>,
     older: Option<String>,
@@ -87,7 +92,8 @@ pub(super) async fn page(query: &str, visit: &Visit<'_>) -> Result<Answer, Troub
         // The form stays, so that it can be corrected.
         Err(Trouble::Wrong(wrong)) => {
             let (form, list) = (Form::of(None), Part::Shown(List::default()));
-            let page = DeliveriesPage { here: Here::Deliveries, form, wrong, list, replay: None, calls: None };
+            let page =
+                DeliveriesPage { here: Here::Deliveries, form, wrong, list, replay: None, resolve: None, calls: None };
             return Ok(Answer::page(StatusCode::BAD_REQUEST, page.render()?));
         }
         Err(trouble) => return Err(trouble),
@@ -99,14 +105,18 @@ pub(super) async fn page(query: &str, visit: &Visit<'_>) -> Result<Answer, Troub
     }
     let (filter, store) = visit.deliveries(criteria(&search, visit).await?)?;
     let list = Part::of(list(store, &search, &filter).await, READER)?;
-    let replay = (visit.may(Role::Operator) && search.is_narrowed() && search.q.is_none())
-        .then(|| frame::inside(&format!("/change/replay-many?{}", search.query_with(&[]))));
+    let with_all = |form: &str| {
+        (visit.may(Role::Operator) && search.is_narrowed() && search.q.is_none())
+            .then(|| frame::inside(&format!("/change/{form}?{}", search.query_with(&[]))))
+    };
+    let is_any_unknown = matches!(&list, Part::Shown(list) if list.has_unknown);
+    let (replay, resolve) = (with_all("replay-many"), with_all("resolve-many").filter(|_| is_any_unknown));
     let calls = search.q.as_ref().filter(|_| visit.only_agent().is_none()).map(|q| {
         let query = url::form_urlencoded::Serializer::new(String::new()).append_pair("q", q).finish();
         frame::inside(&format!("/calls?{query}"))
     });
     let form = Form::of(Some(&search));
-    written(&DeliveriesPage { here: Here::Deliveries, form, wrong: String::new(), list, replay, calls })
+    written(&DeliveriesPage { here: Here::Deliveries, form, wrong: String::new(), list, replay, resolve, calls })
 }
 
 /// All criteria, the first field included, which here stands for a call.
@@ -187,5 +197,7 @@ async fn list(store: &Store, search: &Search, filter: &HistoryFilter) -> Result<
         }
     };
     let newest = (search.place != Place::Newest).then(|| search.address_with(&[]));
-    Ok(List { rows: rows.iter().map(Row::of).collect(), newest, newer, older, query: search.query_with(&[]), reached })
+    let has_unknown = rows.iter().any(|row| row.state == State::Unknown);
+    let (rows, query) = (rows.iter().map(Row::of).collect(), search.query_with(&[]));
+    Ok(List { rows, has_unknown, newest, newer, older, query, reached })
 }

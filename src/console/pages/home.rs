@@ -7,7 +7,6 @@ use askama::Template;
 use chrono::{DateTime, Utc};
 use tokio::time::Instant;
 
-use super::needs::{MOST_COUNTED, Need, needs, since, up_to};
 use super::pause_form::PauseForm;
 use super::written;
 use crate::console::answer::Answer;
@@ -22,6 +21,7 @@ use crate::console::words::{Here, Icon, Mark, ShortTime, Time, Tone, at_least, c
 use crate::domain::delivery::State;
 use crate::domain::report::{HostCondition, HostReport};
 use crate::service::history;
+use crate::service::needs::{MOST_COUNTED, Need, needs, since, up_to};
 use crate::store::history::{HistoryFilter, StateCount};
 use crate::store::last_hour::{MOST_IN_A_MINUTE, MinuteCount};
 use crate::store::open_deliveries::OpenDeliveries;
@@ -47,7 +47,7 @@ struct HomePage {
     summary: String,
     calm: bool,
     icon: Icon,
-    needs: Vec<Need>,
+    needs: Vec<(Mark, Need)>,
     status: Part<StatusView>,
     last_hour: Part<Vec<Figure>>,
     headroom: Part<Vec<String>>,
@@ -144,7 +144,7 @@ pub(super) async fn page(visit: &Visit<'_>, glance: &Glance) -> Result<Answer, T
         summary,
         calm,
         icon,
-        needs,
+        needs: needs.into_iter().map(|need| (need.urgency.into(), need)).collect(),
         status: status.map(|status| StatusView::of(&status, found_open)),
         last_hour: last_hour.map(|counts| last_hour_figures(&counts)),
         headroom: headroom.map(|tables| tables.iter().map(headroom_line).collect()),

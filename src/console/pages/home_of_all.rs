@@ -8,7 +8,6 @@ use chrono::{DateTime, TimeDelta, Utc};
 use tokio::time::timeout;
 
 use super::home::{ENDED, LATEST};
-use super::needs::{MOST_COUNTED, Need, needs, up_to};
 use super::written;
 use crate::console::answer::Answer;
 use crate::console::databases::Database;
@@ -22,6 +21,7 @@ use crate::console::together::{ANSWER_TIME, All, Answered};
 use crate::console::words::{Here, Icon, Mark, Time, Tone, count, long, number, shown};
 use crate::domain::delivery::State;
 use crate::service::history::page_within;
+use crate::service::needs::{MOST_COUNTED, Need, needs, up_to};
 use crate::store::history::{HistoryFilter, HistoryRow, StateCount};
 use crate::store::search::Patience;
 use crate::store::status::{Life, Status};

@@ -11,7 +11,6 @@ mod deliveries_of_all;
 mod delivery;
 mod home;
 mod home_of_all;
-mod needs;
 mod pause_form;
 mod search_form;
 mod story;
@@ -72,6 +71,8 @@ pub(super) async fn of(
         (Route::Replay, Some(form)) => change::replay(&form, visit).await,
         (Route::ReplayMany, None) => change::replay_many_asked(query, visit).await,
         (Route::ReplayMany, Some(form)) => change::replay_many_sent(&form, visit).await,
+        (Route::ResolveMany, None) => change::resolve_many_asked(query, visit).await,
+        (Route::ResolveMany, Some(form)) => change::resolve_many_sent(&form, visit).await,
         (Route::Resolve, Some(form)) => change::resolve(&form, visit).await,
         _ => Err(Trouble::NoPage),
     }

@@ -9,6 +9,7 @@ use tempfile::TempDir;
 use crate::support::accounts;
 use crate::support::cluster::{Cluster, own};
 use crate::support::database::Database;
+use crate::support::not_tested::impossible;
 use crate::support::process::Dispatcher;
 use crate::support::tally::Tally;
 
@@ -62,7 +63,7 @@ impl Drop for SmallDisk {
 #[tokio::test(flavor = "multi_thread")]
 async fn results_outlast_a_full_disk() {
     let Some(disk) = SmallDisk::mount("64m") else {
-        println!("NOT TESTED: a full disk, since this user may not mount one");
+        impossible("a full disk, since this user may not mount one");
         return;
     };
     let cluster = Cluster::start().await;

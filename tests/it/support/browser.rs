@@ -13,6 +13,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
 use super::console::exchange;
+use super::not_tested::uninstalled;
 
 /// How long the browser may take to start.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -43,7 +44,7 @@ impl Browser {
             .kill_on_drop(true)
             .spawn();
         let (Ok(mut driver), Some(chromium)) = (spawned, chromium()) else {
-            println!("NOT TESTED: pages in a browser; see scripts/with-browser");
+            uninstalled("pages in a browser; see scripts/with-browser");
             return None;
         };
         let mut lines = BufReader::new(driver.stdout.take().unwrap()).lines();

@@ -81,6 +81,24 @@ impl Console {
         Console { child, address: address.parse().unwrap(), _stdout: stdout }
     }
 
+    /// The console of `postcall demo --keep` on this database, once everything is there.
+    pub async fn of_demo(url: &str) -> Console {
+        let mut command = Command::new(POSTCALL);
+        command.args(["--log", "warn", "demo", "--keep"]).env("DATABASE_URL", url).stdin(Stdio::null());
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true).spawn().unwrap();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap()).lines();
+        let address = tokio::time::timeout(PATIENCE, async {
+            loop {
+                let line = stdout.next_line().await.unwrap().expect("it says where its console is");
+                let rest = line.strip_prefix("the console").and_then(|rest| rest.trim().strip_prefix("http://"));
+                if let Some((address, _)) = rest.and_then(|rest| rest.split_once('/')) {
+                    return address.parse().unwrap();
+                }
+            }
+        });
+        Console { child, address: address.await.expect("it is there within a minute"), _stdout: stdout }
+    }
+
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address

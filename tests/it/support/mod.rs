@@ -19,6 +19,7 @@ pub mod keys;
 pub mod life;
 pub mod name_server;
 pub mod namespace;
+pub mod not_tested;
 pub mod platform;
 pub mod process;
 pub mod proxy;

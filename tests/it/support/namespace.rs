@@ -7,6 +7,8 @@ use std::process::{Command, Output};
 
 use tempfile::NamedTempFile;
 
+use super::not_tested::impossible;
+
 /// An address of the namespace itself.
 pub const LIVING: &str = "203.0.113.5";
 /// Addresses that swallow whatever is sent to them.
@@ -59,13 +61,13 @@ impl World<'_> {
         }
         match tokio::task::spawn_blocking(move || child.output()).await.unwrap() {
             Ok(Output { status, .. }) if [1, NOT_POSSIBLE].map(Some).contains(&status.code()) => {
-                eprintln!("NOT TESTED: {name}: this system lets no namespace be made");
+                impossible(&format!("{name}: this system lets no namespace be made"));
             }
             Ok(Output { status, stdout, stderr }) => {
                 let (told, complained) = (String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
                 assert!(status.success() && told.contains("1 passed"), "{told}\n{complained}");
             }
-            Err(error) => eprintln!("NOT TESTED: {name}: no unshare: {error}"),
+            Err(error) => impossible(&format!("{name}: no unshare: {error}")),
         }
         false
     }

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::LazyLock;
 
+use super::not_tested::{impossible, uninstalled};
+
 /// What cargo tells a test about the test's own crate. The build of another program must not see it: some build scripts run
 /// again when it changes, and the compiled crates could not be shared.
 const OF_THIS_CRATE: [&str; 3] = ["CARGO_BIN_EXE_", "CARGO_MANIFEST_", "CARGO_PKG_"];
@@ -22,7 +24,8 @@ pub fn sqlx() -> &'static Path {
 pub fn earlier_release(version: &str) -> Option<PathBuf> {
     let path = built(Command::new("scripts/build-previous").arg(version));
     if path.is_empty() {
-        println!("NOT TESTED: upgrades from {version}; see scripts/build-previous");
+        // Where the history of the repository was not fetched as a whole, it cannot be built.
+        impossible(&format!("upgrades from {version}; see scripts/build-previous"));
     }
     (!path.is_empty()).then(|| PathBuf::from(path))
 }
@@ -35,7 +38,7 @@ pub fn python_library() -> Option<PathBuf> {
     });
     let is_there = FETCHED.join("standardwebhooks").is_dir();
     if !is_there {
-        println!("NOT TESTED: Python's library standardwebhooks; see scripts/install-standardwebhooks");
+        uninstalled("Python's library standardwebhooks; see scripts/install-standardwebhooks");
     }
     is_there.then(|| FETCHED.clone())
 }

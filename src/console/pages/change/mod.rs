@@ -3,8 +3,10 @@
 
 mod edit;
 mod editor;
+mod many;
 mod orders;
 mod replay_many;
+mod resolve_many;
 mod test_form;
 mod versions;
 
@@ -12,6 +14,7 @@ pub(super) use edit::{form as edit_form, sent as edit_sent};
 pub(super) use editor::check;
 pub(super) use orders::{pause, replay, resolve, switch};
 pub(super) use replay_many::{asked as replay_many_asked, sent as replay_many_sent};
+pub(super) use resolve_many::{asked as resolve_many_asked, sent as resolve_many_sent};
 pub(super) use test_form::{form as test_form, sent as test_sent};
 pub(super) use versions::versions;
 

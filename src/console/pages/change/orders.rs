@@ -125,13 +125,18 @@ pub(in crate::console::pages) async fn replay(form: &Form, visit: &Visit<'_>) ->
     }
 }
 
+/// What a form says that was found out.
+pub(super) fn finding(form: &Form) -> Result<Finding, Trouble> {
+    let wrong = || Trouble::NotDone("Say what you found out: delivered, rejected or failed.".to_owned());
+    let finding = Finding::ALL.into_iter().find(|finding| form.text("finding") == Some(finding.state().as_str()));
+    finding.ok_or_else(wrong)
+}
+
 /// Records a finding.
 pub(in crate::console::pages) async fn resolve(form: &Form, visit: &Visit<'_>) -> Result<Answer, Trouble> {
     let change = visit.change(Role::Operator)?;
     let (id, reason) = (id(form)?, reason(form)?);
-    let wrong = || Trouble::NotDone("Say what you found out: delivered, rejected or failed.".to_owned());
-    let finding = Finding::ALL.into_iter().find(|finding| form.text("finding") == Some(finding.state().as_str()));
-    let finding = finding.ok_or_else(wrong)?;
+    let finding = finding(form)?;
     let resolution = change.store.resolve(id, finding, change.by, &reason).await?;
     match told::resolved(id, finding, change.by, &resolution) {
         Ok(done) => Ok(visit.done(&frame::inside(&format!("/deliveries/{id}")), sentence(&done))),

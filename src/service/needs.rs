@@ -1,8 +1,11 @@
-//! What needs somebody: from the status to a list with what to do about each. Pure, so that each case has a test.
+//! What needs somebody: from the status to a list with what to do about each, for the overview of the console and for `postcall status`.
+//! Pure, so that each case has a test.
 
-use crate::console::words::{Icon, Mark, Tone, count, long, number, shown};
+use super::words::{count, long, number};
+use crate::domain::closed_set::closed_set;
 use crate::domain::delivery::State;
 use crate::domain::report::HostCondition;
+use crate::domain::visible::visible;
 use crate::store::history::StateCount;
 use crate::store::open_deliveries::OpenDeliveries;
 use crate::store::partitions::Headroom;
@@ -10,7 +13,7 @@ use crate::store::status::{Count, Life, Status};
 
 mod left_open;
 
-pub(in crate::console) use left_open::since;
+pub use left_open::since;
 
 /// Below this age, what waits is only on its way.
 const LONG_WAIT_MS: i64 = 60_000;
@@ -19,32 +22,42 @@ const LEAST_DAYS: i64 = 3;
 /// The most hosts, and the most dispatchers, that are named one by one.
 const MOST_NAMED: usize = 5;
 
+closed_set! {
+    /// How soon somebody is needed. In the order of urgency.
+    pub enum Urgency {
+        /// At once: nothing is sent, or something is about to go wrong.
+        Urgent = "urgent",
+        /// Today: something is not as it should be.
+        Look = "look into",
+        /// Not at all, but it is good to know.
+        Know = "know",
+    }
+}
+
 /// Something that needs somebody.
-pub(in crate::console) struct Need {
-    pub(in crate::console) mark: Mark,
+#[derive(Debug)]
+pub struct Need {
+    /// How soon.
+    pub urgency: Urgency,
     /// What is the matter.
-    pub(in crate::console) what: String,
+    pub what: String,
     /// What to do about it.
-    pub(in crate::console) cure: &'static str,
+    pub cure: &'static str,
     /// The command to do it with.
-    pub(in crate::console) command: Option<&'static str>,
+    pub command: Option<&'static str>,
     /// Where the console shows it: address and name.
-    pub(in crate::console) link: Option<(&'static str, &'static str)>,
+    pub link: Option<(&'static str, &'static str)>,
 }
 
 impl Need {
     /// Whether somebody has to do something about it, and does not only have to know.
-    pub(in crate::console) fn is_for_somebody(&self) -> bool {
-        self.mark != KNOW
+    pub fn is_for_somebody(&self) -> bool {
+        self.urgency != Urgency::Know
     }
 }
 
-const URGENT: Mark = Mark { icon: Icon::WARN, tone: Tone::Trouble, word: "urgent" };
-const LOOK: Mark = Mark { icon: Icon::ASK, tone: Tone::Doubt, word: "look into" };
-const KNOW: Mark = Mark { icon: Icon::PAUSE, tone: Tone::Plain, word: "know" };
-
-/// What needs somebody, the most urgent first.
-pub(in crate::console) fn needs(
+/// What needs somebody, the most urgent first. What could not be read is `None`.
+pub fn needs(
     status: Option<&Status>,
     last_hour: Option<&[StateCount]>,
     open: Option<&OpenDeliveries>,
@@ -62,14 +75,14 @@ pub(in crate::console) fn needs(
         left_open::tell(open, &mut needs);
     }
     partitions(headroom.unwrap_or_default(), &mut needs);
-    needs.sort_by_key(|need| [URGENT, LOOK, KNOW].iter().position(|mark| *mark == need.mark));
+    needs.sort_by_key(|need| Urgency::ALL.iter().position(|urgency| *urgency == need.urgency));
     needs
 }
 
 fn dispatchers(status: &Status, needs: &mut Vec<Need>) {
     if !status.dispatchers.iter().any(|dispatcher| matches!(dispatcher.life, Life::Alive { .. })) {
         needs.push(Need {
-            mark: URGENT,
+            urgency: Urgency::Urgent,
             what: "No dispatcher runs: nothing is sent.".to_owned(),
             cure: "Start one.",
             command: Some("postcall run"),
@@ -84,8 +97,8 @@ fn dispatchers(status: &Status, needs: &mut Vec<Need>) {
     let lost = status.dispatchers.iter().filter_map(|one| ended(one.life).map(|how| (one.name.as_str(), how)));
     for (name, how) in lost.take(MOST_NAMED) {
         needs.push(Need {
-            mark: LOOK,
-            what: format!("Dispatcher {} {how}.", shown(name)),
+            urgency: Urgency::Look,
+            what: format!("Dispatcher {} {how}.", visible(name)),
             cure: "What it had in flight becomes unknown. Find out why it ended: its log, the machine, the network.",
             command: None,
             link: Some(("/deliveries?state=unknown&error_kind=dispatcher_lost", "Its unknown deliveries")),
@@ -97,7 +110,7 @@ fn queue(status: &Status, needs: &mut Vec<Need>) {
     if let Some(oldest) = status.oldest_waiting.filter(|oldest| oldest.age_ms >= LONG_WAIT_MS) {
         let paused = if status.active_pauses > 0 { " Something is paused, which may be why." } else { "" };
         needs.push(Need {
-            mark: LOOK,
+            urgency: Urgency::Look,
             what: format!("The oldest delivery has waited for {}.{paused}", long(oldest.age_ms)),
             cure: "See below whether dispatchers run, whether their places are full, and whether a host or a pause holds it \
                    back.",
@@ -107,7 +120,7 @@ fn queue(status: &Status, needs: &mut Vec<Need>) {
     }
     if status.in_doubt.counted > 0 || status.in_doubt.is_more {
         needs.push(Need {
-            mark: LOOK,
+            urgency: Urgency::Look,
             what: deliveries(
                 status.in_doubt,
                 "is unknown, and nobody has said what became of it.",
@@ -137,8 +150,8 @@ fn hosts(status: &Status, needs: &mut Vec<Need>) {
             HostCondition::Answering => continue,
         };
         needs.push(Need {
-            mark: LOOK,
-            what: format!("Host {} {how}, as dispatcher {dispatcher} sees it.", shown(&host.host)),
+            urgency: Urgency::Look,
+            what: format!("Host {} {how}, as dispatcher {dispatcher} sees it.", visible(&host.host)),
             cure,
             command: Some("postcall pause host NAME --reason '…'"),
             link: Some(("/deliveries?state=unknown&state=failed&since=1h", "What failed or is unknown")),
@@ -150,7 +163,7 @@ fn pauses(status: &Status, needs: &mut Vec<Need>) {
     if status.active_pauses > 0 {
         let are = if status.active_pauses == 1 { "pause is" } else { "pauses are" };
         needs.push(Need {
-            mark: KNOW,
+            urgency: Urgency::Know,
             what: format!("{} {are} in force: what is paused waits.", number(status.active_pauses)),
             cure: "Resume what need not wait any longer.",
             command: Some("postcall resume …"),
@@ -164,14 +177,14 @@ fn failures(last_hour: &[StateCount], needs: &mut Vec<Need>) {
         let what = |one, many| format!("{} in the last hour.", deliveries(up_to(counted.count), one, many));
         let need = match counted.state {
             State::Failed => Need {
-                mark: LOOK,
+                urgency: Urgency::Look,
                 what: what("failed", "failed"),
                 cure: "Nothing of these was sent. Each says why; when that is mended, send them by a replay.",
                 command: Some("postcall replay --state failed --since TIME --reason '…' --dry-run"),
                 link: Some(("/deliveries?state=failed&since=1h", "What failed")),
             },
             State::Rejected => Need {
-                mark: LOOK,
+                urgency: Urgency::Look,
                 what: what("was rejected by its receiver", "were rejected by their receivers"),
                 cure: "Whatever was rejected was received and refused. Look at the codes: 4xx is mostly the action, 5xx the \
                        receiver.",
@@ -188,7 +201,7 @@ fn partitions(headroom: &[Headroom], needs: &mut Vec<Need>) {
     for short in headroom.iter().filter(|headroom| headroom.days() < LEAST_DAYS) {
         let (table, days) = (&short.table, short.days());
         needs.push(Need {
-            mark: URGENT,
+            urgency: Urgency::Urgent,
             what: format!("The table {table} has partitions for {days} more days only."),
             cure: "Nothing fails, but what comes later cannot be dropped as a whole. A dispatcher makes partitions every \
                    hour: its log says what keeps it from that.",
@@ -201,10 +214,10 @@ fn partitions(headroom: &[Headroom], needs: &mut Vec<Need>) {
 const ONE: Count = Count { counted: 1, is_more: false };
 
 /// The most deliveries of a state that are counted for the last hour.
-pub(in crate::console) const MOST_COUNTED: usize = 10_000;
+pub const MOST_COUNTED: usize = 10_000;
 
 /// The count of a state, which is one more than [`MOST_COUNTED`] if there are more.
-pub(in crate::console) fn up_to(found: i64) -> Count {
+pub fn up_to(found: i64) -> Count {
     let most = i64::try_from(MOST_COUNTED).unwrap_or(i64::MAX);
     Count { counted: found.min(most), is_more: found > most }
 }
@@ -262,7 +275,7 @@ mod tests {
     }
 
     fn told_of(needs: Vec<Need>) -> Vec<String> {
-        needs.into_iter().map(|need| format!("{}: {}", need.mark.word, need.what)).collect()
+        needs.into_iter().map(|need| format!("{}: {}", need.urgency, need.what)).collect()
     }
 
     fn headroom(days: i64) -> Headroom {

@@ -1,7 +1,7 @@
 //! What is told of open deliveries: those that somebody can do something about, and those that nobody can send again.
 
-use super::{KNOW, LOOK, Need, ONE};
-use crate::console::words::{at_least, long, number};
+use super::{Need, ONE, Urgency};
+use crate::service::words::{at_least, long, number};
 use crate::store::open_deliveries::OpenDeliveries;
 use crate::store::status::Count;
 
@@ -23,7 +23,7 @@ pub(super) fn tell(open: &OpenDeliveries, needs: &mut Vec<Need>) {
     let within_reach = Count { counted: within_reach.counted.max(1), ..within_reach };
     let (are, were) = if within_reach == ONE { ("delivery is", "It was") } else { ("deliveries are", "They were") };
     needs.push(Need {
-        mark: LOOK,
+        urgency: Urgency::Look,
         what: format!(
             "{} {are} open, {}. {were} rejected, failed or unknown, and no later delivery of the message was delivered.",
             at_least(within_reach),
@@ -44,7 +44,7 @@ fn beyond_replay(open: &OpenDeliveries, needs: &mut Vec<Need>) {
         many => format!("{} open deliveries have lost their calls", number(many)),
     };
     needs.push(Need {
-        mark: KNOW,
+        urgency: Urgency::Know,
         what: format!("{what}: call removed; nothing can be sent again."),
         cure: "Nothing is to be done. They failed or were rejected, and their calls were removed since, when they were as old as calls are \
                kept for. They are listed as open as long as history is kept.",
@@ -54,7 +54,7 @@ fn beyond_replay(open: &OpenDeliveries, needs: &mut Vec<Need>) {
 }
 
 /// Since when the oldest open delivery is there that somebody can do something about.
-pub(in crate::console) fn since(open: &OpenDeliveries, age_ms: i64) -> String {
+pub fn since(open: &OpenDeliveries, age_ms: i64) -> String {
     let age = long(age_ms);
     if open.may_be_older { format!("the oldest for {age} or longer") } else { format!("the oldest for {age}") }
 }
@@ -64,11 +64,11 @@ mod tests {
     use chrono::DateTime;
 
     use super::*;
-    use crate::console::pages::needs::needs;
+    use crate::service::needs::needs;
     use crate::store::status::Oldest;
 
     fn told_of(needs: Vec<Need>) -> Vec<String> {
-        needs.into_iter().map(|need| format!("{}: {}", need.mark.word, need.what)).collect()
+        needs.into_iter().map(|need| format!("{}: {}", need.urgency, need.what)).collect()
     }
 
     fn open(counted: i64, unknown: i64, age_ms: i64) -> OpenDeliveries {
