@@ -70,6 +70,8 @@ mod status;
 mod table;
 mod targets;
 mod text;
+mod unknown;
+mod usage;
 mod values;
 
 /// Sends each completed call to its webhooks at most once, and shows every unknown outcome.
