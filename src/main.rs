@@ -4,7 +4,6 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use clap::Parser;
 use mimalloc::MiMalloc;
 use postcall::cli::{Cli, keep_private};
 
@@ -16,7 +15,7 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 #[tokio::main]
 async fn main() -> ExitCode {
     keep_private();
-    let cli = Cli::parse();
+    let cli = Cli::of_this_process();
     cli.start_logging();
     match cli.run().await {
         Ok(()) => ExitCode::SUCCESS,

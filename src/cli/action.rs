@@ -14,7 +14,8 @@ use super::attribution::OptionalAttribution;
 use super::key_file::KeyFile;
 use super::signing::SigningArguments;
 use super::table::{Table, print_json, time};
-use super::{CliError, Database, Format, ONE_CONNECTION, print_line};
+use super::unknown::no_such_action;
+use super::{CliError, Database, Format, ONE_CONNECTION, print_line, unknown};
 use crate::domain::action;
 use crate::domain::action_file::{ActionFile, ActionText};
 use crate::domain::visible::{visible, visible_lines};
@@ -223,6 +224,7 @@ async fn publish(
             visible(&which.agent)
         );
     }
+    unknown::warn_of_new(&store, &which).await?;
     let reason = attribution.reason.as_deref();
     let publication = Publication { agent: &which.agent, name: &which.name, spec: &spec, enabled, by: &by, reason };
     let published = store.publish(&publication).await?;
@@ -254,7 +256,9 @@ pub(super) fn warn(warnings: &[LocatedWarning]) {
 
 async fn list(store: &Store, agent: Option<&str>, format: Format) -> Result<(), CliError> {
     if !store.may_read_templates().await? {
-        return action_outlines::print(&store.action_outlines(agent).await?, format);
+        let outlines = store.action_outlines(agent).await?;
+        action_outlines::print(&outlines, format)?;
+        return if outlines.is_empty() { Ok(unknown::say(store, agent, None).await?) } else { Ok(()) };
     }
     let actions = store.actions(agent, None, None).await?;
     let mut table = Table::new(&["agent", "action", "version", "enabled", "method", "url", "timeout ms", "published"]);
@@ -276,6 +280,9 @@ async fn list(store: &Store, agent: Option<&str>, format: Format) -> Result<(), 
     }
     let objects: Vec<Value> = actions.iter().map(described).collect();
     table.print(format, &objects)?;
+    if actions.is_empty() {
+        unknown::say(store, agent, None).await?;
+    }
     if let Some(sealed) = actions.iter().find_map(|action| action.spec.as_ref().err()) {
         eprintln!("(sealed): {sealed}");
     }
@@ -285,7 +292,7 @@ async fn list(store: &Store, agent: Option<&str>, format: Format) -> Result<(), 
 async fn show(which: Which, version: Option<i32>, key_file: &KeyFile) -> Result<(), CliError> {
     let store = key_file.with_keys(which.database.open(ONE_CONNECTION).await?)?;
     let found = store.actions(Some(&which.agent), Some(&which.name), version).await?.into_iter().next();
-    let action = found.ok_or_else(|| no_such_action(&which, version))?;
+    let Some(action) = found else { return Err(no_such_action(&store, &which, version).await) };
     eprintln!(
         "{} {} version {} of {}, published {} by {}{}",
         visible(&action.agent),
@@ -325,15 +332,8 @@ async fn switch(Switch { which, attribution }: Switch, enabled: bool) -> Result<
     let store = which.database.open(ONE_CONNECTION).await?;
     let reason = attribution.reason.as_deref();
     let switching = Switching { agent: &which.agent, name: &which.name, enabled, by: &by, reason };
-    let switched = told::switched(&which.agent, &which.name, enabled, store.switch(&switching).await?);
-    print_line(&switched.ok_or_else(|| no_such_action(&which, None))?)
-}
-
-pub(super) fn no_such_action(which: &Which, version: Option<i32>) -> CliError {
-    let version = version.map(|version| format!(" version {version}")).unwrap_or_default();
-    CliError::Problem(format!(
-        "agent {0} has no action {1}{version}; `postcall action list {0}` shows what it has",
-        visible(&which.agent),
-        visible(&which.name)
-    ))
+    match told::switched(&which.agent, &which.name, enabled, store.switch(&switching).await?) {
+        Some(switched) => print_line(&switched),
+        None => Err(no_such_action(&store, &which, None).await),
+    }
 }

@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::action::{Which, attribution, check_quietly, no_such_action, warn};
+use super::action::{Which, attribution, check_quietly, warn};
 use super::action_source::ActionSource;
 use super::attribution::Attribution;
 use super::key_file::KeyFile;
@@ -16,7 +16,8 @@ use super::show::{field, masked_lines};
 use super::signals::first_stop;
 use super::table::{Table, print_json, time};
 use super::targets::TargetArguments;
-use super::{CliError, Database, Format, ONE_CONNECTION, print_line, read_file};
+use super::unknown::no_such_action;
+use super::{CliError, Database, Format, ONE_CONNECTION, print_line, read_file, unknown};
 use crate::domain::action::ActionSpec;
 use crate::domain::action_file::ActionFile;
 use crate::domain::action_test::{CallSource, TestState};
@@ -125,7 +126,11 @@ impl TestArguments {
         let wish = Wish { agent: &self.which.agent, action: &self.which.name, what, call: &call, by: &by, reason };
         let stop = first_stop()?;
         let report = Tester::new(webhook, keys).test(&store, &wish, stop).await;
-        let report = report.map_err(|refused| in_cli_words(refused, &self.which, self.version))?;
+        let report = match report {
+            Ok(report) => report,
+            Err(NotTested::NoSuchAction) => return Err(no_such_action(&store, &self.which, self.version).await),
+            Err(refused) => return Err(in_cli_words(refused)),
+        };
         for path in report.record.unresolved.iter().flatten() {
             eprintln!("warning: the call has nothing for the placeholder {}", visible(path));
         }
@@ -154,15 +159,14 @@ fn warnings_of_test(spec: &ActionSpec) -> Vec<LocatedWarning> {
 /// Warnings of a published version.
 async fn say_warnings(store: &Store, which: &Which, version: Option<i32>) -> Result<(), CliError> {
     let found = store.actions(Some(&which.agent), Some(&which.name), version).await?.pop();
-    let action = found.ok_or_else(|| no_such_action(which, version))?;
+    let Some(action) = found else { return Err(no_such_action(store, which, version).await) };
     warn(&warnings_of_test(action.spec.as_ref()?));
     Ok(())
 }
 
 /// Why there was no test, with the command that helps.
-fn in_cli_words(refused: NotTested, which: &Which, version: Option<i32>) -> CliError {
+fn in_cli_words(refused: NotTested) -> CliError {
     match refused {
-        NotTested::NoSuchAction => no_such_action(which, version),
         NotTested::Store(error) => error.into(),
         NotTested::Paused(pause) => {
             let (target, by) = (&pause.target, attribution(Some(&pause.begun.by), Some(&pause.begun.db_user)));
@@ -279,6 +283,9 @@ impl TestsArguments {
             ]);
         }
         table.print(self.format, &tests)?;
+        if tests.is_empty() {
+            unknown::say(&store, Some(&self.agent), self.name.as_deref()).await?;
+        }
         let is_full = usize::try_from(self.limit).is_ok_and(|limit| tests.len() >= limit);
         if let Some(last) = tests.last().filter(|_| is_full) {
             eprintln!("more: repeat with --before {}", last.test_id);

@@ -4,9 +4,10 @@ use clap::Args;
 use clap::builder::RangedI64ValueParser;
 use serde_json::{Value, json};
 
-use super::action::{Which, attribution, because, no_such_action};
+use super::action::{Which, attribution, because};
 use super::key_file::KeyFile;
 use super::table::{Table, time};
+use super::unknown::no_such_action;
 use super::{CliError, Format, ONE_CONNECTION, print_line};
 use crate::domain::visible::visible;
 use crate::service::comparison::differences;
@@ -47,7 +48,7 @@ impl VersionsArguments {
         let store = self.which.database.open(ONE_CONNECTION).await?;
         let versions = store.versions(&self.which.agent, &self.which.name, self.before, self.limit).await?;
         if versions.is_empty() && self.before.is_none() {
-            return Err(no_such_action(&self.which, None));
+            return Err(no_such_action(&store, &self.which, None).await);
         }
         let mut table = Table::new(&["version", "published", "by", "reason", "changed"]);
         for version in &versions {
@@ -130,7 +131,10 @@ impl DiffArguments {
 
 async fn version(store: &Store, which: &Which, version: Option<i32>) -> Result<ActionRecord, CliError> {
     let found = store.actions(Some(&which.agent), Some(&which.name), version).await?.into_iter().next();
-    found.ok_or_else(|| no_such_action(which, version))
+    match found {
+        Some(action) => Ok(action),
+        None => Err(no_such_action(store, which, version).await),
+    }
 }
 
 /// Which version it is, when it was published, by whom and why, in one line.

@@ -3,15 +3,16 @@
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, Subcommand};
 
+use super::action::attribution;
 use super::audit_seal::{CheckArguments, NewKeyArguments, ProveArguments, VerifyArguments};
 use super::database::ReadDatabase;
 use super::listing::{Listed, Listing};
-use super::moment::{parse_moment, resolved};
+use super::moment::{parse_moment, resolved, say_nothing_between};
 use super::table::{Table, time};
-use super::{CliError, Format, ONE_CONNECTION};
+use super::{CliError, Format, ONE_CONNECTION, unknown};
 use crate::domain::act::{Act, ActKey};
 use crate::domain::moment::Moment;
-use crate::service::audit::{WholeAudit, object, who};
+use crate::service::audit::{WholeAudit, object};
 use crate::store::Store;
 use crate::store::acts::{ActFilter, ActRow, ActsFound};
 
@@ -25,8 +26,7 @@ use crate::store::acts::{ActFilter, ActRow, ActsFound};
 ///   tested                an action or an action file, with what became of the test
 ///
 /// Who did it stands there twice: the name that the person gave, and the user who was logged into the
-/// database, whom the person cannot choose; the table shows the latter where nobody gave a name. What
-/// was done before this was recorded has neither. Nothing of it can be changed or deleted, as long as
+/// database, whom the person cannot choose. What was done before this was recorded has neither. Nothing of it can be changed or deleted, as long as
 /// it is kept; replays and findings go when the history goes that they belong to.
 ///
 /// One look reads at most 10,000 acts; if fewer than a page match among them, stderr says how to go
@@ -114,13 +114,19 @@ impl ListingArguments {
     async fn run(self) -> Result<(), CliError> {
         let store = self.database.open(ONE_CONNECTION).await?;
         let [since, until] = resolved(&store, [self.since, self.until]).await?;
+        say_nothing_between(since, until);
         let acts = Some(self.acts).filter(|acts| !acts.is_empty());
         let filter = ActFilter { acts, agent: self.agent, by: self.by, since, until };
+        let agent = filter.agent.clone();
         if self.all {
-            return print_whole(&store, WholeAudit::new(filter, self.after), self.format).await;
+            let found = print_whole(&store, WholeAudit::new(filter, self.after), self.format).await?;
+            return if found == 0 { Ok(unknown::say(&store, agent.as_deref(), None).await?) } else { Ok(()) };
         }
         let ActsFound { acts, rest_after } = store.acts(&filter, self.after.as_ref(), self.limit).await?;
         print(&acts, self.format)?;
+        if acts.is_empty() {
+            unknown::say(&store, agent.as_deref(), None).await?;
+        }
         if let Some(last) = rest_after {
             eprintln!("there may be more: repeat with --after {last}");
         }
@@ -128,7 +134,8 @@ impl ListingArguments {
     }
 }
 
-async fn print_whole(store: &Store, mut whole: WholeAudit, format: Format) -> Result<(), CliError> {
+/// Returns how many were printed.
+async fn print_whole(store: &Store, mut whole: WholeAudit, format: Format) -> Result<usize, CliError> {
     let mut listing = Listing::new(format);
     while let Some(rows) = whole.step(store).await? {
         listing.add(&rows)?;
@@ -140,7 +147,8 @@ fn print(rows: &[ActRow], format: Format) -> Result<(), CliError> {
     if format == Format::Csv {
         let mut listing = Listing::new(format);
         listing.add(rows)?;
-        return listing.end();
+        listing.end()?;
+        return Ok(());
     }
     let mut table = Table::new(ActRow::HEADER);
     for row in rows {
@@ -158,7 +166,7 @@ impl Listed for ActRow {
             self.act.to_string(),
             self.agent.clone().unwrap_or_default(),
             object(self),
-            who(self).to_owned(),
+            attribution(self.person.as_deref(), self.db_user.as_deref()),
             self.reason.clone().unwrap_or_default(),
             self.delivery_id.map(|id| id.to_string()).unwrap_or_default(),
         ]

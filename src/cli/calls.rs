@@ -5,9 +5,9 @@ use clap::builder::RangedU64ValueParser;
 use uuid::Uuid;
 
 use super::database::ReadDatabase;
-use super::moment::{parse_moment, resolved};
+use super::moment::{parse_moment, resolved, say_nothing_between};
 use super::table::{Table, time};
-use super::{CliError, Format, ONE_CONNECTION};
+use super::{CliError, Format, ONE_CONNECTION, unknown};
 use crate::domain::moment::Moment;
 use crate::service::calls::{Arrived, Without, arrivals};
 use crate::store::calls::CallFilter;
@@ -66,6 +66,7 @@ impl Arguments {
     pub(super) async fn run(self) -> Result<(), CliError> {
         let store = self.database.open(ONE_CONNECTION).await?;
         let [since, until] = resolved(&store, [self.since, self.until]).await?;
+        say_nothing_between(since, until);
         let without_deliveries = self.without_deliveries;
         let filter = CallFilter { agent: self.agent, call_sid: None, since, until, without_deliveries };
         let found = arrivals(&store, &filter, self.after, self.limit).await?;
@@ -75,6 +76,9 @@ impl Arguments {
             table.row(cells(arrived));
         }
         table.print(self.format, &found.calls)?;
+        if found.calls.is_empty() {
+            unknown::say(&store, filter.agent.as_deref(), None).await?;
+        }
         if let Some(last) = found.rest_after {
             eprintln!("there may be more: repeat with --after {last}");
         }

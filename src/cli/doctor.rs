@@ -21,7 +21,8 @@ use crate::store::Store;
 ///   schema        is the one of this program
 ///   guards        the triggers and constraints that keep rows as they were are on
 ///   partitions    there are partitions for the time to come
-///   dispatchers   some run, and they may send to the same targets
+///   dispatchers   some run, and they may send to the same targets; that none runs is a problem
+///                 if deliveries wait
 ///   seals         history is sealed, and not long behind (`run --seal-key-file`); checkpoints
 ///                 are exported (`--checkpoint-url`)
 ///   tls roots     this machine, if a dispatcher is to run on it, has root certificates
@@ -73,8 +74,11 @@ impl Arguments {
 async fn of_database(store: &Store) -> Result<Vec<Check>, CliError> {
     let login = store.login().await?;
     let mut checks = vec![Check::ok("database", "it can be reached")];
-    checks.extend(of_login(&login, this_machine_s_time()));
-    checks.extend(of_rights(&login, &store.excess().await?));
+    let is_schema_there = !store.schema_version().await.is_ok_and(|version| version.is_none());
+    checks.extend(of_login(&login, this_machine_s_time(), is_schema_there));
+    if is_schema_there {
+        checks.extend(of_rights(&login, &store.excess().await?));
+    }
     match require_current(store).await {
         Ok(()) => {
             checks.push(Check::ok("schema", "it is the one of this program"));

@@ -11,7 +11,7 @@ use super::history_of_all;
 use super::history_of_all::Extent;
 use super::listing::{Listed, Listing};
 use super::table::{Table, time};
-use super::{CliError, Format, ONE_CONNECTION};
+use super::{CliError, Format, ONE_CONNECTION, unknown};
 use crate::service::history::{Next, Page, Whole, page};
 use crate::store::Store;
 use crate::store::history::{HistoryFilter, HistoryRow};
@@ -79,14 +79,23 @@ impl Arguments {
         let [only] = &databases[..] else { return history_of_all::run(&databases, self.listing()).await };
         let store = only.open_to_read(ONE_CONNECTION).await?;
         let filter = self.filter.resolved(&store).await?;
+        let (agent, action) = (filter.agent.clone(), filter.action.clone());
         if self.follow {
+            unknown::say(&store, agent.as_deref(), action.as_deref()).await?;
             return follow(only, store, filter, self.format).await;
         }
         if self.all {
-            return print_whole(&store, filter, self.after, self.format).await;
+            let found = print_whole(&store, filter, self.after, self.format).await?;
+            if found == 0 {
+                unknown::say(&store, agent.as_deref(), action.as_deref()).await?;
+            }
+            return Ok(());
         }
         let Page { rows, next } = page(&store, &filter, self.after, self.limit).await?;
         print(&rows, self.format)?;
+        if rows.is_empty() {
+            unknown::say(&store, agent.as_deref(), action.as_deref()).await?;
+        }
         match next {
             Next::After(last) => eprintln!("more: repeat with --after {last}"),
             Next::Until(until) => {
@@ -111,12 +120,13 @@ impl Arguments {
     }
 }
 
+/// Returns how many were printed.
 async fn print_whole(
     store: &Store,
     filter: HistoryFilter,
     after: Option<Uuid>,
     format: Format,
-) -> Result<(), CliError> {
+) -> Result<usize, CliError> {
     let (mut whole, mut listing) = (Whole::new(filter, after), Listing::new(format));
     while let Some(rows) = whole.step(store).await? {
         listing.add(&rows)?;
@@ -174,5 +184,6 @@ impl Listed for HistoryRow {
 fn print_all_columns(rows: &[HistoryRow]) -> Result<(), CliError> {
     let mut listing = Listing::new(Format::Csv);
     listing.add(rows)?;
-    listing.end()
+    listing.end()?;
+    Ok(())
 }

@@ -16,9 +16,10 @@ use super::filter::Filter;
 use super::following::{ANSWER_TIME, Follower};
 use super::listing::{Listed, Listing};
 use super::table::time;
-use super::{CliError, Format, ONE_CONNECTION};
+use super::{CliError, Format, ONE_CONNECTION, unknown};
 use crate::service::history::{Next, Whole, page};
 use crate::service::merged::{Located, merged};
+use crate::service::pause::Missing;
 use crate::service::whole_of_all::{Lost, OfOne, WholeOfAll};
 use crate::store::history::{HistoryFilter, HistoryRow};
 use crate::store::{Store, StoreError};
@@ -69,6 +70,7 @@ pub(super) async fn run(databases: &[NamedDatabase], wanted: Wanted) -> Result<(
     let opened = databases.iter().map(|database| asked(&database.name, open(database, wanted.filter.clone())));
     let sources: Vec<Source<'_>> = join_all(opened).await.into_iter().flatten().collect();
     let unopened = databases.len() - sources.len();
+    say_unknown(&sources, unopened).await;
     let failed = match wanted.extent {
         Extent::Page(limit) => print_page(&sources, wanted.after, limit, wanted.format).await?,
         Extent::All => print_whole(sources, wanted.after, wanted.format).await?,
@@ -87,6 +89,25 @@ pub(super) async fn run(databases: &[NamedDatabase], wanted: Wanted) -> Result<(
 async fn asked<T>(name: &str, question: impl Future<Output = Result<T, CliError>>) -> Option<T> {
     let answer = timeout(ANSWER_TIME, question).await.unwrap_or(Err(StoreError::Unanswered(ANSWER_TIME).into()));
     answer.inspect_err(|error| eprintln!("postcall: {name}: {}", error.for_people())).ok()
+}
+
+/// Says what of an agent or an action is in none of the databases, if all of them were asked.
+async fn say_unknown(sources: &[Source<'_>], unopened: usize) {
+    let looks = sources.iter().map(|Source { database, store, filter }| {
+        let (agent, action) = (filter.agent.as_deref(), filter.action.as_deref());
+        asked(&database.name, async move { Ok(unknown::look(store, agent, action).await?) })
+    });
+    // A database that has it, or does not answer, has nothing that is missing.
+    let missing: Vec<Missing> = join_all(looks).await.into_iter().flatten().flatten().collect();
+    if unopened > 0 || missing.len() < sources.len() {
+        return;
+    }
+    // One in which only the action is missing has the agent.
+    let of_agent = missing.iter().find(|missing| matches!(missing, Missing::Action { .. }));
+    let meant = missing.iter().find(|missing| matches!(missing, Missing::Agent { meant: Some(_), .. }));
+    if let Some(missing) = of_agent.or(meant).or(missing.first()) {
+        eprintln!("{}", unknown::told(missing));
+    }
 }
 
 async fn open(database: &NamedDatabase, filter: Filter) -> Result<Source<'_>, CliError> {

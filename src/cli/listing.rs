@@ -66,9 +66,10 @@ impl<R: Listed> Listing<R> {
         Ok(())
     }
 
-    /// Prints what belongs behind the last one.
-    pub(super) fn end(self) -> Result<(), CliError> {
-        self.write_end().map_err(CliError::Output)
+    /// Prints what belongs behind the last one, and returns how many were printed.
+    pub(super) fn end(self) -> Result<usize, CliError> {
+        self.write_end().map_err(CliError::Output)?;
+        Ok(self.printed)
     }
 
     fn write_end(&self) -> io::Result<()> {

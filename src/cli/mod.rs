@@ -72,6 +72,8 @@ mod status_needs;
 mod table;
 mod targets;
 mod text;
+mod unknown;
+mod usage;
 mod values;
 
 /// Sends each completed call to its webhooks at most once, and shows every unknown outcome.

@@ -19,3 +19,10 @@ pub(super) async fn resolved<const N: usize>(
     let now = if needs_now { store.now().await? } else { DateTime::UNIX_EPOCH };
     Ok(moments.map(|moment| moment.map(|moment| moment.at(now))))
 }
+
+/// Says on stderr that a search finds nothing because it begins where it ends, or later.
+pub(super) fn say_nothing_between(since: Option<DateTime<Utc>>, until: Option<DateTime<Utc>>) {
+    if since.zip(until).is_some_and(|(since, until)| since >= until) {
+        eprintln!("the time since which is not before the time until which, so nothing can be found");
+    }
+}

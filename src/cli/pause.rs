@@ -7,12 +7,12 @@ use serde_json::{Value, json};
 use super::attribution::Attribution;
 use super::databases::{Databases, Heads, NamedDatabase};
 use super::table::{Table, time};
-use super::{CliError, Format, ONE_CONNECTION, print_line};
+use super::{CliError, Format, ONE_CONNECTION, print_line, unknown};
 use crate::domain::action::DEFAULT_NAME;
 use crate::domain::host::HostPattern;
 use crate::domain::pause::NamedTarget;
 use crate::domain::visible::visible;
-use crate::service::pause::{Missing, is_unused_host, missing, told_missing};
+use crate::service::pause::{Missing, is_unused_host, missing};
 use crate::service::told;
 use crate::store::Store;
 use crate::store::pauses::{Deed, PauseRecord, Pausing, Resuming};
@@ -217,12 +217,7 @@ async fn pause(target: &NamedTarget, attribution: &Attribution, database: &Named
 }
 
 fn no_such_target(missing: &Missing) -> CliError {
-    let cure = match missing {
-        Missing::Action { agent, .. } => format!("; `postcall action list {}` shows what it has", visible(agent)),
-        Missing::Agent { .. } => "; `postcall action list` shows the agents that have".to_owned(),
-        Missing::Host(_) => String::new(),
-    };
-    CliError::Problem(format!("not paused: {}{cure}", told_missing(missing)))
+    CliError::Problem(format!("not paused: {}", unknown::told(missing)))
 }
 
 /// How many active pauses are named to somebody who resumes a target that is not paused.

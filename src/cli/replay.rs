@@ -79,6 +79,10 @@ impl Arguments {
             include_unknown: self.include_unknown,
         };
         let store = self.database.open(ONE_CONNECTION).await?;
+        if !self.dry_run {
+            // Whoever may not replay is told so by this, before anything is said to begin.
+            store.replay(&[], &order).await?;
+        }
         if !self.ids.is_empty() {
             let ids = self.ids;
             return if self.dry_run {
@@ -87,7 +91,9 @@ impl Arguments {
                 replay_ids(&store, &ids, &order).await
             };
         }
-        let Some(rows) = candidates(&store, &self.filter.resolved(&store).await?, &order, self.limit).await? else {
+        let filter = self.filter.resolved(&store).await?;
+        let Some(rows) = candidates(&store, &filter, &order, self.limit).await? else {
+            super::unknown::say(&store, filter.agent.as_deref(), filter.action.as_deref()).await?;
             return print_line("no delivery matches");
         };
         if self.dry_run { judge(&store, rows, &order).await } else { replay(&store, &rows, &order).await }
@@ -120,7 +126,13 @@ fn refuse_any(outcomes: &[(Uuid, Replayed)]) -> Result<(), CliError> {
     let mut refused = 0;
     for (id, outcome) in outcomes {
         if let Replayed::Refused(refusal) = outcome {
-            eprintln!("{id}: {}", with_cure(&Reason::of(refusal)));
+            let cure = match refusal {
+                crate::store::replay::ReplayRefusal::NoSuchDelivery => {
+                    format!("; if it is the id of a call, `postcall show {id}` names its deliveries")
+                }
+                _ => String::new(),
+            };
+            eprintln!("{id}: {}{cure}", with_cure(&Reason::of(refusal)));
             refused += 1;
         }
     }

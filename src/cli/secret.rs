@@ -10,7 +10,7 @@ use super::action::attribution as shown_attribution;
 use super::attribution::OptionalAttribution;
 use super::key_file::KeyFile;
 use super::table::{Table, time};
-use super::{CliError, Database, Format, ONE_CONNECTION, print_line, rekey};
+use super::{CliError, Database, Format, ONE_CONNECTION, print_line, rekey, unknown};
 use crate::domain::secret::{self, MAX_CERTIFICATE_BYTES};
 use crate::domain::visible::visible;
 use crate::store::sealed_versions::VersionCounts;
@@ -125,6 +125,7 @@ async fn set(which: Which, key_file: &KeyFile, attribution: &OptionalAttribution
     let store = which.database.open(ONE_CONNECTION).await?;
     let reason = attribution.reason.as_deref();
     store.set_secret(&SecretChange { agent: &which.agent, name: &which.name, by: &by, reason }, &sealed).await?;
+    unknown::warn_of_agent(&store, &which.agent).await?;
     print_line(&format!("set the secret {} of {}", which.name, visible(&which.agent)))
 }
 
@@ -155,6 +156,9 @@ async fn list(agent: &str, format: Format, database: &Database) -> Result<(), Cl
         }));
     }
     table.print(format, &objects)?;
+    if secrets.is_empty() {
+        unknown::say(&store, Some(agent), None).await?;
+    }
     let VersionCounts { sealed, clear } = store.version_counts(Some(agent)).await?;
     if sealed > 0 {
         eprintln!(

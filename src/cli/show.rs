@@ -105,7 +105,10 @@ impl Arguments {
                     )));
                 }
                 let looked = if is_older_left { format!(" among the newest {MOST_LOOKED_AT}") } else { String::new() };
-                Err(CliError::Problem(format!("there is no delivery with the id {id}, and no call{looked}")))
+                Err(CliError::Problem(format!(
+                    "there is no delivery with the id {id}, and no call{looked}. Either the transaction that inserted the call was not \
+                     committed, or the call and its history are older than what is kept"
+                )))
             }
         }
     }

@@ -6,7 +6,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::domain::nearest::nearest;
+use crate::domain::nearest::nearest_name;
 use crate::domain::visible::visible;
 use crate::store::calls::{AgentActions, CallFilter, CallRecord, CallsFound};
 use crate::store::search::Patience;
@@ -107,7 +107,7 @@ pub async fn explained(store: &Store, calls: Vec<CallRecord>) -> Result<Vec<Arri
     };
     let is_any_unknown = agents.iter().any(|agent| !known.contains_key(agent));
     let names = if is_any_unknown { store.names().await? } else { BTreeMap::new() };
-    let meant = |agent: &str| nearest(agent, names.keys().map(String::as_str)).map(str::to_owned);
+    let meant = |agent: &str| nearest_name(agent, names.keys().map(String::as_str)).map(str::to_owned);
     Ok(calls
         .into_iter()
         .map(|call| {

@@ -27,8 +27,9 @@ const EXPORTED_WITHIN: TimeDelta = TimeDelta::seconds(300);
 const NAMED: usize = 5;
 
 /// Looks at the server, the user and the clocks. `here` is the time by this machine's clock.
-pub fn of_login(login: &Login, here: DateTime<Utc>) -> Vec<Check> {
-    vec![of_server(login), of_user(login), of_clocks(here - login.now)]
+/// `is_schema_there` says whether any migration was applied.
+pub fn of_login(login: &Login, here: DateTime<Utc>, is_schema_there: bool) -> Vec<Check> {
+    vec![of_server(login), of_user(login, is_schema_there), of_clocks(here - login.now)]
 }
 
 /// Looks at what the user may do beyond what it is for. A user with the role of dispatchers needs no other.
@@ -55,7 +56,9 @@ pub async fn of_schema(store: &Store) -> Result<Vec<Check>, StoreError> {
         let default_bytes = store.default_partition_bytes(&headroom.table).await?;
         checks.push(of_partitions(&headroom, default_bytes));
     }
-    checks.push(of_policies(&store.living_dispatchers().await?));
+    let living = store.living_dispatchers().await?;
+    let nobody_sends = living.is_empty() && store.lag().await?.oldest_waiting.is_some();
+    checks.push(of_policies(&living, nobody_sends));
     checks.push(of_seals(&store.sealing().await?));
     checks.push(of_templates(store.version_counts(None).await?));
     Ok(checks)
@@ -91,7 +94,7 @@ fn of_server(login: &Login) -> Check {
     Check::ok("server", found)
 }
 
-fn of_user(login: &Login) -> Check {
+fn of_user(login: &Login, is_schema_there: bool) -> Check {
     let user = &login.user;
     if login.is_owner {
         return Check::warning(
@@ -99,6 +102,13 @@ fn of_user(login: &Login) -> Check {
             format!("{user} owns the schema, or is a superuser, and may do everything"),
             "use this user for `postcall migrate`; let dispatchers and people log in as users with one role, such as \
              GRANT postcall_dispatcher TO …",
+        );
+    }
+    if !is_schema_there && login.roles.is_empty() {
+        // Nor do postcall's roles, as a rule: there is nothing to be granted.
+        return Check::ok(
+            "user",
+            format!("{user}; the schema does not exist yet, and nobody needs a role until it does"),
         );
     }
     if login.roles.is_empty() {
@@ -207,9 +217,15 @@ fn of_partitions(Headroom { table, until, seconds }: &Headroom, default_bytes: i
     Check::ok("partitions", found)
 }
 
-fn of_policies(living: &[Living]) -> Check {
+/// `nobody_sends` says whether deliveries wait and no dispatcher lives.
+fn of_policies(living: &[Living], nobody_sends: bool) -> Check {
     let Some((first, others)) = living.split_first() else {
-        return Check::warning("dispatchers", "no dispatcher runs", "start one with `postcall run`");
+        let cure = "start one with `postcall run`";
+        return if nobody_sends {
+            Check::problem("dispatchers", "no dispatcher runs, and deliveries wait: nothing is sent", cure)
+        } else {
+            Check::warning("dispatchers", "no dispatcher runs", cure)
+        };
     };
     for other in others {
         let (Some(here), Some(there)) = (&first.policy, &other.policy) else { continue };
@@ -277,9 +293,10 @@ mod tests {
         for (check, verdict) in [
             (of_server(&login(false, &[])), ok),
             (of_server(&old), problem),
-            (of_user(&login(false, &["postcall_auditor"])), ok),
-            (of_user(&login(true, &[])), warning),
-            (of_user(&login(false, &[])), problem),
+            (of_user(&login(false, &["postcall_auditor"]), true), ok),
+            (of_user(&login(true, &[]), true), warning),
+            (of_user(&login(false, &[]), true), problem),
+            (of_user(&login(false, &[]), false), ok),
             (of_clocks(TimeDelta::milliseconds(-5)), ok),
             (of_clocks(TimeDelta::seconds(-61)), warning),
             (of_rights(&login(false, &["postcall_auditor"]), &[Excess::Auditor]).remove(0), ok),
@@ -297,10 +314,11 @@ mod tests {
             (of_seals(&sealed_but(61)), warning),
             (of_seals(&exported_but(299)), ok),
             (of_seals(&exported_but(301)), warning),
-            (of_policies(&[]), warning),
-            (of_policies(&[living(1, Some(http())), living(2, Some(http()))]), ok),
-            (of_policies(&[living(1, Some(http())), living(2, Some(Policy::default()))]), problem),
-            (of_policies(&[living(1, Some(http())), living(2, None)]), warning),
+            (of_policies(&[], false), warning),
+            (of_policies(&[], true), problem),
+            (of_policies(&[living(1, Some(http())), living(2, Some(http()))], false), ok),
+            (of_policies(&[living(1, Some(http())), living(2, Some(Policy::default()))], false), problem),
+            (of_policies(&[living(1, Some(http())), living(2, None)], false), warning),
         ] {
             assert_eq!((check.verdict, check.cure.is_some()), (verdict, verdict != ok), "{check:?}");
         }

@@ -28,7 +28,7 @@
 //! needs          what needs somebody, with what to do about each
 //! signing        signing of an agent's requests: enabled, its key rotated, and the signatures of a test
 //! secrets        which secrets an action names, and their values for a test
-//! pause          what was probably meant by a name that does not exist
+//! pause          what was probably meant by the name of an agent, an action or a host that does not exist
 //! attribution    who does something by hand, and why
 //! action_form    an action as a form has it
 //! told           what a person has done, in one sentence

@@ -1,6 +1,6 @@
-//! Pausing by name: what was probably meant where a name leads nowhere.
+//! Agents, actions and hosts by name: what was probably meant where a name leads nowhere.
 
-use crate::domain::nearest::nearest;
+use crate::domain::nearest::nearest_name;
 use crate::domain::pause::NamedTarget;
 use crate::domain::visible::visible;
 use crate::store::{Store, StoreError};
@@ -37,15 +37,32 @@ pub async fn missing(store: &Store, target: &NamedTarget) -> Result<Missing, Sto
     Ok(match target {
         NamedTarget::Action { agent, name } if names.contains_key(agent) => {
             let of_agent = names.get(agent).into_iter().flatten().map(String::as_str);
-            let meant = nearest(name, of_agent).map(str::to_owned);
+            let meant = nearest_name(name, of_agent).map(str::to_owned);
             Missing::Action { agent: agent.clone(), name: name.clone(), meant }
         }
         NamedTarget::Agent(agent) | NamedTarget::Action { agent, .. } => {
-            let meant = nearest(agent, names.keys().map(String::as_str)).map(str::to_owned);
+            let meant = nearest_name(agent, names.keys().map(String::as_str)).map(str::to_owned);
             Missing::Agent { agent: agent.clone(), meant }
         }
         NamedTarget::Host(host) => Missing::Host(host.clone()),
     })
+}
+
+/// The most actions of an agent that are looked at for the one of a name.
+const MOST_LOOKED_AT: usize = 10_000;
+
+/// What does not exist of this agent, or of its action if one is named; `None` if all of it does.
+///
+/// # Errors
+/// Only those of the database.
+pub async fn unknown(store: &Store, agent: &str, action: Option<&str>) -> Result<Option<Missing>, StoreError> {
+    let actions = store.action_summaries(agent, None, MOST_LOOKED_AT).await?;
+    if actions.is_empty() {
+        return Ok(Some(missing(store, &NamedTarget::Agent(agent.to_owned())).await?));
+    }
+    let Some(name) = action.filter(|name| actions.iter().all(|other| other.name != *name)) else { return Ok(None) };
+    let meant = nearest_name(name, actions.iter().map(|other| other.name.as_str())).map(str::to_owned);
+    Ok(Some(Missing::Action { agent: agent.to_owned(), name: name.to_owned(), meant }))
 }
 
 /// What does not exist, in words, and what was probably meant.

@@ -63,6 +63,13 @@ pub struct Applied {
     pub description: String,
 }
 
+impl SchemaVersion {
+    /// Whether no migration was applied: the schema does not exist.
+    pub fn is_none(&self) -> bool {
+        matches!(self, SchemaVersion::Older { missing } if *missing == known().count())
+    }
+}
+
 impl Store {
     /// Applies all missing migrations and returns them; none if the schema was current. If two programs do this at the
     /// same time, one waits for the other.

@@ -3,12 +3,14 @@
 //! what waited.
 
 use std::path::Path;
+use std::process::Output;
 
 use nix::sys::signal::Signal;
 use serde_json::json;
 use tempfile::NamedTempFile;
 use tokio::process::Command;
 
+use crate::support::cluster::Cluster;
 use crate::support::database::Database;
 use crate::support::inbox::Inbox;
 use crate::support::platform::complete_calls;
@@ -29,9 +31,13 @@ async fn database_with_action(inbox: &Inbox) -> Database {
 
 /// One of Postgres' own programs. It must succeed.
 async fn run(program: &str, arguments: &[&str]) {
-    let programs = std::env::var("POSTGRES_BIN").expect("POSTGRES_BIN is not set: run the tests by scripts/test");
-    let output = Command::new(Path::new(&programs).join(program)).args(arguments).output().await.unwrap();
+    let output = tried(program, arguments).await;
     assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+async fn tried(program: &str, arguments: &[&str]) -> Output {
+    let programs = std::env::var("POSTGRES_BIN").expect("POSTGRES_BIN is not set: run the tests by scripts/test");
+    Command::new(Path::new(&programs).join(program)).args(arguments).output().await.unwrap()
 }
 
 /// Dumps a database as docs/backup.md says.
@@ -95,6 +101,35 @@ async fn a_backup_of_a_running_outbox_accounts_for_every_call_wherever_it_is_res
     copy.settled().await;
     every_call_is_accounted_for_in(&copy).await;
     assert_eq!(copy.number("SELECT count(*) FROM postcall.delivery").await, calls);
+}
+
+/// A server of its own, because roles belong to all databases of one.
+#[tokio::test]
+async fn each_command_of_a_backup_succeeds_for_the_users_whom_the_document_names_and_for_no_others() {
+    let cluster = Cluster::start().await;
+    cluster.execute("CREATE ROLE owner LOGIN CREATEROLE").await;
+    cluster.execute("CREATE DATABASE voice OWNER owner").await;
+    let superuser = cluster.url_of("voice");
+    let (_, place) = superuser.split_once('@').unwrap();
+    let url_of = |user: &str| format!("postgres://{user}@{place}");
+    let migrated = postcall_at(&url_of("owner"), &["migrate"]);
+    assert!(migrated.status.success(), "{}", stderr(&migrated));
+    cluster.execute("CREATE ROLE auditor LOGIN; GRANT postcall_auditor TO auditor").await;
+    let directory = tempfile::tempdir().unwrap();
+    let into = directory.path().join("dump");
+    let into = into.to_str().unwrap();
+    for (user, program, arguments, succeeds) in [
+        ("postgres", "pg_dump", &["--format=custom"][..], true),
+        ("owner", "pg_dump", &["--format=custom"], true),
+        ("auditor", "pg_dump", &["--format=custom"], false),
+        ("postgres", "pg_dumpall", &["--roles-only"], true),
+        ("owner", "pg_dumpall", &["--roles-only"], false),
+        ("owner", "pg_dumpall", &["--roles-only", "--no-role-passwords"], true),
+    ] {
+        let url = url_of(user);
+        let output = tried(program, &[arguments, &["--file", into, "--dbname", &url]].concat()).await;
+        assert_eq!(output.status.success(), succeeds, "{program} as {user}: {}", stderr(&output));
+    }
 }
 
 #[tokio::test]

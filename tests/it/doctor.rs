@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 use std::process::Output;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::database::Database;
 use crate::support::process::{Dispatcher, POSTCALL, postcall_at, stderr, stdout};
@@ -69,6 +69,37 @@ async fn whatever_is_wrong_is_named_and_the_exit_status_says_so() {
     let empty = Database::empty().await;
     let schema = checked(&empty.url);
     assert!(verdict(&schema, "schema").1.contains("migrations are missing"), "{schema:?}");
+}
+
+#[tokio::test]
+async fn that_nothing_is_sent_is_a_problem_exactly_if_something_waits() {
+    let database = Database::new().await;
+    let action = json!({"method": "POST", "url": "https://receiver.example/"});
+    database.publish("a", "default", &action).await;
+    for role in ["postcall_auditor", "postcall_publisher", "postcall_dispatcher"] {
+        let url = database.login(&[role]).await;
+        database.execute("TRUNCATE postcall.waiting").await;
+        let idle = postcall_at(&url, &["doctor", "--json"]);
+        assert_eq!(verdict(&checks(&idle), "dispatchers"), ("warning", "no dispatcher runs"), "{role}");
+        assert!(idle.status.success(), "{role}: {}", stderr(&idle));
+        database.insert_call("a", &json!({"callInfo": {}})).await;
+        let waiting = postcall_at(&url, &["doctor", "--json"]);
+        let expected = ("problem", "no dispatcher runs, and deliveries wait: nothing is sent");
+        assert_eq!(verdict(&checks(&waiting), "dispatchers"), expected, "{role}");
+        assert_eq!(waiting.status.code(), Some(1), "{role}");
+    }
+    let _dispatcher = Dispatcher::start(&database, &[]).await;
+    assert_eq!(verdict(&checked(&database.url), "dispatchers").0, "ok");
+}
+
+#[tokio::test]
+async fn before_the_schema_exists_nobody_is_advised_to_be_granted_a_role() {
+    let empty = Database::empty().await;
+    let found = checked(&empty.login(&[]).await);
+    assert!(found.iter().all(|check| !check.to_string().contains("GRANT")), "{found:?}");
+    assert_eq!(verdict(&found, "user").0, "ok");
+    let schema = found.iter().find(|check| check["what"] == "schema").unwrap();
+    assert!(schema["verdict"] == "problem" && schema["cure"].to_string().contains("postcall migrate"), "{schema}");
 }
 
 #[test]

@@ -115,6 +115,7 @@ mod targets;
 mod tested_acts;
 mod toml_actions;
 mod two_phase;
+mod unknown;
 mod upgrade;
 mod walls;
 mod ways_out;

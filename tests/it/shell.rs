@@ -26,6 +26,25 @@ fn each_shell_has_a_script_that_names_the_commands_and_bash_accepts_its_own() {
 }
 
 #[test]
+fn whoever_names_no_database_is_told_of_the_variable() {
+    for arguments in [
+        &["history"][..],
+        &["status"],
+        &["calls"],
+        &["action", "list"],
+        &["replay", "--state", "failed", "--reason", "r"],
+    ] {
+        let output = postcall(arguments);
+        assert_eq!(output.status.code(), Some(2));
+        let told = stderr(&output);
+        assert!(
+            told.contains("--database-url <URL>") && told.contains("tip: the variable DATABASE_URL says it, too"),
+            "{told}"
+        );
+    }
+}
+
+#[test]
 fn each_command_has_a_manual_page() {
     assert!(printed(&["man"]).contains(".TH postcall 1"));
     let page = printed(&["man", "action", "publish"]);

@@ -49,7 +49,11 @@ async fn of_a_call_without_a_delivery_and_of_an_id_of_nothing_it_is_said_what_is
     }
     let nothing = postcall_at(&url, &["show", "CA2"]);
     assert_eq!(nothing.status.code(), Some(1));
-    assert_eq!(stderr(&nothing), "postcall: there is no delivery with the id CA2, and no call\n");
+    assert_eq!(
+        stderr(&nothing),
+        "postcall: there is no delivery with the id CA2, and no call. Either the transaction that inserted the call was not committed, or \
+         the call and its history are older than what is kept\n"
+    );
 }
 
 #[tokio::test]
