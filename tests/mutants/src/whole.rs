@@ -19,8 +19,6 @@ use crate::process::{Place, Ran, Tests};
 use crate::reach::{self, Test};
 use crate::results::{Outcome, Results};
 
-/// How many tests or mutants at a time.
-const AT_A_TIME: usize = 2;
 /// Tests may take this many times as long as without a mutant, and never less than `LEAST`.
 const PATIENCE: f64 = 5.0;
 const LEAST: Duration = Duration::from_secs(20);
@@ -58,6 +56,8 @@ pub struct Task<'a> {
     pub sample: usize,
     /// Which ones.
     pub seed: u64,
+    /// How many tests or mutants at a time.
+    pub at_a_time: usize,
 }
 
 /// What is known before the first mutant is tried.
@@ -200,7 +200,7 @@ fn traced(task: &Task, programs: &Programs) -> Result<Vec<Test>, String> {
     println!("{} tests run without a mutant; what is known of them is in {}", waiting.len(), path.display());
     let file = OpenOptions::new().append(true).open(&path).map_err(said)?;
     let shared = Mutex::new((waiting.into_iter(), known, file, Ok(())));
-    side_by_side(|index| {
+    side_by_side(task.at_a_time, |index| {
         let mut place = programs.place(task, index)?;
         loop {
             wait_for_pause(task.out);
@@ -248,10 +248,10 @@ fn open_to_all(path: &Path) -> std::io::Result<()> {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o666))
 }
 
-/// Does the same `AT_A_TIME` times side by side, and returns the first error.
-fn side_by_side(one: impl Fn(usize) -> Result<(), String> + Sync) -> Result<(), String> {
+/// Does the same so many times side by side, and returns the first error.
+fn side_by_side(times: usize, one: impl Fn(usize) -> Result<(), String> + Sync) -> Result<(), String> {
     std::thread::scope(|scope| {
-        let all: Vec<_> = (0..AT_A_TIME)
+        let all: Vec<_> = (0..times)
             .map(|index| {
                 scope.spawn({
                     let one = &one;
@@ -282,7 +282,7 @@ fn try_all(suite: &Suite, sample: &[&Mutant], results: Results) -> Result<Result
         println!("{} mutants are tried by {} tests", waiting.len(), if all_tests { "all their" } else { "some" });
         let waiting = waiting.into_iter();
         let shared = Mutex::new(Shared { waiting, sample, results, told: Instant::now(), failure: None });
-        side_by_side(|index| {
+        side_by_side(suite.task.at_a_time, |index| {
             let ended = suite.try_some(&shared, index, all_tests);
             if let Err(error) = &ended {
                 shared.lock().unwrap().failure.get_or_insert(error.clone());
