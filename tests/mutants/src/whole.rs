@@ -31,8 +31,6 @@ const ALONE: f64 = 30.0;
 /// How many tests run together, in one process, and how many of them at a time.
 const TOGETHER: usize = 40;
 const THREADS: usize = 4;
-/// After so many mutants, a test that has just noticed one runs without one: if it fails, it was not the mutants that failed it.
-const CONTROL: usize = 10;
 /// How often the state is told, and how often is looked whether the pause is over.
 const TELL: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_secs(5);
@@ -300,7 +298,6 @@ type Tried = (Outcome, String);
 impl Suite<'_> {
     fn try_some(&self, shared: &Mutex<Shared>, index: usize, all_tests: bool) -> Result<(), String> {
         let mut place = self.programs.place(self.task, index)?;
-        let mut tried = 0;
         loop {
             wait_for_pause(self.task.out);
             let next = {
@@ -311,22 +308,15 @@ impl Suite<'_> {
             let start = Instant::now();
             let tests = self.of_mutant.get(&mutant.number).map_or(&[][..], Vec::as_slice);
             let (outcome, by) = self.one(&mut place, mutant.number, tests, all_tests)?;
-            {
-                let shared = &mut *shared.lock().unwrap();
-                let said = |error: std::io::Error| format!("results: {error}");
-                let time = start.elapsed();
-                shared.results.add_by(mutant, outcome, time.as_secs_f64(), &by).map_err(said)?;
-                if matches!(outcome, Outcome::Survived | Outcome::NotReached) {
-                    println!("{}: {}", outcome.name(), mutant.name);
-                }
-                if shared.told.elapsed() >= TELL {
-                    shared.told = Instant::now();
-                    println!("{}", share(&shared.results, shared.sample));
-                }
+            let shared = &mut *shared.lock().unwrap();
+            let said = |error: std::io::Error| format!("results: {error}");
+            shared.results.add_by(mutant, outcome, start.elapsed().as_secs_f64(), &by).map_err(said)?;
+            if matches!(outcome, Outcome::Survived | Outcome::NotReached) {
+                println!("{}: {}", outcome.name(), mutant.name);
             }
-            tried += 1;
-            if tried % CONTROL == 0 && outcome == Outcome::Noticed {
-                self.control(&mut place, &by, shared)?;
+            if shared.told.elapsed() >= TELL {
+                shared.told = Instant::now();
+                println!("{}", share(&shared.results, shared.sample));
             }
         }
     }
@@ -357,8 +347,8 @@ impl Suite<'_> {
         Ok((outcome, String::new()))
     }
 
-    /// Whether these tests notice a mutant. What failed in company must fail alone, too, and twice; what did not end with a mutant
-    /// must end without one.
+    /// Whether these tests notice a mutant. What failed in company must fail alone, too, and twice; and each test must then pass
+    /// without the mutant: otherwise, it was something else that failed it.
     fn noticed(&self, place: &mut Place, mutant: u32, tests: &[usize]) -> Result<Option<Tried>, String> {
         let ran = self.run(place, mutant, tests)?;
         if ran.passed {
@@ -374,7 +364,7 @@ impl Suite<'_> {
                 _ => self.fails(place, mutant, *test, 2)?,
             };
             match found {
-                Some(Outcome::Timeout) if !self.run(place, 0, &[*test])?.passed => {
+                Some(_) if !self.run(place, 0, &[*test])?.passed => {
                     println!("not believed: without a mutant, too, it fails or does not end: {name}");
                 }
                 Some(outcome) => return Ok(Some((outcome, name.clone()))),
@@ -402,16 +392,6 @@ impl Suite<'_> {
         let names = tests.iter().map(|test| self.tests[*test].name.as_str()).collect();
         let threads = if tests.len() > 1 { THREADS } else { 1 };
         place.run(&Tests { program: self.programs.of(first.unit), names, threads, mutant, limit, reached: None })
-    }
-
-    /// Runs a test that has noticed a mutant without one. If it fails again and again, what was found lately is worth nothing.
-    fn control(&self, place: &mut Place, name: &str, shared: &Mutex<Shared>) -> Result<(), String> {
-        let Some(test) = self.tests.iter().position(|test| test.name == name) else { return Ok(()) };
-        let passed = self.run(place, 0, &[test])?.passed || self.run(place, 0, &[test])?.passed;
-        let shared = &mut *shared.lock().unwrap();
-        let kept = if passed { shared.results.trust() } else { shared.results.forget_untrusted() };
-        kept.map_err(|error| format!("results: {error}"))?;
-        if passed { Ok(()) } else { Err(format!("{name} fails without a mutant; the newest results are forgotten")) }
     }
 }
 
