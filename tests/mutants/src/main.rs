@@ -3,8 +3,8 @@
 //! `postcall-mutants TREE LIST CHOSEN OUT FILTER`: the copy of the sources, which is changed; the list of its mutants as cargo-mutants
 //! prints it in JSON; a file with the names of those to run; the directory of the results; which unit tests to run.
 //!
-//! `postcall-mutants whole TREE LIST CHOSEN OUT SOURCES SAMPLE SEED N` runs the whole suite instead: what identifies the sources; how many
-//! of the chosen mutants are tried; what decides which ones; how many at a time.
+//! `postcall-mutants whole TREE LIST CHOSEN OUT SOURCES SAMPLE SEED N TEST …` runs the whole suite instead: what identifies the sources; how many
+//! of the chosen mutants are tried; what decides which ones; how many at a time; which tests, if not all.
 
 mod compile;
 mod list;
@@ -50,8 +50,8 @@ fn read(path: &str) -> Result<String, String> {
 }
 
 fn whole(arguments: &[&str]) -> Result<(), String> {
-    let [tree, list, chosen, out, sources, sample, seed, at_a_time] = arguments else {
-        return Err("it takes whole TREE LIST CHOSEN OUT SOURCES SAMPLE SEED N".to_owned());
+    let [tree, list, chosen, out, sources, sample, seed, at_a_time, tests @ ..] = arguments else {
+        return Err("it takes whole TREE LIST CHOSEN OUT SOURCES SAMPLE SEED N TEST …".to_owned());
     };
     let number = |text: &str| text.parse::<u64>().map_err(|_| format!("not a number: {text}"));
     let (mutants, chosen) = (list::read(&read(list)?)?, read(chosen)?);
@@ -64,6 +64,7 @@ fn whole(arguments: &[&str]) -> Result<(), String> {
         sample: usize::try_from(number(sample)?).unwrap_or(usize::MAX),
         seed: number(seed)?,
         at_a_time: usize::try_from(number(at_a_time)?).unwrap_or(1).max(1),
+        tests: tests.to_vec(),
     })
 }
 

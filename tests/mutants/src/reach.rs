@@ -58,14 +58,23 @@ pub fn by_mutant(tests: &[Test]) -> HashMap<u32, Vec<usize>> {
     all
 }
 
-/// Puts names into an order that chance decides: the seed and each name alone, so that another list has them in the same order.
-pub fn shuffle<T>(seed: u64, items: &mut [T], name: impl Fn(&T) -> &str) {
-    items.sort_by_cached_key(|item| {
+/// Puts items with these names into an order that chance decides: the seed, the name of each, and how many have had the same name
+/// before it. So most of them are in the same order if the list has changed a little.
+pub fn shuffle<T>(seed: u64, items: &mut Vec<T>, name: impl Fn(&T) -> String) {
+    let mut seen: HashMap<String, u32> = HashMap::new();
+    let mut keyed: Vec<(u64, T)> = Vec::new();
+    for item in items.drain(..) {
+        let name = name(&item);
+        let count = seen.entry(name.clone()).or_default();
+        *count += 1;
         // FNV-1a, and the last steps of splitmix64, which make all bits depend on all.
         let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-        let hash = seed.to_le_bytes().into_iter().chain(name(item).bytes()).fold(0xcbf2_9ce4_8422_2325, step);
+        let bytes = seed.to_le_bytes().into_iter().chain(count.to_le_bytes()).chain(name.bytes());
+        let hash = bytes.fold(0xcbf2_9ce4_8422_2325, step);
         let mixed = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    });
+        keyed.push((mixed ^ (mixed >> 31), item));
+    }
+    keyed.sort_by_key(|(hash, _)| *hash);
+    items.extend(keyed.into_iter().map(|(_, item)| item));
 }

@@ -164,6 +164,23 @@ fn each_process_writes_down_once_the_switches_to_which_it_comes() {
     assert_eq!(numbers, twice);
 }
 
+#[test]
+fn a_mutant_is_known_by_its_name_where_its_place_has_moved() {
+    let (_, mut mutants) = marked();
+    for (name, expected) in
+        [("src/a/b.rs:12:5: replace A::b -> C with d", "src/a/b.rs: replace A::b -> C with d"), ("x", "x")]
+    {
+        mutants[0].name = name.to_owned();
+        assert_eq!(mutants[0].without_place(), expected);
+    }
+    let shuffled = |names: [&'static str; 3]| {
+        let mut names = names.to_vec();
+        reach::shuffle(3, &mut names, |name| name.to_string());
+        names
+    };
+    assert_eq!(shuffled(["same", "same", "other"]).len(), 3);
+}
+
 fn test(name: &str, seconds: f64, reached: &[u32]) -> Test {
     Test { unit: false, name: name.to_owned(), passed: true, seconds, reached: reached.to_vec() }
 }
@@ -192,7 +209,7 @@ fn a_seed_decides_the_order_whatever_else_is_in_the_list() {
     let names: Vec<String> = (0..200).map(|number| format!("src/a.rs:{number}:1: replace a")).collect();
     let shuffled = |seed, step| {
         let mut names: Vec<&String> = names.iter().step_by(step).collect();
-        reach::shuffle(seed, &mut names, |name| name);
+        reach::shuffle(seed, &mut names, |name| (*name).clone());
         names
     };
     let (all, half) = (shuffled(1, 1), shuffled(1, 2));
