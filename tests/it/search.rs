@@ -125,7 +125,7 @@ async fn a_window_that_takes_too_long_is_made_narrower_and_an_error_is_no_lack_o
              FROM postcall.action, unnest(ARRAY['{newest}', '{older}']::timestamptz[]) AS at;
              ALTER TABLE postcall.waiting RENAME TO queue;
              CREATE VIEW postcall.waiting AS SELECT * FROM postcall.queue
-                 WHERE delivery_id >= postcall.uuid_v7_floor('{newest}') OR pg_sleep(100) IS NOT NULL"
+                 WHERE delivery_id >= postcall.uuid_v7_floor('{newest}') OR pg_sleep(2) IS NOT NULL"
         ))
         .await;
     let filter = HistoryFilter { action: Some("rare".to_owned()), ..HistoryFilter::default() };

@@ -104,7 +104,8 @@ async fn what_has_changed_or_gone_since_it_was_read_is_not_said_to_be_encrypted_
     let action = json!({"method": "GET", "url": "https://receiver.example/"});
     database.publish("a", "default", &action).await;
     let clear = database.store.clear_versions(None, (0, 0), 1).await.unwrap().remove(0);
-    let templates = SealedTemplates { sealed: sealed(), digest: vec![7; 32] };
+    let digest = database.text("SELECT encode(postcall.version_digest(1, 1), 'hex')").await.unwrap();
+    let templates = SealedTemplates { sealed: sealed(), digest: hex::decode(digest).unwrap() };
     assert!(database.store.seal_version(&clear, &templates).await.unwrap());
     assert!(!database.store.seal_version(&clear, &templates).await.unwrap());
     let old = database.store.versions_to_rewrap("", (0, 0), 1).await.unwrap().remove(0);
