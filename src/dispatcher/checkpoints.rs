@@ -169,10 +169,14 @@ fn remove_left_behind(directory: &Path, now: SystemTime) -> io::Result<()> {
             Ok(_) => Ok(()),
             Err(error) => Err(error),
         };
-        // Somebody else who starts removes the same files.
-        removed.or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })?;
+        unless_gone(removed)?;
     }
     Ok(())
+}
+
+/// The result, except that there was nothing to remove: somebody else who starts removes the same files.
+fn unless_gone(removed: io::Result<()>) -> io::Result<()> {
+    removed.or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
 }
 
 /// The files of a directory, the oldest first.
@@ -231,6 +235,13 @@ mod tests {
         assert!(catch_unwind(AssertUnwindSafe(|| put_whole(directory, STAMP, dies))).is_err());
         let left = names(directory).into_iter().find(|name| is_begun(name)).expect("it has begun a file");
         directory.join(left)
+    }
+
+    #[test]
+    fn a_file_that_somebody_else_has_removed_is_no_error_and_one_that_cannot_be_removed_is() {
+        let directory = tempfile::tempdir().unwrap();
+        assert!(unless_gone(fs::remove_file(directory.path().join("gone"))).is_ok());
+        assert!(unless_gone(fs::remove_file(directory.path())).is_err());
     }
 
     #[test]

@@ -134,6 +134,25 @@ mod tests {
     }
 
     #[test]
+    fn lanes_that_are_passed_over_are_bounded_and_those_whose_time_is_over_go_first() {
+        let (mut cursors, now) = (Cursors::default(), Instant::now());
+        let later = now + Duration::from_secs(1);
+        cursors.pass_over(0, id(5), now);
+        (1..MAX_PASSED_OVER as i64).for_each(|lane| cursors.pass_over(lane, id(5), later));
+        assert_eq!(cursors.passed_over.len(), MAX_PASSED_OVER);
+        // None is over: the one that would be over first goes.
+        cursors.pass_over(-1, id(5), now + PASSED_OVER_FOR / 2);
+        assert_eq!(cursors.passed_over.len(), MAX_PASSED_OVER);
+        let first = [0, 1].map(|lane| cursors.passed_over.contains_key(&lane));
+        assert_eq!(first, [false, true]);
+        // All those of `later` are over at the moment at which they end.
+        cursors.pass_over(-2, id(5), later + PASSED_OVER_FOR);
+        let mut left: Vec<i64> = cursors.passed_over.keys().copied().collect();
+        left.sort_unstable();
+        assert_eq!(left, [-2, -1]);
+    }
+
+    #[test]
     fn cursors_are_bounded_and_those_that_are_not_used_are_dropped() {
         let (mut cursors, now) = (Cursors::default(), Instant::now());
         cursors.raise_floor(id(100));

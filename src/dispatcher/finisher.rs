@@ -6,6 +6,9 @@
 //! the database refuses it even then, it stays in `sending`, and is given up when this dispatcher has stopped. Its
 //! place comes free like every other: a result that cannot be written must not take a place from results that can.
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -171,11 +174,10 @@ impl Finisher {
                 }
                 Err(refusal) if refusal.is_about_the_data() => due.extend(self.smaller(batch, &refusal)),
                 Err(failure) => {
-                    if self.give_up_after(&failure).await {
-                        let results = batch.len() + due.iter().map(Vec::len).sum::<usize>();
-                        return self.leave(results, &failure);
-                    }
                     due.push(batch);
+                    if self.give_up_after(&failure).await {
+                        return self.leave(due.iter().map(Vec::len).sum(), &failure);
+                    }
                 }
             }
         }
@@ -192,11 +194,10 @@ impl Finisher {
                 Ok(news) => info!(results.late = batch.len(), results.new = news, "late results recorded as evidence"),
                 Err(refusal) if refusal.is_about_the_data() => due.extend(self.smaller(batch, &refusal)),
                 Err(failure) => {
-                    if self.give_up_after(&failure).await {
-                        let results = batch.len() + due.iter().map(Vec::len).sum::<usize>();
-                        return self.leave(results, &failure);
-                    }
                     due.push(batch);
+                    if self.give_up_after(&failure).await {
+                        return self.leave(due.iter().map(Vec::len).sum(), &failure);
+                    }
                 }
             }
         }
@@ -245,11 +246,10 @@ impl Finisher {
                     }
                 },
                 Err(failure) => {
-                    if self.give_up_after(&failure).await {
-                        let results = batch.len() + due.iter().map(Vec::len).sum::<usize>();
-                        return self.leave(results, &failure);
-                    }
                     due.push(batch);
+                    if self.give_up_after(&failure).await {
+                        return self.leave(due.iter().map(Vec::len).sum(), &failure);
+                    }
                 }
             }
         }

@@ -30,6 +30,25 @@ pub(super) struct Reporter {
     max_unrecorded: usize,
 }
 
+/// The report that the database has.
+#[derive(Default)]
+struct LastWritten {
+    report: Option<Report>,
+    /// How many that were the same have been left out since.
+    left_out: u32,
+}
+
+impl LastWritten {
+    /// Whether this report is left out, because the database has the same one, and not for too long.
+    fn suffices_for(&mut self, report: &Report) -> bool {
+        let suffices = self.report.as_ref() == Some(report) && self.left_out < MOST_LEFT_OUT;
+        if suffices {
+            self.left_out += 1;
+        }
+        suffices
+    }
+}
+
 impl Reporter {
     pub(super) fn new(
         store: &Store,
@@ -46,19 +65,18 @@ impl Reporter {
     pub(super) async fn run(mut self, stop: CancellationToken) {
         let mut ticks = tokio::time::interval(EVERY);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let (mut last, mut left_out) = (None, 0);
+        let mut written = LastWritten::default();
         while stop.run_until_cancelled(ticks.tick()).await.is_some() {
             let report = self.report();
-            if last.as_ref() == Some(&report) && left_out < MOST_LEFT_OUT {
-                left_out += 1;
+            if written.suffices_for(&report) {
                 continue;
             }
             let dispatcher_id = self.lease.current().dispatcher_id;
-            let Some(written) = stop.run_until_cancelled(self.session.report(dispatcher_id, &report)).await else {
+            let Some(answer) = stop.run_until_cancelled(self.session.report(dispatcher_id, &report)).await else {
                 return;
             };
-            match written {
-                Ok(()) => (last, left_out) = (Some(report), 0),
+            match answer {
+                Ok(()) => written = LastWritten { report: Some(report), left_out: 0 },
                 Err(error) => debug!(error = %chain(&error), "cannot write a report"),
             }
         }
@@ -68,5 +86,23 @@ impl Reporter {
         let (in_flight, hosts) = self.places.schedule.report();
         let unrecorded = self.places.waiting_to_be_recorded(self.max_unrecorded);
         Report::new(self.concurrency, in_flight, unrecorded, hosts)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_that_says_nothing_new_is_written_after_so_many_that_were_left_out() {
+        let report = |in_flight| Report::new(64, in_flight, 0, Vec::new());
+        let mut written = LastWritten::default();
+        assert!(!written.suffices_for(&report(1)), "none was written");
+        written = LastWritten { report: Some(report(1)), left_out: 0 };
+        for _ in 0..MOST_LEFT_OUT {
+            assert!(!written.suffices_for(&report(2)));
+            assert!(written.suffices_for(&report(1)));
+        }
+        assert!(!written.suffices_for(&report(1)));
     }
 }

@@ -2,6 +2,9 @@
 //! and a notification for each claimer. A [`Schedule`] is what the workers of one outbox see of it. All outboxes that
 //! the process serves share the scheduler, so that its limits hold for all of them together.
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 

@@ -19,13 +19,13 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const PLACES: usize = 4;
 
 /// A migrated database of a test's own, on the server that `scripts/test` started.
-struct Database {
-    store: Store,
-    connection: PgConnection,
+pub(super) struct Database {
+    pub(super) store: Store,
+    pub(super) connection: PgConnection,
 }
 
 impl Database {
-    async fn new() -> Database {
+    pub(super) async fn new() -> Database {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let server = std::env::var("DATABASE_URL").expect("DATABASE_URL is not set: run the tests by scripts/test");
         let name = format!("rooms_{}_{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
@@ -38,7 +38,7 @@ impl Database {
         Database { store, connection: PgConnection::connect(&url).await.unwrap() }
     }
 
-    async fn calls_for(&mut self, receiver: &Receiver, calls: usize) {
+    pub(super) async fn calls_for(&mut self, receiver: &Receiver, calls: usize) {
         let file = format!(r#"{{"method": "POST", "url": "{}"}}"#, receiver.url);
         let file = ActionFile::parse(&file).unwrap();
         self.store.publish_action("a", "default", &file.spec, true, "test").await.unwrap();
@@ -48,7 +48,7 @@ impl Database {
         }
     }
 
-    async fn states(&mut self) -> String {
+    pub(super) async fn states(&mut self) -> String {
         let states = "SELECT coalesce(string_agg(state || ' ' || n, ', ' ORDER BY state), '')
                       FROM (SELECT state, count(*) AS n FROM postcall.delivery_history GROUP BY state) AS states";
         sqlx::query_scalar(states).fetch_one(&mut self.connection).await.unwrap()
@@ -56,14 +56,14 @@ impl Database {
 }
 
 /// Accepts requests, and answers them when it is told to.
-struct Receiver {
+pub(super) struct Receiver {
     url: String,
     requests: watch::Sender<usize>,
     answering: watch::Sender<bool>,
 }
 
 impl Receiver {
-    async fn holding() -> Receiver {
+    pub(super) async fn holding() -> Receiver {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let url = format!("http://{}/", listener.local_addr().unwrap());
         let (requests, answering) = (watch::Sender::new(0), watch::Sender::new(false));
@@ -153,7 +153,7 @@ fn standing_still_while(mut held: watch::Receiver<bool>, mut work: Work) -> Work
 }
 
 /// Waits for an event that must come, with a time limit.
-async fn in_time<T>(event: impl Future<Output = T>) -> T {
+pub(super) async fn in_time<T>(event: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, event).await.expect("waited in vain")
 }
 

@@ -2,6 +2,8 @@
 //! signing. An auditor's rights suffice. `of_tests` has what is particular to tests of actions.
 
 mod of_tests;
+#[cfg(test)]
+mod tests;
 
 use chrono::{DateTime, Utc};
 use serde::{Serialize, Serializer};

@@ -91,15 +91,15 @@ impl Session {
     ///
     /// If two dispatchers with different policies start at the same moment, one of them registers.
     pub async fn register(&mut self, newcomer: Newcomer<'_>) -> Result<Registering, StoreError> {
-        let mut tries = 1;
-        loop {
+        for _ in 1..MOST_TRIES {
             match self.register_once(newcomer).await {
                 // Another dispatcher registered in between, so there is progress.
-                Err(error) if error.is_serialization_failure() && tries < MOST_TRIES => tries += 1,
+                Err(error) if error.is_serialization_failure() => {}
                 result => return result,
             }
             tokio::time::sleep(Duration::from_millis(fastrand::u64(1..=LONGEST_PAUSE_MS))).await;
         }
+        self.register_once(newcomer).await
     }
 
     async fn register_once(&mut self, newcomer: Newcomer<'_>) -> Result<Registering, StoreError> {

@@ -64,6 +64,8 @@ pub mod signing;
 pub mod standby;
 pub mod status;
 pub mod switches;
+#[cfg(test)]
+mod tests;
 mod texts;
 pub mod versions;
 pub mod wake;

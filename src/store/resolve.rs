@@ -80,11 +80,35 @@ impl Store {
         .await
         .map_err(|error| texts::in_columns(error, &["state", "recorded_state"]))?;
         let Some(row) = row else { return Ok(Resolution::NoSuchDelivery) };
-        Ok(match (row.recorded_state, row.resolved, row.replay) {
-            (Some(State::Unknown), true, _) => Resolution::AlreadyResolved,
-            (Some(State::Unknown), false, Some(replay)) => Resolution::Replayed { replay },
-            (Some(State::Unknown), false, None) => Resolution::JustEnded,
-            _ => Resolution::NotUnknown { state: row.state },
-        })
+        Ok(not_resolved(row.state, row.recorded_state, row.resolved, row.replay))
+    }
+}
+
+/// Why a delivery with this state, and this one in history, could not be resolved.
+fn not_resolved(state: State, recorded: Option<State>, is_resolved: bool, replay: Option<Uuid>) -> Resolution {
+    match (recorded, is_resolved, replay) {
+        (Some(State::Unknown), true, _) => Resolution::AlreadyResolved,
+        (Some(State::Unknown), false, Some(replay)) => Resolution::Replayed { replay },
+        (Some(State::Unknown), false, None) => Resolution::JustEnded,
+        _ => Resolution::NotUnknown { state },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn why_nothing_was_resolved_is_said_of_what_has_happened_to_the_delivery() {
+        let (unknown, replay) = (Some(State::Unknown), Uuid::from_u128(7));
+        let of = |recorded, is_resolved, replay| not_resolved(State::Rejected, recorded, is_resolved, replay);
+        let not_unknown = Resolution::NotUnknown { state: State::Rejected };
+        assert_eq!(of(unknown, true, None), Resolution::AlreadyResolved);
+        assert_eq!(of(unknown, true, Some(replay)), Resolution::AlreadyResolved);
+        assert_eq!(of(unknown, false, Some(replay)), Resolution::Replayed { replay });
+        // It has become unknown since the first statement looked.
+        assert_eq!(of(unknown, false, None), Resolution::JustEnded);
+        assert_eq!(of(Some(State::Rejected), false, None), not_unknown);
+        assert_eq!(of(None, false, None), not_unknown);
     }
 }

@@ -158,12 +158,10 @@ async fn has_ledger(connection: &mut PgConnection) -> Result<bool, StoreError> {
 /// the same tables in another order) was rolled back, and is tried again.
 async fn apply(connection: &mut PgConnection) -> Result<(), StoreError> {
     let migrator = migrator(connection).await?;
-    let mut tries = 1;
+    let mut tries = 1..MOST_TRIES;
     loop {
         match migrator.run(&mut *connection).await {
-            Err(MigrateError::ExecuteMigration(cause, _)) if has_code(&cause, DEADLOCK) && tries < MOST_TRIES => {
-                tries += 1
-            }
+            Err(MigrateError::ExecuteMigration(cause, _)) if has_code(&cause, DEADLOCK) && tries.next().is_some() => {}
             Err(MigrateError::ExecuteMigration(cause, version))
                 if has_code(&cause, LOCK_TIMEOUT) || has_code(&cause, DEADLOCK) =>
             {

@@ -180,10 +180,7 @@ impl Egress {
     fn is_news(&self, says: Says) -> bool {
         let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Moment::now();
-        let is_news = match *said {
-            None => says == Says::Fails,
-            Some((last, at)) => last != says && now.saturating_since(at) >= SAY_AGAIN_AFTER,
-        };
+        let is_news = says.is_news_after(*said, now);
         if is_news {
             *said = Some((says, now));
         }
@@ -191,8 +188,39 @@ impl Egress {
     }
 }
 
+impl Says {
+    /// Whether this is news now, after what was said at a moment.
+    fn is_news_after(self, said: Option<(Says, Moment)>, now: Moment) -> bool {
+        match said {
+            None => self == Says::Fails,
+            Some((last, at)) => last != self && now.saturating_since(at) >= SAY_AGAIN_AFTER,
+        }
+    }
+}
+
 impl fmt::Debug for Egress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Egress").field(&self.proxy).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn that_the_proxy_works_is_news_after_it_has_failed_and_neither_is_said_too_often() {
+        let moment = |seconds: u64| Moment::from_nanos(seconds * 1_000_000_000);
+        let (then, soon, later) = (moment(100), moment(109), moment(100 + SAY_AGAIN_AFTER.as_secs()));
+        assert!(Says::Fails.is_news_after(None, then));
+        assert!(!Says::Works.is_news_after(None, then));
+        for (last, next) in [(Says::Fails, Says::Works), (Says::Works, Says::Fails)] {
+            assert!(next.is_news_after(Some((last, then)), later), "{next:?}");
+            assert!(!next.is_news_after(Some((last, then)), soon), "{next:?}");
+            assert!(!last.is_news_after(Some((last, then)), later), "{last:?}");
+        }
+        let egress = Egress::through("http://127.0.0.1:9".parse().unwrap());
+        let news = [Says::Works, Says::Fails, Says::Fails, Says::Works].map(|says| egress.is_news(says));
+        assert_eq!(news, [false, true, false, false]);
     }
 }

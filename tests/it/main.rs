@@ -31,6 +31,7 @@ mod console_safety;
 mod console_several;
 mod console_several_broken;
 mod console_tests;
+mod damaged;
 mod definers;
 mod demo;
 mod deploy;

@@ -202,6 +202,29 @@ async fn a_migration_that_meets_a_long_transaction_gives_way_and_says_how_to_fin
 }
 
 #[tokio::test]
+async fn a_migration_that_is_the_victim_of_a_deadlock_is_tried_again_and_not_for_ever() {
+    for (victims, tries) in [(2, 3), (1_000, 20)] {
+        let database = Database::empty().await;
+        database
+            .execute(&format!(
+                "CREATE SEQUENCE public.tries;
+                 CREATE FUNCTION public.fall_victim() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN
+                     IF nextval('public.tries') <= {victims} THEN RAISE 'deadlock' USING ERRCODE = 'deadlock_detected'; END IF;
+                 END $$;
+                 CREATE EVENT TRIGGER falls_victim ON ddl_command_start WHEN TAG IN ('CREATE TYPE', 'CREATE VIEW')
+                     EXECUTE FUNCTION public.fall_victim()"
+            ))
+            .await;
+        let migrated = database.store.migrate().await;
+        assert_eq!(migrated.is_ok(), victims < tries, "{migrated:?}");
+        if let Err(error) = migrated {
+            assert!(error.to_string().contains("was not applied"), "{error}");
+            assert_eq!(database.number("SELECT last_value FROM public.tries").await, tries);
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_migration_whose_session_is_ended_in_the_middle_is_repeated_from_where_it_was() {
     for kill_process in [false, true] {
         let (url, mut platform) = with_open_transaction().await;

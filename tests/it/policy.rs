@@ -26,7 +26,8 @@ fn refusal(database: &Database, arguments: &[&str]) -> String {
 #[tokio::test]
 async fn a_dispatcher_that_may_call_less_or_more_does_not_start_beside_a_living_one_and_says_what_differs() {
     let database = Database::new().await;
-    let running = Dispatcher::start_strict(&database.url, &["--allow-target", "10.1.0.0/16,10.0.0.0/8"]).await;
+    let arguments = ["--allow-target", "10.1.0.0/16,10.0.0.0/8", "--lease-ms", "20000"];
+    let running = Dispatcher::start_strict(&database.url, &arguments).await;
     let words = refusal(&database, &["--allow-http", "--allow-target", "127.0.0.0/8"]);
     for expected in [
         &format!("dispatcher {} (", running.id())[..],
@@ -37,6 +38,8 @@ async fn a_dispatcher_that_may_call_less_or_more_does_not_start_beside_a_living_
     ] {
         assert!(words.contains(expected), "{expected} is missing in: {words}");
     }
+    let (seconds, _) = words.split_once("until its lease is over, ").unwrap().1.split_once(" s from now").unwrap();
+    assert!((1..=20).contains(&seconds.parse().unwrap()), "{words}");
     assert!(refusal(&database, &[]).contains(r#"allow_targets is not set here and ["10.0.0.0/8"] there"#));
     // The same policy in other words is the same policy.
     let _beside = Dispatcher::start_strict(&database.url, &["--allow-target", "10.0.0.0/9 10.128.0.0/9"]).await;

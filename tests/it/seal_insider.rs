@@ -1,6 +1,9 @@
 //! History that proves itself, against somebody with the owner's rights who knows how it is proved: who changes not only rows, but also
 //! what is kept beside their hashes.
 
+use std::sync::Arc;
+
+use postcall::dispatcher::sealer::{SealKeys, Sealer, Sealing};
 use postcall::domain::seal::{Kind, Place};
 use postcall::seal::key::Signer;
 use postcall::seal::leaf;
@@ -388,6 +391,33 @@ async fn a_key_that_another_one_has_replaced_signs_nothing_that_is_trusted() {
     database.execute("UPDATE postcall.seal_turn SET held_until = NULL").await;
     let mut honest = sealer_after(&database, new(), &old, Some(directory.path()));
     assert!(honest.round().await.unwrap_err().to_string().contains("by a key that another one has replaced"));
+}
+
+#[tokio::test]
+async fn of_several_keys_each_follows_what_the_one_before_it_has_signed_and_none_follows_one_that_came_back() {
+    let database = database_with(1).await;
+    let signer = |seed: u8| Signer::from_seed("test.example/history", &[seed; 32]).unwrap();
+    let sealer_of = |seed: u8, earlier: &[u8]| {
+        let earlier = earlier.iter().map(|seed| signer(*seed).verifier().clone()).collect();
+        let keys = Arc::new(SealKeys { signer: signer(seed), earlier });
+        Sealer::new(
+            &database.store,
+            Sealing { keys, checkpoints: None, outlet: None, authority: None },
+            &Arc::default(),
+        )
+    };
+    // Each process learns from the log alone what was signed before it.
+    for (seed, earlier) in [(1, &[][..]), (1, &[]), (2, &[1]), (2, &[1])] {
+        seal_by(&database, &mut sealer_of(seed, earlier)).await;
+        ended(&database, "delivered", 1).await;
+    }
+    let newest = database.number("SELECT max(size) FROM postcall.seal_slice").await;
+    sign_anew(&database, newest, &signer(1)).await;
+    database.execute("UPDATE postcall.seal_turn SET held_until = NULL").await;
+    let error = sealer_of(3, &[1, 2]).round().await.unwrap_err().to_string();
+    assert!(error.contains("by a key that another one has replaced"), "{error}");
+    sign_anew(&database, newest, &signer(2)).await;
+    seal_by(&database, &mut sealer_of(3, &[1, 2])).await;
 }
 
 #[tokio::test]

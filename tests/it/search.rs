@@ -1,6 +1,7 @@
 //! Searching history: a year of history makes sense as a whole, every question finds what it shows, and a search that
 //! takes too long says how far it came.
 
+use chrono::{DateTime, Utc};
 use postcall::domain::delivery::State;
 use postcall::domain::error_kind::ErrorKind;
 use postcall::store::history::HistoryFilter;
@@ -109,6 +110,38 @@ async fn a_search_that_takes_too_long_says_how_far_it_got_and_goes_on_from_there
     // Once nothing is slow any more, what was left is found, and nothing twice.
     database.execute("DROP VIEW postcall.waiting; ALTER TABLE postcall.queue RENAME TO waiting").await;
     assert_eq!(search(&["--until", &until]).0, [oldest]);
+}
+
+#[tokio::test]
+async fn a_window_that_takes_too_long_is_made_narrower_and_an_error_is_no_lack_of_time() {
+    let database = Database::new().await;
+    let (newest, older) = ("2026-11-20T12:00:00Z", "2026-11-20T11:30:00Z");
+    database.publish("a", "rare", &json!({"method": "POST", "url": "https://receiver.example/"})).await;
+    // Both are within the first window, and a look at the older one takes longer than any search may.
+    database
+        .execute(&format!(
+            "INSERT INTO postcall.waiting (delivery_id, call_id, agent, action_id, created_at)
+             SELECT postcall.uuid_v7_floor(at), postcall.uuid_v7(), 'a', action_id, at
+             FROM postcall.action, unnest(ARRAY['{newest}', '{older}']::timestamptz[]) AS at;
+             ALTER TABLE postcall.waiting RENAME TO queue;
+             CREATE VIEW postcall.waiting AS SELECT * FROM postcall.queue
+                 WHERE delivery_id >= postcall.uuid_v7_floor('{newest}') OR pg_sleep(2) IS NOT NULL"
+        ))
+        .await;
+    let filter = HistoryFilter { action: Some("rare".to_owned()), ..HistoryFilter::default() };
+    let found = database.store.search(&filter, None, PAGE).await.unwrap();
+    assert_eq!(found.rows.len(), 1);
+    let Reached::Time(until) = found.reached else { panic!("{:?}", found.reached) };
+    assert!(until > older.parse::<DateTime<Utc>>().unwrap() && until < newest.parse::<DateTime<Utc>>().unwrap());
+    // A look that fails otherwise is not taken for one that takes too long.
+    database
+        .execute(
+            "CREATE OR REPLACE VIEW postcall.waiting AS SELECT * FROM postcall.queue WHERE 1 / (action_id - 1) >= 0",
+        )
+        .await;
+    assert_eq!(database.number("SELECT action_id FROM postcall.queue LIMIT 1").await, 1);
+    let error = database.store.search(&filter, None, PAGE).await.unwrap_err();
+    assert!(error.is_about_the_data(), "{error:?}");
 }
 
 /// How many rows are asked for.

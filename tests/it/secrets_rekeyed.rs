@@ -2,11 +2,13 @@
 
 use std::process::Stdio;
 
+use postcall::domain::sealed_version::SealedTemplates;
 use postcall::store::secrets::SecretChange;
 use postcall::vault::{Keyring, Owner};
 use serde_json::json;
 use sqlx::{Connection, PgConnection};
 use tokio::process::Command;
+use uuid::Uuid;
 
 use crate::support::database::Database;
 use crate::support::inbox::Inbox;
@@ -85,4 +87,28 @@ async fn a_rekeying_that_was_killed_goes_on_when_it_is_run_again_and_dispatchers
     sends(&database, &inbox, ["a", "z"]).await;
     let changes = database.number("SELECT count(*) FROM postcall.secret_change").await;
     assert_eq!(changes, SECRETS as i64 + 2, "a new key is no change");
+}
+
+#[tokio::test]
+async fn what_has_changed_or_gone_since_it_was_read_is_not_said_to_be_encrypted_anew() {
+    let (database, key) = (Database::new().await, new_key());
+    let ring = Keyring::parse(&key).unwrap();
+    let sealed = || ring.seal(Owner { agent: "a", name: "K" }, "v").unwrap();
+    let change = SecretChange { agent: "a", name: "K", by: "Ada", reason: None };
+    database.store.set_secret(&change, &sealed()).await.unwrap();
+    let old = database.store.secrets_to_rewrap("", ("", ""), 1).await.unwrap().remove(0);
+    assert!(database.store.rewrap_secret(&old, &sealed()).await.unwrap());
+    assert!(!database.store.rewrap_secret(&old, &sealed()).await.unwrap());
+    assert!(!database.store.rewrap_signing_key(Uuid::now_v7(), &sealed()).await.unwrap());
+
+    let action = json!({"method": "GET", "url": "https://receiver.example/"});
+    database.publish("a", "default", &action).await;
+    let clear = database.store.clear_versions(None, (0, 0), 1).await.unwrap().remove(0);
+    let digest = database.text("SELECT encode(postcall.version_digest(1, 1), 'hex')").await.unwrap();
+    let templates = SealedTemplates { sealed: sealed(), digest: hex::decode(digest).unwrap() };
+    assert!(database.store.seal_version(&clear, &templates).await.unwrap());
+    assert!(!database.store.seal_version(&clear, &templates).await.unwrap());
+    let old = database.store.versions_to_rewrap("", (0, 0), 1).await.unwrap().remove(0);
+    assert!(database.store.rewrap_version(&old, &sealed()).await.unwrap());
+    assert!(!database.store.rewrap_version(&old, &sealed()).await.unwrap());
 }

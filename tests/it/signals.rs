@@ -11,6 +11,7 @@ use tokio::process::Command;
 use crate::support::database::Database;
 use crate::support::inbox::Inbox;
 use crate::support::process::Dispatcher;
+use crate::support::proxy::{Fate, Proxy};
 
 const STATES: &str = "SELECT string_agg(state || ' ' || n, ', ' ORDER BY state)
                       FROM (SELECT state, count(*) AS n FROM postcall.delivery_history GROUP BY state) AS states";
@@ -103,4 +104,27 @@ async fn a_log_that_nobody_reads_any_more_stops_nothing() {
     kill(Pid::from_raw(child.id().unwrap().try_into().unwrap()), Signal::SIGTERM).unwrap();
     assert!(child.wait().await.unwrap().success());
     assert_eq!(database.number("SELECT count(*) FROM postcall.dispatcher WHERE stopped_at IS NOT NULL").await, 1);
+}
+
+#[tokio::test]
+async fn results_that_the_database_does_not_take_are_counted_when_a_dispatcher_ends() {
+    let inbox = Inbox::holding().await;
+    let database = database_with_action(&inbox).await;
+    for _ in 0..3 {
+        database.insert_call("a", &json!({})).await;
+    }
+    let proxy = Proxy::to_server_of(&database.url).await;
+    proxy.judge(|sql| if sql.contains("WITH done AS") { Fate::LoseStatement } else { Fate::Pass });
+    let dispatcher = Dispatcher::start_at(&proxy.url_of(&database.url), &[]).await;
+    inbox.has(3).await;
+    inbox.answer(3);
+    proxy.intervened(1).await;
+    dispatcher.signal(Signal::SIGTERM);
+    let (well, log) = dispatcher.ended_saying().await;
+    assert!(!well && log.last().unwrap().contains("3 results could not be written"), "{log:?}");
+    // However many batches they were in.
+    let given_up =
+        log.iter().filter_map(|line| line.split_once("did not take results.unwritten=")?.1.split(' ').next());
+    assert_eq!(given_up.map(|count| count.parse::<usize>().unwrap()).sum::<usize>(), 3, "{log:?}");
+    assert_eq!(database.text(STATES).await.unwrap(), "sending 3");
 }

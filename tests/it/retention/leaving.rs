@@ -225,6 +225,9 @@ async fn without_an_index_foreign_calls_stay_and_the_statement_is_named_that_mak
     foreign_calls_of(&database, THEN, 3).await;
     end_all(&database, "delivered").await;
     database.execute("DROP INDEX postcall.outbox_foreign_by_age").await;
+    // Also for whoever found it there and comes to the rows afterwards.
+    let rows = database.session().prune_rows("outbox_foreign", keep("30", ""), RowCursor::FIRST).await.unwrap();
+    assert!(matches!(rows, RowsPruned::NoIndex), "{rows:?}");
     let said = prune(&database, &["--keep-calls-days", "30"]);
     assert_eq!(outcome(&said, "outbox_foreign"), "stays");
     let (_, statement) = why(&said, "outbox_foreign").split_once("owner: ").unwrap();

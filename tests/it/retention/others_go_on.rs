@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use postcall::store::retention::Dropped;
+use postcall::store::retention::{Dropped, RowCursor, RowsPruned};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use uuid::Uuid;
 
 use super::{
     MONTH, THEN, WEEK, accounts_agree, calls, calls_of, database_with_past, exists, foreign_calls_of, keep, outcome,
-    partition, prune, prune_at,
+    partition, prune, prune_at, why,
 };
 use crate::support::database::Database;
 use crate::support::endings::end_all;
@@ -72,6 +72,26 @@ async fn an_open_transaction_of_the_platform_is_not_waited_for_and_its_others_go
     insert_at_once(&database).await;
     sqlx::raw_sql("COMMIT").execute(&mut platform).await.unwrap();
     assert_eq!(session.prune_partition(WEEK, keep("30", "")).await.unwrap(), Dropped::Left);
+}
+
+#[tokio::test]
+async fn rows_that_are_in_use_at_every_try_stay_for_the_next_time() {
+    let database = database_with_past().await;
+    foreign_calls_of(&database, THEN, 3).await;
+    end_all(&database, "delivered").await;
+    let mut user = PgConnection::connect(&database.url).await.unwrap();
+    let used = "BEGIN; SELECT FROM postcall.outbox_foreign FOR UPDATE; LOCK TABLE postcall.action_test IN ACCESS EXCLUSIVE MODE";
+    sqlx::raw_sql(used).execute(&mut user).await.unwrap();
+    let mut session = database.session();
+    for source in ["outbox_foreign", "action_test"] {
+        let rows = session.prune_rows(source, keep("30", "30"), RowCursor::FIRST).await.unwrap();
+        assert!(matches!(rows, RowsPruned::InUse), "{source}: {rows:?}");
+    }
+    let said = prune(&database, &["--keep-calls-days", "30"]);
+    assert_eq!(outcome(&said, "outbox_foreign"), "stays");
+    assert!(why(&said, "outbox_foreign").starts_with("in use at every try"), "{said:?}");
+    sqlx::raw_sql("COMMIT").execute(&mut user).await.unwrap();
+    assert_eq!(outcome(&prune(&database, &["--keep-calls-days", "30"]), "outbox_foreign"), "3 rows left");
 }
 
 #[tokio::test]

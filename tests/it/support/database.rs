@@ -215,10 +215,13 @@ fn new_name() -> String {
     format!("test_{}_{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// The migrated database that others are copied from, made by whichever test comes first.
+/// The migrated database that others are copied from, made by whichever test comes first, unless `POSTCALL_TEST_TEMPLATE` names one.
 fn template() -> &'static str {
     static TEMPLATE: OnceLock<String> = OnceLock::new();
     TEMPLATE.get_or_init(|| {
+        if let Ok(name) = std::env::var("POSTCALL_TEST_TEMPLATE") {
+            return name;
+        }
         // A thread, because the test that comes first already runs inside a runtime.
         std::thread::spawn(|| {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

@@ -13,10 +13,27 @@ use crate::plant::{self, Region};
 /// How often it is compiled before it gives up. The compiler looks for one sort of errors after the other: names, types, lifetimes.
 const ROUNDS: u32 = 30;
 
+/// What is compiled.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum What {
+    /// The unit tests of a room.
+    Units,
+    /// The unit tests and the integration tests of the whole package, and the program.
+    Whole,
+}
+
+/// The test programs.
+pub struct Programs {
+    /// The unit tests.
+    pub units: PathBuf,
+    /// The integration tests, where they are compiled, and the program that they start.
+    pub integration: Option<(PathBuf, PathBuf)>,
+}
+
 /// What has become of the mutants when everything compiles.
 pub struct Compiled {
-    /// The test program with all the others.
-    pub program: PathBuf,
+    /// The programs with all the others.
+    pub programs: Programs,
     /// Those that do not compile.
     pub not_viable: HashSet<u32>,
     /// Those that no switch can be around.
@@ -29,13 +46,14 @@ struct Place {
     bytes: Range<usize>,
 }
 
-/// Puts the mutants into the sources below `tree`, and compiles its unit tests. What is known not to be viable is left away at once.
+/// Puts the mutants into the sources below `tree`, and compiles its tests. What is known not to be viable is left away at once.
 /// The program gets the fingerprint of the sources into its list of tests, so that no other one is taken for it.
 pub fn compile(
     tree: &Path,
     sources: &str,
     mutants: &[Mutant],
     mut not_viable: HashSet<u32>,
+    what: What,
 ) -> Result<Compiled, String> {
     let files = by_file(tree, mutants)?;
     let mark = format!("sources_{sources}");
@@ -58,13 +76,13 @@ pub fn compile(
             planted_numbers.extend(planted.numbers);
             not_viable.extend(planted.not_viable);
         }
-        let errors = match build(tree)? {
-            Ok(program) => {
-                check(&program, &mark)?;
+        let errors = match build(tree, what)? {
+            Ok(programs) => {
+                check(&programs.units, &mark)?;
                 let here = |number: &u32| planted_numbers.contains(number) || not_viable.contains(number);
                 let not_switchable =
                     mutants.iter().map(|mutant| mutant.number).filter(|number| !here(number)).collect();
-                return Ok(Compiled { program, not_viable, not_switchable });
+                return Ok(Compiled { programs, not_viable, not_switchable });
             }
             Err(errors) => errors,
         };
@@ -134,12 +152,35 @@ fn blamed<'a>(regions: &'a HashMap<String, Vec<Region>>, places: &[Place]) -> Op
 /// The errors of a compilation: for each its text and the places of which it speaks, the first ones first.
 type Errors = Vec<(String, Vec<Place>)>;
 
-fn build(tree: &Path) -> Result<Result<PathBuf, Errors>, String> {
-    let cargo = ["test", "--locked", "--quiet", "--lib", "--no-run", "--message-format=json"];
-    let output = Command::new("cargo").args(cargo).current_dir(tree).stderr(Stdio::inherit()).output();
-    let output = output.map_err(|error| format!("cargo: {error}"))?;
+/// Compiles the tests. Of the whole package, the library comes first and alone: most rounds end there.
+fn build(tree: &Path, what: What) -> Result<Result<Programs, Errors>, String> {
+    if what == What::Whole
+        && let Err(errors) = cargo(tree, &["build", "--lib"])?
+    {
+        return Ok(Err(errors));
+    }
+    let tests: &[&str] = match what {
+        What::Units => &["test", "--no-run", "--lib"],
+        What::Whole => &["test", "--no-run", "--lib", "--test", "it"],
+    };
+    let mut made = match cargo(tree, tests)? {
+        Ok(made) => made,
+        Err(errors) => return Ok(Err(errors)),
+    };
+    let units = made.remove("lib").ok_or("cargo told of no test program")?;
+    Ok(Ok(Programs { units, integration: made.remove("test").zip(made.remove("bin")) }))
+}
+
+/// What cargo has made: programs by the kind of what they were made from.
+type Made = HashMap<String, PathBuf>;
+
+fn cargo(tree: &Path, arguments: &[&str]) -> Result<Result<Made, Errors>, String> {
+    let mut cargo = Command::new("cargo");
+    cargo.args(arguments).args(["--locked", "--quiet", "--message-format=json"]);
+    let output =
+        cargo.current_dir(tree).stderr(Stdio::inherit()).output().map_err(|error| format!("cargo: {error}"))?;
     let mut errors = Vec::new();
-    let mut program = None;
+    let mut made = HashMap::new();
     for line in String::from_utf8_lossy(&output.stdout).lines() {
         let Ok(message) = serde_json::from_str::<Value>(line) else { continue };
         let said = &message["message"];
@@ -150,14 +191,14 @@ fn build(tree: &Path) -> Result<Result<PathBuf, Errors>, String> {
                 errors.push((text, places));
             }
         }
-        if let Some(path) = message["executable"].as_str() {
-            program = Some(PathBuf::from(path));
+        if let (Some(path), Some(kind)) = (message["executable"].as_str(), message["target"]["kind"][0].as_str()) {
+            made.insert(kind.to_owned(), PathBuf::from(path));
         }
     }
-    match program {
-        Some(program) if output.status.success() => Ok(Ok(program)),
-        _ if !errors.is_empty() => Ok(Err(errors)),
-        _ => Err("cargo test --no-run failed without an error in the sources".to_owned()),
+    match (output.status.success(), errors.is_empty()) {
+        (true, _) => Ok(Ok(made)),
+        (false, false) => Ok(Err(errors)),
+        (false, true) => Err(format!("cargo {} failed without an error in the sources", arguments.join(" "))),
     }
 }
 

@@ -20,6 +20,17 @@ pub struct Mutant {
     pub hidden_type: bool,
 }
 
+impl Mutant {
+    /// Its name without its place in the file, which moves when something above it changes.
+    pub fn without_place(&self) -> String {
+        let mut parts = self.name.splitn(4, ':');
+        match (parts.next(), parts.nth(2)) {
+            (Some(file), Some(what)) => format!("{file}:{what}"),
+            _ => self.name.clone(),
+        }
+    }
+}
+
 /// Reads the list that `cargo mutants --list --json` prints.
 pub fn read(json: &str) -> Result<Vec<Mutant>, String> {
     let list: Vec<Value> = serde_json::from_str(json).map_err(|error| format!("the list of mutants: {error}"))?;

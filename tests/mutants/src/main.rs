@@ -1,15 +1,22 @@
-//! Runs the unit tests of a room with each of its mutants, compiled once with all of them.
+//! Runs tests with each of some mutants, compiled once with all of them.
 //!
 //! `postcall-mutants TREE LIST CHOSEN OUT FILTER`: the copy of the sources, which is changed; the list of its mutants as cargo-mutants
-//! prints it in JSON; a file with the names of those to run; the directory of the results; which tests to run.
+//! prints it in JSON; a file with the names of those to run; the directory of the results; which unit tests to run.
+//!
+//! `postcall-mutants whole TREE LIST CHOSEN OUT SOURCES SAMPLE SEED N TEST …` runs the whole suite instead: what identifies the sources; how many
+//! of the chosen mutants are tried; what decides which ones; how many at a time; which tests, if not all.
 
 mod compile;
 mod list;
 mod plant;
+mod process;
+mod reach;
 mod results;
 mod run;
+mod server;
 #[cfg(test)]
 mod tests;
+mod whole;
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -30,11 +37,38 @@ fn main() -> ExitCode {
 
 fn work() -> Result<(), String> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [tree, list, chosen, out, filter] = arguments.as_slice() else {
-        return Err("it takes TREE LIST CHOSEN OUT FILTER".to_owned());
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match arguments.as_slice() {
+        ["whole", rest @ ..] => whole(rest),
+        [tree, list, chosen, out, filter] => room(Path::new(tree), list, chosen, Path::new(out), filter),
+        _ => Err("it takes TREE LIST CHOSEN OUT FILTER".to_owned()),
+    }
+}
+
+fn read(path: &str) -> Result<String, String> {
+    std::fs::read_to_string(path).map_err(|error| format!("{path}: {error}"))
+}
+
+fn whole(arguments: &[&str]) -> Result<(), String> {
+    let [tree, list, chosen, out, sources, sample, seed, at_a_time, tests @ ..] = arguments else {
+        return Err("it takes whole TREE LIST CHOSEN OUT SOURCES SAMPLE SEED N TEST …".to_owned());
     };
-    let (tree, out) = (Path::new(tree), Path::new(out));
-    let read = |path: &str| std::fs::read_to_string(path).map_err(|error| format!("{path}: {error}"));
+    let number = |text: &str| text.parse::<u64>().map_err(|_| format!("not a number: {text}"));
+    let (mutants, chosen) = (list::read(&read(list)?)?, read(chosen)?);
+    whole::work(&whole::Task {
+        tree: Path::new(tree),
+        mutants: &mutants,
+        chosen: chosen.lines().collect(),
+        out: Path::new(out),
+        sources,
+        sample: usize::try_from(number(sample)?).unwrap_or(usize::MAX),
+        seed: number(seed)?,
+        at_a_time: usize::try_from(number(at_a_time)?).unwrap_or(1).max(1),
+        tests: tests.to_vec(),
+    })
+}
+
+fn room(tree: &Path, list: &str, chosen: &str, out: &Path, filter: &str) -> Result<(), String> {
     let json = read(list)?;
     let mutants = list::read(&json)?;
     let chosen = read(chosen)?;
@@ -43,10 +77,11 @@ fn work() -> Result<(), String> {
     let mut results = Results::open(&out.join("results"), &sources).map_err(|error| format!("results: {error}"))?;
 
     let not_viable = mutants.iter().filter(|mutant| results.of(mutant) == Some(Outcome::NotViable));
-    let compiled = compile::compile(tree, &sources, &mutants, not_viable.map(|mutant| mutant.number).collect())?;
+    let not_viable = not_viable.map(|mutant| mutant.number).collect();
+    let compiled = compile::compile(tree, &sources, &mutants, not_viable, compile::What::Units)?;
     // The next room has the same place for its program.
     let program = out.join("program");
-    std::fs::copy(&compiled.program, &program).map_err(|error| format!("{}: {error}", program.display()))?;
+    std::fs::copy(&compiled.programs.units, &program).map_err(|error| format!("{}: {error}", program.display()))?;
     for mutant in &mutants {
         let without_run = if compiled.not_viable.contains(&mutant.number) {
             Outcome::NotViable

@@ -13,21 +13,36 @@ use syn::{BinOp, Expr, Pat};
 
 use crate::list::Mutant;
 
-/// The module of the mutated sources that says which mutant is on.
+/// The module of the mutated sources that says which mutant is on. With `POSTCALL_MUTANT_REACHED=FILE`, each process adds a line
+/// with the number of a mutant to the file when it comes to its switch for the first time. Each line is written at once, and so it
+/// is there whatever becomes of the process.
 pub const MODULE: &str = "
-use std::sync::LazyLock;
+use std::collections::HashSet;
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::sync::{LazyLock, Mutex};
 
 static CHOSEN: LazyLock<u32> =
     LazyLock::new(|| std::env::var(\"POSTCALL_MUTANT\").map_or(0, |number| number.parse().expect(\"a number\")));
+static REACHED: LazyLock<Option<Mutex<(File, HashSet<u32>)>>> = LazyLock::new(|| {
+    let path = std::env::var_os(\"POSTCALL_MUTANT_REACHED\")?;
+    Some(Mutex::new((OpenOptions::new().append(true).open(path).ok()?, HashSet::new())))
+});
 
-/// The mutant that is on; 0 is none.
-pub fn chosen() -> u32 {
+/// The mutant that is on, of those whose switch this is; 0 is none, and any other number none of these.
+pub fn chosen(numbers: &[u32]) -> u32 {
+    if let Some(reached) = &*REACHED {
+        let (file, known) = &mut *reached.lock().unwrap_or_else(|broken| broken.into_inner());
+        for number in numbers.iter().filter(|number| known.insert(**number)) {
+            let _ = file.write_all(format!(\"{number}\\n\").as_bytes());
+        }
+    }
     *CHOSEN
 }
 
 /// Whether this mutant is on.
 pub fn is(number: u32) -> bool {
-    chosen() == number
+    chosen(&[number]) == number
 }
 ";
 
@@ -136,7 +151,7 @@ impl<'a> Finder<'a> {
         }
         choices.sort_unstable();
         let numbers: Vec<u32> = choices.iter().map(|(number, _)| *number).collect();
-        let before = vec![(format!("(match crate::mutant::chosen() {{ {} => ", all_but(&numbers)), None)];
+        let before = vec![(format!("(match crate::mutant::chosen(&{numbers:?}) {{ {} => ", all_but(&numbers)), None)];
         let mut after = Vec::new();
         for (number, text) in choices {
             after.push((format!(", {number} => "), None));

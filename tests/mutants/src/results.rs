@@ -17,6 +17,10 @@ pub enum Outcome {
     Timeout,
     /// All tests passed.
     Survived,
+    /// No test comes to it.
+    NotReached,
+    /// The tests that were tried passed, but there are others.
+    Undecided,
     /// It does not compile.
     NotViable,
     /// No switch can be around it.
@@ -24,15 +28,18 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    const ALL: [(Outcome, &'static str); 5] = [
+    const ALL: [(Outcome, &'static str); 7] = [
         (Outcome::Noticed, "noticed"),
         (Outcome::Timeout, "timeout"),
         (Outcome::Survived, "survived"),
+        (Outcome::NotReached, "not reached"),
+        (Outcome::Undecided, "undecided"),
         (Outcome::NotViable, "not viable"),
         (Outcome::NotSwitchable, "not switchable"),
     ];
 
-    fn name(self) -> &'static str {
+    /// As it is written.
+    pub fn name(self) -> &'static str {
         Self::ALL.iter().find(|(outcome, _)| *outcome == self).map_or("", |(_, name)| name)
     }
 
@@ -60,7 +67,7 @@ impl Results {
             std::fs::write(path, format!("{sources}\n"))?;
         }
         for line in lines.filter(|_| same) {
-            let mut parts = line.splitn(3, '\t');
+            let mut parts = line.split('\t');
             let (outcome, seconds, name) = (parts.next(), parts.next(), parts.next());
             let outcome = outcome.and_then(Outcome::from_name);
             let seconds = seconds.and_then(|seconds| seconds.parse().ok());
@@ -91,7 +98,13 @@ impl Results {
 
     /// Writes down what has become of a mutant.
     pub fn add(&mut self, mutant: &Mutant, outcome: Outcome, seconds: f64) -> io::Result<()> {
-        writeln!(self.file, "{}\t{seconds:.2}\t{}", outcome.name(), mutant.name)?;
+        self.add_by(mutant, outcome, seconds, "")
+    }
+
+    /// The same, with the name of the test that noticed it.
+    pub fn add_by(&mut self, mutant: &Mutant, outcome: Outcome, seconds: f64, by: &str) -> io::Result<()> {
+        let line = format!("{}\t{seconds:.2}\t{}\t{by}", outcome.name(), mutant.name);
+        writeln!(self.file, "{}", line.trim_end())?;
         self.known.insert(mutant.name.clone(), (outcome, seconds));
         Ok(())
     }
@@ -99,7 +112,9 @@ impl Results {
     /// How many there are of each outcome among these, and how long their tests have run, one after the other.
     pub fn counts(&self, mutants: &[&Mutant]) -> String {
         let with = |wanted| mutants.iter().filter(|mutant| self.of(mutant) == Some(wanted)).count();
-        let counts: Vec<String> = Outcome::ALL.map(|(outcome, name)| format!("{} {name}", with(outcome))).into();
+        let counts = Outcome::ALL.map(|(outcome, name)| (with(outcome), name)).into_iter();
+        let counts: Vec<String> =
+            counts.filter(|(count, _)| *count > 0).map(|(count, name)| format!("{count} {name}")).collect();
         let times = mutants.iter().filter_map(|mutant| self.known.get(&mutant.name)).map(|(_, seconds)| seconds);
         let seconds = times.fold(0.0, |sum, time| sum + time);
         format!("{} mutants: {}; tests ran {seconds:.0} s", mutants.len(), counts.join(", "))
