@@ -148,12 +148,13 @@ async fn a_sealer_of_an_earlier_release_adds_nothing_to_the_log() {
         format!(
             "INSERT INTO postcall.seal_slice (size, first_leaf, through_xact, through_kind, through_id, kinds, ids, hashes, frontier, root,
                  checkpoint{column})
-             VALUES (1, 0, 0, 1, postcall.uuid_v7(), '1', uuid_send(postcall.uuid_v7()), sha256(''), sha256(''), sha256(''), ''{value})"
+             VALUES (1, 0, 0, 1, gen_random_uuid(), '1', uuid_send(gen_random_uuid()), sha256(''), sha256(''), sha256(''), ''{value})"
         )
     };
     for (column, value) in [("", ""), (", leaf_fields", ", NULL"), (", leaf_fields", ", 27")] {
         let refused = attempt(&mut database.connect_as(&["postcall_sealer"]).await, &slice(column, value)).await;
-        assert!(refused.unwrap().contains("leaves_have_all_fields"), "{value}");
+        let refused = refused.unwrap();
+        assert!(refused.contains("leaves_have_all_fields"), "{value}: {refused}");
     }
     let fields = postcall::seal::fields::DELIVERY_FIELDS;
     database.execute(&slice(", leaf_fields", &format!(", {fields}"))).await;
