@@ -12,7 +12,7 @@ use super::action::{Which, attribution, check_quietly, warn};
 use super::action_source::ActionSource;
 use super::attribution::Attribution;
 use super::key_file::KeyFile;
-use super::show::{field, masked_lines};
+use super::show::{digest, field, masked_lines};
 use super::signals::first_stop;
 use super::table::{Table, print_json, time};
 use super::targets::TargetArguments;
@@ -117,7 +117,7 @@ impl TestArguments {
         if let Some(ActionFile { spec, .. }) = &checked {
             warn(&warnings_of_test(spec));
         }
-        let (webhook, _policy) = self.targets.webhook(false, false)?;
+        let (webhook, _policy) = self.targets.webhook(false, false, keys.as_deref())?;
         let store = self.which.database.open(ONE_CONNECTION).await?.with_keys(keys.clone());
         if let What::Published(version) = what {
             say_warnings(&store, &self.which, version).await?;
@@ -224,7 +224,7 @@ fn answer(record: &TestRecord) -> Vec<String> {
     let lines: Vec<String> = [
         field("status", record.response_code),
         field("body", body),
-        field("body sha256", record.response_sha256.as_ref()),
+        digest("body", record.response_sha256.as_deref()),
         field("error", record.error_kind),
         field("name resolved", after(record.dns_ms)),
         field("connected", after(record.connected_ms)),

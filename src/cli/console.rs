@@ -218,8 +218,9 @@ impl RunArguments {
     }
 
     fn tester(&self) -> Result<Tester, CliError> {
-        let (webhook, _policy) = self.targets.clone().webhook(false, false)?;
-        Ok(Tester::new(webhook, self.key_file.keyring()?.map(Arc::new)))
+        let keys = self.key_file.keyring()?.map(Arc::new);
+        let (webhook, _policy) = self.targets.clone().webhook(false, false, keys.as_deref())?;
+        Ok(Tester::new(webhook, keys))
     }
 
     fn nobody(&self) -> Result<Auth, CliError> {

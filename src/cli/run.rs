@@ -205,7 +205,8 @@ impl Arguments {
         let elsewhere = self.sealing.elsewhere(self.targets.ca_file())?;
         let limits = self.limits.limits();
         let keep_excerpts = self.keep_responses_days;
-        let (webhook, policy) = self.targets.webhook(limits.hold_unreachable, keep_excerpts.days().is_some())?;
+        let (webhook, policy) =
+            self.targets.webhook(limits.hold_unreachable, keep_excerpts.days().is_some(), keys.as_deref())?;
         let seats = Seat::all(webhook, limits.clone(), databases as u16);
         let settings = dispatcher::DispatcherSettings {
             limits,

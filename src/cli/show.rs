@@ -8,8 +8,7 @@ use super::key_file::KeyFile;
 use super::table::{Table, time};
 use super::{CliError, Format, ONE_CONNECTION, print_line};
 use crate::domain::body_digest;
-use crate::domain::delivery::{BodyEnd, State};
-use crate::domain::error_kind::ErrorKind;
+use crate::domain::delivery::{BodyEnd, ResolutionSource, State};
 use crate::domain::excerpt::Excerpt;
 use crate::domain::visible::visible;
 use crate::service::calls::{Arrived, Without};
@@ -168,12 +167,14 @@ fn as_json(row: &HistoryRow, sent: &PastRequest, excerpt: Option<&Excerpt>) -> V
     let mut object = serde_json::to_value(row).unwrap_or_default();
     object["response_excerpt"] = excerpt.map(Excerpt::text).into();
     object["request"] = match sent {
-        PastRequest::Rendered { request, same, .. } => json!({
+        PastRequest::Rendered { request, compared, .. } => json!({
             "method": request.method,
             "url": request.url,
             "headers": request.headers,
             "body": request.body,
-            "same_as_sent": same,
+            "same_as_sent": compared.same(),
+            "head_as_sent": compared.head,
+            "body_as_sent": compared.body,
         }),
         PastRequest::Refused(problem) => json!({ "error": problem }),
         PastRequest::Gone(_) | PastRequest::Forbidden | PastRequest::TooLarge { .. } => json!({ "gone": gone(sent) }),
@@ -209,15 +210,16 @@ fn as_text(row: &HistoryRow, sent: &PastRequest, excerpt: Option<&Excerpt>) -> S
 
 /// What there is to say above the request: whether it left.
 fn title_of_request(row: &HistoryRow) -> &'static str {
-    match (row.state, row.error_kind) {
-        (State::Waiting, _) => "what would be sent now",
-        (State::Sending, _) => "what is being sent",
-        (State::Failed, Some(ErrorKind::Failure(_))) => {
-            "what would have been sent: nothing left, no byte reached the receiver"
+    match row.state {
+        _ if row.resolved_from == Some(ResolutionSource::Person) => {
+            "what was sent, or a part of it: a person found out what became of it"
         }
-        (State::Skipped, _) => "what would have been sent: nothing left, because the action was disabled",
-        (State::Unknown, _) => "what was sent: it is not known whether all of it arrived",
-        (State::Delivered | State::Rejected | State::Failed, _) => "what was sent",
+        State::Waiting => "what would be sent now",
+        State::Sending => "what is being sent",
+        State::Failed => "what would have been sent: nothing left, no byte reached the receiver",
+        State::Skipped => "what would have been sent: nothing left, because the action was disabled",
+        State::Unknown => "what was sent: it is not known whether all of it arrived",
+        State::Delivered | State::Rejected => "what was sent",
     }
 }
 
@@ -271,11 +273,10 @@ fn recorded(row: &HistoryRow) -> String {
 fn request_lines(row: &HistoryRow, sent: &PastRequest) -> Vec<String> {
     let unresolved = row.unresolved.as_ref().map(|paths| format!("found nothing for {}", paths.join(", ")));
     let mut lines: Vec<String> = match sent {
-        PastRequest::Rendered { request, same, .. } => {
+        PastRequest::Rendered { request, compared, .. } => {
             let mut lines = masked_lines(request);
-            if *same == Some(false) {
-                lines.push("  WARNING: this is not the body that was recorded as sent".to_owned());
-            }
+            lines.extend(compared.difference().map(|difference| format!("  WARNING: {difference}")));
+            lines.extend(field("note", compared.not_compared()));
             lines
         }
         PastRequest::Refused(problem) => vec![format!("  nothing: {}", visible(&problem.to_string()))],
@@ -290,11 +291,16 @@ fn request_lines(row: &HistoryRow, sent: &PastRequest) -> Vec<String> {
             request.into_iter().chain([format!("  (not rendered again: {reason}{needed})")]).collect()
         }
     };
-    if let Some((name, digest)) = row.request_sha256.as_deref().map(body_digest::in_words) {
-        lines.extend(field(if name == "SHA-256" { "body sha256" } else { "body hmac" }, Some(digest)));
-    }
+    lines.extend(digest("head", row.request_head_hmac.as_deref()));
+    lines.extend(digest("body", row.request_sha256.as_deref()));
     lines.extend(field("placeholders", unresolved));
     lines
+}
+
+/// A line with a recorded digest, labelled with what it is of and what kind it is.
+pub(super) fn digest(of: &str, recorded: Option<&str>) -> Option<String> {
+    let (name, digest) = body_digest::in_words(recorded?);
+    field(&format!("{of} {}", if name == "SHA-256" { "sha256" } else { "hmac" }), Some(digest))
 }
 
 /// A request in lines: method and URL, the headers, and the body behind an empty line.
@@ -309,12 +315,16 @@ pub(super) fn masked_lines(request: &MaskedRequest) -> Vec<String> {
 
 fn answer(row: &HistoryRow) -> Vec<String> {
     let body = row.response_bytes.map(|bytes| format!("{bytes} bytes, {}", row.body_end.map_or("", BodyEnd::as_str)));
+    // What it ended with stays beside what was learnt later.
+    let earlier = row.resolved_from.is_some();
     let lines: Vec<String> = [
         field("status", row.response_code),
         field("body", body),
-        field("body sha256", row.response_sha256.as_ref()),
+        digest("body", row.response_sha256.as_deref()),
         field("error", row.error_kind),
         field("", row.error_detail.as_ref()),
+        field("at first", row.recorded_error_kind.filter(|_| earlier)),
+        field("", row.recorded_error_detail.as_ref().filter(|_| earlier)),
     ]
     .into_iter()
     .flatten()

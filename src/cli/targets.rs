@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::fmt::{self, Display};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Arc;
 
 use clap::Args;
 use clap::builder::{FalseyValueParser, OsStringValueParser, TypedValueParser};
@@ -12,7 +13,9 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::CliError;
 use super::private_file::private;
+use crate::domain::body_digest::ResponseDigests;
 use crate::domain::policy::Policy;
+use crate::vault::Keyring;
 use crate::webhook::{DeniedTarget, EgressProxy, NotAProxy, PortRange, TargetRules, Webhook, WebhookSettings};
 
 /// The setting that names the file with the URL of the proxy.
@@ -127,7 +130,13 @@ impl TargetArguments {
     }
 
     /// The HTTP client that may call these targets, and the same rules as a policy.
-    pub(super) fn webhook(self, hold_unreachable: bool, keep_excerpts: bool) -> Result<(Webhook, Policy), CliError> {
+    /// `keys` make the digests of what it answers.
+    pub(super) fn webhook(
+        self,
+        hold_unreachable: bool,
+        keep_excerpts: bool,
+        keys: Option<&Keyring>,
+    ) -> Result<(Webhook, Policy), CliError> {
         let (ca_file, egress_proxy) = (self.ca_file().map(Path::to_owned), self.proxy()?);
         let targets = TargetRules {
             allow_http: self.allow_http,
@@ -141,6 +150,7 @@ impl TargetArguments {
             targets,
             hold_unreachable,
             keep_excerpts,
+            response_digests: keys.map(|keys| keys.digest_key() as Arc<dyn ResponseDigests>),
             egress_proxy,
             ca_file,
             ..WebhookSettings::default()

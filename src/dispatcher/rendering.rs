@@ -90,12 +90,14 @@ fn text_of(payload: Payload, max_call_bytes: usize) -> Result<String, Problem> {
 
 fn render_now(text: &str, ready: &Ready) -> Result<Rendered, Problem> {
     let action = ready.template.action()?;
-    let mut request = action.render_with(Call::of_any_length(text), &ready.secrets)?;
+    let (mut request, masked) = action.render_with_head(Call::of_any_length(text), &ready.secrets)?;
+    let head = masked.as_ref().unwrap_or(&request).head();
     let sent = SentRequest {
         method: request.method,
         url: action.recorded_url().to_owned(),
         body_bytes: request.body.as_ref().map(String::len),
         body_digest: request.body.as_ref().map(|body| digest_of(body, ready.digests.as_deref())),
+        head_digest: ready.digests.as_ref().map(|key| key.head_digest(head)),
         unresolved: std::mem::take(&mut request.unresolved),
     };
     // Here, because a large body is signed as slowly as it is rendered.

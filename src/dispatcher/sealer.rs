@@ -26,6 +26,7 @@ use super::checkpoints::{CheckpointDir, DirError};
 use crate::domain::chain::chain;
 use crate::domain::seal::{Kind, Place};
 use crate::metrics::{Counters, Operation};
+use crate::seal::fields::DELIVERY_FIELDS;
 use crate::seal::key::{Signer, Verifier};
 use crate::seal::leaf::{Unreadable, write_leaf};
 use crate::seal::nodes::is_kept;
@@ -364,6 +365,7 @@ fn slice_of(mut tree: Frontier, unsealed: Unsealed, key: &Signer) -> Result<(New
         frontier: tree.to_bytes(),
         root: checkpoint.root.to_vec(),
         checkpoint: checkpoint.signed_by(key),
+        leaf_fields: DELIVERY_FIELDS,
         nodes,
     };
     Ok((slice, checkpoint))

@@ -36,7 +36,7 @@ pub(super) struct Ready {
     pub(super) secrets: Arc<Secrets>,
     /// How the delivery is signed; [`Signing::Unsigned`] for a version that stands for no delivery yet.
     pub(super) signing: Signing,
-    /// Makes the digest that history keeps of the body; without it, that is a SHA-256.
+    /// Makes the digests that history keeps of the request; without it, that of the body is a SHA-256, and there is none of the head.
     pub(super) digests: Option<Arc<DigestKey>>,
 }
 

@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::action::Method;
-use super::body_digest::BodyDigest;
+use super::body_digest::{BodyDigest, KeyedDigest};
 use super::delivery::{Ending, Outcome, Timing};
 
 /// One published version of one action. It is the key under which compiled templates are cached.
@@ -185,6 +185,8 @@ pub struct SentRequest {
     pub body_bytes: Option<usize>,
     /// The digest of the body, if there was one.
     pub body_digest: Option<BodyDigest>,
+    /// The digest of its head, with each secret in it masked; `None` without a key. Whoever reads a plain one can try what the URL was.
+    pub head_digest: Option<KeyedDigest>,
     /// Placeholders that found no value in the call.
     pub unresolved: Vec<String>,
 }

@@ -11,6 +11,7 @@
 
 use std::time::Duration;
 
+use super::body_digest::BodyDigest;
 use super::closed_set::closed_set;
 use super::error_kind::ErrorKind;
 use super::excerpt::Excerpt;
@@ -89,8 +90,8 @@ pub struct Answer {
     pub response_code: u16,
     /// Bytes of the response body that were read.
     pub response_bytes: u64,
-    /// SHA-256 of those bytes.
-    pub response_sha256: [u8; 32],
+    /// The digest of those bytes.
+    pub response_digest: BodyDigest,
     /// How the body ended.
     pub body_end: BodyEnd,
     /// The beginning and the end of the body, if they are to be kept.
@@ -146,8 +147,8 @@ impl Outcome {
 impl Outcome {
     /// A response with this code and an empty body.
     pub(crate) fn answered(response_code: u16) -> Outcome {
-        let (response_bytes, response_sha256, body_end) = (0, [0; 32], BodyEnd::Complete);
-        Outcome::Answered(Answer { response_code, response_bytes, response_sha256, body_end, excerpt: None })
+        let (response_bytes, response_digest, body_end) = (0, BodyDigest::Plain([0; 32]), BodyEnd::Complete);
+        Outcome::Answered(Answer { response_code, response_bytes, response_digest, body_end, excerpt: None })
     }
 }
 
@@ -234,7 +235,7 @@ mod tests {
             let answer = Answer {
                 response_code,
                 response_bytes: 0,
-                response_sha256: [0; 32],
+                response_digest: BodyDigest::Plain([0; 32]),
                 body_end: BodyEnd::Reset,
                 excerpt: None,
             };

@@ -4,6 +4,7 @@ use std::fmt;
 use std::ops::Range;
 
 use super::action::Method;
+use super::body_digest::RequestHead;
 use super::client_certificate::ClientCertificate;
 use super::kept::{MAX_UNRESOLVED, MAX_UNRESOLVED_BYTES};
 
@@ -27,6 +28,13 @@ pub struct Request {
     pub unresolved: Vec<String>,
     /// The certificate that is shown to the receiver.
     pub client_certificate: Option<ClientCertificate>,
+}
+
+impl Request {
+    /// What it says before its body.
+    pub fn head(&self) -> RequestHead<'_> {
+        RequestHead { method: self.method, url: &self.url, headers: &self.headers }
+    }
 }
 
 impl fmt::Debug for Request {

@@ -8,7 +8,7 @@ use std::fmt;
 use zeroize::Zeroizing;
 
 use super::action::{ActionSpec, Method};
-use super::body_digest::KEYED_BYTES;
+use super::body_digest::{KeyedDigest, RequestHead};
 use super::host::Host;
 use super::secret::{Absence, Sealed};
 
@@ -42,7 +42,7 @@ pub struct SealedTemplates {
 #[error("the templates cannot be encrypted: the system gives no random bytes")]
 pub struct NotSealed;
 
-/// The operator's keys, as other rooms use them: they seal and open the templates of versions, and know the bodies that were sent.
+/// The operator's keys, as other rooms use them: they seal and open the templates of versions, and know the requests that were sent.
 pub trait OperatorKeys: fmt::Debug + Send + Sync {
     /// Encrypts the templates of a version. Its digest says nothing to those who cannot open it.
     ///
@@ -62,7 +62,10 @@ pub trait OperatorKeys: fmt::Debug + Send + Sync {
     ) -> Result<ActionSpec, Absence>;
 
     /// Whether this keyed digest is that of `body`; `None` if its key is not among these.
-    fn is_digest_of(&self, recorded: &[u8; KEYED_BYTES], body: &str) -> Option<bool>;
+    fn is_digest_of(&self, recorded: &KeyedDigest, body: &str) -> Option<bool>;
+
+    /// Whether this keyed digest is that of the head of a request; `None` if its key is not among these.
+    fn is_digest_of_head(&self, recorded: &KeyedDigest, head: RequestHead<'_>) -> Option<bool>;
 }
 
 /// The URL that stands in clear for a sealed one: its origin as it is written, and nothing that can be sent.

@@ -156,18 +156,34 @@ impl CompiledAction {
     /// # Errors
     /// As [`CompiledAction::render`], and [`Code::NoSecret`] if a secret has no value.
     pub fn render_with(&self, call: Call<'_>, secrets: &Secrets) -> Result<Request, Problem> {
+        self.render_with_head(call, secrets).map(|(request, _masked)| request)
+    }
+
+    /// As [`CompiledAction::render_with`], and beside it the request without its body as [`CompiledAction::render`] makes it, with its
+    /// secrets masked; `None` if URL and headers have none, so that they are the same.
+    ///
+    /// # Errors
+    /// As [`CompiledAction::render_with`].
+    pub fn render_with_head(&self, call: Call<'_>, secrets: &Secrets) -> Result<(Request, Option<Request>), Problem> {
         let text = call.text();
         if self.sends_whole_call() && self.paths.is_empty() {
             // Then the pass that copies the call is the only one.
-            return self.certified(self.fill(&self.paths.unread(text))?, secrets);
+            return Ok((self.certified(self.fill(&self.paths.unread(text))?, secrets)?, None));
         }
         let found = self.find(text)?;
-        let request = if found.needs_canonical() {
-            self.fill(&self.find(&canonical(text))?.with(secrets)?)?
+        let (request, masked) = if found.needs_canonical() {
+            self.fill_twice(self.find(&canonical(text))?, secrets)?
         } else {
-            self.fill(&found.with(secrets)?)?
+            self.fill_twice(found, secrets)?
         };
-        self.certified(request, secrets)
+        Ok((self.certified(request, secrets)?, masked))
+    }
+
+    fn fill_twice<'c>(&self, found: Found<'c>, secrets: &'c Secrets) -> Result<(Request, Option<Request>), Problem> {
+        let found = found.with(secrets)?;
+        let request = self.fill(&found)?;
+        let masked = if self.paths.has_secrets() { Some(self.head(&found.with(&Secrets::Masked)?)?) } else { None };
+        Ok((request, masked))
     }
 
     /// The request with the client's certificate, if the action names one.
@@ -220,9 +236,8 @@ impl CompiledAction {
     }
 
     fn fill(&self, found: &Found<'_>) -> Result<Request, Problem> {
-        let url = self.url.render(found)?;
-        let mut headers = self.headers.render(found)?;
-        let body = match &self.body {
+        let mut request = self.head(found)?;
+        request.body = match &self.body {
             _ if !self.method.has_body() => None,
             Body::Template(template) => Some(template.render(found)?),
             Body::WholeCall => {
@@ -230,12 +245,19 @@ impl CompiledAction {
                 Some(body::whole_call(text).map_err(|reason| bad_call(text, &reason))??)
             }
         };
-        if body.is_some() && !headers.iter().any(|(name, _)| name == CONTENT_TYPE) {
+        request.unresolved = bounded_unresolved(found.missing());
+        Ok(request)
+    }
+
+    /// The request without its body.
+    fn head(&self, found: &Found<'_>) -> Result<Request, Problem> {
+        let url = self.url.render(found)?;
+        let mut headers = self.headers.render(found)?;
+        if self.method.has_body() && !headers.iter().any(|(name, _)| name == CONTENT_TYPE) {
             headers.push((CONTENT_TYPE.to_owned(), "application/json".to_owned()));
         }
-        let unresolved = bounded_unresolved(found.missing());
         let (method, timeout_ms) = (self.method, self.timeout_ms);
-        Ok(Request { method, url, headers, body, timeout_ms, unresolved, client_certificate: None })
+        Ok(Request { method, url, headers, body: None, timeout_ms, unresolved: Vec::new(), client_certificate: None })
     }
 }
 

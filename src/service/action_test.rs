@@ -344,6 +344,7 @@ async fn rendered(
             url: action.recorded_url().to_owned(),
             body_bytes: request.body.as_ref().map(String::len),
             body_digest: request.body.as_ref().map(|body| digest_of(body, digests.as_deref())),
+            head_digest: digests.as_ref().map(|key| key.head_digest(shown.as_ref().unwrap_or(&request).head())),
             unresolved: std::mem::take(&mut request.unresolved),
         };
         Ok(Ready { request, sent, shown })

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::preview::first;
 use crate::domain::action::Method;
-use crate::domain::body_digest::KEYED_BYTES;
+use crate::domain::body_digest::KeyedDigest;
 use crate::domain::call::Call;
 use crate::domain::mask;
 use crate::domain::problem::Problem;
@@ -28,9 +28,8 @@ pub enum PastRequest {
         request: Box<MaskedRequest>,
         /// Where it lacks values, in its texts as people may see them.
         gaps: Gaps,
-        /// Whether its body has the recorded digest; `None` if no digest was recorded, if it has secrets, or if the key of the digest is
-        /// not there.
-        same: Option<bool>,
+        /// Whether it is what was recorded as sent.
+        compared: Compared,
     },
     /// Rendering fails for this call and action.
     Refused(Problem),
@@ -43,6 +42,52 @@ pub enum PastRequest {
     },
     /// The database user may read history, but neither calls nor templates.
     Forbidden,
+}
+
+/// Whether a request that was rendered again has the recorded digests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Compared {
+    /// Of method, URL and headers, each secret in them masked; `None` if no digest was recorded, or if its key is not there.
+    pub head: Option<bool>,
+    /// Of the body; `None` if no digest was recorded, if it has secrets, or if the key of the digest is not there.
+    pub body: Option<bool>,
+    /// Whether the request has a body.
+    has_body: bool,
+    /// Whether history has it that a request was made: of what is yet to be sent, there is nothing to compare.
+    is_past: bool,
+}
+
+impl Compared {
+    /// Whether all of it is what was sent; `None` if a part cannot be compared, and none differs.
+    pub fn same(self) -> Option<bool> {
+        match (self.head, self.body) {
+            (Some(false), _) | (_, Some(false)) => Some(false),
+            (Some(true), Some(true)) => Some(true),
+            (Some(true), None) if !self.has_body => Some(true),
+            (_, _) => None,
+        }
+    }
+
+    /// What differs from what was sent, in words.
+    pub fn difference(self) -> Option<&'static str> {
+        match (self.head, self.body) {
+            (Some(false), Some(false)) => Some("this is not the request that was recorded as sent"),
+            (Some(false), _) => Some("this is not the URL, or these are not the headers, that were recorded as sent"),
+            (_, Some(false)) => Some("this is not the body that was recorded as sent"),
+            (_, _) => None,
+        }
+    }
+
+    /// What was not compared: whoever reads it must not believe that it was sent because it is shown.
+    pub fn not_compared(self) -> Option<&'static str> {
+        match (self.head, self.body) {
+            (_, _) if !self.is_past => None,
+            (None, None) => Some("this was not compared with what was sent"),
+            (None, Some(_)) => Some("URL and headers were not compared with what was sent"),
+            (Some(_), None) if self.has_body => Some("the body was not compared with what was sent"),
+            (_, _) => None,
+        }
+    }
 }
 
 impl PastRequest {
@@ -153,6 +198,12 @@ pub async fn render_again(store: &Store, row: &HistoryRow) -> PastRequest {
     });
     match rendered {
         Ok(((mut request, gaps), has_secrets)) => {
+            // A body whose secrets are masked has another digest than what was sent.
+            let recorded = row.request_sha256.as_ref().filter(|_| !has_secrets);
+            let body = recorded.and_then(|recorded| is_recorded(recorded, &request, store.keys()));
+            let head = row.request_head_hmac.as_ref();
+            let head = head.and_then(|recorded| is_recorded_head(recorded, &request, store.keys()));
+            let compared = Compared { head, body, has_body: request.body.is_some(), is_past: row.url.is_some() };
             // What it was signed with is not kept, and the keys are not opened for this.
             let signed = match store.was_signed(&row.agent, row.claimed_at).await {
                 Ok(signed) => signed,
@@ -162,11 +213,8 @@ pub async fn render_again(store: &Store, row: &HistoryRow) -> PastRequest {
                 let masked = |name: &str| (name.to_owned(), mask::MASK.to_owned());
                 request.headers.extend([masked(TIMESTAMP_HEADER), masked(SIGNATURE_HEADER)]);
             }
-            // A body whose secrets are masked has another digest than what was sent.
-            let recorded = row.request_sha256.as_ref().filter(|_| !has_secrets);
-            let same = recorded.and_then(|recorded| is_recorded(recorded, &request, store.keys()));
             let (request, gaps) = masked_with(request, gaps);
-            PastRequest::Rendered { request: Box::new(request), gaps, same }
+            PastRequest::Rendered { request: Box::new(request), gaps, compared }
         }
         Err(problem) => PastRequest::Refused(problem),
     }
@@ -185,15 +233,49 @@ fn unreadable(error: &StoreError) -> PastRequest {
 fn is_recorded(recorded: &str, request: &Request, keys: Option<&dyn OperatorKeys>) -> Option<bool> {
     let recorded = hex::decode(recorded).unwrap_or_default();
     let Some(body) = &request.body else { return Some(false) };
-    match <&[u8; KEYED_BYTES]>::try_from(recorded.as_slice()) {
+    match <&KeyedDigest>::try_from(recorded.as_slice()) {
         Ok(keyed) => keys?.is_digest_of(keyed, body),
         Err(_) => Some(recorded == *Sha256::digest(body)),
     }
 }
 
+/// As [`is_recorded`], of method, URL and headers. A digest of them is never without a key.
+fn is_recorded_head(recorded: &str, request: &Request, keys: Option<&dyn OperatorKeys>) -> Option<bool> {
+    let recorded = KeyedDigest::try_from(hex::decode(recorded).unwrap_or_default());
+    recorded.map_or(Some(false), |recorded| keys?.is_digest_of_head(&recorded, request.head()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn all_of_a_request_is_the_same_only_if_each_part_that_it_has_was_compared() {
+        let compared = |head, body, has_body| Compared { head, body, has_body, is_past: true };
+        let (yes, no) = (Some(true), Some(false));
+        for (head, body, has_body, same, differs, lacks) in [
+            (yes, yes, true, yes, None, None),
+            (yes, None, false, yes, None, None),
+            (yes, None, true, None, None, Some("the body")),
+            (None, yes, true, None, None, Some("URL and headers")),
+            (None, None, true, None, None, Some("this")),
+            (None, None, false, None, None, Some("this")),
+            (no, yes, true, no, Some("URL"), None),
+            (no, None, false, no, Some("URL"), None),
+            (yes, no, true, no, Some("body"), None),
+            (None, no, true, no, Some("body"), Some("URL and headers")),
+            (no, no, true, no, Some("request"), None),
+        ] {
+            let compared = compared(head, body, has_body);
+            assert_eq!(compared.same(), same, "{compared:?}");
+            let holds = |said: Option<&str>, part: Option<&str>| match (said, part) {
+                (Some(said), Some(part)) => said.contains(part),
+                (said, part) => said.is_none() && part.is_none(),
+            };
+            assert_eq!(Compared { is_past: false, ..compared }.not_compared(), None);
+            assert!(holds(compared.difference(), differs) && holds(compared.not_compared(), lacks), "{compared:?}");
+        }
+    }
 
     #[test]
     fn what_looks_like_a_secret_leaves_this_room_masked_and_all_else_as_it_is() {

@@ -108,6 +108,8 @@ pub struct TestRecord {
     pub tested_by: String,
     pub reason: String,
     pub db_user: String,
+    /// Hexadecimal.
+    pub request_head_hmac: Option<String>,
 }
 
 /// A statement that returns tests: their columns stand here only.
@@ -123,7 +125,7 @@ macro_rules! tests_from {
                    response_code, response_bytes, encode(response_sha256, 'hex') AS response_sha256,
                    body_end AS "body_end: BodyEnd", latency_ms, dns_ms, connected_ms, head_ms, started_at AS "started_at!",
                    given_up_at AS "given_up_at!", recorded_at, tested_by AS "tested_by!", reason AS "reason!",
-                   db_user AS "db_user!"
+                   db_user AS "db_user!", encode(request_head_hmac, 'hex') AS request_head_hmac
             "# + $from,
             $($value),+
         )
@@ -149,8 +151,8 @@ impl Store {
             r#"
             INSERT INTO postcall.action_test
                 (agent, action, action_version, file_sha256, call_source, call_id, timeout_ms, method, url, request_bytes,
-                 request_sha256, unresolved, tested_by, reason)
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, string_to_array($12, E'\n'), $13, $14)
+                 request_sha256, unresolved, tested_by, reason, request_head_hmac)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, string_to_array($12, E'\n'), $13, $14, $15)
             RETURNING test_id
             "#,
             order.agent,
@@ -167,6 +169,7 @@ impl Store {
             unresolved,
             order.by,
             order.reason,
+            sent.and_then(|sent| sent.head_digest.as_ref()).map(|digest| digest.as_slice()),
         )
         .fetch_one(&self.pool)
         .await;
@@ -203,7 +206,7 @@ impl Store {
             result.error_detail().map(kept::detail) as Option<Cow<'_, str>>,
             answer.map(|answer| i16::try_from(answer.response_code).unwrap_or(i16::MAX)),
             answer.map(|answer| i32::try_from(answer.response_bytes).unwrap_or(i32::MAX)),
-            answer.map(|answer| answer.response_sha256.as_slice()),
+            answer.map(|answer| answer.response_digest.as_slice()),
             answer.map(|answer| answer.body_end) as Option<BodyEnd>,
             timing.map(|timing| millis(timing.latency)),
             timing.and_then(|timing| timing.dns).map(millis),

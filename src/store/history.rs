@@ -84,6 +84,9 @@ named_columns! {
         recorded_error_kind: Option<ErrorKind>,
         resolved_from: Option<ResolutionSource>,
         replayed_as: Option<Uuid>,
+        /// Hexadecimal.
+        request_head_hmac: Option<String>,
+        recorded_error_detail: Option<String>,
     }
 }
 
@@ -270,7 +273,7 @@ async fn shown(snapshot: &mut PgConnection, ids: &[Uuid]) -> Result<Vec<HistoryR
                response_bytes, encode(response_sha256, 'hex') AS response_sha256, unresolved,
                recorded_state AS "recorded_state: State", resolved_at, resolved_by, resolution_reason,
                recorded_error_kind AS "recorded_error_kind: ErrorKind", resolved_from AS "resolved_from: ResolutionSource",
-               replayed_as
+               replayed_as, encode(request_head_hmac, 'hex') AS request_head_hmac, recorded_error_detail
         FROM postcall.delivery_history
         WHERE delivery_id = ANY ($1)
         ORDER BY delivery_id DESC

@@ -42,6 +42,7 @@ pub(super) struct ResultRows<'a> {
     pub(super) dns_ms: Vec<Option<i32>>,
     pub(super) connected_ms: Vec<Option<i32>>,
     pub(super) head_ms: Vec<Option<i32>>,
+    pub(super) request_head_hmac: Vec<Option<&'a [u8]>>,
 }
 
 /// An `INSERT` of a batch of [`ResultRows`], checked by sqlx's macro `$query`:
@@ -58,7 +59,7 @@ macro_rules! insert_results {
         insert_results!(
             @named
             "state, error_kind, error_detail, method, url, request_bytes, request_sha256, response_code, response_bytes,
-             response_sha256, body_end, latency_ms, dns_ms, connected_ms, head_ms",
+             response_sha256, body_end, latency_ms, dns_ms, connected_ms, head_ms, request_head_hmac",
             $query, $rows, $with, $into, $select, $from, $first, $second
         )
     };
@@ -70,7 +71,7 @@ macro_rules! insert_results {
             + $names
             + " FROM unnest($3::uuid[], $4::uuid[], $5::bool[], $6::text[], $7::text[], $8::text[], $9::text[], $10::text[],
                             $11::text[], $12::int[], $13::bytea[], $14::int2[], $15::int[], $16::bytea[], $17::text[],
-                            $18::int[], $19::int[], $20::int[], $21::int[])
+                            $18::int[], $19::int[], $20::int[], $21::int[], $22::bytea[])
                     AS result (held_delivery, held_claim, keep_sid, unresolved_lines, "
             + $names
             + ")"
@@ -102,6 +103,7 @@ macro_rules! insert_results {
             &$rows.dns_ms as &[Option<i32>],
             &$rows.connected_ms as &[Option<i32>],
             &$rows.head_ms as &[Option<i32>],
+            &$rows.request_head_hmac as &[Option<&[u8]>],
         )
     };
 }
@@ -140,7 +142,7 @@ impl<'a> ResultRows<'a> {
         }));
         self.response_code.push(answer.map(|answer| i16::try_from(answer.response_code).unwrap_or(i16::MAX)));
         self.response_bytes.push(answer.map(|answer| i32::try_from(answer.response_bytes).unwrap_or(i32::MAX)));
-        self.response_sha256.push(answer.map(|answer| answer.response_sha256.as_slice()));
+        self.response_sha256.push(answer.map(|answer| answer.response_digest.as_slice()));
         self.body_end.push(answer.map(|answer| answer.body_end));
     }
 
@@ -162,6 +164,7 @@ impl<'a> ResultRows<'a> {
         self.dns_ms.push(timing.and_then(|timing| timing.dns).map(millis));
         self.connected_ms.push(timing.and_then(|timing| timing.connected).map(millis));
         self.head_ms.push(timing.and_then(|timing| timing.head).map(millis));
+        self.request_head_hmac.push(sent.and_then(|sent| sent.head_digest.as_ref()).map(|digest| digest.as_slice()));
     }
 }
 
@@ -180,7 +183,7 @@ mod tests {
         let answer = Answer {
             response_code: u16::MAX,
             response_bytes: u64::MAX,
-            response_sha256: [0; 32],
+            response_digest: BodyDigest::Plain([0; 32]),
             body_end: BodyEnd::Complete,
             excerpt: None,
         };
@@ -189,6 +192,7 @@ mod tests {
             url: String::new(),
             body_bytes: Some(usize::MAX),
             body_digest: None,
+            head_digest: None,
             unresolved: Vec::new(),
         };
         let longest = Some(Duration::MAX);

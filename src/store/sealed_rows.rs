@@ -41,7 +41,7 @@ struct Found {
 /// - Each kind by its own index, so that the statement reads what it returns, however long history is and whatever its partitions
 ///   are. A place between kinds is before or behind all rows of a kind that its transaction wrote.
 /// - Merged by the caller: a sort in the database would go to disk.
-/// - record_send: the fields as one value, which is read several times faster than 27 values. Its fields are those that
+/// - record_send: the fields as one value, which is read several times faster than 28 values. Its fields are those that
 ///   src/seal/fields.rs names, in that order; new ones are added at the end.
 macro_rules! rows_of_all_kinds {
     ($after:expr, $through:expr, $limit:expr) => {
@@ -52,7 +52,7 @@ macro_rules! rows_of_all_kinds {
                     record_send(ROW(delivery_id, call_id, claim, action_id, created_at, claimed_at, finished_at, action_version,
                        dispatcher_id, latency_ms, dns_ms, connected_ms, head_ms, request_bytes, response_bytes, response_code,
                        agent, state, error_kind, error_detail, call_sid, method, url, request_sha256, response_sha256,
-                       body_end, unresolved)) AS "record!"
+                       body_end, unresolved, request_head_hmac)) AS "record!"
              FROM postcall.delivery
              WHERE (xact, delivery_id) > ($1::bigint - (1 > $2::int)::int, CASE WHEN $2 = 1 THEN $3::uuid ELSE 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid END)
                AND (xact, delivery_id) <= ($4::bigint - (1 > $5::int)::int, CASE WHEN $5 = 1 THEN $6::uuid ELSE 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid END)
@@ -61,7 +61,7 @@ macro_rules! rows_of_all_kinds {
             (SELECT xact, 2, delivery_id,
                     record_send(ROW(delivery_id, source, state, resolved_by, reason, resolved_at, db_user, method, url, request_bytes,
                        request_sha256, unresolved, error_kind, error_detail, response_code, response_bytes, response_sha256,
-                       body_end, latency_ms, dns_ms, connected_ms, head_ms))
+                       body_end, latency_ms, dns_ms, connected_ms, head_ms, request_head_hmac))
              FROM postcall.resolution
              WHERE (xact, delivery_id) > ($1::bigint - (2 > $2::int)::int, CASE WHEN $2 = 2 THEN $3::uuid ELSE 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid END)
                AND (xact, delivery_id) <= ($4::bigint - (2 > $5::int)::int, CASE WHEN $5 = 2 THEN $6::uuid ELSE 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid END) AND source = 'claim'
@@ -70,7 +70,7 @@ macro_rules! rows_of_all_kinds {
             (SELECT xact, 3, delivery_id,
                     record_send(ROW(delivery_id, source, state, resolved_by, reason, resolved_at, db_user, method, url, request_bytes,
                        request_sha256, unresolved, error_kind, error_detail, response_code, response_bytes, response_sha256,
-                       body_end, latency_ms, dns_ms, connected_ms, head_ms))
+                       body_end, latency_ms, dns_ms, connected_ms, head_ms, request_head_hmac))
              FROM postcall.resolution
              WHERE (xact, delivery_id) > ($1::bigint - (3 > $2::int)::int, CASE WHEN $2 = 3 THEN $3::uuid ELSE 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid END)
                AND (xact, delivery_id) <= ($4::bigint - (3 > $5::int)::int, CASE WHEN $5 = 3 THEN $6::uuid ELSE 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid END) AND source IS DISTINCT FROM 'claim'

@@ -54,6 +54,8 @@ pub struct NewSlice {
     pub root: Vec<u8>,
     /// The signed checkpoint.
     pub checkpoint: String,
+    /// How many fields a delivery has in this release.
+    pub leaf_fields: i16,
     /// The nodes that it completes, of the levels that are kept: level, position and hash.
     pub nodes: Vec<(i16, i64, Vec<u8>)>,
 }
@@ -171,14 +173,15 @@ impl Session {
             r#"
             WITH slice AS (
                 INSERT INTO postcall.seal_slice
-                    (size, first_leaf, through_xact, through_kind, through_id, kinds, ids, hashes, frontier, root, checkpoint)
-                VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+                    (size, first_leaf, through_xact, through_kind, through_id, kinds, ids, hashes, frontier, root, checkpoint,
+                     leaf_fields)
+                VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
                 ON CONFLICT DO NOTHING
                 RETURNING sealed_at
             ), node AS (
                 INSERT INTO postcall.seal_node (level, position, hash)
                 SELECT level, position, hash
-                FROM slice, unnest($12::smallint[], $13::bigint[], $14::bytea[]) AS completed (level, position, hash)
+                FROM slice, unnest($13::smallint[], $14::bigint[], $15::bytea[]) AS completed (level, position, hash)
             )
             SELECT sealed_at FROM slice
             "#,
@@ -193,6 +196,7 @@ impl Session {
             slice.frontier,
             slice.root,
             slice.checkpoint,
+            slice.leaf_fields,
             &levels,
             &positions,
             &hashes,

@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 use super::{Kept, Keyring};
 use crate::domain::action::ActionSpec;
-use crate::domain::body_digest::KEYED_BYTES;
+use crate::domain::body_digest::{KeyedDigest, RequestHead};
 use crate::domain::sealed_version::{NotSealed, OperatorKeys, SealedTemplates, VersionOwner, canonical, outline_url};
 use crate::domain::secret::{Absence, Sealed};
 
@@ -46,8 +46,12 @@ impl OperatorKeys for Keyring {
         if is_whole { Ok(spec) } else { Err(Absence::Damaged) }
     }
 
-    fn is_digest_of(&self, recorded: &[u8; KEYED_BYTES], body: &str) -> Option<bool> {
+    fn is_digest_of(&self, recorded: &KeyedDigest, body: &str) -> Option<bool> {
         self.is_digest_of_body(recorded, body)
+    }
+
+    fn is_digest_of_head(&self, recorded: &KeyedDigest, head: RequestHead<'_>) -> Option<bool> {
+        Keyring::is_digest_of_head(self, recorded, head)
     }
 }
 

@@ -83,9 +83,11 @@ pub use self::names::NameSources;
 use self::names::Names;
 use self::outcome::{Cause, StopReason, is_of_the_proxy, without_head};
 use self::prepare::Prepared;
+use self::response::Keeping;
 pub use self::send_gate::SendGate;
 use self::target::Target;
 pub use self::tls::{config as tls_config, root_certificates};
+use crate::domain::body_digest::ResponseDigests;
 use crate::domain::delivery::{BodyEnd, Ending, Failure, Outcome, Timing};
 use crate::domain::host::Origin;
 use crate::domain::request::Request;
@@ -103,6 +105,8 @@ pub struct WebhookSettings {
     pub hold_unreachable: bool,
     /// Whether the beginning and the end of a body are kept if the receiver did not take the request.
     pub keep_excerpts: bool,
+    /// Makes the digests of responses; without it, they are SHA-256.
+    pub response_digests: Option<Arc<dyn ResponseDigests>>,
     /// The proxy through which every request goes (`--egress-proxy`).
     pub egress_proxy: Option<EgressProxy>,
     /// A file of certificates of further authorities, in PEM (`--ca-file`).
@@ -168,7 +172,7 @@ impl Exchanged {
 pub struct Webhook {
     client: Client,
     guard: TargetGuard,
-    keep_excerpts: bool,
+    keeping: Keeping,
     hold_unreachable: bool,
     tls: Arc<ClientConfig>,
 }
@@ -189,8 +193,9 @@ impl Webhook {
         };
         let egress = settings.egress_proxy.map(Egress::through);
         let connector = Connector::new(guard.clone(), names, Arc::clone(&tls), egress);
-        let (hold_unreachable, keep_excerpts) = (settings.hold_unreachable, settings.keep_excerpts);
-        Ok(Webhook { client: Client::new(connector, hold_unreachable), guard, keep_excerpts, hold_unreachable, tls })
+        let hold_unreachable = settings.hold_unreachable;
+        let keeping = Keeping { excerpts: settings.keep_excerpts, digests: settings.response_digests };
+        Ok(Webhook { client: Client::new(connector, hold_unreachable), guard, keeping, hold_unreachable, tls })
     }
 
     /// Sends `request` at most once and waits for the answer, for no longer than `request.timeout_ms` in all, from the
@@ -275,7 +280,7 @@ impl Webhook {
             match until_stopped(head, evidence, send_gate, stop.as_mut()).await {
                 Ok((response, mut connection)) => {
                     let arrived = evidence.elapsed();
-                    let answer = response::read(response, &mut connection, self.keep_excerpts, stop).await;
+                    let answer = response::read(response, &mut connection, &self.keeping, stop).await;
                     if answer.body_end == BodyEnd::Complete {
                         self.client.keep(&prepared.target, connection);
                     }

@@ -1,12 +1,14 @@
 //! Reads a response's body up to a bound, hashes it, and drops it.
 
 use std::pin::Pin;
+use std::sync::Arc;
 
 use hyper::body::Incoming;
 use sha2::{Digest, Sha256};
 
 use super::connection::Connection;
 use super::outcome::StopReason;
+use crate::domain::body_digest::{BodyDigest, ResponseDigests, RunningDigest};
 use crate::domain::delivery::{Answer, BodyEnd};
 use crate::domain::excerpt::Excerpt;
 
@@ -18,17 +20,47 @@ pub(super) const MAX_RESPONSE_BYTES: usize = 64 * 1024;
 /// Each costs the same, however short it is, and the bound in bytes is twenty thousand chunks of one byte away.
 pub(super) const MAX_RESPONSE_PIECES: usize = 512;
 
-/// Reads the body of `response` from `connection` until the body ends in any way, or `stop` completes. The answer has an
-/// excerpt of the body if `keep_excerpt` is set and the receiver did not take the request.
+/// What is kept of responses.
+#[derive(Debug)]
+pub(super) struct Keeping {
+    /// Whether an excerpt is kept of a body if the receiver did not take the request.
+    pub(super) excerpts: bool,
+    /// Makes the digests of bodies; without it, they are SHA-256.
+    pub(super) digests: Option<Arc<dyn ResponseDigests>>,
+}
+
+impl Keeping {
+    fn digest(&self) -> Box<dyn RunningDigest> {
+        match &self.digests {
+            Some(digests) => digests.begin(),
+            None => Box::new(Plain(Sha256::new())),
+        }
+    }
+}
+
+/// SHA-256.
+struct Plain(Sha256);
+
+impl RunningDigest for Plain {
+    fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    fn finish(self: Box<Self>) -> BodyDigest {
+        BodyDigest::Plain(self.0.finalize().into())
+    }
+}
+
+/// Reads the body of `response` from `connection` until the body ends in any way, or `stop` completes.
 pub(super) async fn read(
     response: http::Response<Incoming>,
     connection: &mut Connection,
-    keep_excerpt: bool,
+    keeping: &Keeping,
     mut stop: Pin<&mut impl Future<Output = StopReason>>,
 ) -> Answer {
     let (head, mut body) = response.into_parts();
-    let mut excerpt = (keep_excerpt && !head.status.is_success()).then(Box::<Excerpt>::default);
-    let mut digest = Sha256::new();
+    let mut excerpt = (keeping.excerpts && !head.status.is_success()).then(Box::<Excerpt>::default);
+    let mut digest = keeping.digest();
     let (mut room, mut pieces) = (MAX_RESPONSE_BYTES, 0);
     let body_end = loop {
         let chunk = tokio::select! {
@@ -64,7 +96,7 @@ pub(super) async fn read(
     Answer {
         response_code: head.status.as_u16(),
         response_bytes: (MAX_RESPONSE_BYTES - room) as u64,
-        response_sha256: digest.finalize().into(),
+        response_digest: digest.finish(),
         body_end,
         excerpt,
     }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
+use postcall::domain::body_digest::BodyDigest;
 use postcall::domain::claim::{AttemptRecord, ClaimToken, Completion};
 use postcall::domain::delivery::{Answer, BodyEnd, Ending, Outcome};
 use postcall::store::claim::{Claimant, Portion, Revoked};
@@ -176,7 +177,7 @@ fn delivered(token: ClaimToken) -> Completion {
     let answer = Answer {
         response_code: 200,
         response_bytes: 0,
-        response_sha256: [0; 32],
+        response_digest: BodyDigest::Plain([0; 32]),
         body_end: BodyEnd::Complete,
         excerpt: None,
     };
@@ -185,6 +186,7 @@ fn delivered(token: ClaimToken) -> Completion {
         url: "https://receiver.example/".to_owned(),
         body_bytes: None,
         body_digest: None,
+        head_digest: None,
         unresolved: Vec::new(),
     };
     let record = AttemptRecord { sent: Some(sent), timing: Some(Default::default()) };

@@ -62,8 +62,8 @@ async fn database_with_rows_everywhere() -> Database {
              INSERT INTO postcall.action_test_result (test_id, state) SELECT test_id, 'unsent' FROM postcall.action_test;
              INSERT INTO postcall.pruning (history_begins) VALUES ('2001-01-01Z');
              INSERT INTO postcall.seal_slice (size, first_leaf, through_xact, through_kind, through_id, kinds, ids, hashes, frontier, root,
-                 checkpoint)
-             VALUES (1, 0, 0, 1, postcall.uuid_v7(), '1', uuid_send(postcall.uuid_v7()), sha256(''), sha256(''), sha256(''), '');
+                 checkpoint, leaf_fields)
+             VALUES (1, 0, 0, 1, postcall.uuid_v7(), '1', uuid_send(postcall.uuid_v7()), sha256(''), sha256(''), sha256(''), '', 28);
              INSERT INTO postcall.seal_node VALUES (8, 0, sha256(''))",
         )
         .await;

@@ -72,7 +72,10 @@ const RULES: [(&str, &str); 11] = [
         "state <> 'unknown' OR (error_kind IN ({reasons}) AND resolved_from IS NULL)",
     ),
     ("only failed and unknown have an error", "error_kind IS NULL OR state IN ('failed', 'unknown')"),
-    ("kind and detail come together", "(error_kind IS NULL) = (error_detail IS NULL)"),
+    (
+        "kind and detail come together",
+        "(error_kind IS NULL) = (error_detail IS NULL) AND (recorded_error_kind IS NULL) = (recorded_error_detail IS NULL)",
+    ),
     (
         "an attempt has a latency",
         "coalesce(recorded_error_kind, '') = 'dispatcher_lost' OR resolved_from IS NOT NULL
@@ -87,6 +90,7 @@ const RULES: [(&str, &str); 11] = [
     (
         "what was not learnt later is as it was recorded",
         "resolved_from IS NOT NULL OR (state = recorded_state AND error_kind IS NOT DISTINCT FROM recorded_error_kind
+                                       AND error_detail IS NOT DISTINCT FROM recorded_error_detail
                                        AND resolved_by IS NULL AND resolved_at IS NULL AND resolution_reason IS NULL)",
     ),
 ];
@@ -154,19 +158,22 @@ async fn what_is_told_of_an_error_or_an_attempt_comes_from_one_source_and_the_re
     database.execute(WRITERS).await;
     let id = database.text("SELECT record('unknown', 'timeout', NULL)::text").await.unwrap();
     let story = "SELECT concat_ws('|', state, error_kind, error_detail, response_code, latency_ms, url, resolved_from,
-                                  recorded_state, recorded_error_kind) FROM postcall.delivery_history";
+                                  recorded_state, recorded_error_kind, recorded_error_detail) FROM postcall.delivery_history";
     let told = async || database.text(story).await.unwrap();
-    assert_eq!(told().await, "unknown|timeout|as recorded|5|https://receiver.example/|unknown|timeout");
+    assert_eq!(told().await, "unknown|timeout|as recorded|5|https://receiver.example/|unknown|timeout|as recorded");
     let finding = format!(
         "INSERT INTO postcall.resolution (delivery_id, source, state, resolved_by, reason)
          VALUES ('{id}', 'person', 'delivered', 'Ada', 'asked')"
     );
     database.execute(&finding).await;
-    assert_eq!(told().await, "delivered|5|https://receiver.example/|person|unknown|timeout");
+    assert_eq!(told().await, "delivered|5|https://receiver.example/|person|unknown|timeout|as recorded");
     database
         .execute(&format!("SELECT learn('{id}', 'failed', error_kind => 'connect', error_detail => 'refused')"))
         .await;
-    assert_eq!(told().await, "failed|connect|refused|9|https://receiver.example/late|claim|unknown|timeout");
+    assert_eq!(
+        told().await,
+        "failed|connect|refused|9|https://receiver.example/late|claim|unknown|timeout|as recorded"
+    );
 }
 
 #[tokio::test]

@@ -17,6 +17,7 @@ mod backup;
 mod calls;
 mod client_certificates;
 mod closed_sets;
+mod compared;
 mod connecting;
 mod console_browser;
 mod console_changes;

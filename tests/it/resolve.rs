@@ -4,11 +4,13 @@
 use std::process::Output;
 
 use nix::sys::signal::Signal;
-use serde_json::json;
+use serde_json::{Value, json};
 
+use crate::support::console::Console;
 use crate::support::database::Database;
 use crate::support::inbox::Inbox;
 use crate::support::process::{Dispatcher, postcall_at, postcall_on, stderr, stdout};
+use crate::support::sealing::unguarded;
 
 /// The shortest lease there is.
 const LEASE: [&str; 2] = ["--lease-ms", "1000"];
@@ -85,6 +87,36 @@ async fn the_request_s_own_late_result_outranks_a_person_s_finding() {
     assert!(database.text(STORY).await.unwrap().starts_with("delivered, unknown, the dispatcher that sent it"));
     let too_late = resolve(&database, &id, "failed", &[]);
     assert!(stderr(&too_late).contains("was resolved before"), "{}", stderr(&too_late));
+    // It hides as little as a finding what was recorded at first.
+    let text = stdout(&postcall_on(&database, &["show", &id]));
+    assert!(text.contains("at first       dispatcher_lost\n") && text.contains("status         200"), "{text}");
+    assert!(text.contains("\nwhat was sent\n"), "{text}");
+}
+
+#[tokio::test]
+async fn what_a_person_found_out_stands_beside_the_error_that_was_recorded_and_never_in_its_place() {
+    let (database, _inbox, _paused, id) = in_doubt().await;
+    let detail = "SELECT error_detail FROM postcall.delivery";
+    let detail = database.text(detail).await.unwrap();
+    let console = Console::start(&database.url).await;
+    for finding in ["delivered", "rejected", "failed"] {
+        unguarded(&database, "DELETE FROM postcall.resolution").await;
+        assert!(resolve(&database, &id, finding, &[]).status.success());
+        let text = stdout(&postcall_on(&database, &["show", &id]));
+        for told in ["at first       dispatcher_lost", &detail, "what was sent, or a part of it"] {
+            assert!(text.contains(told), "{finding}: {told} in:\n{text}");
+        }
+        assert!(!text.contains("  nothing"), "{text}");
+        let object: Value = serde_json::from_str(&stdout(&postcall_on(&database, &["show", &id, "--json"]))).unwrap();
+        assert_eq!((&object["error_detail"], &object["recorded_error_detail"]), (&Value::Null, &json!(detail)));
+        let page = console.page(&format!("/deliveries/{id}")).await.words();
+        for told in
+            ["error at first dispatcher_lost", &format!("detail at first {detail}"), "What was sent, or a part of it"]
+        {
+            assert!(page.contains(told), "{finding}: {told} in:\n{page}");
+        }
+        assert!(!page.contains("Nothing."), "{page}");
+    }
 }
 
 #[tokio::test]

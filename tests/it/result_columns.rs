@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use postcall::domain::action::Method;
-use postcall::domain::body_digest::BodyDigest;
+use postcall::domain::body_digest::{BodyDigest, KEYED_BYTES};
 use postcall::domain::claim::{AttemptRecord, ClaimToken, Completion, Finished, SentRequest};
 use postcall::domain::delivery::{Answer, BodyEnd, Ending, Failure, Outcome, Timing};
 use postcall::store::claim::{Claimant, Portion};
@@ -20,6 +20,7 @@ fn distinct(token: ClaimToken, outcome: Outcome) -> Finished {
         url: "https://receiver.example/distinct".to_owned(),
         body_bytes: Some(11),
         body_digest: Some(BodyDigest::Plain([12; 32])),
+        head_digest: Some([19; KEYED_BYTES]),
         unresolved: vec!["first".to_owned(), "second".to_owned()],
     };
     let millis = Duration::from_millis;
@@ -36,7 +37,7 @@ fn answered() -> Outcome {
     Outcome::Answered(Answer {
         response_code: 299,
         response_bytes: 17,
-        response_sha256: [18; 32],
+        response_digest: BodyDigest::Keyed([18; KEYED_BYTES]),
         body_end: BodyEnd::Truncated,
         excerpt: None,
     })
@@ -52,6 +53,7 @@ fn of_any_result(state: &str) -> Value {
         "state": state, "method": "PUT", "url": "https://receiver.example/distinct", "request_bytes": 11,
         "request_sha256": format!("\\x{}", "0c".repeat(32)), "unresolved": ["first", "second"], "latency_ms": 16,
         "dns_ms": 13, "connected_ms": 14, "head_ms": 15,
+        "request_head_hmac": format!("\\x{}", "13".repeat(KEYED_BYTES)),
     })
 }
 
@@ -59,7 +61,7 @@ fn of_an_answer() -> Value {
     let mut columns = of_any_result("delivered");
     columns["response_code"] = json!(299);
     columns["response_bytes"] = json!(17);
-    columns["response_sha256"] = json!(format!("\\x{}", "12".repeat(32)));
+    columns["response_sha256"] = json!(format!("\\x{}", "12".repeat(KEYED_BYTES)));
     columns["body_end"] = json!("truncated");
     columns
 }
@@ -81,7 +83,7 @@ async fn columns(database: &Database, table: &str, delivery_id: Uuid) -> Value {
                  - 'claimed_at' - 'finished_at' - 'action_version' - 'dispatcher_id' - 'agent' - 'call_sid'
                  - 'source' - 'resolved_by' - 'resolved_at' - 'reason' - 'db_user'
                  - 'action' - 'queue_ms' - 'dispatcher' - 'message_id' - 'recorded_state' - 'recorded_error_kind'
-                 - 'resolved_from' - 'resolution_reason' - 'xact')::text
+                 - 'resolved_from' - 'resolution_reason' - 'recorded_error_detail' - 'xact')::text
          FROM {table} AS row WHERE delivery_id = '{delivery_id}'"
     );
     serde_json::from_str(&database.text(&sql).await.unwrap()).unwrap()

@@ -25,7 +25,8 @@ const RIGHTS: &[&str] = &[
     // All columns but the number of the transaction, by which history is sealed.
     "dispatcher: INSERT on columns of delivery (action_id, action_version, agent, body_end, call_id, call_sid, claim, claimed_at, \
      connected_ms, created_at, delivery_id, dispatcher_id, dns_ms, error_detail, error_kind, finished_at, head_ms, latency_ms, \
-     method, request_bytes, request_sha256, response_bytes, response_code, response_sha256, state, unresolved, url)",
+     method, request_bytes, request_head_hmac, request_sha256, response_bytes, response_code, response_sha256, state, \
+     unresolved, url)",
     // `postcall doctor` says whether history is sealed.
     "dispatcher: SELECT on table seal_slice",
     "dispatcher: SELECT on columns of seal_turn (exported_size)",
@@ -44,8 +45,8 @@ const RIGHTS: &[&str] = &[
     // What comes late: with neither time nor user of its choice.
     "dispatcher: SELECT on table resolution",
     "dispatcher: INSERT on columns of resolution (body_end, connected_ms, delivery_id, dns_ms, error_detail, error_kind, \
-     head_ms, latency_ms, method, reason, request_bytes, request_sha256, resolved_by, response_bytes, response_code, \
-     response_sha256, source, state, unresolved, url)",
+     head_ms, latency_ms, method, reason, request_bytes, request_head_hmac, request_sha256, resolved_by, response_bytes, \
+     response_code, response_sha256, source, state, unresolved, url)",
     "dispatcher: SELECT, UPDATE on sequence bell",
     "dispatcher: EXECUTE on function make_partitions",
     // Lets go what is old, within the owner's bounds (retention).
@@ -115,7 +116,7 @@ const RIGHTS: &[&str] = &[
     "publisher: SELECT on table dispatcher_report",
     // Tests actions, and records what became of its own tests; with neither id, times nor database user of its choice.
     "publisher: INSERT on columns of action_test (action, action_version, agent, call_id, call_source, file_sha256, method, \
-     reason, request_bytes, request_sha256, tested_by, timeout_ms, unresolved, url)",
+     reason, request_bytes, request_head_hmac, request_sha256, tested_by, timeout_ms, unresolved, url)",
     "publisher: INSERT on columns of action_test_result (body_end, connected_ms, dns_ms, error_detail, error_kind, head_ms, \
      latency_ms, response_bytes, response_code, response_sha256, state, test_id)",
     "publisher: SELECT on table action_test",
@@ -163,7 +164,7 @@ const RIGHTS: &[&str] = &[
     "sealer: SELECT on table resolution",
     "sealer: SELECT on table seal_slice",
     "sealer: SELECT on table seal_turn",
-    "sealer: INSERT on columns of seal_slice (checkpoint, first_leaf, frontier, hashes, ids, kinds, root, size, through_id, \
+    "sealer: INSERT on columns of seal_slice (checkpoint, first_leaf, frontier, hashes, ids, kinds, leaf_fields, root, size, through_id, \
      through_kind, through_xact)",
     "sealer: INSERT, SELECT on table seal_node",
     "sealer: UPDATE on columns of seal_turn (exported_size, held_by, held_until)",

@@ -8,6 +8,7 @@ use serde_json::json;
 
 use crate::support::database::Database;
 use crate::support::inbox::Inbox;
+use crate::support::intruder::attempt;
 use crate::support::process::{Dispatcher, postcall, postcall_at, stderr, stdout};
 
 const SEALED: &str = "SELECT coalesce(max(size), 0) FROM postcall.seal_slice";
@@ -139,14 +140,34 @@ async fn what_keeps_a_sealer_from_starting_is_said_at_the_start_with_its_cure() 
     assert!(doctor.contains("history is not sealed") && doctor.contains("audit new-key"), "{doctor}");
 }
 
+/// It would seal rows without the fields that it does not know, and they would count as altered.
+#[tokio::test]
+async fn a_sealer_of_an_earlier_release_adds_nothing_to_the_log() {
+    let database = crate::support::sealing::database_with(3).await;
+    let slice = |column: &str, value: &str| {
+        format!(
+            "INSERT INTO postcall.seal_slice (size, first_leaf, through_xact, through_kind, through_id, kinds, ids, hashes, frontier, root,
+                 checkpoint{column})
+             VALUES (1, 0, 0, 1, gen_random_uuid(), '1', uuid_send(gen_random_uuid()), sha256(''), sha256(''), sha256(''), ''{value})"
+        )
+    };
+    for (column, value) in [("", ""), (", leaf_fields", ", NULL"), (", leaf_fields", ", 27")] {
+        let refused = attempt(&mut database.connect_as(&["postcall_sealer"]).await, &slice(column, value)).await;
+        let refused = refused.unwrap();
+        assert!(refused.contains("leaves_have_all_fields"), "{value}: {refused}");
+    }
+    let fields = postcall::seal::fields::DELIVERY_FIELDS;
+    database.execute(&slice(", leaf_fields", &format!(", {fields}"))).await;
+}
+
 /// What somebody can do who has taken over a dispatcher that seals: add, and nothing else.
 #[tokio::test]
 async fn a_sealer_adds_to_the_log_and_can_change_nothing_and_a_dispatcher_cannot_add() {
     let database = crate::support::sealing::database_with(3).await;
     crate::support::sealing::seal(&database, None).await;
     let slice = "INSERT INTO postcall.seal_slice (size, first_leaf, through_xact, through_kind, through_id, kinds, ids, hashes, frontier,
-                     root, checkpoint)
-                 SELECT size, first_leaf, through_xact, through_kind, through_id, kinds, ids, hashes, frontier, root, checkpoint
+                     root, checkpoint, leaf_fields)
+                 SELECT size, first_leaf, through_xact, through_kind, through_id, kinds, ids, hashes, frontier, root, checkpoint, leaf_fields
                  FROM postcall.seal_slice";
     let attempts = [
         ("postcall_sealer", slice, "duplicate key"),

@@ -144,7 +144,7 @@ fn closed<T>(done: Option<Joined<T>>) -> Result<(), CliError> {
 type Running = tokio::task::JoinHandle<Result<dispatcher::Tally, dispatcher::RunError>>;
 
 fn start_dispatcher(store: &Store) -> Result<(StopTokens, Running), CliError> {
-    let (webhook, policy) = TargetArguments::of_this_machine().webhook(true, false)?;
+    let (webhook, policy) = TargetArguments::of_this_machine().webhook(true, false, None)?;
     let settings = dispatcher::DispatcherSettings {
         limits: Limits { in_flight: 16, per_agent: 16, per_host: 16, adapt: true, hold_unreachable: true },
         max_unrecorded: 16,

@@ -141,11 +141,11 @@ fn facts(test: &TestRecord) -> Vec<Fact> {
 }
 
 fn sent_facts(test: &TestRecord) -> Vec<Fact> {
-    let digest = test.request_sha256.as_deref().map(body_digest::in_words);
     some([
         Fact::new("timeout", ms(Some(test.timeout_ms))),
         Fact::new("body", test.request_bytes.map(|bytes| format!("{} bytes", number(bytes.into())))),
-        Fact::new("digest of the body", digest.map(|(name, digest)| format!("{name} {digest}"))),
+        Fact::new("digest of URL and headers", digest(test.request_head_hmac.as_deref())),
+        Fact::new("digest of the body", digest(test.request_sha256.as_deref())),
         Fact::new("placeholders that found nothing", test.unresolved.as_ref().map(|paths| paths.join(", "))),
     ])
 }
@@ -155,7 +155,7 @@ fn answer_facts(test: &TestRecord) -> Vec<Fact> {
     some([
         Fact::new("status", test.response_code),
         Fact::new("body", test.response_bytes.map(|bytes| format!("{} bytes, {end}", number(bytes.into())))),
-        Fact::new("SHA-256 of the body", test.response_sha256.as_ref()),
+        Fact::new("digest of the body", digest(test.response_sha256.as_deref())),
         Fact::new("error", test.error_kind),
         Fact::new("detail", test.error_detail.as_ref()),
         Fact::new("name resolved after", ms(test.dns_ms)),
@@ -163,6 +163,12 @@ fn answer_facts(test: &TestRecord) -> Vec<Fact> {
         Fact::new("response head after", ms(test.head_ms)),
         Fact::new("ended after", ms(test.latency_ms)),
     ])
+}
+
+/// A recorded digest, with what it is.
+fn digest(recorded: Option<&str>) -> Option<String> {
+    let (name, digest) = body_digest::in_words(recorded?);
+    Some(format!("{name} {digest}"))
 }
 
 fn ms(ms: Option<i32>) -> Option<String> {

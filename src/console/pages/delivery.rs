@@ -13,7 +13,7 @@ use crate::console::part::Part;
 use crate::console::people::{Role, Visit};
 use crate::console::words::{Here, LONGEST_TEXT, Mark, agent_address, number, shown, shown_lines};
 use crate::domain::body_digest;
-use crate::domain::delivery::{BodyEnd, State};
+use crate::domain::delivery::{BodyEnd, ResolutionSource, State};
 use crate::domain::request::Gaps;
 use crate::service::past_request::{MaskedRequest, PastRequest, render_again_within};
 use crate::store::history::{HistoryRow, ReplayLink};
@@ -67,7 +67,7 @@ struct Sent {
     headers: Vec<(String, Vec<Piece>)>,
     body: Option<(Vec<Piece>, usize)>,
     notice: Option<String>,
-    warning: Option<&'static str>,
+    warning: Option<String>,
 }
 
 pub(super) async fn page(id: Uuid, visit: &Visit<'_>) -> Result<Answer, Trouble> {
@@ -100,6 +100,7 @@ pub(super) async fn page(id: Uuid, visit: &Visit<'_>) -> Result<Answer, Trouble>
 
 fn sent_title(row: &HistoryRow) -> &'static str {
     match row.state {
+        _ if row.resolved_from == Some(ResolutionSource::Person) => "What was sent, or a part of it",
         State::Waiting => "What would be sent now",
         State::Failed | State::Skipped => "What would have been sent; nothing was",
         State::Unknown => "What was sent, or a part of it",
@@ -122,15 +123,21 @@ fn facts(row: &HistoryRow) -> Vec<Fact> {
     .collect()
 }
 
-/// The digest of a body that was sent, with its name.
+/// The digest of a body, with its name.
 fn digest_of_body(recorded: &str) -> Option<Fact> {
     let (name, digest) = body_digest::in_words(recorded);
     Fact::new(if name == "SHA-256" { "SHA-256 of the body" } else { "HMAC-SHA256 of the body" }, Some(digest))
 }
 
+/// The digest of method, URL and headers.
+fn digest_of_head(recorded: &str) -> Option<Fact> {
+    Fact::new("HMAC-SHA256 of URL and headers", Some(body_digest::in_words(recorded).1))
+}
+
 fn sent_facts(row: &HistoryRow) -> Vec<Fact> {
     [
         Fact::new("body", row.request_bytes.map(|bytes| format!("{} bytes", number(bytes.into())))),
+        row.request_head_hmac.as_deref().and_then(digest_of_head),
         row.request_sha256.as_deref().and_then(digest_of_body),
         Fact::new("placeholders that found nothing", row.unresolved.as_ref().map(|paths| paths.join(", "))),
     ]
@@ -141,12 +148,16 @@ fn sent_facts(row: &HistoryRow) -> Vec<Fact> {
 
 fn answer_facts(row: &HistoryRow) -> Vec<Fact> {
     let end = row.body_end.map_or("", BodyEnd::as_str);
+    // What it ended with stays beside what was learnt later.
+    let earlier = row.resolved_from.is_some();
     [
         Fact::new("status", row.response_code),
         Fact::new("body", row.response_bytes.map(|bytes| format!("{} bytes, {end}", number(bytes.into())))),
-        Fact::new("SHA-256 of the body", row.response_sha256.as_ref()),
+        row.response_sha256.as_deref().and_then(digest_of_body),
         Fact::new("error", row.error_kind),
         Fact::new("detail", row.error_detail.as_ref()),
+        Fact::new("error at first", row.recorded_error_kind.filter(|_| earlier)),
+        Fact::new("detail at first", row.recorded_error_detail.as_ref().filter(|_| earlier)),
     ]
     .into_iter()
     .flatten()
@@ -159,13 +170,13 @@ impl Sent {
         let line = recorded.map(|(method, url)| pieces(&format!("{method} {url}"), &[], own));
         let nothing = Sent { line, headers: Vec::new(), body: None, notice: None, warning: None };
         let notice = match sent {
-            PastRequest::Rendered { request, gaps, same } => {
+            PastRequest::Rendered { request, gaps, compared } => {
                 return Sent {
                     line: Some(request_line(&request, &gaps)),
                     headers: marked_headers(&request, &gaps),
                     body: request.body.as_deref().map(|body| marked_body(body, &gaps)),
-                    notice: None,
-                    warning: (same == Some(false)).then_some("This is not the body that was recorded as sent."),
+                    notice: compared.not_compared().map(sentence),
+                    warning: compared.difference().map(sentence),
                 };
             }
             PastRequest::Refused(problem) => format!("Nothing: {}.", shown(&problem.to_string())),
@@ -198,6 +209,12 @@ pub(super) fn marked_headers(request: &MaskedRequest, gaps: &Gaps) -> Vec<(Strin
 pub(super) fn marked_body(body: &str, gaps: &Gaps) -> (Vec<Piece>, usize) {
     let text = &body[..body.floor_char_boundary(LONGEST_TEXT)];
     (pieces(text, &gaps.body, |part| shown_lines(part).0), body.len() - text.len())
+}
+
+/// Words with a capital letter and a period.
+fn sentence(words: &str) -> String {
+    let (first, rest) = words.split_at(words.chars().next().map_or(0, char::len_utf8));
+    format!("{}{rest}.", first.to_uppercase())
 }
 
 fn own(text: &str) -> String {

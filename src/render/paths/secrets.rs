@@ -14,6 +14,11 @@ impl Paths {
         names
     }
 
+    /// Whether there are any.
+    pub fn has_secrets(&self) -> bool {
+        self.routes.iter().any(|route| route.secret.is_some())
+    }
+
     /// Whether this path means a secret.
     pub fn is_secret(&self, slot: Slot) -> bool {
         self.routes.get(slot.0).is_some_and(|route| route.secret.is_some())

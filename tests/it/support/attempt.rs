@@ -4,6 +4,7 @@ use std::future::pending;
 use std::time::Duration;
 
 use postcall::domain::action::Method;
+use postcall::domain::body_digest::BodyDigest;
 use postcall::domain::delivery::{Answer, BodyEnd, Ending, Failure, Outcome, UnknownReason};
 use postcall::domain::request::Request;
 use postcall::webhook::{Attempt, SendGate, TargetRules, Webhook, WebhookSettings};
@@ -90,7 +91,7 @@ pub fn assert_answered(attempt: &Attempt, response_code: u16, body: &[u8], body_
     let expected = Answer {
         response_code,
         response_bytes: body.len() as u64,
-        response_sha256: Sha256::digest(body).into(),
+        response_digest: BodyDigest::Plain(Sha256::digest(body).into()),
         body_end,
         excerpt: None,
     };
