@@ -57,7 +57,11 @@ impl Prometheus {
         let mut command = Command::new(program);
         command.arg(format!("--config.file={}", file.display()));
         command.arg(format!("--storage.tsdb.path={}", directory.path().join("data").display()));
-        command.arg("--web.listen-address=127.0.0.1:0").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        command
+            .arg("--web.listen-address=127.0.0.1:0")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
         let mut process = command.kill_on_drop(true).spawn().unwrap();
         let mut log = BufReader::new(process.stderr.take().unwrap()).lines();
         let (mut address, mut lines) = (None, Vec::new());
@@ -137,7 +141,9 @@ fn expressions() -> Vec<String> {
     let dashboard: Value = serde_json::from_str(&text).unwrap();
     let panels = dashboard["panels"].as_array().unwrap().iter();
     let targets = panels.filter_map(|panel| panel["targets"].as_array()).flatten();
-    let sent = |expression: &str| VARIABLES.iter().fold(expression.to_owned(), |text, (name, value)| text.replace(name, value));
+    let sent = |expression: &str| {
+        VARIABLES.iter().fold(expression.to_owned(), |text, (name, value)| text.replace(name, value))
+    };
     targets.map(|target| sent(target["expr"].as_str().unwrap())).collect()
 }
 
