@@ -240,7 +240,7 @@ async fn listening(url: &str) -> Result<Console, CliError> {
     let now = stores.now().await?;
     let auth = Auth::Nobody(Some(VISITOR.to_owned()));
     // Tests may call what the dispatcher may.
-    let (webhook, _policy) = TargetArguments::of_this_machine().webhook(false, false)?;
+    let (webhook, _policy) = TargetArguments::of_this_machine().webhook(false, false, None)?;
     let tester = Some(Tester::new(webhook, None));
     let settings = Settings { listen: CONSOLE, auth, public: None, proxies: Vec::new(), links: None, tester };
     let console = Console::listen(settings, stores, now);
