@@ -111,9 +111,13 @@ pub fn look_at<'t>(text: impl Into<ActionText<'t>>) -> Examination<'t> {
         CompiledAction::problems(draft.url.as_deref(), text_of(draft.headers.as_ref()), text_of(draft.body.as_ref()));
     let certificate = certificate_without_tls(draft.url.as_deref(), text_of(draft.client_certificate.as_ref()));
     let of_file = problems.into_iter().chain(certificate).map(in_file);
-    let problems: Vec<_> = of_file.chain(of_templates.into_iter().map(in_template)).collect();
+    let mut problems: Vec<_> = of_file.chain(of_templates.into_iter().map(in_template)).collect();
     let warnings = located(warnings_of(&draft), &draft);
     let file = if problems.is_empty() { draft.file() } else { None };
+    // What concerns none of the templates alone: a dispatcher compiles the action as a whole, too.
+    let of_action = file.as_ref().and_then(|file| CompiledAction::compile(&file.spec).err()).unwrap_or_default();
+    problems.extend(of_action.into_iter().map(in_file));
+    let file = file.filter(|_| problems.is_empty());
     Examination { file, problems, warnings }
 }
 
@@ -246,6 +250,40 @@ mod tests {
         assert_eq!(marked("{\n\"méthod\": \"POST\""), [(Field::Action, Some(String::new()))]);
         let too_long = " ".repeat(action_file::MAX_ACTION_FILE_BYTES + 1);
         assert_eq!(marked(&too_long), [(Field::Action, None)]);
+    }
+
+    #[test]
+    fn whatever_a_dispatcher_does_not_compile_is_not_well_formed() {
+        let named = |from: usize, to: usize| (from..to).map(|n| format!("${{secret.S{n}}}")).collect::<String>();
+        let file = |method: &str, [url, header, body]: [usize; 3], certificate: &str| {
+            let headers = json!({ "x-mine": named(url, url + header) }).to_string();
+            let body = format!("\"{}\"", named(url + header, url + header + body));
+            let mut file = json!({ "method": method, "url": format!("https://a.test/?t={}", named(0, url)), "headers": headers,
+                                   "body": body });
+            if !certificate.is_empty() {
+                file["client_certificate"] = json!(certificate);
+            }
+            file.to_string()
+        };
+        for (method, names, certificate, is_well_formed) in [
+            ("POST", [5, 5, 6], "", true),
+            ("POST", [5, 5, 6], "S15", true),
+            ("POST", [5, 5, 7], "", false),
+            ("POST", [0, 17, 0], "", false),
+            ("POST", [16, 0, 0], "tls", false),
+            // GET sends no body, so it needs none of its secrets.
+            ("GET", [5, 5, 7], "", true),
+        ] {
+            let text = file(method, names, certificate);
+            match examine(&text) {
+                Ok(file) => assert!(is_well_formed && CompiledAction::compile(&file.spec).is_ok(), "{text}"),
+                Err(problems) => {
+                    assert!(!is_well_formed, "{text}: {problems:?}");
+                    let told: Vec<_> = problems.iter().map(|one| one.problem.to_string()).collect();
+                    assert_eq!(told, ["action: the action names more than 16 secrets (too_large)"]);
+                }
+            }
+        }
     }
 
     #[test]
