@@ -25,6 +25,8 @@
 //! find           what somebody means by an id: a delivery, a call, or the provider's id of a call
 //! replay         replaying many deliveries, or judging what would be replayed
 //! signing        signing of an agent's requests: enabled, its key rotated, and the signatures of a test
+//! keys           which keys of operators are in use
+//! publishing     publishing an action, sealed or not
 //! secrets        which secrets an action names, and their values for a test
 //! pause          what was probably meant by a name that does not exist
 //! attribution    who does something by hand, and why
@@ -49,11 +51,13 @@ pub mod examination;
 pub mod export;
 pub mod find;
 pub mod history;
+pub mod keys;
 pub mod merged;
 pub mod past_request;
 pub mod past_response;
 pub mod pause;
 pub mod preview;
+pub mod publishing;
 pub mod remarks;
 pub mod replay;
 pub mod seal_prove;
