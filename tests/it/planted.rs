@@ -204,7 +204,7 @@ fn endow(database: &Database, keys: &tempfile::NamedTempFile) -> Keys {
 }
 
 /// What the server itself has logged, of all databases.
-const SERVER_LOG: &str = "SELECT pg_read_file(regexp_replace(current_setting('data_directory'), '/data$', '/server.log'), true)";
+const SERVER_LOG: &str = "SELECT pg_read_file(regexp_replace(current_setting('data_directory'), '/data$', '/server.log'), 0, 100000000, true)";
 
 async fn whole_run(templates: Templates) {
     let (database, inbox, collector) =
