@@ -29,11 +29,11 @@ const NEXT_STATUS: u16 = 299;
 /// An action file: what can be published can be compiled, and each problem and warning can be shown.
 pub fn action_file(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
-    let _looked_at = examination::look_at(text);
+    let _looked_at = examination::look_at(text, examination::Storage::InClear);
     match examination::examine(text) {
         Ok(file) => {
             assert!(CompiledAction::compile(&file.spec).is_ok(), "what passes the examination compiles");
-            for warning in examination::warnings(&file.spec) {
+            for warning in examination::warnings(&file.spec, examination::Storage::InClear) {
                 assert!(!warning.shown().is_empty());
             }
         }

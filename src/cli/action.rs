@@ -19,7 +19,10 @@ use super::{CliError, Database, Format, ONE_CONNECTION, print_line, unknown};
 use crate::domain::action;
 use crate::domain::action_file::{ActionFile, ActionText};
 use crate::domain::visible::{visible, visible_lines};
-use crate::service::examination::{LocatedWarning, NotPublishable, examine_to_publish, look_at, shown, warnings};
+use crate::service::examination::{
+    LocatedWarning, NotPublishable, Storage, examine_to_publish, look_at, shown, warnings,
+};
+use crate::service::publishing;
 use crate::service::remarks::remarks;
 use crate::service::secrets;
 use crate::service::stored_action::{as_file, described};
@@ -64,6 +67,10 @@ enum Command {
         /// action, method and timeout is the file), without the end. What does not apply is null.
         #[arg(long)]
         json: bool,
+        /// The key file with which it will be published: then nothing is said of secrets that are typed into it, because they are
+        /// sealed. It is not read.
+        #[arg(long, env = "POSTCALL_KEY_FILE", value_name = "FILE", default_value = "", hide_default_value = true)]
+        key_file: String,
     },
     /// Check an action file and make it the newest version of an agent's action.
     ///
@@ -72,7 +79,8 @@ enum Command {
     /// said. `enabled` is set all the same.
     ///
     /// With --key-file, the URL, headers and body are stored encrypted (sealed), and only with the key file can a dispatcher
-    /// send them and anybody see them. Once one version is sealed, none is published without the key file.
+    /// send them and anybody see them. Once one version is sealed, none is published without the key file. An action that names a
+    /// secret is published with the key file only.
     Publish {
         #[command(flatten)]
         which: Which,
@@ -155,7 +163,9 @@ pub(super) struct Which {
 impl Arguments {
     pub(super) async fn run(self) -> Result<(), CliError> {
         match self.command {
-            Command::Check { file, json } => check(ActionSource::read(&file)?.text(), json),
+            Command::Check { file, json, key_file } => {
+                check(ActionSource::read(&file)?.text(), json, Storage::with_key_file(!key_file.is_empty()))
+            }
             Command::Publish { which, key_file, file, attribution } => {
                 publish(which, &key_file, &attribution, ActionSource::read(&file)?.text()).await
             }
@@ -191,8 +201,8 @@ impl Arguments {
 }
 
 /// Prints all problems and warnings, or says that there are none.
-fn check(text: ActionText<'_>, as_json: bool) -> Result<(), CliError> {
-    let examination = look_at(text);
+fn check(text: ActionText<'_>, as_json: bool, storage: Storage) -> Result<(), CliError> {
+    let examination = look_at(text, storage);
     if as_json {
         print_json(&json!({ "problems": remarks(&examination) }))?;
     } else {
@@ -215,8 +225,8 @@ async fn publish(
     text: ActionText<'_>,
 ) -> Result<(), CliError> {
     let by = attribution.by()?;
-    let ActionFile { spec, enabled } = check_quietly(&which, text, "not published")?;
-    warn(&warnings(&spec));
+    let ActionFile { spec, enabled } = check_quietly(&which, text, key_file.storage(), "not published")?;
+    warn(&warnings(&spec, key_file.storage()));
     let store = key_file.with_keys(which.database.open(ONE_CONNECTION).await?)?;
     for name in secrets::unset(&store, &which.agent, &spec).await? {
         eprintln!(
@@ -227,12 +237,17 @@ async fn publish(
     unknown::warn_of_new(&store, &which).await?;
     let reason = attribution.reason.as_deref();
     let publication = Publication { agent: &which.agent, name: &which.name, spec: &spec, enabled, by: &by, reason };
-    let published = store.publish(&publication).await?;
+    let published = publishing::publish(&store, &publication).await?;
     print_line(&told::published(&which.agent, &which.name, enabled, published))
 }
 
 /// As [`check`], but prints nothing, no warning either, if there are no problems; `refused` says what is not done if there are some.
-pub(super) fn check_quietly(which: &Which, text: ActionText<'_>, refused: &str) -> Result<ActionFile, CliError> {
+pub(super) fn check_quietly(
+    which: &Which,
+    text: ActionText<'_>,
+    storage: Storage,
+    refused: &str,
+) -> Result<ActionFile, CliError> {
     let NotPublishable { naming, problems } = match examine_to_publish(&which.agent, &which.name, text) {
         Ok(file) => return Ok(file),
         Err(wrong) => wrong,
@@ -244,7 +259,7 @@ pub(super) fn check_quietly(which: &Which, text: ActionText<'_>, refused: &str) 
         eprintln!("{}", visible_lines(&shown(&problems)));
     }
     // Whoever mends the errors can mend these at the same time.
-    warn(&look_at(text).warnings);
+    warn(&look_at(text, storage).warnings);
     Err(CliError::Problem(refused.to_owned()))
 }
 

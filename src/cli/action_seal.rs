@@ -5,6 +5,7 @@ use clap::Args;
 use super::key_file::KeyFile;
 use super::{CliError, Database, ONE_CONNECTION, print_line};
 use crate::domain::sealed_version::NotSealed;
+use crate::service::keys;
 
 /// How many versions are sealed between two lines of progress. Each has 192 KiB of templates at most.
 const BATCH: i64 = 20;
@@ -29,15 +30,16 @@ pub(super) struct SealArguments {
 
 impl SealArguments {
     pub(super) async fn run(self) -> Result<(), CliError> {
-        let keys = self.key_file.required()?;
+        let keyring = self.key_file.required()?;
         let store = self.database.open(ONE_CONNECTION).await?;
+        keys::admit(&store, &keyring).await?;
         let (mut done, mut after) = (0, (0, 0));
         loop {
             let batch = store.clear_versions(self.agent.as_deref(), after, BATCH).await?;
             let Some(last) = batch.last() else { break };
             after = (last.action_id, last.version);
             for clear in &batch {
-                let sealed = keys.seal_former(clear.owner(), &clear.content);
+                let sealed = keyring.seal_former(clear.owner(), &clear.content);
                 let sealed = sealed.map_err(|error: NotSealed| CliError::Problem(error.to_string()))?;
                 done += usize::from(store.seal_version(clear, &sealed).await?);
             }

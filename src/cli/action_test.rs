@@ -28,7 +28,7 @@ use crate::domain::visible::visible;
 use crate::domain::warning::WarningCode;
 use crate::service::action_test::{NotTested, TestReport, Tester, What, Wish, in_words};
 use crate::service::chosen_call::ChosenCall;
-use crate::service::examination::{LocatedWarning, warnings};
+use crate::service::examination::{LocatedWarning, Storage, warnings};
 use crate::store::Store;
 use crate::store::action_tests::{MOST_TESTS, TestRecord};
 
@@ -108,7 +108,7 @@ impl TestArguments {
             (None, None) => ChosenCall::Sample,
         };
         let file = self.file.as_deref().map(ActionSource::read).transpose()?;
-        let checked = file.as_ref().map(|file| check_quietly(&self.which, file.text(), "not tested")).transpose()?;
+        let checked = file.as_ref().map(|file| check_quietly(&self.which, file.text(), Storage::Sealed, "not tested")).transpose()?;
         let what = match (&checked, &file) {
             (Some(ActionFile { spec, .. }), Some(file)) => What::File { spec, text: file.text().text },
             _ => What::Published(self.version),
@@ -153,7 +153,8 @@ fn warnings_of_test(spec: &ActionSpec) -> Vec<LocatedWarning> {
                 | WarningCode::UnlikelyHost
         )
     };
-    warnings(spec).into_iter().filter(|warning| !is_about_targets(warning)).collect()
+    // Nothing is stored of what is tested.
+    warnings(spec, Storage::Sealed).into_iter().filter(|warning| !is_about_targets(warning)).collect()
 }
 
 /// Warnings of a published version.

@@ -157,7 +157,9 @@ impl VerifyArguments {
         let bar = progress(&store).await?;
         let mut found = verify(&store, &keys, |leaves| bar.inc(leaves)).await?;
         bar.finish_and_clear();
-        for directory in &self.checkpoints {
+        // Where the log cannot be read, there is nothing to compare them with.
+        let directories = if found.rows_are_hidden { &[] } else { self.checkpoints.as_slice() };
+        for directory in directories {
             compare_directory(&store, &keys, directory, &mut found).await?;
         }
         found.conclude();
@@ -175,7 +177,12 @@ impl VerifyArguments {
 
 /// A bar on stderr, if that is a terminal.
 async fn progress(store: &Store) -> Result<ProgressBar, CliError> {
-    let leaves = store.newest_slice().await?.map_or(0, |slice| u64::try_from(slice.size).unwrap_or(0));
+    let newest = match store.newest_slice().await {
+        // Verifying says so.
+        Err(error) if error.hides_rows() => None,
+        newest => newest?,
+    };
+    let leaves = newest.map_or(0, |slice| u64::try_from(slice.size).unwrap_or(0));
     let target =
         if std::io::stderr().is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
     let bar = ProgressBar::with_draw_target(Some(leaves), target);
@@ -222,8 +229,14 @@ fn print_found(found: &Verified, signed: bool) -> Result<(), CliError> {
     if found.wrong_in_all > found.wrong.len() as u64 {
         print_line(&format!("… and {} more", found.wrong_in_all - found.wrong.len() as u64))?;
     }
-    let signatures =
-        if signed { "whose signatures were verified" } else { "whose signatures were not verified (--key)" };
+    if found.rows_are_hidden {
+        return print_line("nothing else was verified: rows are hidden from this database user");
+    }
+    let signatures = match found.signatures {
+        _ if !signed => "whose signatures were not verified (--key)".to_owned(),
+        all if all == found.checkpoints => "whose signatures were verified".to_owned(),
+        some => format!("of which {some} have a signature of --key"),
+    };
     let newest = found.sealed_at.map_or_else(|| "never".to_owned(), time);
     print_line(&format!(
         "{} rows are sealed, in {} checkpoints {signatures}; the newest: {newest}",
@@ -264,7 +277,9 @@ fn as_json(found: &Verified, signed: bool) -> serde_json::Value {
     json!({
         "sealed": found.sealed,
         "checkpoints": found.checkpoints,
-        "signatures_verified": signed,
+        "signatures_verified": signed && found.signatures == found.checkpoints && !found.rows_are_hidden,
+        "signed_by_key": found.signatures,
+        "rows_are_hidden": found.rows_are_hidden,
         "exported": found.exported,
         "exported_leaves": found.exported_leaves,
         "newest": found.sealed_at.map(time),

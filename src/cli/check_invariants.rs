@@ -13,6 +13,9 @@ use crate::store::invariants::{Accounts, Ages, Checked, Invariant};
 pub(super) const NOT_COMPARED: &str =
     "views and functions were not compared: nothing can be made here beside them (a standby, or no right TEMPORARY)";
 
+/// What is said where row-level security keeps the tables from being read.
+const ROWS_ARE_HIDDEN: &str = "nothing else was checked: rows are hidden from this database user";
+
 /// Check that every committed call is accounted for. Changes nothing.
 ///
 /// All checks use one snapshot, while platform and dispatchers go on:
@@ -100,6 +103,7 @@ fn as_json(accounts: &Accounts, holds: bool) -> Value {
         "oldest_s": ages,
         "calls_not_asked_about": accounts.undecided_calls,
         "definitions_compared": accounts.definitions_compared,
+        "rows_are_hidden": accounts.rows_are_hidden,
     })
 }
 
@@ -109,6 +113,10 @@ fn by_state(Ages { waiting, sending, unknown }: Ages) -> [(State, Option<f64>); 
 }
 
 fn as_text(accounts: &Accounts) -> String {
+    if accounts.rows_are_hidden {
+        let lines = accounts.checked.iter().flat_map(lines).chain([ROWS_ARE_HIDDEN.to_owned()]);
+        return lines.collect::<Vec<_>>().join("\n");
+    }
     accounts
         .checked
         .iter()

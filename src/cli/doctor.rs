@@ -4,11 +4,13 @@ use chrono::{DateTime, Utc};
 use clap::Args;
 
 use super::databases::{Databases, Heads, NamedDatabase, print_json_of};
+use super::key_file::KeyFile;
 use super::migrate::require_current;
 use super::{CliError, ONE_CONNECTION, print_line};
 use crate::domain::checkup::{Check, Verdict};
 use crate::domain::visible::visible;
-use crate::service::doctor::{of_login, of_rights, of_roots, of_schema};
+use crate::domain::sealed_version::OperatorKeys;
+use crate::service::doctor::{of_keys, of_login, of_rights, of_roots, of_schema};
 use crate::store::Store;
 
 /// Look at what an installation needs in order to work, and say what to do about what is wrong.
@@ -25,6 +27,8 @@ use crate::store::Store;
 ///                 if deliveries wait
 ///   seals         history is sealed, and not long behind (`run --seal-key-file`); checkpoints
 ///                 are exported (`--checkpoint-url`)
+///   templates     of actions are sealed, or none is
+///   keys          the key file (`--key-file`) has each that has encrypted something
 ///   tls roots     this machine, if a dispatcher is to run on it, has root certificates
 ///
 /// Each is ok, a warning or a problem; the exit status is 1 if there is a problem. Changes nothing.
@@ -38,6 +42,9 @@ pub struct Arguments {
     json: bool,
 
     #[command(flatten)]
+    key_file: KeyFile,
+
+    #[command(flatten)]
     databases: Databases,
 }
 
@@ -49,7 +56,7 @@ impl Arguments {
 
     async fn look_at(&self, database: &NamedDatabase, name: Option<&str>) -> Result<(), CliError> {
         let mut checks = match database.connect(ONE_CONNECTION).await {
-            Ok(store) => of_database(&store).await?,
+            Ok(store) => of_database(&store, &self.key_file).await?,
             Err(error) => {
                 let cure = "see that the server runs, that --database-url (or DATABASE_URL) names it, and that nothing \
                             between here and there keeps connections away";
@@ -71,7 +78,7 @@ impl Arguments {
     }
 }
 
-async fn of_database(store: &Store) -> Result<Vec<Check>, CliError> {
+async fn of_database(store: &Store, key_file: &KeyFile) -> Result<Vec<Check>, CliError> {
     let login = store.login().await?;
     let mut checks = vec![Check::ok("database", "it can be reached")];
     let is_schema_there = !store.schema_version().await.is_ok_and(|version| version.is_none());
@@ -86,6 +93,7 @@ async fn of_database(store: &Store) -> Result<Vec<Check>, CliError> {
                 Ok(found) => checks.extend(found),
                 Err(error) => checks.push(unreadable(&CliError::from(error))),
             }
+            checks.push(of_key_file(store, key_file).await);
         }
         Err(CliError::Problem(problem)) => {
             checks.push(Check::problem(
@@ -97,6 +105,17 @@ async fn of_database(store: &Store) -> Result<Vec<Check>, CliError> {
         Err(error) => checks.push(unreadable(&error)),
     }
     Ok(checks)
+}
+
+async fn of_key_file(store: &Store, key_file: &KeyFile) -> Check {
+    let ids = match key_file.keyring() {
+        Ok(keyring) => keyring.map(|keyring| keyring.ids()),
+        Err(error) => return Check::problem("keys", error.for_people(), "name a key file that this user can read"),
+    };
+    match store.keys_in_use().await {
+        Ok(in_use) => of_keys(&in_use, ids.as_deref()),
+        Err(error) => unreadable(&CliError::from(error)),
+    }
 }
 
 fn unreadable(error: &CliError) -> Check {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use clap::Args;
 
 use super::CliError;
+use crate::service::examination::Storage;
 use crate::store::Store;
 use crate::vault::Keyring;
 
@@ -25,6 +26,11 @@ impl KeyFile {
             return Ok(None);
         }
         Ok(Some(Keyring::read(Path::new(&self.key_file))?))
+    }
+
+    /// How templates are stored that are published with it: sealed, if a file is named.
+    pub(super) fn storage(&self) -> Storage {
+        Storage::with_key_file(!self.key_file.is_empty())
     }
 
     /// The same database, by a handle that seals and opens templates with the keys, if a file is named.

@@ -4,8 +4,7 @@
 use uuid::Uuid;
 
 use super::{CliError, print_line};
-use crate::domain::secret::Sealed;
-use crate::domain::signature::unsigned;
+use crate::domain::secret::{Absence, Sealed};
 use crate::domain::visible::visible;
 use crate::store::sealed_versions::StoredVersion;
 use crate::store::secrets::Wrapped;
@@ -13,6 +12,8 @@ use crate::store::signing::StoredKey;
 use crate::store::{Store, StoreError};
 use crate::vault::{KeyOwner, Keyring, Owner};
 
+/// How many of those that cannot be opened are named, of each kind.
+const MOST_NAMED: usize = 20;
 /// How many of them are encrypted between two lines of progress.
 const BATCH: i64 = 100;
 
@@ -27,8 +28,10 @@ trait Encrypted: Sized {
     async fn next(store: &Store, key_id: &str, after: &Self::Place) -> Result<Vec<Self>, StoreError>;
     /// Its place.
     fn place(&self) -> Self::Place;
+    /// Which one it is, and whose.
+    fn described(&self) -> String;
     /// Encrypts its key with the first key, or says why it cannot be opened.
-    fn encrypted_anew(&self, keys: &Keyring) -> Result<Sealed, String>;
+    fn encrypted_anew(&self, keys: &Keyring) -> Result<Sealed, Absence>;
     /// Stores that. Returns whether it was replaced: somebody may have changed or removed it in the meantime.
     async fn replace(&self, store: &Store, new: &Sealed) -> Result<bool, StoreError>;
 }
@@ -37,8 +40,8 @@ trait Encrypted: Sized {
 struct Done {
     name: &'static str,
     encrypted: usize,
-    /// Of each that could not be opened, why.
-    unopened: Vec<String>,
+    /// How many could not be opened.
+    unopened: usize,
 }
 
 /// Encrypts everything with the first key, and prints what was done.
@@ -46,6 +49,10 @@ struct Done {
 /// # Errors
 /// Returns an error if something is left that needs another key, or if the database does not answer.
 pub(super) async fn run(keys: &Keyring, store: &Store) -> Result<(), CliError> {
+    eprintln!(
+        "everything is encrypted with the key {} from now on: a dispatcher whose key file lacks it fails its deliveries",
+        keys.first_id()
+    );
     let keys_that_sign = all::<StoredKey>(keys, store).await?;
     let secrets = all::<Wrapped>(keys, store).await?;
     let versions = all::<StoredVersion<Sealed>>(keys, store).await?;
@@ -60,16 +67,19 @@ pub(super) async fn run(keys: &Keyring, store: &Store) -> Result<(), CliError> {
             "{done} are encrypted with the first key, and none is left: the other keys can go"
         ));
     }
-    let mut unopened = [secrets, keys_that_sign, versions].into_iter().flat_map(|done| done.unopened);
+    let unopened = secrets.unopened + keys_that_sign.unopened + versions.unopened;
     Err(CliError::Problem(format!(
         "{done} are encrypted with the first key; at least {remaining} are left. Keep the other keys. {}",
-        unopened.next().as_deref().unwrap_or("Run it again")
+        match unopened {
+            0 => "Run it again".to_owned(),
+            some => format!("{some} cannot be opened (they are named above, {MOST_NAMED} of each kind at most)"),
+        }
     )))
 }
 
 /// Encrypts all of one kind.
 async fn all<E: Encrypted>(keys: &Keyring, store: &Store) -> Result<Done, CliError> {
-    let mut done = Done { name: E::NAME, encrypted: 0, unopened: Vec::new() };
+    let mut done = Done { name: E::NAME, encrypted: 0, unopened: 0 };
     let mut after = E::Place::default();
     loop {
         let portion = E::next(store, keys.first_id(), &after).await?;
@@ -78,11 +88,24 @@ async fn all<E: Encrypted>(keys: &Keyring, store: &Store) -> Result<Done, CliErr
         for one in &portion {
             match one.encrypted_anew(keys) {
                 Ok(sealed) => done.encrypted += usize::from(one.replace(store, &sealed).await?),
-                Err(why) => done.unopened.push(why),
+                Err(absence) => {
+                    done.unopened += 1;
+                    if done.unopened <= MOST_NAMED {
+                        eprintln!("not opened: {} ({})", visible(&one.described()), why(absence));
+                    }
+                }
             }
         }
         let Done { name, encrypted, unopened } = &done;
-        eprintln!("{encrypted} {name} encrypted with the first key, {} could not be opened", unopened.len());
+        eprintln!("{encrypted} {name} encrypted with the first key, {unopened} could not be opened");
+    }
+}
+
+/// Why something cannot be opened, whatever it is.
+fn why(absence: Absence) -> &'static str {
+    match absence {
+        Absence::NotSet | Absence::NoKey | Absence::UnknownKey => "the key file lacks the key that it needs",
+        Absence::Damaged | Absence::OnlyCertificate => "it was changed in the database",
     }
 }
 
@@ -103,9 +126,12 @@ impl Encrypted for Wrapped {
         (self.agent.clone(), self.name.clone())
     }
 
-    fn encrypted_anew(&self, keys: &Keyring) -> Result<Sealed, String> {
-        let owner = Owner { agent: &self.agent, name: &self.name };
-        keys.rewrap(owner, &self.sealed).map_err(|absence| absence.told(&self.name))
+    fn described(&self) -> String {
+        format!("the secret {} of {}", self.name, self.agent)
+    }
+
+    fn encrypted_anew(&self, keys: &Keyring) -> Result<Sealed, Absence> {
+        keys.rewrap(Owner { agent: &self.agent, name: &self.name }, &self.sealed)
     }
 
     // Who has set it in the meantime may have used another key: so the next run looks at it again.
@@ -126,9 +152,12 @@ impl Encrypted for StoredKey {
         self.id
     }
 
-    fn encrypted_anew(&self, keys: &Keyring) -> Result<Sealed, String> {
-        let owner = KeyOwner { agent: &self.agent, id: self.id };
-        keys.rewrap(owner, &self.sealed).map_err(|absence| unsigned(absence).to_string())
+    fn described(&self) -> String {
+        format!("the key {} that signs for {}", self.id, self.agent)
+    }
+
+    fn encrypted_anew(&self, keys: &Keyring) -> Result<Sealed, Absence> {
+        keys.rewrap(KeyOwner { agent: &self.agent, id: self.id }, &self.sealed)
     }
 
     async fn replace(&self, store: &Store, new: &Sealed) -> Result<bool, StoreError> {
@@ -148,9 +177,12 @@ impl Encrypted for StoredVersion<Sealed> {
         (self.action_id, self.version)
     }
 
-    fn encrypted_anew(&self, keys: &Keyring) -> Result<Sealed, String> {
-        let unopened = |_| format!("Version {} of an action of {} is one of them", self.version, visible(&self.agent));
-        keys.rewrap_version(self.owner(), &self.content).map_err(unopened)
+    fn described(&self) -> String {
+        format!("version {} of the action {} of {}", self.version, self.name, self.agent)
+    }
+
+    fn encrypted_anew(&self, keys: &Keyring) -> Result<Sealed, Absence> {
+        keys.rewrap_version(self.owner(), &self.content)
     }
 
     async fn replace(&self, store: &Store, new: &Sealed) -> Result<bool, StoreError> {

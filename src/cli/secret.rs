@@ -13,6 +13,7 @@ use super::table::{Table, time};
 use super::{CliError, Database, Format, ONE_CONNECTION, print_line, rekey, unknown};
 use crate::domain::secret::{self, MAX_CERTIFICATE_BYTES};
 use crate::domain::visible::visible;
+use crate::service::keys;
 use crate::store::sealed_versions::VersionCounts;
 use crate::store::secrets::SecretChange;
 use crate::vault::{Owner, new_key_line};
@@ -35,11 +36,17 @@ enum Command {
     /// Set a secret. The value comes from standard input, never from an argument.
     ///
     /// One line break at the end is removed. Dispatchers use the new value within seconds.
+    ///
+    /// A key file none of whose keys has encrypted anything in this database is refused if something is encrypted there.
     Set {
         #[command(flatten)]
         which: Which,
         #[command(flatten)]
         key_file: KeyFile,
+        /// Take the key file although others have encrypted what is encrypted in this database, because their keys are lost. What
+        /// they have encrypted cannot be opened any more: set it, publish it and rotate it anew.
+        #[arg(long)]
+        old_keys_are_lost: bool,
         #[command(flatten)]
         attribution: OptionalAttribution,
     },
@@ -107,7 +114,9 @@ impl Arguments {
 
     pub(super) async fn run(self) -> Result<(), CliError> {
         match self.command {
-            Command::Set { which, key_file, attribution } => set(which, &key_file, &attribution).await,
+            Command::Set { which, key_file, old_keys_are_lost, attribution } => {
+                set(which, &key_file, old_keys_are_lost, &attribution).await
+            }
             Command::List { agent, format, database } => list(&agent, format, &database).await,
             Command::Remove { which, attribution } => remove(which, &attribution).await,
             Command::Rekey { key_file, database } => rekey(&key_file, &database).await,
@@ -116,13 +125,21 @@ impl Arguments {
     }
 }
 
-async fn set(which: Which, key_file: &KeyFile, attribution: &OptionalAttribution) -> Result<(), CliError> {
-    let (by, keys) = (attribution.by()?, key_file.required()?);
+async fn set(
+    which: Which,
+    key_file: &KeyFile,
+    old_keys_are_lost: bool,
+    attribution: &OptionalAttribution,
+) -> Result<(), CliError> {
+    let (by, keyring) = (attribution.by()?, key_file.required()?);
     let value = value_from_stdin()?;
     let owner = Owner { agent: &which.agent, name: &which.name };
-    let sealed = keys.seal(owner, &value)?;
+    let sealed = keyring.seal(owner, &value)?;
     drop(value);
     let store = which.database.open(ONE_CONNECTION).await?;
+    if !old_keys_are_lost {
+        keys::admit(&store, &keyring).await?;
+    }
     let reason = attribution.reason.as_deref();
     store.set_secret(&SecretChange { agent: &which.agent, name: &which.name, by: &by, reason }, &sealed).await?;
     unknown::warn_of_agent(&store, &which.agent).await?;

@@ -84,12 +84,12 @@ impl From<&StoreError> for Trouble {
     fn from(error: &StoreError) -> Trouble {
         let trouble = match error {
             error if error.is_forbidden() => return Trouble::Forbidden,
-            StoreError::EarlierDispatcher | StoreError::Sealing(_) => {
+            StoreError::EarlierDispatcher | StoreError::Sealing(_) | StoreError::OtherKeys(_) => {
                 return Trouble::NotDone(format!("Nothing was published: {error}."));
             }
             error if error.is_read_only() => return Trouble::ReadOnlyServer,
             error if error.is_about_time() => Trouble::TooSlow,
-            error if error.is_about_what_is_stored() => Trouble::Defect,
+            error if error.is_about_what_is_stored() || error.hides_rows() => Trouble::Defect,
             _ => Trouble::Away,
         };
         // The driver's text quotes no row.

@@ -169,5 +169,11 @@ async fn send(rendered: Rendered, message_id: Uuid, means: &Means, send_gate: &S
     let attempted = !matches!(attempt.ending, Ending::Final(Outcome::Failed { kind: Failure::Render, .. }));
     let timing = attempted.then_some(attempt.timing);
     let record = AttemptRecord { sent: Some(sent), timing };
-    Sent { ending: attempt.ending, record, kept_from, certificate_failed: attempt.certificate_failed }
+    let mut ending = attempt.ending;
+    if let Ending::Final(Outcome::Answered(answer)) = &mut ending
+        && let Some(excerpt) = &mut answer.excerpt
+    {
+        excerpt.mask_typed(&request);
+    }
+    Sent { ending, record, kept_from, certificate_failed: attempt.certificate_failed }
 }

@@ -6,7 +6,9 @@ use memchr::memmem;
 use secrecy::ExposeSecret;
 use zeroize::Zeroizing;
 
+use super::mask::probable_secrets;
 use super::percent::encoded;
+use super::request::Request;
 use super::secret::{SecretValue, Secrets};
 
 /// How many bytes of the beginning are kept at most, and how many of the end.
@@ -61,7 +63,18 @@ impl Excerpt {
     /// Masks the secrets that were sent, for a receiver may answer with what it got. Of each secret, it finds the value as it is, as JSON
     /// writes it, and percent-encoded; a receiver that writes it in another way is not found out.
     pub fn mask(&mut self, secrets: &Secrets) {
-        for form in secrets.values().flat_map(forms).filter(|form| form.len() >= SHORTEST_PIECE) {
+        self.mask_all(secrets.values().flat_map(forms));
+    }
+
+    /// Masks what was probably typed as a secret into the request that was sent: the values of headers and parameters that are masked
+    /// wherever a request is shown, and the parts of the path that can hardly be guessed. It finds them as [`Excerpt::mask`] does.
+    pub fn mask_typed(&mut self, request: &Request) {
+        let typed = probable_secrets(&request.url, &request.headers);
+        self.mask_all(typed.iter().flat_map(|value| forms(&SecretValue::new(value))));
+    }
+
+    fn mask_all(&mut self, forms: impl Iterator<Item = Zeroizing<Vec<u8>>>) {
+        for form in forms.filter(|form| form.len() >= SHORTEST_PIECE) {
             if self.left_out == 0 {
                 // The two sides are one text, which may have been cut within the secret.
                 let whole = masked(&[self.beginning(), self.ending()].concat(), &form);
@@ -123,6 +136,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::domain::action::Method;
 
     #[test]
     fn a_secret_that_a_receiver_sends_back_is_masked_however_it_is_written_and_wherever_it_was_cut() {
@@ -152,6 +166,32 @@ mod tests {
         let mut excerpt = Excerpt::of(b"ab".to_vec(), Vec::new(), 0);
         excerpt.mask(&short);
         assert_eq!(excerpt.text(), "ab");
+    }
+
+    #[test]
+    fn what_was_typed_as_a_secret_is_masked_when_a_receiver_sends_it_back() {
+        let request = Request {
+            method: Method::Post,
+            url: "https://h.example/hook/pathT0k3nA1/plain?key=qu%22ery&id=42".to_owned(),
+            headers: vec![
+                ("authorization".to_owned(), "Bearer hdrT0k3nB2".to_owned()),
+                ("content-type".to_owned(), "text/plain".to_owned()),
+                ("cookie".to_owned(), "session=c00kieC3; lang=english".to_owned()),
+            ],
+            body: None,
+            timeout_ms: 1_000,
+            unresolved: Vec::new(),
+            client_certificate: None,
+        };
+        let mut excerpt = Excerpt::default();
+        excerpt.push(
+            b"POST /hook/pathT0k3nA1/plain?key=qu%22ery&id=42, {\"token\": \"hdrT0k3nB2\", \"k\": \"qu\\\"ery\"}, Bearer hdrT0k3nB2, \
+              text/plain, c00kieC3 Bearer",
+        );
+        excerpt.mask_typed(&request);
+        let expected = "POST /hook/***/plain?key=***&id=42, {\"token\": \"***\", \"k\": \"***\"}, ***, \
+                        text/plain, *** Bearer";
+        assert_eq!(excerpt.text(), expected);
     }
 
     #[test]

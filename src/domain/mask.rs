@@ -22,6 +22,9 @@ pub const MAX_WORD: usize = 16;
 /// The largest number of characters of a parameter's name that history keeps.
 pub const MAX_PARAMETER_NAME: usize = 32;
 
+/// The smallest number of characters of what counts as a token because it mixes letters and digits.
+pub const MIN_TOKEN: usize = 6;
+
 /// A header or query parameter is a secret if its name contains one of these words.
 const SECRET_WORDS: [&str; 9] =
     ["auth", "token", "secret", "password", "passwd", "api-key", "apikey", "api_key", "cookie"];
@@ -77,6 +80,36 @@ pub fn url(url: &str) -> String {
     format!("{before}?{}", parameters.join("&"))
 }
 
+/// What is probably a secret in a request that is sent, longest first: the values of headers and parameters with secret names, whole and
+/// word by word without what names a scheme (`Bearer`), and the parts of the path that can hardly be guessed. Each as it is sent, and
+/// without percent-encoding.
+pub fn probable_secrets(url: &str, headers: &[(String, String)]) -> Vec<String> {
+    let mut found: Vec<String> = Vec::new();
+    for (_, value) in headers.iter().filter(|(name, _)| is_secret(name)) {
+        let words = value.split([' ', ';', ',']).filter(|word| !word.is_empty());
+        let is_scheme = |word: &&str| word.len() < value.len() && word.bytes().all(|byte| byte.is_ascii_alphabetic());
+        found.push(value.clone());
+        for word in words.filter(|word| !is_scheme(word)) {
+            found.push(word.to_owned());
+            // A cookie, or a parameter such as `signature=…`; not the padding of base64.
+            found.extend(word.split_once('=').map(|(_, value)| value.to_owned()));
+        }
+    }
+    let rest = url.split_once("://").map_or("", |(_, rest)| rest);
+    let rest = rest.split_once('#').map_or(rest, |(before, _)| before);
+    let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let is_token = |segment: &&str| segment.split(|c: char| !c.is_ascii_alphanumeric()).any(is_unguessable);
+    let parameters = query.split('&').filter_map(|parameter| parameter.split_once('='));
+    let values = parameters.filter(|(name, _)| is_secret(name)).map(|(_, value)| value);
+    for text in path.split('/').skip(1).filter(is_token).chain(values) {
+        found.push(text.to_owned());
+        found.push(percent_decode_str(text).decode_utf8_lossy().into_owned());
+    }
+    found.sort_by_key(|text| std::cmp::Reverse(text.len()));
+    found.dedup();
+    found
+}
+
 /// What history keeps of a URL: its origin, the plain words of its path and the names of its parameters. Every other
 /// segment and every value is [`HIDDEN`]. A text that is no URL is hidden as a whole. Applied to its own result, it changes
 /// nothing.
@@ -111,6 +144,17 @@ pub fn recorded_url(url: &str) -> String {
 /// Whether a part of a URL is a plain word, as people choose for a path.
 fn is_word(text: &str) -> bool {
     text.len() <= MAX_WORD && text.bytes().all(|byte| byte.is_ascii_alphabetic() || b"-_".contains(&byte))
+}
+
+/// Whether a part of a text, letters and digits alone, can hardly be guessed, as keys and tokens can hardly be: it is longer than a word,
+/// or has digits elsewhere than as the one or two at its end.
+pub fn is_unguessable(part: &str) -> bool {
+    let name = part.trim_end_matches(|c: char| c.is_ascii_digit());
+    let (has_digits, has_letters) = (
+        name.bytes().any(|byte| byte.is_ascii_digit()) || part.len() - name.len() > 2,
+        part.bytes().any(|byte| byte.is_ascii_alphabetic()),
+    );
+    part.len() > MAX_WORD || (part.len() >= MIN_TOKEN && has_digits && has_letters)
 }
 
 /// Whether a text is plainly the name of a parameter, such as `utm_source`, `$filter` or `ids[0]`.
@@ -171,6 +215,16 @@ mod tests {
         for (url, kept) in cases {
             assert_eq!(recorded_url(url), kept, "{url}");
             assert_eq!(recorded_url(kept), kept, "a second time changes nothing");
+        }
+    }
+
+    #[test]
+    fn words_can_be_guessed_and_tokens_hardly() {
+        for word in ["", "v2", "oauth2", "callback24", "completed", "abcdefghijklmnop", "T0123", "1234567", "2024"] {
+            assert!(!is_unguessable(word), "{word}");
+        }
+        for token in ["s3cret", "T01234", "callback245", "abcdefghijklmnopq", "12345678901234567", "4f9a3b"] {
+            assert!(is_unguessable(token), "{token}");
         }
     }
 

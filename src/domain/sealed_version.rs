@@ -61,6 +61,9 @@ pub trait OperatorKeys: fmt::Debug + Send + Sync {
         outline: ActionSpec,
     ) -> Result<ActionSpec, Absence>;
 
+    /// Their ids, that of the one that encrypts first.
+    fn ids(&self) -> Vec<String>;
+
     /// Whether this keyed digest is that of `body`; `None` if its key is not among these.
     fn is_digest_of(&self, recorded: &KeyedDigest, body: &str) -> Option<bool>;
 

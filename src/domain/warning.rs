@@ -29,6 +29,8 @@ closed_set! {
         ShortTimeout = "short_timeout",
         /// A body that the method does not send.
         UnusedBody = "unused_body",
+        /// What is probably a secret is typed into a header or the URL, and would be stored in clear.
+        TypedSecret = "typed_secret",
         /// A field has more warnings than are told one by one.
         MoreWarnings = "more_warnings",
     }

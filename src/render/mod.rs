@@ -16,6 +16,7 @@
 //! value     writes a value of the call            output       the target: encodings and size limit
 //! limits    the size limits                       diagnostic   shows a problem to people
 //! advice    warns of what is probably a slip       gaps         where a rendered request lacks values
+//! typed     warns of secrets that are typed
 //! ```
 //!
 //! A call is never parsed into a tree. Besides its text, rendering holds only the request and one position in the text
@@ -40,6 +41,7 @@ mod placeholder;
 mod source;
 mod syntax;
 mod tokens;
+pub mod typed;
 mod url;
 mod url_text;
 pub mod used;

@@ -101,6 +101,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_a_proof_has_beside_its_row_is_less_than_2_kb_in_a_log_of_a_billion_rows() {
+        let key = Signer::from_seed(&"a.log.with.a.long.name.example/".repeat(2), &[1; 32]).unwrap();
+        let size = 1 << 30;
+        let checkpoint = Checkpoint { size, root: [255; HASH_BYTES], rows: [255; HASH_BYTES] }.signed_by(&key);
+        let beside = |row: &[u8]| {
+            let proof = Proof::new(row, size - 1, &[[255; HASH_BYTES]; 30], checkpoint.clone());
+            serde_json::to_string(&proof).unwrap().len() - STANDARD.encode(row).len()
+        };
+        assert!(beside(b"") < 2_048, "{}", beside(b""));
+        assert_eq!(beside(&[7; 9_000]), beside(b""));
+    }
+
+    #[test]
     fn a_proof_is_valid_under_its_key_alone_and_only_unaltered() {
         let key = Signer::from_seed("log", &[1; 32]).unwrap();
         let (leaf, other) = (b"\x01\x08\x01\x017".as_slice(), leaf_hash(b"other"));

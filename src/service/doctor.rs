@@ -5,6 +5,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use crate::domain::checkup::Check;
 use crate::domain::excess::Excess;
 use crate::store::checkup::{Living, Login};
+use crate::store::keys::KeyInUse;
 use crate::store::partitions::Headroom;
 use crate::store::seal_log::SealState;
 use crate::store::sealed_versions::VersionCounts;
@@ -187,6 +188,40 @@ fn of_templates(VersionCounts { sealed, clear }: VersionCounts) -> Check {
     }
 }
 
+/// Looks at the keys with which something is encrypted. `of_file` are the ids of the key file's keys, the one that encrypts first; `None`
+/// if no key file is named.
+pub fn of_keys(in_use: &[KeyInUse], of_file: Option<&[String]>) -> Check {
+    if in_use.is_empty() {
+        return Check::ok("keys", "no secret, no key that signs and no version is encrypted");
+    }
+    let told = |keys: &[&KeyInUse]| {
+        let counted = |KeyInUse { key_id, secrets, signing_keys, versions }: &KeyInUse| {
+            format!("{key_id} ({secrets} secrets, {signing_keys} keys that sign, {versions} versions)")
+        };
+        keys.iter().map(|key| counted(key)).collect::<Vec<_>>().join(", ")
+    };
+    let all = told(&in_use.iter().collect::<Vec<_>>());
+    let Some(of_file) = of_file else {
+        let found = format!("in use are {all}; no key file is named (--key-file), so nothing is compared with it");
+        return Check::ok("keys", found);
+    };
+    let lacking: Vec<&KeyInUse> = in_use.iter().filter(|key| !of_file.contains(&key.key_id)).collect();
+    if !lacking.is_empty() {
+        let cure = "name the key file that has them, or put the lacking keys into it below the first one: deliveries fail \
+                    (`no_secret`, `no_signing_key`) wherever a dispatcher has no other. If they are lost, set, publish and rotate anew \
+                    (docs/secrets.md)";
+        return Check::problem("keys", format!("in use are {all}; the key file lacks {}", told(&lacking)), cure);
+    }
+    match of_file.first().filter(|first| in_use.iter().any(|key| key.key_id != **first)) {
+        None => Check::ok("keys", format!("in use is {all}, which the key file has")),
+        Some(first) => Check::warning(
+            "keys",
+            format!("in use are {all}; the key file has them all, and its first is {first}"),
+            "when every dispatcher has the first key, too, encrypt everything with it, as the owner of the schema: postcall secret rekey",
+        ),
+    }
+}
+
 fn of_stuck(stuck: i64) -> Check {
     if stuck == 0 {
         return Check::ok("in flight", "no delivery is in flight for too long");
@@ -275,6 +310,18 @@ mod tests {
         Living { dispatcher_id, name: "host:1".to_owned(), policy }
     }
 
+    fn in_use(ids: &[&str]) -> Vec<KeyInUse> {
+        let key = |id: &&str| KeyInUse { key_id: (*id).to_owned(), secrets: 2, signing_keys: 0, versions: 1 };
+        ids.iter().map(key).collect()
+    }
+
+    #[test]
+    fn a_key_file_is_told_exactly_which_of_the_keys_in_use_it_lacks() {
+        let check = of_keys(&in_use(&["aa", "bb", "cc"]), Some(&["dd".to_owned(), "bb".to_owned()]));
+        let (_, lacking) = check.found.split_once("lacks").unwrap();
+        assert!(lacking.contains("aa (2 secrets") && lacking.contains("cc") && !lacking.contains("bb"), "{lacking}");
+    }
+
     #[test]
     fn whatever_is_wrong_has_a_cure_and_what_is_right_has_none() {
         let headroom = |days: i64, default_bytes| {
@@ -319,6 +366,13 @@ mod tests {
             (of_policies(&[living(1, Some(http())), living(2, Some(http()))], false), ok),
             (of_policies(&[living(1, Some(http())), living(2, Some(Policy::default()))], false), problem),
             (of_policies(&[living(1, Some(http())), living(2, None)], false), warning),
+            (of_keys(&[], None), ok),
+            (of_keys(&[], Some(&["a".to_owned()])), ok),
+            (of_keys(&in_use(&["a", "b"]), None), ok),
+            (of_keys(&in_use(&["a"]), Some(&["a".to_owned()])), ok),
+            (of_keys(&in_use(&["a"]), Some(&["b".to_owned(), "a".to_owned()])), warning),
+            (of_keys(&in_use(&["a", "b"]), Some(&["a".to_owned(), "b".to_owned()])), warning),
+            (of_keys(&in_use(&["a", "b"]), Some(&["a".to_owned(), "c".to_owned()])), problem),
         ] {
             assert_eq!((check.verdict, check.cure.is_some()), (verdict, verdict != ok), "{check:?}");
         }

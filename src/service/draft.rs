@@ -4,7 +4,7 @@
 use serde::Serialize;
 
 use super::chosen_call::{ChosenCall, NoCall};
-use super::examination::{LocatedProblem, look_at};
+use super::examination::{LocatedProblem, Storage, look_at};
 use super::past_request::{MaskedRequest, masked_with};
 use super::preview::first;
 use super::remarks::{Characters, Remark, characters, remarks};
@@ -85,7 +85,7 @@ pub async fn draft_request(
     draft: ActionText<'_>,
     call: &ChosenCall,
 ) -> Result<DraftRequest, NoDraftRequest> {
-    let examination = look_at(draft);
+    let examination = look_at(draft, Storage::with_key_file(store.keys().is_some()));
     let remarks = remarks(&examination);
     let Some(file) = examination.file else { return Err(NoDraftRequest::Wrong(remarks)) };
     debug_assert_eq!(examination.problems, Vec::<LocatedProblem<'_>>::new());

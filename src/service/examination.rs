@@ -10,7 +10,7 @@ use crate::domain::action_file::{ActionFile, ActionText, Draft};
 use crate::domain::host::why_unlikely;
 use crate::domain::problem::{Field, Position, Problem};
 use crate::domain::warning::{Warning, WarningCode};
-use crate::render::{CompiledAction, advice, certificate_without_tls, diagnostic};
+use crate::render::{CompiledAction, advice, certificate_without_tls, diagnostic, typed};
 use crate::webhook::{TargetRefusal, refused_by_default};
 
 /// A problem with the text to which its position refers.
@@ -99,8 +99,24 @@ pub struct Examination<'t> {
     pub warnings: Vec<LocatedWarning>,
 }
 
+/// How the templates of a version will be stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Storage {
+    /// As they are: there is no key file.
+    InClear,
+    /// Encrypted, with the key file.
+    Sealed,
+}
+
+impl Storage {
+    /// That of what is published through a store, or by a command, that has the key file or has it not.
+    pub fn with_key_file(has_it: bool) -> Storage {
+        if has_it { Storage::Sealed } else { Storage::InClear }
+    }
+}
+
 /// Reads and compiles an action file, and tells all problems and warnings.
-pub fn look_at<'t>(text: impl Into<ActionText<'t>>) -> Examination<'t> {
+pub fn look_at<'t>(text: impl Into<ActionText<'t>>, storage: Storage) -> Examination<'t> {
     let text = text.into();
     let (draft, problems) = Draft::read(text);
     let in_file = |problem| LocatedProblem { problem, text: Cow::Borrowed(text.text) };
@@ -112,9 +128,13 @@ pub fn look_at<'t>(text: impl Into<ActionText<'t>>) -> Examination<'t> {
         CompiledAction::problems(draft.url.as_deref(), text_of(draft.headers.as_ref()), text_of(draft.body.as_ref()));
     let certificate = certificate_without_tls(draft.url.as_deref(), text_of(draft.client_certificate.as_ref()));
     let of_file = problems.into_iter().chain(certificate).map(in_file);
-    let problems: Vec<_> = of_file.chain(of_templates.into_iter().map(in_template)).collect();
-    let warnings = located(warnings_of(&draft), &draft);
+    let mut problems: Vec<_> = of_file.chain(of_templates.into_iter().map(in_template)).collect();
+    let warnings = located(warnings_of(&draft, storage), &draft);
     let file = if problems.is_empty() { draft.file() } else { None };
+    // What concerns none of the templates alone: a dispatcher compiles the action as a whole, too.
+    let of_action = file.as_ref().and_then(|file| CompiledAction::compile(&file.spec).err()).unwrap_or_default();
+    problems.extend(of_action.into_iter().map(in_file));
+    let file = file.filter(|_| problems.is_empty());
     Examination { file, problems, warnings }
 }
 
@@ -123,7 +143,7 @@ pub fn look_at<'t>(text: impl Into<ActionText<'t>>) -> Examination<'t> {
 /// # Errors
 /// All problems of the file and of its templates; never an empty list.
 pub fn examine<'t>(text: impl Into<ActionText<'t>>) -> Result<ActionFile, Vec<LocatedProblem<'t>>> {
-    let Examination { file, problems, warnings: _ } = look_at(text);
+    let Examination { file, problems, warnings: _ } = look_at(text, Storage::Sealed);
     file.ok_or(problems)
 }
 
@@ -167,10 +187,10 @@ fn template(draft: &Draft, field: Field) -> &str {
 }
 
 /// Warnings of what is allowed but is probably not what the author meant, and of targets that dispatchers refuse by
-/// default, each with its place.
-pub fn warnings(spec: &ActionSpec) -> Vec<LocatedWarning> {
+/// default, each with its place; and of secrets that would be stored in clear.
+pub fn warnings(spec: &ActionSpec, storage: Storage) -> Vec<LocatedWarning> {
     let draft = Draft::from(spec);
-    located(warnings_of(&draft), &draft)
+    located(warnings_of(&draft, storage), &draft)
 }
 
 fn located(warnings: Vec<Warning>, draft: &Draft) -> Vec<LocatedWarning> {
@@ -178,13 +198,16 @@ fn located(warnings: Vec<Warning>, draft: &Draft) -> Vec<LocatedWarning> {
     warnings.into_iter().map(located).collect()
 }
 
-fn warnings_of(draft: &Draft) -> Vec<Warning> {
+fn warnings_of(draft: &Draft, storage: Storage) -> Vec<Warning> {
     // A body that is not sent draws one warning, and none of what is in it.
     let body = text_of(draft.body.as_ref()).filter(|_| draft.sends_body());
     let templates =
         [(Field::Url, draft.url.as_deref()), (Field::Headers, text_of(draft.headers.as_ref())), (Field::Body, body)];
     let advice = templates.into_iter().flat_map(|(field, text)| advice::warnings(field, text.unwrap_or_default()));
-    draft.warnings().into_iter().chain(target_warnings(template(draft, Field::Url))).chain(advice).collect()
+    let typed = templates.into_iter().filter(|_| storage == Storage::InClear);
+    let typed = typed.flat_map(|(field, text)| typed::warnings(field, text.unwrap_or_default()));
+    let target = target_warnings(template(draft, Field::Url));
+    draft.warnings().into_iter().chain(target).chain(advice).chain(typed).collect()
 }
 
 /// Warnings for a target that dispatchers refuse unless their operators permit it. Scheme and host are literal, so the
@@ -259,6 +282,40 @@ mod tests {
         assert_eq!(marked("{\n\"méthod\": \"POST\""), [(Field::Action, Some(String::new()))]);
         let too_long = " ".repeat(action_file::MAX_ACTION_FILE_BYTES + 1);
         assert_eq!(marked(&too_long), [(Field::Action, None)]);
+    }
+
+    #[test]
+    fn whatever_a_dispatcher_does_not_compile_is_not_well_formed() {
+        let named = |from: usize, to: usize| (from..to).map(|n| format!("${{secret.S{n}}}")).collect::<String>();
+        let file = |method: &str, [url, header, body]: [usize; 3], certificate: &str| {
+            let headers = json!({ "x-mine": named(url, url + header) }).to_string();
+            let body = format!("\"{}\"", named(url + header, url + header + body));
+            let mut file = json!({ "method": method, "url": format!("https://a.test/?t={}", named(0, url)), "headers": headers,
+                                   "body": body });
+            if !certificate.is_empty() {
+                file["client_certificate"] = json!(certificate);
+            }
+            file.to_string()
+        };
+        for (method, names, certificate, is_well_formed) in [
+            ("POST", [5, 5, 6], "", true),
+            ("POST", [5, 5, 6], "S15", true),
+            ("POST", [5, 5, 7], "", false),
+            ("POST", [0, 17, 0], "", false),
+            ("POST", [16, 0, 0], "tls", false),
+            // GET sends no body, so it needs none of its secrets.
+            ("GET", [5, 5, 7], "", true),
+        ] {
+            let text = file(method, names, certificate);
+            match examine(&text) {
+                Ok(file) => assert!(is_well_formed && CompiledAction::compile(&file.spec).is_ok(), "{text}"),
+                Err(problems) => {
+                    assert!(!is_well_formed, "{text}: {problems:?}");
+                    let told: Vec<_> = problems.iter().map(|one| one.problem.to_string()).collect();
+                    assert_eq!(told, ["action: the action names more than 16 secrets (too_large)"]);
+                }
+            }
+        }
     }
 
     #[test]

@@ -27,6 +27,8 @@
 //! resolve        saying what became of many unknown deliveries, or judging about which it would be said
 //! needs          what needs somebody, with what to do about each
 //! signing        signing of an agent's requests: enabled, its key rotated, and the signatures of a test
+//! keys           which keys of operators are in use
+//! publishing     publishing an action, sealed or not
 //! secrets        which secrets an action names, and their values for a test
 //! pause          what was probably meant by the name of an agent, an action or a host that does not exist
 //! attribution    who does something by hand, and why
@@ -52,12 +54,14 @@ pub mod examination;
 pub mod export;
 pub mod find;
 pub mod history;
+pub mod keys;
 pub mod merged;
 pub mod needs;
 pub mod past_request;
 pub mod past_response;
 pub mod pause;
 pub mod preview;
+pub mod publishing;
 pub mod remarks;
 pub mod replay;
 pub mod resolve;

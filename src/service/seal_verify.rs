@@ -95,6 +95,10 @@ pub struct Verified {
     pub unsealed: usize,
     /// How long ago the oldest of them was written.
     pub oldest_unsealed: Option<TimeDelta>,
+    /// How many checkpoints of the log have a signature of one of the keys.
+    pub signatures: u64,
+    /// Whether row-level security hides rows, so that nothing else was verified.
+    pub rows_are_hidden: bool,
     /// Whether views and functions were compared with those that were shipped.
     pub definitions_compared: bool,
     /// The keys that signed the log, each with the size of the first checkpoint from which on it did.
@@ -132,11 +136,27 @@ struct Compared {
 /// How many leaves a portion had, and what became of it.
 type Portion = Result<(u64, Compared), StoreError>;
 
+/// Verifies all of history, as [`verify_rows`] does; or says that rows are hidden, if that keeps it from reading them.
+///
+/// # Errors
+/// Only those of the database.
+pub async fn verify(store: &Store, keys: &[Verifier], progress: impl FnMut(u64)) -> Result<Verified, StoreError> {
+    match verify_rows(store, keys, progress).await {
+        Err(error) if error.hides_rows() => {
+            let definitions = store.definitions().await?;
+            let mut found = Verified { rows_are_hidden: true, definitions_compared: definitions.compared, ..Verified::default() };
+            definitions.faults.into_iter().for_each(|fault| found.add(Wrong::Definition(fault)));
+            Ok(found)
+        }
+        other => other,
+    }
+}
+
 /// Verifies all of history, and calls `progress` with how many leaves are verified. Without a key, signatures are not looked at.
 ///
 /// # Errors
 /// Only those of the database.
-pub async fn verify(store: &Store, keys: &[Verifier], mut progress: impl FnMut(u64)) -> Result<Verified, StoreError> {
+async fn verify_rows(store: &Store, keys: &[Verifier], mut progress: impl FnMut(u64)) -> Result<Verified, StoreError> {
     let (mut found, mut tree, mut end) = (Verified::default(), Frontier::default(), Place::FIRST);
     let mut comparing: JoinSet<Portion> = JoinSet::new();
     'log: loop {
@@ -172,6 +192,9 @@ pub async fn verify(store: &Store, keys: &[Verifier], mut progress: impl FnMut(u
         settle(&mut found, Some(ended), &mut progress)?;
     }
     found.sealed = tree.size();
+    if !keys.is_empty() && found.checkpoints == 0 && !found.broken_off {
+        found.log("there is no checkpoint that a key could have signed: nothing was ever sealed, or the log was removed".to_owned());
+    }
     look_at_the_rest(store, &mut found, end).await?;
     let definitions = store.definitions().await?;
     definitions.faults.into_iter().for_each(|fault| found.add(Wrong::Definition(fault)));

@@ -6,6 +6,7 @@ use std::time::Instant;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
+use super::keys;
 use crate::domain::secret::Absence;
 use crate::domain::signature::Scheme;
 use crate::store::signing::{NewKey, NotAdded, SigningChange, StoredKey};
@@ -98,6 +99,7 @@ async fn add(
     scheme: Scheme,
     before: Before,
 ) -> Result<Begun, NotChanged> {
+    keys::admit(store, keyring).await?;
     let id = Uuid::now_v7();
     let made = keyring.new_signing_key(KeyOwner { agent: change.agent, id }, scheme)?;
     let new = NewKey {

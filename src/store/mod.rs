@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use sqlx::PgPool;
+use sqlx::postgres::PgDatabaseError;
 
 pub mod action_tests;
 pub mod actions;
@@ -33,6 +34,7 @@ pub mod guards;
 mod held_back;
 pub mod history;
 pub mod invariants;
+pub mod keys;
 pub mod lanes;
 pub mod last_hour;
 pub mod late_results;
@@ -119,6 +121,16 @@ pub enum StoreError {
     /// A version is not published, because of what is sealed or would be; nothing was changed.
     #[error(transparent)]
     Sealing(#[from] sealed_versions::NotPublished),
+    /// Something was to be encrypted with keys that have encrypted nothing here, although something is encrypted. These are their ids.
+    /// Nothing was changed.
+    #[error(
+        "none of the keys of the key file ({}) has encrypted anything in this database, and others have (`postcall doctor` shows \
+         which): it is probably the key file of another database, and no dispatcher could open what is encrypted with it. Name the \
+         one that the dispatchers have. A new key is begun as the first line above the old one, in one file, which first the \
+         dispatchers get. If every old key is lost, begin by `postcall secret set` with --old-keys-are-lost",
+        .0.join(", ")
+    )]
+    OtherKeys(Vec<String>),
     /// Something keeps migrations from being applied; nothing was changed.
     #[error("{0}")]
     Obstacle(Obstacle),
@@ -193,6 +205,13 @@ impl StoreError {
             _ => return false,
         };
         error.as_database_error().is_some_and(|reported| reported.code().as_deref() == Some("42501"))
+            && !is_about_hidden_rows(error)
+    }
+
+    /// Whether row-level security would hide rows from the database user, so that the server refuses to read (`row_security` is off).
+    /// It has the SQLSTATE of a right that is lacking.
+    pub fn hides_rows(&self) -> bool {
+        matches!(self, StoreError::Database(DriverError(error)) if is_about_hidden_rows(error))
     }
 
     /// Whether the server takes no changes (SQLSTATE 25006, read_only_sql_transaction, or what this program itself finds): it is a
@@ -250,6 +269,12 @@ impl StoreError {
             _ => false,
         }
     }
+}
+
+/// Whether the server refuses because of row-level security: by the name of its function, since its message may be in any language.
+fn is_about_hidden_rows(error: &sqlx::Error) -> bool {
+    let reported = error.as_database_error().and_then(|reported| reported.try_downcast_ref::<PgDatabaseError>());
+    reported.is_some_and(|reported| reported.routine() == Some("check_enable_rls"))
 }
 
 /// The driver's message without text that may quote a row: Postgres puts such text into the detail, not into the

@@ -73,6 +73,8 @@ pub struct StoredVersion<Content> {
     pub agent: String,
     /// The action.
     pub action_id: i64,
+    /// The action's name among the agent's actions.
+    pub name: String,
     /// The version.
     pub version: i32,
     /// The templates, or what encrypts them.
@@ -136,7 +138,7 @@ impl Store {
     ) -> Result<Vec<StoredVersion<ActionSpec>>, StoreError> {
         // In the order of the primary key, so that each batch goes on where the last one ended.
         let rows = sqlx::query!(
-            "SELECT agent, action_id, action_version.version, method, url, timeout_ms, headers, body, client_certificate
+            "SELECT agent, action_id, name, action_version.version, method, url, timeout_ms, headers, body, client_certificate
              FROM postcall.action_version JOIN postcall.action USING (action_id)
              WHERE (action_id, action_version.version) > ($2, $3) AND key_id IS NULL AND ($1::text IS NULL OR agent = $1)
              ORDER BY action_id, action_version.version LIMIT $4",
@@ -147,8 +149,8 @@ impl Store {
         )
         .fetch_all(&self.pool)
         .await?;
-        let version = |row: VersionRow, agent, action_id, version| {
-            Ok(StoredVersion { agent, action_id, version, content: read(row)? })
+        let version = |row: VersionRow, agent, (action_id, name), version| {
+            Ok(StoredVersion { agent, action_id, name, version, content: read(row)? })
         };
         rows.into_iter()
             .map(|row| {
@@ -160,7 +162,7 @@ impl Store {
                     body: row.body,
                     client_certificate: row.client_certificate,
                 };
-                version(found, row.agent, row.action_id, row.version)
+                version(found, row.agent, (row.action_id, row.name), row.version)
             })
             .collect()
     }
@@ -201,7 +203,7 @@ impl Store {
         // be read.
         let rows = sqlx::query!(
             r#"
-            SELECT agent, action_id, action_version.version, key_id AS "key_id!", wrapped_key AS "wrapped_key!"
+            SELECT agent, action_id, name, action_version.version, key_id AS "key_id!", wrapped_key AS "wrapped_key!"
             FROM postcall.action_version JOIN postcall.action USING (action_id)
             WHERE (action_id, action_version.version) > ($2, $3) AND key_id IS NOT NULL AND key_id <> $1
             ORDER BY action_id, action_version.version LIMIT $4
@@ -216,6 +218,7 @@ impl Store {
         let versions = rows.into_iter().map(|row| StoredVersion {
             agent: row.agent,
             action_id: row.action_id,
+            name: row.name,
             version: row.version,
             content: Sealed { key_id: row.key_id, wrapped_key: row.wrapped_key, sealed_value: Vec::new() },
         });
@@ -242,8 +245,14 @@ impl Store {
 }
 
 /// Why a version is not published, because of what is sealed or would be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotPublished {
+    /// It names a secret, and there is no key file.
+    #[error(
+        "it names the secret `{0}`, and what names a secret is published only with the key file that the dispatchers have: name it \
+         with --key-file or POSTCALL_KEY_FILE (`postcall secret new-key` makes a key)"
+    )]
+    NamesASecret(String),
     /// Versions of actions are sealed, and this one would not be.
     #[error(
         "the templates of actions are sealed in this database, and there is no key to seal these: name the key file with --key-file or \

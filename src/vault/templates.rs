@@ -46,6 +46,10 @@ impl OperatorKeys for Keyring {
         if is_whole { Ok(spec) } else { Err(Absence::Damaged) }
     }
 
+    fn ids(&self) -> Vec<String> {
+        self.all().map(|key| key.id().to_owned()).collect()
+    }
+
     fn is_digest_of(&self, recorded: &KeyedDigest, body: &str) -> Option<bool> {
         self.is_digest_of_body(recorded, body)
     }

@@ -23,6 +23,12 @@ pub(super) struct Verifier(pub(super) Arc<WebPkiServerVerifier>);
 #[error("self-signed certificate")]
 struct SelfSigned;
 
+/// The certificate is its own issuer, and says that it is one of an authority, as `openssl req -x509` makes it. Whether it is trusted here
+/// makes no difference.
+#[derive(Debug, thiserror::Error)]
+#[error("self-signed certificate of an authority")]
+struct SelfSignedAuthority;
+
 impl ServerCertVerifier for Verifier {
     fn verify_server_cert(
         &self,
@@ -36,6 +42,11 @@ impl ServerCertVerifier for Verifier {
         judged.map_err(|error| match error {
             Error::InvalidCertificate(CertificateError::UnknownIssuer) if is_self_signed(certificate) => {
                 CertificateError::Other(OtherError(Arc::new(SelfSigned))).into()
+            }
+            Error::InvalidCertificate(CertificateError::Other(OtherError(other)))
+                if is_of_an_authority(&other) && is_self_signed(certificate) =>
+            {
+                CertificateError::Other(OtherError(Arc::new(SelfSignedAuthority))).into()
             }
             error => error,
         })
@@ -99,14 +110,20 @@ pub(super) fn describe(reason: &CertificateError) -> String {
     words.to_owned()
 }
 
+/// Whether it was refused because it is one of an authority.
+fn is_of_an_authority(error: &Arc<dyn std::error::Error + Send + Sync>) -> bool {
+    matches!(error.downcast_ref(), Some(webpki::Error::CaUsedAsEndEntity))
+}
+
 fn of_another_kind(OtherError(error): &OtherError) -> &'static str {
     if error.is::<SelfSigned>() {
         return "it is self-signed, and no authority vouches for it";
     }
+    if error.is::<SelfSignedAuthority>() {
+        return "it is self-signed, and one of an authority (CA:TRUE) and not of a server";
+    }
     match error.downcast_ref() {
-        Some(webpki::Error::CaUsedAsEndEntity) => {
-            "it is one of an authority and not of a server, as a self-signed one often is"
-        }
+        Some(webpki::Error::CaUsedAsEndEntity) => "it is one of an authority and not of a server",
         Some(webpki::Error::UnsupportedCertVersion) => "it is of an old version, not X.509 version 3",
         _ => "it is not acceptable",
     }
@@ -211,6 +228,7 @@ mod tests {
                 public_key_algorithm_id: vec![],
             },
             other(Arc::new(SelfSigned)),
+            other(Arc::new(SelfSignedAuthority)),
             other(Arc::new(webpki::Error::CaUsedAsEndEntity)),
             other(Arc::new(webpki::Error::UnsupportedCertVersion)),
         ]
@@ -274,8 +292,20 @@ mod tests {
         assert_eq!(judged(named("server").signed_by(&key, &issuer).unwrap()), Ok(()));
         let of_unknown = judged(named("server").signed_by(&key, &unknown).unwrap());
         assert_eq!(of_unknown, Err(CertificateError::UnknownIssuer.into()));
-        let error = judged(named("server").self_signed(&key).unwrap()).unwrap_err();
-        let Error::InvalidCertificate(reason) = error else { panic!("{error}") };
-        assert_eq!(describe(&reason), describe(&CertificateError::Other(OtherError(Arc::new(SelfSigned)))));
+        // As they are, as `openssl req -x509` makes them, and one of an authority that another one has signed.
+        let of_authority = || {
+            let mut parameters = named("server");
+            parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+            parameters
+        };
+        for (certificate, told) in [
+            (named("server").self_signed(&key).unwrap(), "it is self-signed, and no authority"),
+            (of_authority().self_signed(&key).unwrap(), "it is self-signed, and one of an authority"),
+            (of_authority().signed_by(&key, &issuer).unwrap(), "it is one of an authority"),
+        ] {
+            let error = judged(certificate).unwrap_err();
+            let Error::InvalidCertificate(reason) = error else { panic!("{error}") };
+            assert!(describe(&reason).starts_with(told), "{}", describe(&reason));
+        }
     }
 }

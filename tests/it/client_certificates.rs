@@ -236,8 +236,11 @@ async fn a_certificate_needs_tls_and_an_earlier_dispatcher_would_show_none() {
         let action = json!({"method": "POST", "url": url, "client_certificate": "crm-tls"});
         crate::support::process::file(&action.to_string())
     };
+    let keys = key_file(&[&new_key()]);
+    let key = keys.path().to_str().unwrap();
     let publish = |file: &tempfile::NamedTempFile| {
-        postcall_on(&database, &["action", "publish", "a", file.path().to_str().unwrap(), "--by", "Ada"])
+        let file = file.path().to_str().unwrap();
+        postcall_on(&database, &["action", "publish", "a", file, "--by", "Ada", "--key-file", key])
     };
     let refused = publish(&file("http://a.test/"));
     assert!(!refused.status.success() && stderr(&refused).contains("https://"), "{}", stderr(&refused));

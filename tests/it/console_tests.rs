@@ -9,6 +9,7 @@ use serde_json::json;
 use crate::support::console::{Console, PASSWORD, ROLES, Response, users};
 use crate::support::database::Database;
 use crate::support::egress::{EgressProxy, Manner};
+use crate::support::keys::{key_file, new_key};
 use crate::support::process::THIS_MACHINE;
 use crate::support::receiver::Receiver;
 use crate::support::silent::{arrives, silent};
@@ -226,7 +227,9 @@ async fn the_form_of_an_action_keeps_its_client_certificate() {
     let database = Database::new().await;
     let action = json!({"method": "POST", "url": "https://a.test/", "client_certificate": "crm-tls"});
     database.publish("a", "default", &action).await;
-    let console = console(&database).await;
+    let keys = key_file(&[&new_key()]);
+    let settings = ["--write", "--as", "Ada Lovelace", "--key-file", keys.path().to_str().unwrap()];
+    let console = Console::start_with(&database.url, &settings).await;
     let form = console.get_as("", "/change/action?agent=a&name=default").await;
     assert!(form.body.contains("name=\"client_certificate\" value=\"crm-tls\""), "{}", form.words());
     let field = |step: &'static str, timeout: &'static str| {

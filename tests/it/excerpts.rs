@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::support::database::Database;
 use crate::support::keys::{key_file, new_key, set};
-use crate::support::process::{Dispatcher, postcall_at, postcall_on, stdout};
+use crate::support::process::{Dispatcher, file, postcall_at, postcall_on, stderr, stdout};
 use crate::support::receiver::Receiver;
 
 /// A response that is no 2xx and longer than what is kept: a beginning, a middle and an end.
@@ -141,4 +141,29 @@ async fn a_secret_that_a_receiver_sends_back_does_not_get_into_the_database() {
     let kept = database.text(kept).await.unwrap();
     assert!(kept.starts_with("you sent *** and *** and ***, 16 "), "{kept}");
     assert!(String::from_utf8_lossy(&echoing.received()[0]).contains("s3cr\"t"));
+}
+
+#[tokio::test]
+async fn a_token_that_was_typed_into_a_sealed_version_does_not_come_back_in_clear() {
+    let database = Database::new().await;
+    let answer = b"HTTP/1.1 422 Unprocessable\r\ncontent-length: 70\r\n\r\n\
+                   /hook/pathT0k3nA1 Authorization: Bearer hdrT0k3nB2, bad lead in body!!";
+    let echoing = Receiver::answering(answer).await;
+    let keys = key_file(&[&new_key()]);
+    let key = keys.path().to_str().unwrap();
+    let action = file(
+        &json!({"method": "POST", "url": echoing.url("/hook/pathT0k3nA1"),
+                "headers": {"authorization": "Bearer hdrT0k3nB2"}})
+        .to_string(),
+    );
+    let publish = ["action", "publish", "a", action.path().to_str().unwrap(), "--by", "Ada", "--key-file", key];
+    let published = postcall_on(&database, &publish);
+    assert!(published.status.success(), "{}", stderr(&published));
+    database.insert_call("a", &json!({})).await;
+    let _dispatcher = Dispatcher::start(&database, &["--keep-responses-days", "3", "--key-file", key]).await;
+    database.until("SELECT EXISTS (SELECT FROM postcall.response_excerpt)").await;
+    let kept = "SELECT convert_from(beginning, 'UTF8') FROM postcall.response_excerpt";
+    let kept = database.text(kept).await.unwrap();
+    assert_eq!(kept, "/hook/*** Authorization: ***, bad lead in body!!");
+    assert!(String::from_utf8_lossy(&echoing.received()[0]).contains("hdrT0k3nB2"));
 }

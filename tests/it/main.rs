@@ -57,6 +57,7 @@ mod history_of_all;
 mod history_states;
 mod hostile;
 mod invariants;
+mod key_files;
 mod leases;
 mod log;
 mod lookups;

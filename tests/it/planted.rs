@@ -2,7 +2,10 @@
 //! every way, and are looked for everywhere else: outputs, logs, metrics, spans, tables, checkpoints and pages, for each role.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use nix::sys::signal::Signal;
 use postcall::domain::action_file::{ActionFile, ActionText, Draft};
 use postcall::domain::call::Call;
@@ -10,9 +13,10 @@ use postcall::domain::secret::Secrets;
 use postcall::render::CompiledAction;
 use postcall::service::action_form::ActionForm;
 use postcall::service::chosen_call::ChosenCall;
-use postcall::service::examination::look_at;
+use postcall::service::examination::{Storage, look_at};
 use postcall::service::past_request::render_again;
 use postcall::store::history::HistoryFilter;
+use postcall::vault::Keyring;
 use serde_json::{Value, json};
 
 use crate::support::collector::{Collector, Manner};
@@ -23,6 +27,7 @@ use crate::support::keys::{key_file, new_key, set};
 use crate::support::process::{THIS_MACHINE, file, postcall, postcall_at, stderr, stdout};
 use crate::support::receiver::Receiver;
 use crate::support::scrape;
+use crate::support::tls::self_signed;
 
 /// A secret in the vault.
 const SECRET: &str = "tok-Qx71Vv";
@@ -76,11 +81,12 @@ fn call() -> Value {
 /// Answers in which the receiver repeats what it got, in the places that history looks at.
 const TELLTALE: &[u8] =
     b"HTTP/1.1 500 landlord 15157845671\r\ncontent-type: text/Wilhelmina\r\nlocation: /15157845671\r\n\
-    x-said: My landlord\r\ncontent-length: 26\r\n\r\nWilhelmina 15157845671 !!!";
+    x-said: My landlord\r\ncontent-length: 50\r\n\r\nWilhelmina 15157845671 !!! typed-Zz93Kk tok-Qx71Vv";
 const RUBBISH: &[u8] = b"My landlord 15157845671 speaks no HTTP\r\n\r\n";
 
 /// Publishes, for agent a, an action for each way in which a delivery ends, with call and secret wherever they can stand.
-async fn publish(database: &Database, inbox: &Inbox) -> (Receiver, Receiver) {
+async fn publish(database: &Database, inbox: &Inbox, keys: Option<Arc<Keyring>>) -> (Receiver, Receiver) {
+    let store = database.store.clone().with_keys(keys);
     let (telltale, rubbish) = (Receiver::answering(TELLTALE).await, Receiver::answering(RUBBISH).await);
     let nobody = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let path = "/hook/${callInfo.from}/${customer.name}?who=${customer.name}&said=${transcript}&t=${secret.TOKEN}&${callInfo.from}=1&m=${gone.away}#${customer.name}";
@@ -98,7 +104,12 @@ async fn publish(database: &Database, inbox: &Inbox) -> (Receiver, Receiver) {
         let mut headers = json!({"authorization": format!("Bearer {TYPED}"), "x-from": "${callInfo.from}", "x-key": "${secret.TOKEN}"});
         headers.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         let body = r#"{"said": "${transcript}", "who": "${customer.name}", "token": "${secret.TOKEN}", "missing": "${gone.away}"}"#;
-        database.publish("a", name, &json!({"method": "POST", "url": url, "headers": headers, "body": body})).await;
+        let mut action = json!({"method": "POST", "url": url, "headers": headers, "body": body});
+        if name == "blocked" {
+            action["client_certificate"] = json!("TLS");
+        }
+        let file = ActionFile::parse(&action.to_string()).unwrap();
+        store.publish_action("a", name, &file.spec, true, "the test").await.unwrap();
     }
     (telltale, rubbish)
 }
@@ -124,7 +135,7 @@ async fn pages(console: &Console, role: &str, cookie: &str, seen: &mut Seen) {
         let links = page.body.split("href=\"").skip(1).filter_map(|rest| rest.split('"').next());
         for link in links.map(|link| link.replace("&#38;", "&").replace("&amp;", "&")) {
             let is_page =
-                link.starts_with('/') && ![".csv", ".jsonl", "/live", "/assets"].iter().any(|not| link.contains(not));
+                link.starts_with('/') && !["/live", "/assets"].iter().any(|not| link.contains(not));
             if is_page && known.len() < 120 && known.insert(link.clone()) {
                 next.push(link);
             }
@@ -159,16 +170,55 @@ fn people_act(url: &str, keys: &str, id: &str, unknown: &str, seen: &mut Seen) {
 
 #[tokio::test]
 async fn a_whole_run_leaves_no_planted_word_anywhere_but_in_calls_templates_and_requests() {
+    whole_run(Templates::InClear).await;
+}
+
+#[tokio::test]
+async fn a_whole_run_with_sealed_templates_leaves_no_planted_word_in_the_templates_either() {
+    whole_run(Templates::Sealed).await;
+}
+
+/// How the templates are stored.
+#[derive(Clone, Copy, PartialEq)]
+enum Templates {
+    InClear,
+    Sealed,
+}
+
+/// What nobody but its owner sees: the secret that signs, as its receiver got it, and a line of the key of a client's certificate.
+struct Keys {
+    signs: String,
+    of_client: String,
+}
+
+/// Gives agent a its secrets, and a key that signs.
+fn endow(database: &Database, keys: &tempfile::NamedTempFile) -> Keys {
+    set(database, keys, "a", "TOKEN", SECRET);
+    let pem = self_signed().2;
+    set(database, keys, "a", "TLS", &pem);
+    let of_client = pem.split("PRIVATE KEY-----").nth(1).unwrap().lines().nth(1).unwrap().to_owned();
+    let enable = ["action", "signing", "enable", "a", "--by", "Ada", "--key-file", keys.path().to_str().unwrap()];
+    let enabled = stdout(&postcall_at(&database.url, &enable));
+    let signs = enabled.trim().strip_prefix("whsec_").unwrap().to_owned();
+    Keys { signs, of_client }
+}
+
+/// What the server itself has logged, of all databases.
+const SERVER_LOG: &str = "SELECT pg_read_file(regexp_replace(current_setting('data_directory'), '/data$', '/server.log'), 0, 100000000, true)";
+
+async fn whole_run(templates: Templates) {
     let (database, inbox, collector) =
         (Database::new().await, Inbox::open().await, Collector::start(Manner::Takes).await);
     let keys = key_file(&[&new_key()]);
     let keys_path = keys.path().to_str().unwrap();
-    set(&database, &keys, "a", "TOKEN", SECRET);
+    let endowed = endow(&database, &keys);
     let directory = tempfile::tempdir().unwrap();
     let seal_key = directory.path().join("seal.key");
     let made = postcall(&["audit", "new-key", "planted", seal_key.to_str().unwrap()]);
     assert!(made.status.success(), "{}", stderr(&made));
-    let _receivers = publish(&database, &inbox).await;
+    let verifies = stdout(&made).trim().to_owned();
+    let sealing = (templates == Templates::Sealed).then(|| Arc::new(Keyring::read(keys.path()).unwrap()));
+    let _receivers = publish(&database, &inbox, sealing).await;
     database.insert_call("a", &call()).await;
     let url = database.login(&["postcall_dispatcher", "postcall_sealer"]).await;
     let arguments = [
@@ -180,6 +230,8 @@ async fn a_whole_run_leaves_no_planted_word_anywhere_but_in_calls_templates_and_
         "false",
         "--otlp-endpoint",
         &collector.url(),
+        "--keep-responses-days",
+        "3",
         "--seal-key-file",
         seal_key.to_str().unwrap(),
         "--checkpoint-dir",
@@ -219,14 +271,43 @@ async fn a_whole_run_leaves_no_planted_word_anywhere_but_in_calls_templates_and_
     }
     tables(&database, &mut seen).await;
     commands_and_pages(&database, keys_path, &failed, &mut seen).await;
-    assert_eq!(seen.with(&OF_CALLS), Vec::<String>::new());
-    // The author's own token stands in the template, and is shown to publishers, who wrote it; to nobody else.
-    seen.0.retain(|(place, _)| {
-        place != "table action_version"
-            && !place.starts_with("publisher: ")
-            && !place.starts_with("console as publisher")
+    proofs(&database, &verifies, &failed, &mut seen).await;
+    let logged = database.text(SERVER_LOG).await.unwrap_or_default();
+    assert!(!logged.is_empty(), "the server's log cannot be read");
+    seen.add("log of the server", logged);
+    // Excerpts are kept because the operator wants what receivers write. What was sent as a secret is masked in them all the same.
+    let (excerpts, others): (Vec<_>, Vec<_>) =
+        seen.0.into_iter().partition(|(place, _)| place == "table response_excerpt");
+    let (excerpts, mut seen) = (Seen(excerpts), Seen(others));
+    assert!(!excerpts.with(&[PERSON]).is_empty(), "{:?}", excerpts.0);
+    assert_eq!(excerpts.with(&[SECRET, TYPED]), Vec::<String>::new());
+    let Keys { signs, of_client } = &endowed;
+    assert_eq!(seen.with(&[&OF_CALLS[..], &[signs, of_client]].concat()), Vec::<String>::new());
+    // The author's own token stands in the template, and is shown to publishers, who wrote it; to nobody else. Sealed, it is shown only to
+    // those who have the key file, as this console has.
+    seen.0.retain(|(place, _)| match templates {
+        Templates::InClear => {
+            place != "table action_version"
+                && !place.starts_with("publisher: ")
+                && !place.starts_with("console as publisher")
+        }
+        Templates::Sealed => !place.starts_with("console as publisher"),
     });
     assert_eq!(seen.with(&[TYPED]), Vec::<String>::new());
+}
+
+/// What history proves, and what a proof holds.
+async fn proofs(database: &Database, verifies: &str, id: &str, seen: &mut Seen) {
+    let url = database.login(&["postcall_auditor"]).await;
+    seen.add_output(&url, "auditor", &["audit", "verify", "--key", verifies]);
+    let proof = stdout(&postcall_at(&url, &["audit", "prove", id]));
+    let leaf = serde_json::from_str::<Value>(&proof).unwrap_or_else(|_| panic!("{proof}"))["leaf"].clone();
+    let leaf = STANDARD.decode(leaf.as_str().unwrap()).unwrap();
+    seen.add("the leaf of a proof", String::from_utf8_lossy(&leaf).into_owned());
+    let file = file(&proof);
+    let checked = postcall(&["audit", "check", file.path().to_str().unwrap(), "--key", verifies]);
+    assert!(checked.status.success(), "{}", stderr(&checked));
+    seen.add("a proof that was checked", stdout(&checked));
 }
 
 /// What each role gets to see by commands and pages.
@@ -278,7 +359,7 @@ async fn the_debug_text_of_no_value_that_holds_a_call_or_a_template_tells_it() {
     add("Draft", &Draft::read(&text));
     add("ActionFile", &file);
     add("ActionForm", &ActionForm::of(&file.spec, true));
-    add("Examination", &look_at(&text));
+    add("Examination", &look_at(&text, Storage::InClear));
     add("CompiledAction", &compiled);
     add("Call", &call_value);
     add("ChosenCall", &ChosenCall::Text(call_text.clone()));

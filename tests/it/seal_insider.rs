@@ -263,6 +263,51 @@ async fn a_file_of_keys_that_was_emptied_lets_nothing_be_verified_without_a_key(
 }
 
 #[tokio::test]
+async fn whoever_hides_rows_from_everybody_is_named_and_nobody_is_told_to_want_a_role() {
+    for table in ["delivery", "seal_slice", "action_version"] {
+        let database = database_with(1).await;
+        seal(&database, None).await;
+        database.execute(&format!("ALTER TABLE postcall.{table} ENABLE ROW LEVEL SECURITY")).await;
+        let auditor = database.login(&["postcall_auditor"]).await;
+        let fault = format!("{table}: row-level security is on");
+        let verified = postcall_at(&auditor, &["audit", "verify", "--key", &public()]);
+        let said = stdout(&verified) + &stderr(&verified);
+        assert!(verified.status.code() == Some(1) && said.contains(&format!("schema    {fault}")), "{said}");
+        assert!(!said.contains("postcall_auditor") && !said.contains("signatures were verified"), "{said}");
+        let as_json = stdout(&postcall_at(&auditor, &["audit", "verify", "--json", "--key", &public()]));
+        assert!(as_json.contains(&fault) && as_json.contains("\"rows_are_hidden\": true"), "{as_json}");
+        let checked = postcall_at(&auditor, &["check-invariants"]);
+        let said = stdout(&checked) + &stderr(&checked);
+        assert!(checked.status.code() == Some(1) && said.contains("VIOLATED  guards_on") && said.contains(&fault), "{said}");
+        assert!(table != "delivery" || said.contains("nothing else was checked"), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_signed_nothing_verifies_no_signature_and_no_log_that_is_gone() {
+    let database = database_with(3).await;
+    seal(&database, None).await;
+    let stranger = Signer::from_seed("test.example/history", &[9; 32]).unwrap().verifier().to_string();
+    let by = |key: Option<&str>, more: &[&str]| {
+        let key = key.map_or(Vec::new(), |key| vec!["--key", key]);
+        postcall_on(&database, &[&["audit", "verify"][..], &key, more].concat())
+    };
+    let wrong = by(Some(&stranger), &[]);
+    let said = stdout(&wrong);
+    assert!(wrong.status.code() == Some(1) && said.contains("of which 0 have a signature of --key"), "{said}");
+    assert!(!said.contains("signatures were verified"), "{said}");
+    let as_json: serde_json::Value = serde_json::from_str(&stdout(&by(Some(&stranger), &["--json"]))).unwrap();
+    assert_eq!((&as_json["signatures_verified"], &as_json["signed_by_key"]), (&false.into(), &0.into()), "{as_json}");
+    let right: serde_json::Value = serde_json::from_str(&stdout(&by(Some(&public()), &["--json"]))).unwrap();
+    assert_eq!((&right["signatures_verified"], &right["signed_by_key"]), (&true.into(), &right["checkpoints"]));
+    unguarded(&database, "DELETE FROM postcall.seal_slice; DELETE FROM postcall.seal_node").await;
+    assert!(by(None, &[]).status.success(), "without a key, nothing says that there was a log");
+    let wiped = by(Some(&public()), &[]);
+    let said = stdout(&wiped);
+    assert!(wiped.status.code() == Some(1) && said.contains("log       there is no checkpoint"), "{said}");
+}
+
+#[tokio::test]
 async fn a_turn_that_somebody_took_for_ever_keeps_nothing_from_being_sealed() {
     let database = database_with(1).await;
     database.execute("UPDATE postcall.seal_turn SET held_by = gen_random_uuid(), held_until = 'infinity'").await;

@@ -197,7 +197,10 @@ async fn once_a_version_is_sealed_all_later_ones_are_and_an_identical_one_is_sti
     let refused = publish(None, &action("https://h.example/"));
     assert!(!refused.status.success() && stderr(&refused).contains("--key-file"), "{}", stderr(&refused));
     // The key is lost: what cannot be opened may be anything, and can be replaced.
-    let other = publish(Some(&key_file(&[&new_key()])), &action("https://other.example/"));
+    let new = key_file(&[&new_key()]);
+    let begun = secret(&publisher, &new, &["set", "a", "T", "--by", "Ada", "--old-keys-are-lost"], "value");
+    assert!(begun.status.success(), "{}", stderr(&begun));
+    let other = publish(Some(&new), &action("https://other.example/"));
     assert!(stdout(&other).contains("version 3"), "{}{}", stdout(&other), stderr(&other));
     let kinds = "SELECT string_agg(CASE WHEN key_id IS NULL THEN 'clear' ELSE 'sealed' END, ' ' ORDER BY version) FROM postcall.action_version";
     assert_eq!(database.text(kinds).await.unwrap(), "clear sealed sealed");

@@ -197,9 +197,11 @@ async fn a_secret_comes_from_standard_input_and_is_neither_empty_nor_too_long() 
 async fn an_unknown_secret_is_told_at_publish_and_one_out_of_place_refused() {
     let (database, keys) = (Database::new().await, key_file(&[&new_key()]));
     let publisher = database.login(&["postcall_publisher"]).await;
+    let key_file = keys.path().to_str().unwrap();
     let publish = |url: &str| {
         let action = file(&json!({"method": "GET", "url": url}).to_string());
-        postcall_at(&publisher, &["action", "publish", "a", action.path().to_str().unwrap(), "--by", "Ada"])
+        let arguments = ["action", "publish", "a", action.path().to_str().unwrap(), "--by", "Ada", "--key-file", key_file];
+        postcall_at(&publisher, &arguments)
     };
     let warned = publish("https://h.example/?t=${secret.TOKEN}");
     assert!(warned.status.success() && stderr(&warned).contains("has no secret `TOKEN`"), "{}", stderr(&warned));

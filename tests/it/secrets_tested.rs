@@ -202,9 +202,14 @@ async fn nobody_gets_an_encrypted_secret_without_a_record_that_stays() {
 async fn no_secret_is_named_while_a_dispatcher_of_an_earlier_release_runs() {
     let database = Database::new().await;
     let publisher = database.login(&["postcall_publisher"]).await;
+    let keys = key_file(&[&new_key()]);
+    let key = ["--key-file", keys.path().to_str().unwrap()];
     let publish = |url: &str| {
         let action = file(&json!({"method": "GET", "url": url}).to_string());
-        postcall_at(&publisher, &["action", "publish", "a", action.path().to_str().unwrap(), "--by", "Ada"])
+        let arguments = ["action", "publish", "a", action.path().to_str().unwrap(), "--by", "Ada"];
+        // A key seals what is published, which such a dispatcher could not open either.
+        let key = if url.contains("{secret.") || url.contains("secret['") { &key[..] } else { &[] };
+        postcall_at(&publisher, &[&arguments[..], key].concat())
     };
     // As those of release 0.3.0 register.
     let earlier = "INSERT INTO postcall.dispatcher (name, version, lease_until) VALUES ('old', '0.3.0', now() + interval '1 hour')";
@@ -215,7 +220,7 @@ async fn no_secret_is_named_while_a_dispatcher_of_an_earlier_release_runs() {
         assert!(stderr(&refused).contains("release 0.3.0 or earlier is running"), "{}", stderr(&refused));
     }
     // The form of the console is refused as the command is.
-    let console = Console::start_with(&publisher, &["--write", "--as", "Ada"]).await;
+    let console = Console::start_with(&publisher, &[&["--write", "--as", "Ada"][..], &key].concat()).await;
     let url = ("url", "https://h.example/${secret.TOKEN}");
     let form = [
         ("agent", "a"),

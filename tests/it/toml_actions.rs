@@ -110,6 +110,8 @@ error[invalid_json_body]: expected `,` or `}` after this value: is a comma missi
   |
 2 |   \"from\": \"${callInfo.from}\"
   |                             ^
+warning: headers: the value of `Authorization` is probably a secret, and would be stored in clear: name a secret in its place (`${secret.NAME}`), \
+or publish with the key file (--key-file), which seals the templates; if it is no secret, nothing is wrong (line 2, column 20)
 ";
     assert_eq!((stderr(&output).as_str(), output.status.code()), (expected, Some(1)));
     let output = postcall(&["action", "check", path(&named(".toml", "method = \"POST\nurl = 1"))]);

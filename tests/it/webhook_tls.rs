@@ -212,10 +212,7 @@ async fn why_a_handshake_failed_is_said_in_words_that_a_customer_understands() {
     let (certificate, key) = authority_of_itself();
     let receiver = tls_receiver(certificate, key).await;
     let detail = assert_failed(&send(&post(&https(&receiver), AMPLE_MS)).await, Failure::Tls);
-    assert!(
-        detail.ends_with("it is one of an authority and not of a server, as a self-signed one often is"),
-        "{detail}"
-    );
+    assert!(detail.ends_with("it is self-signed, and one of an authority (CA:TRUE) and not of a server"), "{detail}");
 }
 
 /// What `openssl req -x509` makes: a certificate that is an authority's, and that a server shows as its own.

@@ -67,6 +67,7 @@ pub(super) fn judge(found: &mut Verified, tree: &Frontier, keys: &[Verifier], sl
     let size = slice.size;
     if let Ok((Checkpoint { size, .. }, Some(key))) = &opened {
         found.signed(key, *size);
+        found.signatures += 1;
     }
     match opened.map(|(checkpoint, _)| checkpoint) {
         Err(error) => found.log(format!("the checkpoint of {size} leaves cannot be trusted: {error}")),

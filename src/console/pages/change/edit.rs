@@ -20,8 +20,8 @@ use crate::domain::action_file::ActionFile;
 use crate::domain::problem::Field;
 use crate::service::action_form::ActionForm;
 use crate::service::comparison::differences;
-use crate::service::examination::{NotPublishable, look_at, warnings};
-use crate::service::{secrets, told};
+use crate::service::examination::{NotPublishable, Storage, look_at, warnings};
+use crate::service::{publishing, secrets, told};
 use crate::store::Store;
 use crate::store::actions::ActionRecord;
 use crate::store::publish::Publication;
@@ -126,6 +126,11 @@ pub(in crate::console::pages) async fn form(query: &str, visit: &Visit<'_>) -> R
     page.answer(StatusCode::OK)
 }
 
+/// How what is published by this console is stored.
+pub(super) fn storage(store: &Store) -> Storage {
+    Storage::with_key_file(store.keys().is_some())
+}
+
 /// Who disabled an action; `None` if it is enabled.
 pub(super) async fn disabled(store: &Store, agent: &str, name: &str) -> Result<Option<SwitchView>, Trouble> {
     let switches = store.last_switches(agent, &[name.to_owned()]).await?;
@@ -171,7 +176,7 @@ pub(in crate::console::pages) async fn sent(form: &Form, visit: &Visit<'_>) -> R
         Ok(file) => file,
         Err(refused) => {
             let help = Help::of(visit, &typed.agent, Some(form)).await;
-            return refused_page(typed, refused, help);
+            return refused_page(typed, refused, storage(change.store), help);
         }
     };
     if form.needed("step")? == "preview" {
@@ -202,7 +207,7 @@ pub(in crate::console::pages) async fn sent(form: &Form, visit: &Visit<'_>) -> R
         by: change.by,
         reason: reason.as_deref(),
     };
-    match change.store.publish_over(&publication, typed.over).await? {
+    match publishing::publish_over(change.store, &publication, typed.over).await? {
         Some(published) => {
             let done = told::published(&typed.agent, &typed.name, file.enabled, published);
             Ok(visit.done(&agent_address(&typed.agent), sentence(&done)))
@@ -227,7 +232,12 @@ pub(super) fn diff_lines(diff: &str) -> (Vec<(&'static str, String)>, usize) {
 }
 
 /// The form again, with what is wrong beside its fields.
-fn refused_page(typed: Typed, refused: NotPublishable<'_>, help: Help) -> Result<Answer, Trouble> {
+fn refused_page(
+    typed: Typed,
+    refused: NotPublishable<'_>,
+    storage: Storage,
+    help: Help,
+) -> Result<Answer, Trouble> {
     let is_known = typed.over.is_some();
     let mut page = EditPage::new(typed, is_known, help);
     page.notice = "It cannot be published as it is.".to_owned();
@@ -243,7 +253,7 @@ fn refused_page(typed: Typed, refused: NotPublishable<'_>, help: Help) -> Result
         }
     });
     // Whoever mends the errors can mend these at the same time.
-    let warnings = look_at(&page.typed.form.text()).warnings;
+    let warnings = look_at(&page.typed.form.text(), storage).warnings;
     let warnings = warnings.iter().map(|located| Wrong {
         field: field_name(located.warning.field),
         what: format!("Warning: {}", shown(&located.shown())),
@@ -285,7 +295,7 @@ async fn review(store: &Store, typed: Typed, file: &ActionFile, notice: String) 
         _ => Some("It is disabled by this."),
     };
     let mut warnings: Vec<String> =
-        warnings(&file.spec).iter().map(|warning| shown(&warning.shown()).into_owned()).collect();
+        warnings(&file.spec, storage(store)).iter().map(|warning| shown(&warning.shown()).into_owned()).collect();
     let unset = secrets::unset(store, &typed.agent, &file.spec).await?;
     warnings.extend(
         unset.iter().map(|name| format!("The agent has no secret {name}: its deliveries fail until it is set.")),

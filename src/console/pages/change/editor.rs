@@ -4,7 +4,7 @@
 use http::StatusCode;
 use serde_json::json;
 
-use super::edit::typed;
+use super::edit::{storage, typed};
 use crate::console::answer::Answer;
 use crate::console::failure::Trouble;
 use crate::console::form::Form;
@@ -125,10 +125,11 @@ impl RequestView {
 /// What `postcall action check --json` says of the form as it is.
 pub(in crate::console::pages) async fn check(form: &Form, visit: &Visit<'_>) -> Result<Answer, Trouble> {
     // The right of those who see the form.
-    visit.change(Role::Publisher)?;
+    let storage = storage(visit.change(Role::Publisher)?.store);
     let text = typed(form)?.form.text();
     // On a thread on which nothing else waits: long templates take milliseconds.
-    let found = tokio::task::spawn_blocking(move || json!({ "problems": remarks(&look_at(&*text)) }).to_string());
+    let found = move || json!({ "problems": remarks(&look_at(&*text, storage)) }).to_string();
+    let found = tokio::task::spawn_blocking(found);
     let found = found.await.map_err(|_| Trouble::Defect)?;
     Ok(Answer::json(StatusCode::OK, found))
 }

@@ -18,7 +18,7 @@ use crate::domain::mask;
 use crate::service::action_test::NotTested;
 use crate::service::attribution;
 use crate::service::chosen_call::{ChosenCall, NoCall};
-use crate::service::examination::warnings;
+use crate::service::examination::{Storage, warnings};
 use crate::store::pauses::PauseRecord;
 
 /// What was typed, and what it is about. The version is the one whose page was shown, so that no other is sent.
@@ -94,7 +94,7 @@ async fn page(
         line: shown(&line).into_owned(),
         timeout: format!("{} ms", number(spec.timeout_ms.into())),
         is_enabled: action.enabled,
-        warnings: warnings(spec).iter().map(|warning| shown(&warning.shown()).into_owned()).collect(),
+        warnings: warnings(spec, Storage::Sealed).iter().map(|warning| shown(&warning.shown()).into_owned()).collect(),
         typed,
         wrong,
     };
