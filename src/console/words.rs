@@ -13,6 +13,7 @@ use chrono::{DateTime, Utc};
 use super::assets::Asset;
 use super::frame::{self, Frame, Of};
 use crate::domain::delivery::State;
+pub(super) use crate::domain::duration::long;
 use crate::domain::percent::encoded;
 use crate::domain::visible::visible;
 use crate::store::status::Count;
@@ -227,18 +228,6 @@ pub(super) fn count(Count { counted, is_more }: Count) -> String {
 /// A number of which at least so many were counted.
 pub(super) fn at_least(Count { counted, is_more }: Count) -> String {
     if is_more { format!("{} or more", number(counted)) } else { number(counted) }
-}
-
-/// A duration in its two largest units.
-pub(super) fn long(ms: i64) -> String {
-    let seconds = ms.max(0) / 1_000;
-    let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
-    match (days, hours, minutes) {
-        (0, 0, 0) => format!("{seconds} s"),
-        (0, 0, _) => format!("{minutes} min {} s", seconds % 60),
-        (0, _, _) => format!("{hours} h {minutes} min"),
-        _ => format!("{days} d {hours} h"),
-    }
 }
 
 /// The address of an agent's page. `.` and `..` would be steps in a path, however they are written, so these two are

@@ -65,6 +65,7 @@ pub mod status;
 pub mod switches;
 mod texts;
 pub mod versions;
+pub mod waiting;
 pub mod wake;
 
 pub use connect::{Access, Patience, place};
