@@ -8,7 +8,7 @@ use super::failure::Trouble;
 use super::frame;
 use crate::domain::delivery::State;
 use crate::domain::error_kind::ErrorKind;
-use crate::domain::moment::{EXPECTED, Moment};
+use crate::domain::moment::{EXPECTED, Moment, NOTHING_BETWEEN};
 use crate::store::history::HistoryFilter;
 
 /// The most parameters that are read. The search form has fewer.
@@ -65,6 +65,15 @@ impl Parameters {
             Some(moment) => Ok((Some(moment), Some(text))),
             None => Err(Trouble::Wrong(format!("{name}: expected {EXPECTED}."))),
         }
+    }
+
+    /// Takes the times `since` and `until`, between which something can be, and the texts as they were written.
+    pub(super) fn span(&mut self) -> Result<[(Option<Moment>, Option<String>); 2], Trouble> {
+        let (since, until) = (self.moment("since")?, self.moment("until")?);
+        if Moment::is_nothing_between(since.0, until.0) {
+            return Err(Trouble::Wrong(format!("since, until: {NOTHING_BETWEEN}.")));
+        }
+        Ok([since, until])
     }
 
     /// Takes a box of a form: there if it is checked.
@@ -139,7 +148,7 @@ impl Search {
             (None, Some(id)) => Place::Before(id),
             (Some(_), Some(_)) => return Err(Trouble::Wrong("after and before: expected one of them.".to_owned())),
         };
-        let ((since, since_text), (until, until_text)) = (all.moment("since")?, all.moment("until")?);
+        let [(since, since_text), (until, until_text)] = all.span()?;
         let search = Search {
             q: all.one("q")?.map(|q| q.trim().to_owned()).filter(|q| !q.is_empty()),
             states,
@@ -258,6 +267,8 @@ mod tests {
             ("response_code=99", "response_code: expected an HTTP status code"),
             ("since=yesterday", "since: expected a day"),
             ("since=-1h", "since: expected a day"),
+            ("since=1h&until=2h", "since, until: the time since which is not before"),
+            ("since=2026-11-24&until=2026-11-24", "since, until: the time since which is not before"),
             ("after=1", "after: expected the id of a delivery"),
             ("agnet=a", "There is no parameter agnet."),
             ("agent=a&agent=b", "The parameter agent is given more than once."),

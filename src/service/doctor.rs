@@ -55,7 +55,7 @@ pub async fn of_schema(store: &Store) -> Result<Vec<Check>, StoreError> {
         let default_bytes = store.default_partition_bytes(&headroom.table).await?;
         checks.push(of_partitions(&headroom, default_bytes));
     }
-    checks.push(of_policies(&store.living_dispatchers().await?));
+    checks.push(policies(&store.living_dispatchers().await?));
     checks.push(of_seals(&store.sealing().await?));
     checks.push(of_templates(store.version_counts(None).await?));
     Ok(checks)
@@ -207,7 +207,8 @@ fn of_partitions(Headroom { table, until, seconds }: &Headroom, default_bytes: i
     Check::ok("partitions", found)
 }
 
-fn of_policies(living: &[Living]) -> Check {
+/// Whether the dispatchers that live have the same policy.
+pub fn policies(living: &[Living]) -> Check {
     let Some((first, others)) = living.split_first() else {
         return Check::warning("dispatchers", "no dispatcher runs", "start one with `postcall run`");
     };
@@ -297,10 +298,10 @@ mod tests {
             (of_seals(&sealed_but(61)), warning),
             (of_seals(&exported_but(299)), ok),
             (of_seals(&exported_but(301)), warning),
-            (of_policies(&[]), warning),
-            (of_policies(&[living(1, Some(http())), living(2, Some(http()))]), ok),
-            (of_policies(&[living(1, Some(http())), living(2, Some(Policy::default()))]), problem),
-            (of_policies(&[living(1, Some(http())), living(2, None)]), warning),
+            (policies(&[]), warning),
+            (policies(&[living(1, Some(http())), living(2, Some(http()))]), ok),
+            (policies(&[living(1, Some(http())), living(2, Some(Policy::default()))]), problem),
+            (policies(&[living(1, Some(http())), living(2, None)]), warning),
         ] {
             assert_eq!((check.verdict, check.cure.is_some()), (verdict, verdict != ok), "{check:?}");
         }

@@ -190,6 +190,10 @@ fn warnings_of(draft: &Draft) -> Vec<Warning> {
 /// template contains them. A name is not resolved here.
 fn target_warnings(template: &str) -> Vec<Warning> {
     let Ok(url) = url::Url::parse(template) else { return Vec::new() };
+    // Of another scheme, the error says what is wrong with it.
+    if !matches!(url.scheme(), "http" | "https") {
+        return Vec::new();
+    }
     let host = url.host_str().unwrap_or_default();
     let start = template.len() - template.trim_start().len();
     let scheme = start..start + url.scheme().len();
@@ -246,6 +250,17 @@ mod tests {
         assert_eq!(marked("{\n\"méthod\": \"POST\""), [(Field::Action, Some(String::new()))]);
         let too_long = " ".repeat(action_file::MAX_ACTION_FILE_BYTES + 1);
         assert_eq!(marked(&too_long), [(Field::Action, None)]);
+    }
+
+    #[test]
+    fn only_http_is_warned_of_as_plain_http() {
+        for (url, warned) in
+            [("http://a.test/", true), ("HTTP://a.test/", true), ("https://a.test/", false), ("ftp://a.test/", false)]
+        {
+            let spec = json!({ "method": "POST", "url": url }).to_string();
+            let warnings = look_at(&spec).warnings;
+            assert_eq!(warnings.iter().any(|one| one.warning.code == WarningCode::PlainHttp), warned, "{url}");
+        }
     }
 
     #[test]
