@@ -14,6 +14,9 @@ use crate::store::history::HistoryFilter;
 /// The most parameters that are read. The search form has fewer.
 const MOST_PARAMETERS: usize = 32;
 
+/// A point in time that may be given, and the text as it was written.
+pub(super) type Written = (Option<Moment>, Option<String>);
+
 /// Names and values that were not taken yet. Empty values count as absent: a form sends its empty fields, too.
 pub(super) struct Parameters(Vec<(String, String)>);
 
@@ -59,7 +62,7 @@ impl Parameters {
     }
 
     /// Takes a point in time that may be given once, and the text as it was written.
-    pub(super) fn moment(&mut self, name: &str) -> Result<(Option<Moment>, Option<String>), Trouble> {
+    pub(super) fn moment(&mut self, name: &str) -> Result<Written, Trouble> {
         let Some(text) = self.one(name)? else { return Ok((None, None)) };
         match Moment::named(text.trim()) {
             Some(moment) => Ok((Some(moment), Some(text))),
@@ -68,7 +71,7 @@ impl Parameters {
     }
 
     /// Takes the times `since` and `until`, between which something can be, and the texts as they were written.
-    pub(super) fn span(&mut self) -> Result<[(Option<Moment>, Option<String>); 2], Trouble> {
+    pub(super) fn span(&mut self) -> Result<[Written; 2], Trouble> {
         let (since, until) = (self.moment("since")?, self.moment("until")?);
         if Moment::is_nothing_between(since.0, until.0) {
             return Err(Trouble::Wrong(format!("since, until: {NOTHING_BETWEEN}.")));
