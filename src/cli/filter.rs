@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::moment::{parse_moment, resolved};
 use crate::domain::delivery::State;
 use crate::domain::error_kind::ErrorKind;
-use crate::domain::moment::Moment;
+use crate::domain::moment::{Moment, NOTHING_BETWEEN};
 use crate::store::history::HistoryFilter;
 use crate::store::{Store, StoreError};
 
@@ -67,6 +67,9 @@ impl Filter {
     /// Only those of the database, whose clock is asked if a span is given.
     pub(super) async fn resolved(self, store: &Store) -> Result<HistoryFilter, StoreError> {
         let [since, until] = resolved(store, [self.since, self.until]).await?;
+        if since.zip(until).is_some_and(|(since, until)| since >= until) {
+            eprintln!("{NOTHING_BETWEEN}");
+        }
         Ok(HistoryFilter {
             delivery_ids: None,
             agent: self.agent,

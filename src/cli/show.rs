@@ -15,6 +15,8 @@ use crate::service::calls::{Arrived, Without};
 use crate::service::find::{Found, MOST_FOUND, find};
 use crate::service::past_request::{MaskedRequest, PastRequest, render_again};
 use crate::service::past_response::excerpt;
+use crate::service::sending::Sending;
+use crate::service::waiting::{Hold, holds};
 use crate::store::Store;
 use crate::store::calls::MOST_LOOKED_AT;
 use crate::store::history::HistoryRow;
@@ -82,10 +84,11 @@ impl Arguments {
             Found::Delivery(row) => {
                 let sent = render_again(store, &row).await;
                 let excerpt = excerpt(store, &row).await?;
+                let holds = holds(store, &row).await?;
                 if self.json {
-                    print_json_of(database, as_json(&row, &sent, excerpt.as_ref()))
+                    print_json_of(database, as_json(&row, &sent, excerpt.as_ref(), &holds))
                 } else {
-                    print_line(&as_text(&row, &sent, excerpt.as_ref()))
+                    print_line(&as_text(&row, &sent, excerpt.as_ref(), &holds))
                 }
             }
             Found::Deliveries(rows) if self.json => {
@@ -163,8 +166,9 @@ fn without_delivery(Arrived { call, without }: &Arrived) -> String {
     lines.into_iter().flatten().collect::<Vec<_>>().join("\n")
 }
 
-fn as_json(row: &HistoryRow, sent: &PastRequest, excerpt: Option<&Excerpt>) -> Value {
+fn as_json(row: &HistoryRow, sent: &PastRequest, excerpt: Option<&Excerpt>, holds: &[Hold]) -> Value {
     let mut object = serde_json::to_value(row).unwrap_or_default();
+    object["held_back_by"] = json!(holds);
     object["response_excerpt"] = excerpt.map(Excerpt::text).into();
     object["request"] = match sent {
         PastRequest::Rendered { request, compared, .. } => json!({
@@ -192,9 +196,10 @@ fn gone(sent: &PastRequest) -> &'static str {
     }
 }
 
-fn as_text(row: &HistoryRow, sent: &PastRequest, excerpt: Option<&Excerpt>) -> String {
+fn as_text(row: &HistoryRow, sent: &PastRequest, excerpt: Option<&Excerpt>, holds: &[Hold]) -> String {
     let mut lines = vec![format!("delivery {}  {}", row.delivery_id, row.state.as_str().to_uppercase())];
     lines.extend(identity(row));
+    lines.extend(why_it_waits(row, holds));
     lines.push("\ntimeline".to_owned());
     lines.extend(timeline(row));
     lines.push(format!("\n{}", title_of_request(row)));
@@ -206,6 +211,20 @@ fn as_text(row: &HistoryRow, sent: &PastRequest, excerpt: Option<&Excerpt>) -> S
         lines.extend(excerpt.text().lines().map(|line| format!("  {}", visible(line))));
     }
     lines.join("\n")
+}
+
+/// Why it waits, if it does.
+fn why_it_waits(row: &HistoryRow, holds: &[Hold]) -> Vec<String> {
+    if row.state != State::Waiting {
+        return Vec::new();
+    }
+    let told = |hold: &Hold| match &hold.cure {
+        Some(cure) => vec![format!("  {}", hold.words), format!("    {cure}")],
+        None => vec![format!("  {}", hold.words)],
+    };
+    let nothing = holds.is_empty().then(|| "  its turn has not come; nothing is known that holds it back".to_owned());
+    let title = "\nwhy it waits".to_owned();
+    std::iter::once(title).chain(nothing).chain(holds.iter().flat_map(told)).collect()
 }
 
 /// What there is to say above the request: whether it left.
@@ -253,6 +272,7 @@ fn timeline(row: &HistoryRow) -> impl Iterator<Item = String> {
         field("claimed", row.claimed_at.map(|at| format!("{at}  after {} ms in the queue{by}", row.queue_ms))),
         field("name resolved", after(row.dns_ms)),
         field("connected", after(row.connected_ms)),
+        sent(row),
         field("response head", after(row.head_ms)),
         field("ended", after(row.latency_ms)),
         field("recorded", row.finished_at.map(|at| format!("{at}  as {}", recorded(row)))),
@@ -262,6 +282,14 @@ fn timeline(row: &HistoryRow) -> impl Iterator<Item = String> {
     ]
     .into_iter()
     .flatten()
+}
+
+/// That the request was sent, or that a part of it may have been.
+fn sent(row: &HistoryRow) -> Option<String> {
+    let sending = Sending::of(row)?;
+    let what = if sending.is_certain { "sent" } else { "sent in part?" };
+    let when = sending.connected_ms.map_or_else(|| "at once".to_owned(), |ms| format!("+{ms} ms"));
+    field(what, Some(format!("{when}  {}", sending.connection())))
 }
 
 /// The state in which it ended, before anything was learnt later, with its error kind.

@@ -96,12 +96,15 @@ impl Databases {
 
     /// The frame of what is said before it is known who asks: it has no more than the address itself.
     pub(super) fn frame_of(&self, address: Option<&Address>) -> Frame {
+        // Whether the console changes anything is no secret, and the foot of each page says it.
+        let writes = |one: &Arc<Database>| one.opened.get().is_none_or(|opened| opened.stores.writes());
+        let plain = Frame { writes: self.0.iter().any(writes), ..Frame::default() };
         if !self.are_several() {
-            return Frame::default();
+            return plain;
         }
         match address.and_then(|address| address.database.as_deref()) {
-            Some(name) => Frame { root: root_of(name), ..Frame::default() },
-            None => Frame { of: Of::All, ..Frame::default() },
+            Some(name) => Frame { root: root_of(name), ..plain },
+            None => Frame { of: Of::All, ..plain },
         }
     }
 

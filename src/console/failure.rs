@@ -347,10 +347,16 @@ impl Trouble {
                 "Narrow the search: name an agent, a state, or a shorter time. If the overview says so, too, somebody may \
                  hold a snapshot open: docs/alerts.md tells how to find it.",
             ),
-            Trouble::Forbidden if frame::current().has_roles => {
-                let cause = format!("{} may not do this.", who());
-                return ("A right is missing", cause, "Ask somebody who has a role with more rights.".to_owned());
-            }
+            Trouble::Forbidden if frame::current().only.is_some() => (
+                "A link does not show this",
+                "Your link shows one agent and its deliveries, and not this.",
+                "Ask whoever gave you the link.",
+            ),
+            Trouble::Forbidden if frame::current().has_roles => (
+                "A right is missing",
+                "Your role in the console may not do this.",
+                "Ask somebody who has a role with more rights.",
+            ),
             Trouble::Forbidden => {
                 let cause = "The console's database user may not read this.".to_owned();
                 return ("A right is missing", cause, format!("Start the console with {READER}."));
@@ -365,7 +371,19 @@ impl Trouble {
     }
 }
 
-/// Whose rights are missing.
-pub(super) fn who() -> &'static str {
-    if frame::current().has_roles { "Your role in the console" } else { "The console's database user" }
+/// That something is not shown for want of a right, and who has it, in the language of whoever asks: of links and roles to those
+/// who come by one, and of the console's database user only to those who start it.
+pub(super) fn withheld(needed: &str) -> String {
+    let frame = frame::current();
+    let role = match needed {
+        READER => Role::Auditor,
+        _ => Role::Publisher,
+    };
+    if frame.only.is_some() {
+        "Your link does not show this. Ask whoever gave it to you.".to_owned()
+    } else if frame.has_roles {
+        format!("Your role in the console may not read this. It needs the role {role}.")
+    } else {
+        format!("The console's database user may not read this. It needs {needed}.")
+    }
 }

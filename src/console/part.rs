@@ -1,17 +1,7 @@
 //! A part of a page, or why it is not shown.
 
-use super::failure::{READER, Trouble, who};
-use super::frame;
+use super::failure::{Trouble, withheld};
 use crate::store::StoreError;
-
-/// The console's role that has what is needed: visitors who log in have no database user of their own to change.
-fn role_for(needed: &str) -> &'static str {
-    match needed {
-        _ if !frame::current().has_roles => "",
-        READER => ": in the console, the role auditor",
-        _ => ": in the console, the role publisher",
-    }
-}
 
 /// A part of a page, or why it is not shown. A part that is missing does not keep the rest from being shown.
 pub(super) enum Part<T> {
@@ -28,9 +18,7 @@ impl<T> Part<T> {
     pub(super) fn of(result: Result<T, StoreError>, needed: &str) -> Result<Part<T>, Trouble> {
         match result.map_err(Trouble::from) {
             Ok(part) => Ok(Part::Shown(part)),
-            Err(Trouble::Forbidden) => {
-                Ok(Part::Withheld(format!("{} may not read this. It needs {needed}{}.", who(), role_for(needed))))
-            }
+            Err(Trouble::Forbidden) => Ok(Part::Withheld(withheld(needed))),
             Err(Trouble::TooSlow) => {
                 Ok(Part::Withheld("The database did not finish this part within 5 seconds.".to_owned()))
             }

@@ -8,11 +8,14 @@ use super::failure::Trouble;
 use super::frame;
 use crate::domain::delivery::State;
 use crate::domain::error_kind::ErrorKind;
-use crate::domain::moment::{EXPECTED, Moment};
+use crate::domain::moment::{EXPECTED, Moment, NOTHING_BETWEEN};
 use crate::store::history::HistoryFilter;
 
 /// The most parameters that are read. The search form has fewer.
 const MOST_PARAMETERS: usize = 32;
+
+/// A point in time that may be given, and the text as it was written.
+pub(super) type Written = (Option<Moment>, Option<String>);
 
 /// Names and values that were not taken yet. Empty values count as absent: a form sends its empty fields, too.
 pub(super) struct Parameters(Vec<(String, String)>);
@@ -59,12 +62,21 @@ impl Parameters {
     }
 
     /// Takes a point in time that may be given once, and the text as it was written.
-    pub(super) fn moment(&mut self, name: &str) -> Result<(Option<Moment>, Option<String>), Trouble> {
+    pub(super) fn moment(&mut self, name: &str) -> Result<Written, Trouble> {
         let Some(text) = self.one(name)? else { return Ok((None, None)) };
         match Moment::named(text.trim()) {
             Some(moment) => Ok((Some(moment), Some(text))),
             None => Err(Trouble::Wrong(format!("{name}: expected {EXPECTED}."))),
         }
+    }
+
+    /// Takes the times `since` and `until`, between which something can be, and the texts as they were written.
+    pub(super) fn span(&mut self) -> Result<[Written; 2], Trouble> {
+        let (since, until) = (self.moment("since")?, self.moment("until")?);
+        if Moment::is_nothing_between(since.0, until.0) {
+            return Err(Trouble::Wrong(format!("since, until: {NOTHING_BETWEEN}.")));
+        }
+        Ok([since, until])
     }
 
     /// Takes a box of a form: there if it is checked.
@@ -139,7 +151,7 @@ impl Search {
             (None, Some(id)) => Place::Before(id),
             (Some(_), Some(_)) => return Err(Trouble::Wrong("after and before: expected one of them.".to_owned())),
         };
-        let ((since, since_text), (until, until_text)) = (all.moment("since")?, all.moment("until")?);
+        let [(since, since_text), (until, until_text)] = all.span()?;
         let search = Search {
             q: all.one("q")?.map(|q| q.trim().to_owned()).filter(|q| !q.is_empty()),
             states,
@@ -258,6 +270,8 @@ mod tests {
             ("response_code=99", "response_code: expected an HTTP status code"),
             ("since=yesterday", "since: expected a day"),
             ("since=-1h", "since: expected a day"),
+            ("since=1h&until=2h", "since, until: the time since which is not before"),
+            ("since=2026-11-24&until=2026-11-24", "since, until: the time since which is not before"),
             ("after=1", "after: expected the id of a delivery"),
             ("agnet=a", "There is no parameter agnet."),
             ("agent=a&agent=b", "The parameter agent is given more than once."),

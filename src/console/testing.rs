@@ -92,6 +92,11 @@ impl Testing {
         }
     }
 
+    /// Whether a test may go where a URL template leads, as far as that can be seen before it is tried.
+    pub(super) fn permits(&self, url: &str) -> bool {
+        self.tester.as_ref().is_some_and(|tester| tester.permits(url))
+    }
+
     /// The id of a form that this visitor is shown; `None` if the system has no random numbers.
     pub(super) fn new_form(&self, of: &Visitor) -> Option<String> {
         let id = new_id()?;

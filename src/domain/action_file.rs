@@ -37,10 +37,14 @@ pub enum Notation {
 }
 
 impl Notation {
-    /// The notation of a text that has no file name: a text that begins with `{` is JSON, and so is an empty one.
+    /// The notation of a text that has no file name: a text that begins with `{` is JSON, and so is an empty one, and any value
+    /// that JSON has: `[]` is no action, but it is JSON.
     pub fn of(text: &str) -> Notation {
-        match text.trim_start_matches('\u{feff}').trim_start().chars().next() {
+        let text = text.trim_start_matches('\u{feff}').trim_start();
+        let is_json = || serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok();
+        match text.chars().next() {
             Some('{') | None => Notation::Json,
+            Some(_) if is_json() => Notation::Json,
             Some(_) => Notation::Toml,
         }
     }
@@ -224,6 +228,18 @@ mod tests {
 
     fn codes(text: &str) -> Vec<(Code, Field)> {
         ActionFile::parse(text).unwrap_err().into_iter().map(|problem| (problem.code, problem.field)).collect()
+    }
+
+    #[test]
+    fn what_has_no_name_is_json_if_it_is_any_json_at_all() {
+        for text in
+            ["", " {", "\u{feff}{\"method\": 1}", "{ broken", "[]", "[{\"method\": \"GET\"}]", "\"x\"", "null", " 1 "]
+        {
+            assert_eq!(Notation::of(text), Notation::Json, "{text}");
+        }
+        for text in ["method = \"GET\"", "[headers]\nx-a = \"b\"", "# a comment", "[", "null = 1"] {
+            assert_eq!(Notation::of(text), Notation::Toml, "{text}");
+        }
     }
 
     fn with(field: &str) -> String {

@@ -17,6 +17,7 @@ pub mod client_certificate;
 pub(crate) mod closed_set;
 pub mod delivery;
 pub mod documented;
+pub mod duration;
 pub mod error_kind;
 pub mod excerpt;
 pub mod excess;

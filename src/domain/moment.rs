@@ -7,6 +7,9 @@ use chrono::{DateTime, NaiveDate, NaiveTime, TimeDelta, Utc};
 /// The longest span: a hundred years.
 const MAX_SPAN: TimeDelta = TimeDelta::days(36_500);
 
+/// What is said where [`Moment::is_nothing_between`] two times.
+pub const NOTHING_BETWEEN: &str = "the time since which is not before the time until which, so nothing can be found";
+
 /// What a text that names no moment should have been.
 pub const EXPECTED: &str =
     "a day (2026-11-24), a time with an offset (2026-11-24T09:30:00Z), or a span back from now (30m, 24h, 7d)";
@@ -30,6 +33,16 @@ impl Moment {
             return Some(Moment::At(day.and_time(NaiveTime::MIN).and_utc()));
         }
         DateTime::parse_from_rfc3339(text).ok().map(|time| Moment::At(time.to_utc()))
+    }
+
+    /// Whether nothing can be since one time and before the other, whatever time it is. Of a time and a span, that depends on what
+    /// time it is, so it is not said of them.
+    pub fn is_nothing_between(since: Option<Moment>, until: Option<Moment>) -> bool {
+        match (since, until) {
+            (Some(Moment::At(since)), Some(Moment::At(until))) => since >= until,
+            (Some(Moment::Ago(since)), Some(Moment::Ago(until))) => since <= until,
+            _ => false,
+        }
     }
 
     /// Whether it depends on what time it is.
@@ -112,6 +125,24 @@ mod tests {
         ];
         for text in no_times {
             assert_eq!(Moment::named(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn there_is_nothing_between_a_time_and_one_that_is_not_later() {
+        for (since, until, is_nothing) in [
+            ("1h", "2h", true),
+            ("1h", "60m", true),
+            ("2h", "1h", false),
+            ("2026-11-25", "2026-11-24", true),
+            ("2026-11-24", "2026-11-24", true),
+            ("2026-11-24", "2026-11-25", false),
+            ("2026-11-24", "1h", false),
+            ("1h", "2026-11-24", false),
+        ] {
+            let (since, until) = (Moment::named(since), Moment::named(until));
+            assert_eq!(Moment::is_nothing_between(since, until), is_nothing, "{since:?} {until:?}");
+            assert!(!Moment::is_nothing_between(since, None) && !Moment::is_nothing_between(None, until));
         }
     }
 

@@ -51,6 +51,20 @@ impl Policy {
     }
 }
 
+impl fmt::Display for Policy {
+    /// The settings that do not have their defaults, in the order of their names.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.settings.is_empty() {
+            return formatter.write_str("the defaults");
+        }
+        for (index, (name, value)) in self.settings.iter().enumerate() {
+            let separator = if index == 0 { "" } else { ", " };
+            write!(formatter, "{separator}{name} {value}")?;
+        }
+        Ok(())
+    }
+}
+
 impl fmt::Display for Difference {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let shown = |value: &Option<Value>| value.as_ref().map_or("not set".to_owned(), Value::to_string);
@@ -68,6 +82,8 @@ mod tests {
     fn policies_differ_in_what_either_says_and_the_other_does_not_say_in_the_same_words() {
         let one = Policy::default().with("allow_http", json!(true)).with("allow_targets", json!(["10.0.0.0/8"]));
         assert_eq!(one.differences(&one.clone()), []);
+        assert_eq!(one.to_string(), "allow_http true, allow_targets [\"10.0.0.0/8\"]");
+        assert_eq!(Policy::default().to_string(), "the defaults");
         let other = Policy::default().with("allow_targets", json!([])).with("ports", json!([443]));
         let told: Vec<String> = one.differences(&other).iter().map(Difference::to_string).collect();
         assert_eq!(

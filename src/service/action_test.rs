@@ -158,6 +158,13 @@ pub struct Tester {
     keys: Option<Arc<Keyring>>,
 }
 
+impl Tester {
+    /// Whether this tester's own rules permit what a URL template names, as far as it can be seen before it is tried.
+    pub fn permits(&self, url: &str) -> bool {
+        url::Url::parse(url).is_ok_and(|url| self.webhook.permits(&url))
+    }
+}
+
 /// A test that is recorded, and whose request was not sent. It is used up by [`Tester::finish`], so it is sent once.
 #[derive(Debug)]
 pub struct BegunTest {

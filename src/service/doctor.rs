@@ -59,7 +59,7 @@ pub async fn of_schema(store: &Store) -> Result<Vec<Check>, StoreError> {
     }
     let living = store.living_dispatchers().await?;
     let nobody_sends = living.is_empty() && store.lag().await?.oldest_waiting.is_some();
-    checks.push(of_policies(&living, nobody_sends));
+    checks.push(policies(&living, nobody_sends));
     checks.push(of_seals(&store.sealing().await?));
     checks.push(of_templates(store.version_counts(None).await?));
     Ok(checks)
@@ -252,8 +252,8 @@ fn of_partitions(Headroom { table, until, seconds }: &Headroom, default_bytes: i
     Check::ok("partitions", found)
 }
 
-/// `nobody_sends` says whether deliveries wait and no dispatcher lives.
-fn of_policies(living: &[Living], nobody_sends: bool) -> Check {
+/// Whether the dispatchers that live have the same policy. `nobody_sends` says whether deliveries wait and none lives.
+pub fn policies(living: &[Living], nobody_sends: bool) -> Check {
     let Some((first, others)) = living.split_first() else {
         let cure = "start one with `postcall run`";
         return if nobody_sends {
@@ -361,11 +361,11 @@ mod tests {
             (of_seals(&sealed_but(61)), warning),
             (of_seals(&exported_but(299)), ok),
             (of_seals(&exported_but(301)), warning),
-            (of_policies(&[], false), warning),
-            (of_policies(&[], true), problem),
-            (of_policies(&[living(1, Some(http())), living(2, Some(http()))], false), ok),
-            (of_policies(&[living(1, Some(http())), living(2, Some(Policy::default()))], false), problem),
-            (of_policies(&[living(1, Some(http())), living(2, None)], false), warning),
+            (policies(&[], false), warning),
+            (policies(&[], true), problem),
+            (policies(&[living(1, Some(http())), living(2, Some(http()))], false), ok),
+            (policies(&[living(1, Some(http())), living(2, Some(Policy::default()))], false), problem),
+            (policies(&[living(1, Some(http())), living(2, None)], false), warning),
             (of_keys(&[], None), ok),
             (of_keys(&[], Some(&["a".to_owned()])), ok),
             (of_keys(&in_use(&["a", "b"]), None), ok),

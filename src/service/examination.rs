@@ -214,6 +214,10 @@ fn warnings_of(draft: &Draft, storage: Storage) -> Vec<Warning> {
 /// template contains them. A name is not resolved here.
 fn target_warnings(template: &str) -> Vec<Warning> {
     let Ok(url) = url::Url::parse(template) else { return Vec::new() };
+    // Of another scheme, the error says what is wrong with it.
+    if !matches!(url.scheme(), "http" | "https") {
+        return Vec::new();
+    }
     let host = url.host_str().unwrap_or_default();
     let start = template.len() - template.trim_start().len();
     let scheme = start..start + url.scheme().len();
@@ -315,6 +319,17 @@ mod tests {
                     assert_eq!(told, ["action: the action names more than 16 secrets (too_large)"]);
                 }
             }
+        }
+    }
+
+    #[test]
+    fn only_http_is_warned_of_as_plain_http() {
+        for (url, warned) in
+            [("http://a.test/", true), ("HTTP://a.test/", true), ("https://a.test/", false), ("ftp://a.test/", false)]
+        {
+            let spec = json!({ "method": "POST", "url": url }).to_string();
+            let warnings = look_at(&spec, Storage::Sealed).warnings;
+            assert_eq!(warnings.iter().any(|one| one.warning.code == WarningCode::PlainHttp), warned, "{url}");
         }
     }
 

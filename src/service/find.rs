@@ -31,6 +31,8 @@ pub enum Found {
 /// # Errors
 /// Only those of the database.
 pub async fn find(store: &Store, id: &str) -> Result<Found, StoreError> {
+    // Blanks come along when it is pasted.
+    let id = id.trim();
     if let Ok(uuid) = Uuid::try_parse(id) {
         if let Some(row) = store.delivery(uuid).await? {
             return Ok(Found::Delivery(Box::new(row)));

@@ -33,6 +33,8 @@
 //! pause          what was probably meant by the name of an agent, an action or a host that does not exist
 //! attribution    who does something by hand, and why
 //! action_form    an action as a form has it
+//! sending        whether the request of a delivery was sent, and by which connection
+//! waiting        why a delivery waits
 //! told           what a person has done, in one sentence
 //! words          how numbers and durations are written for people
 //! ```
@@ -68,11 +70,13 @@ pub mod resolve;
 pub mod seal_prove;
 pub mod seal_verify;
 pub mod secrets;
+pub mod sending;
 pub mod signing;
 pub mod spreadsheet;
 pub mod stored_action;
 pub mod tail;
 pub mod told;
 pub mod variables;
+pub mod waiting;
 pub mod whole_of_all;
 pub mod words;

@@ -70,6 +70,7 @@ pub mod switches;
 mod tests;
 mod texts;
 pub mod versions;
+pub mod waiting;
 pub mod wake;
 
 pub use connect::{Access, Patience, place};

@@ -270,7 +270,7 @@ pub(super) async fn in_doubt(snapshot: &mut PgConnection) -> Result<Count, sqlx:
     Ok(Count { counted: row.unresolved.min(MOST_COUNTED_IN_DOUBT), is_more: row.looked_at > MOST_COUNTED_IN_DOUBT })
 }
 
-async fn dispatchers(snapshot: &mut PgConnection) -> Result<Vec<DispatcherStatus>, sqlx::Error> {
+pub(super) async fn dispatchers(snapshot: &mut PgConnection) -> Result<Vec<DispatcherStatus>, sqlx::Error> {
     // The table has one row for every start there ever was. It is read completely, as a registration does.
     let rows = sqlx::query!(
         r#"

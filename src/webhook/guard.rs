@@ -10,7 +10,7 @@ mod denied;
 mod ports;
 mod public;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
 
@@ -91,6 +91,12 @@ impl TargetGuard {
         }
     }
 
+    /// Whether the URL is permitted, as far as it shows: a name is judged when it is looked up, but `localhost` is this machine.
+    pub(super) fn permits(&self, url: &url::Url) -> bool {
+        let is_here = url.domain().is_some_and(is_localhost);
+        self.check_url(url).is_ok() && (!is_here || self.check_address(Ipv4Addr::LOCALHOST.into()).is_ok())
+    }
+
     /// Judges an address that would be connected to.
     ///
     /// # Errors
@@ -149,6 +155,28 @@ fn is_localhost(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_url_is_permitted_as_far_as_it_shows_and_localhost_is_this_machine() {
+        let strict = guard(&[]);
+        let here = TargetGuard::new(TargetRules {
+            allow_http: true,
+            allow_targets: vec!["127.0.0.0/8".parse().unwrap()],
+            ..TargetRules::default()
+        });
+        for (url, expected) in [
+            ("https://crm.example/", [true, true]),
+            ("http://crm.example/", [false, true]),
+            ("https://localhost/", [false, true]),
+            ("https://a.localhost./", [false, true]),
+            ("https://127.0.0.1/", [false, true]),
+            ("https://10.0.0.1/", [false, false]),
+            ("https://crm.example:25/", [false, false]),
+        ] {
+            let url = url::Url::parse(url).unwrap();
+            assert_eq!([strict.permits(&url), here.permits(&url)], expected, "{url}");
+        }
+    }
 
     fn guard(nets: &[&str]) -> TargetGuard {
         let allow_targets = nets.iter().map(|net| net.parse().unwrap()).collect();

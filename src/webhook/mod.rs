@@ -198,6 +198,11 @@ impl Webhook {
         Ok(Webhook { client: Client::new(connector, hold_unreachable), guard, keeping, hold_unreachable, tls })
     }
 
+    /// Whether the rules for targets permit a URL, as far as it shows. A name is judged when it is looked up.
+    pub fn permits(&self, url: &url::Url) -> bool {
+        self.guard.permits(url)
+    }
+
     /// Sends `request` at most once and waits for the answer, for no longer than `request.timeout_ms` in all, from the
     /// look-up of its name to the last byte of the answer. The request carries `message_id` in the header `webhook-id`.
     ///

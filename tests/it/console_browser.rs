@@ -165,6 +165,15 @@ async fn the_pictures_of_the_documents_are_renewed_if_that_is_asked_for() {
         browser.goes_to(&format!("http://{}{path}", console.address())).await;
         browser.picture_of_the_top(&directory.join(format!("{name}.png"))).await;
     }
+    browser.goes_to(&format!("http://{}/change/action?agent=voice-support&name=crm", changes.address())).await;
+    let edit = fills("form.change", &[("timeout", "8000"), ("reason", "their system has become slower")], "button");
+    does(&browser, "review", &edit, "What changes").await;
+    browser.picture_of_the_top(&directory.join("review.png")).await;
+    let replay =
+        format!("http://{}/change/replay-many?agent=voice-support&state=rejected&state=failed", changes.address());
+    browser.goes_to(&replay).await;
+    browser.picture_of_the_top(&directory.join("replay-many.png")).await;
+    browser.goes_to(&format!("http://{}/change/test?agent=voice-support&name=crm", changes.address())).await;
     let reason = [("reason", "before it is published for everybody")];
     does(&browser, "test", &fills("form.change", &reason, "button"), reason[0].1).await;
     let no_result = "document.body.innerText.includes('There is no result yet')";
@@ -172,6 +181,8 @@ async fn the_pictures_of_the_documents_are_renewed_if_that_is_asked_for() {
         does(&browser, "test", "location.reload();", reason[0].1).await;
     }
     browser.picture_of_the_top(&directory.join("test.png")).await;
+    browser.goes_to(&format!("http://{}/tests?agent=voice-support", changes.address())).await;
+    browser.picture_of_the_top(&directory.join("tests.png")).await;
 }
 
 /// Runs a script that leads to another page, and waits until a text is on it. What is wrong with that page.
@@ -267,6 +278,84 @@ async fn somebody_logs_in_and_makes_one_change_of_each_kind_without_a_script_of_
             .await,
     );
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Somebody who goes through pages of a console that changes things, and what was wrong on their way.
+struct Way<'b> {
+    browser: &'b Browser,
+    console: Console,
+    wrong: Vec<String>,
+}
+
+impl Way<'_> {
+    async fn opens(&mut self, name: &str, path: &str, then: &str) {
+        let address = format!("location.href = 'http://{}{path}';", self.console.address());
+        self.wrong.extend(does(self.browser, name, &address, then).await);
+    }
+
+    /// Presses what stands in a form with these fields filled in.
+    async fn sends(&mut self, name: &str, form: &str, fields: &[(&str, &str)], then: &str) {
+        self.wrong.extend(does(self.browser, name, &fills(form, fields, "button"), then).await);
+    }
+
+    async fn clicks(&mut self, name: &str, link: &str, then: &str) {
+        let script = format!("document.querySelector({link:?}).click()");
+        self.wrong.extend(does(self.browser, name, &script, then).await);
+    }
+}
+
+#[tokio::test]
+async fn what_is_switched_off_or_paused_is_switched_on_again_by_the_forms_of_the_pages() {
+    let Some(browser) = Browser::start().await else { return };
+    let life = Life::new().await;
+    let settings = [&["--write", "--as", "Ada Lovelace"][..], &THIS_MACHINE].concat();
+    let console = Console::start_with(&life.database.url, &settings).await;
+    browser.looks("light", 1280, 900).await;
+    browser.goes_to(&format!("http://{}/agents/voice-support", console.address())).await;
+    let mut way = Way { browser: &browser, console, wrong: Vec::new() };
+    let reason = ("reason", "a browser does it");
+    let switch = "form[action='/change/enabled']:has([name=name][value=crm])";
+    way.sends("disabled-again", switch, &[reason], "oice-support crm is now disabled.").await;
+    way.sends("enabled-again", switch, &[reason], "oice-support crm is now enabled.").await;
+    way.opens("overview-forms", "/", "Pause a host").await;
+    let pause = "form[action='/change/pause']:has([value=pause])";
+    way.sends("host-paused", pause, &[("host", "crm.example"), reason], "ost crm.example is paused").await;
+    let resume = "form[action='/change/pause']:has([value=resume]):has([value='crm.example'])";
+    way.sends("host-resumed", resume, &[reason], "host crm.example is resumed").await;
+    let switches = "SELECT count(*) FROM postcall.action_switch WHERE reason = 'a browser does it'";
+    assert_eq!(life.database.number(switches).await, 2);
+    let ends = "SELECT count(*) FROM postcall.pause_end WHERE resumed_by = 'Ada Lovelace'";
+    assert_eq!(life.database.number(ends).await, 1);
+    assert!(way.wrong.is_empty(), "{}", way.wrong.join("\n"));
+}
+
+#[tokio::test]
+async fn an_earlier_version_is_used_again_and_a_search_is_replayed_by_the_forms_of_the_pages() {
+    let Some(browser) = Browser::start().await else { return };
+    let life = Life::new().await;
+    let newer = serde_json::json!({"method": "POST", "url": "https://elsewhere.example/"});
+    life.database.publish("voice-support", "old", &newer).await;
+    let settings = [&["--write", "--as", "Ada Lovelace"][..], &THIS_MACHINE].concat();
+    let console = Console::start_with(&life.database.url, &settings).await;
+    browser.looks("light", 1280, 900).await;
+    browser.goes_to(&format!("http://{}/versions?agent=voice-support&name=old", console.address())).await;
+    let mut way = Way { browser: &browser, console, wrong: Vec::new() };
+    way.clicks("go-back", "a[href*='version=1']", "This is version 1 as it was. The newest is 2.").await;
+    way.sends("go-back-review", "form.change", &[], "What changes from version 2").await;
+    let why = browser.value("document.querySelector('[name=reason]').value").await;
+    assert_eq!(why, "back to version 1");
+    way.sends("gone-back", "form.change", &[], "Published voice-support old version 3").await;
+    way.opens("replay-many-search", "/deliveries?state=rejected&agent=voice-support", "Replay what this").await;
+    let can = "SELECT count(*) FROM postcall.delivery_history WHERE state = 'rejected' AND agent = 'voice-support'
+                   AND replayed_as IS NULL";
+    let can = life.database.number(can).await;
+    assert!(can > 0, "there is something to replay");
+    way.clicks("replay-many-first", "a[href*='/change/replay-many']", "Nothing was changed yet").await;
+    let reason = [("reason", "the receiver takes them now")];
+    way.sends("replayed-many", "form.change", &reason, "deliveries were replayed.").await;
+    let replays = "SELECT count(*) FROM postcall.replay WHERE reason = 'the receiver takes them now'";
+    assert_eq!(life.database.number(replays).await, can);
+    assert!(way.wrong.is_empty(), "{}", way.wrong.join("\n"));
 }
 
 #[tokio::test]

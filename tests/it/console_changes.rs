@@ -171,9 +171,10 @@ async fn an_action_is_checked_compared_and_published_with_its_person_and_reason(
     assert_eq!(database.number("SELECT max(version)::bigint FROM postcall.action_version").await, 1, "nothing yet");
     let publish = fields(&[body, ("step", "publish"), ("reason", "a is two now")]);
     says(&console.done("", "/change/action", &publish).await, "Published a default version 2 (enabled).");
-    let twice = console.sends("", "/change/action", &publish).await;
-    says(&twice, "Somebody has published in the meantime");
-    says(&twice, "Nothing: no version is made.");
+    // Sent twice, it is the same, and nobody else has done it.
+    let twice = console.done("", "/change/action", &publish).await;
+    says(&twice, "a default version 2 is the same already, published by Ada Lovelace; nothing was published again.");
+    assert!(!twice.words().contains("in the meantime"), "{}", twice.words());
     let row = "SELECT published_by || ', ' || reason || ', ' || body FROM postcall.action_version WHERE version = 2";
     assert_eq!(database.text(row).await.as_deref(), Some("Ada Lovelace, a is two now, {\n \"a\": 2}"));
     // It is what the command line would have published.
@@ -226,19 +227,68 @@ async fn whoever_publishes_over_a_version_that_they_have_not_seen_is_told_and_sh
     let (database, console) = console().await;
     let other = json!({"method": "POST", "url": "https://receiver.example/", "body": "{\"b\": 9}"});
     database.publish("a", "default", &other).await;
-    let publish = fields(&[("body", "{\"a\": 2}"), ("step", "publish")]);
+    let publish = fields(&[("body", "{\"a\": 2}"), ("step", "publish"), ("reason", "r")]);
     let told = console.sends("", "/change/action", &publish).await;
     assert_eq!(told.status, 200);
-    says(&told, "Somebody has published in the meantime, so nothing was published.");
+    says(&told, "Version 2 was published in the meantime, by the test, so nothing was published.");
     says(&told, "- {\"b\": 9} + {\"a\": 2}");
     assert!(told.body.contains("name=\"over\" value=\"2\""), "{}", told.body);
     assert_eq!(database.number("SELECT max(version)::bigint FROM postcall.action_version").await, 2);
-    let again = fields(&[("body", "{\"a\": 2}"), ("over", "2"), ("step", "publish")]);
+    let again = fields(&[("body", "{\"a\": 2}"), ("over", "2"), ("step", "publish"), ("reason", "r")]);
     says(&console.done("", "/change/action", &again).await, "version 3");
     // Two who make the same new action.
-    let new = fields(&[("agent", "new"), ("over", ""), ("step", "publish")]);
-    says(&console.done("", "/change/action", &new).await, "Published new default version 1 (enabled).");
-    says(&console.sends("", "/change/action", &new).await, "Somebody has published in the meantime");
+    let new = |body| fields(&[("agent", "new"), ("over", ""), ("step", "publish"), ("reason", "r"), ("body", body)]);
+    says(&console.done("", "/change/action", &new("1")).await, "Published new default version 1 (enabled).");
+    says(
+        &console.sends("", "/change/action", &new("2")).await,
+        "Version 1 was published in the meantime, by Ada Lovelace",
+    );
+}
+
+#[tokio::test]
+async fn nothing_is_published_without_a_reason_and_where_nothing_changes_there_is_nothing_to_publish() {
+    let (database, console) = console().await;
+    let publish = "value=\"publish\"";
+    let changed = console.sends("", "/change/action", &fields(&[("body", "{\"a\": 2}")])).await;
+    assert!(
+        changed.body.contains(publish)
+            && changed.body.contains("name=\"reason\" value=\"\" maxlength=\"1000\" required")
+    );
+    let refused = console.sends("", "/change/action", &fields(&[("body", "{\"a\": 2}"), ("step", "publish")])).await;
+    assert_eq!(refused.status, 422);
+    says(&refused, "The reason: it must not be empty");
+    assert!(refused.body.contains("{&#34;a&#34;: 2}"), "what was typed is there: {}", refused.body);
+    assert_eq!(database.number("SELECT max(version)::bigint FROM postcall.action_version").await, 1);
+    let same = console.sends("", "/change/action", &fields(&[])).await;
+    says(&same, "Nothing: there is nothing to publish.");
+    assert!(!same.body.contains(publish), "{}", same.body);
+    let switched = console.sends("", "/change/action", &fields(&[("enabled", "no")])).await;
+    says(&switched, "It is disabled by this.");
+    assert!(switched.body.contains(publish), "{}", switched.body);
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_said_not_to_be_there() {
+    let (_database, console) = console().await;
+    for (path, status, said) in [
+        ("/change/action?agent=a&name=default&version=99", 404, "There is no version 99 of an action a default."),
+        ("/change/action?agent=a&name=default&version=-1", 404, "There is no version -1 of an action a default."),
+        ("/change/action?agent=a&name=default&version=x", 400, "version: expected a number"),
+        ("/tests", 400, "agent: expected the name of an agent."),
+        ("/tests?agent=nobody", 404, "No agent nobody has an action."),
+        ("/deliveries?since=1h&until=2h", 400, "so nothing can be found"),
+        ("/calls?since=1h&until=2h", 400, "so nothing can be found"),
+        ("/audit?since=1h&until=2h", 400, "so nothing can be found"),
+        ("/change/replay-many?since=1h&until=2h", 400, "so nothing can be found"),
+    ] {
+        let page = console.get(path).await;
+        assert_eq!(page.status, status, "{path}: {}", page.words());
+        says(&page, said);
+        assert!(!page.words().contains("this console only reads"), "{path}: {}", page.words());
+    }
+    assert_eq!(console.page("/tests?agent=a").await.status, 200);
+    let nowhere = console.get("/nowhere").await;
+    assert!(nowhere.status == 404 && !nowhere.words().contains("this console only reads"), "{}", nowhere.words());
 }
 
 #[tokio::test]
@@ -251,6 +301,7 @@ async fn a_console_without_write_has_no_form_and_takes_none() {
         assert!(!page.body.contains("method=\"post\"") && !page.body.contains("/change/"), "{path}: {}", page.body);
         says(&page, "this console only reads");
     }
+    says(&console.get("/nowhere").await, "this console only reads");
     let order = [("order", "pause"), ("target", "agent"), ("agent", "a"), ("reason", "x")];
     let refused = console.sends("", "/change/pause", &order).await;
     assert_eq!(refused.status, 403);

@@ -5,9 +5,10 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::support::browser::Browser;
-use crate::support::console::Console;
+use crate::support::console::{Console, PASSWORD, ROLES, users};
 use crate::support::database::Database;
 use crate::support::endings::ended;
+use crate::support::process::THIS_MACHINE;
 
 /// Waits until an expression is true.
 async fn until(browser: &Browser, expression: &str) {
@@ -111,7 +112,7 @@ async fn the_editor_checks_while_one_types_completes_and_leaves_the_form_as_it_i
     for (scheme, width) in [("light", 1280), ("dark", 1280), ("light", 360), ("dark", 360)] {
         browser.looks(scheme, width, 800).await;
         browser.goes_to(&page).await;
-        until(&browser, "document.querySelectorAll('.cm-editor').length === 2").await;
+        until(&browser, "document.querySelectorAll('.cm-editor').length === 3").await;
         until(&browser, "document.querySelector('[data-check-result]').textContent.includes('Nothing is wrong')").await;
         let is_styled =
             browser.value("getComputedStyle(document.querySelector('.cm-editor .cm-scroller')).display").await;
@@ -121,12 +122,12 @@ async fn the_editor_checks_while_one_types_completes_and_leaves_the_form_as_it_i
         nothing_is_wrong(&browser).await;
     }
     browser.looks("light", 1280, 800).await;
-    browser.value("document.querySelectorAll('.cm-content')[1].focus()").await;
+    browser.value("document.querySelectorAll('.cm-content')[2].focus()").await;
     let put = async |text: &str| {
         browser.value("document.execCommand('selectAll'); 0").await;
         // By the editor's own key: where a selection is typed over, Chromium itself sometimes keeps its colours in an inline style.
         browser.presses("Delete").await;
-        until(&browser, "document.querySelectorAll('.cm-content')[1].innerText.trim() === ''").await;
+        until(&browser, "document.querySelectorAll('.cm-content')[2].innerText.trim() === ''").await;
         browser.types(text).await;
     };
     put("{\"a\": ${callinfo.from}").await;
@@ -145,4 +146,110 @@ async fn the_editor_checks_while_one_types_completes_and_leaves_the_form_as_it_i
     until(&browser, "document.getElementById('preview').textContent.includes('placeholders without a value')").await;
     until(&browser, "document.querySelector('[data-check-result]').textContent.includes('Nothing is wrong')").await;
     nothing_is_wrong(&browser).await;
+}
+
+/// A console that people log in to, and a browser that has done so and looks at the editor.
+async fn logged_in_to_the_editor(browser: &Browser, console: &Console) -> String {
+    let page = format!("http://{}/change/action?agent=a&name=default", console.address());
+    browser.looks("light", 1280, 800).await;
+    browser.goes_to(&page).await;
+    let fill = |name: &str, value: &str| format!("document.querySelector('[name={name}]').value = {value:?};");
+    let log_in = fill("name", "publisher") + &fill("password", PASSWORD);
+    browser.value(&format!("{log_in} document.querySelector('form.change').submit(); 0")).await;
+    until(browser, "document.querySelectorAll('.cm-editor').length === 3").await;
+    until(browser, "document.querySelector('[data-check-result]').textContent.includes('Nothing is wrong')").await;
+    page
+}
+
+/// Types a text into one of the editors, in the place of what is in it.
+async fn put(browser: &Browser, editor: usize, text: &str) {
+    let content = format!("document.querySelectorAll('.cm-content')[{editor}]");
+    browser.value(&format!("{content}.focus(); document.execCommand('selectAll'); 0")).await;
+    browser.presses("Delete").await;
+    until(browser, &format!("{content}.innerText.trim() === ''")).await;
+    browser.types(text).await;
+}
+
+#[tokio::test]
+async fn what_was_typed_is_in_the_editor_again_when_one_comes_back_to_it() {
+    let Some(browser) = Browser::start().await else { return };
+    let database = database().await;
+    let console = Console::start_with(&database.url, &["--write", "--as", "Ada Lovelace"]).await;
+    browser.looks("light", 1280, 800).await;
+    browser.goes_to(&format!("http://{}/change/action?agent=a&name=default", console.address())).await;
+    until(&browser, "document.querySelectorAll('.cm-editor').length === 3").await;
+    let texts = ["https://other.example/x", "{\"x-b\": \"c\"}", "5432"];
+    for (editor, text) in texts.iter().enumerate() {
+        put(&browser, editor, text).await;
+    }
+    let typed = "document.getElementById('body').value";
+    until(&browser, &format!("{typed} === '5432'")).await;
+    browser.value("document.querySelector('button[value=review]').click()").await;
+    until(&browser, "document.querySelector('h1')?.textContent.startsWith('Publish') ?? false").await;
+    browser.value("history.back()").await;
+    for (editor, text) in texts.iter().enumerate() {
+        until(&browser, &format!("document.querySelectorAll('.cm-content')[{editor}]?.innerText.trim() === {text:?}"))
+            .await;
+    }
+    assert_eq!(browser.value(typed).await, "5432", "what is shown is what is sent");
+    until(&browser, "document.querySelector('[data-check-result]').textContent.includes('Nothing is wrong')").await;
+    nothing_is_wrong(&browser).await;
+}
+
+#[tokio::test]
+async fn a_form_that_was_refused_for_want_of_a_session_still_has_what_was_typed_and_is_not_called_checked() {
+    let Some(browser) = Browser::start().await else { return };
+    let database = database().await;
+    let users = users();
+    let settings = ["--auth", "basic", "--write", "--users", users.path().to_str().unwrap()];
+    let settings = [&settings[..], &THIS_MACHINE].concat();
+    let console = Console::start_with(&database.login(&ROLES).await, &settings).await;
+    let page = logged_in_to_the_editor(&browser, &console).await;
+    browser.forgets_cookies().await;
+    put(&browser, 1, "{\"x-b\": \"${oops\"}").await;
+    until(&browser, "document.querySelector('[data-check-result]').textContent.includes('You are not logged in')")
+        .await;
+    let found = "document.querySelector('[data-check-result]').textContent";
+    let found = browser.value(found).await.to_string();
+    assert!(!found.contains("Nothing is wrong"), "{found}");
+    browser.value("document.querySelector('button[value=review]').click()").await;
+    until(&browser, "document.querySelector('h1')?.textContent === 'Not logged in'").await;
+    let promise = browser.value("document.querySelector('main').innerText").await.to_string();
+    assert!(promise.contains("what you typed is still there"), "{promise}");
+    // On another page of the browser.
+    browser.has_cookie(&page, &console.log_in("publisher", PASSWORD).await).await;
+    browser.value("history.back()").await;
+    until(&browser, "document.querySelectorAll('.cm-content')[1]?.innerText.includes('${oops') ?? false").await;
+    assert!(browser.value("document.getElementById('headers').value").await.to_string().contains("${oops"));
+}
+
+#[tokio::test]
+async fn the_url_is_completed_and_marked_as_headers_and_body_are() {
+    let Some(browser) = Browser::start().await else { return };
+    let database = database().await;
+    let console = Console::start_with(&database.url, &["--write", "--as", "Ada Lovelace"]).await;
+    browser.looks("light", 1280, 800).await;
+    browser.goes_to(&format!("http://{}/change/action?agent=a&name=default", console.address())).await;
+    until(&browser, "document.querySelectorAll('.cm-editor').length === 3").await;
+    for (editor, before) in [(0, "https://a.test/${ca"), (1, "{\"x-b\": \"${ca"), (2, "{\"x\": \"${ca")] {
+        put(&browser, editor, before).await;
+        until(
+            &browser,
+            "document.querySelector('.cm-tooltip-autocomplete li')?.textContent.includes('callInfo') ?? false",
+        )
+        .await;
+        let range = format!(
+            "document.querySelectorAll('.cm-editor')[{editor}].querySelector('.cm-lintRange-error, .cm-lintPoint-error') !== null"
+        );
+        until(&browser, &range).await;
+    }
+    until(&browser, "document.getElementById('url').value === 'https://a.test/${ca'").await;
+    browser.value("document.activeElement.blur()").await;
+    until(&browser, "document.querySelector('.cm-tooltip-autocomplete') === null").await;
+    nothing_is_wrong(&browser).await;
+    // An empty one is sent, and refused in words.
+    put(&browser, 0, "").await;
+    until(&browser, "document.getElementById('url').value === ''").await;
+    browser.value("document.querySelector('button[value=review]').click()").await;
+    until(&browser, "document.querySelector('.notice')?.textContent.includes('cannot be published') ?? false").await;
 }

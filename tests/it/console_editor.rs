@@ -174,3 +174,17 @@ async fn the_chosen_call_stays_on_the_way_over_the_comparison() {
     let form = console.sends("", "/change/action", &back).await;
     assert!(form.body.contains(&format!("name=\"call\" value=\"{call_id}\"")), "{}", form.body);
 }
+
+#[tokio::test]
+async fn a_call_is_chosen_from_the_latest_ones_of_the_agent_and_no_other() {
+    let (database, console) = console().await;
+    let call = json!({"callInfo": {"callSid": "CA<b>1"}});
+    let (own, other) = (database.insert_call("a", &call).await, database.insert_call("b", &call).await);
+    for path in ["/change/action?agent=a&name=default", "/change/test?agent=a&name=default"] {
+        let page = console.page(path).await.body;
+        let choices = page.split_once("<datalist id=\"calls\">").unwrap().1.split_once("</datalist>").unwrap().0;
+        let choice = choices.trim().strip_prefix(&format!("<option value=\"{own}\">20")).expect(choices);
+        assert!(choice.ends_with(" UTC, CA&#60;b&#62;1</option>"), "{choices}");
+        assert!(page.contains("list=\"calls\"") && !page.contains(&other.to_string()), "{page}");
+    }
+}

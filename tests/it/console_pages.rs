@@ -51,8 +51,10 @@ async fn the_overview_says_what_needs_somebody_and_what_to_do_about_it() {
         "2 pauses are in force",
         "Now waiting 1",
         "Dispatchers",
+        "where it may send",
         "alive",
         "0 of 256",
+        "allow_http true",
         "Pauses",
         "agent appointments",
         "Grace Hopper their maintenance window",
@@ -83,8 +85,11 @@ async fn a_delivery_s_page_tells_its_story_what_was_sent_and_what_came_back() {
     let words = console.page(&format!("/deliveries/{id}")).await.words();
     // Whichever of the deliveries to one receiver comes first opens the connection.
     let opened = format!("SELECT count(connected_ms) FROM postcall.delivery WHERE delivery_id = '{id}'");
-    let connection =
-        if life.database.number(&opened).await == 1 { "connected" } else { "on a connection that was kept open" };
+    let connection = if life.database.number(&opened).await == 1 {
+        "ms sent as soon as the connection was ready"
+    } else {
+        "at once sent on a connection that was kept open"
+    };
     assert!(words.contains(connection), "{words}");
     let expected = [
         "delivered",
@@ -95,7 +100,8 @@ async fn a_delivery_s_page_tells_its_story_what_was_sent_and_what_came_back() {
         "inserted by the platform",
         "claimed by",
         "in the queue",
-        "answered",
+        "sent",
+        "answered 201",
         "attempt ended",
         "recorded as delivered",
         "What was sent",
@@ -245,6 +251,70 @@ async fn agents_are_found_by_the_beginning_of_their_names_page_by_page() {
 }
 
 #[tokio::test]
+async fn the_overview_compares_where_dispatchers_may_send_and_says_of_a_host_who_paused_it() {
+    let database = Database::new().await;
+    let console = Console::start(&database.login(&["postcall_auditor"]).await).await;
+    let lives = async |policy: &str| {
+        let insert = format!(
+            "INSERT INTO postcall.dispatcher (name, version, lease_until, policy)
+             VALUES ('host:1', '0', clock_timestamp() + interval '10 minutes', '{policy}')"
+        );
+        database.execute(&insert).await;
+    };
+    lives("{\"allow_http\": true}").await;
+    lives("{\"allow_http\": true}").await;
+    let words = console.page("/").await.words();
+    says(&words, &["allow_http true"]);
+    assert!(!words.contains("different policies"), "{words}");
+    lives("{}").await;
+    let words = console.page("/").await.words();
+    says(
+        &words,
+        &["have different policies: allow_http is not set here and true there: give all dispatchers the same"],
+    );
+    says(&words, &["the defaults"]);
+    let host = |name: &str| {
+        format!(
+            "{{\"host\": \"{name}\", \"limit\": 4, \"in_flight\": 1, \"waiting_lanes\": 1, \"condition\": {{\"state\": \"answering\"}}}}"
+        )
+    };
+    let report = format!(
+        "INSERT INTO postcall.dispatcher_report (dispatcher_id, reported_at, concurrency, in_flight, unrecorded, hosts, hosts_left_out)
+         SELECT max(dispatcher_id), now(), 8, 1, 0, '[{}, {}]', 0 FROM postcall.dispatcher",
+        host("crm.example:443"),
+        host("other.example:443")
+    );
+    database.execute(&report).await;
+    let pause = ["pause", "host", "crm.example", "--reason", "their maintenance", "--by", "Grace Hopper"];
+    assert!(crate::support::process::postcall_on(&database, &pause).status.success());
+    let words = console.page("/").await.words();
+    let hosts = words.split_once(" Hosts ").unwrap().1.split_once(" Pauses ").unwrap().0.to_owned();
+    assert_eq!(hosts.matches("by Grace Hopper: their maintenance").count(), 1, "{hosts}");
+    let (_, crm) = hosts.split_once("crm.example:443").unwrap();
+    assert!(crm.split("other.example").next().unwrap().contains("Grace Hopper"), "{hosts}");
+}
+
+#[tokio::test]
+async fn a_story_says_that_a_request_was_sent_only_if_it_may_have_been() {
+    let life = Life::new().await;
+    let console = Console::start(&life.database.url).await;
+    let of = |state: &str| format!("agent = 'voice-support' AND state = '{state}' AND replay_of IS NULL");
+    for (state, told) in [("rejected", Some(" sent ")), ("unknown", Some(" sent, or a part of it ")), ("failed", None)]
+    {
+        let id = life.delivery(&of(state)).await;
+        let words = console.page(&format!("/deliveries/{id}")).await.words();
+        let story = words.split_once("What happened").unwrap().1.split_once("What ").unwrap().0.to_owned();
+        assert_eq!(story.contains(" sent"), told.is_some(), "{state}: {story}");
+        assert!(told.is_none_or(|told| story.contains(told)), "{state}: {story}");
+        let shown = crate::support::process::postcall_on(&life.database, &["show", &id]);
+        let shown = crate::support::process::stdout(&shown);
+        let timeline = shown.split_once("timeline").unwrap().1.split_once("\n\n").unwrap().0.to_owned();
+        let line = timeline.lines().find(|line| line.trim_start().starts_with("sent"));
+        assert_eq!(line.map(|line| line.contains("sent in part?")), told.map(|_| state == "unknown"), "{timeline}");
+    }
+}
+
+#[tokio::test]
 async fn an_agent_s_page_shows_what_its_actions_send_without_secrets_and_what_is_paused() {
     let life = Life::new().await;
     let output = crate::support::process::postcall_on(
@@ -269,6 +339,9 @@ async fn an_agent_s_page_shows_what_its_actions_send_without_secrets_and_what_is
         "${callInfo.callSid}",
         "old disabled",
         "Last deliveries",
+        "what became of it",
+        "It may have reached the receiver, and nobody can know: there was no answer before the action's timeout.",
+        "The receiver took it and answered 201.",
         "All deliveries of this agent",
     ];
     says(&words, &expected);

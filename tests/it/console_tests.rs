@@ -85,6 +85,7 @@ async fn a_form_makes_one_request_however_often_it_is_sent_and_its_page_tells_th
     assert!(agent.body.contains("href=\"/change/test?agent=a&#38;name=default\""), "{}", agent.body);
     let form = console.page(FORM).await;
     says(&form, "This sends one real request");
+    assert!(!form.words().contains("--allow-http"), "this console may: {}", form.words());
     assert_eq!(receiver.received().len(), 0, "to look at the form sends nothing");
 
     // A double click, a reload, and the form once more from an old page.
@@ -108,6 +109,13 @@ async fn a_form_makes_one_request_however_often_it_is_sent_and_its_page_tells_th
     let list = console.page("/tests?agent=a").await;
     assert!(list.body.contains(&format!("href=\"{test}\"")), "{}", list.body);
     says(&list, "does it work?");
+    says(&page, "sent as soon as the connection was ready");
+    let form = fields(&console.page(FORM).await, "", "and once more?");
+    let page = ended(&console, "", &address(&sends(&console, "", &form).await)).await;
+    says(&page, "sent on a connection that was kept open");
+    // Where the console itself may not go is warned of.
+    let strict = Console::start_with(&database.url, &["--write", "--as", "Ada Lovelace"]).await;
+    says(&strict.page(FORM).await, "--allow-http");
 }
 
 #[tokio::test]

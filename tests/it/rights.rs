@@ -234,7 +234,7 @@ const RIGHTS: &[&str] = &[
     "console_operator: EXECUTE on function lock_deliveries",
     "console_operator: INSERT on columns of pause (action_id, agent, host, paused_by, reason)",
     "console_operator: INSERT on columns of pause_end (pause_id, reason, resumed_by)",
-    "console_operator: SELECT on columns of action_version (action_id, db_user, method, published_at, published_by, reason, \
+    "console_operator: SELECT on columns of action_version (action_id, db_user, key_id, method, published_at, published_by, reason, \
      timeout_ms, version)",
     "console_operator: SELECT on columns of outbox (action_ids, agent, call_bytes, call_sid, created_at, id)",
     "console_operator: SELECT on table action",
@@ -259,6 +259,7 @@ const RIGHTS: &[&str] = &[
     "console_operator: SELECT on table _sqlx_migrations",
     "console_operator: EXECUTE on function history_begins",
     "console_operator: EXECUTE on function uuid_v7_floor",
+    "console_operator: EXECUTE on function version_digest",
 ];
 
 /// Functions that work with the rights of their owner: all of them triggers but those that are granted above.

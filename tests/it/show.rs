@@ -2,9 +2,10 @@
 
 use serde_json::{Value, json};
 
+use crate::support::console::Console;
 use crate::support::database::Database;
 use crate::support::endings::{end_all, ended};
-use crate::support::process::{postcall_at, postcall_on, stderr, stdout};
+use crate::support::process::{Dispatcher, postcall_at, postcall_on, stderr, stdout};
 
 fn show(database: &Database, id: &str) -> String {
     let output = postcall_on(database, &["show", id]);
@@ -23,6 +24,7 @@ async fn a_delivery_is_shown_by_its_own_id_by_its_call_s_id_and_by_the_provider_
     assert!(shown.starts_with(&format!("delivery {delivery}  DELIVERED")), "{shown}");
     assert_eq!(show(&database, &call), shown);
     assert_eq!(show(&database, "CA1"), shown);
+    assert_eq!(show(&database, " CA1 \n"), shown, "as it is pasted");
     // Several are listed, each with the command that shows it.
     database.publish("a", "crm", &action).await;
     let call = database.insert_call("a", &json!({"callInfo": {"callSid": "CA1"}})).await.to_string();
@@ -76,4 +78,64 @@ async fn what_certainly_did_not_leave_is_not_said_to_be_sent() {
     let id = ended(&database, "unknown", 1).await.remove(0);
     assert!(postcall_on(&database, &["resolve", &id, "--as", "failed", "--reason", "r"]).status.success());
     assert!(show(&database, &id).contains("\nwhat was sent\n"));
+}
+
+#[tokio::test]
+async fn a_delivery_that_waits_is_shown_with_what_holds_it_back_by_show_and_by_the_console() {
+    let database = Database::new().await;
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    database.publish("a", "default", &json!({"method": "POST", "url": format!("http://{closed}/")})).await;
+    let console = Console::start_with(&database.login(&["postcall_auditor"]).await, &[]).await;
+    let ids = || database.text("SELECT max(delivery_id::text) FROM postcall.waiting");
+    let told = async |id: &str| {
+        let page = console.page(&format!("/deliveries/{id}")).await.words();
+        let auditor = database.login(&["postcall_auditor"]).await;
+        let output = postcall_at(&auditor, &["show", id]);
+        assert!(output.status.success(), "{}", stderr(&output));
+        let json: Value = serde_json::from_str(&stdout(&postcall_on(&database, &["show", id, "--json"]))).unwrap();
+        (page, stdout(&output), json["held_back_by"].clone())
+    };
+    database.insert_call("a", &json!({})).await;
+    let id = ids().await.unwrap();
+    let (page, shown, json) = told(&id).await;
+    let nobody = "No dispatcher runs, so nothing is sent.";
+    assert!(
+        page.contains(nobody) && shown.contains(&format!("why it waits\n  {nobody}\n    postcall run\n")),
+        "{shown}"
+    );
+    assert_eq!((json.as_array().unwrap().len(), &json[0]["kind"]), (1, &json!("no_dispatcher")));
+    let pause = ["pause", "agent", "a", "--reason", "their maintenance", "--by", "Grace Hopper"];
+    assert!(postcall_on(&database, &pause).status.success());
+    let dispatcher = Dispatcher::start(&database, &[]).await;
+    let (page, shown, json) = told(&id).await;
+    assert!(!page.contains(nobody) && !shown.contains(nobody), "{shown}");
+    for text in [&page, &shown] {
+        assert!(text.contains("Paused: agent a, since 20"), "{text}");
+        assert!(text.contains("by Grace Hopper: their maintenance"), "{text}");
+        assert!(text.contains("postcall resume agent a --reason '…'"), "{text}");
+    }
+    assert_eq!((json.as_array().unwrap().len(), &json[0]["kind"]), (1, &json!("paused")));
+    assert!(postcall_on(&database, &["resume", "agent", "a", "--reason", "r"]).status.success());
+    // The first one fails; from then on, they wait until somebody is reached there.
+    let seen =
+        format!("SELECT count(*) FROM postcall.dispatcher_report WHERE hosts::text LIKE '%{closed}%unreachable%'");
+    let mut look = tokio::time::interval(std::time::Duration::from_millis(100));
+    let held = async {
+        loop {
+            database.insert_call("a", &json!({})).await;
+            look.tick().await;
+            if database.number(&seen).await == 1 {
+                return ids().await.unwrap();
+            }
+        }
+    };
+    let id = tokio::time::timeout(std::time::Duration::from_secs(60), held).await.expect("it is reported");
+    let (page, shown, json) = told(&id).await;
+    let unreachable = format!("Its host {closed} has been unreachable for");
+    assert!(page.contains(&unreachable) && shown.contains(&unreachable), "{shown} {json}");
+    drop(dispatcher);
+    // What does not wait is held back by nothing.
+    let id = database.text("SELECT min(delivery_id::text) FROM postcall.delivery").await.unwrap();
+    let (page, shown, json) = told(&id).await;
+    assert!(!page.contains(&unreachable) && !shown.contains("why it waits") && json == json!([]), "{shown} {json}");
 }

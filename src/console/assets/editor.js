@@ -40,26 +40,29 @@ const completing = (variables) => (context) => {
   return { from: open.from + 2, options, validFor: /^[^}\n]*$/ };
 };
 
+/** What only an editor of JSON has: a URL is one line without a language of its own. */
+const ofJson = () => [lineNumbers(), bracketMatching(), json(), syntaxHighlighting(classHighlighter), lintGutter()];
+
 /** An editor in place of a text area. @param {HTMLTextAreaElement} area @param {string[]} variables @param {() => void} changed */
 function edit(area, variables, changed) {
   const label = document.querySelector(`label[for="${CSS.escape(area.id)}"]`);
+  const described = area.getAttribute("aria-describedby");
   const view = new EditorView({
     state: EditorState.create({
       doc: area.value,
       extensions: [
         EditorView.cspNonce.of(nonce),
-        lineNumbers(),
+        area.name === "url" ? EditorView.editorAttributes.of({ class: "of-url" }) : ofJson(),
         highlightSpecialChars(),
         history(),
         drawSelection(),
-        bracketMatching(),
         closeBrackets(),
-        json(),
-        syntaxHighlighting(classHighlighter),
-        lintGutter(),
         autocompletion({ override: [completing(variables)], activateOnTyping: true }),
         EditorView.lineWrapping,
-        EditorView.contentAttributes.of({ "aria-label": label?.textContent?.trim() ?? area.name }),
+        EditorView.contentAttributes.of({
+          "aria-label": label?.textContent?.trim() ?? area.name,
+          ...(described ? { "aria-describedby": described } : {}),
+        }),
         // Tab leaves the editor, as it leaves any other field.
         keymap.of([...closeBracketsKeymap, ...defaultKeymap, ...historyKeymap, ...completionKeymap]),
         EditorView.updateListener.of((update) => {
@@ -72,6 +75,8 @@ function edit(area, variables, changed) {
   });
   area.after(view.dom);
   area.hidden = true;
+  // A browser refuses to send a form for a field that nobody can see; the server says as well that it is empty.
+  area.required = false;
   label?.addEventListener("click", () => view.focus());
   return view;
 }
@@ -88,6 +93,8 @@ function attach(form) {
   let running;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   let timer;
+  /** Whether the last check was refused, or had no answer. */
+  let isRefused = false;
 
   /** Sends the form to an address; the answer is JSON. @param {string} address */
   async function ask(address) {
@@ -101,6 +108,7 @@ function attach(form) {
 
   /** @param {{problems: {severity: "error" | "warning", field: string, message: string, hint: string | null, range: {start: number, end: number} | null}[]}} found */
   function show({ problems }) {
+    isRefused = false;
     for (const [field, view] of views) {
       const text = view.state.doc.toString();
       const own = problems.filter((one) => one.field === field);
@@ -128,14 +136,27 @@ function attach(form) {
     report.replaceChildren(...items);
   }
 
+  /** Says why there is no check. What an earlier one has found is not of what is typed now, and goes. @param {string} why */
+  function unchecked(why) {
+    isRefused = true;
+    for (const view of views.values()) view.dispatch(setDiagnostics(view.state, []));
+    report?.replaceChildren(text("li", "doubt", `⚠ Not checked: ${why}`));
+  }
+
   async function check() {
     try {
       const answer = await ask(form.dataset.check ?? "");
       if (answer.ok) return show(await answer.json());
       // Others check, too: once more in a moment.
-      if (answer.status === 503) timer = setTimeout(check, 2000);
+      if (answer.status === 503) {
+        clearTimeout(timer);
+        timer = setTimeout(check, 2000);
+        return;
+      }
+      const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+      unchecked(page.querySelector(".lead")?.textContent?.trim() || `the console answers ${answer.status}.`);
     } catch (error) {
-      if (!(error instanceof DOMException && error.name === "AbortError")) report?.replaceChildren("The check gets no answer.");
+      if (!(error instanceof DOMException && error.name === "AbortError")) unchecked("the console gives no answer.");
     }
   }
   /** Shows the request beside the form: that part of the page which the same button gives without a script. @param {HTMLButtonElement} button */
@@ -161,10 +182,26 @@ function attach(form) {
     clearTimeout(timer);
     timer = setTimeout(check, PAUSE_MS);
   };
-  for (const name of ["headers", "body"]) {
+  for (const name of ["url", "headers", "body"]) {
     const area = form.elements.namedItem(name);
     if (area instanceof HTMLTextAreaElement) views.set(name, edit(area, variables, changed));
   }
+  /** Takes over what stands in the form's own fields. */
+  function takeOver() {
+    for (const [name, view] of views) {
+      const area = form.elements.namedItem(name);
+      if (!(area instanceof HTMLTextAreaElement) || area.value === view.state.doc.toString()) continue;
+      view.dispatch({ changes: { from: 0, to: view.state.doc.length, insert: area.value } });
+    }
+  }
+  // Whoever comes back to the page finds in its fields what they had typed. Browsers put it there when the script has read them
+  // already, and tell nobody; they have done so when the page is shown.
+  window.addEventListener("pageshow", takeOver);
+  form.addEventListener("reset", () => setTimeout(takeOver));
+  // Somebody may have logged in on another page meanwhile.
+  window.addEventListener("focus", () => {
+    if (isRefused) check();
+  });
   form.addEventListener("input", changed);
   form.addEventListener("submit", (event) => {
     const button = event.submitter;

@@ -12,8 +12,9 @@ use crate::console::query::Parameters;
 use crate::console::words::{Here, Icon, Mark, ShortTime, Time, Tone, agent_address, number, shown};
 use crate::domain::action_test::{CallSource, TestState};
 use crate::domain::body_digest;
-use crate::domain::delivery::BodyEnd;
+use crate::domain::delivery::{BodyEnd, State};
 use crate::service::action_test::in_words;
+use crate::service::sending::Sending;
 use crate::store::action_tests::TestRecord;
 
 /// Tests on a page.
@@ -78,12 +79,17 @@ pub(super) fn tests_address(agent: &str) -> String {
 /// The last tests of an agent.
 pub(super) async fn list(query: &str, visit: &Visit<'_>) -> Result<Answer, Trouble> {
     let mut all = Parameters::of(query)?;
-    let agent = all.one("agent")?.unwrap_or_default();
+    let agent = all.one("agent")?;
     let before = all.one("before")?.map(|id| id.parse::<Uuid>());
     all.end()?;
     let before = before.transpose().map_err(|_| Trouble::Wrong("before: expected the id of a test.".to_owned()))?;
+    let agent = agent.ok_or_else(|| Trouble::Wrong("agent: expected the name of an agent.".to_owned()))?;
     let limit = i64::try_from(TESTS + 1).unwrap_or(i64::MAX);
-    let mut tests = visit.agent(&agent)?.tests(&agent, None, before, limit).await?;
+    let store = visit.agent(&agent)?;
+    let mut tests = store.tests(&agent, None, before, limit).await?;
+    if tests.is_empty() && before.is_none() && store.action_summaries(&agent, None, 1).await?.is_empty() {
+        return Err(Trouble::Missing(format!("No agent {} has an action.", shown(&agent))));
+    }
     let is_more = tests.len() > TESTS;
     tests.truncate(TESTS);
     let next = tests.last().filter(|_| is_more);
@@ -143,6 +149,7 @@ fn facts(test: &TestRecord) -> Vec<Fact> {
 fn sent_facts(test: &TestRecord) -> Vec<Fact> {
     some([
         Fact::new("timeout", ms(Some(test.timeout_ms))),
+        Fact::new("sent", connection(test)),
         Fact::new("body", test.request_bytes.map(|bytes| format!("{} bytes", number(bytes.into())))),
         Fact::new("digest of URL and headers", digest(test.request_head_hmac.as_deref())),
         Fact::new("digest of the body", digest(test.request_sha256.as_deref())),
@@ -169,6 +176,17 @@ fn answer_facts(test: &TestRecord) -> Vec<Fact> {
 fn digest(recorded: Option<&str>) -> Option<String> {
     let (name, digest) = body_digest::in_words(recorded?);
     Some(format!("{name} {digest}"))
+}
+
+/// By which connection it was sent, if anything of it was.
+fn connection(test: &TestRecord) -> Option<&'static str> {
+    let state = match test.state {
+        TestState::Delivered => State::Delivered,
+        TestState::Rejected => State::Rejected,
+        TestState::Unknown => State::Unknown,
+        TestState::Sending | TestState::Failed | TestState::Unsent => return None,
+    };
+    Sending::in_state(state, test.latency_ms, test.connected_ms).map(|sending| sending.connection())
 }
 
 fn ms(ms: Option<i32>) -> Option<String> {

@@ -5,6 +5,7 @@ use askama::Template;
 use super::action_tests::tests_address;
 use super::deliveries::Row as DeliveryRow;
 use super::pause_form::PauseForm;
+use super::story::outcome;
 use super::written;
 use crate::console::answer::Answer;
 use crate::console::failure::{READER, Trouble};
@@ -33,7 +34,7 @@ const DELIVERIES: usize = 10;
 /// The most pauses that are read, and looked through for those that concern the agent.
 const PAUSES: i64 = MOST_PAUSES as i64;
 /// Who may read templates.
-const TEMPLATE_READER: &str = "a database user with the role postcall_publisher";
+pub(super) const TEMPLATE_READER: &str = "a database user with the role postcall_publisher";
 
 #[derive(Template)]
 #[template(path = "agent.html")]
@@ -46,13 +47,19 @@ struct AgentPage {
     withheld: Option<String>,
     switches_withheld: Option<String>,
     pauses: Part<Vec<PauseView>>,
-    deliveries: Part<Vec<DeliveryRow>>,
+    deliveries: Part<Vec<Told>>,
     /// The forms that pause the agent, or resume what concerns it; empty for those who may not.
     orders: Vec<PauseForm>,
     /// Where an action is made; `None` for those who may not.
     new_action: Option<String>,
     /// Where its tests are; `None` for those who may not read them.
     tests: Option<String>,
+}
+
+/// A delivery, and what became of it in plain words.
+struct Told {
+    row: DeliveryRow,
+    outcome: String,
 }
 
 struct ActionView {
@@ -63,8 +70,10 @@ struct ActionView {
     is_enabled: bool,
     /// The form that pauses it; `None` for those who may not change anything.
     pause: Option<PauseForm>,
-    /// Where it is changed, and where its versions are; `None` for those who may not.
-    edit: Option<(String, String)>,
+    /// Where it is changed; `None` for those who may not.
+    edit: Option<String>,
+    /// Where its versions are; `None` for those who may not read history.
+    versions: Option<String>,
     /// Where it is tested; `None` for those who may not.
     test: Option<String>,
     enabled: Mark,
@@ -165,10 +174,10 @@ fn keys(actions: &[ActionSummary]) -> Vec<VersionKey> {
     actions.iter().map(|action| VersionKey { action_id: action.action_id, version: action.version }).collect()
 }
 
-async fn last_deliveries(agent: &str, store: &Store) -> Result<Vec<DeliveryRow>, StoreError> {
+async fn last_deliveries(agent: &str, store: &Store) -> Result<Vec<Told>, StoreError> {
     let filter = HistoryFilter { agent: Some(agent.to_owned()), ..HistoryFilter::default() };
     let page = history::page(store, &filter, None, DELIVERIES).await?;
-    Ok(page.rows.iter().map(DeliveryRow::of).collect())
+    Ok(page.rows.iter().map(|row| Told { row: DeliveryRow::of(row), outcome: outcome(row) }).collect())
 }
 
 /// The pauses that keep something of this agent from being sent.
@@ -224,9 +233,8 @@ impl ActionView {
             raw_name: action.name.clone(),
             is_enabled: action.enabled,
             pause: visit.may(Role::Operator).then(|| PauseForm::pause(&target())),
-            edit: visit
-                .may(Role::Publisher)
-                .then(|| (inside(&format!("/change/action?{query}")), inside(&format!("/versions?{query}")))),
+            edit: visit.may(Role::Publisher).then(|| inside(&format!("/change/action?{query}"))),
+            versions: (visit.visitor.role >= Role::Auditor).then(|| inside(&format!("/versions?{query}"))),
             test: visit.may(Role::Publisher).then(|| inside(&format!("/change/test?{query}"))),
             enabled,
             disabled: None,

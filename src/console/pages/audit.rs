@@ -104,7 +104,7 @@ impl AuditSearch {
             Trouble::Wrong(format!("act: expected one of {}.", acts.join(", ")))
         };
         let acts = all.all("act").iter().map(|name| Act::named(name).ok_or_else(wrong)).collect::<Result<_, _>>()?;
-        let ((since, since_text), (until, until_text)) = (all.moment("since")?, all.moment("until")?);
+        let [(since, since_text), (until, until_text)] = all.span()?;
         let after =
             all.parsed("after", "the key of an act, as a link to older ones names it", |text| text.parse().ok())?;
         let (agent, by) = (all.one("agent")?, all.one("by")?);

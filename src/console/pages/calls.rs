@@ -105,7 +105,7 @@ impl LagView {
 impl CallSearch {
     fn of(query: &str) -> Result<CallSearch, Trouble> {
         let mut all = Parameters::of(query)?;
-        let ((since, since_text), (until, until_text)) = (all.moment("since")?, all.moment("until")?);
+        let [(since, since_text), (until, until_text)] = all.span()?;
         let search = CallSearch {
             q: all.one("q")?.map(|q| q.trim().to_owned()).filter(|q| !q.is_empty()),
             agent: all.one("agent")?,

@@ -16,6 +16,7 @@ use crate::domain::body_digest;
 use crate::domain::delivery::{BodyEnd, ResolutionSource, State};
 use crate::domain::request::Gaps;
 use crate::service::past_request::{MaskedRequest, PastRequest, render_again_within};
+use crate::service::waiting::{Hold, holds};
 use crate::store::history::{HistoryRow, ReplayLink};
 
 /// The largest call that is rendered again, in bytes. `postcall show` has no such limit.
@@ -33,6 +34,9 @@ struct DeliveryPage {
     state: Mark,
     outcome: String,
     command: Option<String>,
+    /// What holds it back, if it waits.
+    holds: Part<Vec<Hold>>,
+    is_waiting: bool,
     agent: String,
     agent_address: String,
     action: String,
@@ -73,6 +77,7 @@ struct Sent {
 pub(super) async fn page(id: Uuid, visit: &Visit<'_>) -> Result<Answer, Trouble> {
     let (row, store) = visit.delivery(id).await?;
     let replays: Part<Vec<ReplayLink>> = Part::of(store.replays_of(id, MOST_REPLAYS).await, READER)?;
+    let holds = Part::of(holds(store, &row).await, READER)?;
     let sent = render_again_within(store, &row, MOST_CALL_BYTES).await;
     let replays_withheld = if let Part::Withheld(why) = &replays { Some(why.clone()) } else { None };
     let links = replays.shown().map(Vec::as_slice).unwrap_or_default();
@@ -85,6 +90,8 @@ pub(super) async fn page(id: Uuid, visit: &Visit<'_>) -> Result<Answer, Trouble>
         state: row.state.into(),
         outcome: outcome(&row),
         command: command(&row, links),
+        holds,
+        is_waiting: row.state == State::Waiting,
         agent: shown(&row.agent).into_owned(),
         agent_address: agent_address(&row.agent),
         action: shown(&row.action).into_owned(),
@@ -164,6 +171,19 @@ fn answer_facts(row: &HistoryRow) -> Vec<Fact> {
     .collect()
 }
 
+/// Why headers and body are not shown to those who may not read the call, in their language.
+fn no_content() -> String {
+    let frame = frame::current();
+    let why = if frame.only.is_some() {
+        "your link shows what became of the delivery, and not what is in it.".to_owned()
+    } else if frame.has_roles {
+        "they are made from the call, which your role may not read.".to_owned()
+    } else {
+        format!("the console's database user may read history only. They need {CALL_READER}.")
+    };
+    format!("Headers and body are not shown: {why}")
+}
+
 impl Sent {
     fn of(row: &HistoryRow, sent: PastRequest) -> Sent {
         let recorded = row.method.as_ref().zip(row.url.as_ref());
@@ -184,9 +204,7 @@ impl Sent {
             PastRequest::TooLarge { bytes } => {
                 format!("The call has {} bytes. `postcall show {}` renders it.", number(bytes), row.delivery_id)
             }
-            PastRequest::Forbidden => format!(
-                "Headers and body are not shown: the console's database user may read history only. They need {CALL_READER}."
-            ),
+            PastRequest::Forbidden => no_content(),
         };
         Sent { notice: Some(notice), ..nothing }
     }

@@ -18,10 +18,15 @@ use crate::console::part::Part;
 use crate::console::people::{Role, Visit};
 use crate::console::policy::Policy;
 use crate::console::words::{Here, Icon, Mark, ShortTime, Time, Tone, at_least, count, long, number, shown};
+use crate::domain::checkup::Verdict;
 use crate::domain::delivery::State;
+use crate::domain::host::{Host, HostPattern};
+use crate::domain::pause::NamedTarget;
 use crate::domain::report::{HostCondition, HostReport};
+use crate::service::doctor::policies;
 use crate::service::history;
 use crate::service::needs::{MOST_COUNTED, Need, needs, since, up_to};
+use crate::store::checkup::Living;
 use crate::store::history::{HistoryFilter, StateCount};
 use crate::store::last_hour::{MOST_IN_A_MINUTE, MinuteCount};
 use crate::store::open_deliveries::OpenDeliveries;
@@ -67,6 +72,8 @@ struct MinuteView {
 struct StatusView {
     figures: Vec<Figure>,
     dispatchers: Vec<DispatcherView>,
+    /// What is wrong with their policies, and what to do about it.
+    policies: Option<(String, String)>,
     hosts: Vec<HostView>,
     hosts_left_out: usize,
     pauses: Vec<PauseView>,
@@ -90,6 +97,8 @@ struct DispatcherView {
     since: String,
     places: String,
     report: String,
+    /// Where it may send; empty for one that has ended.
+    policy: String,
 }
 
 struct HostView {
@@ -100,6 +109,8 @@ struct HostView {
     limit: String,
     waiting: String,
     dispatcher: i32,
+    /// Who paused it, and why; empty if it is not paused.
+    paused: String,
 }
 
 struct PauseView {
@@ -117,10 +128,11 @@ pub(super) async fn page(visit: &Visit<'_>, glance: &Glance) -> Result<Answer, T
     let going_on = async {
         let begun = Instant::now();
         let status = Part::of(store.status().await, READER)?;
+        let living = Part::of(store.living_dispatchers().await, READER)?;
         let latest = if begun.elapsed() > LATE { Part::left_out() } else { Part::of(latest(store).await, READER)? };
-        Ok::<_, Trouble>((status, latest))
+        Ok::<_, Trouble>((status, living, latest))
     };
-    let ((status, latest), kept) = tokio::try_join!(going_on, Lately::of(store, now, glance))?;
+    let ((status, living, latest), kept) = tokio::try_join!(going_on, Lately::of(store, now, glance))?;
     let Lately { last_hour, open, headroom, minutes } = kept;
     let found_open = open.shown().and_then(Option::as_ref);
     let needs =
@@ -145,7 +157,7 @@ pub(super) async fn page(visit: &Visit<'_>, glance: &Glance) -> Result<Answer, T
         calm,
         icon,
         needs: needs.into_iter().map(|need| (need.urgency.into(), need)).collect(),
-        status: status.map(|status| StatusView::of(&status, found_open)),
+        status: status.map(|status| StatusView::of(&status, living.shown().map_or(&[], Vec::as_slice), found_open)),
         last_hour: last_hour.map(|counts| last_hour_figures(&counts)),
         headroom: headroom.map(|tables| tables.iter().map(headroom_line).collect()),
         minutes: minutes.map(|counts| minute_views(&counts)),
@@ -238,16 +250,36 @@ fn headroom_line(headroom: &Headroom) -> String {
 }
 
 impl StatusView {
-    fn of(status: &Status, open: Option<&OpenDeliveries>) -> StatusView {
+    fn of(status: &Status, living: &[Living], open: Option<&OpenDeliveries>) -> StatusView {
+        let check = policies(living, false);
+        let told = || (shown(&check.found).into_owned(), shown(check.cure.as_deref().unwrap_or_default()).into_owned());
+        let paused = |host: &HostReport| paused(&host.host, &status.paused);
+        let hosts = status.hosts();
         StatusView {
             figures: figures(status, open),
-            dispatchers: status.dispatchers.iter().map(DispatcherView::of).collect(),
-            hosts: status.hosts().into_iter().map(|(dispatcher, host)| HostView::of(dispatcher, host)).collect(),
+            dispatchers: status.dispatchers.iter().map(|one| DispatcherView::of(one, living)).collect(),
+            // That none runs is said above.
+            policies: (!living.is_empty() && check.verdict != Verdict::Ok).then(told),
+            hosts: hosts
+                .into_iter()
+                .map(|(id, host)| HostView { paused: paused(host), ..HostView::of(id, host) })
+                .collect(),
             hosts_left_out: status.hosts_left_out(),
             pauses: status.paused.iter().map(PauseView::of).collect(),
             pauses_left_out: status.pauses_left_out(),
         }
     }
+}
+
+/// Who paused a host as a dispatcher names it, and why; empty if nobody did.
+fn paused(host: &str, pauses: &[HeldPause]) -> String {
+    let Some(host) = Host::of_url(&format!("https://{host}/")) else { return String::new() };
+    let covers = |held: &&HeldPause| match &held.pause.target {
+        NamedTarget::Host(paused) => paused.parse().is_ok_and(|pattern: HostPattern| pattern.matches(&host)),
+        NamedTarget::Agent(_) | NamedTarget::Action { .. } => false,
+    };
+    let by = |held: &HeldPause| format!("by {}: {}", shown(&held.pause.begun.by), shown(&held.pause.begun.reason));
+    pauses.iter().find(covers).map(by).unwrap_or_default()
 }
 
 /// What is open is left out for those who may not read it.
@@ -278,7 +310,7 @@ fn figures(status: &Status, open: Option<&OpenDeliveries>) -> Vec<Figure> {
 }
 
 impl DispatcherView {
-    fn of(dispatcher: &DispatcherStatus) -> DispatcherView {
+    fn of(dispatcher: &DispatcherStatus, living: &[Living]) -> DispatcherView {
         let mark = |icon, tone, word| Mark { icon, tone, word };
         let (life, since) = match dispatcher.life {
             Life::Alive { lease_left_ms } => {
@@ -302,7 +334,10 @@ impl DispatcherView {
             None => (dispatcher.in_flight.to_string(), "none".to_owned()),
         };
         let (name, version) = (shown(&dispatcher.name).into_owned(), shown(&dispatcher.version).into_owned());
-        DispatcherView { id: dispatcher.dispatcher_id, name, version, life, since, places, report }
+        let own = living.iter().find(|one| one.dispatcher_id == dispatcher.dispatcher_id);
+        let policy = own.map(|own| own.policy.as_ref().map_or_else(|| "not recorded".to_owned(), ToString::to_string));
+        let policy = policy.as_deref().map(shown).unwrap_or_default().into_owned();
+        DispatcherView { id: dispatcher.dispatcher_id, name, version, life, since, places, report, policy }
     }
 }
 
@@ -326,6 +361,7 @@ impl HostView {
             limit: host.limit.to_string(),
             waiting: host.waiting_lanes.to_string(),
             dispatcher,
+            paused: String::new(),
         }
     }
 }

@@ -11,7 +11,7 @@ use super::home::{ENDED, LATEST};
 use super::written;
 use crate::console::answer::Answer;
 use crate::console::databases::Database;
-use crate::console::failure::{READER, Trouble, who};
+use crate::console::failure::{READER, Trouble, withheld};
 use crate::console::frame;
 use crate::console::glance::KEPT_SECONDS;
 use crate::console::live::Line;
@@ -101,7 +101,7 @@ pub(super) async fn page(all: &All<'_>) -> Result<Answer, Trouble> {
 /// The newest of what the databases say to have ended lately, for those whose browsers do not follow.
 fn latest(all: &All<'_>, answers: &[Answered<'_, Look>]) -> Part<Vec<Line>> {
     if all.visitor.may_follow().is_err() {
-        return Part::Withheld(format!("{} may not read this. It needs the role auditor.", who()));
+        return Part::Withheld(withheld(READER));
     }
     let of_one = |(database, answer): &Answered<'_, Look>| {
         let rows = answer.as_ref().ok().and_then(|look| look.latest.shown()).map(Vec::as_slice).unwrap_or_default();

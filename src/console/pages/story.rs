@@ -6,6 +6,7 @@ use crate::console::frame;
 use crate::console::words::{Icon, PreciseTime, Tone, long, number, shown};
 use crate::domain::delivery::{Failure, ResolutionSource, State, UnknownReason};
 use crate::domain::error_kind::ErrorKind;
+use crate::service::sending::Sending;
 use crate::store::history::{HistoryRow, ReplayLink};
 
 /// A step of a delivery.
@@ -88,12 +89,11 @@ pub(super) fn steps(row: &HistoryRow, replays: &[ReplayLink]) -> Vec<Step> {
         let more = format!("{by}after {} in the queue", milliseconds(row.queue_ms));
         steps.push(at(Icon::ARROW, "plain", "claimed", claimed_at, more));
     }
-    let new =
-        if row.dns_ms.is_some() || row.connected_ms.is_some() { "" } else { "on a connection that was kept open" };
     steps.extend(after("name looked up", row.dns_ms, ""));
     steps.extend(after("connected", row.connected_ms, ""));
-    let code = row.response_code.map(|code| format!("{code} {new}")).unwrap_or_default();
-    steps.extend(after("answered", row.head_ms, code.trim_end()));
+    steps.extend(sent(row));
+    let code = row.response_code.map(|code| code.to_string()).unwrap_or_default();
+    steps.extend(after("answered", row.head_ms, &code));
     steps.extend(after("attempt ended", row.latency_ms, ""));
     steps.extend(ending(row));
     for replay in replays {
@@ -102,6 +102,15 @@ pub(super) fn steps(row: &HistoryRow, replays: &[ReplayLink]) -> Vec<Step> {
         steps.push(Step { link, ..at(Icon::ARROW, "plain", "replayed", replay.created_at, more) });
     }
     steps
+}
+
+/// That the request was sent, or that it may have been.
+fn sent(row: &HistoryRow) -> Option<Step> {
+    let sending = Sending::of(row)?;
+    let what = if sending.is_certain { "sent" } else { "sent, or a part of it" };
+    let when = sending.connected_ms.map_or_else(|| "at once".to_owned(), |ms| format!("+{} ms", number(ms.into())));
+    let more = sending.connection().to_owned();
+    Some(Step { icon: Icon::ARROW, tone: "plain", what, when: When::After(when), more, link: None })
 }
 
 fn beginning(row: &HistoryRow) -> Step {

@@ -89,6 +89,17 @@ impl Browser {
         self.devtools("Input.insertText", json!({ "text": text })).await;
     }
 
+    /// Forgets all cookies, and with them every session.
+    pub async fn forgets_cookies(&self) {
+        self.devtools("Network.clearBrowserCookies", json!({})).await;
+    }
+
+    /// Has a cookie (`name=value`) for the site of a page from now on.
+    pub async fn has_cookie(&self, page: &str, cookie: &str) {
+        let (name, value) = cookie.split_once('=').expect("a name and a value");
+        self.devtools("Network.setCookie", json!({ "name": name, "value": value, "url": page })).await;
+    }
+
     /// The time zone from now on.
     pub async fn runs_in(&self, zone: &str) {
         self.devtools("Emulation.setTimezoneOverride", json!({ "timezoneId": zone })).await;

@@ -5,7 +5,7 @@ use askama::Template;
 use http::StatusCode;
 
 use super::editor::{Help, Preview};
-use super::{reason_if_any, sentence};
+use super::{reason, reason_if_any, sentence};
 use crate::console::answer::Answer;
 use crate::console::failure::Trouble;
 use crate::console::form::Form;
@@ -69,6 +69,8 @@ struct ReviewPage {
     diff: Vec<(&'static str, String)>,
     left_out: usize,
     switches: Option<&'static str>,
+    /// Whether publishing would change nothing at all.
+    is_nothing: bool,
 }
 
 impl EditPage {
@@ -100,11 +102,16 @@ pub(in crate::console::pages) async fn form(query: &str, visit: &Visit<'_>) -> R
     let mut all = Parameters::of(query)?;
     let (agent, name) = (all.one("agent")?.unwrap_or_default(), all.one("name")?);
     let version = all.one("version")?.map(|version| version.parse().map_err(|_| no_such_version(&version)));
+    let version: Option<i32> = version.transpose()?;
     all.end()?;
     let known = match &name {
-        Some(name) => stored(change.store, &agent, name, version.transpose()?).await?,
+        Some(name) => stored(change.store, &agent, name, version).await?,
         None => None,
     };
+    if let (Some(version), None) = (version, &known) {
+        let action = format!("{} {}", shown(&agent), shown(name.as_deref().unwrap_or_default()));
+        return Err(Trouble::Missing(format!("There is no version {version} of an action {action}.")));
+    }
     let name = name.unwrap_or_else(|| DEFAULT_NAME.to_owned());
     let Some(known) = known else {
         let typed =
@@ -185,19 +192,16 @@ pub(in crate::console::pages) async fn sent(form: &Form, visit: &Visit<'_>) -> R
         let is_known = typed.over.is_some();
         return EditPage::new(typed, is_known, help).answer(StatusCode::OK);
     }
-    let reason = match reason_if_any(form) {
+    let publishes = form.needed("step")? == "publish";
+    // It may be typed beside the comparison, and is needed when it is published.
+    let reason = if publishes { reason(form).map(Some) } else { reason_if_any(form) };
+    let reason = match reason {
         Ok(reason) => reason,
-        Err(Trouble::NotDone(why)) => {
-            let is_known = typed.over.is_some();
-            let help = Help::of(visit, &typed.agent, Some(form)).await;
-            let mut page = EditPage::new(typed, is_known, help);
-            page.wrong.push(Wrong { field: "reason", what: why });
-            return page.answer(StatusCode::UNPROCESSABLE_ENTITY);
-        }
+        Err(Trouble::NotDone(why)) => return unreasoned(typed, form, why, visit).await,
         Err(other) => return Err(other),
     };
-    if form.needed("step")? != "publish" {
-        return review(change.store, typed, &file, String::new()).await;
+    if !publishes {
+        return review(change.store, typed, &file, false).await;
     }
     let publication = Publication {
         agent: &typed.agent,
@@ -212,12 +216,47 @@ pub(in crate::console::pages) async fn sent(form: &Form, visit: &Visit<'_>) -> R
             let done = told::published(&typed.agent, &typed.name, file.enabled, published);
             Ok(visit.done(&agent_address(&typed.agent), sentence(&done)))
         }
-        None => {
-            let notice =
-                "Somebody has published in the meantime, so nothing was published. This is what you would change now.";
-            review(change.store, typed, &file, notice.to_owned()).await
-        }
+        None => match published_already(change.store, &typed, &file).await? {
+            Some(done) => Ok(visit.done(&agent_address(&typed.agent), done)),
+            None => review(change.store, typed, &file, true).await,
+        },
     }
+}
+
+/// The form again, with what is wrong with the reason.
+async fn unreasoned(typed: Typed, form: &Form, why: String, visit: &Visit<'_>) -> Result<Answer, Trouble> {
+    let is_known = typed.over.is_some();
+    let help = Help::of(visit, &typed.agent, Some(form)).await;
+    let mut page = EditPage::new(typed, is_known, help);
+    page.wrong.push(Wrong { field: "reason", what: why });
+    page.answer(StatusCode::UNPROCESSABLE_ENTITY)
+}
+
+/// What is said if the newest version is what was sent, for instance because the form was sent twice.
+async fn published_already(store: &Store, typed: &Typed, file: &ActionFile) -> Result<Option<String>, Trouble> {
+    let Some(newest) = stored(store, &typed.agent, &typed.name, None).await? else { return Ok(None) };
+    let is_same = newest.enabled == file.enabled && newest.spec.as_ref().is_ok_and(|spec| *spec == file.spec);
+    let done = format!(
+        "{} {} version {} is the same already, published by {}; nothing was published again.",
+        shown(&typed.agent),
+        shown(&typed.name),
+        newest.version,
+        shown(&newest.changes.published_by)
+    );
+    Ok(is_same.then_some(done))
+}
+
+/// That there is another newest version than the one over which somebody wants to publish, and whose it is.
+fn published_meanwhile(newest: Option<&ActionRecord>, is_refused: bool) -> String {
+    let what = match newest {
+        Some(newest) => {
+            let by = shown(&newest.changes.published_by);
+            format!("Version {} was published in the meantime, by {by}", newest.version)
+        }
+        None => "This action does not exist, or not any more".to_owned(),
+    };
+    let so = if is_refused { ", so nothing was published" } else { "" };
+    format!("{what}{so}. This is what you would change now.")
 }
 
 /// The lines of a difference, each with its tone, and how many bytes of it are left out.
@@ -275,13 +314,10 @@ fn field_name(field: Field) -> &'static str {
 }
 
 /// What would be changed, against the newest version of now.
-async fn review(store: &Store, typed: Typed, file: &ActionFile, notice: String) -> Result<Answer, Trouble> {
+async fn review(store: &Store, typed: Typed, file: &ActionFile, is_refused: bool) -> Result<Answer, Trouble> {
     let newest = stored(store, &typed.agent, &typed.name, None).await?;
     let is_other = newest.as_ref().map(|newest| newest.version) != typed.over;
-    let notice = match notice.is_empty() && is_other {
-        true => "Somebody has published in the meantime. This is what you would change now.".to_owned(),
-        false => notice,
-    };
+    let notice = if is_other { published_meanwhile(newest.as_ref(), is_refused) } else { String::new() };
     let diff = newest.as_ref().map(|newest| newest.spec.as_ref()).transpose()?;
     let diff = diff.map(|newest| differences(newest, &file.spec)).unwrap_or_else(|| {
         // All of it is new.
@@ -301,5 +337,6 @@ async fn review(store: &Store, typed: Typed, file: &ActionFile, notice: String) 
         unset.iter().map(|name| format!("The agent has no secret {name}: its deliveries fail until it is set.")),
     );
     let typed = Typed { over: newest.map(|newest| newest.version), ..typed };
-    written(&ReviewPage { here: Here::Agents, typed, notice, warnings, diff, left_out, switches })
+    let is_nothing = diff.is_empty() && switches.is_none();
+    written(&ReviewPage { here: Here::Agents, typed, notice, warnings, diff, left_out, switches, is_nothing })
 }

@@ -3,6 +3,7 @@
 
 use http::StatusCode;
 use serde_json::json;
+use uuid::Uuid;
 
 use super::edit::{storage, typed};
 use crate::console::answer::Answer;
@@ -19,6 +20,11 @@ use crate::service::draft::{DraftRequest, NoDraftRequest, draft_request};
 use crate::service::examination::look_at;
 use crate::service::remarks::remarks;
 use crate::service::variables::variables;
+use crate::store::calls::{CallFilter, CallRecord};
+use crate::store::search::Patience;
+
+/// The calls from which one is chosen.
+const CALLS: usize = 10;
 
 /// What stands beside the form.
 pub(super) struct Help {
@@ -28,6 +34,14 @@ pub(super) struct Help {
     /// Which call the request is for, as it was typed; empty for the sample.
     pub(super) call: String,
     pub(super) preview: Option<Preview>,
+    /// The agent's latest calls, from which one is chosen; empty for those who may not read which there are.
+    pub(super) calls: Vec<CallChoice>,
+}
+
+/// A call that can be chosen.
+pub(super) struct CallChoice {
+    pub(super) id: Uuid,
+    pub(super) label: String,
 }
 
 /// The exact request, or why there is none.
@@ -66,7 +80,7 @@ impl Help {
             None => (documented::paths(), "of the documentation".to_owned()),
         };
         let variables = variables.iter().map(|path| shown(path).into_owned()).collect();
-        Help { variables, source, call, preview: None }
+        Help { variables, source, call, preview: None, calls: latest_calls(visit, agent).await }
     }
 
     /// The same with the request that a form would send.
@@ -89,6 +103,18 @@ impl Help {
         };
         Ok(Help { preview: Some(preview), ..self })
     }
+}
+
+/// The latest calls of an agent. They are a help, so whatever keeps them from being read keeps nobody from the form.
+pub(super) async fn latest_calls(visit: &Visit<'_>, agent: &str) -> Vec<CallChoice> {
+    let Ok(store) = visit.agent(agent) else { return Vec::new() };
+    let filter = CallFilter { agent: Some(agent.to_owned()), ..CallFilter::default() };
+    let found = store.calls_within(&filter, None, CALLS, Patience::Glance).await;
+    let choice = |call: CallRecord| {
+        let sid = call.call_sid.as_deref().map(|sid| format!(", {}", shown(sid))).unwrap_or_default();
+        CallChoice { id: call.call_id, label: format!("{}{sid}", call.created_at.format("%Y-%m-%d %H:%M:%S UTC")) }
+    };
+    found.map(|found| found.calls.into_iter().map(choice).collect()).unwrap_or_default()
 }
 
 impl RequestView {

@@ -4,6 +4,7 @@
 use askama::Template;
 use http::StatusCode;
 
+use super::editor::{CallChoice, latest_calls};
 use super::sentence;
 use crate::console::answer::Answer;
 use crate::console::failure::Trouble;
@@ -13,8 +14,10 @@ use crate::console::people::{Role, Visit};
 use crate::console::query::Parameters;
 use crate::console::testing::{Begun, MOST_RUNNING, NotBegun, Order, Testing};
 use crate::console::words::{Here, agent_address, number, shown};
+use crate::domain::action::ActionSpec;
 use crate::domain::chain::chain;
 use crate::domain::mask;
+use crate::domain::warning::WarningCode;
 use crate::service::action_test::NotTested;
 use crate::service::attribution;
 use crate::service::chosen_call::{ChosenCall, NoCall};
@@ -55,6 +58,7 @@ struct TestPage {
     timeout: String,
     is_enabled: bool,
     warnings: Vec<String>,
+    calls: Vec<CallChoice>,
 }
 
 /// The form.
@@ -94,11 +98,21 @@ async fn page(
         line: shown(&line).into_owned(),
         timeout: format!("{} ms", number(spec.timeout_ms.into())),
         is_enabled: action.enabled,
-        warnings: warnings(spec, Storage::Sealed).iter().map(|warning| shown(&warning.shown()).into_owned()).collect(),
+        warnings: warnings_of(spec, testing),
+        calls: latest_calls(visit, &typed.agent).await,
         typed,
         wrong,
     };
     Ok(Answer::page(status, page.render()?))
+}
+
+/// What is probably wrong with the action. Where it may go is judged by this console's own rules, which a test keeps to.
+fn warnings_of(spec: &ActionSpec, testing: &Testing) -> Vec<String> {
+    let is_of_target =
+        |code| matches!(code, WarningCode::PlainHttp | WarningCode::PrivateAddress | WarningCode::ForbiddenPort);
+    let is_permitted = testing.permits(&spec.url);
+    let warnings = warnings(spec, Storage::Sealed).into_iter().filter(|located| !is_permitted || !is_of_target(located.warning.code));
+    warnings.map(|located| shown(&located.shown()).into_owned()).collect()
 }
 
 fn no_such_action(typed: &Typed) -> Trouble {

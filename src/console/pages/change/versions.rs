@@ -8,9 +8,10 @@ use super::edit::{diff_lines, disabled, no_such_version};
 use crate::console::answer::Answer;
 use crate::console::failure::Trouble;
 use crate::console::frame;
-use crate::console::pages::agent::SwitchView;
+use crate::console::pages::agent::{SwitchView, TEMPLATE_READER};
 use crate::console::pages::written;
-use crate::console::people::Visit;
+use crate::console::part::Part;
+use crate::console::people::{Role, Visit};
 use crate::console::query::Parameters;
 use crate::console::words::{Here, Time, agent_address, shown};
 use crate::service::comparison::differences_within;
@@ -33,6 +34,8 @@ struct VersionsPage {
     versions: Vec<VersionView>,
     /// Who disabled the action, if it is disabled.
     disabled: Option<SwitchView>,
+    /// Why it is not shown what each changed, if it is not.
+    withheld: Option<String>,
     next: Option<String>,
 }
 
@@ -41,8 +44,9 @@ struct VersionView {
     at: Time,
     by: String,
     reason: String,
-    /// Where it is used again; `None` for the newest version.
+    /// Where it is used again; `None` for the newest version, and for those who may not publish.
     edit: Option<String>,
+    is_newest: bool,
     /// What it changed; `None` for the first version.
     changed: Option<Changed>,
 }
@@ -73,7 +77,8 @@ pub(in crate::console::pages) async fn versions(query: &str, visit: &Visit<'_>) 
         };
     };
     // One more, with which the last of the page is compared.
-    let specs = store.version_specs(&agent, &name, first, VERSIONS + 1).await?;
+    let specs = Part::of(store.version_specs(&agent, &name, first, VERSIONS + 1).await, TEMPLATE_READER)?;
+    let withheld = if let Part::Withheld(why) = &specs { Some(why.clone()) } else { None };
     let address = |path: &str, more: &str, value: i32| {
         let mut query = url::form_urlencoded::Serializer::new(String::new());
         query.append_pair("agent", &agent).append_pair("name", &name).append_pair(more, &value.to_string());
@@ -82,18 +87,21 @@ pub(in crate::console::pages) async fn versions(query: &str, visit: &Visit<'_>) 
     let next = versions.last().map(|last| last.version).filter(|last| *last > 1);
     // On the first page, the first version is the newest.
     let is_newest = |version: &VersionRecord| before.is_none() && version.version == first;
+    let may_publish = visit.may(Role::Publisher);
     let view = |version: &VersionRecord| VersionView {
         version: version.version,
         at: Time(version.published_at),
         by: shown(&version.published_by).into_owned(),
         reason: version.reason.as_deref().map(shown).unwrap_or_default().into_owned(),
-        edit: (!is_newest(version)).then(|| address("/change/action", "version", version.version)),
-        changed: Changed::of(version.version, &specs),
+        edit: (may_publish && !is_newest(version)).then(|| address("/change/action", "version", version.version)),
+        is_newest: is_newest(version),
+        changed: specs.shown().and_then(|specs| Changed::of(version.version, specs)),
     };
     written(&VersionsPage {
         here: Here::Agents,
         versions: versions.iter().map(view).collect(),
         disabled: disabled(store, &agent, &name).await?,
+        withheld,
         next: next.map(|last| address("/versions", "before", last)),
         agent_address: agent_address(&agent),
         agent: shown(&agent).into_owned(),
