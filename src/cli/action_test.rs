@@ -108,7 +108,10 @@ impl TestArguments {
             (None, None) => ChosenCall::Sample,
         };
         let file = self.file.as_deref().map(ActionSource::read).transpose()?;
-        let checked = file.as_ref().map(|file| check_quietly(&self.which, file.text(), Storage::Sealed, "not tested")).transpose()?;
+        let checked = file
+            .as_ref()
+            .map(|file| check_quietly(&self.which, file.text(), Storage::Sealed, "not tested"))
+            .transpose()?;
         let what = match (&checked, &file) {
             (Some(ActionFile { spec, .. }), Some(file)) => What::File { spec, text: file.text().text },
             _ => What::Published(self.version),

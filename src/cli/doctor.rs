@@ -8,8 +8,8 @@ use super::key_file::KeyFile;
 use super::migrate::require_current;
 use super::{CliError, ONE_CONNECTION, print_line};
 use crate::domain::checkup::{Check, Verdict};
-use crate::domain::visible::visible;
 use crate::domain::sealed_version::OperatorKeys;
+use crate::domain::visible::visible;
 use crate::service::doctor::{of_keys, of_login, of_rights, of_roots, of_schema};
 use crate::store::Store;
 

@@ -144,7 +144,8 @@ pub async fn verify(store: &Store, keys: &[Verifier], progress: impl FnMut(u64))
     match verify_rows(store, keys, progress).await {
         Err(error) if error.hides_rows() => {
             let definitions = store.definitions().await?;
-            let mut found = Verified { rows_are_hidden: true, definitions_compared: definitions.compared, ..Verified::default() };
+            let mut found =
+                Verified { rows_are_hidden: true, definitions_compared: definitions.compared, ..Verified::default() };
             definitions.faults.into_iter().for_each(|fault| found.add(Wrong::Definition(fault)));
             Ok(found)
         }
@@ -193,7 +194,10 @@ async fn verify_rows(store: &Store, keys: &[Verifier], mut progress: impl FnMut(
     }
     found.sealed = tree.size();
     if !keys.is_empty() && found.checkpoints == 0 && !found.broken_off {
-        found.log("there is no checkpoint that a key could have signed: nothing was ever sealed, or the log was removed".to_owned());
+        found.log(
+            "there is no checkpoint that a key could have signed: nothing was ever sealed, or the log was removed"
+                .to_owned(),
+        );
     }
     look_at_the_rest(store, &mut found, end).await?;
     let definitions = store.definitions().await?;

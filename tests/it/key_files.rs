@@ -12,8 +12,8 @@ use crate::support::keys::{key_file, new_key, secret, set};
 use crate::support::process::{file, postcall, postcall_at, postcall_on, stderr, stdout};
 
 /// The end of what is said of an action that names a secret.
-const NEEDS_THE_KEY_FILE: &str = "what names a secret is published only with the key file that the dispatchers have: name it with --key-file \
-                                  or POSTCALL_KEY_FILE";
+const NEEDS_THE_KEY_FILE: &str = "what names a secret is published only with the key file that the dispatchers have: \
+                                  name it with --key-file or POSTCALL_KEY_FILE";
 const OF_ANOTHER_DATABASE: &str = "it is probably the key file of another database";
 /// A token that somebody typed.
 const TYPED: &str = "T0k3nTyped";
@@ -148,10 +148,9 @@ async fn a_key_file_of_another_database_encrypts_nothing_here() {
         // The new key begins above the old one.
         let begun = secret(&publisher, &both, &["set", "a", "U", "--by", "Ada"], "value");
         assert!(begun.status.success(), "{}", stderr(&begun));
-        for output in [
-            publish(&publisher, Some(&fresh), &action),
-            postcall_at(&publisher, &with_key(&sign, Some(&fresh))),
-        ] {
+        for output in
+            [publish(&publisher, Some(&fresh), &action), postcall_at(&publisher, &with_key(&sign, Some(&fresh)))]
+        {
             assert!(output.status.success(), "{}", stderr(&output));
         }
     }

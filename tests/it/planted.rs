@@ -134,8 +134,7 @@ async fn pages(console: &Console, role: &str, cookie: &str, seen: &mut Seen) {
         let page = console.get_as(cookie, &target).await;
         let links = page.body.split("href=\"").skip(1).filter_map(|rest| rest.split('"').next());
         for link in links.map(|link| link.replace("&#38;", "&").replace("&amp;", "&")) {
-            let is_page =
-                link.starts_with('/') && !["/live", "/assets"].iter().any(|not| link.contains(not));
+            let is_page = link.starts_with('/') && !["/live", "/assets"].iter().any(|not| link.contains(not));
             if is_page && known.len() < 120 && known.insert(link.clone()) {
                 next.push(link);
             }
@@ -204,7 +203,9 @@ fn endow(database: &Database, keys: &tempfile::NamedTempFile) -> Keys {
 }
 
 /// What the server itself has logged, of all databases.
-const SERVER_LOG: &str = "SELECT pg_read_file(regexp_replace(current_setting('data_directory'), '/data$', '/server.log'), 0, 100000000, true)";
+const SERVER_LOG: &str =
+    "SELECT pg_read_file(regexp_replace(current_setting('data_directory'), '/data$', '/server.log'), 0, 100000000,
+                         true)";
 
 async fn whole_run(templates: Templates) {
     let (database, inbox, collector) =

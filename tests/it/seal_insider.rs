@@ -278,7 +278,10 @@ async fn whoever_hides_rows_from_everybody_is_named_and_nobody_is_told_to_want_a
         assert!(as_json.contains(&fault) && as_json.contains("\"rows_are_hidden\": true"), "{as_json}");
         let checked = postcall_at(&auditor, &["check-invariants"]);
         let said = stdout(&checked) + &stderr(&checked);
-        assert!(checked.status.code() == Some(1) && said.contains("VIOLATED  guards_on") && said.contains(&fault), "{said}");
+        assert!(
+            checked.status.code() == Some(1) && said.contains("VIOLATED  guards_on") && said.contains(&fault),
+            "{said}"
+        );
         assert!(table != "delivery" || said.contains("nothing else was checked"), "{said}");
     }
 }

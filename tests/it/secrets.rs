@@ -200,7 +200,8 @@ async fn an_unknown_secret_is_told_at_publish_and_one_out_of_place_refused() {
     let key_file = keys.path().to_str().unwrap();
     let publish = |url: &str| {
         let action = file(&json!({"method": "GET", "url": url}).to_string());
-        let arguments = ["action", "publish", "a", action.path().to_str().unwrap(), "--by", "Ada", "--key-file", key_file];
+        let arguments =
+            ["action", "publish", "a", action.path().to_str().unwrap(), "--by", "Ada", "--key-file", key_file];
         postcall_at(&publisher, &arguments)
     };
     let warned = publish("https://h.example/?t=${secret.TOKEN}");

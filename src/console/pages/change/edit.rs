@@ -271,12 +271,7 @@ pub(super) fn diff_lines(diff: &str) -> (Vec<(&'static str, String)>, usize) {
 }
 
 /// The form again, with what is wrong beside its fields.
-fn refused_page(
-    typed: Typed,
-    refused: NotPublishable<'_>,
-    storage: Storage,
-    help: Help,
-) -> Result<Answer, Trouble> {
+fn refused_page(typed: Typed, refused: NotPublishable<'_>, storage: Storage, help: Help) -> Result<Answer, Trouble> {
     let is_known = typed.over.is_some();
     let mut page = EditPage::new(typed, is_known, help);
     page.notice = "It cannot be published as it is.".to_owned();
