@@ -7,7 +7,6 @@ mod cluster;
 #[expect(dead_code, reason = "the tests use more of it")]
 #[path = "../../tests/it/support/database.rs"]
 mod database;
-#[expect(dead_code, reason = "the tests use more of it")]
 #[path = "../../tests/it/support/not_tested.rs"]
 mod not_tested;
 #[expect(dead_code, reason = "the tests use more of it")]
