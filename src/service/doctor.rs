@@ -58,7 +58,7 @@ pub async fn of_schema(store: &Store) -> Result<Vec<Check>, StoreError> {
     }
     let living = store.living_dispatchers().await?;
     let nobody_sends = living.is_empty() && store.lag().await?.oldest_waiting.is_some();
-    checks.push(of_policies(&living, nobody_sends));
+    checks.push(if nobody_sends { nothing_is_sent() } else { of_policies(&living) });
     checks.push(of_seals(&store.sealing().await?));
     checks.push(of_templates(store.version_counts(None).await?));
     Ok(checks)
@@ -187,6 +187,12 @@ fn of_templates(VersionCounts { sealed, clear }: VersionCounts) -> Check {
     }
 }
 
+/// That deliveries wait, and no dispatcher lives.
+fn nothing_is_sent() -> Check {
+    let found = "no dispatcher runs, and deliveries wait: nothing is sent";
+    Check::problem("dispatchers", found, "start one with `postcall run`")
+}
+
 fn of_stuck(stuck: i64) -> Check {
     if stuck == 0 {
         return Check::ok("in flight", "no delivery is in flight for too long");
@@ -217,15 +223,9 @@ fn of_partitions(Headroom { table, until, seconds }: &Headroom, default_bytes: i
     Check::ok("partitions", found)
 }
 
-/// `nobody_sends` says whether deliveries wait and no dispatcher lives.
-fn of_policies(living: &[Living], nobody_sends: bool) -> Check {
+fn of_policies(living: &[Living]) -> Check {
     let Some((first, others)) = living.split_first() else {
-        let cure = "start one with `postcall run`";
-        return if nobody_sends {
-            Check::problem("dispatchers", "no dispatcher runs, and deliveries wait: nothing is sent", cure)
-        } else {
-            Check::warning("dispatchers", "no dispatcher runs", cure)
-        };
+        return Check::warning("dispatchers", "no dispatcher runs", "start one with `postcall run`");
     };
     for other in others {
         let (Some(here), Some(there)) = (&first.policy, &other.policy) else { continue };
@@ -302,6 +302,7 @@ mod tests {
             (of_rights(&login(false, &["postcall_auditor"]), &[Excess::Auditor]).remove(0), ok),
             (of_rights(&login(false, &["postcall_auditor"]), &[Excess::BypassRls]).remove(0), warning),
             (of_rights(&login(false, &["postcall_dispatcher"]), &[Excess::Auditor]).remove(0), warning),
+            (nothing_is_sent(), problem),
             (of_guards(&[]), ok),
             (of_guards(&vec!["a is missing".to_owned(); 7]), problem),
             (headroom(14, 0), ok),
@@ -314,11 +315,10 @@ mod tests {
             (of_seals(&sealed_but(61)), warning),
             (of_seals(&exported_but(299)), ok),
             (of_seals(&exported_but(301)), warning),
-            (of_policies(&[], false), warning),
-            (of_policies(&[], true), problem),
-            (of_policies(&[living(1, Some(http())), living(2, Some(http()))], false), ok),
-            (of_policies(&[living(1, Some(http())), living(2, Some(Policy::default()))], false), problem),
-            (of_policies(&[living(1, Some(http())), living(2, None)], false), warning),
+            (of_policies(&[]), warning),
+            (of_policies(&[living(1, Some(http())), living(2, Some(http()))]), ok),
+            (of_policies(&[living(1, Some(http())), living(2, Some(Policy::default()))]), problem),
+            (of_policies(&[living(1, Some(http())), living(2, None)]), warning),
         ] {
             assert_eq!((check.verdict, check.cure.is_some()), (verdict, verdict != ok), "{check:?}");
         }
