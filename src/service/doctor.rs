@@ -86,6 +86,12 @@ pub fn of_roots() -> Check {
     }
 }
 
+/// That deliveries wait, and no dispatcher lives.
+fn nothing_is_sent() -> Check {
+    let found = "no dispatcher runs, and deliveries wait: nothing is sent";
+    Check::problem("dispatchers", found, "start one with `postcall run`")
+}
+
 fn of_server(login: &Login) -> Check {
     let found = format!("PostgreSQL {}", login.server_version);
     if login.server_version_num < OLDEST_SERVER {
@@ -185,12 +191,6 @@ fn of_templates(VersionCounts { sealed, clear }: VersionCounts) -> Check {
             "seal the others, as the owner of the schema: postcall action seal --key-file FILE",
         ),
     }
-}
-
-/// That deliveries wait, and no dispatcher lives.
-fn nothing_is_sent() -> Check {
-    let found = "no dispatcher runs, and deliveries wait: nothing is sent";
-    Check::problem("dispatchers", found, "start one with `postcall run`")
 }
 
 fn of_stuck(stuck: i64) -> Check {
