@@ -273,7 +273,10 @@ async fn list(store: &Store, agent: Option<&str>, format: Format) -> Result<(), 
     if !store.may_read_templates().await? {
         let outlines = store.action_outlines(agent).await?;
         action_outlines::print(&outlines, format)?;
-        return if outlines.is_empty() { Ok(unknown::say(store, agent, None).await?) } else { Ok(()) };
+        if outlines.is_empty() {
+            unknown::say(store, agent, None).await?;
+        }
+        return Ok(());
     }
     let actions = store.actions(agent, None, None).await?;
     let mut table = Table::new(&["agent", "action", "version", "enabled", "method", "url", "timeout ms", "published"]);

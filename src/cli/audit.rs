@@ -120,7 +120,10 @@ impl ListingArguments {
         let agent = filter.agent.clone();
         if self.all {
             let found = print_whole(&store, WholeAudit::new(filter, self.after), self.format).await?;
-            return if found == 0 { Ok(unknown::say(&store, agent.as_deref(), None).await?) } else { Ok(()) };
+            if found == 0 {
+                unknown::say(&store, agent.as_deref(), None).await?;
+            }
+            return Ok(());
         }
         let ActsFound { acts, rest_after } = store.acts(&filter, self.after.as_ref(), self.limit).await?;
         print(&acts, self.format)?;

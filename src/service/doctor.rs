@@ -59,7 +59,7 @@ pub async fn of_schema(store: &Store) -> Result<Vec<Check>, StoreError> {
     }
     let living = store.living_dispatchers().await?;
     let nobody_sends = living.is_empty() && store.lag().await?.oldest_waiting.is_some();
-    checks.push(policies(&living, nobody_sends));
+    checks.push(if nobody_sends { nothing_is_sent() } else { policies(&living) });
     checks.push(of_seals(&store.sealing().await?));
     checks.push(of_templates(store.version_counts(None).await?));
     Ok(checks)
@@ -85,6 +85,12 @@ pub fn of_roots() -> Check {
         ),
         count => Check::ok("tls roots", format!("this machine trusts {count} root certificates")),
     }
+}
+
+/// That deliveries wait, and no dispatcher lives.
+fn nothing_is_sent() -> Check {
+    let found = "no dispatcher runs, and deliveries wait: nothing is sent";
+    Check::problem("dispatchers", found, "start one with `postcall run`")
 }
 
 fn of_server(login: &Login) -> Check {
@@ -252,15 +258,10 @@ fn of_partitions(Headroom { table, until, seconds }: &Headroom, default_bytes: i
     Check::ok("partitions", found)
 }
 
-/// Whether the dispatchers that live have the same policy. `nobody_sends` says whether deliveries wait and none lives.
-pub fn policies(living: &[Living], nobody_sends: bool) -> Check {
+/// Whether the dispatchers that live have the same policy.
+pub fn policies(living: &[Living]) -> Check {
     let Some((first, others)) = living.split_first() else {
-        let cure = "start one with `postcall run`";
-        return if nobody_sends {
-            Check::problem("dispatchers", "no dispatcher runs, and deliveries wait: nothing is sent", cure)
-        } else {
-            Check::warning("dispatchers", "no dispatcher runs", cure)
-        };
+        return Check::warning("dispatchers", "no dispatcher runs", "start one with `postcall run`");
     };
     for other in others {
         let (Some(here), Some(there)) = (&first.policy, &other.policy) else { continue };
@@ -349,6 +350,7 @@ mod tests {
             (of_rights(&login(false, &["postcall_auditor"]), &[Excess::Auditor]).remove(0), ok),
             (of_rights(&login(false, &["postcall_auditor"]), &[Excess::BypassRls]).remove(0), warning),
             (of_rights(&login(false, &["postcall_dispatcher"]), &[Excess::Auditor]).remove(0), warning),
+            (nothing_is_sent(), problem),
             (of_guards(&[]), ok),
             (of_guards(&vec!["a is missing".to_owned(); 7]), problem),
             (headroom(14, 0), ok),
@@ -361,11 +363,6 @@ mod tests {
             (of_seals(&sealed_but(61)), warning),
             (of_seals(&exported_but(299)), ok),
             (of_seals(&exported_but(301)), warning),
-            (policies(&[], false), warning),
-            (policies(&[], true), problem),
-            (policies(&[living(1, Some(http())), living(2, Some(http()))], false), ok),
-            (policies(&[living(1, Some(http())), living(2, Some(Policy::default()))], false), problem),
-            (policies(&[living(1, Some(http())), living(2, None)], false), warning),
             (of_keys(&[], None), ok),
             (of_keys(&[], Some(&["a".to_owned()])), ok),
             (of_keys(&in_use(&["a", "b"]), None), ok),
@@ -373,6 +370,10 @@ mod tests {
             (of_keys(&in_use(&["a"]), Some(&["b".to_owned(), "a".to_owned()])), warning),
             (of_keys(&in_use(&["a", "b"]), Some(&["a".to_owned(), "b".to_owned()])), warning),
             (of_keys(&in_use(&["a", "b"]), Some(&["a".to_owned(), "c".to_owned()])), problem),
+            (policies(&[]), warning),
+            (policies(&[living(1, Some(http())), living(2, Some(http()))]), ok),
+            (policies(&[living(1, Some(http())), living(2, Some(Policy::default()))]), problem),
+            (policies(&[living(1, Some(http())), living(2, None)]), warning),
         ] {
             assert_eq!((check.verdict, check.cure.is_some()), (verdict, verdict != ok), "{check:?}");
         }

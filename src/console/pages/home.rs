@@ -251,7 +251,7 @@ fn headroom_line(headroom: &Headroom) -> String {
 
 impl StatusView {
     fn of(status: &Status, living: &[Living], open: Option<&OpenDeliveries>) -> StatusView {
-        let check = policies(living, false);
+        let check = policies(living);
         let told = || (shown(&check.found).into_owned(), shown(check.cure.as_deref().unwrap_or_default()).into_owned());
         let paused = |host: &HostReport| paused(&host.host, &status.paused);
         let hosts = status.hosts();
