@@ -3,6 +3,7 @@
 use std::process::Stdio;
 
 use postcall::domain::sealed_version::SealedTemplates;
+use postcall::domain::secret::Sealed;
 use postcall::store::secrets::SecretChange;
 use postcall::vault::{Keyring, Owner};
 use serde_json::json;
@@ -105,7 +106,10 @@ async fn what_has_changed_or_gone_since_it_was_read_is_not_said_to_be_encrypted_
     database.publish("a", "default", &action).await;
     let clear = database.store.clear_versions(None, (0, 0), 1).await.unwrap().remove(0);
     let digest = database.text("SELECT encode(postcall.version_digest(1, 1), 'hex')").await.unwrap();
-    let templates = SealedTemplates { sealed: sealed(), digest: hex::decode(digest).unwrap() };
+    // Nobody opens it here.
+    let sealed_value = vec![7; 1_000];
+    let templates =
+        SealedTemplates { sealed: Sealed { sealed_value, ..sealed() }, digest: hex::decode(digest).unwrap() };
     assert!(database.store.seal_version(&clear, &templates).await.unwrap());
     assert!(!database.store.seal_version(&clear, &templates).await.unwrap());
     let old = database.store.versions_to_rewrap("", (0, 0), 1).await.unwrap().remove(0);
