@@ -13,7 +13,6 @@ use chrono::{DateTime, Utc};
 use super::assets::Asset;
 use super::frame::{self, Frame, Of};
 use crate::domain::delivery::State;
-pub(super) use crate::domain::duration::long;
 use crate::domain::percent::encoded;
 use crate::domain::visible::visible;
 use crate::service::needs::Urgency;

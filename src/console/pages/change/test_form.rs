@@ -111,7 +111,9 @@ fn warnings_of(spec: &ActionSpec, testing: &Testing) -> Vec<String> {
     let is_of_target =
         |code| matches!(code, WarningCode::PlainHttp | WarningCode::PrivateAddress | WarningCode::ForbiddenPort);
     let is_permitted = testing.permits(&spec.url);
-    let warnings = warnings(spec, Storage::Sealed).into_iter().filter(|located| !is_permitted || !is_of_target(located.warning.code));
+    let warnings = warnings(spec, Storage::Sealed)
+        .into_iter()
+        .filter(|located| !is_permitted || !is_of_target(located.warning.code));
     warnings.map(|located| shown(&located.shown()).into_owned()).collect()
 }
 
