@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use uuid::Uuid;
 
+use crate::damaged::damage;
 use crate::support::database::Database;
 use crate::support::process::{postcall_on, stderr, stdout};
 
@@ -134,14 +135,10 @@ async fn a_window_that_takes_too_long_is_made_narrower_and_an_error_is_no_lack_o
     let Reached::Time(until) = found.reached else { panic!("{:?}", found.reached) };
     assert!(until > older.parse::<DateTime<Utc>>().unwrap() && until < newest.parse::<DateTime<Utc>>().unwrap());
     // A look that fails otherwise is not taken for one that takes too long.
-    database
-        .execute(
-            "CREATE OR REPLACE VIEW postcall.waiting AS SELECT * FROM postcall.queue WHERE 1 / (action_id - 1) >= 0",
-        )
-        .await;
-    assert_eq!(database.number("SELECT action_id FROM postcall.queue LIMIT 1").await, 1);
+    database.execute("DROP VIEW postcall.waiting; ALTER TABLE postcall.queue RENAME TO waiting").await;
+    damage(&database, "waiting", "agent", "true").await;
     let error = database.store.search(&filter, None, PAGE).await.unwrap_err();
-    assert!(error.is_about_the_data(), "{error:?}");
+    assert!(error.is_about_what_is_stored(), "{error:?}");
 }
 
 /// How many rows are asked for.
