@@ -15,7 +15,7 @@ const ENDS: &str =
 
 /// From now on, who reads this column of the rows for which `condition` holds gets the error of a damaged page. A stable function,
 /// because the planner lets a view with a volatile one read all rows.
-pub async fn damage(database: &Database, table: &str, column: &str, condition: &str) {
+async fn damage(database: &Database, table: &str, column: &str, condition: &str) {
     let columns = format!(
         "SELECT string_agg(CASE WHEN attname = '{column}'
              THEN 'CASE WHEN {condition} THEN public.damaged({column}) ELSE {column} END AS {column}' ELSE quote_ident(attname) END,
