@@ -7,7 +7,7 @@ use crate::signing::changed;
 use crate::support::database::Database;
 use crate::support::inbox::Inbox;
 use crate::support::keys::{key_file, new_key, set, started};
-use crate::support::process::Dispatcher;
+use crate::support::process::{ALL_FOR_ONE, Dispatcher};
 use crate::support::proxy::{Fate, Proxy};
 
 const ENDS: &str =
@@ -33,7 +33,7 @@ async fn damage(database: &Database, table: &str, column: &str, condition: &str)
         .await;
 }
 
-/// The agents whose calls one claim takes; what `b` needs is damaged.
+/// The agents whose calls one claim takes, if one host may have all places; what `b` needs is damaged.
 const AGENTS: [&str; 3] = ["a", "b", "c"];
 
 /// Commits a call of each agent at once.
@@ -72,7 +72,7 @@ async fn a_version_that_cannot_be_read_fails_its_own_deliveries() {
     damage(&database, "action_version", "body", "action_id = 2").await;
     insert_calls(&database).await;
     let proxy = losing_the_second(&database, "FROM postcall.action_version").await;
-    let _dispatcher = Dispatcher::start_at(&proxy.url_of(&database.url), &[]).await;
+    let _dispatcher = Dispatcher::start_at(&proxy.url_of(&database.url), &ALL_FOR_ONE).await;
     only_b_failed(&database, &inbox, &proxy, "cannot be loaded").await;
 }
 
@@ -87,7 +87,7 @@ async fn a_secret_that_cannot_be_read_fails_the_deliveries_that_name_it() {
     damage(&database, "secret", "sealed_value", "agent = ''b''").await;
     insert_calls(&database).await;
     let proxy = losing_the_second(&database, "JOIN postcall.secret").await;
-    let arguments = ["--key-file", keys.path().to_str().unwrap()];
+    let arguments = [&ALL_FOR_ONE[..], &["--key-file", keys.path().to_str().unwrap()]].concat();
     let _dispatcher = Dispatcher::start_at(&proxy.url_of(&database.url), &arguments).await;
     only_b_failed(&database, &inbox, &proxy, "it was changed in the database. Set it anew").await;
 }
@@ -104,7 +104,7 @@ async fn a_signing_key_that_cannot_be_read_fails_the_deliveries_of_its_agent() {
     damage(&database, "signing_key", "sealed_value", "agent = ''b''").await;
     insert_calls(&database).await;
     let proxy = losing_the_second(&database, "JOIN postcall.signing_key AS found").await;
-    let arguments = ["--key-file", keys.path().to_str().unwrap()];
+    let arguments = [&ALL_FOR_ONE[..], &["--key-file", keys.path().to_str().unwrap()]].concat();
     let _dispatcher = Dispatcher::start_at(&proxy.url_of(&database.url), &arguments).await;
     only_b_failed(&database, &inbox, &proxy, "it was changed in the database. Disable signing").await;
 }

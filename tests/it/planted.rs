@@ -60,8 +60,8 @@ impl Seen {
         let mut found = Vec::new();
         for (place, text) in &self.0 {
             let decoded = percent_encoding::percent_decode_str(text).decode_utf8_lossy().to_lowercase();
-            for word in words.iter().map(|word| word.to_lowercase()) {
-                if decoded.contains(&word) || decoded.contains(&hex::encode(&word)) {
+            for (word, as_it_is) in words.iter().map(|word| (word.to_lowercase(), hex::encode(word))) {
+                if [&word, &as_it_is, &hex::encode(&word)].iter().any(|form| decoded.contains(*form)) {
                     let at = decoded.find(&word).unwrap_or_default();
                     let excerpt: String =
                         decoded.chars().skip(decoded[..at].chars().count().saturating_sub(80)).take(200).collect();

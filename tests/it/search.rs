@@ -113,7 +113,7 @@ async fn a_search_that_takes_too_long_says_how_far_it_got_and_goes_on_from_there
 }
 
 #[tokio::test]
-async fn a_window_that_takes_too_long_is_made_narrower_and_an_error_is_no_lack_of_time() {
+async fn a_window_that_takes_too_long_is_made_narrower() {
     let database = Database::new().await;
     let (newest, older) = ("2026-11-20T12:00:00Z", "2026-11-20T11:30:00Z");
     database.publish("a", "rare", &json!({"method": "POST", "url": "https://receiver.example/"})).await;
@@ -133,15 +133,6 @@ async fn a_window_that_takes_too_long_is_made_narrower_and_an_error_is_no_lack_o
     assert_eq!(found.rows.len(), 1);
     let Reached::Time(until) = found.reached else { panic!("{:?}", found.reached) };
     assert!(until > older.parse::<DateTime<Utc>>().unwrap() && until < newest.parse::<DateTime<Utc>>().unwrap());
-    // A look that fails otherwise is not taken for one that takes too long.
-    database
-        .execute(
-            "CREATE OR REPLACE VIEW postcall.waiting AS SELECT * FROM postcall.queue WHERE 1 / (action_id - 1) >= 0",
-        )
-        .await;
-    assert_eq!(database.number("SELECT action_id FROM postcall.queue LIMIT 1").await, 1);
-    let error = database.store.search(&filter, None, PAGE).await.unwrap_err();
-    assert!(error.is_about_the_data(), "{error:?}");
 }
 
 /// How many rows are asked for.

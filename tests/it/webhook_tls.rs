@@ -6,7 +6,6 @@ use std::process::Command;
 use std::sync::Arc;
 
 use postcall::domain::delivery::{BodyEnd, Ending, Failure, Outcome, UnknownReason};
-use postcall::domain::request::Request;
 use postcall::webhook::{SendGate, TargetRules, Webhook, WebhookSettings};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -117,32 +116,9 @@ async fn send_trusting(file: &Path) {
     assert_eq!((second.timing.connected, receiver.received().len()), (None, 1));
 
     assert_nothing_uncalled_for_is_an_answer(file).await;
-    assert_a_large_request_arrives_whole(file).await;
 
     let plain = Receiver::answering(OK).await;
     assert_answered(&send(&post(&plain.url("/"), AMPLE_MS)).await, 200, b"ok", BodyEnd::Complete);
-}
-
-/// A server that reads more slowly than it is sent to, and answers what it has read to the end.
-async fn assert_a_large_request_arrives_whole(file: &Path) {
-    let acceptor = acceptor(CertificateDer::from_pem_file(file).unwrap(), PrivateKeyDer::from_pem_file(file).unwrap());
-    let receiver = Receiver::start(move |peer| {
-        let acceptor = acceptor.clone();
-        async move {
-            let mut stream = acceptor.accept(peer.into_stream()).await.unwrap();
-            let (mut piece, mut read) = ([0; 1024], 0);
-            while !piece[..read].ends_with(b"!") {
-                read = stream.read(&mut piece).await.unwrap();
-                assert!(read > 0, "the request ended early");
-            }
-            stream.write_all(OK).await.unwrap();
-        }
-    })
-    .await;
-    let body = Some(format!("{}!", "x".repeat(5 << 20)));
-    let request = Request { body, ..post(&https(&receiver), AMPLE_MS) };
-    let attempt = webhook().send(&request, Uuid::now_v7(), &SendGate::open(), pending()).await;
-    assert_answered(&attempt, 200, b"ok", BodyEnd::Complete);
 }
 
 /// A server that answers and then, when told, sends an answer to nothing on the idle connection.
