@@ -26,8 +26,9 @@ use crate::store::acts::{ActFilter, ActRow, ActsFound};
 ///   tested                an action or an action file, with what became of the test
 ///
 /// Who did it stands there twice: the name that the person gave, and the user who was logged into the
-/// database, whom the person cannot choose. What was done before this was recorded has neither. Nothing of it can be changed or deleted, as long as
-/// it is kept; replays and findings go when the history goes that they belong to.
+/// database, whom the person cannot choose. What was done before this was recorded has neither. Nothing
+/// of it can be changed or deleted, as long as it is kept; replays and findings go when the history
+/// goes that they belong to.
 ///
 /// One look reads at most 10,000 acts; if fewer than a page match among them, stderr says how to go
 /// on. --all prints everything. The role postcall_auditor suffices; a user who has only the role

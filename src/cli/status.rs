@@ -23,9 +23,9 @@ use crate::store::status::{Count, DispatcherStatus, HeldPause, Life, Oldest, Rep
 
 /// Show the current status: what needs somebody, dispatchers, queue, last hour, pauses, and whether the hosts answer.
 ///
-/// First comes what needs somebody, the most urgent first, with what to do about each: by the same rules as the
-/// overview of the console. The last hour tells how deliveries ended that were created within it, up to
-/// 10,000 in each state.
+/// First comes what needs somebody, the most urgent first, with what to do about each: by the same
+/// rules as the overview of the console. The last hour tells how deliveries ended that were created
+/// within it, up to 10,000 in each state.
 ///
 /// In flight, by dispatcher, is what the database says: deliveries that are claimed and have no
 /// recorded outcome yet. The reports come from the dispatchers themselves and are some seconds old, and

@@ -24,6 +24,11 @@ pub fn differences_within(older: &ActionSpec, newer: &ActionSpec, search: Durati
     diff.unified_diff().context_radius(AROUND).to_string()
 }
 
+/// All lines of the first version of an action, each as one that is added.
+pub fn first(spec: &ActionSpec) -> String {
+    lines(spec).lines().map(|line| format!("+{line}\n")).collect()
+}
+
 /// A version as lines: its fields in the order of the platform's form, and templates of several lines indented below them.
 fn lines(spec: &ActionSpec) -> String {
     let headers = spec.headers.as_deref().map_or("headers: none\n".to_owned(), |text| block("headers", text));
@@ -70,6 +75,12 @@ mod tests {
         assert_eq!(differences(&spec(Some("{}")), &newer), expected.replace("@@ -1,6 +1,8 @@", "@@ -1,7 +1,9 @@"));
         let none = differences(&spec(Some("{}")), &spec(None));
         assert!(none.ends_with("-body:\n-  {}\n+body: none, the whole call is sent\n"), "{none}");
+    }
+
+    #[test]
+    fn of_a_first_version_every_field_is_told() {
+        let expected = "+method: POST\n+url: https://h/\n+timeout: 1000\n+headers:\n+  {\"a\": 1}\n+body:\n+  {}\n";
+        assert_eq!(first(&spec(Some("{}"))), expected);
     }
 
     #[test]

@@ -13,6 +13,9 @@ use crate::domain::warning::{Warning, WarningCode};
 use crate::render::{CompiledAction, advice, certificate_without_tls, diagnostic, typed};
 use crate::webhook::{TargetRefusal, refused_by_default};
 
+/// How much of a host a warning tells, in characters.
+const MOST_OF_A_HOST: usize = 80;
+
 /// A problem with the text to which its position refers.
 #[derive(Clone, PartialEq, Eq)]
 pub struct LocatedProblem<'t> {
@@ -252,6 +255,8 @@ fn target_warnings(template: &str) -> Vec<Warning> {
     };
     let mut warnings: Vec<Warning> = refused_by_default(&url).into_iter().map(warning).collect();
     let unlikely = match url.host() {
+        // That a host is no place for a placeholder is told as an error.
+        Some(url::Host::Domain(name)) if name.contains('$') => None,
         // What means this machine was told above.
         Some(url::Host::Domain(name)) if warnings.iter().all(|told| told.code != WarningCode::PrivateAddress) => {
             why_unlikely(name)
@@ -259,7 +264,9 @@ fn target_warnings(template: &str) -> Vec<Warning> {
         _ => None,
     };
     warnings.extend(unlikely.map(|why| {
-        let (message, hint) = (format!("the host {host} {why}"), "write the whole name, as in crm.example.com");
+        let start: String = host.chars().take(MOST_OF_A_HOST).collect();
+        let more = if start.len() < host.len() { "…" } else { "" };
+        let (message, hint) = (format!("the host {start}{more} {why}"), "write the whole name, as in crm.example.com");
         Warning::new(WarningCode::UnlikelyHost, Field::Url, message, hint).at(authority.clone())
     }));
     warnings

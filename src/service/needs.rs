@@ -70,9 +70,9 @@ pub fn needs(
         hosts(status, &mut needs);
         pauses(status, &mut needs);
     }
-    failures(last_hour.unwrap_or_default(), &mut needs);
-    if let Some(open) = open {
-        left_open::tell(open, &mut needs);
+    match open {
+        Some(open) => left_open::tell(open, &mut needs),
+        None => failures(last_hour.unwrap_or_default(), &mut needs),
     }
     partitions(headroom.unwrap_or_default(), &mut needs);
     needs.sort_by_key(|need| Urgency::ALL.iter().position(|urgency| *urgency == need.urgency));
@@ -172,28 +172,35 @@ fn pauses(status: &Status, needs: &mut Vec<Need>) {
     }
 }
 
+/// What failed or was rejected in the last hour, for who may not read what became of it since.
 fn failures(last_hour: &[StateCount], needs: &mut Vec<Need>) {
     for counted in last_hour {
         let what = |one, many| format!("{} in the last hour.", deliveries(up_to(counted.count), one, many));
-        let need = match counted.state {
-            State::Failed => Need {
-                urgency: Urgency::Look,
-                what: what("failed", "failed"),
-                cure: "Nothing of these was sent. Each says why; when that is mended, send them by a replay.",
-                command: Some("postcall replay --state failed --since TIME --reason '…' --dry-run"),
-                link: Some(("/deliveries?state=failed&since=1h", "What failed")),
-            },
-            State::Rejected => Need {
-                urgency: Urgency::Look,
-                what: what("was rejected by its receiver", "were rejected by their receivers"),
-                cure: "Whatever was rejected was received and refused. Look at the codes: 4xx is mostly the action, 5xx the \
-                       receiver.",
-                command: None,
-                link: Some(("/deliveries?state=rejected&since=1h", "What was rejected")),
-            },
+        needs.push(match counted.state {
+            State::Failed => failed(what("failed", "failed")),
+            State::Rejected => rejected(what("was rejected by its receiver", "were rejected by their receivers")),
             _ => continue,
-        };
-        needs.push(need);
+        });
+    }
+}
+
+fn failed(what: String) -> Need {
+    Need {
+        urgency: Urgency::Look,
+        what,
+        cure: "Each says why; when that is mended, send them by a replay.",
+        command: Some("postcall replay --open --state failed --since TIME --reason '…' --dry-run"),
+        link: Some(("/deliveries?state=failed&open=1&since=1h", "What failed")),
+    }
+}
+
+fn rejected(what: String) -> Need {
+    Need {
+        urgency: Urgency::Look,
+        what,
+        cure: "Whatever was rejected was received and refused. Look at the codes: 4xx is mostly the action, 5xx the receiver.",
+        command: None,
+        link: Some(("/deliveries?state=rejected&open=1&since=1h", "What was rejected")),
     }
 }
 

@@ -10,6 +10,7 @@ use super::preview::first;
 use crate::domain::action::Method;
 use crate::domain::body_digest::KeyedDigest;
 use crate::domain::call::Call;
+use crate::domain::delivery::{ResolutionSource, State};
 use crate::domain::mask;
 use crate::domain::problem::Problem;
 use crate::domain::request::{Gap, Gaps, Request};
@@ -203,7 +204,8 @@ pub async fn render_again(store: &Store, row: &HistoryRow) -> PastRequest {
             let body = recorded.and_then(|recorded| is_recorded(recorded, &request, store.keys()));
             let head = row.request_head_hmac.as_ref();
             let head = head.and_then(|recorded| is_recorded_head(recorded, &request, store.keys()));
-            let compared = Compared { head, body, has_body: request.body.is_some(), is_past: row.url.is_some() };
+            let is_past = row.url.is_some() && !nothing_left(row);
+            let compared = Compared { head, body, has_body: request.body.is_some(), is_past };
             // What it was signed with is not kept, and the keys are not opened for this.
             let signed = match store.was_signed(&row.agent, row.claimed_at).await {
                 Ok(signed) => signed,
@@ -227,6 +229,11 @@ fn unreadable(error: &StoreError) -> PastRequest {
     } else {
         PastRequest::Gone("the database did not return what it holds")
     }
+}
+
+/// Whether certainly nothing of the request was sent. That it failed, a person may only have found out.
+fn nothing_left(row: &HistoryRow) -> bool {
+    matches!(row.state, State::Failed | State::Skipped) && row.resolved_from != Some(ResolutionSource::Person)
 }
 
 /// Whether the body has the recorded digest, which is in hexadecimal; `None` if its key is not there.

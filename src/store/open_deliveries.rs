@@ -2,9 +2,11 @@
 //! many of them nobody can send again, and since when the oldest of the others is. An auditor's rights suffice; the search for them is in
 //! `search`.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::PgConnection;
+use uuid::Uuid;
 
+use super::history::floor;
 use super::matching::prepare;
 use super::open_rule::with_is_open;
 use super::status::{Count, Oldest};
@@ -28,6 +30,10 @@ pub struct OpenDeliveries {
     /// How many of the counted ones failed or were rejected, and have lost their call: no replay can send them again, and there is nothing
     /// to find out about them, so nobody can do anything about them any more.
     pub beyond_replay: i64,
+    /// How many of the counted ones failed within the last hour, by the time at which they were created, and are not beyond replay.
+    pub failed_lately: i64,
+    /// As `failed_lately`, of those that were rejected.
+    pub rejected_lately: i64,
     /// The oldest that is open and not beyond replay; `None` if none is.
     pub oldest: Option<Oldest>,
     /// Whether there may be one that is older than `oldest`, because much that is older was healed, or is beyond replay.
@@ -46,6 +52,8 @@ struct Row {
     open: i64,
     unknown: i64,
     beyond_replay: i64,
+    failed_lately: i64,
+    rejected_lately: i64,
     created_at: Option<DateTime<Utc>>,
     age_ms: Option<i64>,
 }
@@ -53,10 +61,10 @@ struct Row {
 /// Makes a statement that looks at the newest deliveries that were not delivered (`" DESC"`), or at the oldest (`""`), at `$looked_at` of
 /// them, and counts up to `$limit` that are open: of all, or of those only that are not beyond replay.
 macro_rules! looked_at {
-    ($direction:literal, $looked_at:expr, $limit:expr, $only_within_reach:literal) => {
-        with_is_open!(looked_at; @ $direction, $looked_at, $limit, $only_within_reach,)
+    ($direction:literal, $looked_at:expr, $limit:expr, $only_within_reach:literal, $lately:expr) => {
+        with_is_open!(looked_at; @ $direction, $looked_at, $limit, $only_within_reach, $lately,)
     };
-    (@ $direction:literal, $looked_at:expr, $limit:expr, $only_within_reach:literal, $is_open:literal) => {
+    (@ $direction:literal, $looked_at:expr, $limit:expr, $only_within_reach:literal, $lately:expr, $is_open:literal) => {
         sqlx::query_as!(
             Row,
             // - An arm for each state: only of one state, the index of what was not delivered has its rows in order. The arms are
@@ -111,12 +119,15 @@ macro_rules! looked_at {
             SELECT (SELECT count(*) FROM looked_at) AS "looked_at!", (SELECT count(*) FROM open) AS "open!",
                    (SELECT count(*) FROM open WHERE state = 'unknown') AS "unknown!",
                    (SELECT count(*) FROM open WHERE is_beyond_replay) AS "beyond_replay!",
+                   (SELECT count(*) FROM open WHERE state = 'failed' AND delivery_id >= $4 AND NOT is_beyond_replay) AS "failed_lately!",
+                   (SELECT count(*) FROM open WHERE state = 'rejected' AND delivery_id >= $4 AND NOT is_beyond_replay) AS "rejected_lately!",
                    (SELECT created_at FROM oldest) AS created_at,
                    (SELECT greatest(0, extract(epoch FROM clock_timestamp() - created_at) * 1000)::bigint FROM oldest) AS age_ms
             "#,
             $looked_at,
             $limit,
-            $only_within_reach
+            $only_within_reach,
+            $lately
         )
     };
 }
@@ -130,7 +141,10 @@ impl Store {
     pub async fn open_deliveries(&self) -> Result<OpenDeliveries, StoreError> {
         let mut snapshot = self.pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
         prepare(&mut snapshot, LOOK_TIMEOUT.min(self.statement_timeout)).await?;
-        let newest = looked_at!(" DESC", MOST_OPEN_LOOKED_AT, MOST_OPEN, false).fetch_one(&mut *snapshot).await?;
+        let now = sqlx::query_scalar!(r#"SELECT statement_timestamp() AS "now!""#).fetch_one(&mut *snapshot).await?;
+        let lately = floor(now - TimeDelta::hours(1));
+        let newest =
+            looked_at!(" DESC", MOST_OPEN_LOOKED_AT, MOST_OPEN, false, lately).fetch_one(&mut *snapshot).await?;
         let is_more = newest.open >= MOST_OPEN || newest.looked_at >= MOST_OPEN_LOOKED_AT;
         // If everything was looked at, the oldest is among it.
         let from_the_other_end = if is_more { oldest(&mut snapshot).await? } else { None };
@@ -139,6 +153,8 @@ impl Store {
             count: Count { counted: newest.open, is_more },
             unknown: newest.unknown,
             beyond_replay: newest.beyond_replay,
+            failed_lately: newest.failed_lately,
+            rejected_lately: newest.rejected_lately,
             oldest: from_the_other_end.or(newest.oldest()),
             may_be_older: is_more && from_the_other_end.is_none(),
         })
@@ -149,7 +165,7 @@ impl Store {
 async fn oldest(snapshot: &mut PgConnection) -> Result<Option<Oldest>, sqlx::Error> {
     // All that are looked at are judged, before the first of them is taken.
     for most in [FIRST_LOOKED_AT, MOST_OPEN_LOOKED_AT] {
-        let found = looked_at!("", most, 1_i64, true).fetch_one(&mut *snapshot).await?.oldest();
+        let found = looked_at!("", most, 1_i64, true, Uuid::max()).fetch_one(&mut *snapshot).await?.oldest();
         if found.is_some() {
             return Ok(found);
         }

@@ -404,7 +404,7 @@ async fn whoever_has_a_link_exports_one_agent_and_sees_no_calls_and_no_acts_and_
     for target in ["/calls", "/audit"] {
         let response = console.ask("GET", target, &viewer).await;
         assert!(
-            response.status == 200 && response.words().contains("It needs a database user"),
+            response.status == 200 && response.words().contains("It needs the role auditor"),
             "{}",
             response.words()
         );

@@ -31,7 +31,7 @@ async fn everything_can_be_tried_out_on_the_console_of_the_demo_which_only_this_
     let console = Console::of_demo(&database.url).await;
     assert!(console.address().ip().is_loopback(), "{}", console.address());
     let without = console.page("/calls?without=1").await.words();
-    for words in ["agent_off", "agent_7f3k3", "agent_7f3k2?"] {
+    for words in ["agent_off", "agent_7f3kk2", "agent_7f3k2?"] {
         assert!(without.contains(words), "no {words}, a call without a delivery, in {without}");
     }
     for state in ["delivered", "rejected", "failed", "unknown", "skipped"] {

@@ -78,7 +78,7 @@ async fn that_nothing_is_sent_is_a_problem_exactly_if_something_waits() {
     database.publish("a", "default", &action).await;
     for role in ["postcall_auditor", "postcall_publisher", "postcall_dispatcher"] {
         let url = database.login(&[role]).await;
-        database.execute("TRUNCATE postcall.waiting").await;
+        database.execute("DELETE FROM postcall.waiting").await;
         let idle = postcall_at(&url, &["doctor", "--json"]);
         assert_eq!(verdict(&checks(&idle), "dispatchers"), ("warning", "no dispatcher runs"), "{role}");
         assert!(idle.status.success(), "{role}: {}", stderr(&idle));

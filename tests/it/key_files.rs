@@ -41,7 +41,7 @@ fn form<'a>(url: &'a str, over: &'a str, step: &'a str) -> [(&'a str, &'a str); 
         ("timeout", ""),
         ("headers", ""),
         ("body", ""),
-        ("reason", ""),
+        ("reason", "r"),
         ("step", step),
     ]
 }

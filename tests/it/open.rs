@@ -11,6 +11,7 @@ use uuid::Uuid;
 use crate::support::database::Database;
 use crate::support::endings::{end_all, ended};
 use crate::support::process::{postcall_on, stderr, stdout};
+use crate::support::sealing::unguarded;
 
 /// The rows that the benchmark measures, few of them.
 const YEAR: &str = include_str!("../../benches/dispatch/history.sql");
@@ -117,6 +118,26 @@ async fn a_replay_that_is_still_on_its_way_heals_nothing_yet() {
     assert_eq!(open(&database), BTreeSet::from([first]));
     end_all(&database, "delivered").await;
     assert_eq!(open(&database), BTreeSet::new());
+}
+
+#[tokio::test]
+async fn of_the_last_hour_what_failed_or_was_rejected_counts_until_a_replay_has_delivered_it() {
+    let database = Database::new().await;
+    database.publish("a", "default", &json!({"method": "POST", "url": "https://receiver.example/"})).await;
+    let failed = one(&database, "failed").await;
+    one(&database, "rejected").await;
+    one(&database, "delivered").await;
+    let lately = || async {
+        let open = database.store.open_deliveries().await.unwrap();
+        (open.failed_lately, open.rejected_lately)
+    };
+    assert_eq!(lately().await, (1, 1));
+    replayed(&database, &failed, "delivered").await;
+    assert_eq!(lately().await, (0, 1));
+    // What is older than an hour is told by how long it has been open.
+    let older = "UPDATE postcall.delivery SET delivery_id = postcall.uuid_v7_floor(now() - interval '61 minutes') WHERE state = 'rejected'";
+    unguarded(&database, older).await;
+    assert_eq!(lately().await, (0, 0));
 }
 
 #[tokio::test]

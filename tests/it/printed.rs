@@ -126,7 +126,7 @@ async fn no_cell_of_a_csv_runs_in_a_spreadsheet_and_the_header_is_always_there()
     let listed = read(&database, &["action", "list", "--format", "csv"]);
     assert_eq!((listed[1][0].as_str(), listed[1][2].as_str()), ("'=HYPERLINK(1)", "1"));
     for row in read(&hostile, &["history", "--format", "csv"]).iter().skip(1) {
-        assert_eq!(row.len(), 38);
+        assert_eq!(row.len(), rows[0].len());
         assert!(row.iter().all(|cell| !cell.starts_with(['=', '+', '@', '\t', '\r'])), "{row:?}");
     }
     let rows = read(&hostile, &["history", "--format", "csv", "--state", "failed"]);

@@ -406,7 +406,7 @@ async fn the_console_shows_and_changes_sealed_templates_with_the_key_and_says_wi
         ("headers", ""),
         ("body", "\"bodyT0k3nW5\""),
         ("enabled", "on"),
-        ("reason", ""),
+        ("reason", "r"),
     ];
     let refused = without.sends("", "/change/action", &change).await;
     assert!(refused.status == 409 && refused.words().contains("--key-file"), "{}", refused.words());

@@ -208,7 +208,9 @@ async fn a_call_that_waits_is_found_by_each_of_its_ids_without_what_others_have_
             "UPDATE postcall.waiting SET call_id = '{call_id}', call_sid = 'CA7'
              WHERE delivery_id = (SELECT delivery_id FROM postcall.waiting WHERE agent = 'most' OFFSET 500 LIMIT 1)"
         );
-        for sql in [sids, &the_one, "VACUUM ANALYZE", "SELECT pg_stat_reset()"] {
+        // What these have read is counted before the counters are reset.
+        let written = format!("{sids}; {the_one}; SELECT pg_stat_force_next_flush()");
+        for sql in [&written, "VACUUM ANALYZE", "SELECT pg_stat_reset()"] {
             database.execute(sql).await;
         }
         let (found, read) = read_by(&database, "waiting", &filter).await;

@@ -232,7 +232,7 @@ async fn no_secret_is_named_while_a_dispatcher_of_an_earlier_release_runs() {
         ("headers", ""),
         ("body", ""),
     ];
-    let step = |step| [&form[..], &[("reason", ""), ("step", step)]].concat();
+    let step = |step| [&form[..], &[("reason", "r"), ("step", step)]].concat();
     let review = console.sends("", "/change/action", &step("review")).await;
     assert!(review.words().contains("The agent has no secret TOKEN"), "{}", review.words());
     let refused = console.sends("", "/change/action", &step("publish")).await;

@@ -71,7 +71,6 @@ async fn an_action_or_a_version_that_does_not_exist_is_told_with_what_shows_thos
         "agent agent_good has no action crn: did you mean crm?; `postcall action list agent_good` shows what it has\n";
     assert_eq!(said(&["history", "--agent", "agent_good", "--action", "crn"]), crm);
     assert_eq!(said(&["action", "tests", "agent_good", "--name", "crn"]), crm);
-    let file = file(&json!({"method": "POST", "url": "https://receiver.example/"}).to_string());
     let test = ["action", "test", "agent_good", "--name", "crn", "--by", "Ada", "--reason", "r"];
     for arguments in [
         &["action", "show", "agent_good", "--name", "crn"][..],
@@ -79,7 +78,6 @@ async fn an_action_or_a_version_that_does_not_exist_is_told_with_what_shows_thos
         &["action", "diff", "agent_good", "1", "2", "--name", "crn"],
         &["action", "disable", "agent_good", "--name", "crn"],
         &test,
-        &[&test[..], &["--file", file.path().to_str().unwrap()]].concat(),
     ] {
         assert_eq!(said(arguments), format!("postcall: {crm}"), "{arguments:?}");
     }

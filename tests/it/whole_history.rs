@@ -69,8 +69,8 @@ async fn a_whole_result_is_printed_as_a_page_that_is_long_enough_would_be() {
     for format in ["json", "csv", "jsonl"] {
         let page = printed(&["--limit", "10000", "--format", format]);
         assert_eq!(printed(&["--all", "--format", format]), page, "{format}");
-        let none = printed(&["--limit", "10000", "--format", format, "--agent", "nobody"]);
-        assert_eq!(printed(&["--all", "--format", format, "--agent", "nobody"]), none, "{format}");
+        let none = printed(&["--limit", "10000", "--format", format, "--state", "unknown"]);
+        assert_eq!(printed(&["--all", "--format", format, "--state", "unknown"]), none, "{format}");
     }
     let objects: Vec<Value> = serde_json::from_str(&printed(&["--all", "--format", "json"])).unwrap();
     assert_eq!(objects.len(), 1_103);

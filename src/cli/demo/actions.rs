@@ -11,7 +11,7 @@ pub(super) const PAUSED_AGENT: &str = "agent_paused";
 /// The agent whose only action is not enabled: its calls get no delivery.
 pub(super) const OFF_AGENT: &str = "agent_off";
 /// The example's agent as somebody misspelt it on the platform: no action was ever published for it.
-pub(super) const MISSPELT_AGENT: &str = "agent_7f3k3";
+pub(super) const MISSPELT_AGENT: &str = "agent_7f3kk2";
 
 /// The example body of the platform's documentation, as printed there: the comma after `leadId` is missing.
 pub(super) const EXAMPLE_BODY: &str = r#"{

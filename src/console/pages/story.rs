@@ -29,7 +29,7 @@ pub(in crate::console) enum When {
 /// What became of it, and what can be done: two sentences at most.
 pub(super) fn outcome(row: &HistoryRow) -> String {
     let code = row.response_code.map_or("a finding".to_owned(), |code| code.to_string());
-    match row.state {
+    let outcome = match row.state {
         State::Waiting => "It waits for its turn.".to_owned(),
         State::Sending => "A dispatcher has claimed it, and its result is not recorded yet.".to_owned(),
         State::Delivered if row.resolved_from == Some(ResolutionSource::Person) => {
@@ -39,16 +39,23 @@ pub(super) fn outcome(row: &HistoryRow) -> String {
         State::Rejected if row.resolved_from == Some(ResolutionSource::Person) => {
             "The receiver had it and refused it, as a person found out.".to_owned()
         }
-        State::Rejected => format!("The receiver had it and answered {code}. It is not sent again by itself."),
+        State::Rejected => format!("The receiver had it and answered {code}."),
         State::Failed if row.resolved_from == Some(ResolutionSource::Person) => {
             "It never reached the receiver, as a person found out.".to_owned()
         }
         State::Failed => format!("Certainly nothing of it was sent: {}", why(row.error_kind)),
-        State::Unknown => format!(
-            "It may have reached the receiver, and nobody can know: {} It is never sent again by itself.",
-            why(row.error_kind)
-        ),
+        State::Unknown => format!("It may have reached the receiver, and nobody can know: {}", why(row.error_kind)),
         State::Skipped => "No attempt was made: its action was disabled before it had its turn.".to_owned(),
+    };
+    match row.state {
+        _ if row.replayed_as.is_some() => {
+            format!("{outcome} A replay of it was made since: see below what became of that.")
+        }
+        State::Rejected if row.resolved_from != Some(ResolutionSource::Person) => {
+            format!("{outcome} It is not sent again by itself.")
+        }
+        State::Unknown => format!("{outcome} It is never sent again by itself."),
+        _ => outcome,
     }
 }
 

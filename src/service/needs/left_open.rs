@@ -1,6 +1,6 @@
 //! What is told of open deliveries: those that somebody can do something about, and those that nobody can send again.
 
-use super::{Need, ONE, Urgency};
+use super::{Need, ONE, Urgency, failed, rejected};
 use crate::service::words::{at_least, long, number};
 use crate::store::open_deliveries::OpenDeliveries;
 use crate::store::status::Count;
@@ -14,6 +14,7 @@ const LINK: Option<(&str, &str)> = Some(("/deliveries?open=1", "What is open"));
 /// told apart.
 pub(super) fn tell(open: &OpenDeliveries, needs: &mut Vec<Need>) {
     beyond_replay(open, needs);
+    lately(open, needs);
     let Some(oldest) = open.oldest.filter(|oldest| oldest.age_ms >= NEWLY_OPEN_MS) else { return };
     let within_reach = open.within_reach();
     if within_reach.counted == open.unknown && !within_reach.is_more {
@@ -34,6 +35,27 @@ pub(super) fn tell(open: &OpenDeliveries, needs: &mut Vec<Need>) {
         command: Some("postcall replay --open --since TIME --reason '…' --dry-run"),
         link: LINK,
     });
+}
+
+/// What failed or was rejected in the last hour, without what a replay has delivered since.
+fn lately(open: &OpenDeliveries, needs: &mut Vec<Need>) {
+    let what = |counted: i64, one: &str, many: &str| match counted {
+        1 => format!("1 delivery {one} in the last hour, and no replay has delivered it."),
+        _ => {
+            let counted = Count { counted, is_more: open.count.is_more };
+            format!("{} deliveries {many} in the last hour, and no replay has delivered them.", at_least(counted))
+        }
+    };
+    if open.rejected_lately > 0 {
+        needs.push(rejected(what(
+            open.rejected_lately,
+            "was rejected by its receiver",
+            "were rejected by their receivers",
+        )));
+    }
+    if open.failed_lately > 0 {
+        needs.push(failed(what(open.failed_lately, "failed", "failed")));
+    }
 }
 
 /// What nobody has to do anything about, because nobody can.
@@ -76,6 +98,8 @@ mod tests {
             count: Count { counted, is_more: counted == 1_000 },
             unknown,
             beyond_replay: 0,
+            failed_lately: 0,
+            rejected_lately: 0,
             oldest: Some(Oldest { created_at: DateTime::UNIX_EPOCH, age_ms }),
             may_be_older: false,
         }
@@ -97,6 +121,27 @@ mod tests {
         // These are told by what happened in the last hour, and by what is unknown.
         assert_eq!(told(open(3, 0, HOUR - 1)), Vec::<String>::new());
         assert_eq!(told(open(3, 3, 2 * HOUR)), Vec::<String>::new());
+    }
+
+    #[test]
+    fn of_the_last_hour_only_what_no_replay_has_delivered_needs_somebody() {
+        use crate::domain::delivery::State;
+        use crate::store::history::StateCount;
+        let last_hour =
+            [StateCount { state: State::Failed, count: 5 }, StateCount { state: State::Rejected, count: 5 }];
+        let told = |open: OpenDeliveries| told_of(needs(None, Some(&last_hour), Some(&open), None));
+        assert_eq!(told(open(0, 0, 0)), Vec::<String>::new());
+        assert_eq!(
+            told(OpenDeliveries { failed_lately: 1, rejected_lately: 3, ..open(4, 0, 0) }),
+            [
+                "look into: 3 deliveries were rejected by their receivers in the last hour, and no replay has delivered them.",
+                "look into: 1 delivery failed in the last hour, and no replay has delivered it.",
+            ]
+        );
+        assert_eq!(
+            told(OpenDeliveries { failed_lately: 1_000, ..open(1_000, 0, 0) }),
+            ["look into: 1,000 or more deliveries failed in the last hour, and no replay has delivered them."]
+        );
     }
 
     #[test]

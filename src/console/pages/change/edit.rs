@@ -19,7 +19,7 @@ use crate::domain::action::{DEFAULT_NAME, Method};
 use crate::domain::action_file::ActionFile;
 use crate::domain::problem::Field;
 use crate::service::action_form::ActionForm;
-use crate::service::comparison::differences;
+use crate::service::comparison;
 use crate::service::examination::{NotPublishable, Storage, look_at, warnings};
 use crate::service::{publishing, secrets, told};
 use crate::store::Store;
@@ -314,11 +314,7 @@ async fn review(store: &Store, typed: Typed, file: &ActionFile, is_refused: bool
     let is_other = newest.as_ref().map(|newest| newest.version) != typed.over;
     let notice = if is_other { published_meanwhile(newest.as_ref(), is_refused) } else { String::new() };
     let diff = newest.as_ref().map(|newest| newest.spec.as_ref()).transpose()?;
-    let diff = diff.map(|newest| differences(newest, &file.spec)).unwrap_or_else(|| {
-        // All of it is new.
-        let url = format!("+url: {}\n", file.spec.url.replace('\n', "\\n"));
-        format!("+method: {}\n{url}+timeout: {}\n", file.spec.method, file.spec.timeout_ms)
-    });
+    let diff = diff.map_or_else(|| comparison::first(&file.spec), |newest| comparison::differences(newest, &file.spec));
     let (diff, left_out) = diff_lines(&diff);
     let switches = match newest.as_ref().map(|newest| newest.enabled) {
         Some(enabled) if enabled == file.enabled => None,
