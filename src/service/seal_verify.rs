@@ -136,7 +136,7 @@ struct Compared {
 /// How many leaves a portion had, and what became of it.
 type Portion = Result<(u64, Compared), StoreError>;
 
-/// Verifies all of history, as [`verify_rows`] does; or says that rows are hidden, if that keeps it from reading them.
+/// Verifies all of history, as `verify_rows` does; or says that rows are hidden, if that keeps it from reading them.
 ///
 /// # Errors
 /// Only those of the database.
