@@ -3,10 +3,10 @@
 use clap::Args;
 use uuid::Uuid;
 
-use super::moment::{parse_moment, resolved};
+use super::moment::{parse_moment, resolved, say_nothing_between};
 use crate::domain::delivery::State;
 use crate::domain::error_kind::ErrorKind;
-use crate::domain::moment::{Moment, NOTHING_BETWEEN};
+use crate::domain::moment::Moment;
 use crate::store::history::HistoryFilter;
 use crate::store::{Store, StoreError};
 
@@ -67,9 +67,7 @@ impl Filter {
     /// Only those of the database, whose clock is asked if a span is given.
     pub(super) async fn resolved(self, store: &Store) -> Result<HistoryFilter, StoreError> {
         let [since, until] = resolved(store, [self.since, self.until]).await?;
-        if since.zip(until).is_some_and(|(since, until)| since >= until) {
-            eprintln!("{NOTHING_BETWEEN}");
-        }
+        say_nothing_between(since, until);
         Ok(HistoryFilter {
             delivery_ids: None,
             agent: self.agent,

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
-use crate::domain::moment::{EXPECTED, Moment};
+use crate::domain::moment::{EXPECTED, Moment, NOTHING_BETWEEN};
 use crate::store::{Store, StoreError};
 
 /// Parses a time as a person says it.
@@ -23,6 +23,6 @@ pub(super) async fn resolved<const N: usize>(
 /// Says on stderr that a search finds nothing because it begins where it ends, or later.
 pub(super) fn say_nothing_between(since: Option<DateTime<Utc>>, until: Option<DateTime<Utc>>) {
     if since.zip(until).is_some_and(|(since, until)| since >= until) {
-        eprintln!("the time since which is not before the time until which, so nothing can be found");
+        eprintln!("{NOTHING_BETWEEN}");
     }
 }

@@ -15,7 +15,7 @@ use super::table::{Table, print_json_line, time};
 use super::{CliError, Format, ONE_CONNECTION, print_line, print_text};
 use crate::domain::delivery::State;
 use crate::domain::report::HostCondition;
-use crate::service::words::long;
+use crate::service::words::{long, long_since};
 use crate::store::Store;
 use crate::store::open_deliveries::OpenDeliveries;
 use crate::store::standby::Standby;
@@ -288,18 +288,14 @@ fn condition(condition: HostCondition) -> String {
     let name = condition.as_str();
     match condition {
         HostCondition::Answering => name.to_owned(),
-        HostCondition::Silent { since_ms } => format!("{name} for {}", long(millis(since_ms))),
+        HostCondition::Silent { since_ms } => format!("{name} for {}", long_since(since_ms)),
         HostCondition::Unreachable { since_ms, last_error_kind, next_probe_in_ms } => format!(
             "{name} for {} ({}), next probe within {}",
-            long(millis(since_ms)),
+            long_since(since_ms),
             last_error_kind.as_str(),
-            long(millis(next_probe_in_ms))
+            long_since(next_probe_in_ms)
         ),
     }
-}
-
-fn millis(ms: u64) -> i64 {
-    i64::try_from(ms).unwrap_or(i64::MAX)
 }
 
 /// Since when the oldest open delivery that somebody can do something about is there, behind their number.

@@ -16,7 +16,7 @@ use crate::domain::delivery::State;
 use crate::domain::percent::encoded;
 use crate::domain::visible::visible;
 use crate::service::needs::Urgency;
-pub(super) use crate::service::words::{at_least, count, long, number};
+pub(super) use crate::service::words::{at_least, count, long, long_since, number};
 
 /// Which part of the console a page belongs to, for the navigation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -12,6 +12,11 @@ pub fn long(ms: i64) -> String {
     }
 }
 
+/// As [`long`], of a report, whose times are never negative.
+pub fn long_since(ms: u64) -> String {
+    long(i64::try_from(ms).unwrap_or(i64::MAX))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

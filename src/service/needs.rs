@@ -1,7 +1,7 @@
 //! What needs somebody: from the status to a list with what to do about each, for the overview of the console and for `postcall status`.
 //! Pure, so that each case has a test.
 
-use super::words::{count, long, number};
+use super::words::{count, long, long_since, number};
 use crate::domain::closed_set::closed_set;
 use crate::domain::delivery::State;
 use crate::domain::report::HostCondition;
@@ -137,14 +137,13 @@ fn hosts(status: &Status, needs: &mut Vec<Need>) {
     let unwell = status.hosts();
     let unwell = unwell.iter().filter(|(_, host)| host.condition != HostCondition::Answering);
     for (dispatcher, host) in unwell.take(MOST_NAMED) {
-        let since = |ms: u64| long(i64::try_from(ms).unwrap_or(i64::MAX));
         let (how, cure) = match host.condition {
             HostCondition::Unreachable { since_ms, last_error_kind, .. } => (
-                format!("has been unreachable for {} ({last_error_kind})", since(since_ms)),
+                format!("has been unreachable for {} ({last_error_kind})", long_since(since_ms)),
                 "Its deliveries wait, and go out by themselves when it can be reached. Tell whoever runs it.",
             ),
             HostCondition::Silent { since_ms } => (
-                format!("has not answered in time for {}", since(since_ms)),
+                format!("has not answered in time for {}", long_since(since_ms)),
                 "It gets few places until it answers. To send it nothing for the time being, pause it.",
             ),
             HostCondition::Answering => continue,

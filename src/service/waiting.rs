@@ -4,7 +4,7 @@
 use serde::Serialize;
 
 use crate::domain::delivery::{Failure, State};
-use crate::domain::duration::long;
+use crate::domain::duration::{long, long_since};
 use crate::domain::host::Host;
 use crate::domain::pause::{MOST_PAUSES, NamedTarget, PauseTarget};
 use crate::domain::report::HostCondition;
@@ -126,7 +126,7 @@ fn of_host<'d>(host: &'d Host, living: &'d [&DispatcherStatus]) -> impl Iterator
                 format!(
                     "Its host {} has been unreachable for {} ({}), {by}. It is sent when the host can be reached again.",
                     visible(&name),
-                    long(millis(since_ms)),
+                    long_since(since_ms),
                     why(last_error_kind),
                 ),
             ),
@@ -135,7 +135,7 @@ fn of_host<'d>(host: &'d Host, living: &'d [&DispatcherStatus]) -> impl Iterator
                 format!(
                     "Its host {} has not answered in time for {}, {by}. It gets few places until it answers: {} of {} are taken.",
                     visible(&name),
-                    long(millis(since_ms)),
+                    long_since(since_ms),
                     seen.in_flight,
                     seen.limit,
                 ),
@@ -188,10 +188,6 @@ fn places(around: &Surroundings, living: &[&DispatcherStatus]) -> Vec<Hold> {
         });
     }
     holds
-}
-
-fn millis(ms: u64) -> i64 {
-    i64::try_from(ms).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

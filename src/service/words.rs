@@ -1,6 +1,6 @@
 //! How numbers and durations are written for people.
 
-pub use crate::domain::duration::long;
+pub use crate::domain::duration::{long, long_since};
 use crate::store::status::Count;
 
 /// A number with its thousands apart.

@@ -17,7 +17,9 @@ use crate::console::live::Line;
 use crate::console::part::Part;
 use crate::console::people::{Role, Visit};
 use crate::console::policy::Policy;
-use crate::console::words::{Here, Icon, Mark, ShortTime, Time, Tone, at_least, count, long, number, shown};
+use crate::console::words::{
+    Here, Icon, Mark, ShortTime, Time, Tone, at_least, count, long, long_since, number, shown,
+};
 use crate::domain::checkup::Verdict;
 use crate::domain::delivery::State;
 use crate::domain::host::{Host, HostPattern};
@@ -343,14 +345,17 @@ impl DispatcherView {
 
 impl HostView {
     fn of(dispatcher: i32, host: &HostReport) -> HostView {
-        let ago = |ms: u64| long(i64::try_from(ms).unwrap_or(i64::MAX));
         let (icon, tone, since) = match host.condition {
             HostCondition::Answering => (Icon::WELL, Tone::Well, String::new()),
-            HostCondition::Silent { since_ms } => (Icon::ASK, Tone::Doubt, format!("for {}", ago(since_ms))),
+            HostCondition::Silent { since_ms } => (Icon::ASK, Tone::Doubt, format!("for {}", long_since(since_ms))),
             HostCondition::Unreachable { since_ms, last_error_kind, next_probe_in_ms } => (
                 Icon::CROSS,
                 Tone::Trouble,
-                format!("for {} ({last_error_kind}), next probe within {}", ago(since_ms), ago(next_probe_in_ms)),
+                format!(
+                    "for {} ({last_error_kind}), next probe within {}",
+                    long_since(since_ms),
+                    long_since(next_probe_in_ms)
+                ),
             ),
         };
         HostView {
