@@ -255,6 +255,9 @@ async fn while_the_proxy_is_away_deliveries_wait_and_when_it_is_back_each_is_sen
     let log = log.join("\n");
     assert!(!log.contains("s3cret") && !log.contains("me:"), "{log}");
     assert_eq!(log.matches("the egress proxy cannot be used").count(), 1, "{log}");
+    for (table, rows) in database.tables().await {
+        assert!(!rows.contains("s3cret"), "{table}: {rows}");
+    }
 }
 
 #[tokio::test]

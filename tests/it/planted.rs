@@ -20,7 +20,7 @@ use postcall::vault::Keyring;
 use serde_json::{Value, json};
 
 use crate::support::collector::{Collector, Manner};
-use crate::support::console::{Console, PASSWORD, ROLES, users};
+use crate::support::console::{Console, PASSWORD, ROLES, Stream, users};
 use crate::support::database::Database;
 use crate::support::inbox::Inbox;
 use crate::support::keys::{key_file, new_key, set};
@@ -112,19 +112,6 @@ async fn publish(database: &Database, inbox: &Inbox, keys: Option<Arc<Keyring>>)
         store.publish_action("a", name, &file.spec, true, "the test").await.unwrap();
     }
     (telltale, rubbish)
-}
-
-/// A text of each table, row by row. Encrypted columns are printed in hexadecimal, and so looked into as well.
-async fn tables(database: &Database, seen: &mut Seen) {
-    let tables =
-        "SELECT relname::text FROM pg_class WHERE relnamespace = 'postcall'::regnamespace AND relkind IN ('r', 'v')
-                      AND relname !~ '^outbox' ORDER BY 1";
-    let tables: Vec<String> = sqlx::query_scalar(tables).fetch_all(&database.pool).await.unwrap();
-    assert!(tables.len() > 25, "{tables:?}");
-    for table in tables {
-        let rows = format!("SELECT string_agg(t::text, E'\\n') FROM postcall.{table} AS t");
-        seen.add(format!("table {table}"), database.text(&rows).await.unwrap_or_default());
-    }
 }
 
 /// Follows the links of the console from its front page, as a visitor with this cookie.
@@ -220,6 +207,7 @@ async fn whole_run(templates: Templates) {
     let verifies = stdout(&made).trim().to_owned();
     let sealing = (templates == Templates::Sealed).then(|| Arc::new(Keyring::read(keys.path()).unwrap()));
     let _receivers = publish(&database, &inbox, sealing).await;
+    let (console, mut visitors) = visited_console(&database, keys_path).await;
     database.insert_call("a", &call()).await;
     let url = database.login(&["postcall_dispatcher", "postcall_sealer"]).await;
     let arguments = [
@@ -249,6 +237,12 @@ async fn whole_run(templates: Templates) {
         (database.text(&of("refused")).await.unwrap(), database.text(&of("rubbish")).await.unwrap());
     people_act(&publisher, keys_path, &failed, &unknown, &mut seen);
     database.settled().await;
+    for Visitor { role, tail, .. } in &mut visitors {
+        for id in [&failed, &unknown].into_iter().filter(|_| *role != "viewer") {
+            tail.until(&format!("id: {id}\n")).await;
+        }
+        seen.add(format!("live tail as {role}"), &tail.seen);
+    }
     let states =
         "SELECT string_agg(DISTINCT state || coalesce(' ' || error_kind, ''), ', ') FROM postcall.delivery_history";
     let states = database.text(states).await.unwrap();
@@ -270,8 +264,13 @@ async fn whole_run(templates: Templates) {
         let path = entry.unwrap().path();
         seen.add(format!("{}", path.display()), std::fs::read_to_string(&path).unwrap());
     }
-    tables(&database, &mut seen).await;
-    commands_and_pages(&database, keys_path, &failed, &mut seen).await;
+    let tables = database.tables().await;
+    assert!(tables.len() > 25, "{tables:?}");
+    seen.0.extend(tables.into_iter().map(|(name, rows)| (format!("table {name}"), rows)));
+    commands(&database, &failed, &mut seen).await;
+    for Visitor { role, cookie, .. } in &visitors {
+        pages(&console, role, cookie, &mut seen).await;
+    }
     proofs(&database, &verifies, &failed, &mut seen).await;
     let logged = database.text(SERVER_LOG).await.unwrap_or_default();
     assert!(!logged.is_empty(), "the server's log cannot be read");
@@ -311,8 +310,34 @@ async fn proofs(database: &Database, verifies: &str, id: &str, seen: &mut Seen) 
     seen.add("a proof that was checked", stdout(&checked));
 }
 
-/// What each role gets to see by commands and pages.
-async fn commands_and_pages(database: &Database, keys: &str, id: &str, seen: &mut Seen) {
+/// What a browser gets first when it follows what comes to an end.
+const WELCOME: &str = "event: told\n";
+
+/// Somebody who looks at the console.
+struct Visitor {
+    role: &'static str,
+    cookie: String,
+    /// What they see of what comes to an end; a viewer sees nothing of it.
+    tail: Stream,
+}
+
+/// A console, and a visitor of each role who follows the live tail.
+async fn visited_console(database: &Database, keys: &str) -> (Console, Vec<Visitor>) {
+    let (users, url) = (users(), database.login(&ROLES).await);
+    let settings = ["--auth", "basic", "--users", users.path().to_str().unwrap(), "--write", "--key-file", keys];
+    let console = Console::start_with(&url, &settings).await;
+    let mut visitors = Vec::new();
+    for role in ["viewer", "auditor", "operator", "publisher"] {
+        let cookie = console.log_in(role, PASSWORD).await;
+        let mut tail = console.follow_as(&cookie).await;
+        tail.until(if role == "viewer" { "It needs the role auditor" } else { WELCOME }).await;
+        visitors.push(Visitor { role, cookie, tail });
+    }
+    (console, visitors)
+}
+
+/// What each role gets to see by commands.
+async fn commands(database: &Database, id: &str, seen: &mut Seen) {
     for role in ["auditor", "publisher", "sealer", "platform", "console_viewer", "console_operator"] {
         let url = database.login(&[&format!("postcall_{role}")]).await;
         for arguments in [
@@ -334,13 +359,6 @@ async fn commands_and_pages(database: &Database, keys: &str, id: &str, seen: &mu
         ] {
             seen.add_output(&url, role, arguments);
         }
-    }
-    let (users, url) = (users(), database.login(&ROLES).await);
-    let settings = ["--auth", "basic", "--users", users.path().to_str().unwrap(), "--write", "--key-file", keys];
-    let console = Console::start_with(&url, &settings).await;
-    for role in ["viewer", "auditor", "operator", "publisher"] {
-        let cookie = console.log_in(role, PASSWORD).await;
-        pages(&console, role, &cookie, seen).await;
     }
 }
 

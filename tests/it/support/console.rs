@@ -173,9 +173,17 @@ impl Console {
 
     /// As [`Console::follow`], at this path.
     pub async fn follow_at(&self, path: &str, last: Option<&str>) -> Stream {
+        self.follow_with(path, &last.map(|id| format!("last-event-id: {id}\r\n")).unwrap_or_default()).await
+    }
+
+    /// As [`Console::follow`], with a cookie, from now on.
+    pub async fn follow_as(&self, cookie: &str) -> Stream {
+        self.follow_with("/live", &format!("cookie: {cookie}\r\n")).await
+    }
+
+    async fn follow_with(&self, path: &str, header: &str) -> Stream {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
-        let last = last.map(|id| format!("last-event-id: {id}\r\n")).unwrap_or_default();
-        let request = format!("GET {path} HTTP/1.1\r\nhost: {}\r\n{last}\r\n", self.address);
+        let request = format!("GET {path} HTTP/1.1\r\nhost: {}\r\n{header}\r\n", self.address);
         stream.write_all(request.as_bytes()).await.unwrap();
         Stream { stream, seen: String::new() }
     }

@@ -174,6 +174,20 @@ impl Database {
         sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&self.pool).await.unwrap()
     }
 
+    /// The name of each table and view but the calls', and its rows as text, encrypted columns in hexadecimal.
+    pub async fn tables(&self) -> Vec<(String, String)> {
+        let names =
+            "SELECT relname::text FROM pg_class WHERE relnamespace = 'postcall'::regnamespace AND relkind IN ('r', 'v')
+                     AND relname !~ '^outbox' ORDER BY 1";
+        let names: Vec<String> = sqlx::query_scalar(names).fetch_all(&self.pool).await.unwrap();
+        let mut tables = Vec::new();
+        for name in names {
+            let rows = self.text(&format!("SELECT string_agg(t::text, E'\\n') FROM postcall.{name} AS t")).await;
+            tables.push((name, rows.unwrap_or_default()));
+        }
+        tables
+    }
+
     /// Publishes an action from its file's JSON.
     pub async fn publish(&self, agent: &str, name: &str, file: &serde_json::Value) {
         let file = postcall::domain::action_file::ActionFile::parse(&file.to_string()).unwrap();
