@@ -157,26 +157,21 @@ impl Store {
                 budget.statement()
             };
             let range = window.ids(&ids);
-            match self.history_within(filter, &range, limit - rows.len(), statement_timeout).await {
+            let found = self.history_within(filter, &range, limit - rows.len(), statement_timeout).await;
+            let next = match found {
                 Ok(more) => {
                     rows.extend(more);
                     if rows.len() >= limit {
                         return Ok(Found { rows, reached: Reached::Limit });
                     }
-                    match window.next(begun.elapsed(), budget.left()) {
-                        Next::Window(next) => window = next,
-                        Next::End => return Ok(Found { rows, reached: Reached::End }),
-                        Next::TimeIsUp(until) => return Ok(Found { rows, reached: Reached::Time(until) }),
-                    }
+                    window.next(begun.elapsed(), budget.left())
                 }
-                Err(error) if error.is_cancelled() && window.is_first => match window.narrower() {
-                    Some(narrower) => window = narrower,
-                    None => return Err(error),
-                },
-                Err(error) if error.is_cancelled() => {
-                    return Ok(Found { rows, reached: Reached::Time(window.until) });
-                }
-                Err(error) => return Err(error),
+                Err(error) => window.after(error)?,
+            };
+            match next {
+                Next::Window(next) => window = next,
+                Next::End => return Ok(Found { rows, reached: Reached::End }),
+                Next::TimeIsUp(until) => return Ok(Found { rows, reached: Reached::Time(until) }),
             }
         }
     }
@@ -284,9 +279,16 @@ impl Window {
         all.start.max(floor(self.since()))..end
     }
 
-    /// A narrower window with the same end; `None` if this one is the narrowest.
-    fn narrower(&self) -> Option<Window> {
-        (!self.is_narrowest()).then(|| Window { width: (self.width / 16).max(LEAST_WINDOW), ..self.clone() })
+    /// What follows if searching this window failed. If it took too long, the first one is followed by a narrower one with the same end,
+    /// and a later one by nothing.
+    fn after(&self, failure: StoreError) -> Result<Next, StoreError> {
+        if !failure.is_cancelled() || (self.is_first && self.is_narrowest()) {
+            return Err(failure);
+        }
+        Ok(match self.is_first {
+            true => Next::Window(Window { width: (self.width / 16).max(LEAST_WINDOW), ..self.clone() }),
+            false => Next::TimeIsUp(self.until),
+        })
     }
 
     /// What follows if this window took `took` and the time `left` remains. The next window is eight times as wide if
@@ -306,6 +308,7 @@ impl Window {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::reported;
     use super::*;
     use crate::domain::error_kind::ErrorKind;
 
@@ -342,11 +345,24 @@ mod tests {
     #[test]
     fn a_window_that_takes_too_long_is_narrowed_down_to_a_second_and_no_further() {
         let (mut window, mut tried) = (year(), 0);
-        while let Some(narrower) = window.narrower() {
+        while let Ok(next) = window.after(reported("57014")) {
+            let Next::Window(narrower) = next else { panic!("{next:?}") };
             assert_eq!((narrower.until, narrower.is_first), (window.until, true));
             (window, tried) = (narrower, tried + 1);
         }
         assert!(window.width == LEAST_WINDOW && tried < 5, "{tried}");
+    }
+
+    #[test]
+    fn a_later_window_that_takes_too_long_ends_the_search_where_the_one_before_it_ended() {
+        let Next::Window(second) = year().next(Duration::ZERO, Duration::from_secs(1)) else { panic!("one window") };
+        assert_eq!(second.after(reported("57014")).unwrap(), Next::TimeIsUp(year().since()));
+    }
+
+    #[test]
+    fn no_window_is_taken_for_one_that_takes_too_long_if_something_else_failed() {
+        let Next::Window(second) = year().next(Duration::ZERO, Duration::from_secs(1)) else { panic!("one window") };
+        assert!(year().after(reported("08006")).is_err() && second.after(reported("08006")).is_err());
     }
 
     #[test]

@@ -42,7 +42,8 @@ impl sqlx::error::DatabaseError for Reported {
     }
 }
 
-fn reported(code: &'static str) -> StoreError {
+/// The same, as the store gives it to others.
+pub(super) fn reported(code: &'static str) -> StoreError {
     sqlx::Error::Database(Box::new(Reported(code))).into()
 }
 

@@ -265,6 +265,8 @@ async fn what_is_in_flight_for_too_long_shows() {
         let id = database.text("SELECT delivery_id::text FROM postcall.sending").await.unwrap();
         let expected = if stuck { only("none_stuck", id) } else { vec![] };
         assert_eq!(violated(&database), expected, "{lease}, {ended}, {claimed}");
+        // What the doctor asks.
+        assert_eq!(database.store.stuck().await.unwrap(), i64::from(stuck), "{lease}, {ended}, {claimed}");
         database.execute("DELETE FROM postcall.sending; DELETE FROM postcall.outbox").await;
     }
     // What is held by nobody that ever was is wrong at once.

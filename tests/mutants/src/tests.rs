@@ -198,10 +198,19 @@ fn a_mutant_is_tried_by_those_that_come_to_it_the_quick_and_special_ones_first()
     let many: Vec<u32> = (1..=100).collect();
     let failing = Test { passed: false, ..test("fails", 0.0, &[7]) };
     let tests = [test("broad", 1.0, &many), test("slow", 9.0, &[7]), test("quick", 1.0, &[7, 8]), failing];
-    let order = reach::by_mutant(&tests);
+    let order = reach::by_mutant(&tests, |_| "src/store/other.rs");
     assert_eq!(order[&7], [2, 1, 0]);
     assert_eq!(order[&9], [0]);
     assert!(!order.contains_key(&101));
+}
+
+#[test]
+fn a_mutant_is_tried_first_by_tests_whose_module_has_the_name_of_its_file() {
+    let tests = [test("quick::b", 1.0, &[7]), test("secrets_rekeyed::b", 5.0, &[7]), test("store::x::b", 2.0, &[7])];
+    let order = |file: &'static str| reach::by_mutant(&tests, |_| file)[&7].clone();
+    assert_eq!(order("src/store/secrets.rs"), [1, 0, 2]);
+    assert_eq!(order("src/store/mod.rs"), [2, 0, 1]);
+    assert_eq!(order("src/dispatcher/other.rs"), [0, 2, 1]);
 }
 
 #[test]

@@ -101,7 +101,9 @@ pub fn work(task: &Task) -> Result<(), String> {
     tests.retain(|test| task.runs(&test.name));
     let failed = tests.iter().filter(|test| !test.passed);
     failed.for_each(|test| println!("fails without a mutant, and so tells nothing: {}", test.name));
-    let suite = Suite { task, programs, of_mutant: reach::by_mutant(&tests), tests };
+    let files: HashMap<u32, &str> = task.mutants.iter().map(|mutant| (mutant.number, mutant.file.as_str())).collect();
+    let of_mutant = reach::by_mutant(&tests, |number| files.get(&number).copied().unwrap_or_default());
+    let suite = Suite { task, programs, of_mutant, tests };
     let results = try_all(&suite, &sample, results)?;
     for (name, outcomes) in [
         ("missed.txt", [Outcome::Survived, Outcome::NotReached]),
