@@ -119,7 +119,7 @@ impl Finisher {
     pub(super) async fn run(mut self) {
         let mut batch = Vec::with_capacity(MAX_BATCH);
         while self.inbox.recv_many(&mut batch, MAX_BATCH).await > 0 {
-            self.gather(&mut batch).await;
+            gather(&mut self.inbox, &mut batch, self.enough).await;
             let mut finished = Vec::with_capacity(batch.len());
             let mut unsent = Vec::new();
             let mut returning = Vec::new();
@@ -145,17 +145,6 @@ impl Finisher {
             ended.into_iter().for_each(InFlight::leave);
         }
         self.blocked.flush();
-    }
-
-    /// Under load, when results arrive while others are being written, waits a moment until there are enough of them.
-    async fn gather(&mut self, batch: &mut Vec<PendingResult>) {
-        if batch.len() < FEW {
-            return;
-        }
-        let enough = async {
-            while batch.len() < self.enough && self.inbox.recv_many(batch, MAX_BATCH - batch.len()).await > 0 {}
-        };
-        tokio::time::timeout(GATHERING, enough).await.ok();
     }
 
     /// Writes results until the database has taken or refused each of them, or until `stop_trying` is cancelled.
@@ -300,6 +289,16 @@ impl Finisher {
         self.blocked.note(blocked);
         late
     }
+}
+
+/// Under load, when results arrive while others are being written, waits a moment until there are `enough` of them.
+async fn gather<T>(inbox: &mut mpsc::Receiver<T>, batch: &mut Vec<T>, enough: usize) {
+    if batch.len() < FEW {
+        return;
+    }
+    let enough_have_come =
+        async { while batch.len() < enough && inbox.recv_many(batch, MAX_BATCH - batch.len()).await > 0 {} };
+    tokio::time::timeout(GATHERING, enough_have_come).await.ok();
 }
 
 impl Drop for Finisher {

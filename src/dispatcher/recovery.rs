@@ -79,13 +79,13 @@ impl Recovery {
         let steady = self.lease.renewed_since().is_some_and(|since| Instant::now() - since >= self.length);
         let lost = if steady { self.session.declare_lost().await? } else { 0 };
         let begun = Instant::now();
-        if lost == 0 && begun < self.look_due {
+        if !is_due(lost, begun, self.look_due) {
             return Ok(steady);
         }
         let given_up = self.give_up_all().await;
         // A failed look is repeated at the next check, unless it failed because the statement took too long.
         if given_up.as_ref().err().is_none_or(StoreError::is_about_time) {
-            self.look_due = begun + LONGEST_PAUSE.min(begun.elapsed() * RARITY);
+            self.look_due = next_look(begun, begun.elapsed());
         }
         let unknown = given_up?;
         if lost > 0 || unknown > 0 {
@@ -145,5 +145,35 @@ impl Recovery {
             }
             given_up => given_up,
         }
+    }
+}
+
+/// Whether to look for deliveries that were left behind: at once if dispatchers were just declared lost, and otherwise when it is time.
+fn is_due(lost: u64, now: Instant, due: Instant) -> bool {
+    lost > 0 || now >= due
+}
+
+/// When the look after one that began at `begun` and took `took` is due.
+fn next_look(begun: Instant, took: Duration) -> Instant {
+    begun + LONGEST_PAUSE.min(took * RARITY)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deliveries_are_looked_for_when_it_is_time_and_at_once_if_somebody_was_lost() {
+        let now = Instant::now();
+        let later = now + Duration::from_millis(1);
+        assert!(is_due(0, now, now) && is_due(0, later, now) && is_due(1, now, later));
+        assert!(!is_due(0, now, later));
+    }
+
+    #[test]
+    fn looks_take_a_twentieth_of_the_time_and_come_each_minute_at_the_latest() {
+        let begun = Instant::now();
+        assert_eq!(next_look(begun, Duration::from_millis(10)) - begun, Duration::from_millis(200));
+        assert_eq!(next_look(begun, Duration::from_secs(5)) - begun, Duration::from_secs(60));
     }
 }
