@@ -1,9 +1,9 @@
 //! Tries mutants by the whole suite: the unit tests and the integration tests, each mutant by those tests that come to it.
 //!
 //! First, each test runs alone and without a mutant, which tells the mutants that it comes to. Then a mutant is tried by its tests,
-//! the quickest and the most special ones first, until one fails twice. All mutants are tried by some of their tests before one is
-//! tried by all of them, so that a run that is stopped has tried as many as possible; until then, a mutant that was not noticed is
-//! undecided.
+//! first by those that seem to be about its file, and by quick and special ones before the others, until one fails twice. All mutants
+//! are tried by some of their tests before one is tried by all of them, so that a run that is stopped has tried as many as possible;
+//! until then, a mutant that was not noticed is undecided.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::OpenOptions;
