@@ -245,6 +245,18 @@ mod tests {
     }
 
     #[test]
+    fn a_file_that_was_begun_stays_for_as_long_as_somebody_may_write_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, made) = (directory.path(), SystemTime::UNIX_EPOCH + Duration::from_hours(500_000));
+        let file = begun(path, TRIAL_PREFIX);
+        File::create(&file).unwrap().set_modified(made).unwrap();
+        for (since, stays) in [(LEFT_BEHIND, true), (LEFT_BEHIND + Duration::from_secs(1), false)] {
+            remove_left_behind(path, made + since).unwrap();
+            assert_eq!(file.exists(), stays, "{since:?}");
+        }
+    }
+
+    #[test]
     fn what_a_process_left_behind_when_it_died_is_removed_at_the_next_start_and_nothing_else() {
         let (directory, old) = (tempfile::tempdir().unwrap(), LEFT_BEHIND + Duration::from_mins(1));
         let path = directory.path();
