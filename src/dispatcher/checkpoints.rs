@@ -85,12 +85,12 @@ impl CheckpointDir {
     pub(super) async fn append(self, day: NaiveDate, note: String) -> Result<(), DirError> {
         self.beside(move |path| {
             let name = path.join(format!("{FILE_PREFIX}{day}{FILE_SUFFIX}"));
-            let is_new = !name.exists();
             let mut file = OpenOptions::new().append(true).create(true).open(name)?;
             // In one write, and with an empty line before it, so that one that a crash tore hides none that follows.
             file.write_all(format!("\n{note}").as_bytes())?;
             file.sync_all()?;
-            if is_new { File::open(path)?.sync_all() } else { Ok(()) }
+            // If the file is new, its name is to be on the disk, too.
+            File::open(path)?.sync_all()
         })
         .await
     }

@@ -92,7 +92,10 @@ async fn delete_rows(session: &mut Session, source: &str, retention: Retention) 
             RowsPruned::InUse => tokio::time::sleep(pause(attempt, fastrand::f64())).await,
         }
     }
-    Ok(if removed > 0 { Pruned::Left(Some(removed)) } else { Pruned::InUse })
+    Ok(match removed {
+        0 => Pruned::InUse,
+        removed => Pruned::Left(Some(removed)),
+    })
 }
 
 /// How long to pause after failed try number `attempt` (counted from 0). `jitter`, from 0 to 1, spreads the end of the
