@@ -191,8 +191,7 @@ impl CheckpointExporter {
             if let Some(count) = progress.unsigned.due(1, Instant::now()) {
                 error!(
                     size = logged.size,
-                    count,
-                    "a checkpoint of the log is not what a trusted key has signed: it is not exported"
+                    count, "a checkpoint of the log is not what a trusted key has signed: it is not exported"
                 );
             }
             return Ok(());

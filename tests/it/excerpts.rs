@@ -102,7 +102,8 @@ async fn what_is_past_its_time_is_not_shown_and_goes_portion_by_portion_and_noth
 async fn a_dispatcher_deletes_what_is_past_its_time_and_says_how_many() {
     let database = Database::new().await;
     // More than one portion.
-    let old = "INSERT INTO postcall.response_excerpt SELECT gen_random_uuid(), '\\x61', '', 0, now() - interval '1 second'
+    let old =
+        "INSERT INTO postcall.response_excerpt SELECT gen_random_uuid(), '\\x61', '', 0, now() - interval '1 second'
                FROM generate_series(1, 1500)";
     database.execute(old).await;
     let mut dispatcher = Dispatcher::start(&database, &[]).await;

@@ -11,7 +11,8 @@ fn what_was_written_when_a_sealer_died_is_sealed_by_another_one_in_time() {
 
 #[test]
 fn a_key_is_replaced_once_another_one_has_signed_behind_its_first_checkpoint() {
-    let [own, old, older] = ["own", "old", "older"].map(|name| Signer::from_seed(name, &[1; 32]).unwrap().verifier().clone());
+    let [own, old, older] =
+        ["own", "old", "older"].map(|name| Signer::from_seed(name, &[1; 32]).unwrap().verifier().clone());
     for (signed, expected) in [
         (vec![], false),
         (vec![(&old, 9)], false),
