@@ -12,6 +12,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Instant;
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -20,6 +21,7 @@ use uuid::Uuid;
 
 use super::backoff::{ELSEWHERE, Outage, Outside};
 use super::beside::Part;
+use super::blocked::OnceAMinute;
 use super::checkpoint_outlet::{CheckpointOutlet, Taken};
 use crate::metrics::Counters;
 use crate::operator;
@@ -55,6 +57,16 @@ pub(super) struct Newest {
 fn signed(logged: &LoggedCheckpoint, trusted: &[Verifier]) -> Option<Checkpoint> {
     let checkpoint = Checkpoint::open(&logged.note, trusted).ok()?;
     (i64::try_from(checkpoint.size) == Ok(logged.size)).then_some(checkpoint)
+}
+
+/// Whether a page holds all checkpoints behind a size. Then the newest one is at its end, even if somebody has taken it out of the log since it was
+/// sealed.
+fn complete(page: &mut Vec<LoggedCheckpoint>, from: i64, newest: &Newest) -> bool {
+    let is_whole = (page.len() as i64) < PER_PASS;
+    if is_whole && page.last().map_or(from, |last| last.size) < newest.size {
+        page.push(LoggedCheckpoint { size: newest.size, note: newest.note.to_string() });
+    }
+    is_whole
 }
 
 /// Why a pass has ended early.
@@ -93,8 +105,8 @@ struct Progress {
     /// Up to which size everything is exported; `None` if that is to be asked.
     exported: Option<i64>,
     url: Outage,
-    /// Whether it was said that a checkpoint is not signed.
-    unsigned_told: bool,
+    /// Says that a checkpoint is not signed.
+    unsigned: OnceAMinute,
 }
 
 impl CheckpointExporter {
@@ -118,7 +130,8 @@ impl CheckpointExporter {
     async fn run(&mut self) {
         info!(address = %self.outlet.address(), "exporting checkpoints of sealed history to --checkpoint-url");
         let mut outage = Outage::none(WORKER);
-        let mut progress = Progress { exported: None, url: Outage::none_of(URL, WORKER), unsigned_told: false };
+        let mut progress =
+            Progress { exported: None, url: Outage::none_of(URL, WORKER), unsigned: OnceAMinute::default() };
         loop {
             let newest = self.newest.borrow_and_update().clone();
             let passed = match newest {
@@ -153,11 +166,7 @@ impl CheckpointExporter {
             None => self.session.exported_size().await?.unwrap_or(i64::MAX).min(newest.size - 1),
         };
         let mut page = self.session.checkpoints_after(from, PER_PASS).await?;
-        let is_whole = (page.len() as i64) < PER_PASS;
-        if is_whole && page.last().map_or(from, |last| last.size) < newest.size {
-            // Somebody has taken it out of the log since it was sealed.
-            page.push(LoggedCheckpoint { size: newest.size, note: newest.note.to_string() });
-        }
+        let is_whole = complete(&mut page, from, &newest);
         let (mut through, mut failed) = (from, None);
         for logged in &page {
             if let Err(trouble) = self.export(logged, progress).await {
@@ -179,22 +188,46 @@ impl CheckpointExporter {
     /// Exports one checkpoint, if it is one.
     async fn export(&self, logged: &LoggedCheckpoint, progress: &mut Progress) -> Result<(), operator::Trouble> {
         let Some(checkpoint) = signed(logged, &self.trusted) else {
-            if !progress.unsigned_told {
+            if let Some(count) = progress.unsigned.due(1, Instant::now()) {
                 error!(
                     size = logged.size,
-                    "a checkpoint of the log is not what a trusted key has signed: it is not exported"
+                    count, "a checkpoint of the log is not what a trusted key has signed: it is not exported"
                 );
             }
-            progress.unsigned_told = true;
             return Ok(());
         };
         let taken = self.outlet.export(&checkpoint, &logged.note).await?;
         progress.url.over();
-        progress.unsigned_told = false;
         self.counters.checkpoint_exported();
         if taken == Taken::Differs {
             error!(size = logged.size, "another text stands at --checkpoint-url under the name of this checkpoint");
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_checkpoint_is_at_the_end_of_the_last_page_and_of_no_other_whoever_took_it_out_of_the_log() {
+        let checkpoint = Checkpoint { size: 100, root: [0; 32], rows: [0; 32] };
+        let newest = Newest { size: 100, checkpoint, note: "newest".into() };
+        let logged = |size| LoggedCheckpoint { size, note: String::new() };
+        for (sizes, whole, last) in [
+            (1..=PER_PASS, false, "64 "),
+            (1..=PER_PASS - 1, true, "100 newest"),
+            (90..=100, true, "100 "),
+            (90..=101, true, "101 "),
+            (1..=0, true, "100 newest"),
+        ] {
+            let mut page: Vec<LoggedCheckpoint> = sizes.clone().map(logged).collect();
+            assert_eq!(complete(&mut page, 99, &newest), whole, "{sizes:?}");
+            let found = page.last().map(|last| format!("{} {}", last.size, last.note));
+            assert_eq!(found.as_deref(), Some(last), "{sizes:?}");
+        }
+        let mut nothing = Vec::new();
+        assert!(complete(&mut nothing, 100, &newest) && nothing.is_empty(), "it is exported already");
     }
 }

@@ -85,12 +85,12 @@ impl CheckpointDir {
     pub(super) async fn append(self, day: NaiveDate, note: String) -> Result<(), DirError> {
         self.beside(move |path| {
             let name = path.join(format!("{FILE_PREFIX}{day}{FILE_SUFFIX}"));
-            let is_new = !name.exists();
             let mut file = OpenOptions::new().append(true).create(true).open(name)?;
             // In one write, and with an empty line before it, so that one that a crash tore hides none that follows.
             file.write_all(format!("\n{note}").as_bytes())?;
             file.sync_all()?;
-            if is_new { File::open(path)?.sync_all() } else { Ok(()) }
+            // If the file is new, its name is to be on the disk, too.
+            File::open(path)?.sync_all()
         })
         .await
     }
@@ -242,6 +242,18 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         assert!(unless_gone(fs::remove_file(directory.path().join("gone"))).is_ok());
         assert!(unless_gone(fs::remove_file(directory.path())).is_err());
+    }
+
+    #[test]
+    fn a_file_that_was_begun_stays_for_as_long_as_somebody_may_write_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, made) = (directory.path(), SystemTime::UNIX_EPOCH + Duration::from_hours(500_000));
+        let file = begun(path, TRIAL_PREFIX);
+        File::create(&file).unwrap().set_modified(made).unwrap();
+        for (since, stays) in [(LEFT_BEHIND, true), (LEFT_BEHIND + Duration::from_secs(1), false)] {
+            remove_left_behind(path, made + since).unwrap();
+            assert_eq!(file.exists(), stays, "{since:?}");
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Regular work on the tables: it makes partitions before they are needed, and removes old calls and history.
 
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -27,8 +28,7 @@ pub(super) async fn run(store: Store, retention: Retention, counts: Arc<Counters
     while stop.run_until_cancelled(hours.tick()).await.is_some() {
         // The connection is opened for each run, because it would otherwise be idle for an hour.
         match store.session(STATEMENT_TIMEOUT).counting(errors).make_partitions().await {
-            Ok(names) if names.is_empty() => {}
-            Ok(names) => info!(partitions = names.join(", "), "made partitions ahead of time"),
+            Ok(names) => names.iter().for_each(|name| info!(partition = name, "made a partition ahead of time")),
             Err(error) => {
                 warn!(error = %chain(&error), "could not make partitions; the default partitions take new rows")
             }
@@ -57,8 +57,8 @@ async fn expire(store: &Store, errors: &Arc<AtomicU64>) -> Result<(), StoreError
         }
         tokio::time::sleep(BETWEEN_PORTIONS).await;
     }
-    if removed > 0 {
-        info!(excerpts = removed, "deleted excerpts of responses that were past their time");
+    if let Some(excerpts) = NonZeroU64::new(removed) {
+        info!(excerpts, "deleted excerpts of responses that were past their time");
     }
     Ok(())
 }

@@ -79,6 +79,7 @@ mod held;
 mod housekeeping;
 mod idle_wait;
 mod in_flight;
+mod kept;
 mod lease;
 mod live;
 mod minute;

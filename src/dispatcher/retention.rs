@@ -80,22 +80,22 @@ async fn drop_partition(session: &mut Session, partition: &str, retention: Reten
 }
 
 async fn delete_rows(session: &mut Session, source: &str, retention: Retention) -> Result<Pruned, StoreError> {
-    let (mut place, mut removed, mut attempt) = (RowCursor::FIRST, 0, 0);
-    while attempt < MOST_TRIES {
+    let (mut place, mut removed, mut tries) = (RowCursor::FIRST, 0, 0..MOST_TRIES);
+    while let Some(attempt) = tries.next() {
         match session.prune_rows(source, retention, place).await? {
             RowsPruned::More(more, next) => {
-                (place, removed, attempt) = (next, removed + more, 0);
+                (place, removed, tries) = (next, removed + more, 0..MOST_TRIES);
                 tokio::time::sleep(BETWEEN_PORTIONS).await;
             }
             RowsPruned::Last(more) => return Ok(Pruned::Left(Some(removed + more))),
             RowsPruned::NoIndex => return Ok(Pruned::Stays(Verdict::NoIndex)),
-            RowsPruned::InUse => {
-                tokio::time::sleep(pause(attempt, fastrand::f64())).await;
-                attempt += 1;
-            }
+            RowsPruned::InUse => tokio::time::sleep(pause(attempt, fastrand::f64())).await,
         }
     }
-    Ok(if removed > 0 { Pruned::Left(Some(removed)) } else { Pruned::InUse })
+    Ok(match removed {
+        0 => Pruned::InUse,
+        removed => Pruned::Left(Some(removed)),
+    })
 }
 
 /// How long to pause after failed try number `attempt` (counted from 0). `jitter`, from 0 to 1, spreads the end of the

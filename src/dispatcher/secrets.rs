@@ -7,10 +7,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use lru::LruCache;
 use tracing::warn;
 
 use super::blocked::OnceAMinute;
+use super::kept::Kept;
 use super::signing::Signing;
 use super::templates::Template;
 use crate::domain::chain::chain;
@@ -44,7 +44,7 @@ pub(super) struct Ready {
 pub(super) struct SecretCache {
     keys: Option<Arc<Keyring>>,
     digests: Option<Arc<DigestKey>>,
-    kept: LruCache<VersionKey, (Arc<Secrets>, Instant)>,
+    kept: Kept<VersionKey, Arc<Secrets>>,
     none: Arc<Secrets>,
     unopened: OnceAMinute,
 }
@@ -54,7 +54,7 @@ impl SecretCache {
         SecretCache {
             digests: keys.as_ref().map(|keys| keys.digest_key()),
             keys,
-            kept: LruCache::unbounded(),
+            kept: Kept::at_most(CAPACITY),
             none: Arc::new(Secrets::NONE),
             unopened: OnceAMinute::default(),
         }
@@ -71,24 +71,22 @@ impl SecretCache {
         templates: HashMap<VersionKey, Template>,
     ) -> Result<HashMap<VersionKey, Ready>, StoreError> {
         let mut ready = HashMap::with_capacity(templates.len());
-        let mut missing = Vec::new();
+        let (mut missing, now) = (Vec::new(), Instant::now());
         for (key, template) in templates {
             let names_none = template.secrets().is_empty();
-            let kept =
-                self.kept.get(&key).filter(|(_, read)| read.elapsed() < FRESH).map(|(secrets, _)| secrets.clone());
-            match kept.or_else(|| names_none.then(|| self.none.clone())) {
+            let kept = if names_none { Some(self.none.clone()) } else { self.kept.get(&key, now) };
+            match kept {
                 Some(secrets) => drop(ready.insert(key, self.ready(template, secrets))),
                 None => missing.push((key, template)),
             }
         }
         for portion in missing.chunks(PORTION) {
-            for ((key, template), secrets) in portion.iter().zip(self.read(session, portion).await?) {
+            let read = self.read(session, portion).await?;
+            let read_at = Instant::now();
+            for ((key, template), secrets) in portion.iter().zip(read) {
                 let secrets = Arc::new(secrets);
-                self.kept.put(*key, (secrets.clone(), Instant::now()));
+                self.kept.put(*key, secrets.clone(), read_at, Some(FRESH));
                 ready.insert(*key, self.ready(template.clone(), secrets));
-            }
-            while self.kept.len() > CAPACITY {
-                self.kept.pop_lru();
             }
         }
         Ok(ready)

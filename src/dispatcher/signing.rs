@@ -4,15 +4,15 @@
 //! change of signing was committed heeds it. A key never changes, so keys are kept by their ids, and read once; with a key that has
 //! been replaced and still signs they are read again at its end. Agents whose requests are not signed cost nothing here.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use lru::LruCache;
 use tracing::warn;
 use uuid::Uuid;
 
 use super::blocked::OnceAMinute;
+use super::kept::Kept;
 use crate::domain::chain::chain;
 use crate::domain::claim::{Claimed, ClaimedSigning};
 use crate::domain::secret::Absence;
@@ -66,14 +66,14 @@ impl Signers {
 /// The opened keys. They belong to the claimer alone, so they need no lock.
 pub(super) struct SigningCache {
     keyring: Option<Arc<Keyring>>,
-    /// By the id of an agent's current key, with the time at which they are read again.
-    kept: LruCache<Uuid, (Opened, Option<Instant>)>,
+    /// By the id of an agent's current key.
+    kept: Kept<Uuid, Opened>,
     unopened: OnceAMinute,
 }
 
 impl SigningCache {
     pub(super) fn new(keyring: Option<Arc<Keyring>>) -> SigningCache {
-        SigningCache { keyring, kept: LruCache::unbounded(), unopened: OnceAMinute::default() }
+        SigningCache { keyring, kept: Kept::at_most(CAPACITY), unopened: OnceAMinute::default() }
     }
 
     /// The keys of all agents whose current keys are these. If keys cannot be read or opened, only the deliveries that need them fail.
@@ -87,33 +87,31 @@ impl SigningCache {
     ) -> Result<Signers, StoreError> {
         let known_at = Instant::now();
         let (mut opened, mut missing) = (HashMap::new(), Vec::new());
-        for id in current {
-            let is_fresh = |again: &Option<Instant>| again.is_none_or(|again| known_at < again);
-            match self.kept.get(&id) {
-                Some((keys, again)) if is_fresh(again) => drop(opened.insert(id, keys.clone())),
-                _ if !missing.contains(&id) => missing.push(id),
-                _ => {}
+        for id in current.collect::<HashSet<_>>() {
+            match self.kept.get(&id, known_at) {
+                Some(keys) => drop(opened.insert(id, keys)),
+                None => missing.push(id),
             }
         }
         for portion in missing.chunks(PORTION) {
-            for (id, keys, again) in self.read(session, portion).await? {
-                self.kept.put(id, (keys.clone(), again));
+            let read = self.read(session, portion).await?;
+            let read_at = Instant::now();
+            for (id, keys, left) in read {
+                self.kept.put(id, keys.clone(), read_at, left);
                 opened.insert(id, keys);
-            }
-            while self.kept.len() > CAPACITY {
-                self.kept.pop_lru();
             }
         }
         self.report(opened.values().filter(|keys| keys.is_err()).count());
         Ok(Signers { opened, known_at })
     }
 
-    /// Reads and opens the keys of these agents. Agents whose current key is another one by now are left out.
+    /// Reads and opens the keys of these agents, and says for how long they are as they are. Agents whose current key is another one by
+    /// now are left out.
     async fn read(
         &self,
         session: &mut Session,
         current: &[Uuid],
-    ) -> Result<Vec<(Uuid, Opened, Option<Instant>)>, StoreError> {
+    ) -> Result<Vec<(Uuid, Opened, Option<Duration>)>, StoreError> {
         let mut read = Vec::with_capacity(current.len());
         let loaded = match session.load_signing_keys(current).await {
             // One of them is at fault. Each is read alone, so that the others do not fail for it.
@@ -123,7 +121,7 @@ impl SigningCache {
                     match session.load_signing_keys(&[*id]).await {
                         Err(error) if error.is_about_what_is_stored() => {
                             warn!(error = %chain(&error), "a signing key cannot be read");
-                            read.push((*id, Err(Absence::Damaged), Some(Instant::now() + UNOPENED)));
+                            read.push((*id, Err(Absence::Damaged), Some(UNOPENED)));
                         }
                         alone => loaded.extend(alone?),
                     }
@@ -132,7 +130,6 @@ impl SigningCache {
             }
             together => together?,
         };
-        let now = Instant::now();
         for of_one in loaded.chunk_by(|one, next| one.current == next.current) {
             let opened: Opened = of_one
                 .iter()
@@ -140,11 +137,11 @@ impl SigningCache {
                 .map(|one| self.open(one))
                 .collect::<Result<Vec<_>, _>>()
                 .map(|keys| Arc::new(SigningKeys::new(keys)));
-            let again = match &opened {
+            let left = match &opened {
                 Ok(_) => of_one.iter().filter_map(|one| one.left).min(),
                 Err(_) => Some(UNOPENED),
             };
-            read.push((of_one[0].current, opened, again.and_then(|again| now.checked_add(again))));
+            read.push((of_one[0].current, opened, left));
         }
         Ok(read)
     }

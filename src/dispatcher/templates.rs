@@ -1,6 +1,6 @@
 //! A cache of compiled templates, by version. A version never changes, so the cache is never stale.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -99,11 +99,10 @@ impl Templates {
     ) -> Result<HashMap<VersionKey, Template>, StoreError> {
         let mut found = HashMap::new();
         let mut missing = Vec::new();
-        for key in keys {
+        for key in keys.collect::<HashSet<_>>() {
             match self.kept.get(&key) {
                 Some((template, _)) => drop(found.insert(key, template.clone())),
-                None if !missing.contains(&key) => missing.push(key),
-                None => {}
+                None => missing.push(key),
             }
         }
         if missing.is_empty() {
@@ -211,5 +210,12 @@ mod tests {
         assert!(templates.bytes <= CAPACITY_BYTES);
         assert!((200..300).contains(&templates.kept.len()), "{}", templates.kept.len());
         assert!(templates.kept.contains(&VersionKey { action_id: 999, version: 1 }));
+        assert!(template.body_bound(100) >= 60_000);
+
+        let mut full = Templates::new(None);
+        for (action_id, weight, expected) in [(1, CAPACITY_BYTES, 1), (2, 1, 1), (3, 1, 2)] {
+            full.keep(VersionKey { action_id, version: 1 }, template.clone(), weight);
+            assert_eq!(full.kept.len(), expected, "after {action_id}");
+        }
     }
 }

@@ -331,3 +331,23 @@ fn payload(call: Option<String>, call_bytes: i32, portion: Portion) -> Payload {
         None => Payload::Gone,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_payload_that_the_claim_did_not_return_is_missing_for_its_own_reason() {
+        let fetched = Portion { max_call_bytes: 100, ..Portion::UNBOUNDED };
+        let unread = Portion { fetch: false, ..fetched };
+        for (call, call_bytes, portion, expected) in [
+            (Some("{}"), 2, fetched, Payload::Text("{}".to_owned())),
+            (None, 100, fetched, Payload::Gone),
+            (None, 101, fetched, Payload::TooLarge(101)),
+            (None, 100, unread, Payload::Unreadable),
+            (None, 101, unread, Payload::Unreadable),
+        ] {
+            assert_eq!(payload(call.map(str::to_owned), call_bytes, portion), expected, "{call_bytes} {portion:?}");
+        }
+    }
+}

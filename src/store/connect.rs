@@ -146,13 +146,28 @@ async fn try_to_connect(options: &PgConnectOptions, role: Option<&str>) -> Resul
             Ok(connection.close().await?)
         }
         Err(sqlx::Error::Io(source)) => Err(unreachable(source)),
-        // SQLSTATE class 57: the server is starting or stopping, and class 53: it has no connection free. The pool tries
-        // that again for a while, as it should.
-        Err(sqlx::Error::Database(reported))
-            if reported.code().is_some_and(|code| code.starts_with("57") || code.starts_with("53")) =>
-        {
-            Ok(())
+        Err(other) => unless_busy(other.into()),
+    }
+}
+
+/// The error, unless the pool tries again for a while, as it should: SQLSTATE class 57, the server is starting or stopping, and class 53, it
+/// has no connection free.
+fn unless_busy(error: StoreError) -> Result<(), StoreError> {
+    if error.has_class(&["57", "53"]) { Ok(()) } else { Err(error) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::reported;
+    use super::*;
+
+    #[test]
+    fn only_a_server_that_is_busy_or_starts_is_tried_again() {
+        for code in ["57P03", "53300"] {
+            assert!(unless_busy(reported(code)).is_ok(), "{code}");
         }
-        Err(other) => Err(other.into()),
+        for code in ["28P01", "3D000", "42501"] {
+            assert!(unless_busy(reported(code)).is_err(), "{code}");
+        }
     }
 }

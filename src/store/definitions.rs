@@ -63,12 +63,12 @@ fn read(sql: &str, shipped: &mut BTreeMap<Named, Vec<String>>) {
 
 /// Where a statement ends: behind the body of a function, or at the first semicolon that ends a line.
 fn end(statement: &str) -> usize {
-    let bodies = [(" AS $$\n", "\n$$;"), ("\nBEGIN ATOMIC\n", "\nEND;"), (";\n", "")];
+    let bodies = [(" AS $$", "\n$$;"), ("\nBEGIN ATOMIC", "\nEND;"), (";\n", "")];
     let body = bodies.iter().filter_map(|(opens, closes)| Some((statement.find(opens)?, opens.len(), *closes))).min();
     match body {
         Some((at, _, "")) => at + 1,
         Some((at, length, closes)) => {
-            let from = at + length - 1;
+            let from = at + length;
             statement[from..].find(closes).map_or(statement.len(), |found| from + found + closes.len())
         }
         None => statement.len(),

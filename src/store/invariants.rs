@@ -149,8 +149,8 @@ impl Store {
             (Invariant::NoReplayMissing, missing_replays(&mut snapshot).await?),
             (Invariant::Complete, incomplete(&mut snapshot).await?),
             (Invariant::NoneStuck, stuck(&mut snapshot).await?),
-            (Invariant::GuardsOn, unguarded(&mut snapshot).await?),
         ];
+        let mut guards = Checked::from(Invariant::GuardsOn, unguarded(&mut snapshot).await?);
         let checked = found.into_iter().map(|(invariant, offenders)| Checked::from(invariant, offenders));
         let mut checked: Vec<Checked> = checked.collect();
         let ages = ages(&mut snapshot).await?;
@@ -158,9 +158,8 @@ impl Store {
         snapshot.commit().await?;
         // Behind the snapshot, in which nothing can be made.
         let definitions = self.definitions().await?;
-        if let Some(guards) = checked.iter_mut().find(|checked| checked.invariant == Invariant::GuardsOn) {
-            guards.add_definitions(definitions.faults);
-        }
+        guards.add_definitions(definitions.faults);
+        checked.push(guards);
         let definitions_compared = definitions.compared;
         Ok(Accounts { checked, ages, undecided_calls, definitions_compared, rows_are_hidden: false })
     }

@@ -283,3 +283,13 @@ impl Session {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_names_what_it_holds() {
+        assert_eq!([What::Calls, What::History].map(What::as_str), ["calls", "history"]);
+    }
+}

@@ -82,10 +82,8 @@ impl Store {
         if let Some(obstacle) = obstacle {
             return Err(obstacle.into());
         }
-        match self.schema_version().await? {
-            SchemaVersion::Current => return Ok(Vec::new()),
-            SchemaVersion::Elsewhere(elsewhere) => return Err(Obstacle::LedgerElsewhere(elsewhere).into()),
-            _ => {}
+        if let SchemaVersion::Elsewhere(elsewhere) = self.schema_version().await? {
+            return Err(Obstacle::LedgerElsewhere(elsewhere).into());
         }
         let mut connection = self.pool.acquire().await?;
         let before = self.applied_versions(&mut connection).await?;

@@ -203,7 +203,7 @@ impl Session {
                 let mut through = Place::before(oldest);
                 let mut rows = rows_between(&mut connection, after, &through, limit).await?;
                 // Whose transactions run is looked up only if some keep all rows from being sealed.
-                if rows.is_empty() && oldest < next {
+                if rows.is_empty() && oldest != next {
                     through = Place::before(horizon_of_this_database(&mut connection).await?);
                     rows = rows_between(&mut connection, after, &through, limit).await?;
                 }

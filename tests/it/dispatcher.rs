@@ -9,6 +9,7 @@ use postcall::domain::delivery::{Answer, BodyEnd, Ending, Outcome};
 use postcall::store::claim::{Claimant, Portion, Revoked};
 use postcall::store::finish::Recording;
 use postcall::store::session::Session;
+use postcall::store::wake::WakeUp;
 use serde_json::json;
 use uuid::Uuid;
 
@@ -240,6 +241,50 @@ async fn a_claim_that_was_revoked_takes_nothing_however_late_it_arrives() {
         session.claim(current, Uuid::now_v7(), &first_lane(10), Portion::UNBOUNDED).await.unwrap().claimed.len(),
         1
     );
+}
+
+#[tokio::test]
+async fn a_claim_says_whether_it_has_left_some_of_what_it_saw_and_what_waits_is_found_by_its_order() {
+    let database = Database::new().await;
+    database.publish("a", "default", &json!({"method": "GET", "url": "https://receiver.example/"})).await;
+    for _ in 0..2 {
+        database.insert_call("a", &json!({})).await;
+    }
+    let (mut session, claimant) = session(&database).await;
+    let [first, second]: [Uuid; 2] = sqlx::query_scalar("SELECT delivery_id FROM postcall.waiting ORDER BY 1")
+        .fetch_all(&database.pool)
+        .await
+        .unwrap()
+        .try_into()
+        .unwrap();
+    for (lane, after, expected) in
+        [(1, Uuid::nil(), Some(first)), (1, first, Some(second)), (1, second, None), (2, Uuid::nil(), None)]
+    {
+        assert_eq!(session.first_waiting(lane, after).await.unwrap(), expected, "{lane} {after}");
+    }
+    let small = Portion { bytes: 1, ..Portion::UNBOUNDED };
+    for (portion, expected) in [(small, (1, 2, true)), (Portion::UNBOUNDED, (1, 1, false))] {
+        let taken = session.claim(claimant, Uuid::now_v7(), &first_lane(10), portion).await.unwrap();
+        assert_eq!((taken.claimed.len(), taken.seen[&1], taken.cut_short), expected);
+    }
+}
+
+#[tokio::test]
+async fn a_listener_is_woken_by_a_call_and_by_nothing_else() {
+    let database = Database::new().await;
+    let (mut session, _) = session(&database).await;
+    let mut listener = database.store.call_listener(Duration::from_secs(30)).await.unwrap();
+    assert_eq!(session.request_wake_up(Duration::from_secs(3_600)).await.unwrap(), WakeUp::Requested);
+    tokio::select! {
+        biased;
+        woken = listener.notified() => panic!("nothing has come: {woken:?}"),
+        () = std::future::ready(()) => {}
+    }
+    database.insert_call("a", &json!({})).await;
+    listener.notified().await.unwrap();
+    session.request_wake_up(Duration::from_secs(3_600)).await.unwrap();
+    session.cancel_wake_up().await.unwrap();
+    assert_eq!(database.number("SELECT last_value FROM postcall.bell").await, 0, "nobody is to be woken");
 }
 
 /// Its answer did not come in time, so it was repeated, with success; then the first one reaches the server after all.

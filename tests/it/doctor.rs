@@ -62,6 +62,14 @@ async fn whatever_is_wrong_is_named_and_the_exit_status_says_so() {
     let table = stdout(&postcall_at(&database.url, &["doctor"]));
     assert!(table.lines().any(|line| line.starts_with("problem  guards  ")), "{table}");
 
+    // A call of a time for which there is no partition.
+    let default = Database::new().await;
+    let far = "INSERT INTO postcall.outbox (id, agent, call) VALUES (postcall.uuid_v7_floor('2039-12-31'), 'a', '{}')";
+    default.execute(far).await;
+    let checks = checked(&default.url);
+    let partitions = verdict(&checks, "partitions");
+    assert!(partitions.0 == "warning" && partitions.1.ends_with("has held rows (8192 bytes)"), "{partitions:?}");
+
     let nobody = database.login(&[]).await;
     let found = checked(&nobody);
     assert_eq!((verdict(&found, "user").0, verdict(&found, "schema").0), ("problem", "problem"));

@@ -99,6 +99,20 @@ async fn what_is_past_its_time_is_not_shown_and_goes_portion_by_portion_and_noth
 }
 
 #[tokio::test]
+async fn a_dispatcher_deletes_what_is_past_its_time_and_says_how_many() {
+    let database = Database::new().await;
+    // More than one portion.
+    let old =
+        "INSERT INTO postcall.response_excerpt SELECT gen_random_uuid(), '\\x61', '', 0, now() - interval '1 second'
+               FROM generate_series(1, 1500)";
+    database.execute(old).await;
+    let mut dispatcher = Dispatcher::start(&database, &[]).await;
+    let said = dispatcher.says("deleted excerpts of responses that were past their time").await;
+    assert!(said.contains("1500"), "{said}");
+    assert_eq!(database.number("SELECT count(*) FROM postcall.response_excerpt").await, 0);
+}
+
+#[tokio::test]
 async fn a_lock_on_the_excerpts_keeps_results_waiting_for_half_a_second_at_most() {
     let (database, receiver) = (Database::new().await, refusing().await);
     database.publish("a", "default", &json!({"method": "POST", "url": receiver.url("/")})).await;

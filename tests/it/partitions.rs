@@ -4,6 +4,7 @@
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use crate::support::database::Database;
+use crate::support::process::Dispatcher;
 
 /// What is read of a default partition under a lock at most, and a pile of calls that is larger, one call a page.
 const MOST_BYTES: i64 = 64 * 1024 * 1024;
@@ -130,4 +131,13 @@ async fn while_somebody_inserts_into_the_default_partition_it_is_left_for_later(
     assert_eq!(database.session().make_partitions().await.unwrap(), Vec::<String>::new());
     sqlx::raw_sql("COMMIT").execute(&mut platform).await.unwrap();
     assert_eq!(database.session().make_partitions().await.unwrap(), [week]);
+}
+
+#[tokio::test]
+async fn a_dispatcher_makes_what_is_missing_and_names_it() {
+    let database = Database::new().await;
+    let missing = drop_last(&database).await;
+    let mut dispatcher = Dispatcher::start(&database, &[]).await;
+    let said = dispatcher.says("made a partition ahead of time").await;
+    assert!(said.contains(&missing), "{said} {missing}");
 }

@@ -1,6 +1,8 @@
 //! The whole installation has one policy about what may be called: dispatchers with different policies do not share a
 //! queue, unless somebody changes the policy on purpose.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -86,6 +88,18 @@ async fn of_those_that_start_at_the_same_moment_with_different_policies_only_tho
         let policies = "SELECT count(DISTINCT policy) FROM postcall.dispatcher WHERE stopped_at IS NULL";
         assert_eq!(database.number(policies).await, 1, "round {round}, {started} started");
     }
+}
+
+#[tokio::test]
+async fn a_registration_that_others_have_not_hindered_is_not_repeated() {
+    let database = Database::new().await;
+    database.execute("ALTER TABLE postcall.dispatcher RENAME TO elsewhere").await;
+    let failed = Arc::new(AtomicU64::new(0));
+    let mut session = database.session().counting(&failed);
+    let (policy, lease, standing) = (Policy::default(), Duration::from_secs(60), Standing::BehindAll);
+    let newcomer = Newcomer { name: "test", version: "0", lease, policy: &policy, standing };
+    assert!(session.register(newcomer).await.is_err());
+    assert_eq!(failed.load(Ordering::Relaxed), 1);
 }
 
 #[tokio::test]

@@ -260,6 +260,9 @@ async fn a_publisher_who_may_set_secrets_changes_none_without_a_record() {
     let sealed = ring.seal(Owner { agent: "a", name: "T" }, "value").unwrap();
     let change = SecretChange { agent: "a", name: "T", by: "Ada", reason: None };
     database.store.set_secret(&change, &sealed).await.unwrap();
+    let listed = database.store.secrets("a", 10).await.unwrap();
+    let listed: Vec<_> = listed.iter().map(|one| (&one.name[..], one.set_by.as_deref())).collect();
+    assert_eq!(listed, [("T", Some("Ada"))]);
     let before = database.text("SELECT secret::text FROM postcall.secret").await;
     let mut publisher = database.connect_as(&["postcall_publisher"]).await;
     for change in ["wrapped_key = decode(repeat('00', 72), 'hex')", "key_id = '0000000000000000'"] {

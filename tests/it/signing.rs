@@ -156,6 +156,7 @@ async fn every_change_of_signing_holds_for_the_next_claim() {
     publish(&database, "a", &inbox).await;
     publish(&database, "b", &inbox).await;
     let _dispatcher = started(&database, &keys).await;
+    assert!(!database.store.was_signed("a", None).await.unwrap());
     let mut old = String::new();
     for (round, arguments) in [
         &["enable", "a"][..],
@@ -181,6 +182,8 @@ async fn every_change_of_signing_holds_for_the_next_claim() {
                 assert!(request.header("webhook-signature").is_none() && request.header("webhook-timestamp").is_none())
             }
         }
+        // What is shown of a request later says whether there was a signature.
+        assert_eq!(database.store.was_signed("a", None).await.unwrap(), arguments[0] != "disable", "{round}");
         // Another agent's requests are as they were.
         assert_eq!(signatures(&delivered(&database, &inbox, "b", &json!({})).await), 0);
         old = new;

@@ -1,6 +1,6 @@
 //! Nobody removes more than the owner permits, and nothing younger than a day; wrong settings are named.
 
-use postcall::store::retention::Dropped;
+use postcall::store::retention::{Dropped, RowCursor};
 use serde_json::json;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
@@ -8,6 +8,7 @@ use super::{
     MONTH, THEN, WEEK, accounts_agree, calls, calls_of, database_with_past, exists, foreign_calls_of, keep, outcome,
     prune_at,
 };
+use crate::support::database::Database;
 use crate::support::endings::end_all;
 use crate::support::process::{Dispatcher, postcall, postcall_at, stderr};
 
@@ -38,6 +39,12 @@ async fn no_role_removes_what_the_owner_does_not_permit() {
             let error = sqlx::raw_sql(AssertSqlSafe(statement.clone())).execute(&mut connection).await.expect_err(&statement);
             let code = error.as_database_error().and_then(|error| error.code().map(|code| code.into_owned()));
             assert_eq!(code.as_deref(), Some("42501"), "{statement}: {error}");
+        }
+        // No such refusal is taken for a partition that is in use.
+        let (mut session, days) = (Database::at(url.to_owned()).await.session(), keep("30", "30"));
+        assert!(session.prune_partition(WEEK, days).await.unwrap_err().is_forbidden());
+        for source in ["outbox_foreign", "action_test"] {
+            assert!(session.prune_rows(source, days, RowCursor::FIRST).await.unwrap_err().is_forbidden(), "{source}");
         }
     };
     for role in ["postcall_dispatcher", "postcall_publisher"] {
