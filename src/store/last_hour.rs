@@ -64,7 +64,7 @@ impl Store {
         .fetch_all(&mut *transaction)
         .await?;
         transaction.commit().await?;
-        counts.sort_by_key(|counted| State::ALL.iter().position(|state| *state == counted.state));
+        sort(&mut counts);
         Ok(counts)
     }
 
@@ -105,6 +105,11 @@ impl Store {
     }
 }
 
+/// Puts the states in the order of a delivery's life.
+fn sort(counts: &mut [StateCount]) {
+    counts.sort_by_key(|counted| State::ALL.iter().position(|state| *state == counted.state));
+}
+
 /// The 60 minutes up to that of `now`, the oldest first.
 fn minutes_up_to(now: DateTime<Utc>) -> Vec<Range<DateTime<Utc>>> {
     let this = now.duration_trunc(MINUTE).unwrap_or(now);
@@ -114,6 +119,14 @@ fn minutes_up_to(now: DateTime<Utc>) -> Vec<Range<DateTime<Utc>>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_states_of_the_last_hour_come_in_the_order_of_a_delivery_s_life() {
+        let mut counts: Vec<StateCount> =
+            State::ALL.into_iter().rev().map(|state| StateCount { state, count: 1 }).collect();
+        sort(&mut counts);
+        assert_eq!(counts.iter().map(|counted| counted.state).collect::<Vec<_>>(), State::ALL);
+    }
 
     #[test]
     fn the_minutes_of_the_last_hour_follow_each_other_without_a_gap_and_the_last_one_is_that_of_now() {

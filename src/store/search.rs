@@ -92,9 +92,7 @@ impl Store {
             return self.search_open(filter, ids, limit, budget).await;
         }
         if has_an_index(filter) {
-            // What is found in the order of a page gets the whole answer. Of an action, a code or a kind alone, the index finds
-            // the state only.
-            let time = if is_named(filter) || !is_picky(filter) { SEARCH_TIME } else { budget.time() };
+            let time = time_of_an_index(filter, budget);
             if let Some(rows) = in_time(self.history_within(filter, &ids, limit, time).await)? {
                 let reached = if rows.len() < limit { Reached::End } else { Reached::Limit };
                 return Ok(Found { rows, reached });
@@ -242,6 +240,12 @@ fn has_an_index(filter: &HistoryFilter) -> bool {
     let is_narrow =
         is_named(filter) || filter.possible_states().is_some_and(|states| !states.contains(&State::Delivered));
     is_narrow || (filter.action.is_none() && filter.response_code.is_none())
+}
+
+/// How long a search by an index may take. What is found in the order of a page gets the whole answer. Of an action, a code or a kind
+/// alone, the index finds the state only.
+fn time_of_an_index(filter: &HistoryFilter, budget: Budget) -> Duration {
+    if is_named(filter) || !is_picky(filter) { SEARCH_TIME } else { budget.time() }
 }
 
 /// Whether there is a criterion that has no index.

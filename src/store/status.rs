@@ -267,7 +267,8 @@ pub(super) async fn in_doubt(snapshot: &mut PgConnection) -> Result<Count, sqlx:
     )
     .fetch_one(snapshot)
     .await?;
-    Ok(Count { counted: row.unresolved.min(MOST_COUNTED_IN_DOUBT), is_more: row.looked_at > MOST_COUNTED_IN_DOUBT })
+    let is_more = Count::up_to(MOST_COUNTED_IN_DOUBT, row.looked_at).is_more;
+    Ok(Count { is_more, ..Count::up_to(MOST_COUNTED_IN_DOUBT, row.unresolved) })
 }
 
 pub(super) async fn dispatchers(snapshot: &mut PgConnection) -> Result<Vec<DispatcherStatus>, sqlx::Error> {
@@ -390,5 +391,7 @@ mod tests {
         let (at, lost_at) = (DateTime::UNIX_EPOCH, DateTime::<Utc>::MAX_UTC);
         assert_eq!(Life::of(Some(at), Some(lost_at), 1), Life::Stopped { at });
         assert_eq!(Life::of(None, Some(at), 1), Life::Lost { at });
+        let counts = [Count { counted: 3, is_more: false }, Count { counted: 3, is_more: true }];
+        assert_eq!([3, 4].map(|found| Count::up_to(3, found)), counts);
     }
 }

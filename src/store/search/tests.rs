@@ -116,3 +116,19 @@ fn only_a_search_by_an_index_that_takes_too_long_is_followed_by_one_in_windows()
     assert_eq!(in_time::<()>(Err(reported("57014"))).unwrap(), None);
     assert!(in_time::<()>(Err(reported("08006"))).is_err());
 }
+
+#[test]
+fn only_of_what_an_index_does_not_find_in_order_a_glance_is_over_sooner_than_a_search() {
+    let named = HistoryFilter { agent: Some("a".to_owned()), ..HistoryFilter::default() };
+    let picky = [
+        HistoryFilter { action: Some("crm".to_owned()), ..HistoryFilter::default() },
+        HistoryFilter { response_code: Some(404), ..HistoryFilter::default() },
+        HistoryFilter { error_kind: ErrorKind::named("dns"), ..HistoryFilter::default() },
+    ];
+    let time = |filter: &HistoryFilter| time_of_an_index(filter, Budget::of(Patience::Glance));
+    for filter in picky {
+        assert!(time(&filter) > Duration::ZERO && time(&filter) < SEARCH_TIME, "{filter:?}");
+        assert_eq!(time(&HistoryFilter { agent: named.agent.clone(), ..filter }), SEARCH_TIME);
+    }
+    assert_eq!([time(&named), time(&HistoryFilter::default())], [SEARCH_TIME; 2]);
+}
