@@ -299,3 +299,14 @@ impl Store {
 fn millis(duration: Duration) -> i32 {
     i32::try_from(duration.as_millis()).unwrap_or(i32::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_recorded_in_whole_milliseconds_however_long_it_was() {
+        assert_eq!(millis(Duration::from_micros(1_999_999)), 1_999);
+        assert_eq!(millis(Duration::MAX), i32::MAX);
+    }
+}

@@ -127,8 +127,7 @@ impl Store {
             }
             let Some(last) = last_looked_at(&mut snapshot, first..end, step).await? else { break None };
             (looked_at, end) = (looked_at + step, last);
-            let next = budget.and_then(|budget| next_step(step, begun.elapsed(), budget.left()));
-            step = next.unwrap_or(0).min(MOST_LOOKED_AT - looked_at);
+            step = budget.map_or(0, |budget| next_step(step, looked_at, begun.elapsed(), budget.left()));
             if step == 0 {
                 break Some(last);
             }
@@ -210,13 +209,15 @@ impl Store {
 }
 
 /// How many calls are looked at next if `step` calls took `took` and the time `left` remains: eight times as many if ten times `took`
-/// fits into it, as many if one and a half times `took` fits, otherwise none.
-fn next_step(step: i64, took: Duration, left: Duration) -> Option<i64> {
-    match took {
-        took if took * 10 <= left => Some(step * 8),
-        took if took * 3 / 2 <= left => Some(step),
-        _ => None,
-    }
+/// fits into it, as many if one and a half times `took` fits, otherwise none; and with the `looked_at` calls never more than
+/// [`MOST_LOOKED_AT`].
+fn next_step(step: i64, looked_at: i64, took: Duration, left: Duration) -> i64 {
+    let next = match took {
+        took if took * 10 <= left => step * 8,
+        took if took * 3 / 2 <= left => step,
+        _ => 0,
+    };
+    next.min(MOST_LOOKED_AT - looked_at)
 }
 
 async fn matching(
@@ -276,10 +277,18 @@ mod tests {
 
     #[test]
     fn a_look_that_has_to_be_over_soon_reads_more_only_if_there_is_time_for_it() {
-        let next = |took, left| next_step(FIRST_STEP, Duration::from_millis(took), Duration::from_millis(left));
-        assert_eq!(next(4, 40), Some(FIRST_STEP * 8));
-        assert_eq!(next(5, 40), Some(FIRST_STEP));
-        assert_eq!(next(30, 40), None);
-        assert_eq!(next(1, 0), None);
+        let next = |took, left| next_step(FIRST_STEP, 0, Duration::from_millis(took), Duration::from_millis(left));
+        assert_eq!(next(4, 40), FIRST_STEP * 8);
+        assert_eq!(next(5, 40), FIRST_STEP);
+        assert_eq!(next(26, 40), FIRST_STEP);
+        assert_eq!(next(30, 40), 0);
+        assert_eq!(next(1, 0), 0);
+    }
+
+    #[test]
+    fn however_much_time_there_is_no_look_reads_more_than_the_most() {
+        let next = |looked_at| next_step(FIRST_STEP, looked_at, Duration::ZERO, Duration::from_secs(1));
+        assert_eq!(next(MOST_LOOKED_AT - 1), 1);
+        assert_eq!(next(MOST_LOOKED_AT), 0);
     }
 }

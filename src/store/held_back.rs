@@ -186,8 +186,8 @@ async fn actions_of_hosts(
     .fetch_all(snapshot)
     .await?;
     let read: usize = rows.iter().map(|row| row.action_ids.len()).sum();
-    let mut of_hosts =
-        OfHosts { is_more: i64::try_from(read).is_ok_and(|read| read > MOST_ACTIONS), ..OfHosts::default() };
+    let is_more = Count::up_to(MOST_ACTIONS, i64::try_from(read).unwrap_or(i64::MAX)).is_more;
+    let mut of_hosts = OfHosts { found: HashMap::new(), is_more };
     for row in rows {
         let Some(host) = row.target.as_deref().and_then(Host::of_url) else { continue };
         for (pause_id, _) in patterns.iter().filter(|(_, pattern)| pattern.matches(&host)) {

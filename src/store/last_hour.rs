@@ -1,5 +1,7 @@
 //! What became of the calls of the last hour, in all and minute by minute.
 
+use std::ops::Range;
+
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 use uuid::Uuid;
 
@@ -62,17 +64,17 @@ impl Store {
         .fetch_all(&mut *transaction)
         .await?;
         transaction.commit().await?;
-        counts.sort_by_key(|counted| State::ALL.iter().position(|state| *state == counted.state));
+        sort(&mut counts);
         Ok(counts)
     }
 
     /// Counts the deliveries that have ended, for the 60 minutes up to that of `now`, by the minute in which they were created,
     /// the oldest minute first. Of each minute, the first [`MOST_IN_A_MINUTE`] are counted.
     pub async fn last_hour_by_minute(&self, now: DateTime<Utc>) -> Result<Vec<MinuteCount>, StoreError> {
-        let this = now.duration_trunc(MINUTE).unwrap_or(now);
-        let minutes: Vec<DateTime<Utc>> = (0..MINUTES).rev().map(|ago| this - MINUTE * ago).collect();
-        let from: Vec<Uuid> = minutes.iter().map(|minute| floor(*minute)).collect();
-        let until: Vec<Uuid> = minutes.iter().map(|minute| floor(*minute + MINUTE)).collect();
+        let ranges = minutes_up_to(now);
+        let minutes: Vec<DateTime<Utc>> = ranges.iter().map(|minute| minute.start).collect();
+        let from: Vec<Uuid> = ranges.iter().map(|minute| floor(minute.start)).collect();
+        let until: Vec<Uuid> = ranges.iter().map(|minute| floor(minute.end)).collect();
         let mut transaction = self.pool.begin_with("BEGIN READ ONLY").await?;
         prepare(&mut transaction, self.statement_timeout).await?;
         // Ids are ordered by time, so each minute is a range of the primary key, in one partition or two. It is read in
@@ -100,5 +102,39 @@ impl Store {
         .await?;
         transaction.commit().await?;
         Ok(counts)
+    }
+}
+
+/// Puts the states in the order of a delivery's life.
+fn sort(counts: &mut [StateCount]) {
+    counts.sort_by_key(|counted| State::ALL.iter().position(|state| *state == counted.state));
+}
+
+/// The 60 minutes up to that of `now`, the oldest first.
+fn minutes_up_to(now: DateTime<Utc>) -> Vec<Range<DateTime<Utc>>> {
+    let this = now.duration_trunc(MINUTE).unwrap_or(now);
+    (0..MINUTES).rev().map(|ago| this - MINUTE * ago).map(|minute| minute..minute + MINUTE).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_states_of_the_last_hour_come_in_the_order_of_a_delivery_s_life() {
+        let mut counts: Vec<StateCount> =
+            State::ALL.into_iter().rev().map(|state| StateCount { state, count: 1 }).collect();
+        sort(&mut counts);
+        assert_eq!(counts.iter().map(|counted| counted.state).collect::<Vec<_>>(), State::ALL);
+    }
+
+    #[test]
+    fn the_minutes_of_the_last_hour_follow_each_other_without_a_gap_and_the_last_one_is_that_of_now() {
+        let at = |time: &str| format!("2026-11-24T{time}Z").parse::<DateTime<Utc>>().unwrap();
+        let minutes = minutes_up_to(at("09:30:17.5"));
+        assert_eq!(minutes.len(), 60);
+        assert_eq!(minutes.first(), Some(&(at("08:31:00")..at("08:32:00"))));
+        assert_eq!(minutes.last(), Some(&(at("09:30:00")..at("09:31:00"))));
+        assert!(minutes.windows(2).all(|pair| pair[0].end == pair[1].start), "{minutes:?}");
     }
 }

@@ -175,7 +175,7 @@ macro_rules! arms {
 }
 
 /// The states that one statement asks for.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Asked<'a> {
     /// All of them, if there is no list.
     List(Option<&'a [State]>),
@@ -306,4 +306,29 @@ pub(super) async fn prepare(transaction: &mut PgConnection, statement_timeout: D
     .fetch_one(transaction)
     .await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn states_are_asked_for_one_by_one_unless_most_rows_match_or_the_deliveries_are_named() {
+        let (all, named) = (
+            HistoryFilter::default(),
+            HistoryFilter { delivery_ids: Some(vec![Uuid::nil()]), ..HistoryFilter::default() },
+        );
+        let few = [State::Failed, State::Unknown];
+        let most = [State::Failed, State::Delivered];
+        assert_eq!(Asked::each(&all, Some(&few)), few.map(Asked::Alone));
+        for (filter, states) in [(&all, Some(&most)), (&named, Some(&few)), (&named, Some(&most)), (&all, None)] {
+            let states = states.map(|states| &states[..]);
+            assert_eq!(Asked::each(filter, states), [Asked::List(states)]);
+        }
+        assert_eq!((Asked::List(Some(&few)).list(), Asked::List(Some(&few)).alone()), (Some(&few[..]), None));
+        assert_eq!(
+            (Asked::Alone(State::Failed).list(), Asked::Alone(State::Failed).alone()),
+            (None, Some(State::Failed))
+        );
+    }
 }

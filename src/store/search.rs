@@ -5,7 +5,7 @@
 
 mod budget;
 
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, TimeZone, Utc};
@@ -92,16 +92,10 @@ impl Store {
             return self.search_open(filter, ids, limit, budget).await;
         }
         if has_an_index(filter) {
-            // What is found in the order of a page gets the whole answer. Of an action, a code or a kind alone, the index finds
-            // the state only.
-            let time = if is_named(filter) || !is_picky(filter) { SEARCH_TIME } else { budget.time() };
-            match self.history_within(filter, &ids, limit, time).await {
-                Ok(rows) => {
-                    let reached = if rows.len() < limit { Reached::End } else { Reached::Limit };
-                    return Ok(Found { rows, reached });
-                }
-                Err(error) if error.is_cancelled() => {}
-                Err(error) => return Err(error),
+            let time = time_of_an_index(filter, budget);
+            if let Some(rows) = in_time(self.history_within(filter, &ids, limit, time).await)? {
+                let reached = if rows.len() < limit { Reached::End } else { Reached::Limit };
+                return Ok(Found { rows, reached });
             }
         }
         self.search_windows(filter, ids, limit, budget).await
@@ -116,26 +110,22 @@ impl Store {
         limit: usize,
         budget: Budget,
     ) -> Result<Found, StoreError> {
-        let (mut rows, mut before, mut step) = (Vec::new(), ids.end, CANDIDATES.start);
+        let (mut rows, mut missing, mut before, mut step) = (Vec::new(), limit, ids.end, CANDIDATES.start);
         loop {
             let range = ids.start..before;
             let candidates = self.ids_within(&filter.candidates(), &range, step, LEAST_STATEMENT_TIMEOUT).await?;
             if let Some(last) = candidates.last() {
                 before = *last;
             }
-            let is_end = candidates.len() < step;
+            let looked_at = candidates.len();
             let among = HistoryFilter { delivery_ids: Some(candidates), ..filter.clone() };
-            rows.extend(self.history_within(&among, &range, limit - rows.len(), LEAST_STATEMENT_TIMEOUT).await?);
-            let reached = match () {
-                () if rows.len() >= limit => Reached::Limit,
-                () if is_end => Reached::End,
-                () if budget.left().is_zero() => Reached::Before(before),
-                () => {
-                    step = (step * 4).min(CANDIDATES.end);
-                    continue;
-                }
-            };
-            return Ok(Found { rows, reached });
+            let found = self.history_within(&among, &range, missing, LEAST_STATEMENT_TIMEOUT).await?;
+            missing = missing.saturating_sub(found.len());
+            rows.extend(found);
+            match next_candidates(step, looked_at, missing, before, budget.left()) {
+                ControlFlow::Continue(wider) => step = wider,
+                ControlFlow::Break(reached) => return Ok(Found { rows, reached }),
+            }
         }
     }
 
@@ -146,7 +136,7 @@ impl Store {
         limit: usize,
         budget: Budget,
     ) -> Result<Found, StoreError> {
-        let mut rows = Vec::new();
+        let (mut rows, mut missing) = (Vec::new(), limit);
         let Some(extent) = self.extent(&ids).await? else { return Ok(Found { rows, reached: Reached::End }) };
         let mut window = Window::newest_of(extent);
         loop {
@@ -157,11 +147,12 @@ impl Store {
                 budget.statement()
             };
             let range = window.ids(&ids);
-            let found = self.history_within(filter, &range, limit - rows.len(), statement_timeout).await;
+            let found = self.history_within(filter, &range, missing, statement_timeout).await;
             let next = match found {
                 Ok(more) => {
+                    missing = missing.saturating_sub(more.len());
                     rows.extend(more);
-                    if rows.len() >= limit {
+                    if missing == 0 {
                         return Ok(Found { rows, reached: Reached::Limit });
                     }
                     window.next(begun.elapsed(), budget.left())
@@ -216,12 +207,45 @@ impl Store {
     }
 }
 
+/// What was found, or nothing if that took too long.
+fn in_time<T>(found: Result<T, StoreError>) -> Result<Option<T>, StoreError> {
+    match found {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if error.is_cancelled() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// What follows a step of a search for what is open: how many candidates the next one looks at, or where the search ended. The step
+/// was for `step` candidates and looked at `looked_at`, the last of them `before`. After it, `missing` rows are missing for the page,
+/// and the time `left` remains.
+fn next_candidates(
+    step: usize,
+    looked_at: usize,
+    missing: usize,
+    before: Uuid,
+    left: Duration,
+) -> ControlFlow<Reached, usize> {
+    match () {
+        () if missing == 0 => ControlFlow::Break(Reached::Limit),
+        () if looked_at < step => ControlFlow::Break(Reached::End),
+        () if left.is_zero() => ControlFlow::Break(Reached::Before(before)),
+        () => ControlFlow::Continue((step * 4).min(CANDIDATES.end)),
+    }
+}
+
 /// Whether an index finds the rows, however rare they are, or nearly every row matches, so that the newest rows
 /// suffice.
 fn has_an_index(filter: &HistoryFilter) -> bool {
     let is_narrow =
         is_named(filter) || filter.possible_states().is_some_and(|states| !states.contains(&State::Delivered));
     is_narrow || (filter.action.is_none() && filter.response_code.is_none())
+}
+
+/// How long a search by an index may take. What is found in the order of a page gets the whole answer. Of an action, a code or a kind
+/// alone, the index finds the state only.
+fn time_of_an_index(filter: &HistoryFilter, budget: Budget) -> Duration {
+    if is_named(filter) || !is_picky(filter) { SEARCH_TIME } else { budget.time() }
 }
 
 /// Whether there is a criterion that has no index.
@@ -307,94 +331,4 @@ impl Window {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::tests::reported;
-    use super::*;
-    use crate::domain::error_kind::ErrorKind;
-
-    fn at(text: &str) -> DateTime<Utc> {
-        text.parse().unwrap()
-    }
-
-    fn year() -> Window {
-        Window::newest_of(at("2025-11-24T00:00:00Z")..at("2026-11-24T00:00:00Z"))
-    }
-
-    #[test]
-    fn windows_follow_each_other_without_a_gap_and_grow_while_there_is_time() {
-        let all = Uuid::nil()..Uuid::max();
-        let (mut window, mut searched) = (year(), 1);
-        assert_eq!(window.ids(&all).end, Uuid::max(), "what is newer than the newest belongs to the first");
-        while let Next::Window(next) = window.next(Duration::from_millis(10), Duration::from_millis(500)) {
-            assert_eq!(next.ids(&all).end, window.ids(&all).start);
-            assert_eq!(next.width, window.width * 8);
-            (window, searched) = (next, searched + 1);
-        }
-        assert!(window.since() <= window.oldest && searched < 8, "{searched}");
-    }
-
-    #[test]
-    fn a_search_ends_in_time_and_says_how_far_it_got() {
-        let (took, since) = (Duration::from_millis(100), at("2026-11-23T23:00:00Z"));
-        assert_eq!(year().next(took, Duration::from_millis(100)), Next::TimeIsUp(since));
-        assert!(
-            matches!(year().next(took, Duration::from_millis(200)), Next::Window(next) if next.width == FIRST_WINDOW)
-        );
-    }
-
-    #[test]
-    fn a_window_that_takes_too_long_is_narrowed_down_to_a_second_and_no_further() {
-        let (mut window, mut tried) = (year(), 0);
-        while let Ok(next) = window.after(reported("57014")) {
-            let Next::Window(narrower) = next else { panic!("{next:?}") };
-            assert_eq!((narrower.until, narrower.is_first), (window.until, true));
-            (window, tried) = (narrower, tried + 1);
-        }
-        assert!(window.width == LEAST_WINDOW && tried < 5, "{tried}");
-    }
-
-    #[test]
-    fn a_later_window_that_takes_too_long_ends_the_search_where_the_one_before_it_ended() {
-        let Next::Window(second) = year().next(Duration::ZERO, Duration::from_secs(1)) else { panic!("one window") };
-        assert_eq!(second.after(reported("57014")).unwrap(), Next::TimeIsUp(year().since()));
-    }
-
-    #[test]
-    fn no_window_is_taken_for_one_that_takes_too_long_if_something_else_failed() {
-        let Next::Window(second) = year().next(Duration::ZERO, Duration::from_secs(1)) else { panic!("one window") };
-        assert!(year().after(reported("08006")).is_err() && second.after(reported("08006")).is_err());
-    }
-
-    #[test]
-    fn windows_keep_to_the_ids_that_are_asked_for() {
-        let page = floor(at("2026-11-23T23:30:00Z"))..floor(at("2026-11-23T23:45:00Z"));
-        assert_eq!(year().ids(&page), page);
-    }
-
-    #[test]
-    fn the_rest_of_a_search_begins_exactly_where_it_ended() {
-        let until = at("2026-11-23T23:30:00Z");
-        let rest = |reached| Found { rows: Vec::new(), reached }.rest_before();
-        assert_eq!(
-            rest(Reached::Time(until)),
-            Some(Window { until, is_first: false, ..year() }.ids(&(Uuid::nil()..Uuid::max())).end)
-        );
-        assert_eq!(rest(Reached::End), None);
-    }
-
-    #[test]
-    fn what_no_index_finds_is_searched_in_windows() {
-        let filter = |change: fn(&mut HistoryFilter)| {
-            let mut filter = HistoryFilter::default();
-            change(&mut filter);
-            has_an_index(&filter)
-        };
-        assert!(filter(|_| {}), "the newest page of everything");
-        assert!(filter(|filter| filter.agent = Some("a".to_owned())));
-        assert!(filter(|filter| filter.error_kind = ErrorKind::named("dns")));
-        assert!(filter(|filter| filter.response_code = Some(404)));
-        assert!(filter(|filter| filter.states = Some(vec![State::Delivered])), "nearly every row matches");
-        assert!(!filter(|filter| filter.response_code = Some(204)));
-        assert!(!filter(|filter| filter.action = Some("crm".to_owned())));
-    }
-}
+mod tests;

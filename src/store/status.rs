@@ -267,7 +267,8 @@ pub(super) async fn in_doubt(snapshot: &mut PgConnection) -> Result<Count, sqlx:
     )
     .fetch_one(snapshot)
     .await?;
-    Ok(Count { counted: row.unresolved.min(MOST_COUNTED_IN_DOUBT), is_more: row.looked_at > MOST_COUNTED_IN_DOUBT })
+    let is_more = Count::up_to(MOST_COUNTED_IN_DOUBT, row.looked_at).is_more;
+    Ok(Count { is_more, ..Count::up_to(MOST_COUNTED_IN_DOUBT, row.unresolved) })
 }
 
 pub(super) async fn dispatchers(snapshot: &mut PgConnection) -> Result<Vec<DispatcherStatus>, sqlx::Error> {
@@ -320,7 +321,9 @@ pub(super) async fn dispatchers(snapshot: &mut PgConnection) -> Result<Vec<Dispa
 
 #[cfg(test)]
 mod tests {
+    use super::super::pauses::Deed;
     use super::*;
+    use crate::domain::pause::NamedTarget;
     use crate::domain::report::HostCondition;
 
     fn dispatcher(dispatcher_id: i32, life: Life, hosts: Vec<HostReport>) -> DispatcherStatus {
@@ -336,6 +339,18 @@ mod tests {
             in_flight: 0,
             reported,
         }
+    }
+
+    fn pause() -> HeldPause {
+        let (by, db_user, reason) = (String::new(), String::new(), String::new());
+        let pause = PauseRecord {
+            pause_id: 1,
+            target: NamedTarget::Agent("a".to_owned()),
+            action_id: None,
+            begun: Deed { at: DateTime::UNIX_EPOCH, by, db_user, reason },
+            ended: None,
+        };
+        HeldPause { pause, waiting: Count { counted: 0, is_more: false } }
     }
 
     fn host(condition: HostCondition) -> HostReport {
@@ -360,10 +375,23 @@ mod tests {
             oldest_waiting: None,
             in_flight: 0,
             in_doubt: none,
-            paused: Vec::new(),
+            paused: vec![pause()],
             active_pauses: 3,
         };
         assert_eq!(status.hosts(), [(5, &silent), (1, &answering), (5, &answering)]);
-        assert_eq!((status.hosts_left_out(), status.pauses_left_out()), (2, 3));
+        assert_eq!((status.hosts_left_out(), status.pauses_left_out()), (2, 2));
+    }
+
+    #[test]
+    fn a_dispatcher_is_overdue_from_the_moment_at_which_its_lease_ends_and_for_as_long_as_it_has_been_over() {
+        let life = |lease_left_ms| Life::of(None, None, lease_left_ms);
+        assert_eq!(life(1), Life::Alive { lease_left_ms: 1 });
+        assert_eq!(life(0), Life::Overdue { since_ms: 0 });
+        assert_eq!(life(-5), Life::Overdue { since_ms: 5 });
+        let (at, lost_at) = (DateTime::UNIX_EPOCH, DateTime::<Utc>::MAX_UTC);
+        assert_eq!(Life::of(Some(at), Some(lost_at), 1), Life::Stopped { at });
+        assert_eq!(Life::of(None, Some(at), 1), Life::Lost { at });
+        let counts = [Count { counted: 3, is_more: false }, Count { counted: 3, is_more: true }];
+        assert_eq!([3, 4].map(|found| Count::up_to(3, found)), counts);
     }
 }

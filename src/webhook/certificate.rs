@@ -199,6 +199,13 @@ mod tests {
     }
 
     #[test]
+    fn only_what_was_refused_as_one_of_an_authority_is_told_to_be_one() {
+        let of = |error: webpki::Error| -> Arc<dyn std::error::Error + Send + Sync> { Arc::new(error) };
+        assert!(is_of_an_authority(&of(webpki::Error::CaUsedAsEndEntity)));
+        assert!(!is_of_an_authority(&of(webpki::Error::EmptyEkuExtension)));
+    }
+
+    #[test]
     fn the_day_of_a_certificate_is_told_if_a_calendar_has_it() {
         assert_eq!(on_day(UnixTime::since_unix_epoch(std::time::Duration::from_secs(86_400))), " on 1970-01-02 (UTC)");
         assert_eq!(on_day(UnixTime::since_unix_epoch(std::time::Duration::from_secs(u64::MAX))), "");

@@ -164,8 +164,15 @@ fn poll_driver(driver: &mut Option<Driver<TokioIo<WatchedStream>, Content>>, cx:
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
+    use std::sync::mpsc;
+
+    use rustls::pki_types::{PrivateKeyDer, ServerName};
+    use rustls::{ClientConfig, RootCertStore, ServerConfig, ServerConnection};
+    use socket2::SockRef;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::{TcpListener, TcpStream};
+    use tokio_rustls::TlsConnector;
 
     use super::super::send_gate::SendGate;
     use super::*;
@@ -248,5 +255,84 @@ mod tests {
         let evidence = Arc::new(Evidence::start(SendGate::open()));
         let (unusable, received) = exchange(ours, theirs, request(http::Method::POST, Some("{}"), 1), &evidence).await;
         assert_eq!((unusable, received, evidence.is_taken()), (Some(Unusable::Ended), Vec::new(), false));
+    }
+
+    #[tokio::test]
+    async fn no_byte_is_written_to_a_host_that_has_reset_the_connection() {
+        let (ours, theirs) = pair().await;
+        SockRef::from(&theirs).set_linger(Some(Duration::ZERO)).unwrap();
+        drop(theirs);
+        // The kernel has heard of it, and the runtime has not.
+        let mut connection = Connection::on(Socket::Plain(ours)).await.unwrap();
+        let evidence = Arc::new(Evidence::start(SendGate::open()));
+        let request = request(http::Method::POST, Some("{}"), 1);
+        assert!(connection.exchange(request, &evidence).await.is_err());
+        assert!(!evidence.is_taken());
+    }
+
+    #[tokio::test]
+    async fn a_large_body_is_not_copied_before_it_is_written() {
+        // More than the sockets of both ends hold.
+        let content: Arc<[u8]> = vec![0; 32 * 1024 * 1024].into();
+        let (ours, _theirs) = pair().await;
+        let mut connection = Connection::on(Socket::Plain(ours)).await.unwrap();
+        let body = Bytes::from_owner(Arc::clone(&content));
+        let request = request(http::Method::POST, None, 1).map(|_| Content(Some(body)));
+        let evidence = Arc::new(Evidence::start(SendGate::open()));
+        let mut exchange = pin!(connection.exchange(request, &evidence));
+        assert!(poll_fn(|cx| Poll::Ready(exchange.as_mut().poll(cx))).await.is_pending());
+        assert!(evidence.is_taken());
+        assert_eq!(Arc::strong_count(&content), 2, "what is not written yet is still where it was");
+    }
+
+    /// The configurations of a client and of a server that it trusts, `a.test`.
+    fn tls_of_both() -> (ClientConfig, ServerConfig) {
+        let made = rcgen::generate_simple_self_signed(["a.test".to_owned()]).unwrap();
+        let (certificate, key) = (made.cert.der().clone(), made.signing_key.serialize_der());
+        let mut roots = RootCertStore::empty();
+        roots.add(certificate.clone()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let client = ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions();
+        let server = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        let server = server.unwrap().with_no_client_auth();
+        let server = server.with_single_cert(vec![certificate], PrivateKeyDer::Pkcs8(key.into())).unwrap();
+        (client.unwrap().with_root_certificates(roots).with_no_client_auth(), server)
+    }
+
+    #[tokio::test]
+    async fn over_tls_session_tickets_are_not_taken_for_an_early_answer_and_the_host_is_told_of_the_end() {
+        let (client, server) = tls_of_both();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let (ticketed, tickets) = mpsc::channel();
+        let host = std::thread::spawn(move || {
+            let (mut tcp, _) = listener.accept().unwrap();
+            let mut tls = ServerConnection::new(Arc::new(server)).unwrap();
+            while tls.is_handshaking() || tls.wants_write() {
+                tls.complete_io(&mut tcp).unwrap();
+            }
+            ticketed.send(()).unwrap();
+            let mut stream = rustls::Stream::new(&mut tls, &mut tcp);
+            let mut received = [0; 4096];
+            let request = stream.read(&mut received)?;
+            stream.write_all(b"HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n")?;
+            std::io::Result::Ok((request, stream.read(&mut received)?))
+        });
+        let name = ServerName::try_from("a.test").unwrap();
+        let tcp = TcpStream::connect(address).await.unwrap();
+        let tls = TlsConnector::from(Arc::new(client)).connect(name, tcp).await.unwrap();
+        // This holds up the runtime, which does not hear of the tickets.
+        tickets.recv().unwrap();
+        let mut connection = Connection::on(Socket::Tls(Box::new(tls))).await.unwrap();
+        let evidence = Arc::new(Evidence::start(SendGate::open()));
+        let request = request(http::Method::POST, Some("{}"), 1);
+        let answer = tokio::time::timeout(HANGS, connection.exchange(request, &evidence)).await.expect("no answer");
+        let mut answer = answer.map_err(|broken| format!("{broken:?}")).unwrap();
+        assert_eq!(answer.status(), 204);
+        assert!(connection.next_chunk(answer.body_mut()).await.is_none());
+        assert!(!connection.is_reusable());
+        drop(connection);
+        let (request, end) = host.join().unwrap().unwrap();
+        assert!(request > 0 && end == 0, "{request} {end}");
     }
 }

@@ -215,3 +215,22 @@ fn without_asking(host: &str) -> Option<LookUpResult> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_that_never_leave_this_machine_are_answered_without_asking() {
+        let loopback: Vec<IpAddr> = vec![Ipv6Addr::LOCALHOST.into(), Ipv4Addr::LOCALHOST.into()];
+        for (host, answer) in [
+            ("localhost", Some(Ok(loopback.clone()))),
+            ("a.localhost", Some(Ok(loopback))),
+            ("a.invalid", Some(Err(LookUpError::NoSuchName))),
+            ("a.onion", Some(Err(LookUpError::NoSuchName))),
+            ("localhost.example", None),
+        ] {
+            assert_eq!(without_asking(host), answer, "{host}");
+        }
+    }
+}

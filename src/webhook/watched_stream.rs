@@ -310,3 +310,64 @@ impl AsyncWrite for WatchedStream {
         self.socket.poll_shutdown(cx)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::super::send_gate::SendGate;
+    use super::*;
+
+    const HEAD: &[u8] = b"HTTP/1.1 200 OK\r\n\r\n";
+
+    async fn connected() -> (WatchedStream, Arc<StreamWatch>, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (ours, theirs) = tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
+        let (stream, watch) = WatchedStream::before(Socket::Plain(ours.unwrap()));
+        (stream, watch, theirs.unwrap().0)
+    }
+
+    /// A stream on which a request has been begun to be written.
+    async fn asked() -> (WatchedStream, Arc<StreamWatch>, TcpStream) {
+        let (stream, watch, theirs) = connected().await;
+        watch.offer(&Arc::new(Evidence::start(SendGate::open())), false, false);
+        watch.may_write(&stream.socket).unwrap();
+        (stream, watch, theirs)
+    }
+
+    #[tokio::test]
+    async fn between_two_requests_nothing_is_written_and_nothing_that_arrives_is_an_answer() {
+        for (bytes, reason) in [(&b"HTTP/1.1 408 Request Timeout"[..], Unusable::SpokeFirst), (b"", Unusable::Ended)] {
+            let (stream, watch, _theirs) = asked().await;
+            watch.arrived(HEAD).unwrap();
+            watch.rest();
+            assert!(watch.may_write(&stream.socket).is_err());
+            assert_eq!(watch.unusable(), None);
+            watch.arrived(bytes).unwrap();
+            assert_eq!(watch.unusable(), Some(reason));
+        }
+    }
+
+    #[tokio::test]
+    async fn behind_the_head_of_an_answer_no_more_is_read_than_its_bound() {
+        let (_stream, watch, _theirs) = asked().await;
+        watch.arrived(HEAD).unwrap();
+        for bytes in [&vec![b'0'; MAX_BODY_BYTES_ON_THE_WIRE][..], b"0"] {
+            watch.arrived(bytes).unwrap();
+        }
+        assert_eq!(watch.unusable(), None);
+        assert!(watch.arrived(b"0").is_err());
+        assert_eq!(watch.unusable(), Some(Unusable::Excess));
+    }
+
+    #[tokio::test]
+    async fn a_request_that_cannot_be_written_any_more_still_waits_for_its_answer_and_the_first_error_is_kept() {
+        let (_stream, watch, _theirs) = asked().await;
+        for kind in [io::ErrorKind::BrokenPipe, io::ErrorKind::ConnectionReset] {
+            assert!(watch.write_failed::<()>(kind.into()).is_pending());
+        }
+        assert_eq!(watch.write_error(), Some(io::ErrorKind::BrokenPipe));
+        let (_stream, before, _theirs) = connected().await;
+        assert!(before.write_failed::<()>(io::ErrorKind::BrokenPipe.into()).is_ready());
+    }
+}

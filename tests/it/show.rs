@@ -1,5 +1,6 @@
 //! `postcall show`: whichever id somebody has, it leads to what is known, and what was not sent is not said to be sent.
 
+use postcall::service::past_request::{PastRequest, render_again_within};
 use serde_json::{Value, json};
 
 use crate::support::console::Console;
@@ -138,4 +139,18 @@ async fn a_delivery_that_waits_is_shown_with_what_holds_it_back_by_show_and_by_t
     let id = database.text("SELECT min(delivery_id::text) FROM postcall.delivery").await.unwrap();
     let (page, shown, json) = told(&id).await;
     assert!(!page.contains(&unreachable) && !shown.contains("why it waits") && json == json!([]), "{shown} {json}");
+}
+
+#[tokio::test]
+async fn a_request_is_rendered_again_unless_its_call_has_more_bytes_than_the_reader_takes() {
+    let database = Database::new().await;
+    database.publish("a", "default", &json!({"method": "POST", "url": "https://receiver.example/"})).await;
+    database.insert_call("a", &json!({"note": "some bytes"})).await;
+    let bytes = database.number("SELECT call_bytes::bigint FROM postcall.outbox").await;
+    let id = end_all(&database, "delivered").await.remove(0).parse().unwrap();
+    let row = database.store.delivery(id).await.unwrap().unwrap();
+    let within = render_again_within(&database.store, &row, bytes).await;
+    assert!(matches!(within, PastRequest::Rendered { .. }), "{within:?}");
+    let beyond = render_again_within(&database.store, &row, bytes - 1).await;
+    assert!(matches!(beyond, PastRequest::TooLarge { bytes: told } if told == bytes), "{beyond:?}");
 }

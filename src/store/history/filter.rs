@@ -121,6 +121,7 @@ mod tests {
         assert_eq!(HistoryFilter::default().possible_ids(None), Uuid::nil()..Uuid::max());
         assert_eq!(floor(at).as_u128() >> 80, 1_795_512_600_000);
         assert_eq!(floor(DateTime::<Utc>::MIN_UTC), Uuid::nil());
+        assert_eq!(floor(DateTime::<Utc>::MAX_UTC).as_u128() >> 80, (1 << 48) - 1, "the last that an id can hold");
         let (since, until) = (Some(DateTime::<Utc>::MIN_UTC), Some(DateTime::<Utc>::MAX_UTC));
         let filter = HistoryFilter { since, until, ..HistoryFilter::default() };
         assert_eq!(filter.possible_ids(None), Uuid::nil()..Uuid::max(), "no time is too far away");

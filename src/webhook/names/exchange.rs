@@ -168,3 +168,25 @@ fn bytes(part: &Part) -> Result<Vec<u8>, ExchangeError> {
 fn is_enough(parts: &[Part]) -> bool {
     parts.iter().all(|part| part.reply.is_some()) || parts.iter().any(|part| part.reply == Some(Reply::NoSuchName))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::message::Found;
+    use super::*;
+
+    #[test]
+    fn only_addresses_and_replies_that_hide_some_let_the_other_family_wait_for_a_moment_only() {
+        let found = Found { addresses: Vec::new(), ttl: Duration::ZERO };
+        for (reply, has_addresses) in [
+            (None, false),
+            (Some(Reply::Addresses(found)), true),
+            (Some(Reply::Truncated), true),
+            (Some(Reply::NoAddress), false),
+            (Some(Reply::NoSuchName), false),
+            (Some(Reply::Failure), false),
+        ] {
+            let part = Part { reply: reply.clone(), ..Part::new(&Name::root(), Family::V4) };
+            assert_eq!(part.has_addresses(), has_addresses, "{reply:?}");
+        }
+    }
+}
