@@ -15,7 +15,6 @@ use super::signing::Signing;
 use crate::domain::claim::{AttemptRecord, Claimed, Completion, Finished};
 use crate::domain::delivery::{Ending, Failure, Outcome, State, UnknownReason};
 use crate::domain::host::Origin;
-use crate::domain::request::Request;
 use crate::domain::signature::unsigned;
 use crate::scheduler::Signal;
 use crate::spans::Spans;
@@ -90,7 +89,7 @@ pub(super) async fn attempt(
     match render(payload, text_share, ready, &means.budget, send_gate, &means.cut).await {
         Ok(mut rendered) => {
             if let Some(traceparent) = traceparent {
-                add_traceparent(&mut rendered.request, traceparent);
+                add_traceparent(&mut rendered.request.headers, traceparent);
             }
             let sent = send(rendered, message_id, means, send_gate).await;
             let Sent { mut ending, record, kept_from, certificate_failed } = sent;
@@ -105,10 +104,10 @@ pub(super) async fn attempt(
     }
 }
 
-/// Adds the header, unless the request has one. The names of its headers are in lower case.
-fn add_traceparent(request: &mut Request, value: String) {
-    if !request.headers.iter().any(|(name, _)| name == TRACEPARENT) {
-        request.headers.push((TRACEPARENT.to_owned(), value));
+/// Adds the header, unless there is one. The names of headers are in lower case.
+fn add_traceparent(headers: &mut Vec<(String, String)>, value: String) {
+    if !headers.iter().any(|(name, _)| name == TRACEPARENT) {
+        headers.push((TRACEPARENT.to_owned(), value));
     }
 }
 
@@ -176,4 +175,49 @@ async fn send(rendered: Rendered, message_id: Uuid, means: &Means, send_gate: &S
         excerpt.mask_typed(&request);
     }
     Sent { ending, record, kept_from, certificate_failed: attempt.certificate_failed }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::action::Method;
+    use crate::domain::claim::{ClaimToken, SentRequest};
+
+    /// An attempt at this URL that has ended so.
+    fn ended(url: &str, outcome: Outcome) -> Ended {
+        let sent = SentRequest {
+            method: Method::Post,
+            url: url.to_owned(),
+            body_bytes: None,
+            body_digest: None,
+            head_digest: None,
+            unresolved: Vec::new(),
+        };
+        let record = AttemptRecord { sent: Some(sent), timing: None };
+        ClaimToken::new(Uuid::nil(), Uuid::nil()).complete(Ending::Final(outcome), record).into()
+    }
+
+    #[test]
+    fn an_attempt_says_of_the_host_of_its_url_what_became_of_it_unless_a_certificate_or_the_proxy_kept_it_from_that_host()
+     {
+        let (host, proxied) = ["https://a.example/x", "https://b.example/"].map(Origin::of_url).into();
+        let refused = || Outcome::Failed { kind: Failure::Tls, detail: String::new() };
+        let of = |outcome| ended("https://a.example/x", outcome).news();
+        assert_eq!(of(Outcome::answered(500)), (host.clone(), Signal::Answered));
+        assert_eq!(of(refused()), (host.clone(), Signal::Unreached(Failure::Tls)));
+        let of_certificate = Ended { certificate_failed: true, ..ended("https://a.example/x", refused()) };
+        assert_eq!(of_certificate.news(), (host, Signal::Nothing));
+        let kept = Ended { kept_from: proxied.clone(), ..ended("https://a.example/x", refused()) };
+        assert_eq!(kept.news(), (proxied, Signal::Unreached(Failure::Connect)));
+    }
+
+    #[test]
+    fn the_trace_is_told_unless_the_author_has_set_that_header() {
+        let header = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let mut headers = vec![header("x", "1")];
+        add_traceparent(&mut headers, "ours".to_owned());
+        assert_eq!(headers, [header("x", "1"), header(TRACEPARENT, "ours")]);
+        add_traceparent(&mut headers, "another".to_owned());
+        assert_eq!(headers, [header("x", "1"), header(TRACEPARENT, "ours")], "that it has stays");
+    }
 }

@@ -6,6 +6,7 @@ use std::io;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use tokio::time::Instant;
@@ -50,8 +51,7 @@ impl Part {
             if AssertUnwindSafe(work()).catch_unwind().await.is_ok() {
                 return;
             }
-            // What has worked for long enough is not what has just begun anew.
-            panics = if begun.elapsed() > ELSEWHERE.longest { 1 } else { panics.saturating_add(1) };
+            panics = in_a_row(panics, begun.elapsed());
             self.counters.part_restarted();
             let again = ELSEWHERE.after(panics);
             error!(
@@ -64,10 +64,14 @@ impl Part {
     }
 }
 
+/// How many panics in a row there have been, with one more after `panics`. What has worked for longer than the longest pause is not
+/// what has just begun anew.
+fn in_a_row(panics: u32, worked: Duration) -> u32 {
+    if worked > ELSEWHERE.longest { 1 } else { panics.saturating_add(1) }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use tokio::sync::mpsc::channel;
 
     use super::*;
@@ -111,6 +115,13 @@ mod tests {
         let for_long = ELSEWHERE.longest * 2;
         let (begun, _) = begins(2, for_long).await;
         assert!(paused(&begun, for_long, &[1, 1]), "{begun:?}");
+    }
+
+    #[test]
+    fn panics_are_in_a_row_unless_the_work_between_took_longer_than_the_longest_pause() {
+        let longest = ELSEWHERE.longest;
+        assert_eq!([Duration::ZERO, longest, longest + TICK].map(|worked| in_a_row(3, worked)), [4, 4, 1]);
+        assert_eq!(in_a_row(u32::MAX, Duration::ZERO), u32::MAX);
     }
 
     #[tokio::test]

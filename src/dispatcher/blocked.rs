@@ -29,8 +29,8 @@ impl BlockedWarning {
 
     /// Writes a log line about the deliveries that the log has not mentioned yet.
     pub(super) fn flush(&mut self) {
-        if self.0.unsaid > 0 {
-            say(std::mem::take(&mut self.0.unsaid));
+        if let Some(count) = self.0.rest() {
+            say(count);
         }
     }
 }
@@ -44,7 +44,12 @@ impl OnceAMinute {
             return None;
         }
         self.said_at = Some(now);
-        Some(std::mem::take(&mut self.unsaid))
+        self.rest()
+    }
+
+    /// How many deliveries the last log line has to mention, if any.
+    fn rest(&mut self) -> Option<usize> {
+        Some(std::mem::take(&mut self.unsaid)).filter(|unsaid| *unsaid != 0)
     }
 }
 
@@ -70,5 +75,8 @@ mod tests {
         assert_eq!(warning.due(0, start + EVERY), Some(700), "told although nothing new has come");
         assert_eq!(warning.due(0, start + EVERY * 2), None);
         assert_eq!(warning.due(5, start + EVERY * 2), Some(5));
+        assert_eq!(warning.rest(), None, "all were told");
+        assert_eq!(warning.due(3, start + EVERY * 2), None);
+        assert_eq!([warning.rest(), warning.rest()], [Some(3), None]);
     }
 }

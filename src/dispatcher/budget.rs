@@ -16,6 +16,7 @@
 //! queue, in their order.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -38,6 +39,16 @@ const PART_OF_TEXTS: usize = 4;
 pub const DEFAULT_MAX_CALL_BYTES: usize = MAX_CALL_BYTES;
 /// The default of [`DispatcherSettings::max_bytes_in_flight`](super::DispatcherSettings::max_bytes_in_flight).
 pub const DEFAULT_MAX_BYTES_IN_FLIGHT: usize = 64 * 1024 * 1024;
+
+/// Whether a text of so many bytes is small.
+pub(super) fn is_small_text(bytes: usize) -> bool {
+    bytes <= SMALL_TEXT
+}
+
+/// Whether a delivery is small: its text, and the largest body that it can become.
+pub(super) fn is_small(text: usize, body: usize) -> bool {
+    is_small_text(text) && body <= SMALL_BODY
+}
 
 /// The smallest total that `Budget::new` accepts: one largest claim and one largest body.
 pub fn least_bytes_in_flight(max_call_bytes: usize) -> usize {
@@ -102,9 +113,10 @@ impl Budget {
         permit.ok().map(|permit| Share { permit })
     }
 
-    /// Waits until [`Budget::reserve_texts`] would succeed. Cancel-safe.
-    pub(super) async fn texts_free(&self) {
-        drop(self.texts.acquire_many(count(largest_claim(self.max_call_bytes))).await);
+    /// Waits until [`Budget::reserve_texts`] would succeed, but no longer than `at_most`. Cancel-safe.
+    pub(super) async fn texts_free(&self, at_most: Duration) {
+        let free = self.texts.acquire_many(count(largest_claim(self.max_call_bytes)));
+        drop(tokio::time::timeout(at_most, free).await);
     }
 
     /// Waits for a share for a body of no more than `bytes`. Cancel-safe. The caller must not hold such a share
@@ -136,13 +148,48 @@ mod tests {
     #[test]
     fn the_least_budget_holds_a_largest_claim_beside_a_largest_body() {
         for max_call_bytes in [1, DEFAULT_MAX_CALL_BYTES, 100 * MIB] {
-            let budget = Budget::new(least_bytes_in_flight(max_call_bytes), max_call_bytes);
+            let least = least_bytes_in_flight(max_call_bytes);
+            let budget = Budget::new(least, max_call_bytes);
+            assert_eq!(budget.texts.available_permits() + budget.bodies_in_all, least);
             let texts = budget.reserve_texts();
             assert!(texts.is_some() && budget.reserve_texts().is_none());
             assert!(budget.body(MAX_BODY_BYTES).now_or_never().is_some(), "bodies do not wait for texts");
-            drop(texts);
-            assert!(budget.texts_free().now_or_never().is_some());
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_waits_for_bytes_of_texts_goes_on_when_they_are_free_or_the_time_is_over() {
+        const AT_MOST: Duration = Duration::from_secs(2);
+        let budget = Budget::new(least_bytes_in_flight(1), 1);
+        let waits = async || {
+            let begun = tokio::time::Instant::now();
+            budget.texts_free(AT_MOST).await;
+            begun.elapsed()
+        };
+        let texts = budget.reserve_texts();
+        assert!(waits().await >= AT_MOST);
+        let (waited, ()) = tokio::join!(waits(), async {
+            tokio::time::sleep(AT_MOST / 2).await;
+            drop(texts);
+        });
+        assert_eq!((waited, waits().await), (AT_MOST / 2, Duration::ZERO));
+    }
+
+    #[test]
+    fn a_delivery_is_small_up_to_a_bound_of_its_text_and_of_its_body() {
+        let (text, body) = (SMALL_TEXT, SMALL_BODY);
+        let small = [is_small(text, body), is_small(text + 1, body), is_small(text, body + 1)];
+        assert_eq!((small, is_small_text(text), is_small_text(text + 1)), ([true, false, false], true, false));
+    }
+
+    #[test]
+    fn so_many_large_requests_are_rendered_at_once_and_no_more() {
+        let budget = Budget::new(DEFAULT_MAX_BYTES_IN_FLIGHT, DEFAULT_MAX_CALL_BYTES);
+        let permit = || budget.permit_to_render().now_or_never();
+        let held: Vec<_> = (0..RENDERED_AT_ONCE).map(|_| permit()).collect();
+        assert!(held.iter().all(|permit| matches!(permit, Some(Some(_)))) && permit().is_none());
+        drop(held);
+        assert!(permit().is_some());
     }
 
     #[test]

@@ -1,5 +1,8 @@
 //! Claims what the scheduler plans, within the budget of bytes, and starts an attempt for each claimed delivery.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::sync::Arc;
@@ -15,7 +18,7 @@ use super::budget::SMALL_TEXT;
 use super::held::HeldTurns;
 use super::in_flight::Places;
 use super::lease::Lease;
-use super::pace::Pace;
+use super::pace::{Instead, Pace, instead_of};
 use super::secrets::{Ready, SecretCache};
 use super::signing::{Signers, SigningCache};
 use super::starter::Starter;
@@ -138,7 +141,7 @@ impl Claimer {
             match self.claim_all(turns).await {
                 Ok(Found::Work) => until(&drain, schedule.gather_places(GATHERING)).await,
                 Ok(Found::Nothing) => {}
-                Ok(Found::NothingSmall) => until(&drain, self.room_for_large()).await,
+                Ok(Found::NothingSmall) => until(&drain, self.starter.means.budget.texts_free(SMALL_ONLY_PAUSE)).await,
                 Ok(Found::Closed) => until(&drain, tokio::time::sleep(SMALL_ONLY_PAUSE)).await,
                 Err(error) => {
                     schedule.rest();
@@ -155,11 +158,6 @@ impl Claimer {
             (None, false) => self.session.ping().await,
             (None, true) => Ok(()),
         }
-    }
-
-    /// Waits until there is room for large calls, but no longer than [`SMALL_ONLY_PAUSE`].
-    async fn room_for_large(&self) {
-        tokio::time::timeout(SMALL_ONLY_PAUSE, self.starter.means.budget.texts_free()).await.ok();
     }
 
     /// Claims these turns, and starts the attempts. If the database refuses them together, they are claimed in parts,
@@ -187,23 +185,24 @@ impl Claimer {
     /// nothing is claimed, and the delivery is passed over for a while.
     async fn smaller(&mut self, mut group: Group) -> Vec<Group> {
         let schedule = &self.places.schedule;
-        if group.turns.len() > 1 {
-            let back = group.turns.halve();
-            return vec![Group { turns: back, fetch: true }, group];
-        }
+        let lanes = group.turns.len();
         let Some(turn) = group.turns.first_mut() else { return vec![] };
-        match (turn.quota, group.fetch) {
-            (1, true) => vec![Group { fetch: false, ..group }],
-            (1, false) => {
-                let lane = turn.lane;
+        let lane = turn.lane;
+        match instead_of(lanes, turn.quota, group.fetch) {
+            Instead::Halves => {
+                let back = group.turns.halve();
+                vec![Group { turns: back, fetch: true }, group]
+            }
+            Instead::WithoutCall => vec![Group { fetch: false, ..group }],
+            Instead::Nothing => {
                 if let Ok(Some(first)) = self.session.first_waiting(lane.action_id, schedule.after(lane)).await {
                     warn!(delivery.id = %first, "the database refuses to let this delivery be claimed; passing over it for a while");
                     schedule.pass_over(lane, first);
                 }
                 vec![]
             }
-            (quota, _) => {
-                schedule.shrink(turn, quota / 2);
+            Instead::Fewer(quota) => {
+                schedule.shrink(turn, quota);
                 vec![group]
             }
         }

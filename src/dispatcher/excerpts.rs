@@ -23,14 +23,28 @@ const AFTER_A_FAILURE: Duration = Duration::from_secs(60);
 pub(super) struct ExcerptKeeper {
     days: ExcerptDays,
     pending: Vec<(Uuid, Box<Excerpt>)>,
-    /// Until when none is written, because the last ones could not be.
-    lost_until: Option<Instant>,
+    pause: Pause,
+}
+
+/// Until when no excerpts are written, if the last ones could not be.
+#[derive(Default)]
+struct Pause(Option<Instant>);
+
+impl Pause {
+    fn is_over(&self, now: Instant) -> bool {
+        self.0.is_none_or(|until| now >= until)
+    }
+
+    /// Begins one if excerpts were lost just now.
+    fn note(&mut self, lost: bool, now: Instant) {
+        self.0 = lost.then(|| now + AFTER_A_FAILURE);
+    }
 }
 
 impl ExcerptKeeper {
     /// Keeps excerpts for so long.
     pub(super) fn new(days: ExcerptDays) -> ExcerptKeeper {
-        ExcerptKeeper { days, pending: Vec::new(), lost_until: None }
+        ExcerptKeeper { days, pending: Vec::new(), pause: Pause::default() }
     }
 
     /// Takes the excerpt out of a recorded outcome, if it has one.
@@ -47,7 +61,7 @@ impl ExcerptKeeper {
     pub(super) async fn keep(&mut self, session: &mut Session) {
         let Some(days) = self.days.days().filter(|_| !self.pending.is_empty()) else { return };
         let excerpts = std::mem::take(&mut self.pending);
-        if self.lost_until.is_some_and(|until| Instant::now() < until) {
+        if !self.pause.is_over(Instant::now()) {
             return;
         }
         // If it takes too long, its connection is dropped with it, and the next statement opens another one.
@@ -59,6 +73,22 @@ impl ExcerptKeeper {
         if let Some(error) = &lost {
             warn!(error, "excerpts of responses cannot be kept and are lost for a while; results are recorded");
         }
-        self.lost_until = lost.map(|_| Instant::now() + AFTER_A_FAILURE);
+        self.pause.note(lost.is_some(), Instant::now());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn after_excerpts_were_lost_none_are_written_for_a_minute_and_then_again() {
+        let (mut pause, now) = (Pause::default(), Instant::now());
+        assert!(pause.is_over(now));
+        pause.note(true, now);
+        let just_before = AFTER_A_FAILURE - Duration::from_nanos(1);
+        assert_eq!([just_before, AFTER_A_FAILURE].map(|after| pause.is_over(now + after)), [false, true]);
+        pause.note(false, now);
+        assert!(pause.is_over(now));
     }
 }

@@ -256,8 +256,7 @@ impl Finisher {
 
     /// Waits before the next try. Returns `true` if there must be no next try.
     async fn give_up_after(&mut self, failure: &StoreError) -> bool {
-        let stop_trying = self.stop_trying.clone();
-        stop_trying.is_cancelled() || stop_trying.run_until_cancelled(self.outage.wait(failure)).await.is_none()
+        self.stop_trying.run_until_cancelled(self.outage.wait(failure)).await.is_none()
     }
 
     fn leave(&mut self, results: usize, failure: &StoreError) {

@@ -182,4 +182,14 @@ pub(super) mod tests {
         all.into_iter().for_each(InFlight::leave);
         assert_eq!((free(&places, 3), places.waiting_to_be_recorded(2), places.losses.count()), (3, 0, 0));
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_delivery_that_went_back_to_waiting_is_claimed_again_at_once() {
+        let (places, mut untaken) = places(1, 0);
+        let in_flight = places.take(untaken.pop().unwrap());
+        in_flight.returned(Uuid::now_v7());
+        in_flight.leave();
+        let turns = tokio::time::timeout(std::time::Duration::from_secs(100), places.schedule.turns(1));
+        assert_eq!(turns.await.expect("its lane has work").len(), 1);
+    }
 }

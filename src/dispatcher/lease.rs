@@ -59,7 +59,7 @@ struct LeaseState {
 }
 
 impl Lease {
-    fn of(current: Registration) -> Lease {
+    pub(super) fn of(current: Registration) -> Lease {
         Lease { state: Mutex::new(LeaseState { current, renewed_since: None, shut: false }) }
     }
 
@@ -145,7 +145,7 @@ impl LeaseKeeper {
         counts: &Counters,
     ) -> Result<(LeaseKeeper, Arc<Lease>), Unregistered> {
         // No statement of the keeper may take so long that the next renewal comes too late.
-        let session = store.session(length / RENEWALS).counting(counts.errors(Operation::Lease));
+        let session = store.session(between_renewals(length)).counting(counts.errors(Operation::Lease));
         let mut keeper = LeaseKeeper { session, identity, length, outage: Outage::none("lease") };
         let standing = if keeper.identity.change_policy { Standing::BeforeAll } else { Standing::BehindAll };
         match keeper.register(standing).await {
@@ -160,7 +160,7 @@ impl LeaseKeeper {
     /// # Errors
     /// Returns the conflict if the dispatcher was declared lost and live dispatchers have replaced its policy.
     pub(super) async fn run(mut self, lease: Arc<Lease>, stop: CancellationToken) -> Result<(), PolicyConflict> {
-        let mut beats = tokio::time::interval(self.length / RENEWALS);
+        let mut beats = tokio::time::interval(between_renewals(self.length));
         beats.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         while stop.run_until_cancelled(beats.tick()).await.is_some() {
             let beat = self.beat(&lease).await;
@@ -182,7 +182,7 @@ impl LeaseKeeper {
         let asked = Moment::now();
         let registration = lease.current();
         match self.session.renew(registration.dispatcher_id, self.length).await? {
-            Renewal::Renewed => lease.extend(&registration.send_gate, self.closing_time(asked)),
+            Renewal::Renewed => lease.extend(&registration.send_gate, asked + usable(self.length)),
             Renewal::Lost => {
                 if let Err(conflict) = self.begin_anew(lease).await? {
                     return Ok(ControlFlow::Break(conflict));
@@ -221,14 +221,19 @@ impl LeaseKeeper {
         let lease_ms = self.length.as_millis() as u64;
         info!(dispatcher.id = dispatcher_id, dispatcher.name = name, lease_ms, "registered");
         let send_gate = SendGate::closed();
-        send_gate.move_to(self.closing_time(asked));
+        send_gate.move_to(asked + usable(self.length));
         Ok(Ok(Registration { dispatcher_id, send_gate }))
     }
+}
 
-    /// When the send gate closes if the lease was asked for at the moment `asked`.
-    fn closing_time(&self, asked: Moment) -> Moment {
-        asked + (self.length - self.length / MARGIN)
-    }
+/// The time between two renewals of a lease of this length.
+fn between_renewals(length: Duration) -> Duration {
+    length / RENEWALS
+}
+
+/// How long requests may begin under a lease of this length, from when it was asked for: without the margin.
+fn usable(length: Duration) -> Duration {
+    length - length / MARGIN
 }
 
 #[cfg(test)]
@@ -237,16 +242,50 @@ mod tests {
 
     #[test]
     fn a_lease_that_was_shut_never_opens_a_send_gate_again() {
-        let registration = |dispatcher_id| Registration { dispatcher_id, send_gate: SendGate::open() };
+        let registration = |dispatcher_id| Registration { dispatcher_id, send_gate: SendGate::closed() };
         let lease = Lease::of(registration(1));
         let held = lease.current().send_gate;
         let later = Moment::now() + Duration::from_secs(60);
         lease.extend(&held, later);
         assert!(!held.is_closed());
+        let next = Registration { dispatcher_id: 3, send_gate: SendGate::open() };
+        lease.replace(next);
+        assert!((lease.current().dispatcher_id, lease.current().send_gate.is_closed()) == (3, false));
+        lease.replace(Registration { dispatcher_id: 1, send_gate: held.clone() });
         lease.shut();
         lease.extend(&held, later);
         assert!(held.is_closed(), "neither for what is claimed already");
         lease.replace(registration(2));
         assert!(lease.current().send_gate.is_closed(), "nor under another id");
+    }
+
+    #[test]
+    fn a_lease_is_renewed_five_times_and_its_last_fifth_is_not_used() {
+        let length = Duration::from_secs(10);
+        assert_eq!((between_renewals(length), usable(length)), (Duration::from_secs(2), Duration::from_secs(8)));
+    }
+
+    #[test]
+    fn what_is_left_of_a_lease_is_what_may_be_used_with_the_margin_and_nothing_when_it_is_shut() {
+        let length = Duration::from_secs(10);
+        let send_gate = SendGate::closed();
+        send_gate.move_to(Moment::now() + usable(length));
+        let lease = Lease::of(Registration { dispatcher_id: 1, send_gate });
+        let left = lease.remaining(length);
+        assert!(left <= length && left > length - Duration::from_secs(1), "{left:?}");
+        lease.shut();
+        assert_eq!(lease.remaining(length), Duration::ZERO);
+    }
+
+    #[test]
+    fn renewals_count_from_the_first_one_after_the_last_failure() {
+        let lease = Lease::of(Registration { dispatcher_id: 1, send_gate: SendGate::closed() });
+        assert_eq!(lease.renewed_since(), None);
+        lease.note_renewal(true);
+        let since = lease.renewed_since();
+        lease.note_renewal(true);
+        assert!(since.is_some() && lease.renewed_since() == since);
+        lease.note_renewal(false);
+        assert_eq!(lease.renewed_since(), None);
     }
 }

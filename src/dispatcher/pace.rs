@@ -77,9 +77,48 @@ impl Pace {
     }
 }
 
+/// What to claim instead of what the database refuses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Instead {
+    /// The two halves of the lanes.
+    Halves,
+    /// So many deliveries of the only lane.
+    Fewer(usize),
+    /// The only delivery, without its call.
+    WithoutCall,
+    /// Nothing: the only delivery is passed over for a while.
+    Nothing,
+}
+
+/// What to claim instead of `deliveries` of each of so many lanes, if the database refuses that. `fetch` says whether the calls were to be
+/// fetched.
+pub(super) fn instead_of(lanes: usize, deliveries: usize, fetch: bool) -> Instead {
+    match (lanes, deliveries, fetch) {
+        (0 | 1, 0 | 1, true) => Instead::WithoutCall,
+        (0 | 1, 0 | 1, false) => Instead::Nothing,
+        (0 | 1, ..) => Instead::Fewer(deliveries / 2),
+        _ => Instead::Halves,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_refused_claim_is_divided_down_to_one_delivery_without_its_call() {
+        let all = [(3, 8, true), (2, 1, true), (1, 8, true), (1, 3, true), (1, 2, false), (1, 1, true), (1, 1, false)];
+        let expected = [
+            Instead::Halves,
+            Instead::Halves,
+            Instead::Fewer(4),
+            Instead::Fewer(1),
+            Instead::Fewer(1),
+            Instead::WithoutCall,
+            Instead::Nothing,
+        ];
+        assert_eq!(all.map(|(lanes, deliveries, fetch)| instead_of(lanes, deliveries, fetch)), expected);
+    }
 
     #[test]
     fn a_claim_that_is_not_answered_is_followed_by_a_smaller_one_down_to_a_single_one_with_more_time() {

@@ -28,8 +28,7 @@ pub(super) async fn run(schedule: Schedule, webhook: Arc<Webhook>, stop: Cancell
     let mut silent: HashSet<Origin> = HashSet::new();
     let mut black_holes = 0;
     loop {
-        let room_for_black_holes = MAX_PROBES_OF_BLACK_HOLES.saturating_sub(black_holes);
-        let room = MAX_PROBES.saturating_sub(probes.len() - black_holes);
+        let (room, room_for_black_holes) = room(probes.len(), black_holes);
         tokio::select! {
             () = stop.cancelled() => return,
             Some(Ok((host, probe))) = probes.join_next() => {
@@ -58,5 +57,24 @@ pub(super) async fn run(schedule: Schedule, webhook: Arc<Webhook>, stop: Cancell
                 }
             }
         }
+    }
+}
+
+/// How many more probes may begin, and how many more for hosts that gave no answer to their last one, if so many are under way in all, and
+/// so many of them for such hosts.
+fn room(probes: usize, black_holes: usize) -> (usize, usize) {
+    let others = probes.saturating_sub(black_holes);
+    (MAX_PROBES.saturating_sub(others), MAX_PROBES_OF_BLACK_HOLES.saturating_sub(black_holes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_that_give_no_answer_and_others_take_no_room_from_each_other() {
+        assert_eq!(room(0, 0), (MAX_PROBES, MAX_PROBES_OF_BLACK_HOLES));
+        assert_eq!(room(30, 10), (MAX_PROBES - 20, MAX_PROBES_OF_BLACK_HOLES - 10));
+        assert_eq!(room(MAX_PROBES + 1, 1), (0, MAX_PROBES_OF_BLACK_HOLES - 1));
     }
 }

@@ -54,7 +54,7 @@ impl Recovery {
 
     /// Checks the other dispatchers, at once and then [`LOOKS`] times within a lease, until `stop`.
     pub(super) async fn run(mut self, stop: CancellationToken) {
-        let mut looks = tokio::time::interval(self.length / LOOKS);
+        let mut looks = tokio::time::interval(between_looks(self.length));
         looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         while stop.run_until_cancelled(looks.tick()).await.is_some() {
             // If `stop` interrupts a statement, the session drops its connection, and other dispatchers find what is
@@ -76,7 +76,7 @@ impl Recovery {
     ///
     /// Returns whether the database was asked anything.
     async fn look_after_others(&mut self) -> Result<bool, StoreError> {
-        let steady = self.lease.renewed_since().is_some_and(|since| Instant::now() - since >= self.length);
+        let steady = is_steady(self.lease.renewed_since(), Instant::now(), self.length);
         let lost = if steady { self.session.declare_lost().await? } else { 0 };
         let begun = Instant::now();
         if !is_due(lost, begun, self.look_due) {
@@ -88,7 +88,7 @@ impl Recovery {
             self.look_due = next_look(begun, begun.elapsed());
         }
         let unknown = given_up?;
-        if lost > 0 || unknown > 0 {
+        if is_worth_telling(lost, unknown) {
             warn!(lost, unknown, "gave up what lost dispatchers had in flight");
         }
         Ok(true)
@@ -148,6 +148,21 @@ impl Recovery {
     }
 }
 
+/// The time between two checks of the other dispatchers, for a lease of this length.
+fn between_looks(length: Duration) -> Duration {
+    length / LOOKS
+}
+
+/// Whether all renewals have succeeded for a whole lease.
+fn is_steady(renewed_since: Option<Instant>, now: Instant, length: Duration) -> bool {
+    renewed_since.is_some_and(|since| now.duration_since(since) >= length)
+}
+
+/// Whether a look has found dispatchers that were lost, or given up what any left behind.
+fn is_worth_telling(lost: u64, unknown: u64) -> bool {
+    lost > 0 || unknown > 0
+}
+
 /// Whether to look for deliveries that were left behind: at once if dispatchers were just declared lost, and otherwise when it is time.
 fn is_due(lost: u64, now: Instant, due: Instant) -> bool {
     lost > 0 || now >= due
@@ -160,7 +175,94 @@ fn next_look(begun: Instant, took: Duration) -> Instant {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::Ordering;
+
+    use sqlx::AssertSqlSafe;
+
+    use super::super::lease::Registration;
+    use super::super::tests::Database;
     use super::*;
+    use crate::webhook::SendGate;
+
+    #[test]
+    fn others_are_checked_five_times_in_a_lease_and_are_lost_only_after_a_whole_lease_of_own_renewals() {
+        let (length, now) = (Duration::from_secs(10), Instant::now());
+        assert_eq!(between_looks(length), Duration::from_secs(2));
+        let just_before = length - Duration::from_nanos(1);
+        assert_eq!([just_before, length].map(|after| is_steady(Some(now), now + after, length)), [false, true]);
+        assert!(!is_steady(None, now, length));
+    }
+
+    #[test]
+    fn a_look_is_told_of_if_it_has_found_anything() {
+        assert!(is_worth_telling(1, 0) && is_worth_telling(0, 1) && !is_worth_telling(0, 0));
+    }
+
+    /// What nobody holds any more: so many deliveries, of which the first `bad` have that agent and that provider id.
+    async fn leave_behind(database: &mut Database, deliveries: i64, bad: i64) {
+        let left = format!(
+            "INSERT INTO postcall.sending (delivery_id, call_id, agent, action_id, action_version, created_at,
+                                           dispatcher_id, claim, claimed_at, call_bytes, sid)
+             SELECT postcall.uuid_v7(), postcall.uuid_v7(), CASE WHEN n <= {bad} THEN 'bad' ELSE 'a' END, 1, 1, now(),
+                    424242, gen_random_uuid(), now(), 2, CASE WHEN n <= {bad} THEN 'bad' END
+             FROM generate_series(1, {deliveries}) AS n"
+        );
+        sqlx::raw_sql(AssertSqlSafe(left)).execute(&mut database.connection).await.unwrap();
+    }
+
+    async fn execute(database: &mut Database, sql: &'static str) {
+        sqlx::raw_sql(sql).execute(&mut database.connection).await.unwrap();
+    }
+
+    fn recovery(database: &Database, counts: &Counters) -> Recovery {
+        let registration = Registration { dispatcher_id: 1, send_gate: SendGate::open() };
+        Recovery::new(&database.store, Arc::new(Lease::of(registration)), Duration::from_secs(60), counts)
+    }
+
+    #[tokio::test]
+    async fn what_history_refuses_is_tried_no_more_and_all_else_is_given_up_and_counted() {
+        let mut database = Database::new().await;
+        execute(&mut database, "ALTER TABLE postcall.delivery ADD CONSTRAINT an_operator_s CHECK (agent <> 'bad')")
+            .await;
+        leave_behind(&mut database, 250, 3).await;
+        let counts = Counters::default();
+        let mut recovery = recovery(&database, &counts);
+        assert_eq!(recovery.give_up_all().await.unwrap(), 247);
+        assert_eq!((database.states().await.as_str(), recovery.refused.len()), ("sending 3, unknown 247", 3));
+        let errors = || counts.errors(Operation::Recovery).load(Ordering::Relaxed);
+        let before = errors();
+        assert_eq!(recovery.give_up_all().await.unwrap(), 0);
+        assert_eq!(errors(), before, "none is tried again");
+
+        // No more of them are remembered than the bound says.
+        recovery.refused = (0..MAX_REFUSED).map(|_| Uuid::now_v7()).collect();
+        assert_eq!(recovery.give_up_all().await.unwrap(), 0);
+        assert_eq!(recovery.refused.len(), MAX_REFUSED);
+    }
+
+    #[tokio::test]
+    async fn what_history_takes_without_its_texts_is_given_up_and_counted() {
+        let mut database = Database::new().await;
+        execute(&mut database, "ALTER TABLE postcall.delivery ADD CONSTRAINT an_operator_s CHECK (call_sid <> 'bad')")
+            .await;
+        leave_behind(&mut database, 5, 2).await;
+        let mut recovery = recovery(&database, &Counters::default());
+        assert_eq!((recovery.give_up_all().await.unwrap(), recovery.refused.len()), (5, 0));
+        assert_eq!(database.states().await, "unknown 5");
+    }
+
+    #[tokio::test]
+    async fn a_failure_that_is_not_about_the_rows_is_no_reason_to_try_them_one_by_one() {
+        let mut database = Database::new().await;
+        leave_behind(&mut database, 2, 0).await;
+        let counts = Counters::default();
+        let mut recovery = recovery(&database, &counts);
+        let left = recovery.session.left_behind(Uuid::nil(), 2).await.unwrap();
+        execute(&mut database, "ALTER TABLE postcall.delivery RENAME TO elsewhere").await;
+        assert!(recovery.mark_unknown_without_texts(&left[0]).await.is_err() && recovery.refused.is_empty());
+        assert!(recovery.mark_in_flight_unknown(left).await.is_err());
+        assert_eq!(counts.errors(Operation::Recovery).load(Ordering::Relaxed), 2, "one for each call");
+    }
 
     #[test]
     fn deliveries_are_looked_for_when_it_is_time_and_at_once_if_somebody_was_lost() {

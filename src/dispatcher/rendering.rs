@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use tokio_util::sync::CancellationToken;
 use tracing::{Span, error};
 
-use super::budget::{Budget, SMALL_BODY, SMALL_TEXT, Share};
+use super::budget::{Budget, Share, is_small};
 use super::secrets::Ready;
 use super::signing::Signing;
 use crate::domain::call::Call;
@@ -43,7 +43,7 @@ pub(super) async fn render(
 ) -> Result<Rendered, Ending> {
     let text = text_of(payload, budget.max_call_bytes()).map_err(|problem| failed(problem.to_string()))?;
     let bound = ready.template.body_bound(text.len());
-    if text.len() <= SMALL_TEXT && bound <= SMALL_BODY {
+    if is_small(text.len(), bound) {
         return guarded(|| render_now(&text, &ready));
     }
     let share_and_permit = async { (budget.body(bound).await, budget.permit_to_render().await) };

@@ -106,11 +106,12 @@ impl Schedule {
             let changed = self.changed().notified();
             let (turns, concerns_others) = {
                 let scheduler = &mut self.lock().scheduler;
-                let (waited, called) = (scheduler.waits(self.outbox), scheduler.called_elsewhere(self.outbox));
+                let state =
+                    |scheduler: &Scheduler| (scheduler.waits(self.outbox), scheduler.called_elsewhere(self.outbox));
+                let before = state(scheduler);
                 let turns = scheduler.plan(self.outbox, most, Instant::now());
-                // Places that were kept for this outbox are free now, or a lane of another one was called for a place.
-                let gave_up = waited && turns.is_empty() && !scheduler.waits(self.outbox);
-                (turns, gave_up || scheduler.called_elsewhere(self.outbox) > called)
+                let concerns_others = concerns_others(before, !turns.is_empty(), state(scheduler));
+                (turns, concerns_others)
             };
             if concerns_others {
                 self.tell_all();
@@ -170,7 +171,7 @@ impl Schedule {
             turns.sort_by_key(|turn| counts.contains_key(&turn.lane));
         }
         let (mut inner, now) = (self.lock(), Instant::now());
-        let mut places = HashMap::with_capacity(counts.len());
+        let mut places = HashMap::with_capacity(turns.len());
         for turn in turns {
             let (lane, quota) = (turn.lane, turn.quota);
             let (count, last) = counts.get(&lane).copied().unwrap_or_default();
@@ -180,10 +181,7 @@ impl Schedule {
             if count > 0 && !small_only {
                 self.cursors(&mut inner).advance(lane.action_id, last, now);
             }
-            let of_lane = inner.scheduler.claimed(turn, count, more, now);
-            if count > 0 {
-                places.insert(lane.action_id, of_lane);
-            }
+            places.insert(lane.action_id, inner.scheduler.claimed(turn, count, more, now));
         }
         drop(inner);
         self.tell_all();
@@ -354,7 +352,7 @@ impl Schedule {
             match next {
                 // A probe that is due already had no room, and has to wait until running probes end.
                 Some(next) => {
-                    let next = next.max(Instant::now() + BETWEEN_PROBES);
+                    let next = next_look(next, Instant::now());
                     tokio::time::timeout_at(next.into(), probe).await.ok();
                 }
                 None => probe.await,
@@ -385,10 +383,14 @@ impl Schedule {
     }
 }
 
-#[cfg(test)]
-impl Schedule {
-    /// Replaces the scheduler by this one.
-    pub(super) fn take_over(&self, scheduler: Scheduler) {
-        self.lock().scheduler = scheduler;
-    }
+/// Whether the plan of an outbox concerns others: places that were kept for it are free now, or a lane of another one was called for a
+/// place. `before` and `after` say whether the outbox waits, and how many lanes of others were called.
+fn concerns_others(before: (bool, usize), has_turns: bool, after: (bool, usize)) -> bool {
+    let gave_up = before.0 && !has_turns && !after.0;
+    gave_up || after.1 > before.1
+}
+
+/// When to look again for probes, of which the first is due at `due`: not before [`BETWEEN_PROBES`] is over.
+fn next_look(due: Instant, now: Instant) -> Instant {
+    due.max(now + BETWEEN_PROBES)
 }

@@ -46,12 +46,50 @@ pub(super) struct Scout {
     schedule: Schedule,
     idle_wait: IdleWait,
     outage: Outage,
+    seen: Seen,
+    rounds: Due,
+    pauses: Due,
+}
+
+/// Up to where the arrivals have been looked at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Seen {
     /// The next look at the arrivals reads ids greater than this one.
     after: Uuid,
     /// The newest delivery that a look has seen.
     newest: Uuid,
-    round_due: Instant,
-    pauses_due: Instant,
+}
+
+impl Seen {
+    /// Notes a look. The next one begins early enough to find what commits a little late. If one look could not read everything,
+    /// the next one begins where it ended, and older ids that commit late are left to the rounds.
+    fn note(&mut self, floor: Uuid, newest: Option<Uuid>, looked_at: usize) {
+        let newest = newest.unwrap_or_default();
+        self.after = self.after.max(floor);
+        if looked_at >= ARRIVALS {
+            self.after = self.after.max(newest);
+        }
+        self.newest = self.newest.max(newest);
+    }
+}
+
+/// When something that is done again and again is due.
+struct Due(Instant);
+
+impl Due {
+    fn is_now(&self, now: Instant) -> bool {
+        now >= self.0
+    }
+
+    /// Notes that it has been done at `now`, and is due again after this time.
+    fn again(&mut self, now: Instant, after: Duration) {
+        self.0 = now + after;
+    }
+}
+
+/// The time between a round that took so long and the next one.
+fn between_rounds(took: Duration) -> Duration {
+    ROUND_EVERY.max(took * ROUND_RARITY)
 }
 
 impl Scout {
@@ -62,10 +100,9 @@ impl Scout {
             schedule,
             idle_wait: IdleWait::new(store.clone()),
             outage: Outage::none("scout"),
-            after: Uuid::nil(),
-            newest: Uuid::nil(),
-            round_due: now,
-            pauses_due: now,
+            seen: Seen::default(),
+            rounds: Due(now),
+            pauses: Due(now),
         }
     }
 
@@ -95,73 +132,57 @@ impl Scout {
         }
     }
 
-    /// Looks at whatever is due. Returns whether anything has arrived.
+    /// Looks at whatever is due. Returns whether any delivery has arrived that is newer than all that were seen before.
     async fn look(&mut self) -> Result<bool, StoreError> {
         // Pauses are read first, so that a pause is known before the deliveries that it covers are found.
-        if Instant::now() >= self.pauses_due {
+        if self.pauses.is_now(Instant::now()) {
             let pauses = self.session.active_pauses().await?;
             let active = pauses.len();
             if self.schedule.pause(pauses.into_iter().map(|pause| pause.target)) {
                 info!(pauses.active = active, "the pauses have changed");
             }
-            self.pauses_due = Instant::now() + PAUSES_EVERY;
+            self.pauses.again(Instant::now(), PAUSES_EVERY);
         }
-        let mut is_news = self.arrivals().await?;
-        if Instant::now() >= self.round_due {
+        let newest_before = self.seen.newest;
+        self.arrivals().await?;
+        if self.rounds.is_now(Instant::now()) {
             let begun = Instant::now();
             let round = self.round().await;
             // Also after a failed round: if a statement of a round always times out, the looks at the arrivals must go
             // on.
-            self.round_due = Instant::now() + ROUND_EVERY.max(begun.elapsed() * ROUND_RARITY);
-            is_news |= round?;
+            self.rounds.again(Instant::now(), between_rounds(begun.elapsed()));
+            round?;
         }
-        Ok(is_news)
+        Ok(self.seen.newest != newest_before)
     }
 
-    /// Looks at what has arrived. Returns whether any delivery is newer than all that were seen before.
-    async fn arrivals(&mut self) -> Result<bool, StoreError> {
-        let arrivals = self.session.arrivals(self.after, ARRIVALS, MARGIN_MS).await?;
+    /// Looks at what has arrived.
+    async fn arrivals(&mut self) -> Result<(), StoreError> {
+        let arrivals = self.session.arrivals(self.seen.after, ARRIVALS, MARGIN_MS).await?;
         self.schedule.raise_floor(arrivals.floor);
-        let is_full = arrivals.looked_at >= ARRIVALS;
-        let newest = arrivals.newest.unwrap_or_default();
-        let is_news = newest > self.newest;
-        // The next look begins early enough to find what commits a little late. If one look could not read everything,
-        // the next one begins where it ended, and older ids that commit late are left to the rounds.
-        self.after = self.after.max(arrivals.floor);
-        if is_full {
-            self.after = self.after.max(newest);
-        }
-        self.newest = self.newest.max(newest);
-        self.meet(arrivals.lanes).await?;
-        Ok(is_news)
+        self.seen.note(arrivals.floor, arrivals.newest, arrivals.looked_at);
+        self.meet(arrivals.lanes).await
     }
 
-    /// Makes a round through all lanes, in slices, with a look at the arrivals after each slice. Returns whether any of
-    /// those looks found a newer delivery.
-    async fn round(&mut self) -> Result<bool, StoreError> {
+    /// Makes a round through all lanes, in slices, with a look at the arrivals after each slice.
+    async fn round(&mut self) -> Result<(), StoreError> {
         let cursors = self.schedule.all_cursors();
-        let mut is_news = false;
         for slice in cursors.chunks(SLICE) {
             let checked = self.session.check_lanes(slice).await?;
             let unknown = self.schedule.checked(checked);
             self.introduce(unknown).await?;
-            is_news |= self.arrivals().await?;
+            self.arrivals().await?;
         }
         let mut after = i64::MIN;
         loop {
             let known = boundaries(&cursors, after);
             let lanes = self.session.lanes_with_work(after, &known, SLICE).await?;
-            let last_of_full = lanes.last().filter(|_| lanes.len() >= SLICE).map(|lane| lane.action_id);
+            let next = next_slice(&lanes, &known);
             self.meet(lanes).await?;
-            is_news |= self.arrivals().await?;
-            after = if let Some(last) = last_of_full {
-                last
-            } else if let Some(&end) = known.last()
-                && end < i64::MAX
-            {
-                end
-            } else {
-                return Ok(is_news);
+            self.arrivals().await?;
+            after = match next {
+                Some(next) => next,
+                None => return Ok(()),
             };
         }
     }
@@ -195,9 +216,103 @@ fn boundaries(cursors: &[LaneCursor], after: i64) -> Vec<i64> {
     known
 }
 
+/// The lane after which a round goes on that has found these lanes between those that are `known`: the last one that it has found if
+/// they are as many as one statement finds, and otherwise the last known one. `None` if that is the end.
+fn next_slice(found: &[LaneSeen], known: &[i64]) -> Option<i64> {
+    match found.last() {
+        Some(last) if found.len() >= SLICE => Some(last.action_id),
+        _ => known.last().copied().filter(|end| *end != i64::MAX),
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use super::super::tests::{Database, Receiver};
     use super::*;
+    use crate::scheduler::Limits;
+
+    fn id(number: u128) -> Uuid {
+        Uuid::from_u128(number)
+    }
+
+    #[test]
+    fn the_next_look_goes_on_where_a_full_one_ended_and_otherwise_begins_a_moment_before_the_end() {
+        let after_a_look = |newest, looked_at| {
+            let mut seen = Seen { after: id(10), newest: id(50) };
+            seen.note(id(30), newest, looked_at);
+            (seen.after, seen.newest)
+        };
+        assert_eq!(after_a_look(None, 0), (id(30), id(50)));
+        assert_eq!(after_a_look(Some(id(40)), ARRIVALS - 1), (id(30), id(50)));
+        assert_eq!(after_a_look(Some(id(60)), ARRIVALS - 1), (id(30), id(60)));
+        assert_eq!(after_a_look(Some(id(60)), ARRIVALS), (id(60), id(60)));
+        let mut seen = Seen { after: id(40), newest: id(50) };
+        seen.note(id(30), Some(id(35)), ARRIVALS);
+        assert_eq!(seen, Seen { after: id(40), newest: id(50) }, "never back");
+    }
+
+    #[test]
+    fn what_was_done_is_due_again_after_its_time_and_rounds_take_a_twentieth_of_all_time() {
+        let now = Instant::now();
+        let mut due = Due(now);
+        assert!(due.is_now(now));
+        due.again(now, PAUSES_EVERY);
+        let just_before = PAUSES_EVERY - Duration::from_nanos(1);
+        assert_eq!([just_before, PAUSES_EVERY].map(|after| due.is_now(now + after)), [false, true]);
+        assert_eq!(between_rounds(Duration::from_millis(10)), ROUND_EVERY);
+        assert_eq!(between_rounds(Duration::from_secs(1)), Duration::from_secs(20));
+    }
+
+    #[test]
+    fn a_round_goes_on_behind_what_a_full_statement_has_found_or_behind_the_last_known_lane_until_the_end() {
+        let found = |count: usize| -> Vec<LaneSeen> {
+            (1..=count as i64).map(|action_id| LaneSeen { action_id, version: 1, enabled: true }).collect()
+        };
+        assert_eq!(next_slice(&found(SLICE), &[5, i64::MAX]), Some(SLICE as i64));
+        assert_eq!(next_slice(&found(SLICE - 1), &[5_000]), Some(5_000));
+        assert_eq!(next_slice(&[], &[5]), Some(5));
+        assert_eq!([next_slice(&[], &[5, i64::MAX]), next_slice(&found(SLICE - 1), &[i64::MAX])], [None, None]);
+    }
+
+    /// Whether something waits, as the schedule knows.
+    async fn waits(schedule: &Schedule) -> bool {
+        tokio::time::timeout(Duration::from_millis(1), schedule.turns(1)).await.is_ok()
+    }
+
+    #[tokio::test]
+    async fn a_look_tells_whether_something_newer_has_come_and_rounds_and_pauses_are_looked_at_when_they_are_due() {
+        let (mut database, receiver) = (Database::new().await, Receiver::holding().await);
+        let limits = Limits { in_flight: 4, per_agent: 4, per_host: 4, adapt: false, hold_unreachable: false };
+        let schedule = Schedule::all(limits, 1).remove(0);
+        let mut scout = Scout::new(&database.store, schedule.clone(), &Counters::default());
+        database.calls_for(&receiver, 1).await;
+        let later = Instant::now() + Duration::from_secs(1_000);
+        assert!(scout.look().await.unwrap(), "a call has come");
+        assert!(waits(&schedule).await);
+        assert!(!scout.look().await.unwrap(), "nothing new has come");
+
+        // A delivery with an id from before is found by a round alone.
+        let late = "UPDATE postcall.waiting SET delivery_id = '00000000-0000-7000-8000-000000000001'";
+        let forget = |scout: &mut Scout| {
+            schedule.forget();
+            schedule.resume();
+            (scout.seen.after, scout.rounds, scout.pauses) = (Uuid::max(), Due(later), Due(later));
+        };
+        sqlx::raw_sql(late).execute(&mut database.connection).await.unwrap();
+        forget(&mut scout);
+        assert!(!scout.look().await.unwrap() && !waits(&schedule).await, "it is not due");
+        scout.rounds = Due(Instant::now());
+        assert!(!scout.look().await.unwrap() && waits(&schedule).await, "it is found, and is older than another one");
+        assert!(!scout.rounds.is_now(Instant::now()));
+
+        let pause = "INSERT INTO postcall.pause (agent, reason, paused_by) VALUES ('a', 'r', 'Ada')";
+        sqlx::raw_sql(pause).execute(&mut database.connection).await.unwrap();
+        scout.look().await.unwrap();
+        assert!(waits(&schedule).await, "pauses are not due");
+        scout.pauses = Due(Instant::now());
+        scout.look().await.unwrap();
+        assert!(!waits(&schedule).await);
+    }
 
     #[test]
     fn each_slice_of_a_round_goes_on_where_the_last_one_ended_and_the_last_one_goes_to_the_end() {

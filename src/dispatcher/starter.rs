@@ -8,7 +8,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{Instrument, debug, debug_span};
 
 use super::attempt::{Means, attempt, log_end};
-use super::budget::{SMALL_TEXT, Share};
+use super::budget::{Share, is_small_text};
 use super::claimer::Needed;
 use super::finisher::PendingResult;
 use super::in_flight::InFlight;
@@ -42,7 +42,7 @@ impl Starter {
     ) {
         while let Some((claimed, in_flight)) = unstarted.next() {
             let bytes = claimed.payload.bytes();
-            let text_share = texts.as_mut().filter(|_| bytes > SMALL_TEXT).and_then(|texts| texts.split(bytes));
+            let text_share = texts.as_mut().filter(|_| !is_small_text(bytes)).and_then(|texts| texts.split(bytes));
             // `Templates::get` returned a template for every version, so the fallback is never used.
             let unloadable = || Ready {
                 template: Arc::new(Compiled::unloadable()),

@@ -235,4 +235,10 @@ mod tests {
         assert!(alarms.lock().unwrap().is_empty());
         assert_eq!(watch.cause(), None);
     }
+
+    #[test]
+    fn a_cause_names_its_worker() {
+        let told = [StopCause::Panicked(Worker::Lease), StopCause::Ended(Worker::Scout)].map(|cause| cause.to_string());
+        assert_eq!(told, ["its lease keeper panicked", "its scout ended before it was told to"]);
+    }
 }

@@ -322,3 +322,20 @@ async fn a_place_that_comes_free_after_the_drain_is_not_filled_however_late_the_
     in_time(running).await.unwrap().unwrap();
     assert_eq!(database.states().await, expected);
 }
+
+#[tokio::test]
+async fn a_delivery_that_cannot_be_claimed_holds_up_nothing_behind_it_in_its_lane() {
+    let (mut database, receiver) = (Database::new().await, Receiver::holding().await);
+    receiver.answer_all();
+    database.calls_for(&receiver, PLACES + 2).await;
+    let refuses = "DO $$ BEGIN EXECUTE format('ALTER TABLE postcall.sending ADD CHECK (delivery_id <> %L)',
+                       (SELECT delivery_id FROM postcall.waiting ORDER BY 1 LIMIT 1)); END $$";
+    sqlx::raw_sql(refuses).execute(&mut database.connection).await.unwrap();
+    let (dispatcher, workers) = prepared(&database).await;
+    let stopping = dispatcher.stop.drain.clone();
+    let running = tokio::spawn(dispatcher.supervise(workers));
+    let expected = format!("delivered {}, waiting 1", PLACES + 1);
+    in_time(async { while database.states().await != expected {} }).await;
+    stopping.cancel();
+    in_time(running).await.unwrap().unwrap();
+}

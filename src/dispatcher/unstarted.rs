@@ -78,6 +78,22 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_may_not_begin_at_its_place_goes_back_to_waiting_at_once() {
+        let (places, mut untaken) = places(2, 0);
+        untaken[0].may_begin = false;
+        let (results, mut finisher) = mpsc::channel(2);
+        let untaken = HashMap::from_iter([(LANE.action_id, untaken)]);
+        let mut unstarted = Unstarted::new(vec![claimed(), claimed()], untaken, &places, results);
+        let back = finisher.try_recv().unwrap();
+        assert!(matches!(back.completion, Completion::Unsent(_)) && finisher.try_recv().is_err());
+        assert_eq!(unstarted.iter().count(), 1);
+        let (_started, in_flight) = unstarted.next().unwrap();
+        assert!(in_flight.may_begin() && in_flight.agent().as_deref() == Some("a"));
+        in_flight.leave();
+        back.in_flight.leave();
+    }
+
+    #[tokio::test]
     async fn what_a_panic_keeps_from_starting_goes_back_to_waiting() {
         let (places, untaken) = places(3, 0);
         let (results, mut finisher) = mpsc::channel(3);
