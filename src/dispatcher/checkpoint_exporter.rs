@@ -216,11 +216,11 @@ mod tests {
         let newest = Newest { size: 100, checkpoint, note: "newest".into() };
         let logged = |size| LoggedCheckpoint { size, note: String::new() };
         for (sizes, whole, last) in [
-            (1..=PER_PASS, false, "64 "),
-            (1..=PER_PASS - 1, true, "100 newest"),
-            (90..=100, true, "100 "),
-            (90..=101, true, "101 "),
-            (1..=0, true, "100 newest"),
+            (1..PER_PASS + 1, false, "64 "),
+            (1..PER_PASS, true, "100 newest"),
+            (90..101, true, "100 "),
+            (90..102, true, "101 "),
+            (1..1, true, "100 newest"),
         ] {
             let mut page: Vec<LoggedCheckpoint> = sizes.clone().map(logged).collect();
             assert_eq!(complete(&mut page, 99, &newest), whole, "{sizes:?}");
