@@ -183,10 +183,13 @@ mod tests {
         let mut session = database.store.session(STATEMENT_TIMEOUT);
         let mut idle = IdleWait::new(database.store.clone());
         let mut waits = Vec::new();
-        while idle.depth != Depth::Asleep {
-            waits.push(idle.depth);
-            idle.wait(&mut session).await;
-        }
+        in_time(async {
+            while idle.depth != Depth::Asleep && waits.len() < 10 {
+                waits.push(idle.depth);
+                idle.wait(&mut session).await;
+            }
+        })
+        .await;
         let dozes = [1_000, 1_500, 2_250].map(|micros| Depth::Dozing(Duration::from_micros(micros)));
         assert_eq!(waits, [&dozes[..], &[Depth::Drowsy]].concat());
         assert!(is_requested(&mut database).await);
