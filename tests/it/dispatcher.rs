@@ -269,24 +269,6 @@ async fn a_claim_says_whether_it_has_left_some_of_what_it_saw_and_what_waits_is_
     }
 }
 
-#[tokio::test]
-async fn a_listener_is_woken_by_a_call_and_by_nothing_else() {
-    let database = Database::new().await;
-    let (mut session, _) = session(&database).await;
-    let mut listener = database.store.call_listener(Duration::from_secs(30)).await.unwrap();
-    assert_eq!(session.request_wake_up(Duration::from_secs(3_600)).await.unwrap(), WakeUp::Requested);
-    tokio::select! {
-        biased;
-        woken = listener.notified() => panic!("nothing has come: {woken:?}"),
-        () = std::future::ready(()) => {}
-    }
-    database.insert_call("a", &json!({})).await;
-    listener.notified().await.unwrap();
-    session.request_wake_up(Duration::from_secs(3_600)).await.unwrap();
-    session.cancel_wake_up().await.unwrap();
-    assert_eq!(database.number("SELECT last_value FROM postcall.bell").await, 0, "nobody is to be woken");
-}
-
 /// Its answer did not come in time, so it was repeated, with success; then the first one reaches the server after all.
 #[tokio::test]
 async fn a_revocation_that_was_repeated_takes_nothing_from_later_claims_however_late_it_arrives() {

@@ -6,7 +6,6 @@ use std::process::Command;
 use std::sync::Arc;
 
 use postcall::domain::delivery::{BodyEnd, Ending, Failure, Outcome, UnknownReason};
-use postcall::domain::request::Request;
 use postcall::webhook::{SendGate, TargetRules, Webhook, WebhookSettings};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -312,30 +311,4 @@ async fn a_server_that_wants_the_clients_certificate_is_told_with_either_version
         };
         assert!(detail.contains("client's certificate"), "{version:?}: {detail}");
     }
-}
-
-/// The kernel takes the last piece of such a request later than the client writes it, because the receiver has little room and reads slowly.
-#[tokio::test]
-async fn a_large_request_comes_whole_to_a_receiver_that_reads_slowly() {
-    let (certificate, key, pem) = self_signed();
-    let acceptor = acceptor(certificate, key);
-    let receiver = Receiver::start(move |peer| {
-        let acceptor = acceptor.clone();
-        async move {
-            let peer = peer.into_stream();
-            socket2::SockRef::from(&peer).set_recv_buffer_size(256 * 1024).unwrap();
-            let mut stream = acceptor.accept(peer).await.unwrap();
-            let (mut seen, mut piece) = (Vec::new(), [0; 4096]);
-            while !seen.ends_with(b"the end") {
-                let count = stream.read(&mut piece).await.unwrap();
-                seen.extend_from_slice(&piece[..count]);
-            }
-            stream.write_all(OK).await.unwrap();
-        }
-    })
-    .await;
-    let body = Some(format!("{}the end", "x".repeat(2_000_000)));
-    let request = Request { body, ..post(&https(&receiver), AMPLE_MS) };
-    let attempt = trusting_pem(&pem).send(&request, Uuid::now_v7(), &SendGate::open(), pending()).await;
-    assert_answered(&attempt, 200, b"ok", BodyEnd::Complete);
 }
