@@ -9,7 +9,6 @@ use postcall::domain::delivery::{Answer, BodyEnd, Ending, Outcome};
 use postcall::store::claim::{Claimant, Portion, Revoked};
 use postcall::store::finish::Recording;
 use postcall::store::session::Session;
-use postcall::store::wake::WakeUp;
 use serde_json::json;
 use uuid::Uuid;
 
