@@ -256,7 +256,9 @@ impl Finisher {
 
     /// Waits before the next try. Returns `true` if there must be no next try.
     async fn give_up_after(&mut self, failure: &StoreError) -> bool {
-        self.stop_trying.run_until_cancelled(self.outage.wait(failure)).await.is_none()
+        let stop_trying = self.stop_trying.clone();
+        // Nothing is said of an outage that nobody waits for.
+        stop_trying.is_cancelled() || stop_trying.run_until_cancelled(self.outage.wait(failure)).await.is_none()
     }
 
     fn leave(&mut self, results: usize, failure: &StoreError) {

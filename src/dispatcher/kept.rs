@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use lru::LruCache;
 
-/// It belongs to the claimer alone, so it needs no lock.
+/// Values by their keys. It belongs to the claimer alone, so it needs no lock.
 pub(super) struct Kept<K, V> {
     /// With the time at which each of them is read again.
     values: LruCache<K, (V, Option<Instant>)>,

@@ -9,6 +9,7 @@ use postcall::domain::delivery::{Answer, BodyEnd, Ending, Outcome};
 use postcall::store::claim::{Claimant, Portion, Revoked};
 use postcall::store::finish::Recording;
 use postcall::store::session::Session;
+use postcall::store::wake::WakeUp;
 use serde_json::json;
 use uuid::Uuid;
 
@@ -266,6 +267,27 @@ async fn a_claim_says_whether_it_has_left_some_of_what_it_saw_and_what_waits_is_
         let taken = session.claim(claimant, Uuid::now_v7(), &first_lane(10), portion).await.unwrap();
         assert_eq!((taken.claimed.len(), taken.seen[&1], taken.cut_short), expected);
     }
+}
+
+#[tokio::test]
+async fn a_listener_is_woken_by_a_call_and_by_nothing_else() {
+    // No call rings for somebody who says that it sleeps for longer than 10 s.
+    const SLEEP: Duration = Duration::from_secs(9);
+    let database = Database::new().await;
+    database.publish("a", "default", &json!({"method": "GET", "url": "https://receiver.example/"})).await;
+    let (mut session, _) = session(&database).await;
+    let mut listener = database.store.call_listener(Duration::from_secs(30)).await.unwrap();
+    assert_eq!(session.request_wake_up(SLEEP).await.unwrap(), WakeUp::Requested);
+    tokio::select! {
+        biased;
+        woken = listener.notified() => panic!("nothing has come: {woken:?}"),
+        () = std::future::ready(()) => {}
+    }
+    database.insert_call("a", &json!({})).await;
+    listener.notified().await.unwrap();
+    session.request_wake_up(SLEEP).await.unwrap();
+    session.cancel_wake_up().await.unwrap();
+    assert_eq!(database.number("SELECT last_value FROM postcall.bell").await, 0, "nobody is to be woken");
 }
 
 /// Its answer did not come in time, so it was repeated, with success; then the first one reaches the server after all.

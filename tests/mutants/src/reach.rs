@@ -52,7 +52,7 @@ impl Test {
     fn seems_to_be_about(&self, file: &str) -> bool {
         let path = file.trim_start_matches("src/").trim_end_matches(".rs").trim_end_matches("/mod");
         let stem = path.rsplit('/').next().unwrap_or(path);
-        let modules = self.name.rsplit_once("::").map_or("", |(modules, _)| modules);
+        let Some((modules, _)) = self.name.rsplit_once("::") else { return false };
         modules.split("::").any(|module| module.starts_with(stem) || stem.starts_with(module))
     }
 }
